@@ -1,0 +1,71 @@
+"""Medical scans in, checked segmentation masks out. Research use only.
+
+>>> import medseg
+>>> mask = medseg.segment("chest.nii.gz", model="runs/lungs/model.safetensors")  # doctest: +SKIP
+>>> mask.volumes_ml()                                                            # doctest: +SKIP
+{'lungs': 4312.7}
+>>> mask.save("lungs.nii.gz")                                                    # doctest: +SKIP
+
+Importing medseg is cheap: torch and MONAI are imported when something is segmented or trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from medseg.errors import InputRefused, MedsegError, ModelRefused, ResourceError, UsageError
+from medseg.grid import Grid
+from medseg.io import read, read_mask, write
+from medseg.label import Label
+from medseg.volume import Mask, Volume
+
+__all__ = [
+    "Grid",
+    "InputRefused",
+    "Label",
+    "Mask",
+    "MedsegError",
+    "ModelRefused",
+    "ResourceError",
+    "UsageError",
+    "Volume",
+    "read",
+    "read_mask",
+    "segment",
+    "write",
+]
+
+
+def segment(
+    scan: str | Path | Volume | Sequence[str | Path | Volume],
+    *,
+    model: str | Path,
+    series: str | None = None,
+    device: str = "cpu",
+) -> Mask:
+    """The mask of one scan, on exactly the scan's grid.
+
+    For several scans make one :class:`medseg.segmenter.Segmenter`, which loads the model once.
+
+    Args:
+        scan: A file, a DICOM folder or a volume; several for a model of several channels.
+        model: A model file, or the name of a shipped model.
+        series: Which DICOM series, where a folder holds several.
+        device: Where the network runs, as torch names it.
+
+    Raises:
+        InputRefused: the scan cannot be read or trusted, or has other channels than the model.
+        ModelRefused: the model is damaged or does not fit.
+        UsageError: no such model.
+    """
+    from medseg.io import read_channels
+    from medseg.segmenter import Segmenter
+
+    segmenter = Segmenter(model, device=device)
+    parts = (scan,) if isinstance(scan, str | Path | Volume) else tuple(scan)
+    if all(isinstance(part, Volume) for part in parts):
+        return segmenter([part for part in parts if isinstance(part, Volume)])
+    paths = [part for part in parts if not isinstance(part, Volume)]
+    channels = len(segmenter.model.recipe.channels)
+    return segmenter(read_channels(paths, channels=channels, series=series))

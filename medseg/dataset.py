@@ -1,0 +1,223 @@
+"""Prepared cases on disk, and the patches drawn from them.
+
+Every random choice is a function of (seed, epoch, number of the patch) and of nothing else. So
+the order of workers does not matter, and a resumed training sees what an uninterrupted one sees.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.utils.data import Dataset, Sampler
+
+from medseg.augment import augment
+from medseg.errors import InputRefused, UsageError
+from medseg.grid import Grid
+from medseg.io import read_channels, read_mask
+from medseg.manifest import Case
+from medseg.prepare import Prepared, prepare
+from medseg.recipe import Recipe, digest
+from medseg.sliding import stacked_slices
+
+# Raise when `prepare` changes its output for an unchanged recipe, so that old caches are not used.
+CACHE_VERSION = 1
+_FOREGROUND_VOXELS = 10_000
+
+
+@dataclass(frozen=True)
+class CachedCase:
+    """A prepared case on disk; its arrays are memory-mapped when asked for.
+
+    Attributes:
+        id: The case's id.
+        folder: Holds image.npy, label.npy, foreground_<label>.npy and grid.json.
+    """
+
+    id: str
+    folder: Path
+
+    def load(self) -> Prepared:
+        """The prepared case, its tensors backed by the files, read-only in effect."""
+        grid = json.loads((self.folder / "grid.json").read_text())
+        image = torch.from_numpy(np.load(self.folder / "image.npy", mmap_mode="c"))
+        label = torch.from_numpy(np.load(self.folder / "label.npy", mmap_mode="c"))
+        return Prepared(image, Grid(tuple(grid["shape"]), np.array(grid["affine"])), label)
+
+    def foreground(self, label: int) -> npt.NDArray[np.int32]:
+        """(n, 3) int32 voxels of a label, evenly thinned to at most 10,000; empty without any."""
+        voxels: npt.NDArray[np.int32] = np.load(self.folder / f"foreground_{label}.npy", mmap_mode="r")
+        return voxels
+
+
+def cached(case: Case, recipe: Recipe, folder: Path) -> CachedCase:
+    """The prepared case, made now or found in the cache.
+
+    Args:
+        case: Must have a label.
+        recipe: Decides how it is prepared.
+        folder: The cache. A case's key is made of the files' content and of the part of the
+            recipe that decides the prepared tensors; nothing else.
+
+    Raises:
+        InputRefused: the scan or its truth cannot be read, or lies on another grid.
+        UsageError: the case has no label.
+    """
+    if case.label is None:
+        raise UsageError("a training case needs a label", where=case.id, remedy="add it to the manifest")
+    key = digest(
+        {
+            "version": CACHE_VERSION,
+            "prepare": recipe.prepare.model_dump(mode="json"),
+            "channels": len(recipe.channels),
+            "labels": [label.values for label in recipe.labels],
+            "files": [content_digest(path) for path in (*case.images, case.label)],
+        }
+    )
+    place = folder / key
+    if not (place / "grid.json").is_file():
+        try:
+            volumes = read_channels(case.images, channels=len(recipe.channels))
+            truth = read_mask(case.label, recipe.labels)
+            _store(prepare(recipe, volumes, truth), place)
+        except InputRefused as error:
+            error.where = f"{case.id} ({error.where})" if error.where else case.id
+            raise
+    return CachedCase(case.id, place)
+
+
+def content_digest(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's content, or of all files of a folder by name.
+
+    Raises:
+        InputRefused: the path does not exist (reason ``not-found``).
+    """
+    if not path.exists():
+        raise InputRefused("no such file", where=path, remedy="correct the manifest", reason="not-found")
+    total = hashlib.sha256()
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    for file in files:
+        with file.open("rb") as stream:
+            total.update(hashlib.file_digest(stream, "sha256").digest())
+    return total.hexdigest()
+
+
+def _store(prepared: Prepared, place: Path) -> None:
+    assert prepared.label is not None  # `cached` always prepares with a truth
+    place.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=place.parent, prefix=".making-"))
+    try:
+        np.save(temporary / "image.npy", prepared.image.numpy())
+        np.save(temporary / "label.npy", prepared.label.numpy())
+        for number, channel in enumerate(prepared.label.numpy()):
+            voxels = np.argwhere(channel).astype(np.int32)
+            thinned = voxels[:: max(1, -(-len(voxels) // _FOREGROUND_VOXELS))]
+            np.save(temporary / f"foreground_{number}.npy", thinned)
+        grid = {"shape": list(prepared.grid.shape), "affine": prepared.grid.affine.tolist()}
+        (temporary / "grid.json").write_text(json.dumps(grid))
+        try:
+            os.replace(temporary, place)
+        except OSError:
+            if not (place / "grid.json").is_file():  # not just another process being first
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+class Patches(Dataset[dict[str, torch.Tensor]]):
+    """Augmented training patches, asked for by (epoch, number).
+
+    A share of ``foreground_fraction`` of them is centred on a voxel of a label, each label as
+    often as another; the others lie anywhere. Every case comes up equally often.
+    """
+
+    def __init__(self, cases: Sequence[CachedCase], recipe: Recipe) -> None:
+        self.cases = tuple(cases)
+        self.recipe = recipe
+        self.augment = augment(recipe.augment, recipe.spatial_dims)
+
+    def __getitem__(self, at: tuple[int, int]) -> dict[str, torch.Tensor]:
+        """``image`` float32 (in_channels, *patch) and ``label`` float32 (L, *patch)."""
+        epoch, number = at
+        seed = self.recipe.train.seed
+        rng = np.random.default_rng([seed, epoch, number])
+        order = np.random.default_rng([seed, epoch]).permutation(len(self.cases))
+        case = self.cases[order[number % len(self.cases)]]
+        patch = self._cut(case, rng)
+        self.augment.set_random_state(seed=int(rng.integers(2**31)))
+        done = self.augment(patch)
+        return {key: torch.as_tensor(done[key]).contiguous() for key in ("image", "label")}
+
+    def _cut(self, case: CachedCase, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+        prepared = case.load()
+        assert prepared.label is not None  # cached cases always have one
+        shape = prepared.image.shape[1:]
+        centre = self._centre(case, shape, rng)
+        size = self.recipe.patch.size
+        if self.recipe.spatial_dims == 2:
+            neighbours = self.recipe.patch.neighbours
+            image = stacked_slices(prepared.image, int(centre[2]), neighbours)
+            label = prepared.label[..., int(centre[2])]
+        else:
+            image, label = prepared.image, prepared.label
+        return {
+            "image": window(image, centre[: len(size)], size, fill=None),
+            "label": window(label, centre[: len(size)], size, fill=0.0),
+        }
+
+    def _centre(self, case: CachedCase, shape: Sequence[int], rng: np.random.Generator) -> npt.NDArray[np.int64]:
+        anywhere = rng.integers(0, shape)
+        wanted = rng.random() < self.recipe.train.foreground_fraction
+        voxels = case.foreground(int(rng.integers(len(self.recipe.labels))))
+        row = int(rng.integers(max(len(voxels), 1)))
+        return voxels[row].astype(np.int64) if wanted and len(voxels) else anywhere
+
+
+def window(
+    values: torch.Tensor, centre: npt.NDArray[np.int64], size: Sequence[int], *, fill: float | None
+) -> torch.Tensor:
+    """float32 (C, *size) cut out of (C, ...) around ``centre``, moved inside where it would stick out.
+
+    Where the array is smaller than the window it is padded on both sides with ``fill``, or
+    with each channel's smallest value when ``fill`` is None, as the sliding window pads.
+    """
+    sources, targets = [slice(None)], [slice(None)]
+    for n, at, length in zip(values.shape[1:], centre, size, strict=True):
+        start = int(np.clip(at - length // 2, 0, max(n - length, 0)))
+        sources.append(slice(start, start + min(n, length)))
+        before = max(length - n, 0) // 2
+        targets.append(slice(before, before + min(n, length)))
+    inner = values[tuple(sources)].to(torch.float32)
+    if inner.shape[1:] == tuple(size):
+        return inner.clone()
+    low = values.reshape(len(values), -1).amin(1).to(torch.float32) if fill is None else torch.tensor(fill)
+    out = low.reshape(-1, *[1] * len(size)).expand(len(values), *size).clone()
+    out[tuple(targets)] = inner
+    return out
+
+
+class EpochSampler(Sampler[tuple[int, int]]):
+    """Yields (epoch, number) for the patches of an epoch; Lightning calls ``set_epoch``."""
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the epoch of the next iteration."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return ((self.epoch, number) for number in range(self.length))
+
+    def __len__(self) -> int:
+        return self.length

@@ -1,0 +1,70 @@
+"""Every error medseg raises on purpose, with the exit code the command line gives it.
+
+    MedsegError
+    ├── UsageError         2  the request itself is wrong: options, recipe, manifest
+    ├── InputRefused       3  a scan or mask cannot be read, or cannot be trusted
+    ├── ModelRefused       4  a model file is damaged, hostile, or does not fit
+    └── ResourceError      5  not enough memory or disk, or an optional part is not installed
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class MedsegError(Exception):
+    """An error with four parts: what is wrong (with the value seen), where, and the remedy.
+
+    Args:
+        problem: What is wrong and the value that was seen, one sentence.
+        where: The file, case or field it was seen in.
+        remedy: What the user can do about it.
+        reason: A short machine-readable code, such as ``not-found``. It stays stable
+            between releases; messages may be reworded.
+
+    ``str(error)`` has at most three lines: the place, the problem, the remedy.
+    """
+
+    exit_code = 1
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        where: str | Path | None = None,
+        remedy: str | None = None,
+        reason: str = "error",
+    ) -> None:
+        self.problem = problem
+        self.where = None if where is None else str(where)
+        self.remedy = remedy
+        self.reason = reason
+        super().__init__(problem)
+
+    def __str__(self) -> str:
+        parts = (self.where and f"{self.where}:", self.problem, self.remedy and f"→ {self.remedy}")
+        return "\n".join(" ".join(part.split()) for part in parts if part)
+
+
+class UsageError(MedsegError):
+    """The request itself is wrong: an option, a recipe or a manifest."""
+
+    exit_code = 2
+
+
+class InputRefused(MedsegError):
+    """A scan or mask cannot be read, or reading it would mean guessing."""
+
+    exit_code = 3
+
+
+class ModelRefused(MedsegError):
+    """A model file is damaged, hostile, of another version, or does not fit the input."""
+
+    exit_code = 4
+
+
+class ResourceError(MedsegError):
+    """Memory, disk or an optional dependency is missing."""
+
+    exit_code = 5

@@ -1,0 +1,60 @@
+"""Writing whole files or none."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from medseg.errors import ResourceError, UsageError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path to write to, of the same name; what was written replaces ``path`` at the end.
+
+    The writer works in a hidden folder beside ``path``, so that a format of two files, whose
+    header names its data file, finds the final names. If the block fails, nothing is left
+    and an older file at ``path`` is untouched.
+
+    Raises:
+        UsageError: the folder is missing (``no-folder``) or ``path`` is a folder
+            (``is-folder``).
+        ResourceError: the disk refuses (``disk``).
+    """
+    if not path.parent.is_dir():
+        raise UsageError(
+            f"the folder {path.parent} does not exist",
+            where=path,
+            remedy="create it, or choose another place for the output",
+            reason="no-folder",
+        )
+    if path.is_dir():
+        raise UsageError("this is a folder", where=path, remedy="add a file name", reason="is-folder")
+    folder: Path | None = None
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        yield folder / path.name
+        # The named file last: a header never points to data that is not there yet.
+        for file in sorted(folder.iterdir(), key=lambda f: f.name == path.name):
+            _flush(file)
+            file.replace(path.parent / file.name)
+    except (OSError, RuntimeError) as error:  # RuntimeError is what SimpleITK raises
+        problem = (getattr(error, "strerror", None) or str(error)).strip().splitlines()[-1]
+        raise ResourceError(
+            f"cannot be written: {problem}",
+            where=path,
+            remedy="check permissions and free space there",
+            reason="disk",
+        ) from error
+    finally:
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _flush(file: Path) -> None:
+    with file.open("rb") as handle:
+        os.fsync(handle.fileno())

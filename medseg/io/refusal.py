@@ -1,0 +1,48 @@
+"""Turning what a file format library raises into medseg's own errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from medseg.errors import InputRefused, MedsegError
+
+
+@contextmanager
+def refusing(path: Path, what: str) -> Iterator[None]:
+    """A block in which every failure becomes an `InputRefused` that names ``path``.
+
+    Errors of medseg pass through and get ``path`` as their place when they have none. Any
+    other exception is a library's complaint about the file: its first line is kept.
+
+    Args:
+        path: The file or folder that is being read.
+        what: What the file should be, such as ``NIfTI file``.
+
+    Raises:
+        InputRefused: reason ``unreadable``, or that of the error inside.
+    """
+    try:
+        yield
+    except MedsegError as error:
+        if error.where is None:
+            error.where = str(path)
+        raise
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise InputRefused(
+            f"not a readable {what}: {first_line(error)}",
+            where=path,
+            remedy="check that the file is complete; export or download it again",
+            reason="unreadable",
+        ) from error
+
+
+def first_line(error: Exception) -> str:
+    """The part of a library's message that says what happened, at most 200 characters."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # ITK starts with "Exception thrown in ..." and a source position; the reason stands last.
+    told = lines[-1] if lines and lines[0].startswith("Exception thrown in") else (lines or [""])[0]
+    return (told or type(error).__name__)[:200]

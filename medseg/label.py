@@ -1,0 +1,42 @@
+"""A label: the name of a structure and the integers that mean it in a label map."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+LabelValue = Annotated[int, Field(ge=1, le=65535)]
+
+
+class Label(BaseModel):
+    """One structure to segment.
+
+    A label map holds one integer a voxel, yet structures may lie inside one another (a
+    lesion inside a lung). So a label names *every* integer that belongs to it, and the
+    first of them is the one written where this label is the topmost:
+
+    >>> lung = Label(name="lung", values=(1, 2))
+    >>> lesion = Label(name="lesion", values=(2,))
+
+    Here voxels with 1 are healthy lung, voxels with 2 are lesion *and* lung. Labels are
+    painted in their order, so a label comes after the ones it lies inside. This is the
+    region scheme of nnU-Net (Isensee et al. 2021, doi:10.1038/s41592-020-01008-z).
+
+    Attributes:
+        name: What the structure is called in tables and statistics.
+        values: The integers (1..65535) that belong to it in a label map. 0 is background.
+        side: ``left`` or ``right`` (of the patient) where the label has a side. A model
+            with such labels is never trained with flips across the midline.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Annotated[str, Field(min_length=1)]
+    values: Annotated[tuple[LabelValue, ...], Field(min_length=1)]
+    side: Literal["left", "right"] | None = None
+
+    @property
+    def value(self) -> int:
+        """The integer written to a mask for this label."""
+        return self.values[0]

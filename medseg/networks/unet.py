@@ -1,0 +1,82 @@
+"""The classic U-Net, built from MONAI's blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from monai.networks.layers.factories import Conv
+from monai.networks.nets.basic_unet import Down, TwoConv, UpCat
+from torch import nn
+
+from medseg.recipe import Network
+
+_NORMS: dict[str, tuple[str, dict[str, bool]] | None] = {
+    "batch": ("batch", {}),
+    "instance": ("instance", {"affine": True}),
+    "none": None,
+}
+
+
+class UNet(nn.Module):
+    """Encoder, decoder and skip connections (Ronneberger et al. 2015, figure 1), in 2D or 3D.
+
+    Every resolution has two 3-convolutions; going down, the size is halved by max pooling;
+    going up, it is doubled by a transposed convolution that halves the feature maps, and the
+    encoder's maps of that resolution are concatenated. Two departures from the article, both
+    usual today: convolutions are padded, so that the output has the input's size, and each is
+    followed by normalisation (``norm="none"`` gives the original).
+
+    Args:
+        spatial_dims: 2 or 3.
+        in_channels: Channels of the input.
+        out_channels: Logits, one a label.
+        widths: Feature maps at each resolution, finest first; one pooling fewer than widths.
+        norm: ``batch``, ``instance`` or ``none``.
+        dropout: Probability of dropping a feature map in training.
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int,
+        in_channels: int,
+        out_channels: int,
+        *,
+        widths: Sequence[int] = (64, 128, 256, 512, 1024),
+        norm: str = "instance",
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        normed = _NORMS[norm]
+        # A bias just before a normalisation is subtracted again, so it is left out.
+        block = {"act": ("relu", {"inplace": True}), "norm": normed, "bias": normed is None, "dropout": dropout}
+        pairs = list(zip(widths[:-1], widths[1:], strict=True))
+        self.stem = TwoConv(spatial_dims, in_channels, widths[0], **block)
+        self.encoder = nn.ModuleList(Down(spatial_dims, fine, coarse, **block) for fine, coarse in pairs)
+        self.decoder = nn.ModuleList(
+            UpCat(spatial_dims, coarse, fine, fine, **block) for fine, coarse in reversed(pairs)
+        )
+        self.head = Conv["conv", spatial_dims](widths[0], out_channels, kernel_size=1)
+
+    @classmethod
+    def from_recipe(cls, network: Network, spatial_dims: int, in_channels: int, out_channels: int) -> UNet:
+        """The network a recipe asks for."""
+        return cls(
+            spatial_dims,
+            in_channels,
+            out_channels,
+            widths=network.widths,
+            norm=network.norm,
+            dropout=network.dropout,
+        )
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Logits (N, out_channels, ...) of ``image`` (N, in_channels, ...)."""
+        skips = [self.stem(image)]
+        for down in self.encoder:
+            skips.append(down(skips[-1]))
+        features = skips.pop()
+        for up in self.decoder:
+            features = up(features, skips.pop())
+        logits: torch.Tensor = self.head(features)
+        return logits

@@ -1,0 +1,130 @@
+"""Moving values between grids whose axes are parallel, one axis after the other.
+
+Linear interpolation in three dimensions is the product of three one-dimensional ones, so each
+axis is a small matrix: row j holds the weights of the input voxels in output voxel j.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from medseg.errors import InputRefused
+from medseg.grid import Grid
+
+# Positions are rounded to this many decimals of a voxel. Storing the same scan in another of
+# the 48 orientations changes its affine by some 1e-13; rounding makes the weights, and with
+# them the masks, equal to the last bit.
+_DECIMALS = 6
+
+
+def resampled_grid(grid: Grid, spacing_mm: tuple[float, float, float]) -> Grid:
+    """The grid of another voxel size over the same field of view.
+
+    The field of view is counted from outer voxel face to outer voxel face, and its centre
+    stays where it is. An axis never has fewer than one voxel.
+    """
+    shape = np.asarray(grid.shape, dtype=np.float64)
+    ratio = np.asarray(spacing_mm) / np.asarray(grid.spacing_mm)
+    # Half a voxel is rounded down, with a margin that keeps rounding noise of the affine out.
+    counts = np.maximum(np.floor(shape / ratio + 0.5 - 1e-6), 1)
+    affine = np.eye(4)
+    affine[:3, :3] = grid.direction * np.asarray(spacing_mm)
+    centre = grid.world((shape - 1) / 2)
+    affine[:3, 3] = centre - affine[:3, :3] @ ((counts - 1) / 2)
+    x, y, z = (int(n) for n in counts)
+    return Grid((x, y, z), affine)
+
+
+def axis_maps(source: Grid, target: Grid) -> tuple[tuple[int, float, float], ...]:
+    """For each target axis: (source axis, offset, step), so that source index = offset + step * target index.
+
+    Raises:
+        InputRefused: the axes of the two grids are not parallel (reason ``not-parallel``).
+    """
+    matrix = np.linalg.inv(source.affine) @ target.affine
+    maps = []
+    for axis in range(3):
+        column = matrix[:3, axis]
+        row = int(np.argmax(np.abs(column)))
+        stray = np.abs(np.delete(column, row)).max() * target.shape[axis]
+        if stray > 1e-2:
+            raise InputRefused(
+                f"grids are not parallel: {stray:.3g} voxels apart along axis {axis}",
+                reason="not-parallel",
+                remedy="resample one of them with a tool that rotates",
+            )
+        maps.append((row, float(matrix[row, 3]), float(column[row])))
+    if sorted(m[0] for m in maps) != [0, 1, 2]:
+        raise InputRefused("grids are not parallel", reason="not-parallel")
+    return tuple(maps)
+
+
+def weights(
+    n_in: int, n_out: int, *, offset: float, step: float, reach: float = np.inf, smooth: bool = True
+) -> torch.Tensor:
+    """Interpolation matrix of one axis: float32 (n_out, n_in), rows summing to 1 (or 0, out of reach).
+
+    Output voxel j lies at input position ``offset + step * j``; beyond the ends the outermost
+    voxel goes on. Where voxels get smaller this is linear interpolation. Where they get larger
+    and ``smooth`` is set, the linear interpolant is averaged over a box of ``|step| - 1`` input
+    voxels, so that every input voxel counts and fine noise is averaged rather than sampled:
+    halving the resolution takes the mean of two voxels. Either way a linear field stays
+    exactly what it is, so nothing is shifted.
+
+    Args:
+        n_in: Input voxels.
+        n_out: Output voxels.
+        offset: Input position of output voxel 0.
+        step: Input voxels from one output voxel to the next; negative for a flip.
+        reach: Output voxels more than this many input voxels beyond the first or last input
+            voxel are 0.
+        smooth: Whether to average where voxels get larger.
+    """
+    position = np.round(offset + step * np.arange(n_out, dtype=np.float64), _DECIMALS)
+    box = abs(step) - 1 if smooth else 0.0
+    inside = np.clip(position, 0, n_in - 1)
+    # Beyond this many voxels outside, nothing but the outermost voxel is seen anyway.
+    margin = int(np.ceil(max(box, 0.0) / 2)) + 2
+    away = np.clip(position, -margin, n_in - 1 + margin)[:, None] - np.arange(-2 * margin, n_in + 2 * margin)
+    if box > 1e-3:
+        wide: npt.NDArray[np.float64] = (_hat_integral(away + box / 2) - _hat_integral(away - box / 2)) / box
+    else:
+        wide = np.maximum(0.0, 1.0 - np.abs(away))
+    matrix = wide[:, 2 * margin : 2 * margin + n_in].copy()
+    matrix[:, 0] += wide[:, : 2 * margin].sum(axis=1)
+    matrix[:, -1] += wide[:, 2 * margin + n_in :].sum(axis=1)
+    matrix[np.abs(position - inside) > reach] = 0.0
+    return torch.from_numpy(matrix.astype(np.float32))
+
+
+def _hat_integral(end: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Integral of the hat function max(0, 1 - |u|) from minus infinity to ``end``."""
+    end = np.clip(end, -1.0, 1.0)
+    return np.where(end < 0, (1 + end) ** 2 / 2, 1 - (1 - end) ** 2 / 2)
+
+
+def along(values: torch.Tensor, matrix: torch.Tensor, axis: int) -> torch.Tensor:
+    """``values`` (..., n_in, ...) with ``matrix`` (n_out, n_in) applied along ``axis``."""
+    return torch.tensordot(values, matrix, dims=([axis], [1])).movedim(-1, axis)
+
+
+def resample(values: torch.Tensor, source: Grid, target: Grid) -> torch.Tensor:
+    """float32 (C, X, Y, Z) on ``target``, by linear interpolation, averaged where voxels get larger.
+
+    Target voxels outside the source take the value of the nearest source voxel.
+
+    Args:
+        values: float32 (C, X, Y, Z) on ``source``.
+        source: Grid of ``values``.
+        target: A grid with the same axes in the same order (other spacing or origin).
+    """
+    for axis, (row, offset, step) in enumerate(axis_maps(source, target)):
+        if row != axis:
+            raise InputRefused("grids store their axes in another order", reason="not-parallel")
+        n_in, n_out = source.shape[axis], target.shape[axis]
+        matrix = weights(n_in, n_out, offset=offset, step=step)
+        if n_in != n_out or not torch.equal(matrix, torch.eye(n_in)):
+            values = along(values, matrix, axis + 1)
+    return values.contiguous()

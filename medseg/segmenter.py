@@ -1,0 +1,81 @@
+"""The heart: a model applied to a scan gives a mask on the scan's own grid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from medseg.model import Model
+from medseg.postprocess import postprocess
+from medseg.prepare import Prepared, prepare
+from medseg.restore import binary
+from medseg.sliding import logits
+from medseg.volume import Mask, Volume
+
+
+class Segmenter:
+    """Segments scans with one model, which is loaded once.
+
+    >>> segment = Segmenter("runs/lungs/model.safetensors")  # doctest: +SKIP
+    >>> mask = segment(medseg.read("chest.nii.gz"))          # doctest: +SKIP
+
+    Args:
+        model: A :class:`Model`, a model file, or the name of a shipped model.
+        device: Where the network runs, as torch names it.
+
+    Raises:
+        UsageError: no such model.
+        ModelRefused: the model file is damaged or does not fit.
+    """
+
+    def __init__(self, model: Model | str | Path, *, device: str = "cpu") -> None:
+        self.model = model if isinstance(model, Model) else Model.load(model)
+        self.device = torch.device(device)
+        self._networks = [network.to(self.device) for network in self.model.networks()]
+
+    def __call__(self, scan: Volume | Sequence[Volume]) -> Mask:
+        """The mask of one scan, on exactly its grid.
+
+        Args:
+            scan: A volume, or one volume a channel, all on one grid.
+
+        Raises:
+            InputRefused: the channels are not the recipe's.
+        """
+        volumes = (scan,) if isinstance(scan, Volume) else tuple(scan)
+        prepared = prepare(self.model.recipe, volumes)
+        return self.mask(self.probabilities(prepared), prepared, volumes[0])
+
+    def probabilities(self, prepared: Prepared) -> torch.Tensor:
+        """float32 (L, X, Y, Z) on the prepared grid: the sigmoid of the folds' mean logits."""
+        recipe = self.model.recipe
+        image = prepared.image.to(self.device)
+        total = sum(
+            logits(image, network, labels=len(recipe.labels), patch=recipe.patch, predict=recipe.predict)
+            for network in self._networks
+        )
+        return torch.sigmoid(total / len(self._networks)).cpu()
+
+    def mask(self, probabilities: torch.Tensor, prepared: Prepared, scan: Volume) -> Mask:
+        """Probabilities on the prepared grid, restored, cut at the threshold, cleaned and painted."""
+        recipe = self.model.recipe
+        top = max(label.value for label in recipe.labels)
+        painted: npt.NDArray[np.uint8 | np.uint16] = np.zeros(
+            scan.grid.shape, dtype=np.uint8 if top < 256 else np.uint16, order="F"
+        )
+        for label, channel in zip(recipe.labels, probabilities, strict=True):
+            found = binary(channel, prepared.grid, scan.grid, threshold=recipe.predict.threshold)
+            rules = recipe.postprocess
+            found = postprocess(
+                found,
+                scan.grid,
+                keep_components=rules.keep_components,
+                fill_holes=rules.fill_holes,
+                min_volume_ml=rules.min_volume_ml,
+            )
+            painted[found] = label.value
+        return Mask(painted, scan.grid, recipe.labels, scan.source)

@@ -1,0 +1,187 @@
+"""What medseg passes around: a `Volume` (a scan) and a `Mask` (labels), each with its `Grid`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from medseg.errors import InputRefused, UsageError
+from medseg.grid import Grid
+from medseg.label import Label
+
+Voxels: TypeAlias = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a volume came from, and what its writer must keep.
+
+    Attributes:
+        path: The file or folder that was read; None for data made in memory.
+        format: ``nifti``, ``dicom``, ``nrrd``, ``mha`` or ``memory``.
+        modality: DICOM modality such as ``CT`` or ``MR``; None when the format has none.
+        sform_code: NIfTI sform code of the source; None when it was not NIfTI.
+        qform_code: NIfTI qform code of the source; None when it was not NIfTI.
+        xyzt_units: NIfTI units byte of the source; None when it was not NIfTI.
+    """
+
+    path: Path | None = None
+    format: str = "memory"
+    modality: str | None = None
+    sform_code: int | None = None
+    qform_code: int | None = None
+    xyzt_units: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """A single-channel scan: read-only array (X, Y, Z) and its grid.
+
+    The array keeps the source's dtype where that loses nothing (int16 for CT); intensities
+    are in the source's unit, which is HU for CT. Several channels are several volumes.
+
+    Raises:
+        InputRefused: the array is not 3-D or does not have the grid's shape.
+    """
+
+    array: Voxels
+    grid: Grid
+    source: Source = field(default_factory=Source)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "array", _read_only(self.array, self.grid))
+
+    @property
+    def affine(self) -> npt.NDArray[np.float64]:
+        """4x4 voxel-to-world affine, RAS+ mm."""
+        return self.grid.affine
+
+    def oriented(self, axcodes: str) -> Volume:
+        """The same scan with its array axes permuted and flipped to ``axcodes`` (a view)."""
+        return Volume(_moved(self.array, self.grid, axcodes), self.grid.oriented(axcodes), self.source)
+
+    def save(self, path: str | Path) -> Path:
+        """Writes the scan; the suffix chooses the format. See :func:`medseg.io.write`."""
+        from medseg.io import write
+
+        return write(self, path)
+
+
+@dataclass(frozen=True, eq=False)
+class Mask:
+    """Labels on a grid: read-only integer array (X, Y, Z), 0 for background.
+
+    The array is stored in the smallest unsigned dtype that holds the labels' values.
+
+    Raises:
+        InputRefused: the array is not 3-D, not integer, or not of the grid's shape.
+        UsageError: two labels share a name or a written value.
+    """
+
+    array: Voxels
+    grid: Grid
+    labels: tuple[Label, ...]
+    source: Source = field(default_factory=Source)
+
+    def __post_init__(self) -> None:
+        check_labels(self.labels)
+        array = np.asarray(self.array)
+        if array.dtype.kind not in "bui":
+            raise InputRefused(
+                f"a mask must hold integers, got {array.dtype}",
+                reason="mask-dtype",
+                remedy="round the labels, or pass the scan as a Volume",
+            )
+        top = max([int(array.max(initial=0)), *(v for label in self.labels for v in label.values)])
+        low = int(array.min(initial=0))
+        if low < 0 or top > 65535:
+            raise InputRefused(
+                f"mask values must lie in 0..65535, got {low}..{top}",
+                reason="mask-range",
+                remedy="renumber the labels",
+            )
+        array = array.astype(np.uint8 if top < 256 else np.uint16, copy=False)
+        object.__setattr__(self, "array", _read_only(array, self.grid))
+        object.__setattr__(self, "labels", tuple(self.labels))
+
+    @property
+    def affine(self) -> npt.NDArray[np.float64]:
+        """4x4 voxel-to-world affine, RAS+ mm."""
+        return self.grid.affine
+
+    def of(self, name: str) -> npt.NDArray[np.bool_]:
+        """Boolean (X, Y, Z): where the label ``name`` is, all its values together.
+
+        Raises:
+            UsageError: no label has that name.
+        """
+        for label in self.labels:
+            if label.name == name:
+                return members(self.array, label)
+        names = ", ".join(label.name for label in self.labels)
+        raise UsageError(f"no label {name!r} in this mask", remedy=f"it has: {names}")
+
+    def volumes_ml(self) -> dict[str, float]:
+        """Volume of every label in millilitres, voxel count times voxel volume; 0.0 when absent."""
+        # One pass over the voxels whatever the number of labels.
+        counts = np.bincount(self.array.reshape(-1, order="K"), minlength=1)
+        return {
+            label.name: float(sum(int(counts[v]) for v in set(label.values) if v < len(counts)))
+            * self.grid.voxel_ml
+            for label in self.labels
+        }
+
+    def oriented(self, axcodes: str) -> Mask:
+        """The same mask with its array axes permuted and flipped to ``axcodes`` (a view)."""
+        array = _moved(self.array, self.grid, axcodes)
+        return Mask(array, self.grid.oriented(axcodes), self.labels, self.source)
+
+    def save(self, path: str | Path) -> Path:
+        """Writes the mask; the suffix chooses the format. See :func:`medseg.io.write`."""
+        from medseg.io import write
+
+        return write(self, path)
+
+
+def members(array: Voxels, label: Label) -> npt.NDArray[np.bool_]:
+    """Boolean array of the voxels of a label map that belong to ``label``."""
+    found: npt.NDArray[np.bool_] = array == label.values[0]
+    for value in label.values[1:]:
+        found |= array == value
+    return found
+
+
+def check_labels(labels: Sequence[Label]) -> None:
+    """Raises UsageError when two labels share a name or a written value."""
+    for what, seen in (("name", [x.name for x in labels]), ("written value", [x.value for x in labels])):
+        twice = sorted({str(s) for s in seen if seen.count(s) > 1})
+        if twice:
+            raise UsageError(
+                f"labels share the same {what}: {', '.join(twice)}",
+                where="labels",
+                remedy=f"give each label its own {what}",
+            )
+
+
+def _read_only(array: Voxels, grid: Grid) -> Voxels:
+    view = np.asarray(array).view()
+    if view.shape != grid.shape:
+        raise InputRefused(
+            f"array of shape {view.shape} does not fit a grid of shape {grid.shape}",
+            reason="shape",
+            remedy="pass one (X, Y, Z) array for each channel",
+        )
+    view.setflags(write=False)
+    return view
+
+
+def _moved(array: Voxels, grid: Grid, axcodes: str) -> Voxels:
+    order, flips = grid.moves_to(axcodes)
+    moved = np.transpose(array, order)
+    axes = [axis for axis, flipped in enumerate(flips) if flipped]
+    return np.flip(moved, axes) if axes else moved

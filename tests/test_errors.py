@@ -1,0 +1,26 @@
+from pathlib import Path
+
+import pytest
+
+from medseg.errors import InputRefused, MedsegError, ModelRefused, ResourceError, UsageError
+
+
+def test_message_is_place_problem_and_remedy_in_three_lines():
+    error = InputRefused("12 voxels\n are NaN", where=Path("a.nii"), remedy="replace\nthem", reason="nan")
+    assert str(error) == "a.nii:\n12 voxels are NaN\n→ replace them"
+    assert (error.problem, error.where, error.reason) == ("12 voxels\n are NaN", "a.nii", "nan")
+
+
+def test_parts_that_are_absent_take_no_line():
+    assert str(MedsegError("just this")) == "just this"
+    assert str(MedsegError("this", remedy="do that")) == "this\n→ do that"
+    assert MedsegError("this").reason == "error"
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [(MedsegError, 1), (UsageError, 2), (InputRefused, 3), (ModelRefused, 4), (ResourceError, 5)],
+)
+def test_exit_codes(kind, code):
+    assert kind.exit_code == code
+    assert issubclass(kind, MedsegError)

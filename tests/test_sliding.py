@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from monai.inferers.utils import sliding_window_inference
+
+from medseg.recipe import Patch, Predict
+from medseg.sliding import importance, logits, stacked_slices, starts
+
+
+@given(st.integers(1, 400), st.integers(1, 128), st.floats(0, 0.9))
+def test_windows_cover_every_voxel_and_overlap_enough(length, window, overlap):
+    places = starts(length, window, overlap)
+    if length <= window:
+        assert places == (0,)
+        return
+    assert places[0] == 0
+    assert places[-1] == length - window
+    gaps = [b - a for a, b in itertools.pairwise(places)]
+    # One voxel of grace for placing windows on whole voxels.
+    assert max(gaps) <= max(1, int(window * (1 - overlap))) + 1
+    assert max(gaps) <= window
+    assert max(gaps) - min(gaps) <= 1
+
+
+def test_window_places_by_hand():
+    # 10 voxels, window 4, half overlap: steps of 2 end exactly at 6.
+    assert starts(10, 4, 0.5) == (0, 2, 4, 6)
+    # 9 voxels: four windows too, spread evenly over 0..5 instead of a last one pushed back.
+    assert starts(9, 4, 0.5) == (0, 2, 3, 5)
+
+
+def test_importance_is_a_gaussian_of_an_eighth_of_the_window():
+    weight = importance((17,))
+    assert weight[8] == 1
+    # One standard deviation (17 / 8 = 2.125 voxels) would be exp(-1/2); at 2 voxels exp(-0.4429).
+    assert float(weight[6]) == pytest.approx(np.exp(-0.5 * (2 / 2.125) ** 2), abs=1e-6)
+    assert torch.equal(weight, weight.flip(0))
+    assert importance((64, 64, 64)).min() == pytest.approx(1e-3)
+
+
+@pytest.mark.parametrize("size", [(8, 8, 8), (16, 8, 8), (40, 8, 8)])
+def test_a_voxelwise_network_is_reproduced_exactly(size):
+    image = torch.rand(2, 30, 17, 11)
+    network = lambda x: torch.stack([x[:, 0] * 2 - 1, x[:, 1] ** 2, x[:, 0] - x[:, 1]], 1)  # noqa: E731
+    out = logits(
+        image, network, labels=3, patch=Patch(size=size), predict=Predict(overlap=0.5, window_batch=3)
+    )
+    torch.testing.assert_close(out, network(image[None])[0], atol=1e-6, rtol=1e-5)
+
+
+def test_agrees_with_monai_where_both_place_windows_alike():
+    torch.manual_seed(0)
+    network = torch.nn.Conv3d(1, 2, 5, padding=2)
+    image = torch.rand(1, 24, 16, 32)
+    ours = logits(image, network, labels=2, patch=Patch(size=(16, 16, 16)), predict=Predict(overlap=0.5))
+    with torch.no_grad():
+        theirs = sliding_window_inference(
+            image[None], (16, 16, 16), 1, network, overlap=0.5, mode="gaussian", sigma_scale=0.125
+        )[0]
+    torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+
+
+def test_neighbouring_slices_are_channels_and_repeat_at_the_ends():
+    image = torch.arange(5.0).expand(2, 3, 3, 5) + torch.tensor([0.0, 10.0])[:, None, None, None]
+    # Two channels, one neighbour: lower slice of both, the slice of both, upper slice of both.
+    assert stacked_slices(image, 2, 1)[:, 0, 0].tolist() == [1, 11, 2, 12, 3, 13]
+    assert stacked_slices(image, 0, 1)[:, 0, 0].tolist() == [0, 10, 0, 10, 1, 11]
+    assert stacked_slices(image, 4, 2)[:, 0, 0].tolist() == [2, 12, 3, 13, 4, 14, 4, 14, 4, 14]
+
+
+def test_2d_networks_see_the_right_slices():
+    image = torch.rand(1, 20, 13, 6)
+    network = lambda x: x.mean(1, keepdim=True)  # noqa: E731
+    out = logits(
+        image, network, labels=1, patch=Patch(size=(16, 16), neighbours=1), predict=Predict(window_batch=4)
+    )
+    below, above = image[..., [0, 0, 1, 2, 3, 4]], image[..., [1, 2, 3, 4, 5, 5]]
+    torch.testing.assert_close(out, (below + image + above) / 3)
+
+
+def test_small_scans_are_padded_with_their_smallest_value():
+    image = torch.rand(1, 5, 4, 3) + 7
+    seen = []
+
+    def network(x: torch.Tensor) -> torch.Tensor:
+        seen.append(x)
+        return x
+
+    out = logits(image, network, labels=1, patch=Patch(size=(8, 8, 8)), predict=Predict())
+    torch.testing.assert_close(out, image)
+    assert float(seen[0].min()) == float(image.min())
+    assert seen[0].shape == (1, 1, 8, 8, 8)

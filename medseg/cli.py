@@ -93,7 +93,6 @@ def train(
 
     chosen = Recipe.read(recipe)
     cases = Manifest.read(manifest, root=data_root).cases
-    from medseg.report import history
     from medseg.training import train as run
 
     with _Progress(chosen.train.epochs) as progress:
@@ -101,6 +100,8 @@ def train(
             chosen, cases, output, cache=cache, resume=resume, max_seconds=seconds, workers=workers,
             on_epoch=progress.show,
         )
+    from medseg.report import history
+
     history(output / "history.csv", output / "history.png")
     print(f"wrote {output / 'model.safetensors'} (sha256 {model.digest[:12]}). {RESEARCH}")
 

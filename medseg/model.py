@@ -95,7 +95,15 @@ class Model:
                 remedy="copy the model file again, or train it again",
                 reason="model-damaged",
             ) from None
-        recipe = Recipe.checked(header["recipe"], where=f"{path} (recipe)")
+        try:
+            recipe = Recipe.checked(header["recipe"])
+        except UsageError as error:
+            raise ModelRefused(
+                f"the recipe in its header is not valid: {error.problem}",
+                where=path,
+                remedy="install the medseg version that made it",
+                reason="model-recipe",
+            ) from None
         folds = tuple(
             {
                 name.partition(".")[2]: tensor

@@ -16,6 +16,8 @@ from medseg.label import Label
 
 Voxels: TypeAlias = npt.NDArray[Any]
 
+_COUNTED_AT_ONCE = 1 << 22
+
 
 @dataclass(frozen=True)
 class Source:
@@ -128,11 +130,14 @@ class Mask:
 
     def volumes_ml(self) -> dict[str, float]:
         """Volume of every label in millilitres, voxel count times voxel volume; 0.0 when absent."""
-        # One pass over the voxels whatever the number of labels.
-        counts = np.bincount(self.array.reshape(-1, order="K"), minlength=1)
+        # One pass over the voxels whatever the number of labels, a piece at a time because
+        # bincount makes int64 of what it counts.
+        flat = self.array.ravel(order="K")
+        counts = np.zeros(65536, np.int64)
+        for start in range(0, flat.size, _COUNTED_AT_ONCE):
+            counts += np.bincount(flat[start : start + _COUNTED_AT_ONCE], minlength=65536)
         return {
-            label.name: float(sum(int(counts[v]) for v in set(label.values) if v < len(counts)))
-            * self.grid.voxel_ml
+            label.name: float(counts[sorted(set(label.values))].sum()) * self.grid.voxel_ml
             for label in self.labels
         }
 

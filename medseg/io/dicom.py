@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pydicom
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from medseg.errors import InputRefused
 from medseg.io.intensity import narrowed, rescaled
@@ -202,6 +203,10 @@ def _pixels(one: Slice) -> Voxels:
     try:
         ds = pydicom.dcmread(one.path, force=True)
         _check_meaning(ds)
+        if "TransferSyntaxUID" not in ds.file_meta:
+            # A bare data set; uncompressed then, in the encoding pydicom has found it in.
+            implicit, _ = ds.original_encoding
+            ds.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
         pixels = ds.pixel_array
     except InputRefused as error:
         error.where = str(one.path)

@@ -47,7 +47,11 @@ def write(image: Volume | Mask, path: Path) -> None:
     itk.SetSpacing(spacing.tolist())
     itk.SetOrigin(lps[:3, 3].tolist())
     itk.SetDirection((lps[:3, :3] / spacing).ravel().tolist())
-    sitk.WriteImage(itk, str(path), useCompression=True)
+    # ITK knows its suffixes in lower case only: .MHA would become a header without data.
+    lower = path.with_name(path.stem + path.suffix.lower())
+    sitk.WriteImage(itk, str(lower), useCompression=True)
+    if lower != path:
+        lower.rename(path)
 
 
 def grid_of(image: Any) -> Grid:

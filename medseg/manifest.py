@@ -1,0 +1,586 @@
+"""A manifest: which scans there are, whose they are, where their truth lies and which split they are in.
+
+Read from CSV, JSON or YAML, or from a dataset as the Medical Segmentation Decathlon (MSD) or
+nnU-Net (v2 raw) lays it out. No image is opened here.
+
+CSV: one case a row; the columns ``id`` and ``image`` are needed, ``patient``, ``label``,
+``group`` and ``split`` may be there, and further channels are ``image_2``, ``image_3`` and so on.
+JSON and YAML: ``cases`` is a list of the same fields, and ``image`` may be a list of files, one a
+channel; beside it may stand ``name``, ``description`` and ``root``, the folder of the data.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, TypeAlias, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from medseg.errors import UsageError
+
+Split = Literal["train", "val", "test"]
+Record: TypeAlias = dict[str, object]
+
+_FIELDS = ("id", "patient", "image", "label", "group", "split")
+_HEADER = ("name", "description", "root", "cases")
+_CHANNEL = re.compile(r"image_([2-9]|[1-9]\d+)")
+# Separators of paths, and what Windows and macOS do not allow in a file name.
+_NOT_IN_FILE_NAMES = frozenset('/\\:*?"<>|')
+
+
+class Case(BaseModel):
+    """One scan with what is known about it.
+
+    Attributes:
+        id: Names the case in tables and its output files, so it must be safe as a file name.
+        patient: Whose scan it is; splits never divide a patient. The id by default.
+        images: One file (or DICOM folder) a channel, or a single 4D file with all of them.
+        label: The label map of the truth; None where there is none.
+        group: Site, scanner or the like; splits keep its proportions.
+        split: ``train``, ``val`` or ``test``; None where the case is in no split.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    patient: str = Field(default="", validate_default=False)
+    images: tuple[Path, ...] = Field(min_length=1)
+    label: Path | None = None
+    group: str | None = None
+    split: Split | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_patient(cls, data: object) -> object:
+        if isinstance(data, dict) and data.get("patient") in (None, ""):
+            return {**data, "patient": data.get("id")}
+        return data
+
+    @field_validator("id")
+    @classmethod
+    def _safe(cls, value: str) -> str:
+        bad = sorted(_NOT_IN_FILE_NAMES & set(value))
+        if bad:
+            raise ValueError(f"must be usable as a file name, so without {' '.join(bad)}")
+        if not value.strip() or value != value.strip() or not value.isprintable():
+            raise ValueError("must be text without control characters or spaces at its ends")
+        if value.startswith(".") or len(value.encode()) > 200:  # 255 bytes less room for suffixes
+            raise ValueError("must be usable as a file name: no dot first, at most 200 bytes")
+        return value
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A checked list of cases: ids unique, no patient in two splits.
+
+    Attributes:
+        name: Of the data set.
+        cases: In the order of the source.
+        root: The folder that the source's relative paths start from.
+        description: Free text.
+
+    Raises:
+        UsageError: no case, an id used twice, or a patient in two splits.
+    """
+
+    name: str
+    cases: tuple[Case, ...]
+    root: Path = Path()
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "cases", tuple(self.cases))
+        _check(self.cases, [f"case {number}" for number in range(1, len(self.cases) + 1)], self.name)
+
+    @classmethod
+    def read(cls, path: str | Path, *, root: str | Path | None = None) -> Manifest:
+        """The manifest of a CSV, JSON or YAML file, an MSD ``dataset.json``, or an MSD or nnU-Net folder.
+
+        Args:
+            path: The file, or a folder with a ``dataset.json``.
+            root: The folder of the data, instead of the file's own ``root`` entry (which is
+                relative to the file) or the file's folder.
+
+        Raises:
+            UsageError: the file is missing or malformed, or a case is; the message names the
+                file, the row, the field and the value. Files of cases are not looked for:
+                see :meth:`missing`.
+        """
+        path = Path(path)
+        file = path / "dataset.json" if path.is_dir() else path
+        text = _text(file)
+        if file.suffix.lower() == ".csv":
+            header: Record = {}
+            numbered = _csv_records(text, file)
+        elif file.suffix.lower() in (".json", ".yaml", ".yml"):
+            data = _parsed(text, file)
+            start = Path(root) if root is not None else file.parent
+            header, records = _dataset(data, start, file) if _is_dataset(data) else _document(data, file)
+            numbered = [(f"case {number}", record) for number, record in enumerate(records, start=1)]
+        else:
+            raise _wrong(
+                f"unknown suffix {file.suffix!r}", file, "give .csv, .json or .yaml, or a folder", "suffix"
+            )
+        return _built(header, numbered, file, None if root is None else Path(root))
+
+    def split(self, name: str) -> tuple[Case, ...]:
+        """The cases of ``train``, ``val`` or ``test``; may be empty.
+
+        Raises:
+            UsageError: there is no such split.
+        """
+        if name not in get_args(Split):
+            known = ", ".join(get_args(Split))
+            raise _wrong(f"no split is called {name!r}", self.name, f"give one of: {known}", "split")
+        return tuple(case for case in self.cases if case.split == name)
+
+    def missing(self) -> tuple[Path, ...]:
+        """The images and labels that do not exist, each once, in the order of the cases."""
+        paths = [path for case in self.cases for path in (*case.images, case.label) if path is not None]
+        return tuple(path for path in dict.fromkeys(paths) if not path.exists())
+
+    def write(self, path: str | Path) -> Path:
+        """Writes CSV, JSON or YAML, as the suffix says; :meth:`read` gives equal cases back.
+
+        Paths under the data's folder are written relative to it (JSON, YAML), or relative to
+        the file's folder (CSV); others absolute. CSV has no room for ``name``,
+        ``description`` and ``root``.
+
+        Raises:
+            UsageError: another suffix, or the folder does not exist.
+            ResourceError: the disk refuses.
+        """
+        from medseg.io.atomic import replacing
+
+        path = Path(path)
+        if path.suffix.lower() == ".csv":
+            text = _as_csv(self.cases, _absolute(path.parent))
+        elif path.suffix.lower() in (".json", ".yaml", ".yml"):
+            root = _absolute(self.root)
+            data: Record = {
+                "name": self.name,
+                "description": self.description,
+                "root": _within(root, _absolute(path.parent)),
+                "cases": [_record(case, root) for case in self.cases],
+            }
+            as_json = path.suffix.lower() == ".json"
+            dumped: str = yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=1000)
+            text = json.dumps(data, indent=1, ensure_ascii=False) + "\n" if as_json else dumped
+        else:
+            raise _wrong(
+                f"cannot write {path.suffix!r}", path, "end the name in .csv, .json or .yaml", "suffix"
+            )
+        with replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8", newline="\n")
+        return path
+
+
+def with_splits(manifest: Manifest, *, val: float | int, test: float | int, seed: int) -> Manifest:
+    """The same cases, divided anew into train, val and test by patient.
+
+    Groups keep their proportions (Sainte-Laguë). The result depends on the patients and the
+    seed only, not on the order of cases. Patients whose cases all lack a label are never drawn.
+    A case without a label is kept in ``test`` if it is there, and is in no split otherwise.
+
+    Args:
+        manifest: Splits it has already are replaced, with one exception: when ``test`` is 0,
+            patients that are ``test`` stay so.
+        val: Patients to validate on: a number (int) or a share of all that are divided (float
+            below 1, rounded, at least one patient).
+        test: The same for testing.
+        seed: Decides which patients.
+
+    Raises:
+        UsageError: a number is not possible, or no patient would be left to train.
+    """
+    patients = _divisible(manifest, keep_test=not test)
+    counts = {"test": _count(test, len(patients), "test"), "val": _count(val, len(patients), "val")}
+    if sum(counts.values()) >= len(patients):
+        raise _wrong(
+            f"{counts['val']} patients for val and {counts['test']} for test leave none of "
+            f"{len(patients)} to train",
+            manifest.name,
+            "ask for fewer",
+            "splits",
+        )
+    order = _proportional(patients, seed)
+    chosen: dict[str, Split] = dict.fromkeys(order, "train")
+    chosen |= dict.fromkeys(order[: counts["test"] + counts["val"]], "val")
+    chosen |= dict.fromkeys(order[: counts["test"]], "test")
+    return _divided(manifest, chosen)
+
+
+def folds(manifest: Manifest, k: int, seed: int) -> tuple[Manifest, ...]:
+    """Manifests for k-fold cross-validation: in each, another k-th of the patients is val, the others train.
+
+    Patients that are ``test`` stay so in all of them; earlier train and val are forgotten. In
+    every group the folds' numbers of patients differ by at most one. Order of cases: no effect.
+
+    Raises:
+        UsageError: k is below 2 or above the number of patients.
+    """
+    patients = _divisible(manifest, keep_test=True)
+    if not 2 <= k <= len(patients):
+        raise _wrong(
+            f"{k} folds are not possible with {len(patients)} patients",
+            manifest.name,
+            f"give a number from 2 to {len(patients)}",
+            "folds",
+        )
+    # Dealt out group after group: along _proportional's order a fold could be all of one group.
+    order = sorted(patients, key=lambda patient: (patients[patient], _draw(patient, seed)))
+    splits: list[dict[str, Split]] = [
+        {patient: "val" if number % k == fold else "train" for number, patient in enumerate(order)}
+        for fold in range(k)
+    ]
+    return tuple(_divided(manifest, chosen) for chosen in splits)
+
+
+def _divisible(manifest: Manifest, *, keep_test: bool) -> dict[str, str]:
+    """The group of each patient that has a label; the first of its groups where it has several."""
+    kept = {case.patient for case in manifest.cases if case.split == "test"} if keep_test else set()
+    groups: dict[str, str] = {}
+    for case in manifest.cases:
+        if case.label is not None and case.patient not in kept:
+            group = case.group or ""
+            groups[case.patient] = min(groups.get(case.patient, group), group)
+    return groups
+
+
+def _count(wanted: float | int, patients: int, name: str) -> int:
+    if isinstance(wanted, bool) or not wanted >= 0 or (isinstance(wanted, float) and wanted >= 1):
+        raise _wrong(f"{name} is {wanted!r}", name, "give a number of patients, or a share below 1", "splits")
+    if isinstance(wanted, int):
+        return wanted
+    return max(1, round(wanted * patients)) if wanted else 0
+
+
+def _draw(patient: str, seed: int) -> str:
+    # A hash and not a shuffle: it needs no order to start from and is the same everywhere.
+    return hashlib.sha256(f"{seed}\n{patient}".encode()).hexdigest()
+
+
+def _proportional(groups: dict[str, str], seed: int) -> list[str]:
+    """Patients ordered such that any first n hold the groups in proportion.
+
+    The i-th patient (from 0) of a group of size s stands at (i + 1/2) / s: taking the first n is
+    the Sainte-Laguë method of giving out n seats to groups of these sizes.
+    """
+    sizes, seen = Counter(groups.values()), Counter[str]()
+    places: list[tuple[float, str, str]] = []
+    for patient in sorted(groups, key=lambda patient: _draw(patient, seed)):
+        group = groups[patient]
+        places.append(((seen[group] + 0.5) / sizes[group], _draw(patient, seed), patient))
+        seen[group] += 1
+    return [patient for _, _, patient in sorted(places)]
+
+
+def _divided(manifest: Manifest, chosen: dict[str, Split]) -> Manifest:
+    def split(case: Case) -> Split | None:
+        if case.patient not in chosen:
+            return "test" if case.split == "test" else None
+        return chosen[case.patient] if case.label is not None or chosen[case.patient] == "test" else None
+
+    cases = tuple(case.model_copy(update={"split": split(case)}) for case in manifest.cases)
+    return replace(manifest, cases=cases)
+
+
+def _check(cases: Sequence[Case], places: Sequence[str], where: str | Path) -> None:
+    if not cases:
+        raise _wrong("there is no case in it", where, "add at least one case", "empty")
+    ids: dict[str, str] = {}
+    splits: dict[str, Split] = {}
+    for case, place in zip(cases, places, strict=True):
+        # Compared without case: on Windows and macOS 'a' and 'A' name the same output file.
+        earlier = ids.setdefault(case.id.casefold(), place)
+        if earlier != place:
+            raise _wrong(f"id {case.id!r} of {place} is that of {earlier}", where, "make ids unique", "ids")
+        if case.split and splits.setdefault(case.patient, case.split) != case.split:
+            raise _wrong(
+                f"patient {case.patient!r} is in splits {splits[case.patient]} and {case.split} ({place})",
+                where,
+                "put all cases of a patient into one split",
+                "patient-in-two-splits",
+            )
+
+
+def _built(header: Record, numbered: list[tuple[str, Record]], file: Path, root: Path | None) -> Manifest:
+    own = header.get("root")
+    folder = root if root is not None else file.parent / (str(own) if own else "")
+    cases = [_case(record, folder, f"{file}, {place}") for place, record in numbered]
+    _check(cases, [place for place, _ in numbered], file)
+    plain = file.parent.resolve().name if file.name == "dataset.json" else file.stem
+    return Manifest(
+        name=str(header.get("name") or plain),
+        cases=tuple(cases),
+        root=folder,
+        description=str(header.get("description") or ""),
+    )
+
+
+def _case(record: Record, root: Path, where: str) -> Case:
+    unknown = [name for name in record if name not in _FIELDS]
+    if unknown:
+        raise _wrong(f"unknown field {unknown[0]!r}", where, f"known: {', '.join(_FIELDS)}", "unknown-field")
+    for name in ("id", "image"):
+        if record.get(name) in (None, "", []):
+            raise _wrong(f"{name} is missing", where, f"fill in {name}", "missing-field")
+    given = record["image"]
+    images = [_plain(image, "image", where) for image in (given if isinstance(given, list) else [given])]
+    texts = {name: _plain(record.get(name), name, where) for name in _FIELDS if name != "image"}
+    label = texts.pop("label")
+    if None in images:
+        raise _wrong("image has an empty channel", where, "give a file for every channel", "missing-field")
+    try:
+        return Case.model_validate(
+            texts | {"images": [root / str(i) for i in images], "label": root / label if label else None}
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        field, told = str(first["loc"][0]), first["msg"].removeprefix("Value error, ")
+        raise _wrong(f"{field} {first['input']!r:.80}: {told}", where, f"correct {field}", "field") from None
+
+
+def _plain(value: object, name: str, where: str) -> str | None:
+    """Text; None when empty. A whole number of JSON has one spelling only, so it may stand for text."""
+    if value is None or value == "":
+        return None
+    if isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool)):
+        return str(value)
+    raise _wrong(f"{name} is {value!r:.80}, not text", where, "write it in quotes", "field")
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8-sig")  # Excel puts a byte order mark before UTF-8
+    except OSError as error:
+        told = error.strerror or type(error).__name__
+        raise _wrong(
+            f"cannot be read: {told}", file, "give a manifest, or a folder with one", "not-found"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise _wrong(f"not UTF-8 at byte {error.start}", file, "save it as UTF-8", "encoding") from None
+
+
+def _csv_records(text: str, file: Path) -> list[tuple[str, Record]]:
+    first = text.lstrip().split("\n", 1)[0]
+    # No column name has a comma, semicolon or tab in it: the header tells the delimiter.
+    delimiter = max(",;\t", key=first.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    rows: list[tuple[int, list[str]]] = []
+    try:
+        for row in reader:
+            cells = [cell.strip() for cell in row]
+            if any(cells):
+                rows.append((reader.line_num, cells))
+    except csv.Error as error:
+        raise _wrong(
+            f"not CSV: {error}", f"{file}, row {reader.line_num}", "correct the quotes", "csv"
+        ) from None
+    if not rows:
+        raise _wrong("the file is empty", file, "add a header and at least one case", "empty")
+    header, channels = rows[0][1], _channels(rows[0][1], file)
+    records: list[tuple[str, Record]] = []
+    for number, cells in rows[1:]:
+        if len(cells) != len(header):
+            raise _wrong(
+                f"{len(cells)} cells, but the header has {len(header)}",
+                f"{file}, row {number}",
+                "give every row the same cells; quote a path that has the delimiter in it",
+                "csv",
+            )
+        named = dict(zip(header, cells, strict=True))
+        images = [named.pop(name) for name in channels]
+        while len(images) > 1 and not images[-1]:  # cases may have fewer channels than the widest
+            images.pop()
+        records.append((f"row {number}", {**named, "image": images if any(images) else ""}))
+    return records
+
+
+def _channels(header: list[str], file: Path) -> list[str]:
+    """The columns of images in channel order, after checking the header."""
+    twice = [name for name, times in Counter(header).items() if times > 1]
+    if twice:
+        raise _wrong(
+            f"column {twice[0]!r} is there twice", f"{file}, row 1", "rename or remove one", "column"
+        )
+    unknown = [name for name in header if name not in _FIELDS and not _CHANNEL.fullmatch(name)]
+    if unknown:
+        known = ", ".join(_FIELDS)
+        raise _wrong(
+            f"unknown column {unknown[0]!r}", f"{file}, row 1", f"known: {known}, image_2, ...", "column"
+        )
+    further = sorted((name for name in header if _CHANNEL.fullmatch(name)), key=lambda name: int(name[6:]))
+    wanted = ["id", "image", *(f"image_{number}" for number in range(2, len(further) + 2))]
+    lacking = [name for name in wanted if name not in header]
+    if lacking:
+        raise _wrong(f"column {lacking[0]!r} is missing", f"{file}, row 1", "add it", "column")
+    return ["image", *further]
+
+
+class _TextLoader(yaml.SafeLoader):
+    """YAML in which every plain scalar but null is text: 001 keeps its zeros, no stays no."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - the type of PyYAML
+        key: [(tag, pattern) for tag, pattern in resolvers if tag.endswith(":null")]
+        for key, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[object, object]:
+        _once(str(key.value) for key, _ in node.value)
+        return super().construct_mapping(node, deep=deep)
+
+
+def _json_object(pairs: list[tuple[str, object]]) -> Record:
+    _once(key for key, _ in pairs)
+    return dict(pairs)
+
+
+def _once(keys: Iterable[str]) -> None:
+    twice = [key for key, times in Counter(keys).items() if times > 1]
+    if twice:
+        raise ValueError(f"key {twice[0]!r} is there twice")
+
+
+def _parsed(text: str, file: Path) -> Record:
+    try:
+        if file.suffix.lower() == ".json":
+            data = json.loads(text, object_pairs_hook=_json_object)
+        else:
+            data = yaml.load(text, Loader=_TextLoader)  # it is a SafeLoader
+    except (ValueError, yaml.YAMLError, RecursionError) as error:
+        told = " ".join(str(error).split())[:200]
+        raise _wrong(f"not valid {file.suffix[1:]}: {told}", file, "correct it there", "syntax") from None
+    if not isinstance(data, dict):
+        raise _wrong("it does not hold a mapping", file, f"write the keys {', '.join(_HEADER)}", "syntax")
+    return data
+
+
+def _document(data: Record, file: Path) -> tuple[Record, list[Record]]:
+    unknown = [name for name in data if name not in _HEADER]
+    if unknown:
+        raise _wrong(f"unknown key {unknown[0]!r}", file, f"known: {', '.join(_HEADER)}", "unknown-field")
+    header = {name: _plain(data.get(name), name, str(file)) for name in _HEADER if name != "cases"}
+    return dict(header), _list(data, "cases", file)
+
+
+def _list(data: Record, key: str, file: Path) -> list[Record]:
+    found = data.get(key) or []
+    if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
+        raise _wrong(f"{key} is not a list of mappings", file, f"write {key} as a list of cases", "syntax")
+    return found
+
+
+def _is_dataset(data: Record) -> bool:
+    return "cases" not in data and ("training" in data or "channel_names" in data)
+
+
+def _dataset(data: Record, root: Path, file: Path) -> tuple[Record, list[Record]]:
+    header = {
+        name: data.get(name) if isinstance(data.get(name), str) else "" for name in ("name", "description")
+    }
+    return header, _nnunet(data, root, file) if "channel_names" in data else _msd(data, file)
+
+
+def _msd(data: Record, file: Path) -> list[Record]:
+    """MSD: ``training`` lists image and label, ``test`` images; several channels are one 4D file.
+
+    Source: dataset.json of the ten tasks, http://medicaldecathlon.com (Antonelli et al. 2022,
+    doi:10.1038/s41467-022-30695-9).
+    """
+    records: list[Record] = []
+    for entry in _list(data, "training", file):
+        records.append({"image": entry.get("image"), "label": entry.get("label"), "split": "train"})
+    tests = data.get("test") or []
+    for entry in tests if isinstance(tests, list) else []:
+        records.append({"image": entry.get("image") if isinstance(entry, dict) else entry, "split": "test"})
+    return [{"id": _stem(str(record["image"] or "")), **record} for record in records]
+
+
+def _nnunet(data: Record, root: Path, file: Path) -> list[Record]:
+    """nnU-Net v2 raw: imagesTr/<case>_0000<ending> and so on, labelsTr/<case><ending>, imagesTs.
+
+    Source: documentation/dataset_format.md of MIC-DKFZ/nnUNet. ``labelsTs`` is not part of the
+    format but common; where it has the case, that is its label.
+    """
+    names, ending = data["channel_names"], data.get("file_ending")
+    if not isinstance(names, dict) or not names or not isinstance(ending, str):
+        raise _wrong("channel_names or file_ending is not as nnU-Net has it", file, "correct it", "nnunet")
+    records: list[Record] = []
+    split: Split
+    for part, split in (("Tr", "train"), ("Ts", "test")):
+        folder = root / f"images{part}"
+        suffix = f"_0000{ending}"
+        found = sorted(p.name for p in folder.glob(f"*{suffix}")) if folder.is_dir() else []
+        for name in (n.removesuffix(suffix) for n in found if not n.startswith(".")):
+            images = [f"images{part}/{name}_{channel:04d}{ending}" for channel in range(len(names))]
+            label: str | None = f"labels{part}/{name}{ending}"
+            if part == "Ts" and not (root / str(label)).exists():
+                label = None
+            records.append({"id": name, "image": images, "label": label, "split": split})
+    expected, trained = data.get("numTraining"), sum(record["split"] == "train" for record in records)
+    if isinstance(expected, int) and expected != trained:
+        raise _wrong(
+            f"numTraining is {expected}, but imagesTr has {trained} cases",
+            file,
+            "complete the folder, or correct numTraining",
+            "nnunet",
+        )
+    return records
+
+
+def _stem(name: str) -> str:
+    name = name.rsplit("/", 1)[-1]
+    name = name[:-3] if name.lower().endswith(".gz") else name
+    return name.rsplit(".", 1)[0]
+
+
+def _record(case: Case, root: Path) -> Record:
+    images = [_within(image, root) for image in case.images]
+    record: Record = {
+        "id": case.id,
+        "patient": case.patient,
+        "image": images if len(images) > 1 else images[0],
+    }
+    if case.label is not None:
+        record["label"] = _within(case.label, root)
+    return record | {name: value for name in ("group", "split") if (value := getattr(case, name)) is not None}
+
+
+def _as_csv(cases: Sequence[Case], folder: Path) -> str:
+    widest = max(len(case.images) for case in cases)
+    further = [f"image_{number}" for number in range(2, widest + 1)]
+    out = io.StringIO(newline="")
+    table = csv.DictWriter(
+        out, ["id", "patient", "image", *further, "label", "group", "split"], lineterminator="\n"
+    )
+    table.writeheader()
+    for case in cases:
+        record = _record(case, folder)
+        images = [_within(image, folder) for image in case.images]
+        table.writerow(record | dict(zip(["image", *further], images, strict=False)))
+    return out.getvalue()
+
+
+def _absolute(path: Path) -> Path:
+    # Not resolve(): images may be links into a store (git-annex) whose names mean nothing.
+    return Path(os.path.abspath(path))  # noqa: PTH100
+
+
+def _within(path: Path, folder: Path) -> str:
+    path = _absolute(path)
+    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.as_posix()
+
+
+def _wrong(problem: str, where: str | Path, remedy: str, reason: str) -> UsageError:
+    return UsageError(problem, where=where, remedy=remedy, reason=f"manifest-{reason}")

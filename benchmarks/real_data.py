@@ -58,7 +58,16 @@ def train_and_evaluate(recipe: str, data: Path, out: Path) -> float:
         resume = ("--resume",) if (folder / "checkpoints" / "last.ckpt").is_file() else ()
         run(f"train {recipe}", out, "train", recipe, *source, "-o", str(folder), "--max-time", limit, *resume)
     tables = folder / "test"
-    run(f"evaluate {recipe}", out, "evaluate", *source, "--model", str(folder / "model.safetensors"), "-o", str(tables))
+    run(
+        f"evaluate {recipe}",
+        out,
+        "evaluate",
+        *source,
+        "--model",
+        str(folder / "model.safetensors"),
+        "-o",
+        str(tables),
+    )
     frame = pd.read_csv(tables / "evaluation.csv")
     print(frame.to_string())
     return float(frame.groupby("case")["dice"].mean().mean())
@@ -76,10 +85,22 @@ def dicom(data: Path, out: Path) -> None:
         for name, folder in series.items():
             mask = out / f"{name}_{recipe}.nii.gz"
             model = out / recipe / "model.safetensors"
-            run(f"segment {name} {recipe}", out, "segment", str(folder), "-o", str(mask), "--model", str(model))
+            run(
+                f"segment {name} {recipe}",
+                out,
+                "segment",
+                str(folder),
+                "-o",
+                str(mask),
+                "--model",
+                str(model),
+            )
     mr = data / "dicom" / "mr_t1post_22slices"
     run("convert mr", out, "convert", str(mr), "-o", str(out / "mr.nii.gz"))
-    for file, folder in [*((out / f"{n}_lung_ct_2d.nii.gz", f) for n, f in series.items()), (out / "mr.nii.gz", mr)]:
+    for file, folder in [
+        *((out / f"{n}_lung_ct_2d.nii.gz", f) for n, f in series.items()),
+        (out / "mr.nii.gz", mr),
+    ]:
         print(f"{file.name}: {corner_distance(file, folder):.6f} mm from the grid SimpleITK reads")
 
 
@@ -100,7 +121,9 @@ def corner_distance(nifti: Path, folder: Path) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("runs/real"))
     parser.add_argument("steps", nargs="*", default=[*TRAININGS, "dicom"])
@@ -114,7 +137,9 @@ def main() -> None:
         else:
             results[step] = (train_and_evaluate(step, data, out), TRAININGS[step][2])
     for recipe, (dice, wanted) in results.items():
-        print(f"{recipe}: mean Dice {dice:.4f}, at least {wanted} wanted: {'ok' if dice >= wanted else 'MISSED'}")
+        print(
+            f"{recipe}: mean Dice {dice:.4f}, at least {wanted} wanted: {'ok' if dice >= wanted else 'MISSED'}"
+        )
 
 
 if __name__ == "__main__":

@@ -30,7 +30,9 @@ def augment(rules: Augment, spatial_dims: int) -> Compose:
     """
     both = ("image", "label")
     often = rules.probability
-    steps: list[Any] = [RandFlipd(both, 0.5, spatial_axis=axis) for axis in rules.flip_axes if axis < spatial_dims]
+    steps: list[Any] = [
+        RandFlipd(both, 0.5, spatial_axis=axis) for axis in rules.flip_axes if axis < spatial_dims
+    ]
     if rules.rotate_degrees or rules.scale:
         turn = math.radians(rules.rotate_degrees)
         steps.append(

@@ -32,7 +32,9 @@ app = typer.Typer(
 
 Series = Annotated[str | None, typer.Option(help="DICOM series UID, or an ending of it that only it has.")]
 Device = Annotated[str, typer.Option(help="Where the network runs: cpu, cuda, cuda:1.")]
-DataRoot = Annotated[Path | None, typer.Option(help="Where the manifest's files lie, instead of its own root.")]
+DataRoot = Annotated[
+    Path | None, typer.Option(help="Where the manifest's files lie, instead of its own root.")
+]
 
 
 @app.command()
@@ -81,9 +83,13 @@ def train(
     manifest: Annotated[Path, typer.Argument(help="Cases: CSV, JSON, YAML, MSD or nnU-Net folder.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the run.")],
     data_root: DataRoot = None,
-    cache: Annotated[Path | None, typer.Option(help="Folder of prepared cases; RUN/cache by default.")] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder of prepared cases; RUN/cache by default.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
-    max_time: Annotated[str | None, typer.Option(help="Stop after this time, such as 40m, 2h or 90s.")] = None,
+    max_time: Annotated[
+        str | None, typer.Option(help="Stop after this time, such as 40m, 2h or 90s.")
+    ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes that augment patches.")] = 1,
 ) -> None:
     """Train a model from a recipe and a manifest."""
@@ -97,7 +103,13 @@ def train(
 
     with _Progress(chosen.train.epochs) as progress:
         model = run(
-            chosen, cases, output, cache=cache, resume=resume, max_seconds=seconds, workers=workers,
+            chosen,
+            cases,
+            output,
+            cache=cache,
+            resume=resume,
+            max_seconds=seconds,
+            workers=workers,
             on_epoch=progress.show,
         )
     from medseg.report import history
@@ -111,7 +123,9 @@ def evaluate(
     manifest: Annotated[Path, typer.Argument(help="Cases: CSV, JSON, YAML, MSD or nnU-Net folder.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the tables and masks.")],
     model: Annotated[str | None, typer.Option(help="Segment the cases with this model.")] = None,
-    masks: Annotated[Path | None, typer.Option(help="Or take the masks <case id>.nii.gz of this folder.")] = None,
+    masks: Annotated[
+        Path | None, typer.Option(help="Or take the masks <case id>.nii.gz of this folder.")
+    ] = None,
     recipe: Annotated[str | None, typer.Option(help="Labels of --masks come from this recipe.")] = None,
     split: Annotated[str, typer.Option(help="Cases of this split; 'all' for every case.")] = "test",
     data_root: DataRoot = None,
@@ -183,7 +197,9 @@ def info(
 
 @app.command()
 def demo(
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")] = Path("demo-out"),
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")] = Path(
+        "demo-out"
+    ),
     seed: Annotated[int, typer.Option(min=0, help="Which phantom patient.")] = 2026,
 ) -> None:
     """Segment a phantom chest CT whose truth is known: DICOM series in, mask and picture out."""
@@ -333,8 +349,13 @@ class _Progress:
 
         self.console = Console(stderr=True)
         self.bar = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-            TextColumn("{task.fields[facts]}"), console=self.console, disable=not self.console.is_terminal,
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[facts]}"),
+            console=self.console,
+            disable=not self.console.is_terminal,
         )
         self.task = self.bar.add_task("training", total=epochs, facts="preparing")
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -125,7 +124,7 @@ def _store(prepared: Prepared, place: Path) -> None:
         grid = {"shape": list(prepared.grid.shape), "affine": prepared.grid.affine.tolist()}
         (temporary / "grid.json").write_text(json.dumps(grid))
         try:
-            os.replace(temporary, place)
+            temporary.replace(place)
         except OSError:
             if not (place / "grid.json").is_file():  # not just another process being first
                 raise
@@ -174,7 +173,9 @@ class Patches(Dataset[dict[str, torch.Tensor]]):
             "label": window(label, centre[: len(size)], size, fill=0.0),
         }
 
-    def _centre(self, case: CachedCase, shape: Sequence[int], rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    def _centre(
+        self, case: CachedCase, shape: Sequence[int], rng: np.random.Generator
+    ) -> npt.NDArray[np.int64]:
         anywhere = rng.integers(0, shape)
         wanted = rng.random() < self.recipe.train.foreground_fraction
         voxels = case.foreground(int(rng.integers(len(self.recipe.labels))))

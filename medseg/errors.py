@@ -1,10 +1,10 @@
 """Every error medseg raises on purpose, with the exit code the command line gives it.
 
-    MedsegError
-    ├── UsageError         2  the request itself is wrong: options, recipe, manifest
-    ├── InputRefused       3  a scan or mask cannot be read, or cannot be trusted
-    ├── ModelRefused       4  a model file is damaged, hostile, or does not fit
-    └── ResourceError      5  not enough memory or disk, or an optional part is not installed
+MedsegError
+├── UsageError         2  the request itself is wrong: options, recipe, manifest
+├── InputRefused       3  a scan or mask cannot be read, or cannot be trusted
+├── ModelRefused       4  a model file is damaged, hostile, or does not fit
+└── ResourceError      5  not enough memory or disk, or an optional part is not installed
 """
 
 from __future__ import annotations

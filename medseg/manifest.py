@@ -16,24 +16,19 @@ import hashlib
 import io
 import json
 import os
-import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from medseg.errors import UsageError
+from medseg.manifest_files import FIELDS, Record, as_text, read_records, wrong
 
 Split = Literal["train", "val", "test"]
-Record: TypeAlias = dict[str, object]
 
-_FIELDS = ("id", "patient", "image", "label", "group", "split")
-_HEADER = ("name", "description", "root", "cases")
-_CHANNEL = re.compile(r"image_([2-9]|[1-9]\d+)")
 # Separators of paths, and what Windows and macOS do not allow in a file name.
 _NOT_IN_FILE_NAMES = frozenset('/\\:*?"<>|')
 
@@ -116,22 +111,10 @@ class Manifest:
                 file, the row, the field and the value. Files of cases are not looked for:
                 see :meth:`missing`.
         """
-        path = Path(path)
+        path, start = Path(path), None if root is None else Path(root)
         file = path / "dataset.json" if path.is_dir() else path
-        text = _text(file)
-        if file.suffix.lower() == ".csv":
-            header: Record = {}
-            numbered = _csv_records(text, file)
-        elif file.suffix.lower() in (".json", ".yaml", ".yml"):
-            data = _parsed(text, file)
-            start = Path(root) if root is not None else file.parent
-            header, records = _dataset(data, start, file) if _is_dataset(data) else _document(data, file)
-            numbered = [(f"case {number}", record) for number, record in enumerate(records, start=1)]
-        else:
-            raise _wrong(
-                f"unknown suffix {file.suffix!r}", file, "give .csv, .json or .yaml, or a folder", "suffix"
-            )
-        return _built(header, numbered, file, None if root is None else Path(root))
+        header, records = read_records(file, start)
+        return _built(header, records, file, start)
 
     def split(self, name: str) -> tuple[Case, ...]:
         """The cases of ``train``, ``val`` or ``test``; may be empty.
@@ -141,7 +124,7 @@ class Manifest:
         """
         if name not in get_args(Split):
             known = ", ".join(get_args(Split))
-            raise _wrong(f"no split is called {name!r}", self.name, f"give one of: {known}", "split")
+            raise wrong(f"no split is called {name!r}", self.name, f"give one of: {known}", "split")
         return tuple(case for case in self.cases if case.split == name)
 
     def missing(self) -> tuple[Path, ...]:
@@ -177,7 +160,7 @@ class Manifest:
             dumped: str = yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=1000)
             text = json.dumps(data, indent=1, ensure_ascii=False) + "\n" if as_json else dumped
         else:
-            raise _wrong(
+            raise wrong(
                 f"cannot write {path.suffix!r}", path, "end the name in .csv, .json or .yaml", "suffix"
             )
         with replacing(path) as temporary:
@@ -206,7 +189,7 @@ def with_splits(manifest: Manifest, *, val: float | int, test: float | int, seed
     patients = _divisible(manifest, keep_test=not test)
     counts = {"test": _count(test, len(patients), "test"), "val": _count(val, len(patients), "val")}
     if sum(counts.values()) >= len(patients):
-        raise _wrong(
+        raise wrong(
             f"{counts['val']} patients for val and {counts['test']} for test leave none of "
             f"{len(patients)} to train",
             manifest.name,
@@ -231,7 +214,7 @@ def folds(manifest: Manifest, k: int, seed: int) -> tuple[Manifest, ...]:
     """
     patients = _divisible(manifest, keep_test=True)
     if not 2 <= k <= len(patients):
-        raise _wrong(
+        raise wrong(
             f"{k} folds are not possible with {len(patients)} patients",
             manifest.name,
             f"give a number from 2 to {len(patients)}",
@@ -259,7 +242,7 @@ def _divisible(manifest: Manifest, *, keep_test: bool) -> dict[str, str]:
 
 def _count(wanted: float | int, patients: int, name: str) -> int:
     if isinstance(wanted, bool) or not wanted >= 0 or (isinstance(wanted, float) and wanted >= 1):
-        raise _wrong(f"{name} is {wanted!r}", name, "give a number of patients, or a share below 1", "splits")
+        raise wrong(f"{name} is {wanted!r}", name, "give a number of patients, or a share below 1", "splits")
     if isinstance(wanted, int):
         return wanted
     return max(1, round(wanted * patients)) if wanted else 0
@@ -297,16 +280,16 @@ def _divided(manifest: Manifest, chosen: dict[str, Split]) -> Manifest:
 
 def _check(cases: Sequence[Case], places: Sequence[str], where: str | Path) -> None:
     if not cases:
-        raise _wrong("there is no case in it", where, "add at least one case", "empty")
+        raise wrong("there is no case in it", where, "add at least one case", "empty")
     ids: dict[str, str] = {}
     splits: dict[str, Split] = {}
     for case, place in zip(cases, places, strict=True):
         # Compared without case: on Windows and macOS 'a' and 'A' name the same output file.
         earlier = ids.setdefault(case.id.casefold(), place)
         if earlier != place:
-            raise _wrong(f"id {case.id!r} of {place} is that of {earlier}", where, "make ids unique", "ids")
+            raise wrong(f"id {case.id!r} of {place} is that of {earlier}", where, "make ids unique", "ids")
         if case.split and splits.setdefault(case.patient, case.split) != case.split:
-            raise _wrong(
+            raise wrong(
                 f"patient {case.patient!r} is in splits {splits[case.patient]} and {case.split} ({place})",
                 where,
                 "put all cases of a patient into one split",
@@ -329,18 +312,18 @@ def _built(header: Record, numbered: list[tuple[str, Record]], file: Path, root:
 
 
 def _case(record: Record, root: Path, where: str) -> Case:
-    unknown = [name for name in record if name not in _FIELDS]
+    unknown = [name for name in record if name not in FIELDS]
     if unknown:
-        raise _wrong(f"unknown field {unknown[0]!r}", where, f"known: {', '.join(_FIELDS)}", "unknown-field")
+        raise wrong(f"unknown field {unknown[0]!r}", where, f"known: {', '.join(FIELDS)}", "unknown-field")
     for name in ("id", "image"):
         if record.get(name) in (None, "", []):
-            raise _wrong(f"{name} is missing", where, f"fill in {name}", "missing-field")
+            raise wrong(f"{name} is missing", where, f"fill in {name}", "missing-field")
     given = record["image"]
-    images = [_plain(image, "image", where) for image in (given if isinstance(given, list) else [given])]
-    texts = {name: _plain(record.get(name), name, where) for name in _FIELDS if name != "image"}
+    images = [as_text(image, "image", where) for image in (given if isinstance(given, list) else [given])]
+    texts = {name: as_text(record.get(name), name, where) for name in FIELDS if name != "image"}
     label = texts.pop("label")
     if None in images:
-        raise _wrong("image has an empty channel", where, "give a file for every channel", "missing-field")
+        raise wrong("image has an empty channel", where, "give a file for every channel", "missing-field")
     try:
         return Case.model_validate(
             texts | {"images": [root / str(i) for i in images], "label": root / label if label else None}
@@ -348,201 +331,7 @@ def _case(record: Record, root: Path, where: str) -> Case:
     except ValidationError as error:
         first = error.errors()[0]
         field, told = str(first["loc"][0]), first["msg"].removeprefix("Value error, ")
-        raise _wrong(f"{field} {first['input']!r:.80}: {told}", where, f"correct {field}", "field") from None
-
-
-def _plain(value: object, name: str, where: str) -> str | None:
-    """Text; None when empty. A whole number of JSON has one spelling only, so it may stand for text."""
-    if value is None or value == "":
-        return None
-    if isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool)):
-        return str(value)
-    raise _wrong(f"{name} is {value!r:.80}, not text", where, "write it in quotes", "field")
-
-
-def _text(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8-sig")  # Excel puts a byte order mark before UTF-8
-    except OSError as error:
-        told = error.strerror or type(error).__name__
-        raise _wrong(
-            f"cannot be read: {told}", file, "give a manifest, or a folder with one", "not-found"
-        ) from None
-    except UnicodeDecodeError as error:
-        raise _wrong(f"not UTF-8 at byte {error.start}", file, "save it as UTF-8", "encoding") from None
-
-
-def _csv_records(text: str, file: Path) -> list[tuple[str, Record]]:
-    first = text.lstrip().split("\n", 1)[0]
-    # No column name has a comma, semicolon or tab in it: the header tells the delimiter.
-    delimiter = max(",;\t", key=first.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    rows: list[tuple[int, list[str]]] = []
-    try:
-        for row in reader:
-            cells = [cell.strip() for cell in row]
-            if any(cells):
-                rows.append((reader.line_num, cells))
-    except csv.Error as error:
-        raise _wrong(
-            f"not CSV: {error}", f"{file}, row {reader.line_num}", "correct the quotes", "csv"
-        ) from None
-    if not rows:
-        raise _wrong("the file is empty", file, "add a header and at least one case", "empty")
-    header, channels = rows[0][1], _channels(rows[0][1], file)
-    records: list[tuple[str, Record]] = []
-    for number, cells in rows[1:]:
-        if len(cells) != len(header):
-            raise _wrong(
-                f"{len(cells)} cells, but the header has {len(header)}",
-                f"{file}, row {number}",
-                "give every row the same cells; quote a path that has the delimiter in it",
-                "csv",
-            )
-        named = dict(zip(header, cells, strict=True))
-        images = [named.pop(name) for name in channels]
-        while len(images) > 1 and not images[-1]:  # cases may have fewer channels than the widest
-            images.pop()
-        records.append((f"row {number}", {**named, "image": images if any(images) else ""}))
-    return records
-
-
-def _channels(header: list[str], file: Path) -> list[str]:
-    """The columns of images in channel order, after checking the header."""
-    twice = [name for name, times in Counter(header).items() if times > 1]
-    if twice:
-        raise _wrong(
-            f"column {twice[0]!r} is there twice", f"{file}, row 1", "rename or remove one", "column"
-        )
-    unknown = [name for name in header if name not in _FIELDS and not _CHANNEL.fullmatch(name)]
-    if unknown:
-        known = ", ".join(_FIELDS)
-        raise _wrong(
-            f"unknown column {unknown[0]!r}", f"{file}, row 1", f"known: {known}, image_2, ...", "column"
-        )
-    further = sorted((name for name in header if _CHANNEL.fullmatch(name)), key=lambda name: int(name[6:]))
-    wanted = ["id", "image", *(f"image_{number}" for number in range(2, len(further) + 2))]
-    lacking = [name for name in wanted if name not in header]
-    if lacking:
-        raise _wrong(f"column {lacking[0]!r} is missing", f"{file}, row 1", "add it", "column")
-    return ["image", *further]
-
-
-class _TextLoader(yaml.SafeLoader):
-    """YAML in which every plain scalar but null is text: 001 keeps its zeros, no stays no."""
-
-    yaml_implicit_resolvers = {  # noqa: RUF012 - the type of PyYAML
-        key: [(tag, pattern) for tag, pattern in resolvers if tag.endswith(":null")]
-        for key, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[object, object]:
-        _once(str(key.value) for key, _ in node.value)
-        return super().construct_mapping(node, deep=deep)
-
-
-def _json_object(pairs: list[tuple[str, object]]) -> Record:
-    _once(key for key, _ in pairs)
-    return dict(pairs)
-
-
-def _once(keys: Iterable[str]) -> None:
-    twice = [key for key, times in Counter(keys).items() if times > 1]
-    if twice:
-        raise ValueError(f"key {twice[0]!r} is there twice")
-
-
-def _parsed(text: str, file: Path) -> Record:
-    try:
-        if file.suffix.lower() == ".json":
-            data = json.loads(text, object_pairs_hook=_json_object)
-        else:
-            data = yaml.load(text, Loader=_TextLoader)  # it is a SafeLoader
-    except (ValueError, yaml.YAMLError, RecursionError) as error:
-        told = " ".join(str(error).split())[:200]
-        raise _wrong(f"not valid {file.suffix[1:]}: {told}", file, "correct it there", "syntax") from None
-    if not isinstance(data, dict):
-        raise _wrong("it does not hold a mapping", file, f"write the keys {', '.join(_HEADER)}", "syntax")
-    return data
-
-
-def _document(data: Record, file: Path) -> tuple[Record, list[Record]]:
-    unknown = [name for name in data if name not in _HEADER]
-    if unknown:
-        raise _wrong(f"unknown key {unknown[0]!r}", file, f"known: {', '.join(_HEADER)}", "unknown-field")
-    header = {name: _plain(data.get(name), name, str(file)) for name in _HEADER if name != "cases"}
-    return dict(header), _list(data, "cases", file)
-
-
-def _list(data: Record, key: str, file: Path) -> list[Record]:
-    found = data.get(key) or []
-    if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
-        raise _wrong(f"{key} is not a list of mappings", file, f"write {key} as a list of cases", "syntax")
-    return found
-
-
-def _is_dataset(data: Record) -> bool:
-    return "cases" not in data and ("training" in data or "channel_names" in data)
-
-
-def _dataset(data: Record, root: Path, file: Path) -> tuple[Record, list[Record]]:
-    header = {
-        name: data.get(name) if isinstance(data.get(name), str) else "" for name in ("name", "description")
-    }
-    return header, _nnunet(data, root, file) if "channel_names" in data else _msd(data, file)
-
-
-def _msd(data: Record, file: Path) -> list[Record]:
-    """MSD: ``training`` lists image and label, ``test`` images; several channels are one 4D file.
-
-    Source: dataset.json of the ten tasks, http://medicaldecathlon.com (Antonelli et al. 2022,
-    doi:10.1038/s41467-022-30695-9).
-    """
-    records: list[Record] = []
-    for entry in _list(data, "training", file):
-        records.append({"image": entry.get("image"), "label": entry.get("label"), "split": "train"})
-    tests = data.get("test") or []
-    for entry in tests if isinstance(tests, list) else []:
-        records.append({"image": entry.get("image") if isinstance(entry, dict) else entry, "split": "test"})
-    return [{"id": _stem(str(record["image"] or "")), **record} for record in records]
-
-
-def _nnunet(data: Record, root: Path, file: Path) -> list[Record]:
-    """nnU-Net v2 raw: imagesTr/<case>_0000<ending> and so on, labelsTr/<case><ending>, imagesTs.
-
-    Source: documentation/dataset_format.md of MIC-DKFZ/nnUNet. ``labelsTs`` is not part of the
-    format but common; where it has the case, that is its label.
-    """
-    names, ending = data["channel_names"], data.get("file_ending")
-    if not isinstance(names, dict) or not names or not isinstance(ending, str):
-        raise _wrong("channel_names or file_ending is not as nnU-Net has it", file, "correct it", "nnunet")
-    records: list[Record] = []
-    split: Split
-    for part, split in (("Tr", "train"), ("Ts", "test")):
-        folder = root / f"images{part}"
-        suffix = f"_0000{ending}"
-        found = sorted(p.name for p in folder.glob(f"*{suffix}")) if folder.is_dir() else []
-        for name in (n.removesuffix(suffix) for n in found if not n.startswith(".")):
-            images = [f"images{part}/{name}_{channel:04d}{ending}" for channel in range(len(names))]
-            label: str | None = f"labels{part}/{name}{ending}"
-            if part == "Ts" and not (root / str(label)).exists():
-                label = None
-            records.append({"id": name, "image": images, "label": label, "split": split})
-    expected, trained = data.get("numTraining"), sum(record["split"] == "train" for record in records)
-    if isinstance(expected, int) and expected != trained:
-        raise _wrong(
-            f"numTraining is {expected}, but imagesTr has {trained} cases",
-            file,
-            "complete the folder, or correct numTraining",
-            "nnunet",
-        )
-    return records
-
-
-def _stem(name: str) -> str:
-    name = name.rsplit("/", 1)[-1]
-    name = name[:-3] if name.lower().endswith(".gz") else name
-    return name.rsplit(".", 1)[0]
+        raise wrong(f"{field} {first['input']!r:.80}: {told}", where, f"correct {field}", "field") from None
 
 
 def _record(case: Case, root: Path) -> Record:
@@ -580,7 +369,3 @@ def _absolute(path: Path) -> Path:
 def _within(path: Path, folder: Path) -> str:
     path = _absolute(path)
     return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.as_posix()
-
-
-def _wrong(problem: str, where: str | Path, remedy: str, reason: str) -> UsageError:
-    return UsageError(problem, where=where, remedy=remedy, reason=f"manifest-{reason}")

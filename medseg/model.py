@@ -65,7 +65,8 @@ class Model:
             for name, tensor in weights.items()
         }
         # One header key: safetensors writes several in no fixed order.
-        return save(tensors, {_HEADER: json.dumps(header, sort_keys=True, allow_nan=False)})
+        content: bytes = save(tensors, {_HEADER: json.dumps(header, sort_keys=True, allow_nan=False)})
+        return content
 
     def save(self, path: str | Path) -> Path:
         """Writes the model file; a reader never sees half of it."""

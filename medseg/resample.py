@@ -107,7 +107,8 @@ def _hat_integral(end: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 def along(values: torch.Tensor, matrix: torch.Tensor, axis: int) -> torch.Tensor:
     """``values`` (..., n_in, ...) with ``matrix`` (n_out, n_in) applied along ``axis``."""
-    return torch.tensordot(values, matrix, dims=([axis], [1])).movedim(-1, axis)
+    moved: torch.Tensor = torch.tensordot(values, matrix, dims=([axis], [1])).movedim(-1, axis)
+    return moved
 
 
 def resample(values: torch.Tensor, source: Grid, target: Grid) -> torch.Tensor:

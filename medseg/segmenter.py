@@ -54,10 +54,11 @@ class Segmenter:
         """float32 (L, X, Y, Z) on the prepared grid: the sigmoid of the folds' mean logits."""
         recipe = self.model.recipe
         image = prepared.image.to(self.device)
-        total = sum(
-            logits(image, network, labels=len(recipe.labels), patch=recipe.patch, predict=recipe.predict)
-            for network in self._networks
-        )
+        total = torch.zeros(())
+        for network in self._networks:
+            total = total.to(self.device) + logits(
+                image, network, labels=len(recipe.labels), patch=recipe.patch, predict=recipe.predict
+            )
         return torch.sigmoid(total / len(self._networks)).cpu()
 
     def mask(self, probabilities: torch.Tensor, prepared: Prepared, scan: Volume) -> Mask:

@@ -42,7 +42,9 @@ def importance(window: Sequence[int]) -> torch.Tensor:
     return weight.clamp_min(1e-3)
 
 
-def logits(image: torch.Tensor, network: Network, *, labels: int, patch: Patch, predict: Predict) -> torch.Tensor:
+def logits(
+    image: torch.Tensor, network: Network, *, labels: int, patch: Patch, predict: Predict
+) -> torch.Tensor:
     """Logits of a whole scan, windows averaged with Gaussian weights.
 
     Scans smaller than a window are padded with their smallest value (air, background).

@@ -167,7 +167,9 @@ class _Task(pl.LightningModule):  # type: ignore[misc]  # lightning is not typed
             self.network.parameters(), lr=rules.learning_rate, weight_decay=rules.weight_decay
         )
         total = rules.epochs * rules.steps_per_epoch
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(step, total))
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: learning_rate_factor(step, total)
+        )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -211,7 +213,9 @@ class _History(Callback):  # type: ignore[misc]  # lightning is not typed strict
         validated = trainer.enable_validation and epoch % task.recipe.train.validate_every == 0
         spent = time.monotonic() - self.started
         row: dict[str, float | str] = {
-            "epoch": epoch, "seconds": round(self.before + spent, 1), "train_loss": seen["train_loss"]
+            "epoch": epoch,
+            "seconds": round(self.before + spent, 1),
+            "train_loss": seen["train_loss"],
         }
         if validated:
             row |= {name: value for name, value in seen.items() if name.startswith("val_")}
@@ -265,7 +269,11 @@ def _trainer(
     if validating:
         callbacks += [
             ModelCheckpoint(
-                checkpoints, "best", monitor="val_dice", mode="max", enable_version_counter=False,
+                checkpoints,
+                "best",
+                monitor="val_dice",
+                mode="max",
+                enable_version_counter=False,
                 save_on_train_epoch_end=False,
             ),
             EarlyStopping("val_dice", mode="max", patience=rules.patience),

@@ -163,8 +163,11 @@ def members(array: Voxels, label: Label) -> npt.NDArray[np.bool_]:
 
 def check_labels(labels: Sequence[Label]) -> None:
     """Raises UsageError when two labels share a name or a written value."""
-    for what, seen in (("name", [x.name for x in labels]), ("written value", [x.value for x in labels])):
-        twice = sorted({str(s) for s in seen if seen.count(s) > 1})
+    for what, seen in (
+        ("name", [x.name for x in labels]),
+        ("written value", [str(x.value) for x in labels]),
+    ):
+        twice = sorted({s for s in seen if seen.count(s) > 1})
         if twice:
             raise UsageError(
                 f"labels share the same {what}: {', '.join(twice)}",
@@ -188,5 +191,5 @@ def _read_only(array: Voxels, grid: Grid) -> Voxels:
 def _moved(array: Voxels, grid: Grid, axcodes: str) -> Voxels:
     order, flips = grid.moves_to(axcodes)
     moved = np.transpose(array, order)
-    axes = [axis for axis, flipped in enumerate(flips) if flipped]
+    axes = tuple(axis for axis, flipped in enumerate(flips) if flipped)
     return np.flip(moved, axes) if axes else moved

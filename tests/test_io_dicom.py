@@ -442,7 +442,10 @@ def test_real_series_are_read_as_gdcm_reads_them(shared_data, name):
 def test_a_ct_beside_its_rtstruct_is_read_as_gdcm_reads_it(shared_data, tmp_path):
     with zipfile.ZipFile(shared_data / "dicom" / "4DLung-113_ct_99slices.zip") as packed:
         packed.extractall(tmp_path)
-    (folder,) = {f.parent for f in tmp_path.rglob("*") if f.is_file()}
+    folder = tmp_path / "4DLung-113" / "ct"
+    (tmp_path / "4DLung-113" / "rtstruct" / "RS.dcm").rename(folder / "RS.dcm")
     (one,) = io.list_series(folder)
     assert (one.modality, one.shape) == ("CT", (512, 512, 99))
     assert_same_as_gdcm(folder, io.read(folder), one.uid)
+    with pytest.raises(InputRefused, match="RT Structure Set"):
+        io.read(folder / "RS.dcm")

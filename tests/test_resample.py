@@ -110,6 +110,6 @@ def test_rotated_grids_are_refused():
     turn = [[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]]
     with pytest.raises(InputRefused, match="not parallel"):
         axis_maps(Grid.from_spacing((9, 9, 9)), Grid.from_spacing((9, 9, 9), direction=turn))
+    grid = Grid.from_spacing((9, 9, 9))
     with pytest.raises(InputRefused, match="another order"):
-        grid = Grid.from_spacing((9, 9, 9))
         resample(torch.zeros(1, 9, 9, 9), grid, grid.oriented("SAR"))

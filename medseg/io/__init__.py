@@ -22,6 +22,7 @@ __all__ = [
     "FORMATS",
     "Format",
     "Series",
+    "check_writable",
     "list_series",
     "read",
     "read_channels",
@@ -159,6 +160,19 @@ def write(image: Volume | Mask, path: str | Path) -> Path:
         ResourceError: the disk refuses (``disk``).
     """
     path = Path(path)
+    form = check_writable(path)
+    with atomic.replacing(path) as fresh:
+        form.write(image, fresh)
+    return path
+
+
+def check_writable(path: str | Path) -> Format:
+    """The format an output will have; asked before long work, so that it is not done in vain.
+
+    Raises:
+        UsageError: unknown suffix (``format``) or missing folder (``no-folder``).
+    """
+    path = Path(path)
     suffix = _suffix(path)
     if suffix is None:
         raise UsageError(
@@ -167,9 +181,8 @@ def write(image: Volume | Mask, path: str | Path) -> Path:
             remedy=f"use one of {', '.join(FORMATS)}",
             reason="format",
         )
-    with atomic.replacing(path) as fresh:
-        FORMATS[suffix].write(image, fresh)
-    return path
+    atomic.check_folder(path)
+    return FORMATS[suffix]
 
 
 def _existing(path: str | Path) -> Path:

@@ -25,15 +25,7 @@ def replacing(path: Path) -> Iterator[Path]:
             (``is-folder``).
         ResourceError: the disk refuses (``disk``).
     """
-    if not path.parent.is_dir():
-        raise UsageError(
-            f"the folder {path.parent} does not exist",
-            where=path,
-            remedy="create it, or choose another place for the output",
-            reason="no-folder",
-        )
-    if path.is_dir():
-        raise UsageError("this is a folder", where=path, remedy="add a file name", reason="is-folder")
+    check_folder(path)
     folder: Path | None = None
     try:
         folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
@@ -58,3 +50,16 @@ def replacing(path: Path) -> Iterator[Path]:
 def _flush(file: Path) -> None:
     with file.open("rb") as handle:
         os.fsync(handle.fileno())
+
+
+def check_folder(path: Path) -> None:
+    """Raises UsageError when ``path`` is a folder or its own folder is missing."""
+    if not path.parent.is_dir():
+        raise UsageError(
+            f"the folder {path.parent} does not exist",
+            where=path,
+            remedy="create it, or choose another place for the output",
+            reason="no-folder",
+        )
+    if path.is_dir():
+        raise UsageError("this is a folder", where=path, remedy="add a file name", reason="is-folder")

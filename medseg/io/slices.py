@@ -164,7 +164,8 @@ def stack(slices: Sequence[Slice]) -> tuple[tuple[Slice, ...], Grid]:
             stack (``tilted``).
     """
     first = slices[0]
-    if first.cosines is None or first.spacing_mm is None or any(s.position_mm is None for s in slices):
+    located = [s.position_mm for s in slices if s.position_mm is not None]
+    if first.cosines is None or first.spacing_mm is None or len(located) < len(slices):
         raise InputRefused(
             "position, orientation or pixel spacing is missing in the headers",
             reason="no-geometry",
@@ -178,10 +179,10 @@ def stack(slices: Sequence[Slice]) -> tuple[tuple[Slice, ...], Grid]:
             reason="no-geometry",
             remedy="export the series again from the scanner or archive",
         )
-    depths = np.array([np.dot(normal, s.position_mm) for s in slices])
-    order = np.argsort(depths, kind="stable")
-    ordered, depths = tuple(slices[i] for i in order), depths[order]
-    positions: Array = np.array([s.position_mm for s in ordered])
+    positions: Array = np.array(located)
+    order = np.argsort(positions @ normal, kind="stable")
+    ordered, positions = tuple(slices[i] for i in order), positions[order]
+    depths: Array = positions @ normal
     step_mm = _step_mm(ordered, depths)
     drift = positions - positions[0] - np.outer(depths - depths[0], normal)
     worst = float(np.linalg.norm(drift, axis=1).max())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import nn
@@ -30,4 +31,5 @@ def channels_last(network: nn.Module) -> nn.Module:
     Measured on 2 CPU cores, training step: 2D 0.48 s to 0.39 s, 3D 1.30 s to 1.04 s.
     """
     flat = any(isinstance(module, nn.Conv2d) for module in network.modules())
-    return network.to(memory_format=torch.channels_last if flat else torch.channels_last_3d)  # type: ignore[call-overload]  # torch's stub lacks memory_format alone
+    layout = torch.channels_last if flat else torch.channels_last_3d
+    return cast(nn.Module, network.to(memory_format=layout))  # type: ignore[call-overload]  # torch has no such stub

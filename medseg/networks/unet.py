@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from monai.networks.layers.factories import Conv
@@ -49,8 +50,9 @@ class UNet(nn.Module):
         super().__init__()
         normed = _NORMS[norm]
         # A bias just before a normalisation is subtracted again, so it is left out.
-        block = {"act": ("relu", {"inplace": True}), "norm": normed, "bias": normed is None, "dropout": dropout}
-        pairs = list(zip(widths[:-1], widths[1:], strict=True))
+        act = ("relu", {"inplace": True})
+        block = {"act": act, "norm": normed, "bias": normed is None, "dropout": dropout}
+        pairs = list(pairwise(widths))
         self.stem = TwoConv(spatial_dims, in_channels, widths[0], **block)
         self.encoder = nn.ModuleList(Down(spatial_dims, fine, coarse, **block) for fine, coarse in pairs)
         self.decoder = nn.ModuleList(

@@ -1,0 +1,71 @@
+# Every job is one command, on a fresh machine too: set-up happens by itself, and once.
+
+PYTHON ?= python3
+DATA ?= ../shared/data
+WORKERS ?= 2
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+READY_DEV := $(VENV)/.ready-dev
+PHANTOM := runs/phantom
+
+# -qq: no warnings about package indexes of the machine; errors are still shown.
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help demo test lint format real demo-model clean
+
+help:  ## List the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(READY)  ## Segment a phantom CT: DICOM in, mask, picture and Dice in demo-out/
+	@rm -rf demo-out
+	$(BIN)/medseg demo -o demo-out
+
+# One thread a worker: two workers with two threads each would fight for two cores.
+test: export OMP_NUM_THREADS = 1
+test: export MKL_NUM_THREADS = 1
+test: lint  ## Lint, types, import contracts, tests and notebooks with coverage
+	$(BIN)/pytest tests notebooks --nbmake -n $(WORKERS) --dist loadfile --cov --cov-report=term
+
+lint: $(READY_DEV)  ## All checks that run no code of ours
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/nbstripout --verify notebooks/*.ipynb
+
+format: $(READY_DEV)  ## Format the code, sort imports, strip notebook outputs
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+	$(BIN)/nbstripout notebooks/*.ipynb
+
+real: $(READY)  ## Train and evaluate on real scans (hours): docs/results.md; DATA=folder
+	$(BIN)/python benchmarks/real_data.py --data $(DATA)
+
+demo-model: $(READY)  ## Train the shipped phantom model again, from nothing
+	rm -rf $(PHANTOM)
+	$(BIN)/medseg phantom $(PHANTOM)/cases --cases 25
+	$(BIN)/medseg train phantom_lungs $(PHANTOM)/cases/manifest.csv -o $(PHANTOM)/run
+	cp $(PHANTOM)/run/model.safetensors medseg/models/phantom_lungs.safetensors
+
+clean:  ## Remove the environment, caches and demo-out; runs/ stays
+	rm -rf $(VENV) demo-out .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache .coverage .coverage.*
+
+$(READY): pyproject.toml | $(BIN)/pip
+	@echo "Installing medseg into $(VENV): some minutes the first time."
+	$(PIP) -e .
+	@touch $@
+
+$(READY_DEV): pyproject.toml | $(BIN)/pip
+	@echo "Installing medseg and its development tools into $(VENV): some minutes the first time."
+	$(PIP) -e '.[dev]'
+	@touch $(READY) $@
+
+$(BIN)/pip:
+	@command -v $(PYTHON) >/dev/null || { echo "error: no $(PYTHON) here; install Python >= 3.11, or make PYTHON=/path/to/python ..."; exit 2; }
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and "error: medseg needs Python >= 3.11, $(PYTHON) is %d.%d; try make PYTHON=python3.12 ..." % v[:2])'
+	$(PYTHON) -m venv $(VENV)

@@ -1,0 +1,124 @@
+"""Evaluation tables against numbers worked out by hand."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from medseg.errors import InputRefused, UsageError
+from medseg.evaluate import COLUMNS, evaluate, summary, write
+from medseg.grid import Grid
+from medseg.label import Label
+from medseg.manifest import Case
+from medseg.volume import Mask
+
+LABELS = (Label(name="a", values=(1,)), Label(name="b", values=(2,)))
+GRID = Grid.from_spacing((5, 4, 3), (10, 10, 10))  # a voxel has 1 ml
+
+
+def mask(a: int, b: int) -> Mask:
+    """Label a in the first ``a`` voxels of a row, b in the first ``b`` of another."""
+    array = np.zeros(GRID.shape, dtype=np.uint8)
+    array[:a, 0, 1], array[:b, 2, 1] = 1, 2
+    return Mask(array, GRID, LABELS)
+
+
+@pytest.fixture
+def cases(tmp_path: Path) -> list[Case]:
+    truths = {"one": mask(4, 2), "two": mask(4, 0), "bad": mask(1, 1)}
+    for name, truth in truths.items():
+        truth.save(tmp_path / f"{name}.nii.gz")
+    return [
+        Case(id=name, patient=f"P-{name}", images=(tmp_path / "scan.nii.gz",), group="siemens",
+             label=tmp_path / f"{name}.nii.gz")
+        for name in ("one", "bad", "two", "gone")
+    ]  # fmt: skip
+
+
+def predict(case: Case) -> Mask:
+    if case.id == "bad":
+        raise InputRefused("two lines\nof text", where=case.id, reason="geometry")
+    return {"one": mask(2, 2), "two": mask(5, 0)}[case.id]
+
+
+def test_every_case_and_label_has_its_row_and_failures_stop_nothing(cases: list[Case]) -> None:
+    frame = evaluate(cases, predict, LABELS)
+    assert tuple(frame.columns) == COLUMNS
+    # one: a 2 of 4 found, b exact; two: a 5 for 4, b in neither
+    assert frame["case"].tolist() == ["one", "one", "bad", "two", "two", "gone"]
+    assert frame["dice"].tolist()[:2] == [2 * 2 / (2 + 4), 1.0]
+    assert frame["dice"].tolist()[3] == 2 * 4 / (5 + 4)
+    assert math.isnan(frame["dice"].tolist()[4])
+    assert frame["volume_error_ml"].tolist()[:2] == pytest.approx([-2.0, 0.0])
+    assert frame["volume_error_percent"].tolist()[3] == 25.0
+    assert set(frame["group"]) == {"siemens"}
+    assert frame["status"].tolist() == ["ok", "ok", "failed", "ok", "ok", "failed"]
+    bad, gone = (frame[frame["case"] == name].iloc[0]["reason"] for name in ("bad", "gone"))
+    assert bad == "geometry: bad: two lines of text"
+    assert gone.startswith("not-found: ")
+    assert (frame.loc[frame["status"] == "ok", "seconds"] >= 0).all()
+
+
+def test_the_truth_is_read_before_time_is_spent(cases: list[Case]) -> None:
+    def never(case: Case) -> Mask:
+        raise AssertionError("predicted without a truth")
+
+    unlabelled = Case(id="x", images=(Path("x"),))
+    frame = evaluate([cases[3], unlabelled], never, LABELS)
+    assert [reason.split(":")[0] for reason in frame["reason"]] == ["not-found", "no-label"]
+
+
+def test_even_a_bug_fails_its_case_only(cases: list[Case], caplog: pytest.LogCaptureFixture) -> None:
+    def broken(case: Case) -> Mask:
+        return mask(4, 2) if case.id == "one" else [][1]
+
+    frame = evaluate(cases[:2], broken, LABELS)
+    assert frame["status"].tolist() == ["ok", "ok", "failed"]
+    assert frame["reason"].tolist()[2].startswith("unexpected: IndexError")
+    assert "bad failed unexpectedly" in caplog.text
+
+
+def test_summary_by_hand(cases: list[Case]) -> None:
+    table = summary(evaluate(cases, predict, LABELS))
+    assert table.index.tolist() == ["a", "b", "all labels"]
+    low, high = 2 / 3, 8 / 9
+    a = table.loc["a"]
+    assert (a["n"], a["undefined"], a["failed"]) == (2, 0, 2)
+    assert a["dice_mean"] == pytest.approx((low + high) / 2)
+    assert a["dice_sd"] == pytest.approx((high - low) / math.sqrt(2))  # n - 1
+    assert (a["dice_min"], a["dice_max"]) == pytest.approx((low, high))
+    assert a["dice_median"] == pytest.approx((low + high) / 2)
+    assert a["iou_mean"] == pytest.approx((2 / 4 + 4 / 5) / 2)
+    assert a["volume_error_abs_ml_mean"] == pytest.approx((2 + 1) / 2)
+    b = table.loc["b"]
+    assert (b["n"], b["undefined"], b["dice_mean"]) == (1, 1, 1.0)
+    assert math.isnan(b["dice_sd"])
+    # by case: (2/3 + 1) / 2 for one; two has a only, 8/9
+    assert table.loc["all labels", "dice_mean"] == pytest.approx(((low + 1) / 2 + high) / 2)
+    assert table.loc["all labels", "n"] == 2
+
+
+def test_all_cases_failed(cases: list[Case], tmp_path: Path) -> None:
+    frame = evaluate([cases[3]], predict, LABELS)
+    table = summary(frame)
+    assert table.index.tolist() == ["all labels"]
+    assert (table.loc["all labels", "n"], table.loc["all labels", "failed"]) == (0, 1)
+    assert math.isnan(table.loc["all labels", "dice_mean"])
+    write(frame, tmp_path)
+
+
+def test_written_tables_can_be_read_again(cases: list[Case], tmp_path: Path) -> None:
+    frame = evaluate(cases, predict, LABELS)
+    rows, table, text = write(frame, tmp_path)
+    back = pd.read_csv(rows)
+    assert back["case"].tolist() == frame["case"].tolist()
+    assert back["dice"].tolist()[0] == pytest.approx(2 / 3, abs=1e-6)
+    pd.testing.assert_frame_equal(summary(back), summary(frame), rtol=1e-5)
+    assert pd.read_csv(table, index_col="label").loc["a", "n"] == 2
+    assert "| a | 2 | 0.778 ± 0.157 | 0.778 (0.667–0.889) |" in text.read_text(encoding="utf-8")
+    with pytest.raises(UsageError):
+        write(frame, tmp_path / "no folder")

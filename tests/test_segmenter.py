@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from worlds import tiny, untrained
+
+import medseg
+from medseg.dataset import cached
+from medseg.errors import InputRefused, UsageError
+from medseg.grid import Grid
+from medseg.manifest import Case
+from medseg.model import Model
+from medseg.phantom import Thorax, default_grid
+from medseg.prepare import Prepared, prepare
+from medseg.segmenter import Segmenter
+from medseg.volume import Volume
+
+GRID = default_grid((6.0, 7.0, 9.0))
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_the_mask_lies_on_the_scans_own_grid(dims):
+    scan = Thorax().scan(GRID.oriented("PSL"))
+    mask = Segmenter(untrained(tiny(dims)))(scan)
+    assert mask.grid == scan.grid
+    assert mask.array.dtype == np.uint8
+    assert mask.labels == tiny().labels
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_same_input_same_bytes(dims):
+    scan = Thorax().scan(GRID)
+    masks = [Segmenter(untrained(tiny(dims), folds=2))(scan) for _ in range(2)]
+    assert masks[0].array.tobytes() == masks[1].array.tobytes()
+
+
+def test_training_and_segmenter_prepare_bitwise_equal(tmp_path):
+    recipe = tiny()
+    patient = Thorax.random(5)
+    image, label = tmp_path / "ct.nii.gz", tmp_path / "truth.nii.gz"
+    patient.scan(GRID, seed=1).save(image)
+    patient.truth(GRID).save(label)
+    trained_on = cached(Case(id="a", images=(image,), label=label), recipe, tmp_path / "cache").load()
+    seen: list[torch.Tensor] = []
+
+    class Spy(Segmenter):
+        def probabilities(self, prepared: Prepared) -> torch.Tensor:
+            seen.append(prepared.image)
+            return super().probabilities(prepared)
+
+    Spy(untrained(recipe))(medseg.read(image))
+    assert torch.equal(trained_on.image, seen[0])
+
+
+def test_folds_are_averaged_as_logits():
+    recipe = tiny()
+    prepared = prepare(recipe, [Thorax().scan(GRID)])
+    one, two = untrained(recipe, seed=1), untrained(recipe, seed=2)
+    both = Segmenter(Model(recipe, (*one.folds, *two.folds))).probabilities(prepared)
+    a, b = (torch.logit(Segmenter(m).probabilities(prepared), eps=1e-7) for m in (one, two))
+    torch.testing.assert_close(both, torch.sigmoid((a + b) / 2), atol=1e-5, rtol=1e-4)
+
+
+def test_labels_are_painted_in_their_order():
+    """A lesion inside a lung is both: the lung's volume counts it, the mask shows it."""
+    labels = [{"name": "lung", "values": [1, 2]}, {"name": "lesion", "values": [2]}]
+    recipe = tiny(labels=labels, prepare={"spacing_mm": [1, 1, 1], "crop": None})
+    scan = Volume(np.zeros((8, 8, 8), np.int16), Grid.from_spacing((8, 8, 8)))
+    probabilities = torch.zeros(2, 8, 8, 8)
+    probabilities[0, 2:6, 2:6, 2:6] = 0.9
+    probabilities[1, 3:5, 3:5, 3:5] = 0.9
+    segmenter = Segmenter(untrained(recipe))
+    mask = segmenter.mask(probabilities, prepare(recipe, [scan]), scan)
+    assert np.bincount(mask.array.ravel()).tolist() == [512 - 64, 64 - 8, 8]
+    assert mask.volumes_ml() == pytest.approx({"lung": 0.064, "lesion": 0.008})
+
+
+def test_postprocess_rules_apply_on_the_source_grid():
+    rules = {"keep_components": 1, "fill_holes": True, "min_volume_ml": 0.01}
+    recipe = tiny(labels=[{"name": "x", "values": [1]}], prepare={"spacing_mm": [1, 1, 1], "crop": None}, postprocess=rules)
+    scan = Volume(np.zeros((12, 12, 12), np.int16), Grid.from_spacing((12, 12, 12)))
+    probabilities = torch.zeros(1, 12, 12, 12)
+    probabilities[0, 1:6, 1:6, 1:6] = 1
+    probabilities[0, 3, 3, 3] = 0  # a hole
+    probabilities[0, 9:11, 9:11, 9:11] = 1  # a second, smaller component
+    mask = Segmenter(untrained(recipe)).mask(probabilities, prepare(recipe, [scan]), scan)
+    assert int(mask.array.sum()) == 125
+
+
+def test_many_labels_need_two_bytes():
+    recipe = tiny(labels=[{"name": "x", "values": [300]}])
+    assert Segmenter(untrained(recipe))(Thorax().scan(GRID)).array.dtype == np.uint16
+
+
+def test_single_slices_and_thin_slabs_work():
+    for count in (1, 2, 5):
+        thin = Grid.from_spacing((40, 36, count), (6.0, 7.0, 5.0), origin_mm=(-120, -120, 0))
+        for dims in (2, 3):
+            assert Segmenter(untrained(tiny(dims)))(Thorax().scan(thin)).grid == thin
+
+
+def test_the_wrong_number_of_channels_is_refused():
+    recipe = tiny(channels=["T1", "T2"])
+    with pytest.raises(InputRefused, match="T1, T2"):
+        Segmenter(untrained(recipe))(Thorax().scan(GRID))
+
+
+def test_segment_takes_paths_and_volumes(tmp_path):
+    model = untrained(tiny()).save(tmp_path / "m.safetensors")
+    scan = Thorax().scan(GRID)
+    path = scan.save(tmp_path / "ct.nii.gz")
+    from_volume, from_path = medseg.segment(scan, model=model), medseg.segment(path, model=model)
+    np.testing.assert_array_equal(from_volume.array, from_path.array)
+    np.testing.assert_array_equal(medseg.segment([path], model=model).array, from_path.array)
+    with pytest.raises(UsageError, match="no such model"):
+        medseg.segment(scan, model="none")

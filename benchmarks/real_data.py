@@ -22,9 +22,9 @@ import pandas as pd
 
 REPO = Path(__file__).parents[1]
 TRAININGS = {  # recipe: manifest, time limit, Dice to reach
-    "lung_ct_2d": ("lctsc_lungs.csv", "40m", 0.97),
-    "lung_ct_3d": ("lctsc_lungs.csv", "40m", 0.95),
-    "hippocampus_mr_3d": ("hippocampus.csv", "60m", 0.80),
+    "lung_ct_2d": ("lctsc_lungs.yaml", "40m", 0.97),
+    "lung_ct_3d": ("lctsc_lungs.yaml", "40m", 0.95),
+    "hippocampus_mr_3d": ("hippocampus.yaml", "60m", 0.80),
 }
 
 

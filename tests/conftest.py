@@ -1,6 +1,10 @@
+import os
 from pathlib import Path
 
 import pytest
+
+# The tests' networks are tiny: more threads only wait for one another, most of all under xdist.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")

@@ -61,14 +61,16 @@ def test_training_gives_one_model_file_that_segments(cases, tmp_path, dims):
 @pytest.mark.slow
 def test_it_learns_the_phantom(cases, tmp_path):
     recipe = tiny(
-        network={"widths": [8, 16, 16]},
-        train={"epochs": 12, "steps_per_epoch": 12, "validate_every": 6, "learning_rate": 0.01},
-        augment={"rotate_degrees": 0, "scale": 0},
+        labels=[{"name": "lungs", "values": [1, 2, 3, 4]}],
+        patch={"size": [48, 40, 32]},
+        network={"widths": [8, 16, 32]},
+        train={"epochs": 3, "steps_per_epoch": 20, "validate_every": 3, "learning_rate": 0.01},
+        augment={"probability": 0},
     )
     ends = []
     train(recipe, cases, tmp_path / "run", workers=0, on_epoch=ends.append)
     assert ends[-1].dice is not None
-    assert min(ends[-1].dice.values()) > 0.8
+    assert ends[-1].dice["lungs"] > 0.9
 
 
 def test_resumed_training_equals_uninterrupted_training(cases, tmp_path):

@@ -1,0 +1,204 @@
+"""Pictures: a mask over its scan, and the curves of a training. Matplotlib without a display."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from medseg.errors import UsageError
+from medseg.io.atomic import replacing
+from medseg.volume import Mask, Volume
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's palette (2008, jfly.uni-koeln.de/color), told apart by colour-blind eyes; black left out.
+COLOURS = ("#56B4E9", "#E69F00", "#009E73", "#F0E442", "#CC79A7", "#D55E00", "#0072B2")
+LUNG_WINDOW_HU = (-1400.0, 200.0)
+"""Level -600, width 1600: the usual lung window."""
+
+_BACKGROUND, _INK = "#101418", "#E8ECEF"
+_SAME_GRID_MM = 0.01
+
+
+def overlay(
+    volume: Volume,
+    mask: Mask,
+    path: str | Path,
+    *,
+    window_hu: tuple[float, float] | None = None,
+    title: str | None = None,
+) -> Path:
+    """Writes a PNG with three planes through the labels' centre, each label as a coloured contour.
+
+    Radiological view: the patient's left is on the right of the picture. Pixels have their
+    physical aspect ratio. An empty mask is shown at the centre of the scan.
+
+    Args:
+        volume: The scan.
+        mask: On the same grid.
+        path: The PNG to write.
+        window_hu: Black and white point; by default the lung window for CT, else the 1st and
+            99th percentile.
+        title: Shown on top.
+
+    Raises:
+        UsageError: the mask is not on the scan's grid (more than 0.01 mm at a corner).
+    """
+    gap = volume.grid.distance_mm(mask.grid)
+    if gap > _SAME_GRID_MM:
+        raise UsageError(
+            f"the mask is not on the scan's grid: {gap:.3g} mm apart",
+            where=path,
+            remedy="give the mask that was made from this scan",
+            reason="grid-mismatch",
+        )
+    path = Path(path)
+    scan, labels = volume.oriented("RAS"), mask.oriented("RAS")
+    low, high = window_hu or _window(volume)
+    shape, spacing = scan.grid.shape, scan.grid.spacing_mm
+    centre = _centre(labels)
+    figure = _figure(15, 5.6)
+    planes = ((2, 0, 1, "RL", "AP"), (1, 0, 2, "RL", "SI"), (0, 1, 2, "AP", "SI"))
+    for number, (across, right, up, sides, ends) in enumerate(planes):
+        axes = figure.add_axes((0.01 + number * 0.33, 0.1, 0.32, 0.8))
+        cut = _cut(scan.array, across, centre[across])
+        extent = (shape[right] * spacing[right], shape[up] * spacing[up])
+        axes.imshow(
+            cut, cmap="gray", vmin=low, vmax=high, origin="lower", extent=(0, extent[0], 0, extent[1])
+        )
+        for row, label in enumerate(labels.labels):
+            found = _cut(labels.of(label.name), across, centre[across])
+            if found.any():
+                x = (np.arange(shape[right]) + 0.5) * spacing[right]
+                y = (np.arange(shape[up]) + 0.5) * spacing[up]
+                axes.contour(x, y, found, levels=[0.5], colors=[_colour(row)], linewidths=1.4)
+        # x runs to the patient's right (axial, coronal) or to the front (sagittal); both are
+        # shown on the left of the picture, as radiologists look at them.
+        axes.invert_xaxis()
+        axes.set_axis_off()
+        _letters(axes, sides if number < 2 else "AP", ends)
+        if number == 0:
+            _scale_bar(axes, extent)
+    _legend(figure, labels)
+    if title:
+        figure.text(0.5, 0.97, title, color=_INK, ha="center", va="top", fontsize=13)
+    figure.text(0.99, 0.015, "research use only", color=_INK, ha="right", fontsize=8, alpha=0.7)
+    return _save(figure, path)
+
+
+def history(table: str | Path, path: str | Path) -> Path:
+    """Draws the curves of ``history.csv``: training loss, and validation Dice of each label.
+
+    Args:
+        table: CSV with columns epoch, train_loss and val_dice_<label>; empty cells are skipped.
+        path: The PNG to write.
+    """
+    with Path(table).open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    figure = _figure(11, 4)
+    left, right = (figure.add_axes((x, 0.14, 0.4, 0.74)) for x in (0.07, 0.56))
+    _curve(left, rows, "train_loss", "training loss", _INK)
+    names = [name for name in (rows[0] if rows else {}) if name.startswith("val_dice_")]
+    for number, name in enumerate(names):
+        _curve(right, rows, name, name.removeprefix("val_dice_"), _colour(number))
+    right.set_ylim(0, 1)
+    for axes, heading in ((left, "Training loss"), (right, "Validation Dice, whole scans")):
+        axes.set_title(heading, color=_INK, fontsize=11)
+        axes.set_xlabel("epoch", color=_INK)
+        axes.set_facecolor(_BACKGROUND)
+        axes.tick_params(colors=_INK)
+        axes.grid(alpha=0.15)
+        for spine in axes.spines.values():
+            spine.set_color("#5A646E")
+    if names:
+        right.legend(facecolor=_BACKGROUND, labelcolor=_INK, edgecolor="none", loc="lower right")
+    return _save(figure, Path(path))
+
+
+def _figure(width: float, height: float) -> Figure:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), facecolor=_BACKGROUND)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    with replacing(path) as fresh:
+        # No software version or date in the file: equal pictures are equal bytes.
+        figure.savefig(fresh, format="png", dpi=80, facecolor=_BACKGROUND, metadata={"Software": None})
+    return path
+
+
+def _window(volume: Volume) -> tuple[float, float]:
+    if volume.source.modality == "CT" or float(volume.array.min()) <= -900:
+        return LUNG_WINDOW_HU
+    low, high = np.percentile(volume.array, (1, 99))
+    return float(low), float(max(high, low + 1))
+
+
+def _centre(mask: Mask) -> tuple[int, int, int]:
+    """The voxel nearest to the middle of all labels, in world-independent RAS order."""
+    where = [
+        np.flatnonzero(mask.array.any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)
+    ]
+    middles = [
+        int((w[0] + w[-1]) // 2) if w.size else n // 2 for w, n in zip(where, mask.grid.shape, strict=True)
+    ]
+    return middles[0], middles[1], middles[2]
+
+
+def _cut(array: npt.NDArray[Any], across: int, at: int) -> npt.NDArray[Any]:
+    """One plane as rows (up) x columns (right)."""
+    plane: npt.NDArray[Any] = np.take(array, at, axis=across).T
+    return plane
+
+
+def _colour(number: int) -> str:
+    return COLOURS[number % len(COLOURS)]
+
+
+def _letters(axes: Axes, sides: str, ends: str) -> None:
+    """Where the patient's sides are: ``sides`` left and right in the picture, ``ends`` top and bottom."""
+    for x, y, letter in (
+        (0.03, 0.5, sides[0]),
+        (0.97, 0.5, sides[1]),
+        (0.5, 0.97, ends[0]),
+        (0.5, 0.03, ends[1]),
+    ):
+        axes.text(
+            x, y, letter, transform=axes.transAxes, color=_INK, ha="center", va="center", fontsize=12,
+            fontweight="bold",
+        )  # fmt: skip
+
+
+def _scale_bar(axes: Axes, extent: tuple[float, float], length_mm: float = 50.0) -> None:
+    x, y = extent[0] * 0.95, extent[1] * 0.05
+    axes.plot([x, x - length_mm], [y, y], color=_INK, linewidth=2.5, solid_capstyle="butt")
+    axes.text(x - length_mm / 2, y * 1.5, f"{length_mm:.0f} mm", color=_INK, ha="center", fontsize=8)
+
+
+def _legend(figure: Figure, mask: Mask) -> None:
+    entries = list(mask.volumes_ml().items())
+    for number, (name, volume_ml) in enumerate(entries[:6]):
+        figure.text(
+            0.02 + number * 0.15, 0.03, f"■ {name.replace('_', ' ')}  {volume_ml:.0f} ml", color=_colour(number),
+            fontsize=11,
+        )  # fmt: skip
+    if len(entries) > 6:
+        figure.text(0.92, 0.03, f"+ {len(entries) - 6} more", color=_INK, fontsize=9)
+
+
+def _curve(axes: Axes, rows: Sequence[dict[str, str]], column: str, label: str, colour: str) -> None:
+    points = [(int(row["epoch"]), float(row[column])) for row in rows if row.get(column)]
+    if points:
+        x, y = zip(*points, strict=True)
+        axes.plot(x, y, color=colour, label=label, marker="o", markersize=3, linewidth=1.6)

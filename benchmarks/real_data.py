@@ -1,9 +1,9 @@
 """Trains and evaluates the shipped recipes on real scans; every number of docs/results.md comes from here.
 
-    python benchmarks/real_data.py --data ../shared/data --out runs/real [lung_ct_2d lung_ct_3d hippocampus_mr_3d dicom]
+    python benchmarks/real_data.py --data ../shared/data --out runs/real [STEP ...]
 
-Runs the same commands a user would, one after the other, and prints each with its wall time and
-peak memory. A training that was stopped goes on where it was when the script is run again. The
+Steps: lung_ct_2d lung_ct_3d hippocampus_mr_3d dicom; all of them by default. Runs the same commands
+a user would, one after the other, and keeps their wall time and peak memory in commands.json. A training that was stopped goes on where it was when the script is run again. The
 data are described in data_manifests/*.md; nothing is downloaded.
 """
 
@@ -105,7 +105,7 @@ def dicom(data: Path, out: Path) -> None:
 
 
 def corner_distance(nifti: Path, folder: Path) -> float:
-    """Largest distance between a corner voxel of a NIfTI file and that of a series, both as SimpleITK reads them."""
+    """Largest distance of a corner voxel in a NIfTI file and in a series, both as SimpleITK reads them."""
     import SimpleITK as sitk  # noqa: N813
 
     reader = sitk.ImageSeriesReader()
@@ -137,9 +137,8 @@ def main() -> None:
         else:
             results[step] = (train_and_evaluate(step, data, out), TRAININGS[step][2])
     for recipe, (dice, wanted) in results.items():
-        print(
-            f"{recipe}: mean Dice {dice:.4f}, at least {wanted} wanted: {'ok' if dice >= wanted else 'MISSED'}"
-        )
+        verdict = "ok" if dice >= wanted else "MISSED"
+        print(f"{recipe}: mean Dice {dice:.4f}, at least {wanted} wanted: {verdict}")
 
 
 if __name__ == "__main__":

@@ -106,10 +106,9 @@ class _Ellipsoid:
 
     def inside(self, xyz: Coordinates) -> npt.NDArray[np.bool_]:
         u, v, w = ((p - c) / r for p, c, r in zip(xyz, self.center, self.radii, strict=True))
-        if not self.taper:
-            return u * u + v * v + w * w < 1
         width = np.maximum(1 - self.taper * w, 1e-9)
-        return (u * u + v * v) / (width * width) + w * w < 1
+        within: npt.NDArray[np.bool_] = (u * u + v * v) / (width * width) + w * w < 1
+        return within
 
 
 @dataclass(frozen=True)

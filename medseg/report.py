@@ -189,10 +189,8 @@ def _scale_bar(axes: Axes, extent: tuple[float, float], length_mm: float = 50.0)
 def _legend(figure: Figure, mask: Mask) -> None:
     entries = list(mask.volumes_ml().items())
     for number, (name, volume_ml) in enumerate(entries[:6]):
-        figure.text(
-            0.02 + number * 0.15, 0.03, f"■ {name.replace('_', ' ')}  {volume_ml:.0f} ml", color=_colour(number),
-            fontsize=11,
-        )  # fmt: skip
+        text = f"■ {name.replace('_', ' ')}  {volume_ml:.0f} ml"
+        figure.text(0.02 + number * 0.15, 0.03, text, color=_colour(number), fontsize=11)
     if len(entries) > 6:
         figure.text(0.92, 0.03, f"+ {len(entries) - 6} more", color=_INK, fontsize=9)
 

@@ -102,7 +102,14 @@ def test_train_evaluate_and_resume(world, tmp_path):
     assert err.count("epoch ") == 2
     assert "validation Dice right_lung" in err
     names = {p.name for p in folder.iterdir()}
-    assert {"model.safetensors", "history.csv", "history.png", "recipe.yaml", "checkpoints", "tensorboard"} <= names
+    assert {
+        "model.safetensors",
+        "history.csv",
+        "history.png",
+        "recipe.yaml",
+        "checkpoints",
+        "tensorboard",
+    } <= names
     assert "holds a training already" in both(*train, code=2)[1]
     both(*train, "--resume")
     tables = tmp_path / "tables"
@@ -114,14 +121,27 @@ def test_train_evaluate_and_resume(world, tmp_path):
     assert (tables / "summary.csv").is_file()
     assert "right_lung" in out
     again = tmp_path / "again"
-    run("evaluate", world / "cases.csv", "--masks", tables / "masks", "--recipe", world / "recipe.yaml", "-o", again)
+    run(
+        "evaluate",
+        world / "cases.csv",
+        "--masks",
+        tables / "masks",
+        "--recipe",
+        world / "recipe.yaml",
+        "-o",
+        again,
+    )
     same = pd.read_csv(again / "evaluation.csv")
-    assert same["dice"].tolist() == pytest.approx(frame[frame["case"] == "case_2"]["dice"].tolist(), nan_ok=True)
+    assert same["dice"].tolist() == pytest.approx(
+        frame[frame["case"] == "case_2"]["dice"].tolist(), nan_ok=True
+    )
 
 
 def test_evaluate_goes_on_after_a_bad_case_and_exits_1(world, tmp_path):
     (tmp_path / "broken.nii.gz").write_bytes(b"no scan")
-    rows = (world / "cases.csv").read_text().replace("case_2,2.nii.gz", f"case_2,{tmp_path / 'broken.nii.gz'}")
+    rows = (
+        (world / "cases.csv").read_text().replace("case_2,2.nii.gz", f"case_2,{tmp_path / 'broken.nii.gz'}")
+    )
     manifest = world / "bad.csv"
     manifest.write_text(rows)
     model = ("--model", world / "model.safetensors")
@@ -217,7 +237,9 @@ def test_resources_and_interrupts_have_their_codes(monkeypatch, world, error, co
 
 
 def test_help_says_research_use_only_and_the_exit_codes():
-    done = subprocess.run([sys.executable, "-m", "medseg.cli", "--help"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "medseg.cli", "--help"], capture_output=True, text=True, check=True
+    )
     assert RESEARCH in done.stdout
     assert "3 input refused" in " ".join(done.stdout.split())
 

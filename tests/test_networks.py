@@ -25,10 +25,10 @@ def test_the_published_unet_counted_by_hand():
     """Ronneberger et al. 2015, figure 1: widths 64..1024, no normalisation, two output channels."""
     network = UNet(2, 1, 2, norm="none")
     # 3x3 convolutions with bias: encoder, then decoder (which sees the concatenated maps).
-    pairs = [(1, 64), (64, 64), (64, 128), (128, 128), (128, 256), (256, 256), (256, 512), (512, 512),
-             (512, 1024), (1024, 1024),
-             (1024, 512), (512, 512), (512, 256), (256, 256), (256, 128), (128, 128), (128, 64), (64, 64)]  # fmt: skip
-    count = sum(9 * a * b + b for a, b in pairs)
+    encoder = [(1, 64), (64, 64), (64, 128), (128, 128), (128, 256), (256, 256), (256, 512), (512, 512)]
+    bottom = [(512, 1024), (1024, 1024)]
+    decoder = [(1024, 512), (512, 512), (512, 256), (256, 256), (256, 128), (128, 128), (128, 64), (64, 64)]
+    count = sum(9 * a * b + b for a, b in encoder + bottom + decoder)
     count += sum(4 * a * (a // 2) + a // 2 for a in (1024, 512, 256, 128))  # 2x2 up-convolutions
     count += 64 * 2 + 2  # 1x1 to the output
     assert sum(p.numel() for p in network.parameters()) == count

@@ -72,7 +72,7 @@ def test_threshold_is_inclusive():
 
 
 def test_a_small_sphere_survives_coarse_grids_better_than_labels_would():
-    """Restoring probabilities beats nearest-neighbour labels on a 12 mm sphere: the reason for this module."""
+    """Restoring probabilities beats nearest-neighbour labels on a 12 mm sphere."""
     source = Grid.from_spacing((40, 40, 40), (0.8, 0.8, 0.8))
     prepared = resampled_grid(source, (3.0, 3.0, 3.0))
 

@@ -78,7 +78,11 @@ def test_labels_are_painted_in_their_order():
 
 def test_postprocess_rules_apply_on_the_source_grid():
     rules = {"keep_components": 1, "fill_holes": True, "min_volume_ml": 0.01}
-    recipe = tiny(labels=[{"name": "x", "values": [1]}], prepare={"spacing_mm": [1, 1, 1], "crop": None}, postprocess=rules)
+    recipe = tiny(
+        labels=[{"name": "x", "values": [1]}],
+        prepare={"spacing_mm": [1, 1, 1], "crop": None},
+        postprocess=rules,
+    )
     scan = Volume(np.zeros((12, 12, 12), np.int16), Grid.from_spacing((12, 12, 12)))
     probabilities = torch.zeros(1, 12, 12, 12)
     probabilities[0, 1:6, 1:6, 1:6] = 1

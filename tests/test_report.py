@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import matplotlib.image as images
+import numpy as np
+import pytest
+
+from medseg import report
+from medseg.errors import UsageError
+from medseg.grid import Grid
+from medseg.label import Label
+from medseg.phantom import LABELS, Thorax, default_grid
+from medseg.volume import Mask, Volume
+
+GRID = default_grid((5.0, 5.0, 6.0), "PSL")
+
+
+def near(picture: np.ndarray, colour: str) -> np.ndarray:
+    """Columns of the pixels of a colour (of its hue; antialiasing mixes it with grey)."""
+    wanted = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    return np.argwhere(np.abs(picture[..., :3] - wanted).max(-1) < 0.12)
+
+
+def test_left_is_right_in_the_picture(tmp_path):
+    """Radiological view: the left lung's contour lies right of the right lung's in the axial plane."""
+    scan, truth = Thorax().scan(GRID), Thorax().truth(GRID)
+    path = report.overlay(scan, Mask(truth.array, truth.grid, LABELS[:2]), tmp_path / "o.png", title="t")
+    picture = images.imread(path)
+    axial = picture[: int(0.88 * len(picture)), : picture.shape[1] // 3]
+    right, left = (near(axial, colour)[:, 1].mean() for colour in report.COLOURS[:2])
+    assert right < left - 30
+    assert path.stat().st_size < 300_000
+
+
+def test_equal_pictures_are_equal_bytes(tmp_path):
+    scan, truth = Thorax().scan(GRID), Thorax().truth(GRID)
+    one, two = (report.overlay(scan, truth, tmp_path / n).read_bytes() for n in ("a.png", "b.png"))
+    assert one == two
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.png", "b.png"]
+
+
+def test_an_empty_mask_is_drawn_too(tmp_path):
+    mr = Thorax().scan(GRID, modality="MR")
+    empty = Mask(np.zeros(GRID.shape, np.uint8), GRID, (Label(name="tumour", values=(1,)),))
+    assert report.overlay(mr, empty, tmp_path / "o.png", window_hu=(0, 900)).is_file()
+
+
+def test_a_mask_of_another_scan_is_refused(tmp_path):
+    grid = Grid.from_spacing((4, 4, 4))
+    moved = Grid.from_spacing((4, 4, 4), origin_mm=(0, 0, 2))
+    mask = Mask(np.zeros((4, 4, 4), np.uint8), moved, (Label(name="x", values=(1,)),))
+    with pytest.raises(UsageError, match="2 mm apart"):
+        report.overlay(Volume(np.zeros((4, 4, 4), np.int16), grid), mask, tmp_path / "o.png")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_windows_by_default():
+    grid = Grid.from_spacing((10, 10, 10))
+    ct = Volume(np.full((10, 10, 10), -1000, np.int16), grid)
+    assert report._window(ct) == report.LUNG_WINDOW_HU
+    mr = Volume(np.arange(1000, dtype=np.int16).reshape(10, 10, 10), grid)
+    assert report._window(mr) == pytest.approx((9.99, 989.01))
+    flat = Volume(np.zeros((10, 10, 10), np.int16), grid)
+    assert report._window(flat) == (0, 1)
+
+
+def test_history_skips_empty_cells(tmp_path):
+    table = tmp_path / "history.csv"
+    table.write_text("epoch,seconds,train_loss,val_dice,val_dice_lungs\n1,2,0.9,,\n2,4,0.5,0.8,0.8\n")
+    assert images.imread(report.history(table, tmp_path / "h.png")).shape[2] >= 3
+    table.write_text("epoch,seconds,train_loss\n")
+    assert report.history(table, tmp_path / "none.png").is_file()

@@ -3,8 +3,9 @@
     python benchmarks/real_data.py --data ../shared/data --out runs/real [STEP ...]
 
 Steps: lung_ct_2d lung_ct_3d hippocampus_mr_3d dicom; all of them by default. Runs the same commands
-a user would, one after the other, and keeps their wall time and peak memory in commands.json. A training that was stopped goes on where it was when the script is run again. The
-data are described in data_manifests/*.md; nothing is downloaded.
+a user would, one after the other, and keeps their wall time and peak memory in commands.json. A
+training that was stopped goes on where it was when the script is run again. The data are described
+in data_manifests/*.md; nothing is downloaded.
 """
 
 from __future__ import annotations

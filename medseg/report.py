@@ -35,7 +35,7 @@ def overlay(
     window_hu: tuple[float, float] | None = None,
     title: str | None = None,
 ) -> Path:
-    """Writes a PNG with three planes through the labels' centre, each label as a coloured contour.
+    """Writes a PNG with three planes, each where most is labelled; each label as a coloured contour.
 
     Radiological view: the patient's left is on the right of the picture. Pixels have their
     physical aspect ratio. An empty mask is shown at the centre of the scan.
@@ -146,14 +146,13 @@ def _window(volume: Volume) -> tuple[float, float]:
 
 
 def _centre(mask: Mask) -> tuple[int, int, int]:
-    """The voxel nearest to the middle of all labels, in world-independent RAS order."""
-    where = [
-        np.flatnonzero(mask.array.any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)
-    ]
-    middles = [
-        int((w[0] + w[-1]) // 2) if w.size else n // 2 for w, n in zip(where, mask.grid.shape, strict=True)
-    ]
-    return middles[0], middles[1], middles[2]
+    """For each axis the slice with the most labelled voxels; the middle slice of an empty mask."""
+    found = mask.array > 0
+    x, y, z = (
+        int(np.argmax(found.sum(axis=tuple(a for a in range(3) if a != axis)))) if found.any() else n // 2
+        for axis, n in enumerate(mask.grid.shape)
+    )
+    return x, y, z
 
 
 def _cut(array: npt.NDArray[Any], across: int, at: int) -> npt.NDArray[Any]:

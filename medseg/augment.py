@@ -43,7 +43,6 @@ def augment(rules: Augment, spatial_dims: int) -> Compose:
                 scale_range=(rules.scale,) * spatial_dims,
                 mode=("bilinear", "nearest"),
                 padding_mode="border",
-                cache_grid=True,
             )
         )
     if rules.gamma:

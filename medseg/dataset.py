@@ -207,18 +207,23 @@ def window(
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
-    """Yields (epoch, number) for the patches of an epoch; Lightning calls ``set_epoch``."""
+    """Yields (epoch, number) for the patches of an epoch; each iteration is the next epoch.
 
-    def __init__(self, length: int) -> None:
+    It counts by itself: Lightning tells samplers the epoch only after loaders with workers have
+    begun, so that a resumed training would see the patches of epoch 0 once more.
+
+    Args:
+        length: Patches of an epoch.
+        first: Epoch of the first iteration, counted from 0.
+    """
+
+    def __init__(self, length: int, first: int = 0) -> None:
         self.length = length
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Chooses the epoch of the next iteration."""
-        self.epoch = epoch
+        self.next = first
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        return ((self.epoch, number) for number in range(self.length))
+        epoch, self.next = self.next, self.next + 1
+        return iter([(epoch, number) for number in range(self.length)])
 
     def __len__(self) -> int:
         return self.length

@@ -117,7 +117,7 @@ def history(table: str | Path, path: str | Path) -> Path:
         axes.grid(alpha=0.15)
         for spine in axes.spines.values():
             spine.set_color("#5A646E")
-    if names:
+    if right.lines:
         right.legend(facecolor=_BACKGROUND, labelcolor=_INK, edgecolor="none", loc="lower right")
     return _save(figure, Path(path))
 

@@ -101,7 +101,7 @@ def train(
         trainer = _trainer(recipe, folder, bool(held), max_seconds, on_epoch)
         trainer.fit(
             task,
-            _patches(prepared, recipe, workers),
+            _patches(prepared, recipe, workers, first_epoch=_epochs_done(last)),
             _whole(held) if held else None,
             ckpt_path=str(last) if last else None,
             weights_only=True,
@@ -252,6 +252,12 @@ def _start(folder: Path, recipe: Recipe, resume: bool) -> Path | None:
     return None
 
 
+def _epochs_done(checkpoint: Path | None) -> int:
+    if checkpoint is None:
+        return 0
+    return int(torch.load(checkpoint, map_location="cpu", weights_only=True)["epoch"]) + 1
+
+
 def _trainer(
     recipe: Recipe,
     folder: Path,
@@ -294,14 +300,18 @@ def _trainer(
     )
 
 
-def _patches(cases: Sequence[CachedCase], recipe: Recipe, workers: int) -> DataLoader[Any]:
+def _patches(
+    cases: Sequence[CachedCase], recipe: Recipe, workers: int, *, first_epoch: int
+) -> DataLoader[Any]:
     rules = recipe.train
     return DataLoader(
         Patches(cases, recipe),
         batch_size=rules.batch_size,
-        sampler=EpochSampler(rules.steps_per_epoch * rules.batch_size),
+        sampler=EpochSampler(rules.steps_per_epoch * rules.batch_size, first_epoch),
         num_workers=workers,
         persistent_workers=workers > 0,
+        # The loader draws a seed for its workers; from torch's own generator that would shift dropout.
+        generator=torch.Generator(),
     )
 
 

@@ -88,6 +88,7 @@ def test_resumed_training_equals_uninterrupted_training(cases, tmp_path):
         train(recipe, cases, tmp_path / "parts", workers=0, on_epoch=stop)
     resumed = train(recipe, cases, tmp_path / "parts", workers=1, resume=True)
     assert equal(whole, resumed)
+    assert equal(whole, train(recipe, cases, tmp_path / "workers", workers=1))
     curves = []
     for name in ("whole", "parts"):
         with (tmp_path / name / "history.csv").open() as file:
@@ -237,9 +238,9 @@ def test_windows_by_hand():
 
 
 def test_the_sampler_yields_epoch_and_number():
-    sampler = EpochSampler(3)
-    sampler.set_epoch(2)
+    sampler = EpochSampler(3, first=2)
     assert (list(sampler), len(sampler)) == ([(2, 0), (2, 1), (2, 2)], 3)
+    assert list(sampler) == [(3, 0), (3, 1), (3, 2)]
 
 
 def test_dice_of_the_validation_by_hand():

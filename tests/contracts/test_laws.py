@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import pytest
+import torch
 
 from medseg.io import read, write_dicom_series
 from medseg.metrics import score
@@ -15,9 +18,27 @@ TURNS = [(0.0, 0.0, 0.0), (8.0, -5.0, 12.0), (-14.0, 17.0, -6.0)]
 PATIENT = Thorax.random(4711)
 
 
+class Remembering(torch.nn.Module):
+    """A network that runs once for each input it has not seen to the last bit."""
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.seen: dict[bytes, torch.Tensor] = {}
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        key = hashlib.sha256(image.contiguous().numpy().tobytes()).digest()
+        if key not in self.seen:
+            self.seen[key] = self.network(image)
+        return self.seen[key]
+
+
 @pytest.fixture(scope="module")
 def segmenter() -> Segmenter:
-    return Segmenter("phantom_lungs")
+    """The shipped model; 144 scans would take minutes if equal windows were not remembered."""
+    made = Segmenter("phantom_lungs")
+    made._networks = [Remembering(network) for network in made._networks]
+    return made
 
 
 @pytest.fixture(scope="module", params=TURNS, ids=str)

@@ -3,8 +3,8 @@
     python benchmarks/real_data.py --data ../shared/data --out runs/real [STEP ...]
 
 Steps: lung_ct_2d lung_ct_3d hippocampus_mr_3d dicom; all of them by default. Runs the same commands
-a user would, one after the other, and keeps their wall time and peak memory in commands.json. A
-training that was stopped goes on where it was when the script is run again. The data are described
+a user would, one after the other, and writes their wall time, peak memory and scores to results.md.
+A training that was stopped goes on where it was when the script is run again. The data are described
 in data_manifests/*.md; nothing is downloaded.
 """
 
@@ -17,108 +17,18 @@ import subprocess
 import sys
 import time
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
+import SimpleITK as sitk  # noqa: N813
 
-REPO = Path(__file__).parents[1]
+MANIFESTS = Path(__file__).parents[1] / "data_manifests"
 TRAININGS = {  # recipe: manifest, time limit, Dice to reach
     "lung_ct_2d": ("lctsc_lungs.yaml", "40m", 0.97),
     "lung_ct_3d": ("lctsc_lungs.yaml", "40m", 0.95),
     "hippocampus_mr_3d": ("hippocampus.yaml", "60m", 0.80),
 }
-
-
-def run(name: str, out: Path, *arguments: str) -> dict[str, float | str]:
-    """Runs ``medseg ...``; wall seconds and peak MB of it and its workers, kept in ``out/commands.json``."""
-    command = ["medseg", *arguments]
-    print("$", " ".join(command), flush=True)
-    started = time.monotonic()
-    child = subprocess.Popen([sys.executable, "-m", "medseg.cli", *arguments], cwd=REPO)
-    _, status, usage = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
-    facts: dict[str, float | str] = {
-        "command": " ".join(command),
-        "seconds": round(time.monotonic() - started, 1),
-        "peak_mb": round(usage.ru_maxrss / 1024),
-    }
-    if child.returncode:
-        sys.exit(f"exit code {child.returncode}")
-    log = out / "commands.json"
-    known = json.loads(log.read_text()) if log.is_file() else {}
-    log.write_text(json.dumps(known | {name: facts}, indent=2) + "\n")
-    return facts
-
-
-def train_and_evaluate(recipe: str, data: Path, out: Path) -> float:
-    """Mean Dice of the test cases over labels."""
-    manifest, limit, _ = TRAININGS[recipe]
-    source = (str(Path("data_manifests") / manifest), "--data-root", str(data))
-    folder = out / recipe
-    if not (folder / "model.safetensors").is_file():
-        resume = ("--resume",) if (folder / "checkpoints" / "last.ckpt").is_file() else ()
-        run(f"train {recipe}", out, "train", recipe, *source, "-o", str(folder), "--max-time", limit, *resume)
-    tables = folder / "test"
-    run(
-        f"evaluate {recipe}",
-        out,
-        "evaluate",
-        *source,
-        "--model",
-        str(folder / "model.safetensors"),
-        "-o",
-        str(tables),
-    )
-    frame = pd.read_csv(tables / "evaluation.csv")
-    print(frame.to_string())
-    return float(frame.groupby("case")["dice"].mean().mean())
-
-
-def dicom(data: Path, out: Path) -> None:
-    """The two chest and abdomen series segmented, the tilted MR series converted."""
-    unpacked = out / "4DLung-113"
-    if not unpacked.is_dir():
-        with zipfile.ZipFile(data / "dicom" / "4DLung-113_ct_99slices.zip") as archive:
-            archive.extractall(unpacked)
-    chest = next(p.parent for p in sorted(unpacked.rglob("*")) if p.is_file() and p.suffix == ".dcm")
-    series = {"chest": chest, "abdomen": data / "dicom" / "totalseg_ct_20slices"}
-    for recipe in ("lung_ct_2d", "lung_ct_3d"):
-        for name, folder in series.items():
-            mask = out / f"{name}_{recipe}.nii.gz"
-            model = out / recipe / "model.safetensors"
-            run(
-                f"segment {name} {recipe}",
-                out,
-                "segment",
-                str(folder),
-                "-o",
-                str(mask),
-                "--model",
-                str(model),
-            )
-    mr = data / "dicom" / "mr_t1post_22slices"
-    run("convert mr", out, "convert", str(mr), "-o", str(out / "mr.nii.gz"))
-    for file, folder in [
-        *((out / f"{n}_lung_ct_2d.nii.gz", f) for n, f in series.items()),
-        (out / "mr.nii.gz", mr),
-    ]:
-        print(f"{file.name}: {corner_distance(file, folder):.6f} mm from the grid SimpleITK reads")
-
-
-def corner_distance(nifti: Path, folder: Path) -> float:
-    """Largest distance of a corner voxel in a NIfTI file and in a series, both as SimpleITK reads them."""
-    import SimpleITK as sitk  # noqa: N813
-
-    reader = sitk.ImageSeriesReader()
-    names = reader.GetGDCMSeriesFileNames(str(folder))
-    theirs, ours = sitk.ReadImage(names), sitk.ReadImage(str(nifti))
-    assert theirs.GetSize() == ours.GetSize(), (theirs.GetSize(), ours.GetSize())
-    corners = [tuple((n - 1) * (c >> a & 1) for a, n in enumerate(ours.GetSize())) for c in range(8)]
-    gaps = []
-    for corner in corners:
-        a, b = (image.TransformIndexToPhysicalPoint(corner) for image in (theirs, ours))
-        gaps.append(sum((p - q) ** 2 for p, q in zip(a, b, strict=True)) ** 0.5)
-    return max(gaps)
 
 
 def main() -> None:
@@ -129,17 +39,116 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/real"))
     parser.add_argument("steps", nargs="*", default=[*TRAININGS, "dicom"])
     arguments = parser.parse_args()
-    data, out = arguments.data.resolve(), arguments.out.resolve()
+    data, out = arguments.data, arguments.out
     out.mkdir(parents=True, exist_ok=True)
-    results = {}
     for step in arguments.steps:
         if step == "dicom":
             dicom(data, out)
         else:
-            results[step] = (train_and_evaluate(step, data, out), TRAININGS[step][2])
-    for recipe, (dice, wanted) in results.items():
-        verdict = "ok" if dice >= wanted else "MISSED"
-        print(f"{recipe}: mean Dice {dice:.4f}, at least {wanted} wanted: {verdict}")
+            train_and_evaluate(step, data, out)
+    text = "\n".join([*commands(out), *scores(out), *grids(out)]) + "\n"
+    (out / "results.md").write_text(text, encoding="utf-8")
+    print(text)
+
+
+def run(name: str, out: Path, *arguments: str | Path) -> None:
+    """Runs ``medseg ...``; its wall seconds and peak MB (of the largest process) go to commands.json."""
+    command = " ".join(["medseg", *map(str, arguments)])
+    print("$", command, flush=True)
+    started = time.monotonic()
+    child = subprocess.Popen([sys.executable, "-m", "medseg.cli", *map(str, arguments)])
+    _, status, usage = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode:
+        sys.exit(f"exit code {child.returncode}")
+    seconds = round(time.monotonic() - started, 1)
+    log = out / "commands.json"
+    known = json.loads(log.read_text()) if log.is_file() else {}
+    known[name] = {"command": command, "seconds": seconds, "peak_mb": round(usage.ru_maxrss / 1024)}
+    log.write_text(json.dumps(known, indent=2) + "\n")
+
+
+def train_and_evaluate(recipe: str, data: Path, out: Path) -> None:
+    """Trains with the time limit, then segments and scores the test cases."""
+    manifest, limit, _ = TRAININGS[recipe]
+    source = (os.path.relpath(MANIFESTS / manifest), "--data-root", data)
+    folder = out / recipe
+    model = folder / "model.safetensors"
+    if not model.is_file():
+        resume = ("--resume",) if (folder / "checkpoints" / "last.ckpt").is_file() else ()
+        run(f"train {recipe}", out, "train", recipe, *source, "-o", folder, "--max-time", limit, *resume)
+    run(f"evaluate {recipe}", out, "evaluate", *source, "--model", model, "-o", folder / "test")
+
+
+def dicom(data: Path, out: Path) -> None:
+    """Segments the chest and the abdomen series, converts the tilted MR series, compares the grids."""
+    unpacked = out / "4DLung-113"
+    if not unpacked.is_dir():
+        with zipfile.ZipFile(data / "dicom" / "4DLung-113_ct_99slices.zip") as archive:
+            archive.extractall(unpacked)
+    folders = [p.parent for p in sorted(unpacked.rglob("*.dcm"))]
+    chest = max(set(folders), key=folders.count)  # the RTSTRUCT may lie in a folder of its own
+    series = {"chest": chest, "abdomen": data / "dicom" / "totalseg_ct_20slices"}
+    made = {}
+    for recipe in ("lung_ct_2d", "lung_ct_3d"):
+        for name, folder in series.items():
+            mask = out / f"{name}_{recipe}.nii.gz"
+            model = out / recipe / "model.safetensors"
+            run(f"segment {name} {recipe}", out, "segment", folder, "-o", mask, "--model", model)
+            made[mask] = folder
+    tilted = data / "dicom" / "mr_t1post_22slices"
+    run("convert mr", out, "convert", tilted, "-o", out / "mr.nii.gz")
+    made[out / "mr.nii.gz"] = tilted
+    gaps = {file.name: corner_distance_mm(file, folder) for file, folder in made.items()}
+    (out / "grids.json").write_text(json.dumps(gaps, indent=2) + "\n")
+
+
+def corner_distance_mm(nifti: Path, folder: Path) -> float:
+    """Largest distance of a corner voxel in a NIfTI file and in a series, both as SimpleITK reads them."""
+    names = sitk.ImageSeriesReader().GetGDCMSeriesFileNames(str(folder))
+    theirs, ours = sitk.ReadImage(names), sitk.ReadImage(str(nifti))
+    if theirs.GetSize() != ours.GetSize():
+        return float("inf")
+    corners = [tuple((n - 1) * (c >> a & 1) for a, n in enumerate(ours.GetSize())) for c in range(8)]
+    points = [[image.TransformIndexToPhysicalPoint(c) for c in corners] for image in (theirs, ours)]
+    return max(
+        sum((p - q) ** 2 for p, q in zip(a, b, strict=True)) ** 0.5 for a, b in zip(*points, strict=True)
+    )
+
+
+def commands(out: Path) -> Iterator[str]:
+    yield from ("| command | wall s | peak MB |", "|---|---:|---:|")
+    for facts in json.loads((out / "commands.json").read_text()).values():
+        yield f"| `{facts['command']}` | {facts['seconds']:.0f} | {facts['peak_mb']:.0f} |"
+
+
+def scores(out: Path) -> Iterator[str]:
+    for recipe, (_, _, wanted) in TRAININGS.items():
+        source = out / recipe / "test" / "evaluation.csv"
+        if not source.is_file():
+            continue
+        frame = pd.read_csv(source)
+        dice = frame.groupby("case")["dice"].mean()
+        verdict = "reached" if dice.mean() >= wanted else "MISSED"
+        yield from (
+            "",
+            f"**{recipe}**: mean Dice {dice.mean():.4f} over {len(dice)} cases (≥ {wanted}: {verdict})",
+        )
+        yield from ("", "| label | n | Dice mean | SD | min | max | mean absolute volume error, ml |")
+        yield "|---|---:|---:|---:|---:|---:|---:|"
+        for label, rows in frame.groupby("label"):
+            d, error = rows["dice"], rows["volume_error_ml"].abs().mean()
+            numbers = (f"{x:.4f}" for x in (d.mean(), d.std(), d.min(), d.max()))
+            yield f"| {label} | {len(d)} | {' | '.join(numbers)} | {error:.2f} |"
+        if len(dice) < 10:
+            yield from ("", "Each case: " + ", ".join(f"{case} {value:.4f}" for case, value in dice.items()))
+
+
+def grids(out: Path) -> Iterator[str]:
+    if (out / "grids.json").is_file():
+        yield from ("", "| file | farthest corner from the grid SimpleITK reads, mm |", "|---|---:|")
+        for name, gap in json.loads((out / "grids.json").read_text()).items():
+            yield f"| {name} | {gap:.6f} |"
 
 
 if __name__ == "__main__":

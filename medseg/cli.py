@@ -245,7 +245,7 @@ def main() -> None:
     """Runs the command line. Errors become at most three lines and an exit code."""
     _raise_allocator_thresholds()
     try:
-        app()
+        code = app(standalone_mode=False)
     except MedsegError as error:
         _fail(str(error), error.exit_code)
     except MemoryError:
@@ -254,6 +254,12 @@ def main() -> None:
         _fail(str(ResourceError(str(error), remedy="check free space and permissions")), 5)
     except KeyboardInterrupt:
         _fail("interrupted", 130)
+    except Exception as error:
+        # The parser's own errors; depending on its version typer takes click or carries its own.
+        if not hasattr(error, "format_message"):
+            raise
+        _fail(f"{error.format_message()}\n→ medseg --help shows what is understood".strip(), 2)
+    sys.exit(code if isinstance(code, int) else 0)
 
 
 def _fail(message: str, code: int) -> None:

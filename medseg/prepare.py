@@ -114,7 +114,7 @@ def prepare(recipe: Recipe, volumes: Sequence[Volume], truth: Mask | None = None
     Args:
         recipe: Decides every step.
         volumes: One per channel of the recipe, all on one grid.
-        truth: A label map on the same grid, for training.
+        truth: A label map on the same grid, for training; it may be stored in another order of axes.
 
     Raises:
         InputRefused: the number of channels is not the recipe's, or the truth lies elsewhere
@@ -131,6 +131,7 @@ def prepare(recipe: Recipe, volumes: Sequence[Volume], truth: Mask | None = None
     stacked = np.stack([v.array.astype(np.float32) for v in volumes])
     case = {"image": on_grid(torch.from_numpy(stacked), grid)}
     if truth is not None:
+        truth = truth.oriented(grid.axcodes)
         gap = grid.distance_mm(truth.grid)
         if gap > 0.01:
             raise InputRefused(

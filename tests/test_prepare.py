@@ -123,6 +123,15 @@ def test_a_truth_elsewhere_is_refused_with_the_distance():
         prepare(tiny(), [scan], Mask(np.zeros(moved.shape, np.uint8), moved, tiny().labels))
 
 
+def test_a_truth_stored_in_another_order_is_the_same_truth():
+    grid = default_grid(COARSE)
+    scan, truth = Thorax().scan(grid), Thorax().truth(grid)
+    same, turned = (prepare(tiny(), [scan], t).label for t in (truth, truth.oriented("SPL")))
+    assert same is not None
+    assert turned is not None
+    assert torch.equal(same, turned)
+
+
 def test_inputs_are_never_changed():
     scan = cube()
     before = scan.array.copy()

@@ -190,8 +190,8 @@ def test_unreadable_training_cases_are_named(cases, tmp_path):
         cached(lost, tiny(), tmp_path)
     with pytest.raises(UsageError, match="needs a label"):
         cached(cases[0].model_copy(update={"label": None}), tiny(), tmp_path)
-    elsewhere = tmp_path / "moved.nii.gz"
-    Thorax().truth(default_grid((8.0, 9.0, 12.0), "LPS")).save(elsewhere)
+    elsewhere = tmp_path / "coarser.nii.gz"
+    Thorax().truth(default_grid((8.0, 9.0, 16.0))).save(elsewhere)
     with pytest.raises(InputRefused, match=r"case_0.*\n?.*not on the scan's grid"):
         cached(cases[0].model_copy(update={"label": elsewhere}), tiny(), tmp_path)
 

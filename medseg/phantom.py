@@ -72,11 +72,12 @@ _TISSUES = {
 }
 _CODE = {name: code for code, name in enumerate(_TISSUES)}
 _LABEL = np.array([t.label for t in _TISSUES.values()], np.uint8)
-# Supine lungs are denser at the back. 0.35 HU/mm is about 55 HU over a lung.
+# Supine lungs are denser at the back (Verschakelen et al., AJR 1993;161:713-7). 0.35 HU/mm, about
+# 55 HU over a lung, is our choice.
 _IS_LUNG = np.array([name.endswith("_lung") for name in _TISSUES])
 _LUNG_HU_PER_MM = -0.35
 
-_SLAB_VOXELS = 1 << 19  # working memory stays near 20 MB whatever the size of the grid
+_SLAB_VOXELS = 1 << 16  # eight points a voxel: working memory stays near 30 MB on any grid
 
 
 class _Shape(Protocol):
@@ -182,6 +183,14 @@ class _Part(NamedTuple):
     only: str | None = None
 
 
+class _Layer(NamedTuple):
+    """Parts that share a space: world mm divided by ``scale``. ``corners``: (n, 8, 3), of their boxes."""
+
+    parts: tuple[_Part, ...]
+    scale: Point
+    corners: Array
+
+
 @dataclass(frozen=True)
 class Nodule:
     """A solid sphere in a lung; centre and radius in world mm, so its volume is 4/3 pi r^3."""
@@ -229,7 +238,7 @@ class Thorax:
             lung_height=(float(right), float(left)),
             heart=float(rng.uniform(0.88, 1.14)),
             fat_mm=float(rng.uniform(7, 20)),
-            lung_hu=float(rng.uniform(-880, -800)),
+            lung_hu=float(int(rng.uniform(-880, -800))),
             vessels=int(rng.integers(1 << 31)),
             nodules=(),
         )
@@ -268,89 +277,69 @@ class Thorax:
         # Drawn in one orientation and turned afterwards: this makes the values, the noise
         # and the rounding the same in all 48.
         upright = grid.oriented("RAS")
-        parts = self._parts()
+        layers = self._layers()
         rng = np.random.default_rng(seed)
         tilt = rng.uniform(-1, 1, 3)
+        other = np.random.default_rng((seed, 1))  # one stream each: noise must not depend on the slabs
         array = np.empty(upright.shape, np.int16)
         for rows, affine in _slabs(upright):
             shape = array[rows].shape
-            values = self._signal(parts, affine, shape, modality)
+            values = self._signal(layers, affine, shape, modality)
             if modality == "MR":
                 values *= _bias(affine, shape, tilt)
-            array[rows] = np.rint(_noisy(values, noise_sd, modality, rng)).clip(-1024, 3071)
+            if noise_sd:
+                values += rng.normal(0, noise_sd, shape)
+                if modality == "MR":
+                    values = np.hypot(values, other.normal(0, noise_sd, shape))
+            array[rows] = np.rint(values).clip(-1024, 3071)
         turned = Volume(array, upright).oriented(grid.axcodes).array
         return Volume(np.ascontiguousarray(turned), grid, Source(modality=modality))
 
     def truth(self, grid: Grid) -> Mask:
         """The exact label at every voxel centre of ``grid``, with :data:`LABELS`."""
         upright = grid.oriented("RAS")
-        parts = self._parts()
+        layers = self._layers()
         array = np.empty(upright.shape, np.uint8)
         for rows, affine in _slabs(upright):
-            array[rows] = _LABEL[self._tissues(parts, affine, array[rows].shape)]
+            array[rows] = _LABEL[_tissues(layers, affine, array[rows].shape)]
         turned = Mask(array, upright, LABELS).oriented(grid.axcodes).array
         return Mask(np.ascontiguousarray(turned), grid, LABELS)
 
     def label_at(self, world_mm: npt.ArrayLike) -> npt.NDArray[np.uint8]:
         """The exact label (...) at world points (..., 3) in RAS+ mm."""
         points = np.asarray(world_mm, dtype=np.float64)
-        return np.asarray(_LABEL[self._tissues_at(self._parts(), points)], dtype=np.uint8)
+        return np.asarray(_LABEL[_tissues_at(self._layers(), points)], dtype=np.uint8)
 
-    def _parts(self) -> tuple[list[_Part], list[_Part]]:
+    def _layers(self) -> tuple[_Layer, _Layer]:
         """The anatomy, in the space of the standard patient, and the nodules, in world space."""
+        chest = [*_table(), *_wall(self.fat_mm), *_lungs(self.lung_height, self.vessels)]
+        anatomy = [*chest, *_abdomen(), *_mediastinum(self.heart), *_bones()]
         nodules = [
             _Part(_Ellipsoid(n.center_mm, (n.radius_mm,) * 3), f"{n.side}_nodule") for n in self.nodules
         ]
-        chest = [*_table(), *_wall(self.fat_mm), *_lungs(self.lung_height, self.vessels)]
-        return [*chest, *_abdomen(), *_mediastinum(self.heart), *_bones()], nodules
-
-    def _unscaled(self, affine: Array) -> Array:
-        return np.diag([*(1 / s for s in self.scale), 1.0]) @ affine
-
-    def _tissues(
-        self, parts: tuple[list[_Part], list[_Part]], affine: Array, shape: Sequence[int]
-    ) -> npt.NDArray[np.uint8]:
-        """Tissue codes, uint8 (X, Y, Z), at the voxel centres."""
-        tissues = np.zeros(tuple(shape), np.uint8)
-        for part in parts[0]:
-            _paint(tissues, part, self._unscaled(affine))
-        for part in parts[1]:
-            _paint(tissues, part, affine)
-        return tissues
-
-    def _tissues_at(self, parts: tuple[list[_Part], list[_Part]], points: Array) -> npt.NDArray[np.uint8]:
-        tissues = np.zeros(points.shape[:-1], np.uint8)
-        for group, scale in zip(parts, (self.scale, (1, 1, 1)), strict=True):
-            x, y, z = np.moveaxis(points / np.asarray(scale), -1, 0)
-            for part in group:
-                _fill(tissues, part, (x, y, z))
-        return tissues
+        return _layer(anatomy, self.scale), _layer(nodules, (1.0, 1.0, 1.0))
 
     def _signal(
-        self,
-        parts: tuple[list[_Part], list[_Part]],
-        affine: Array,
-        shape: Sequence[int],
-        modality: str,
+        self, layers: Sequence[_Layer], affine: Array, shape: tuple[int, int, int], modality: str
     ) -> Array:
         """Noise-free values, float64 (X, Y, Z): the mean over 2 x 2 x 2 points in each voxel."""
-        table = np.array([t.mr if modality == "MR" else t.hu for t in _TISSUES.values()])
-        slope = np.zeros(len(table))
+        table = np.array([t.mr if modality == "MR" else t.hu for t in _TISSUES.values()], np.float64)
         if modality == "CT":
             table[_IS_LUNG] = self.lung_hu
-            slope[_IS_LUNG] = _LUNG_HU_PER_MM
-        total = np.zeros(tuple(shape))
-        for offset in product((-0.25, 0.25), repeat=3):
-            points = affine.copy()
-            points[:3, 3] += affine[:3, :3] @ offset
-            tissues = self._tissues(parts, points, shape)
-            total += table[tissues]
-            total += slope[tissues] * _coordinates(points, [(0, n) for n in shape])[1]
-        return total / 8
+        halved = affine.copy()
+        halved[:3, :3] /= 2
+        halved[:3, 3] -= affine[:3, :3].sum(axis=1) / 4
+        x, y, z = shape
+        tissues = _tissues(layers, halved, (2 * x, 2 * y, 2 * z))
+        points = table[tissues]
+        if modality == "CT":
+            points += (_LUNG_HU_PER_MM * _IS_LUNG)[tissues] * _coordinates(halved, _whole(tissues.shape))[1]
+        values: Array = points.reshape(x, 2, y, 2, z, 2).mean(axis=(1, 3, 5))
+        return values
 
     def _with_nodules(self, rng: np.random.Generator, count: int) -> Thorax:
         """This patient with nodules that lie wholly in a lung and do not touch one another."""
-        parts = self._parts()
+        layers = self._layers()
         shell = np.array([d for d in product((-1, 0, 1), repeat=3) if any(d)], dtype=np.float64)
         shell /= np.linalg.norm(shell, axis=1, keepdims=True)
         nodules: list[Nodule] = []
@@ -358,7 +347,7 @@ class Thorax:
             radius = float(rng.uniform(3, 12))
             center = rng.uniform((-130, -90, -110), (130, 90, 130)) * self.scale
             around = np.vstack([center, center + shell * (radius + 3), center + shell * radius / 2])
-            found = np.unique(_LABEL[self._tissues_at(parts, around)])
+            found = np.unique(_LABEL[_tissues_at(layers, around)])
             clear = all(np.linalg.norm(center - n.center_mm) > radius + n.radius_mm + 4 for n in nodules)
             if clear and found.tolist() in ([1], [2]):
                 x, y, z = (float(c) for c in center)
@@ -528,17 +517,41 @@ def _coordinates(affine: Array, ranges: Sequence[tuple[int, int]]) -> Coordinate
     return x, y, z
 
 
-def _paint(tissues: npt.NDArray[np.uint8], part: _Part, affine: Array) -> None:
-    """Writes a part into the block of voxels it can reach."""
-    corners = np.array(list(product(*zip(*part.shape.box, strict=True))))
-    inverse = np.linalg.inv(affine)
-    reach = corners @ inverse[:3, :3].T + inverse[:3, 3]
-    low = np.maximum(np.floor(reach.min(axis=0)), 0).astype(int)
-    high = np.minimum(np.ceil(reach.max(axis=0)) + 1, tissues.shape).astype(int)
-    if (low < high).all():
-        ranges = list(zip(low.tolist(), high.tolist(), strict=True))
-        block = tissues[tuple(slice(a, b) for a, b in ranges)]
-        _fill(block, part, _coordinates(affine, ranges))
+def _whole(shape: Sequence[int]) -> list[tuple[int, int]]:
+    return [(0, n) for n in shape]
+
+
+def _layer(parts: Sequence[_Part], scale: Point) -> _Layer:
+    boxes = np.array([part.shape.box for part in parts]).reshape(-1, 2, 3)
+    choice = np.array(list(product((0, 1), repeat=3)))
+    return _Layer(tuple(parts), scale, boxes[:, choice, np.arange(3)])
+
+
+def _tissues(layers: Sequence[_Layer], affine: Array, shape: tuple[int, int, int]) -> npt.NDArray[np.uint8]:
+    """Tissue codes, uint8 (X, Y, Z), at the voxel centres."""
+    tissues = np.zeros(shape, np.uint8)
+    for layer in layers:
+        unscaled = np.diag([*(1 / s for s in layer.scale), 1.0]) @ affine
+        inverse = np.linalg.inv(unscaled)
+        reach = layer.corners @ inverse[:3, :3].T + inverse[:3, 3]
+        low = np.maximum(np.floor(reach.min(axis=1)), 0).astype(int)
+        high = np.minimum(np.ceil(reach.max(axis=1)) + 1, shape).astype(int)
+        # A part is painted only into the block of voxels that its box can reach.
+        for number in np.flatnonzero((low < high).all(axis=1)):
+            ranges = list(zip(low[number].tolist(), high[number].tolist(), strict=True))
+            block = tissues[tuple(slice(a, b) for a, b in ranges)]
+            _fill(block, layer.parts[number], _coordinates(unscaled, ranges))
+    return tissues
+
+
+def _tissues_at(layers: Sequence[_Layer], points: Array) -> npt.NDArray[np.uint8]:
+    """Tissue codes, uint8 (...), at world points (..., 3)."""
+    tissues = np.zeros(points.shape[:-1], np.uint8)
+    for layer in layers:
+        x, y, z = np.moveaxis(points / np.asarray(layer.scale), -1, 0)
+        for part in layer.parts:
+            _fill(tissues, part, (x, y, z))
+    return tissues
 
 
 def _fill(tissues: npt.NDArray[np.uint8], part: _Part, xyz: Coordinates) -> None:
@@ -550,15 +563,8 @@ def _fill(tissues: npt.NDArray[np.uint8], part: _Part, xyz: Coordinates) -> None
 
 def _bias(affine: Array, shape: Sequence[int], tilt: Array) -> Array:
     """A smooth receive field around 1, (X, Y, Z), within about 25 %."""
-    x, y, z = _coordinates(affine, [(0, n) for n in shape])
+    x, y, z = _coordinates(affine, _whole(shape))
     field: Array = np.exp(
         0.16 * np.sin(x / 110 + tilt[0]) + 0.12 * tilt[1] * np.sin(y / 80) + 0.08 * np.cos(z / 120 + tilt[2])
     )
     return field
-
-
-def _noisy(values: Array, noise_sd: float, modality: str, rng: np.random.Generator) -> Array:
-    if not noise_sd:
-        return values
-    noisy = values + rng.normal(0, noise_sd, values.shape)
-    return np.hypot(noisy, rng.normal(0, noise_sd, values.shape)) if modality == "MR" else noisy

@@ -108,6 +108,20 @@ def test_hounsfield_units_are_plausible():
     assert np.median(scan.array[truth.of("heart")]) == pytest.approx(42, abs=10)
 
 
+def test_the_lungs_density_is_not_rounded():
+    # At y = 0 the gradient adds nothing: -850.9 HU is stored as -851. The median leaves vessels out.
+    grid = Grid.from_spacing((9, 1, 9), (2, 2, 2), origin_mm=(-100, 0, 20))
+    assert np.median(Thorax(lung_hu=-850.9).scan(grid, noise_sd=0).array) == -851
+
+
+@pytest.mark.parametrize("modality", ["CT", "MR"])
+def test_the_scan_does_not_depend_on_the_slabs_it_is_made_in(modality, monkeypatch):
+    grid = default_grid((20.0, 22.0, 24.0))
+    whole = Thorax().scan(grid, modality=modality, seed=4)
+    monkeypatch.setattr("medseg.phantom._SLAB_VOXELS", 1)
+    np.testing.assert_array_equal(Thorax().scan(grid, modality=modality, seed=4).array, whole.array)
+
+
 def test_noise_has_the_wanted_standard_deviation():
     clean, noisy = (Thorax().scan(COARSE, noise_sd=sd, seed=1).array.astype(float) for sd in (0, 25))
     soft = clean > -900  # not clipped at -1024

@@ -17,6 +17,7 @@ from medseg.volume import Mask, Volume
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.text import Text
 
 # Okabe and Ito's palette (2008, jfly.uni-koeln.de/color), told apart by colour-blind eyes; black left out.
 COLOURS = ("#56B4E9", "#E69F00", "#009E73", "#F0E442", "#CC79A7", "#D55E00", "#0072B2")
@@ -75,21 +76,19 @@ def overlay(
         )
         for row, label in enumerate(labels.labels):
             found = _cut(labels.of(label.name), across, centre[across])
-            if found.any():
-                x = (np.arange(shape[right]) + 0.5) * spacing[right]
-                y = (np.arange(shape[up]) + 0.5) * spacing[up]
-                axes.contour(x, y, found, levels=[0.5], colors=[_colour(row)], linewidths=1.4)
+            _outline(axes, found, (spacing[right], spacing[up]), _colour(row))
         # x runs to the patient's right (axial, coronal) or to the front (sagittal); both are
         # shown on the left of the picture, as radiologists look at them.
-        axes.invert_xaxis()
+        axes.set_xlim(extent[0], 0)
+        axes.set_ylim(0, extent[1])
         axes.set_axis_off()
-        _letters(axes, sides if number < 2 else "AP", ends)
+        _letters(axes, sides, ends)
         if number == 0:
             _scale_bar(axes, extent)
     _legend(figure, labels)
     if title:
         figure.text(0.5, 0.97, title, color=_INK, ha="center", va="top", fontsize=13)
-    figure.text(0.99, 0.015, "research use only", color=_INK, ha="right", fontsize=8, alpha=0.7)
+    figure.text(0.99, 0.97, "research use only", color=_INK, ha="right", va="top", fontsize=8, alpha=0.7)
     return _save(figure, path)
 
 
@@ -108,7 +107,7 @@ def history(table: str | Path, path: str | Path) -> Path:
     names = [name for name in (rows[0] if rows else {}) if name.startswith("val_dice_")]
     for number, name in enumerate(names):
         _curve(right, rows, name, name.removeprefix("val_dice_"), _colour(number))
-    right.set_ylim(0, 1)
+    right.set_ylim(0, 1.02)  # a curve at 1 is not lost in the frame
     for axes, heading in ((left, "Training loss"), (right, "Validation Dice, whole scans")):
         axes.set_title(heading, color=_INK, fontsize=11)
         axes.set_xlabel("epoch", color=_INK)
@@ -134,7 +133,14 @@ def _figure(width: float, height: float) -> Figure:
 def _save(figure: Figure, path: Path) -> Path:
     with replacing(path) as fresh:
         # No software version or date in the file: equal pictures are equal bytes.
-        figure.savefig(fresh, format="png", dpi=80, facecolor=_BACKGROUND, metadata={"Software": None})
+        figure.savefig(
+            fresh,
+            format="png",
+            dpi=80,
+            facecolor=_BACKGROUND,
+            metadata={"Software": None},
+            pil_kwargs={"optimize": True},
+        )
     return path
 
 
@@ -165,6 +171,25 @@ def _colour(number: int) -> str:
     return COLOURS[number % len(COLOURS)]
 
 
+def _outline(axes: Axes, found: npt.NDArray[np.bool_], pixel_mm: tuple[float, float], colour: str) -> None:
+    """The contour of one label in one plane, rows (up) x columns (right)."""
+    if not found.any():
+        return
+    # The margin of background closes contours at the edge of the scan, and a plane that is one
+    # voxel thin has a contour too.
+    padded = np.pad(found, 1)
+    x = (np.arange(padded.shape[1]) - 0.5) * pixel_mm[0]
+    y = (np.arange(padded.shape[0]) - 0.5) * pixel_mm[1]
+    axes.contour(x, y, padded, levels=[0.5], colors=[colour], linewidths=1.4).set_clip_on(False)
+
+
+def _readable(text: Text) -> None:
+    """A dark rim: white letters on white bone can be read."""
+    from matplotlib.patheffects import withStroke
+
+    text.set_path_effects([withStroke(linewidth=2.5, foreground=_BACKGROUND)])
+
+
 def _letters(axes: Axes, sides: str, ends: str) -> None:
     """Where the patient's sides are: ``sides`` left and right in the picture, ``ends`` top and bottom."""
     for x, y, letter in (
@@ -173,25 +198,32 @@ def _letters(axes: Axes, sides: str, ends: str) -> None:
         (0.5, 0.97, ends[0]),
         (0.5, 0.03, ends[1]),
     ):
-        axes.text(
-            x, y, letter, transform=axes.transAxes, color=_INK, ha="center", va="center", fontsize=12,
-            fontweight="bold",
-        )  # fmt: skip
+        text = axes.text(x, y, letter, transform=axes.transAxes, color=_INK, fontsize=12, fontweight="bold")
+        text.set(ha="center", va="center")
+        _readable(text)
 
 
 def _scale_bar(axes: Axes, extent: tuple[float, float], length_mm: float = 50.0) -> None:
     x, y = extent[0] * 0.95, extent[1] * 0.05
     axes.plot([x, x - length_mm], [y, y], color=_INK, linewidth=2.5, solid_capstyle="butt")
-    axes.text(x - length_mm / 2, y * 1.5, f"{length_mm:.0f} mm", color=_INK, ha="center", fontsize=8)
+    name = f"{length_mm:.0f} mm"
+    _readable(axes.text(x - length_mm / 2, y * 1.4, name, color=_INK, ha="center", fontsize=8))
 
 
-def _legend(figure: Figure, mask: Mask) -> None:
+def _legend(figure: Figure, mask: Mask, a_row: int = 8) -> None:
+    """Names and volumes in one or two rows; what does not fit is counted."""
     entries = list(mask.volumes_ml().items())
-    for number, (name, volume_ml) in enumerate(entries[:6]):
-        text = f"■ {name.replace('_', ' ')}  {volume_ml:.0f} ml"
-        figure.text(0.02 + number * 0.15, 0.03, text, color=_colour(number), fontsize=11)
-    if len(entries) > 6:
-        figure.text(0.92, 0.03, f"+ {len(entries) - 6} more", color=_INK, fontsize=9)
+    shown = entries[: 2 * a_row] if len(entries) <= 2 * a_row else entries[: 2 * a_row - 1]
+    columns = min(max(len(shown), 6), a_row)
+    for number, (name, volume_ml) in enumerate(shown):
+        row, column = divmod(number, columns)
+        digits = 0 if volume_ml >= 10 else 1 if volume_ml >= 1 else 2
+        text = f"■ {name.replace('_', ' ')}  {volume_ml:.{digits}f} ml"
+        x, y = 0.015 + column * 0.98 / columns, 0.045 - 0.035 * row
+        figure.text(x, y, text, color=_colour(number), fontsize=10)
+    if len(shown) < len(entries):
+        text = f"+ {len(entries) - len(shown)} more"
+        figure.text(0.015 + (columns - 1) * 0.98 / columns, 0.01, text, color=_INK, fontsize=10)
 
 
 def _curve(axes: Axes, rows: Sequence[dict[str, str]], column: str, label: str, colour: str) -> None:

@@ -44,6 +44,38 @@ def test_an_empty_mask_is_drawn_too(tmp_path):
     assert report.overlay(mr, empty, tmp_path / "o.png", window_hu=(0, 900)).is_file()
 
 
+def test_a_single_slice_is_drawn(tmp_path):
+    # Its coronal and sagittal planes are one voxel high; a contour needs two.
+    grid = Grid.from_spacing((30, 20, 1), (2, 2, 5))
+    array = np.zeros(grid.shape, np.uint8)
+    array[5:15, 5:15] = 1
+    mask = Mask(array, grid, LABELS[:1])
+    assert report.overlay(Volume(np.zeros(grid.shape, np.int16), grid), mask, tmp_path / "o.png").is_file()
+
+
+def test_a_structure_cut_by_the_edge_of_the_scan_has_an_outline(tmp_path):
+    # Everything is labelled, so the outline is the frame of each of the three planes.
+    grid = Grid.from_spacing((30, 20, 24), (2, 2, 2))
+    mask = Mask(np.ones(grid.shape, np.uint8), grid, LABELS[:1])
+    path = report.overlay(Volume(np.zeros(grid.shape, np.int16), grid), mask, tmp_path / "o.png")
+    picture = images.imread(path)[: int(0.88 * 448)]
+    for third in np.array_split(picture, 3, axis=1):
+        blue = third[..., 2] - third[..., 0] > 0.2  # the label's colour; all else is grey
+        assert blue.sum() > 800
+
+
+def test_every_label_is_in_the_legend(tmp_path):
+    grid = Grid.from_spacing((10, 10, 10))  # 1 ml
+    labels = tuple(Label(name=f"part_{n}", values=(n,)) for n in range(1, 21))
+    figure = report._figure(15, 5.6)
+    report._legend(figure, Mask(np.ones(grid.shape, np.uint8), grid, labels[:16]))
+    texts = [text.get_text() for text in figure.texts]
+    assert texts[:2] == ["■ part 1  1.0 ml", "■ part 2  0.00 ml"]
+    assert len(texts) == 16
+    report._legend(figure := report._figure(15, 5.6), Mask(np.ones(grid.shape, np.uint8), grid, labels))
+    assert [figure.texts[-1].get_text(), len(figure.texts)] == ["+ 5 more", 16]
+
+
 def test_a_mask_of_another_scan_is_refused(tmp_path):
     grid = Grid.from_spacing((4, 4, 4))
     moved = Grid.from_spacing((4, 4, 4), origin_mm=(0, 0, 2))

@@ -49,6 +49,8 @@ def segment(
     device: Device = "cpu",
 ) -> None:
     """Segment one scan: the mask lies on the scan's own grid."""
+    if (inputs and scan) or (output and output_path):
+        raise UsageError("scan or mask given twice", remedy="give -i and -o, or SCAN and MASK, not both")
     scans = list(inputs or ([scan] if scan else []))
     target = output or output_path
     if not scans or target is None:
@@ -59,6 +61,7 @@ def segment(
     if model is None:
         raise UsageError("need --model", remedy=f"a model file, or one of: {', '.join(shipped())}")
     check_writable(target)
+    _spare_inputs(target, scans)
     started = time.perf_counter()
     from medseg.segmenter import Segmenter
 
@@ -88,7 +91,10 @@ def train(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
     max_time: Annotated[
-        str | None, typer.Option(help="Stop after this time, such as 40m, 2h or 90s.")
+        str | None,
+        typer.Option(
+            help="Stop at the end of the epoch after this time (40m, 2h, 90s), resumed parts counted in."
+        ),
     ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes that augment patches.")] = 1,
 ) -> None:
@@ -166,12 +172,15 @@ def convert(
     series: Series = None,
 ) -> None:
     """Convert any readable scan to NIfTI, NRRD or MHA, voxels and grid unchanged."""
+    if (input_ and scan and output) or (output and output_path):
+        raise UsageError("scan or output given twice", remedy="give -i and -o, or SCAN and OUTPUT, not both")
     source, target = input_ or scan, output or output_path
     if source is None or target is None:
         raise UsageError("need a scan and -o OUTPUT", remedy="medseg convert SCAN -o scan.nii.gz")
     from medseg.io import check_writable, read
 
     check_writable(target)
+    _spare_inputs(target, [source])
     volume = read(source, series=series)
     volume.save(target)
     print(f"wrote {target}: {volume.grid}", file=sys.stderr)
@@ -291,6 +300,12 @@ def _seconds(text: str | None) -> float | None:
     return float(match[1]) * {"s": 1, "m": 60, "h": 3600, "": 60}[match[2]]
 
 
+def _spare_inputs(target: Path, scans: list[Path]) -> None:
+    """Refuses to write a mask over the scan it is made from."""
+    if target.resolve() in {scan.resolve() for scan in scans}:
+        raise UsageError("the output is the scan itself", where=target, remedy="choose another name")
+
+
 def _sidecar(target: Path) -> Path:
     stem = target.name
     for suffix in (".gz", target.with_name(stem.removesuffix(".gz")).suffix):
@@ -331,7 +346,8 @@ def _segmenting(model: str, device: str, output: Path) -> tuple[Any, Any]:
 
     def predict(case: Case) -> Mask:
         mask = segmenter(read_channels(case.images, channels=len(recipe.channels)))
-        mask.save(folder / f"{case.id}.nii.gz")
+        path = mask.save(folder / f"{case.id}.nii.gz")
+        _write_json(_sidecar(path), _facts(mask, segmenter.model.digest, recipe.name))
         print(f"{case.id}: segmented", file=sys.stderr)
         return mask
 

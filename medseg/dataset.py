@@ -23,6 +23,7 @@ from medseg.augment import augment
 from medseg.errors import InputRefused, UsageError
 from medseg.grid import Grid
 from medseg.io import read_channels, read_mask
+from medseg.io.dicom import is_dicom
 from medseg.manifest import Case
 from medseg.prepare import Prepared, prepare
 from medseg.recipe import Recipe, digest
@@ -95,7 +96,7 @@ def cached(case: Case, recipe: Recipe, folder: Path) -> CachedCase:
 
 
 def content_digest(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file's content, or of all files of a folder by name.
+    """Hexadecimal SHA-256 of a file and the files read with it, or of a folder's files in order of name.
 
     Raises:
         InputRefused: the path does not exist (reason ``not-found``).
@@ -104,6 +105,11 @@ def content_digest(path: Path) -> str:
         raise InputRefused("no such file", where=path, remedy="correct the manifest", reason="not-found")
     total = hashlib.sha256()
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    if path.is_file() and is_dicom(path):  # one file names the whole series
+        files = sorted(p for p in path.parent.iterdir() if p.is_file())
+    elif path.suffix.lower() in (".mhd", ".nhdr", ".hdr", ".img"):  # the voxels lie in another file
+        stem = path.name.split(".")[0]
+        files = sorted(p for p in path.parent.iterdir() if p.is_file() and p.name.split(".")[0] == stem)
     for file in files:
         with file.open("rb") as stream:
             total.update(hashlib.file_digest(stream, "sha256").digest())

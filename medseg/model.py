@@ -150,10 +150,12 @@ def _header(path: Path, metadata: Mapping[str, str] | None) -> dict[str, Any]:
                 remedy="install the medseg version that made it",
                 reason="model-format",
             )
+        if not isinstance(header["provenance"], dict):
+            raise ValueError("provenance")
         if not (isinstance(header["folds"], int) and 1 <= header["folds"] <= 100):
             raise ValueError("folds")
         return {key: header[key] for key in ("folds", "recipe", "provenance")}
-    except (KeyError, ValueError, TypeError):
+    except (KeyError, ValueError, TypeError, RecursionError):
         raise ModelRefused(
             "a safetensors file, but not a medseg model: its header has no recipe",
             where=path,
@@ -166,8 +168,8 @@ def _network(recipe: Recipe, weights: Mapping[str, torch.Tensor]) -> nn.Module:
     # On the meta device nothing is allocated until the shapes are known to fit.
     with torch.device("meta"):
         network = build(recipe)
-    wanted = {name: tuple(t.shape) for name, t in network.state_dict().items()}
-    found = {name: tuple(t.shape) for name, t in weights.items()}
+    wanted = {name: (*t.shape, t.dtype) for name, t in network.state_dict().items()}
+    found = {name: (*t.shape, t.dtype) for name, t in weights.items()}
     wrong = sorted(n for n in wanted.keys() | found.keys() if wanted.get(n) != found.get(n))
     if wrong:
         first = wrong[0]
@@ -175,6 +177,13 @@ def _network(recipe: Recipe, weights: Mapping[str, torch.Tensor]) -> nn.Module:
             f"{len(wrong)} weights do not fit the recipe's network, first {first}: "
             f"shape {found.get(first, 'missing')}, the network has {wanted.get(first, 'none')}",
             remedy="train it again, or correct the recipe in its header",
+            reason="weights",
+        )
+    broken = [n for n, t in weights.items() if t.is_floating_point() and not bool(torch.isfinite(t).all())]
+    if broken:
+        raise ModelRefused(
+            f"{len(broken)} weights have values that are not finite, first {broken[0]}",
+            remedy="train it again with a lower learning rate",
             reason="weights",
         )
     network.load_state_dict(dict(weights), assign=True)

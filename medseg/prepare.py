@@ -117,7 +117,7 @@ def prepare(recipe: Recipe, volumes: Sequence[Volume], truth: Mask | None = None
         truth: A label map on the same grid, for training; it may be stored in another order of axes.
 
     Raises:
-        InputRefused: the number of channels is not the recipe's, or the truth lies elsewhere
+        InputRefused: the number of channels is not the recipe's, or a channel or the truth lies elsewhere
             (more than 0.01 mm at a corner) than the scan.
     """
     if len(volumes) != len(recipe.channels):
@@ -128,6 +128,15 @@ def prepare(recipe: Recipe, volumes: Sequence[Volume], truth: Mask | None = None
             remedy="give one scan for each channel, in this order",
         )
     grid = volumes[0].grid
+    for volume in volumes[1:]:
+        gap = grid.distance_mm(volume.grid)
+        if gap > 0.01:
+            raise InputRefused(
+                f"the channels are not on one grid: {gap:.3g} mm apart, {volume.grid} against {grid}",
+                where=volume.source.path,
+                reason="grid-mismatch",
+                remedy="register and resample the channels to one grid first",
+            )
     stacked = np.stack([v.array.astype(np.float32) for v in volumes])
     case = {"image": on_grid(torch.from_numpy(stacked), grid)}
     if truth is not None:

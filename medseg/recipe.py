@@ -259,6 +259,11 @@ class Recipe(Part):
                 f"patch.size {list(self.patch.size)} does not survive {len(self.network.widths) - 1} "
                 f"poolings: each number must be a multiple of {factor}, such as {lower} or {upper}"
             )
+        if self.network.norm != "none" and all(n == factor for n in self.patch.size):
+            raise ValueError(
+                f"patch.size {list(self.patch.size)} shrinks to one voxel, which {self.network.norm} "
+                f"normalisation cannot use: make one number at least {2 * factor}"
+            )
         return self
 
     @property

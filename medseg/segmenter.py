@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from medseg.errors import InputRefused, UsageError
 from medseg.model import Model
 from medseg.postprocess import postprocess
 from medseg.prepare import Prepared, prepare
@@ -28,13 +29,22 @@ class Segmenter:
         device: Where the network runs, as torch names it.
 
     Raises:
-        UsageError: no such model.
+        UsageError: no such model or device.
         ModelRefused: the model file is damaged or does not fit.
     """
 
     def __init__(self, model: Model | str | Path, *, device: str = "cpu") -> None:
         self.model = model if isinstance(model, Model) else Model.load(model)
-        self.device = torch.device(device)
+        try:
+            self.device = torch.device(device)
+            torch.empty(0, device=self.device)
+        except (RuntimeError, AssertionError) as error:
+            raise UsageError(
+                f"no device {device!r}: {str(error).splitlines()[0][:80]}",
+                where="device",
+                remedy="use cpu",
+                reason="device",
+            ) from None
         self._networks = [network.to(self.device) for network in self.model.networks()]
 
     def __call__(self, scan: Volume | Sequence[Volume]) -> Mask:
@@ -44,9 +54,19 @@ class Segmenter:
             scan: A volume, or one volume a channel, all on one grid.
 
         Raises:
-            InputRefused: the channels are not the recipe's.
+            InputRefused: the channels are not the recipe's, or the scan says it is of another
+                modality than the model's.
         """
         volumes = (scan,) if isinstance(scan, Volume) else tuple(scan)
+        for volume in volumes:
+            found, wanted = volume.source.modality, self.model.recipe.modality
+            if found in ("CT", "MR") and found != wanted:
+                raise InputRefused(
+                    f"the scan is {found}, the model is for {wanted}",
+                    where=volume.source.path,
+                    remedy="choose a model for this kind of scan",
+                    reason="modality",
+                )
         prepared = prepare(self.model.recipe, volumes)
         return self.mask(self.probabilities(prepared), prepared, volumes[0])
 

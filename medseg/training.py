@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from importlib.metadata import version
 from io import StringIO
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, Timer
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.data import DataLoader
 
@@ -77,7 +78,8 @@ def train(
         folder: A new folder, or one to resume.
         cache: Where prepared cases are kept; ``folder/cache`` by default.
         resume: Go on from the last checkpoint of ``folder``.
-        max_seconds: Stop after this time, keeping the best model so far.
+        max_seconds: Stop at the end of the epoch in which this time is over, the time of
+            resumed parts counted in, keeping the best model so far.
         workers: Processes that cut and augment patches; 0 does it in this one.
         on_epoch: Called after every epoch.
 
@@ -240,7 +242,7 @@ def _start(folder: Path, recipe: Recipe, resume: bool) -> Path | None:
         raise UsageError(
             "nothing to resume", where=folder, remedy="leave out --resume to start a new training"
         )
-    if (folder / "recipe.yaml").exists():
+    if last.is_file() or (folder / "model.safetensors").exists():
         raise UsageError(
             "the folder holds a training already",
             where=folder,
@@ -248,7 +250,8 @@ def _start(folder: Path, recipe: Recipe, resume: bool) -> Path | None:
             reason="folder-in-use",
         )
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "recipe.yaml").write_text(recipe.yaml(), encoding="utf-8")
+    with replacing(folder / "recipe.yaml") as fresh:
+        fresh.write_text(recipe.yaml(), encoding="utf-8")
     return None
 
 
@@ -284,11 +287,13 @@ def _trainer(
             ),
             EarlyStopping("val_dice", mode="max", patience=rules.patience),
         ]
+    if max_seconds is not None:
+        # By epoch: an epoch cut short would count as done, and resuming would skip the rest of it.
+        callbacks.append(Timer(timedelta(seconds=max_seconds), interval="epoch", verbose=False))
     return pl.Trainer(
         accelerator="auto",
         devices=1,
         max_epochs=rules.epochs,
-        max_time=None if max_seconds is None else {"seconds": max_seconds},
         check_val_every_n_epoch=rules.validate_every,
         num_sanity_val_steps=0,
         gradient_clip_val=rules.gradient_clip,

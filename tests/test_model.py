@@ -113,3 +113,19 @@ def test_nothing_is_left_when_saving_fails(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", shipped())
 def test_shipped_models_load(name):
     assert Model.load(name).provenance["research_use_only"]
+
+
+def test_weights_that_would_silently_give_nothing_are_refused():
+    weights = dict(untrained(tiny()).folds[0])
+    half = {name: t.half() for name, t in weights.items()}
+    with pytest.raises(ModelRefused, match="float16"):
+        Model(tiny(), (half,)).networks()
+    weights["head.bias"] = torch.full_like(weights["head.bias"], float("nan"))
+    with pytest.raises(ModelRefused, match=r"not finite, first head\.bias"):
+        Model(tiny(), (weights,)).networks()
+
+
+def test_a_header_with_odd_provenance_is_refused(tmp_path):
+    path = rewritten(untrained(tiny()).save(tmp_path / "m.safetensors"), provenance=[1])
+    with pytest.raises(ModelRefused, match="not a medseg model"):
+        Model.load(path)

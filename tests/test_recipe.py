@@ -70,6 +70,7 @@ def test_patch_sizes_that_cannot_work_name_the_sizes_that_do():
         ({"prepare": {"intensity": {"kind": "window", "low_hu": 5, "high_hu": 5}}}, "must lie below"),
         ({"modality": "MR", "prepare": {"intensity": {"kind": "percentile", "low": 9, "high": 2}}}, "below"),
         ({"patch": {"neighbours": 1}}, "neighbours are for 2D"),
+        ({"patch": {"size": [16, 16, 16]}}, "make one number at least 32"),
     ],
 )
 def test_wrong_recipes_are_refused_by_field(parts, message):

@@ -119,3 +119,12 @@ def test_segment_takes_paths_and_volumes(tmp_path):
     np.testing.assert_array_equal(medseg.segment([path], model=model).array, from_path.array)
     with pytest.raises(UsageError, match="no such model"):
         medseg.segment(scan, model="none")
+
+
+def test_channels_on_different_grids_and_other_modalities_are_refused():
+    scan = Thorax().scan(GRID)
+    moved = Volume(scan.array, Grid(GRID.shape, GRID.affine + 50 * np.eye(4, k=3)))
+    with pytest.raises(InputRefused, match="50 mm apart"):
+        Segmenter(untrained(tiny(channels=["a", "b"])))([scan, moved])
+    with pytest.raises(InputRefused, match="the scan is MR, the model is for CT"):
+        Segmenter(untrained(tiny()))(Thorax().scan(GRID, modality="MR"))

@@ -196,6 +196,22 @@ def test_unreadable_training_cases_are_named(cases, tmp_path):
         cached(cases[0].model_copy(update={"label": elsewhere}), tiny(), tmp_path)
 
 
+def test_the_digest_sees_the_file_that_holds_the_voxels(tmp_path):
+    Thorax().scan(default_grid((30.0, 30.0, 30.0))).save(tmp_path / "a.mhd")
+    before = content_digest(tmp_path / "a.mhd")
+    data = next(p for p in tmp_path.iterdir() if p.suffix != ".mhd")
+    data.write_bytes(data.read_bytes()[::-1])
+    assert content_digest(tmp_path / "a.mhd") != before
+
+
+def test_a_training_that_never_began_may_begin_again(cases, tmp_path):
+    lost = cases[0].model_copy(update={"images": (tmp_path / "gone.nii.gz",)})
+    recipe = tiny(train={"epochs": 1})
+    with pytest.raises(InputRefused, match="no such file"):
+        train(recipe, [lost], tmp_path / "run", workers=0)
+    assert train(recipe, cases, tmp_path / "run", workers=0).provenance["epoch"] == 1
+
+
 def test_folders_have_a_content_digest_too(tmp_path):
     folder = tmp_path / "series"
     folder.mkdir()

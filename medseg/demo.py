@@ -23,6 +23,8 @@ class Result:
     """What the demo made: scores against the exact truth, and where its files lie."""
 
     scores: tuple[Score, ...]
+    found: Mask
+    model_sha256: str
     series: Path
     mask: Path
     picture: Path
@@ -58,6 +60,8 @@ def run(folder: str | Path, *, seed: int = 2026, model: str | Path = MODEL) -> R
     scores = score(mask, Mask(truth.array, truth.grid, segmenter.model.recipe.labels))
     return Result(
         scores,
+        mask,
+        segmenter.model.digest,
         series,
         mask.save(folder / "lungs.nii.gz"),
         overlay(scan, mask, folder / "lungs.png", title="Phantom chest CT"),

@@ -172,7 +172,12 @@ def test_demo_finds_the_exact_truth(tmp_path):
     dice = [float(line.split()[1]) for line in out.splitlines() if "_lung" in line]
     assert len(dice) == 2
     assert min(dice) > 0.95
-    assert {p.name for p in (tmp_path / "demo").iterdir()} == {"ct", "lungs.nii.gz", "lungs.png"}
+    assert {p.name for p in (tmp_path / "demo").iterdir()} == {
+        "ct",
+        "lungs.nii.gz",
+        "lungs.json",
+        "lungs.png",
+    }
     assert "holds a demo already" in both("demo", "-o", tmp_path / "demo", code=2)[1]
 
 

@@ -59,7 +59,7 @@ def segment(
         ModelRefused: the model is damaged or does not fit.
         UsageError: no such model.
     """
-    from medseg.io import read_channels
+    from medseg.io import Choices, read_channels
     from medseg.segmenter import Segmenter
 
     segmenter = Segmenter(model, device=device)
@@ -68,4 +68,4 @@ def segment(
         return segmenter([part for part in parts if isinstance(part, Volume)])
     paths = [part for part in parts if not isinstance(part, Volume)]
     channels = len(segmenter.model.recipe.channels)
-    return segmenter(read_channels(paths, channels=channels, series=series))
+    return segmenter(read_channels(paths, channels=channels, choices=Choices(series=series)))

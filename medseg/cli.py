@@ -7,14 +7,16 @@ import json
 import re
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from medseg.errors import MedsegError, ResourceError, UsageError
+from medseg.errors import InputWarning, MedsegError, ResourceError, UsageError
 
 if TYPE_CHECKING:
+    from medseg.io import Choices
     from medseg.manifest import Case
     from medseg.training import EpochEnd
     from medseg.volume import Mask
@@ -31,6 +33,15 @@ app = typer.Typer(
 )
 
 Series = Annotated[str | None, typer.Option(help="DICOM series UID, or an ending of it that only it has.")]
+VolumeNumber = Annotated[
+    int | None, typer.Option("--volume", min=1, help="Which volume of a 4D file or series, from 1.")
+]
+Trust = Annotated[
+    str | None,
+    typer.Option(help="NIfTI: which geometry to believe where it is in doubt: sform, qform or pixdim."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, errors too.")]
+Nonfinite = Annotated[float | None, typer.Option(help="Replace NaN and infinite voxels by this value.")]
 Device = Annotated[str, typer.Option(help="Where the network runs: cpu, cuda, cuda:1.")]
 DataRoot = Annotated[
     Path | None, typer.Option(help="Where the manifest's files lie, instead of its own root.")
@@ -46,7 +57,11 @@ def segment(
     model: Annotated[str | None, typer.Option(help="Model file, or the name of a shipped model.")] = None,
     stats: Annotated[Path | None, typer.Option(help="Also write volumes and intensities per label.")] = None,
     series: Series = None,
+    volume: VolumeNumber = None,
+    trust: Trust = None,
+    nonfinite: Nonfinite = None,
     device: Device = "cpu",
+    as_json: AsJson = False,
 ) -> None:
     """Segment one scan: the mask lies on the scan's own grid."""
     if (inputs and scan) or (output and output_path):
@@ -60,13 +75,14 @@ def segment(
 
     if model is None:
         raise UsageError("need --model", remedy=f"a model file, or one of: {', '.join(shipped())}")
+    choices = _choices(series, volume, trust, nonfinite)
     check_writable(target)
     _spare_inputs(target, scans)
     started = time.perf_counter()
     from medseg.segmenter import Segmenter
 
     segmenter = Segmenter(model, device=device)
-    volumes = read_channels(scans, channels=len(segmenter.model.recipe.channels), series=series)
+    volumes = read_channels(scans, channels=len(segmenter.model.recipe.channels), choices=choices)
     mask = segmenter(volumes)
     mask.save(target)
     facts = _facts(mask, segmenter.model.digest, segmenter.model.recipe.name)
@@ -75,8 +91,11 @@ def segment(
         from medseg.statistics import intensities
 
         _write_json(stats, facts | {"intensities": intensities(volumes[0], mask)})
-    for name, volume_ml in mask.volumes_ml().items():
-        print(f"{name:20s} {volume_ml:10.1f} ml")
+    if as_json:
+        print(json.dumps({"mask": str(target)} | facts))
+    else:
+        for name, volume_ml in mask.volumes_ml().items():
+            print(f"{name:20s} {volume_ml:10.1f} ml")
     print(f"wrote {target} in {time.perf_counter() - started:.1f} s. {RESEARCH}", file=sys.stderr)
 
 
@@ -170,6 +189,10 @@ def convert(
     input_: Annotated[Path | None, typer.Option("-i", "--input", help="Same as the first argument.")] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="File to write.")] = None,
     series: Series = None,
+    volume: VolumeNumber = None,
+    trust: Trust = None,
+    nonfinite: Nonfinite = None,
+    as_json: AsJson = False,
 ) -> None:
     """Convert any readable scan to NIfTI, NRRD or MHA, voxels and grid unchanged."""
     if (input_ and scan and output) or (output and output_path):
@@ -177,26 +200,34 @@ def convert(
     source, target = input_ or scan, output or output_path
     if source is None or target is None:
         raise UsageError("need a scan and -o OUTPUT", remedy="medseg convert SCAN -o scan.nii.gz")
-    from medseg.io import check_writable, read
+    from medseg.io import check_writable, read_channels
 
+    choices = _choices(series, volume, trust, nonfinite)
     check_writable(target)
     _spare_inputs(target, [source])
-    volume = read(source, series=series)
-    volume.save(target)
-    print(f"wrote {target}: {volume.grid}", file=sys.stderr)
+    (scan_read,) = read_channels([source], choices=choices)
+    scan_read.save(target)
+    if as_json:
+        from medseg.statistics import describe
+
+        print(json.dumps({"image": str(target)} | describe(scan_read)))
+    print(f"wrote {target}: {scan_read.grid}", file=sys.stderr)
 
 
 @app.command()
 def info(
     scan: Annotated[Path, typer.Argument(help="Any readable scan.")],
     series: Series = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    volume: VolumeNumber = None,
+    trust: Trust = None,
+    nonfinite: Nonfinite = None,
+    as_json: AsJson = False,
 ) -> None:
     """Show what a scan is: grid, orientation, intensities. Never patient data."""
-    from medseg.io import read
+    from medseg.io import read_channels
     from medseg.statistics import describe
 
-    facts = describe(read(scan, series=series))
+    facts = describe(*read_channels([scan], choices=_choices(series, volume, trust, nonfinite)))
     if as_json:
         print(json.dumps(facts, indent=2))
     else:
@@ -252,29 +283,45 @@ def recipe(
 
 
 def main() -> None:
-    """Runs the command line. Errors become at most three lines and an exit code."""
+    """Runs the command line. Errors become at most three lines (``--json``: one object) and an exit code."""
     _raise_allocator_thresholds()
+    warnings.showwarning = _warn
     try:
         code = app(standalone_mode=False)
     except MedsegError as error:
-        _fail(str(error), error.exit_code)
+        _fail(error, error.exit_code)
     except MemoryError:
-        _fail(str(ResourceError("out of memory", remedy="close other programs, or use a larger machine")), 5)
+        _fail(_resource("out of memory", "close other programs, or use a larger machine", "memory"), 5)
     except OSError as error:
-        _fail(str(ResourceError(str(error), remedy="check free space and permissions")), 5)
+        _fail(_resource(str(error), "check free space and permissions", "disk"), 5)
     except KeyboardInterrupt:
-        _fail("interrupted", 130)
+        _fail(UsageError("interrupted", reason="interrupted"), 130)
     except Exception as error:
         # The parser's own errors; depending on its version typer takes click or carries its own.
         if not hasattr(error, "format_message"):
             raise
-        _fail(f"{error.format_message()}\n→ medseg --help shows what is understood".strip(), 2)
+        remedy = "medseg --help shows what is understood"
+        _fail(UsageError(error.format_message(), remedy=remedy, reason="usage"), 2)
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _fail(message: str, code: int) -> None:
-    print(f"error: {message}", file=sys.stderr)
+def _fail(error: MedsegError, code: int) -> None:
+    if "--json" in sys.argv:
+        facts = {"reason": error.reason, "exit_code": code, "where": error.where}
+        print(json.dumps({"error": facts | {"problem": error.problem, "remedy": error.remedy}}))
+    else:
+        print(f"error: {error}", file=sys.stderr)
     sys.exit(code)
+
+
+def _resource(problem: str, remedy: str, reason: str) -> ResourceError:
+    return ResourceError(problem, remedy=remedy, reason=reason)
+
+
+def _warn(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    """Shows our own warnings as one line; those of libraries are for developers."""
+    if issubclass(category, InputWarning):
+        print(f"warning: {message}", file=sys.stderr)
 
 
 def _raise_allocator_thresholds() -> None:
@@ -299,6 +346,14 @@ def _seconds(text: str | None) -> float | None:
     if not match or float(match[1]) <= 0:
         raise UsageError(f"cannot read the time {text!r}", where="--max-time", remedy="write 40m, 2h or 90s")
     return float(match[1]) * {"s": 1, "m": 60, "h": 3600, "": 60}[match[2]]
+
+
+def _choices(series: str | None, volume: int | None, trust: str | None, nonfinite: float | None) -> Choices:
+    from medseg.io import Choices
+
+    if trust not in (None, "sform", "qform", "pixdim"):
+        raise UsageError(f"cannot trust {trust!r}", where="--trust", remedy="give sform, qform or pixdim")
+    return Choices(series, volume, trust, nonfinite)  # type: ignore[arg-type]  # checked just above
 
 
 def _spare_inputs(target: Path, scans: list[Path]) -> None:

@@ -68,3 +68,7 @@ class ResourceError(MedsegError):
     """Memory, disk or an optional dependency is missing."""
 
     exit_code = 5
+
+
+class InputWarning(UserWarning):
+    """A scan was read, but something about it was repaired or is unusual; the text names it."""

@@ -25,6 +25,8 @@ class Source:
 
     Attributes:
         path: The file or folder that was read; None for data made in memory.
+        files: DICOM: the files of the slices in the order of the third array axis, or the
+            one multi-frame file. Empty for other formats.
         format: ``nifti``, ``dicom``, ``nrrd``, ``mha`` or ``memory``.
         modality: DICOM modality such as ``CT`` or ``MR``; None when the format has none.
         sform_code: NIfTI sform code of the source; None when it was not NIfTI.
@@ -38,6 +40,7 @@ class Source:
     sform_code: int | None = None
     qform_code: int | None = None
     xyzt_units: int | None = None
+    files: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

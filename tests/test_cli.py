@@ -242,7 +242,7 @@ def test_resources_and_interrupts_have_their_codes(monkeypatch, world, error, co
     def raising(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("medseg.io.read", raising)
+    monkeypatch.setattr("medseg.io.read_channels", raising)
     assert "Traceback" not in both("info", world / "0.nii.gz", code=code)[1]
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from medseg.errors import InputRefused, UsageError
 from medseg.io import atomic, dicom, itk, nifti
+from medseg.io.choices import NO_CHOICES, Choices, Trust
 from medseg.io.dicom import Series, list_series
 from medseg.io.dicom_writer import write_dicom_series
 from medseg.label import Label
@@ -20,6 +21,8 @@ from medseg.volume import Mask, Volume
 
 __all__ = [
     "FORMATS",
+    "NO_CHOICES",
+    "Choices",
     "Format",
     "Series",
     "check_writable",
@@ -39,7 +42,7 @@ class Format:
     """How files of one suffix are read and written."""
 
     name: str
-    read: Callable[[Path], Volume]
+    read: Callable[[Path, Choices], Volume]
     write: Callable[[Volume | Mask, Path], None]
 
 
@@ -59,7 +62,14 @@ FORMATS: dict[str, Format] = {
 }
 
 
-def read(path: str | Path, *, series: str | None = None) -> Volume:
+def read(
+    path: str | Path,
+    *,
+    series: str | None = None,
+    volume: int | None = None,
+    trust: Trust | None = None,
+    nonfinite: float | None = None,
+) -> Volume:
     """The scan at ``path``, on its own grid, intensities in its own unit (HU for CT).
 
     Args:
@@ -67,20 +77,29 @@ def read(path: str | Path, *, series: str | None = None) -> Volume:
             folder with a DICOM series, or any file of one, whatever its suffix.
         series: For DICOM: the SeriesInstanceUID to read, or an ending of it that only one
             series in the folder has.
+        volume: Which of several volumes in one series or file (phases, echoes, time points),
+            counted from 1.
+        trust: For NIfTI: the form to believe where ``sform`` and ``qform`` disagree, or
+            ``pixdim`` where neither is set: voxel sizes along R, A and S.
+        nonfinite: What NaN and infinite voxels become; they are refused without it.
 
     Raises:
         InputRefused: the scan cannot be read, or reading it would mean guessing. The readers
             in `medseg.io.nifti`, `medseg.io.itk` and `medseg.io.dicom` list their reasons;
             here ``not-found``, ``empty`` and ``format`` are added.
     """
+    return _read(path, Choices(series, volume, trust, nonfinite))
+
+
+def _read(path: str | Path, choices: Choices) -> Volume:
     path = _existing(path)
     if path.is_dir() or dicom.is_dicom(path):
-        return dicom.read(path, series)
-    return _format(path).read(path)
+        return dicom.read(path, choices)
+    return _format(path).read(path, choices)
 
 
 def read_channels(
-    paths: Sequence[str | Path], *, channels: int = 1, series: str | None = None
+    paths: Sequence[str | Path], *, channels: int = 1, choices: Choices = NO_CHOICES
 ) -> tuple[Volume, ...]:
     """One volume a channel, all on the same grid.
 
@@ -88,7 +107,7 @@ def read_channels(
         paths: One path for each channel; or a single 4D NIfTI file whose 4th dimension is
             ``channels`` (as in the Medical Segmentation Decathlon).
         channels: How many the model needs.
-        series: For DICOM: see :func:`read`.
+        choices: What the user decided where a file leaves it open: see :func:`read`.
 
     Raises:
         UsageError: the number of paths does not fit (``channel-count``).
@@ -97,14 +116,14 @@ def read_channels(
     if len(paths) == 1 and channels > 1:
         only = _existing(paths[0])
         if only.is_file() and not dicom.is_dicom(only) and _format(only) is _NIFTI:
-            return nifti.read_channels(only, channels=channels)
+            return nifti.read_channels(only, choices, channels=channels)
     if len(paths) != channels:
         raise UsageError(
             f"{channels} channel(s) are needed, {len(paths)} path(s) were given",
             remedy="pass one path for each channel, or one 4D NIfTI file",
             reason="channel-count",
         )
-    volumes = tuple(read(path, series=series) for path in paths)
+    volumes = tuple(_read(path, choices) for path in paths)
     for path, volume in zip(paths[1:], volumes[1:], strict=True):
         apart = volume.grid.distance_mm(volumes[0].grid)
         if apart > _SAME_GRID_MM:

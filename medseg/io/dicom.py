@@ -12,6 +12,7 @@ import pydicom
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from medseg.errors import InputRefused
+from medseg.io.choices import NO_CHOICES, Choices
 from medseg.io.intensity import narrowed, rescaled
 from medseg.io.refusal import first_line
 from medseg.io.slices import Slice, header, is_dicom, scan, stack
@@ -58,13 +59,13 @@ def list_series(path: str | Path) -> tuple[Series, ...]:
     return tuple(_series(group) for group in _groups(scan(path if path.is_dir() else path.parent)))
 
 
-def read(path: Path, series: str | None = None) -> Volume:
+def read(path: Path, choices: Choices = NO_CHOICES) -> Volume:
     """The series at ``path`` as one volume, intensities rescaled (HU for CT), world RAS+ mm.
 
     Args:
         path: A folder, or any file of a series, which stands for all files of that series in
             its folder.
-        series: SeriesInstanceUID, or an ending of it that only one series has.
+        choices: ``series`` and ``volume``.
 
     Raises:
         InputRefused: nothing to read (``no-scan``), a choice to make (``several-series``,
@@ -72,6 +73,7 @@ def read(path: Path, series: str | None = None) -> Volume:
             reasons of `medseg.io.slices.stack`), kinds not supported (``multi-frame``,
             ``mosaic``, ``pixel-type``, ``modality-lut``), damaged pixels (``unreadable``).
     """
+    series = choices.series
     if path.is_file() and series is None:
         one = header(path)
         if one is None or not one.is_image:

@@ -10,6 +10,7 @@ import SimpleITK as sitk  # noqa: N813 - the alias of its own documentation
 
 from medseg.errors import InputRefused
 from medseg.grid import Array, Grid
+from medseg.io.choices import NO_CHOICES, Choices
 from medseg.io.intensity import rescaled
 from medseg.io.refusal import refusing
 from medseg.volume import Mask, Source, Volume
@@ -20,12 +21,12 @@ LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _NRRD_SPACES = ("left-posterior-superior", "right-anterior-superior", "left-anterior-superior")
 
 
-def read_nrrd(path: Path) -> Volume:
+def read_nrrd(path: Path, choices: Choices = NO_CHOICES) -> Volume:
     """The scan in a .nrrd or .nhdr file, world RAS+ mm. See :func:`read_metaimage`."""
-    return _read(path, "NrrdImageIO", "nrrd")
+    return _read(path, choices, "NrrdImageIO", "nrrd")
 
 
-def read_metaimage(path: Path) -> Volume:
+def read_metaimage(path: Path, choices: Choices = NO_CHOICES) -> Volume:
     """The scan in a .mha or .mhd file, world RAS+ mm.
 
     Raises:
@@ -33,7 +34,7 @@ def read_metaimage(path: Path) -> Volume:
             (``several-channels``), no anatomical space (``no-geometry``), complex
             (``pixel-type``), NaN or infinite (``not-finite``).
     """
-    return _read(path, "MetaImageIO", "mha")
+    return _read(path, choices, "MetaImageIO", "mha")
 
 
 def write(image: Volume | Mask, path: Path) -> None:
@@ -63,7 +64,7 @@ def grid_of(image: Any) -> Grid:
     return Grid((x, y, z), LPS @ affine)
 
 
-def _read(path: Path, imageio: str, name: str) -> Volume:
+def _read(path: Path, choices: Choices, imageio: str, name: str) -> Volume:
     with refusing(path, f"{name.upper()} file"):
         reader = sitk.ImageFileReader()
         reader.SetFileName(str(path))

@@ -17,6 +17,7 @@ import numpy as np
 
 from medseg.errors import InputRefused
 from medseg.grid import Grid
+from medseg.io.choices import NO_CHOICES, Choices
 from medseg.io.intensity import rescaled
 from medseg.io.refusal import refusing
 from medseg.volume import Mask, Source, Volume, Voxels
@@ -31,21 +32,22 @@ _FORM_TOLERANCE_MM = 0.1
 _NIFTI1_LONGEST = 32767
 
 
-def read(path: Path) -> Volume:
+def read(path: Path, choices: Choices = NO_CHOICES) -> Volume:
     """The scan in a NIfTI file, intensities rescaled, world RAS+ mm.
 
     Args:
         path: .nii, .nii.gz, or either file of a .hdr/.img pair.
+        choices: ``volume``, ``trust`` and ``nonfinite``.
 
     Raises:
         InputRefused: damaged (``unreadable``), more than one channel (``several-channels``),
             no orientation (``no-geometry``), two contradicting ones (``form-conflict``),
             not one finite number a voxel (``pixel-type``, ``not-finite``).
     """
-    return read_channels(path, channels=1)[0]
+    return read_channels(path, choices, channels=1)[0]
 
 
-def read_channels(path: Path, *, channels: int) -> tuple[Volume, ...]:
+def read_channels(path: Path, choices: Choices = NO_CHOICES, *, channels: int) -> tuple[Volume, ...]:
     """One volume for each step along the 4th dimension, which must have ``channels`` steps."""
     with refusing(path, "NIfTI file"):
         header, voxels = _load(path)

@@ -282,6 +282,27 @@ def recipe(
             print(f"{each:20s} {Recipe.read(each).description}")
 
 
+@app.command("import-weights")
+def import_weights(
+    weights: Annotated[Path, typer.Argument(help="PyTorch checkpoint (.pth, .pt, .ckpt).")],
+    recipe: Annotated[str, typer.Option(help="What it was trained with: recipe file or shipped name.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Model file to write (.safetensors).")],
+) -> None:
+    """Take over the weights of a PyTorch checkpoint, as tensors only: nothing in it is run."""
+    if output.suffix != ".safetensors":
+        raise UsageError("a model file ends in .safetensors", where=output, reason="format")
+    from medseg.io.atomic import check_folder
+    from medseg.recipe import Recipe
+
+    check_folder(output)
+    chosen = Recipe.read(recipe)
+    from medseg.checkpoint import import_weights as imported
+
+    model = imported(weights, chosen)
+    model.save(output)
+    print(f"wrote {output} (sha256 {model.digest[:12]}). {RESEARCH}")
+
+
 def main() -> None:
     """Runs the command line. Errors become at most three lines (``--json``: one object) and an exit code."""
     _raise_allocator_thresholds()

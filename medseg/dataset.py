@@ -73,7 +73,12 @@ def cached(case: Case, recipe: Recipe, folder: Path) -> CachedCase:
         UsageError: the case has no label.
     """
     if case.label is None:
-        raise UsageError("a training case needs a label", where=case.id, remedy="add it to the manifest")
+        raise UsageError(
+            "a training case needs a label",
+            where=case.id,
+            remedy="add it to the manifest",
+            reason="no-label",
+        )
     key = digest(
         {
             "version": CACHE_VERSION,

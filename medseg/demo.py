@@ -47,7 +47,10 @@ def run(folder: str | Path, *, seed: int = 2026, model: str | Path = MODEL) -> R
     series = folder / "ct"
     if series.exists() and any(series.iterdir()):
         raise UsageError(
-            "the folder holds a demo already", where=folder, remedy="remove it, or choose another with -o"
+            "the folder holds a demo already",
+            where=folder,
+            remedy="remove it, or choose another with -o",
+            reason="folder-in-use",
         )
     series.mkdir(parents=True, exist_ok=True)
     patient = Thorax.random(seed)

@@ -22,7 +22,8 @@ class MedsegError(Exception):
         reason: A short machine-readable code, such as ``not-found``. It stays stable
             between releases; messages may be reworded.
 
-    ``str(error)`` has at most three lines: the place, the problem, the remedy.
+    ``str(error)`` has at most three lines: the place, the problem, the remedy. What a file says
+    may be quoted in them: characters that would control a terminal are shown as their escapes.
     """
 
     exit_code = 1
@@ -35,15 +36,23 @@ class MedsegError(Exception):
         remedy: str | None = None,
         reason: str = "error",
     ) -> None:
-        self.problem = problem
+        self.problem = _printable(problem)
         self.where = None if where is None else str(where)
-        self.remedy = remedy
+        self.remedy = remedy and _printable(remedy)
         self.reason = reason
-        super().__init__(problem)
+        super().__init__(self.problem)
 
     def __str__(self) -> str:
-        parts = (self.where and f"{self.where}:", self.problem, self.remedy and f"→ {self.remedy}")
+        parts = (
+            self.where and f"{_printable(self.where)}:",
+            self.problem,
+            self.remedy and f"→ {self.remedy}",
+        )
         return "\n".join(" ".join(part.split()) for part in parts if part)
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() or c in "\t\n\r" else ascii(c)[1:-1] for c in text)
 
 
 class UsageError(MedsegError):

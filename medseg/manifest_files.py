@@ -7,21 +7,22 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeAlias
 
 import yaml
 
+from medseg.document import PlainLoader, json_data, text_of, yaml_data
 from medseg.errors import UsageError
 
 Record: TypeAlias = dict[str, object]
 
 FIELDS = ("id", "patient", "image", "label", "group", "split")
 _HEADER = ("name", "description", "root", "cases")
+# A hundred thousand cases. PyYAML reads about 100 kB a second: 4 MB are a matter of a minute.
+_MOST_BYTES = {".csv": 64 << 20, ".json": 64 << 20, ".yaml": 4 << 20, ".yml": 4 << 20}
 _CHANNEL = re.compile(r"image_([2-9]|[1-9]\d+)")
 
 
@@ -60,7 +61,7 @@ def as_text(value: object, name: str, where: str) -> str | None:
 
 def _text(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8-sig")  # Excel puts a byte order mark before UTF-8
+        return text_of(file, most_bytes=_MOST_BYTES.get(file.suffix.lower(), 0))
     except OSError as error:
         told = error.strerror or type(error).__name__
         raise wrong(
@@ -124,7 +125,7 @@ def _channels(header: list[str], file: Path) -> list[str]:
     return ["image", *further]
 
 
-class _TextLoader(yaml.SafeLoader):
+class _TextLoader(PlainLoader):
     """YAML in which every plain scalar but null is text: 001 keeps its zeros, no stays no."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 - the type of PyYAML
@@ -132,31 +133,12 @@ class _TextLoader(yaml.SafeLoader):
         for key, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[object, object]:
-        _once(str(key.value) for key, _ in node.value)
-        return super().construct_mapping(node, deep=deep)
-
-
-def _json_object(pairs: list[tuple[str, object]]) -> Record:
-    _once(key for key, _ in pairs)
-    return dict(pairs)
-
-
-def _once(keys: Iterable[str]) -> None:
-    twice = [key for key, times in Counter(keys).items() if times > 1]
-    if twice:
-        raise ValueError(f"key {twice[0]!r} is there twice")
-
 
 def _parsed(text: str, file: Path) -> Record:
     try:
-        if file.suffix.lower() == ".json":
-            data = json.loads(text, object_pairs_hook=_json_object)
-        else:
-            data = yaml.load(text, Loader=_TextLoader)  # it is a SafeLoader
-    except (ValueError, yaml.YAMLError, RecursionError) as error:
-        told = " ".join(str(error).split())[:200]
-        raise wrong(f"not valid {file.suffix[1:]}: {told}", file, "correct it there", "syntax") from None
+        data = json_data(text) if file.suffix.lower() == ".json" else yaml_data(text, _TextLoader)
+    except ValueError as error:
+        raise wrong(f"not valid {file.suffix[1:]}: {error}", file, "correct it there", "syntax") from None
     if not isinstance(data, dict):
         raise wrong("it does not hold a mapping", file, f"write the keys {', '.join(_HEADER)}", "syntax")
     return data

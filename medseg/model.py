@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
+from medseg.document import json_data
 from medseg.errors import ModelRefused, UsageError
 from medseg.io.atomic import replacing
 from medseg.networks import build, channels_last
 from medseg.recipe import Recipe
+from medseg.tensor_file import TensorFile, shown
 
 FORMAT = "medseg-model-1"
 _HEADER = "medseg"
+_DTYPES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.float64: "F64"}
+_DTYPES |= {torch.int64: "I64", torch.int32: "I32", torch.bool: "BOOL", torch.uint8: "U8"}
+# A pickle of protocol 2 to 5; the length that safetensors starts with may look the same.
+_PICKLE_STARTS = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+_PICKLED_SUFFIXES = (".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".bin", ".zip", ".tar", ".joblib")
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,23 +88,21 @@ class Model:
     def load(cls, source: str | Path) -> Model:
         """The model of a file, or the shipped one of that name.
 
+        The header is checked first, against the file's size and the recipe's network; only
+        tensors of the expected shapes and types are then read.
+
         Raises:
             UsageError: no such file or shipped model (reason ``model-not-found``).
-            ModelRefused: the file is not a whole medseg model, or its weights do not fit its
-                recipe.
+            ModelRefused: a folder, pipe or device (``model-kind``), a pickle, which is never
+                loaded (``model-pickle``), not a whole safetensors file (``model-damaged``), of
+                another program (``model-foreign``) or version (``model-format``), with a
+                recipe that is not valid (``model-recipe``), or weights that do not fit it
+                (``weights``).
         """
         path = find(source)
-        try:
-            with safe_open(path, framework="pt") as file:
-                header = _header(path, file.metadata())
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
-            raise ModelRefused(
-                f"not a whole safetensors file: {str(error).splitlines()[0]}",
-                where=path,
-                remedy="copy the model file again, or train it again",
-                reason="model-damaged",
-            ) from None
+        _refuse_pickles(path)
+        file = TensorFile.read(path)
+        header = _header(path, file.metadata)
         try:
             recipe = Recipe.checked(header["recipe"])
         except UsageError as error:
@@ -105,25 +112,39 @@ class Model:
                 remedy="install the medseg version that made it",
                 reason="model-recipe",
             ) from None
-        folds = tuple(
-            {
-                name.partition(".")[2]: tensor
-                for name, tensor in tensors.items()
-                if name.partition(".")[0] == str(fold)
-            }
-            for fold in range(header["folds"])
-        )
+        names = _fold_names(path, file, recipe, header["folds"])
+        try:
+            with safe_open(path, framework="pt") as tensors:
+                folds = tuple(
+                    {name: tensors.get_tensor(f"{fold}.{name}") for name in names}
+                    for fold in range(header["folds"])
+                )
+        except (SafetensorError, OSError) as error:
+            raise ModelRefused(
+                f"not a whole safetensors file: {str(error).splitlines()[0]}",
+                where=path,
+                remedy="copy the model file again, or train it again",
+                reason="model-damaged",
+            ) from None
         model = cls(recipe, folds, header["provenance"])
-        model.networks()
+        try:
+            model.networks()
+        except ModelRefused as error:
+            error.where = str(path)
+            raise
         return model
 
 
 def find(source: str | Path) -> Path:
-    """The file of a model given by path or by the name of a shipped one."""
+    """The file of a model given by path or by the name of a shipped one.
+
+    Raises:
+        UsageError: nothing is there (``model-not-found``).
+    """
     path = Path(source)
     if str(source) in shipped():
         return Path(str(resources.files("medseg").joinpath("models", f"{source}.safetensors")))
-    if not path.is_file():
+    if not os.path.exists(path):  # noqa: PTH110 - Path.exists of 3.11 raises for a name that is too long
         raise UsageError(
             "no such model",
             where=source,
@@ -140,9 +161,29 @@ def shipped() -> tuple[str, ...]:
     return tuple(sorted(f.name.removesuffix(suffix) for f in folder.iterdir() if f.name.endswith(suffix)))
 
 
-def _header(path: Path, metadata: Mapping[str, str] | None) -> dict[str, Any]:
+def _refuse_pickles(path: Path) -> None:
+    """Refuses, by its first bytes and its name, a file whose loading could run a program."""
+    first = b""
+    if path.is_file():
+        # What cannot be read is told by TensorFile.
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            first = file.read(9)
+    named = path.name.lower().endswith(_PICKLED_SUFFIXES) and path.is_file()
+    pickle = first.startswith(_PICKLE_STARTS) and first[8:] != b"{"
+    if named or pickle or first.startswith(b"PK\x03\x04"):
+        raise ModelRefused(
+            "an unsafe kind of model file: a checkpoint, pickle or archive may run a program when it "
+            "is loaded, so its weights were not loaded",
+            where=path,
+            remedy="give a .safetensors model; to take over the weights of a PyTorch checkpoint: "
+            "medseg import-weights FILE --recipe RECIPE -o model.safetensors",
+            reason="model-pickle",
+        )
+
+
+def _header(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
     try:
-        header = json.loads((metadata or {})[_HEADER])
+        header: Any = json_data(metadata[_HEADER])
         if header["format"] != FORMAT:
             raise ModelRefused(
                 f"model format {header['format']!r:.40}, this version reads {FORMAT}",
@@ -152,10 +193,10 @@ def _header(path: Path, metadata: Mapping[str, str] | None) -> dict[str, Any]:
             )
         if not isinstance(header["provenance"], dict):
             raise ValueError("provenance")
-        if not (isinstance(header["folds"], int) and 1 <= header["folds"] <= 100):
+        if not (type(header["folds"]) is int and 1 <= header["folds"] <= 100):
             raise ValueError("folds")
         return {key: header[key] for key in ("folds", "recipe", "provenance")}
-    except (KeyError, ValueError, TypeError, RecursionError):
+    except (KeyError, ValueError, TypeError):
         raise ModelRefused(
             "a safetensors file, but not a medseg model: its header has no recipe",
             where=path,
@@ -164,25 +205,63 @@ def _header(path: Path, metadata: Mapping[str, str] | None) -> dict[str, Any]:
         ) from None
 
 
-def _network(recipe: Recipe, weights: Mapping[str, torch.Tensor]) -> nn.Module:
-    # On the meta device nothing is allocated until the shapes are known to fit.
+def needed_bytes(recipe: Recipe) -> int:
+    """The memory of one fold's weights; none is allocated to find out."""
+    return sum(t.numel() * t.element_size() for t in _empty(recipe).state_dict().values())
+
+
+# The dtype as safetensors spells it, and the shape.
+_Kind: TypeAlias = tuple[str, tuple[int, ...]]
+
+
+def _fold_names(path: Path, file: TensorFile, recipe: Recipe, folds: int) -> list[str]:
+    """The weights' names of one fold, after checking that the file has exactly those of every fold."""
+    wanted = _kinds(_empty(recipe).state_dict())
+    found = {name: (tensor.dtype, tensor.shape) for name, tensor in file.tensors.items()}
+    every = {f"{fold}.{name}": kind for fold in range(folds) for name, kind in wanted.items()}
+    try:
+        _check_fit(every, found)
+    except ModelRefused as error:
+        error.where = str(path)
+        raise
+    return list(wanted)
+
+
+def _empty(recipe: Recipe) -> nn.Module:
+    """The recipe's network without memory for its weights: only their shapes are there."""
     with torch.device("meta"):
-        network = build(recipe)
-    wanted = {name: (*t.shape, t.dtype) for name, t in network.state_dict().items()}
-    found = {name: (*t.shape, t.dtype) for name, t in weights.items()}
+        return build(recipe)
+
+
+def _kinds(weights: Mapping[str, torch.Tensor]) -> dict[str, _Kind]:
+    return {name: (_DTYPES.get(t.dtype, str(t.dtype)), tuple(t.shape)) for name, t in weights.items()}
+
+
+def _check_fit(wanted: Mapping[str, _Kind], found: Mapping[str, _Kind]) -> None:
+    """Raises ModelRefused where a tensor is missing, not known, or of another shape or type."""
     wrong = sorted(n for n in wanted.keys() | found.keys() if wanted.get(n) != found.get(n))
     if wrong:
         first = wrong[0]
         raise ModelRefused(
-            f"{len(wrong)} weights do not fit the recipe's network, first {first}: "
-            f"shape {found.get(first, 'missing')}, the network has {wanted.get(first, 'none')}",
-            remedy="train it again, or correct the recipe in its header",
+            f"{len(wrong)} weights do not fit the recipe's network, first {shown(first)}: "
+            f"{_described(found.get(first))}, the network has {_described(wanted.get(first))}",
+            remedy="train it again, or give the recipe it was trained with",
             reason="weights",
         )
+
+
+def _described(kind: _Kind | None) -> str:
+    return "none" if kind is None else f"{kind[0]} {list(kind[1])}"
+
+
+def _network(recipe: Recipe, weights: Mapping[str, torch.Tensor]) -> nn.Module:
+    # On the meta device nothing is allocated until the shapes are known to fit.
+    network = _empty(recipe)
+    _check_fit(_kinds(network.state_dict()), _kinds(weights))
     broken = [n for n, t in weights.items() if t.is_floating_point() and not bool(torch.isfinite(t).all())]
     if broken:
         raise ModelRefused(
-            f"{len(broken)} weights have values that are not finite, first {broken[0]}",
+            f"{len(broken)} weights have values that are not finite, first {shown(broken[0])}",
             remedy="train it again with a lower learning rate",
             reason="weights",
         )

@@ -273,6 +273,7 @@ class Thorax:
                 f"no phantom scan with modality {modality!r} and noise_sd {noise_sd}",
                 where="Thorax.scan",
                 remedy="use modality CT or MR and a noise of 0 or more",
+                reason="phantom",
             )
         # Drawn in one orientation and turned afterwards: this makes the values, the noise
         # and the rounding the same in all 48.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,9 @@ from monai.transforms.intensity.dictionary import (
 )
 from monai.transforms.transform import MapTransform
 
-from medseg.errors import InputRefused
+from medseg.errors import InputRefused, ResourceError
 from medseg.grid import Grid
+from medseg.io import budget
 from medseg.recipe import Crop, Intensity, Percentile, Recipe, Window
 from medseg.resample import resample, resampled_grid
 from medseg.volume import Mask, Volume, members
@@ -119,6 +121,7 @@ def prepare(recipe: Recipe, volumes: Sequence[Volume], truth: Mask | None = None
     Raises:
         InputRefused: the number of channels is not the recipe's, or a channel or the truth lies elsewhere
             (more than 0.01 mm at a corner) than the scan.
+        ResourceError: the prepared scan does not fit into memory (``memory``).
     """
     if len(volumes) != len(recipe.channels):
         raise InputRefused(
@@ -137,6 +140,7 @@ def prepare(recipe: Recipe, volumes: Sequence[Volume], truth: Mask | None = None
                 reason="grid-mismatch",
                 remedy="register and resample the channels to one grid first",
             )
+    _check_memory(recipe, grid, len(volumes) + (len(recipe.labels) if truth is not None else 0))
     stacked = np.stack([v.array.astype(np.float32) for v in volumes])
     case = {"image": on_grid(torch.from_numpy(stacked), grid)}
     if truth is not None:
@@ -154,6 +158,21 @@ def prepare(recipe: Recipe, volumes: Sequence[Volume], truth: Mask | None = None
     label = done["label"].as_tensor().to(torch.uint8).contiguous() if truth is not None else None
     image = done["image"]
     return Prepared(image.as_tensor().to(torch.float32).contiguous(), grid_of(image), label)
+
+
+def _check_memory(recipe: Recipe, grid: Grid, channels: int) -> None:
+    """Refuses before anything is allocated; MONAI would wrap a refusal from inside its transforms."""
+    spacing = recipe.prepare.spacing_mm
+    shape = resampled_grid(grid.oriented(recipe.prepare.orientation), spacing).shape
+    needed = 8 * channels * prod(shape)  # float32, and the axis being resampled once more
+    free = budget.available_bytes()
+    if free is not None and needed > free:
+        raise ResourceError(
+            f"at {' x '.join(f'{mm:g}' for mm in spacing)} mm the scan has {' x '.join(map(str, shape))} "
+            f"voxels: {needed / 2**30:.1f} GiB are needed, {free / 2**30:.1f} are free",
+            remedy="use a machine with more memory, crop the scan, or a model with larger voxels",
+            reason="memory",
+        )
 
 
 def on_grid(values: torch.Tensor, grid: Grid) -> MetaTensor:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 from importlib import resources
+from math import prod
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from medseg.document import text_of, yaml_data
 from medseg.errors import UsageError
 from medseg.label import Label
 from medseg.volume import check_labels
@@ -24,6 +26,13 @@ NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
+
+# Bounds no sensible recipe meets: a recipe in a model file or from elsewhere must not be able to
+# ask for more memory than any machine has before anything else can refuse it.
+Size = Annotated[int, Field(ge=1, le=4096)]
+SpacingMm = Annotated[float, Field(ge=0.01, le=100)]  # the finest micro-CT; a scan in a few voxels
+_PATCH_VOXELS = 512**3
+_RECIPE_BYTES = 256 << 10
 
 
 class Part(BaseModel):
@@ -88,7 +97,7 @@ class Prepare(Part):
     """
 
     orientation: Literal["RAS"] = "RAS"
-    spacing_mm: tuple[Positive, Positive, Positive]
+    spacing_mm: tuple[SpacingMm, SpacingMm, SpacingMm]
     crop: Crop | None = None
     intensity: Intensity
 
@@ -101,13 +110,15 @@ class Patch(Part):
         neighbours: 2D only: slices on *each* side given as further input channels.
     """
 
-    size: tuple[Count, Count] | tuple[Count, Count, Count]
+    size: tuple[Size, Size] | tuple[Size, Size, Size]
     neighbours: Annotated[int, Field(ge=0, le=8)] = 0
 
     @model_validator(mode="after")
     def _neighbours_are_2d(self) -> Patch:
         if self.neighbours and len(self.size) == 3:
             raise ValueError("neighbours are for 2D slices; a 3D patch already holds them")
+        if prod(self.size) > _PATCH_VOXELS:
+            raise ValueError(f"a patch of {prod(self.size)} voxels; at most {_PATCH_VOXELS} are possible")
         return self
 
 
@@ -124,7 +135,7 @@ class Network(Part):
     """
 
     kind: Literal["unet"] = "unet"
-    widths: Annotated[tuple[Count, ...], Field(min_length=2, max_length=8)] = (64, 128, 256, 512, 1024)
+    widths: Annotated[tuple[Size, ...], Field(min_length=2, max_length=8)] = (64, 128, 256, 512, 1024)
     norm: Literal["batch", "instance", "none"] = "instance"
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
@@ -184,7 +195,7 @@ class Train(Part):
 
     epochs: Count
     steps_per_epoch: Count
-    batch_size: Count
+    batch_size: Size
     foreground_fraction: Fraction = 0.5
     learning_rate: Positive = 1e-3
     weight_decay: NotNegative = 1e-4
@@ -204,7 +215,7 @@ class Predict(Part):
     """
 
     overlap: Annotated[float, Field(ge=0, le=0.9)] = 0.5
-    window_batch: Count = 1
+    window_batch: Size = 1
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
 
 
@@ -228,8 +239,8 @@ class Recipe(Part):
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=64)]
     description: str = ""
     modality: Literal["CT", "MR"]
-    channels: Annotated[tuple[str, ...], Field(min_length=1)]
-    labels: Annotated[tuple[Label, ...], Field(min_length=1)]
+    channels: Annotated[tuple[str, ...], Field(min_length=1, max_length=64)]
+    labels: Annotated[tuple[Label, ...], Field(min_length=1, max_length=1024)]
     prepare: Prepare
     patch: Patch
     network: Network = Network()
@@ -289,13 +300,15 @@ class Recipe(Part):
         if str(source) in shipped():
             return cls.parse(shipped_path.read_text(encoding="utf-8"), where=str(source))
         try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+            text = text_of(path, most_bytes=_RECIPE_BYTES)
+        except (OSError, ValueError) as error:
+            told = getattr(error, "strerror", None) or "it is not UTF-8 text"
+            missing = isinstance(error, FileNotFoundError)
             raise UsageError(
-                f"no such recipe: {error.__class__.__name__}",
+                f"no such recipe: {told}" if missing else f"the recipe cannot be read: {told}",
                 where=source,
                 remedy=f"give a YAML file or one of: {', '.join(shipped())}",
-                reason="recipe-not-found",
+                reason="recipe-not-found" if missing else "recipe-unreadable",
             ) from None
         return cls.parse(text, where=str(source))
 
@@ -303,10 +316,11 @@ class Recipe(Part):
     def parse(cls, text: str, *, where: str = "recipe") -> Recipe:
         """The recipe of YAML (or JSON) text. ``where`` names it in errors."""
         try:
-            data = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            problem = f"not valid YAML: {str(error).splitlines()[0]}"
-            raise UsageError(problem, where=where, reason="recipe-yaml") from None
+            data = yaml_data(text)
+        except ValueError as error:
+            raise UsageError(
+                f"not valid YAML: {error}", where=where, remedy="correct it there", reason="recipe-yaml"
+            ) from None
         return cls.checked(data, where=where)
 
     @classmethod

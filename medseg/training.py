@@ -23,8 +23,9 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.data import DataLoader
 
+from medseg.checkpoint import contents
 from medseg.dataset import CachedCase, EpochSampler, Patches, cached
-from medseg.errors import UsageError
+from medseg.errors import ModelRefused, UsageError
 from medseg.io.atomic import replacing
 from medseg.losses import build as build_loss
 from medseg.manifest import Case
@@ -91,7 +92,12 @@ def train(
     fitting = [case for case in cases if case.split == "train"]
     checking = [case for case in cases if case.split == "val"]
     if not fitting:
-        raise UsageError("no case has split 'train'", where="manifest", remedy="fill the split column")
+        raise UsageError(
+            "no case has split 'train'",
+            where="manifest",
+            remedy="fill the split column",
+            reason="no-training-case",
+        )
     last = _start(folder, recipe, resume)
     place = cache or folder / "cache"
     prepared = [cached(case, recipe, place) for case in fitting]
@@ -240,7 +246,10 @@ def _start(folder: Path, recipe: Recipe, resume: bool) -> Path | None:
         if last.is_file():
             return last
         raise UsageError(
-            "nothing to resume", where=folder, remedy="leave out --resume to start a new training"
+            "nothing to resume",
+            where=folder,
+            remedy="leave out --resume to start a new training",
+            reason="nothing-to-resume",
         )
     if last.is_file() or (folder / "model.safetensors").exists():
         raise UsageError(
@@ -258,7 +267,16 @@ def _start(folder: Path, recipe: Recipe, resume: bool) -> Path | None:
 def _epochs_done(checkpoint: Path | None) -> int:
     if checkpoint is None:
         return 0
-    return int(torch.load(checkpoint, map_location="cpu", weights_only=True)["epoch"]) + 1
+    held = contents(checkpoint)
+    epoch, ours = held.get("epoch"), held.get("medseg")
+    if not (type(epoch) is int and isinstance(ours, dict) and {"recipe", "data"} <= ours.keys()):
+        raise ModelRefused(
+            "this is no checkpoint of `medseg train`",
+            where=checkpoint,
+            remedy="train into a new folder",
+            reason="checkpoint-content",
+        )
+    return epoch + 1
 
 
 def _trainer(
@@ -337,7 +355,7 @@ def _dice(found: torch.Tensor, truth: torch.Tensor) -> float:
 
 def _product(recipe: Recipe, folder: Path, data: str, fitted: list[str], held: list[str]) -> Model:
     best, last = (folder / "checkpoints" / f"{name}.ckpt" for name in ("best", "last"))
-    chosen = torch.load(best if best.is_file() else last, map_location="cpu", weights_only=True)
+    chosen = contents(best if best.is_file() else last)
     prefix = "network."
     weights = {
         name.removeprefix(prefix): tensor

@@ -129,7 +129,7 @@ class Mask:
             if label.name == name:
                 return members(self.array, label)
         names = ", ".join(label.name for label in self.labels)
-        raise UsageError(f"no label {name!r} in this mask", remedy=f"it has: {names}")
+        raise UsageError(f"no label {name!r} in this mask", remedy=f"it has: {names}", reason="no-such-label")
 
     def volumes_ml(self) -> dict[str, float]:
         """Volume of every label in millilitres, voxel count times voxel volume; 0.0 when absent."""
@@ -176,6 +176,7 @@ def check_labels(labels: Sequence[Label]) -> None:
                 f"labels share the same {what}: {', '.join(twice)}",
                 where="labels",
                 remedy=f"give each label its own {what}",
+                reason="labels",
             )
 
 

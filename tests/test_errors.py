@@ -24,3 +24,9 @@ def test_parts_that_are_absent_take_no_line():
 def test_exit_codes(kind, code):
     assert kind.exit_code == code
     assert issubclass(kind, MedsegError)
+
+
+def test_what_a_file_says_cannot_control_the_terminal():
+    error = InputRefused("space is \x1b[2Jx\x9b1m\u202e", where="a\x07", remedy="b\nc", reason="x")
+    assert str(error).splitlines() == ["a\\x07:", "space is \\x1b[2Jx\\x9b1m\\u202e", "→ b c"]
+    assert error.problem.isprintable()

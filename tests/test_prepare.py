@@ -5,7 +5,7 @@ import pytest
 import torch
 from worlds import tiny
 
-from medseg.errors import InputRefused
+from medseg.errors import InputRefused, ResourceError
 from medseg.grid import Grid
 from medseg.phantom import Thorax, default_grid, orientations
 from medseg.prepare import grid_of, on_grid, prepare
@@ -142,3 +142,10 @@ def test_inputs_are_never_changed():
 def test_monai_tensors_carry_the_grid():
     grid = default_grid(COARSE, "PIR")
     assert grid_of(on_grid(torch.zeros(1, *grid.shape), grid)) == grid
+
+
+def test_a_spacing_that_would_fill_the_memory_is_refused_before_it_does():
+    # 40 mm at 0.01 mm are 4000 voxels an axis: 4000 ** 3 * 8 bytes are 477 GiB.
+    with pytest.raises(ResourceError, match=r"4000 x 4000 x 4000 voxels: 476\.8 GiB") as caught:
+        prepare(tiny(prepare={"spacing_mm": [0.01] * 3, "crop": None}), [cube()])
+    assert caught.value.reason == "memory"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from worlds import tiny
 
 from medseg import training
 from medseg.dataset import EpochSampler, Patches, cached, content_digest, window
-from medseg.errors import InputRefused, UsageError
+from medseg.errors import InputRefused, ModelRefused, UsageError
 from medseg.manifest import Case
 from medseg.model import Model
 from medseg.phantom import Thorax, default_grid
@@ -152,6 +153,21 @@ def test_folders_in_use_and_nothing_to_resume_are_refused(cases, tmp_path):
         train(recipe, cases[1:], tmp_path / "run", workers=0, resume=True)
     with pytest.raises(UsageError, match="no case has split 'train'"):
         train(recipe, cases[2:], tmp_path / "other")
+
+
+def test_checkpoints_that_are_damaged_or_not_ours_are_not_resumed(cases, tmp_path):
+    recipe = tiny(train={"epochs": 1})
+    train(recipe, cases[:1], tmp_path / "run", workers=0)
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    whole = last.read_bytes()
+    held = torch.load(last, weights_only=True)
+    last.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ModelRefused, match="not a PyTorch checkpoint"):
+        train(recipe, cases[:1], tmp_path / "run", workers=0, resume=True)
+    for foreign in ({"state_dict": {}}, held | {"epoch": "1"}, held | {"medseg": 1}, held | {"x": Path.home}):
+        torch.save(foreign, last)
+        with pytest.raises(ModelRefused, match=r"no checkpoint of `medseg train`|unsafe"):
+            train(recipe, cases[:1], tmp_path / "run", workers=0, resume=True)
 
 
 def test_a_loss_that_is_not_finite_stops_with_a_remedy(cases, tmp_path, monkeypatch):

@@ -1,0 +1,131 @@
+"""Text files people write - recipes, manifests - as plain data, read within bounds.
+
+A file is measured before it is read, and what it holds is never a program: no YAML tag makes an
+object, and no alias lets a short text stand for a long one ("billion laughs").
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import stat
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+
+# Recipes are four deep, MSD's dataset.json five.
+DEEPEST = 64
+
+
+def text_of(file: Path, *, most_bytes: int) -> str:
+    """The text of a regular file, without the byte order mark that Excel puts first.
+
+    Args:
+        file: A pipe or device is refused: reading it might never end.
+        most_bytes: A longer file is refused before it is read.
+
+    Raises:
+        OSError: it cannot be read; ``strerror`` says why.
+        UnicodeDecodeError: it is not UTF-8.
+    """
+    status = file.stat()
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(21, "Is a directory")
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(0, "not a regular file")
+    if status.st_size > most_bytes:
+        raise OSError(27, f"{status.st_size} bytes, more than {most_bytes} are not read")
+    with file.open("rb") as stream:
+        return stream.read(most_bytes + 1).decode("utf-8-sig")
+
+
+class PlainLoader(yaml.SafeLoader):
+    """Safe YAML without aliases and with each key once."""
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self.depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """The next node; refuses an alias, and nesting without end."""
+        if self.check_event(yaml.AliasEvent):
+            self._refuse("aliases (*) are not read: write it out")
+        self.depth += 1
+        if self.depth > DEEPEST:
+            self._refuse(f"nested deeper than {DEEPEST}")
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def _refuse(self, problem: str) -> NoReturn:
+        mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]  # the stubs lack it
+        raise yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """The mapping of ``node``; refuses a key that is there twice."""
+        _once(str(key.value) for key, _ in node.value)
+        return super().construct_mapping(node, deep=deep)
+
+
+def yaml_data(text: str, loader: type[PlainLoader] = PlainLoader) -> object:
+    """The plain data of YAML text.
+
+    Raises:
+        ValueError: it is not valid; the message is one line and names the place.
+    """
+    try:
+        return yaml.load(text, Loader=loader)  # every PlainLoader is a SafeLoader
+    except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:
+        mark = getattr(error, "problem_mark", None)
+        if mark is not None:
+            told = getattr(error, "problem", None) or "not valid"
+            raise ValueError(f"{told}, line {mark.line + 1}, column {mark.column + 1}") from None
+        raise ValueError(" ".join(str(error).split())[:200]) from None
+
+
+def json_data(text: str, *, deepest: int = DEEPEST) -> object:
+    """The plain data of JSON text: each key once, finite numbers, nested at most ``deepest``.
+
+    Raises:
+        ValueError: it is not valid; the message names line and column where it can.
+    """
+    try:
+        data = json.loads(text, object_pairs_hook=_object, parse_constant=_not_a_number, parse_float=_finite)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    level: list[object] = [data]
+    for _ in range(deepest):
+        level = [inner for each in level for inner in _inside(each)]
+        if not level:
+            return data
+    raise ValueError(f"nested deeper than {deepest}")
+
+
+def _inside(value: object) -> Iterable[object]:
+    held = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return (each for each in held if isinstance(each, dict | list))
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    _once(key for key, _ in pairs)
+    return dict(pairs)
+
+
+def _once(keys: Iterable[str]) -> None:
+    twice = [key for key, times in Counter(keys).items() if times > 1]
+    if twice:
+        raise ValueError(f"key {twice[0]!r:.80} is there twice")
+
+
+def _not_a_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a number of JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text:.40} is too large a number")
+    return value

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from medseg.errors import InputRefused, UsageError
-from medseg.io import atomic, dicom, itk, nifti
+from medseg.io import atomic, dicom, foreign, itk, nifti, place
 from medseg.io.choices import NO_CHOICES, Choices, Trust
 from medseg.io.dicom import Series, list_series
 from medseg.io.dicom_writer import write_dicom_series
@@ -60,6 +60,7 @@ FORMATS: dict[str, Format] = {
     ".mha": _METAIMAGE,
     ".mhd": _METAIMAGE,
 }
+_READ_ONLY = {".hdr.gz": _NIFTI, ".img.gz": _NIFTI}
 
 
 def read(
@@ -92,10 +93,21 @@ def read(
 
 
 def _read(path: str | Path, choices: Choices) -> Volume:
-    path = _existing(path)
-    if path.is_dir() or dicom.is_dicom(path):
+    path = place.existing(path)
+    if path.is_dir():
+        return _read_folder(path, choices)
+    if dicom.is_dicom(path):
         return dicom.read(path, choices)
     return _format(path).read(path, choices)
+
+
+def _read_folder(path: Path, choices: Choices) -> Volume:
+    try:
+        return dicom.read(path, choices)
+    except InputRefused as error:
+        if error.reason == "no-scan" and (_suffix(path) or path.suffix.lower() == ".gz"):
+            error.problem = f"a folder, though its name ends like a file's ({path.suffix}): {error.problem}"
+        raise
 
 
 def read_channels(
@@ -114,7 +126,7 @@ def read_channels(
         InputRefused: the channels lie on different grids (``grid-mismatch``), or as `read`.
     """
     if len(paths) == 1 and channels > 1:
-        only = _existing(paths[0])
+        only = place.existing(paths[0])
         if only.is_file() and not dicom.is_dicom(only) and _format(only) is _NIFTI:
             return nifti.read_channels(only, choices, channels=channels)
     if len(paths) != channels:
@@ -204,28 +216,13 @@ def check_writable(path: str | Path) -> Format:
     return FORMATS[suffix]
 
 
-def _existing(path: str | Path) -> Path:
-    path = Path(path)
-    if not path.exists():
-        raise InputRefused("no such file or folder", where=path, remedy="check the path", reason="not-found")
-    if path.is_file() and path.stat().st_size == 0:
-        raise InputRefused(
-            "the file is empty", where=path, remedy="copy or download it again", reason="empty"
-        )
-    return path
-
-
 def _suffix(path: Path) -> str | None:
     return next((s for s in FORMATS if path.name.lower().endswith(s)), None)
 
 
 def _format(path: Path) -> Format:
-    suffix = _suffix(path)
-    if suffix is None:
-        raise InputRefused(
-            "neither a DICOM file nor one with a known suffix",
-            where=path,
-            remedy=f"known are DICOM and {', '.join(FORMATS)}",
-            reason="format",
-        )
-    return FORMATS[suffix]
+    name = path.name.lower()
+    for suffix, form in (FORMATS | _READ_ONLY).items():
+        if name.endswith(suffix):
+            return form
+    raise foreign.refusal(path, place.head(path), ", ".join(FORMATS))

@@ -5,11 +5,17 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from medseg.errors import ResourceError, UsageError
+from medseg.io.refusal import first_line
+
+_MARK = ".medseg-"
+_STALE_SECONDS = 24 * 3600.0
+_swept: set[Path] = set()
 
 
 @contextmanager
@@ -18,7 +24,8 @@ def replacing(path: Path) -> Iterator[Path]:
 
     The writer works in a hidden folder beside ``path``, so that a format of two files, whose
     header names its data file, finds the final names. If the block fails, nothing is left
-    and an older file at ``path`` is untouched.
+    and an older file at ``path`` is untouched. Only a process that is killed leaves its hidden
+    folder behind; the next to write there, a day later, removes it.
 
     Raises:
         UsageError: the folder is missing (``no-folder``) or ``path`` is a folder
@@ -28,16 +35,17 @@ def replacing(path: Path) -> Iterator[Path]:
     check_folder(path)
     folder: Path | None = None
     try:
-        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        _sweep(path.parent)
+        # Not named for the file, whose name may be as long as the disk allows.
+        folder = Path(tempfile.mkdtemp(prefix=_MARK, dir=path.parent))
         yield folder / path.name
         # The named file last: a header never points to data that is not there yet.
         for file in sorted(folder.iterdir(), key=lambda f: f.name == path.name):
             _flush(file)
             file.replace(path.parent / file.name)
     except (OSError, RuntimeError) as error:  # RuntimeError is what SimpleITK raises
-        problem = (getattr(error, "strerror", None) or str(error)).strip().splitlines()[-1]
         raise ResourceError(
-            f"cannot be written: {problem}",
+            f"cannot be written: {first_line(error)}",
             where=path,
             remedy="check permissions and free space there",
             reason="disk",
@@ -45,6 +53,17 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sweep(parent: Path) -> None:
+    """Removes what killed processes have left in ``parent``; looked for once a process."""
+    if parent in _swept:
+        return
+    _swept.add(parent)
+    for left in parent.glob(f"{_MARK}*"):
+        with suppress(OSError):
+            if left.is_dir() and time.time() - left.lstat().st_mtime > _STALE_SECONDS:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def _flush(file: Path) -> None:

@@ -1,22 +1,20 @@
-"""DICOM: a series of single-frame slices in one folder becomes a volume."""
+"""DICOM: the slices of one series become a volume."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import pydicom
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
-
-from medseg.errors import InputRefused
+from medseg.errors import InputRefused, InputWarning
 from medseg.io.choices import NO_CHOICES, Choices
-from medseg.io.intensity import narrowed, rescaled
-from medseg.io.refusal import first_line
-from medseg.io.slices import Slice, header, is_dicom, scan, stack
-from medseg.volume import Source, Volume, Voxels
+from medseg.io.mosaic import untiled
+from medseg.io.part10 import is_dicom
+from medseg.io.pixels import check_kind, voxels
+from medseg.io.slices import Slice, scan, slices
+from medseg.io.stack import stack, volumes
+from medseg.volume import Source, Volume
 
 __all__ = ["Series", "is_dicom", "list_series", "read"]
 
@@ -28,7 +26,7 @@ class Series:
     Attributes:
         uid: SeriesInstanceUID.
         modality: Such as ``CT`` or ``MR``.
-        slices: Number of files.
+        slices: Number of slices: files, or frames of multi-frame files.
         shape: (columns, rows, slices).
         files: Sorted by name. No patient data and no free text is kept.
     """
@@ -44,59 +42,74 @@ class Series:
 
 
 def list_series(path: str | Path) -> tuple[Series, ...]:
-    """The image series in a folder, or in the folder of a file; the largest first.
+    """The image series in a folder and the folders in it, or beside a file; the largest first.
 
     Objects that are not scans (SEG, RTSTRUCT, reports, dose) are passed over; a series whose
     slices differ in size or orientation is listed once for each kind.
 
     Raises:
-        InputRefused: the path does not exist (``not-found``), or a header is damaged
+        InputRefused: the path does not exist (``not-found``), or a file is damaged
             (``unreadable``).
     """
     path = Path(path)
     if not path.exists():
         raise InputRefused("no such file or folder", where=path, reason="not-found")
-    return tuple(_series(group) for group in _groups(scan(path if path.is_dir() else path.parent)))
+    found = scan(path) if path.is_dir() else scan(path.parent, deep=False)
+    return tuple(_series(group) for group in _groups(found))
 
 
 def read(path: Path, choices: Choices = NO_CHOICES) -> Volume:
     """The series at ``path`` as one volume, intensities rescaled (HU for CT), world RAS+ mm.
 
+    A localizer (scout) beside one other series is passed over with a warning.
+
     Args:
-        path: A folder, or any file of a series, which stands for all files of that series in
-            its folder.
+        path: A folder, whose inner folders count too; a DICOMDIR, which stands for its folder;
+            any file of a series, which stands for all files of that series in its own folder;
+            or a multi-frame file, which stands for itself.
         choices: ``series`` and ``volume``.
 
     Raises:
         InputRefused: nothing to read (``no-scan``), a choice to make (``several-series``,
-            ``no-series``), slices that do not form a regular volume (``inconsistent`` and the
-            reasons of `medseg.io.slices.stack`), kinds not supported (``multi-frame``,
-            ``mosaic``, ``pixel-type``, ``modality-lut``), damaged pixels (``unreadable``).
+            ``no-series``, ``several-volumes``, ``no-volume``), slices that do not belong
+            together (``inconsistent``, ``mixed-series``) or do not form a regular volume (see
+            `medseg.io.stack.stack`), images that are no scan (``localizer``, ``overlay``),
+            kinds not supported (``mosaic``), pixels that cannot be read (see
+            `medseg.io.pixels.voxels`).
     """
-    series = choices.series
-    if path.is_file() and series is None:
-        one = header(path)
-        if one is None or not one.is_image:
-            kind = "without a series" if one is None else one.kind
-            raise InputRefused(f"not a scan: a DICOM object {kind}", where=path, reason="no-scan")
-        series = one.series
-    folder = path if path.is_dir() else path.parent
     try:
-        slices = _chosen(scan(folder), series, folder)
-        for one in slices:
-            _check(one)
-        ordered, grid = stack(slices)
-        source = Source(path, "dicom", ordered[0].modality)
-        return Volume(_voxels(ordered), grid, source)
+        found, wanted, place = _at(path, choices.series)
+        group = _chosen(found, wanted, place)
+        _check(group)
+        ordered, grid = stack(_volume(untiled(group), choices.volume))
+        files = tuple(dict.fromkeys(one.path for one in ordered))
+        source = Source(path, "dicom", ordered[0].modality, files=files)
+        return Volume(voxels(ordered), grid, source)
     except InputRefused as error:
         error.where = error.where or str(path)
         raise
 
 
-def _groups(slices: Sequence[Slice]) -> list[list[Slice]]:
+def _at(path: Path, series: str | None) -> tuple[tuple[Slice, ...], str | None, Path]:
+    """The slices to choose from, the series wanted, and their folder."""
+    if path.is_dir():
+        return scan(path), series, path
+    own = slices(path)
+    if not own:  # a DICOMDIR
+        return scan(path.parent), series, path.parent
+    if series is None:
+        if not own[0].is_image:
+            raise _no_scan(own, path)
+        series = own[0].series
+    if own[0].frame is not None or not series:
+        return own, series, path.parent
+    return scan(path.parent, deep=False), series, path.parent
+
+
+def _groups(found: Sequence[Slice]) -> list[list[Slice]]:
     """The images, put together with those they can form a volume with; the largest group first."""
     groups: list[list[Slice]] = []
-    for one in slices:
+    for one in found:
         if not one.is_image:
             continue
         home = next((g for g in groups if g[0].stacks_with(one)), None)
@@ -107,11 +120,13 @@ def _groups(slices: Sequence[Slice]) -> list[list[Slice]]:
     return sorted(groups, key=lambda g: (-len(g), g[0].series))
 
 
-def _chosen(slices: Sequence[Slice], wanted: str | None, folder: Path) -> list[Slice]:
+def _chosen(found: Sequence[Slice], wanted: str | None, folder: Path) -> list[Slice]:
     """The slices of the one series that is meant."""
-    groups = _groups(slices)
+    groups = _groups(found)
     if not groups:
-        raise _no_scan(slices, folder)
+        raise _no_scan(found, folder)
+    if wanted is None:
+        groups = _without_localizers(groups, folder)
     listed = "; ".join(str(_series(group)) for group in groups)
     uids = {group[0].series for group in groups}
     if wanted is not None:
@@ -136,110 +151,80 @@ def _chosen(slices: Sequence[Slice], wanted: str | None, folder: Path) -> list[S
     return matching[0]
 
 
-def _no_scan(slices: Sequence[Slice], folder: Path) -> InputRefused:
-    kinds = sorted({one.kind for one in slices})
+def _without_localizers(groups: list[list[Slice]], folder: Path) -> list[list[Slice]]:
+    """The groups that are scans, when whole series beside them are localizers."""
+    scouts = {g[0].series for g in groups if g[0].is_localizer}
+    scouts -= {g[0].series for g in groups if not g[0].is_localizer}
+    rest = [g for g in groups if g[0].series not in scouts]
+    if not rest or not scouts:
+        return groups
+    passed = "; ".join(str(_series(g)) for g in groups if g[0].series in scouts)
+    warnings.warn(f"{folder}: localizer passed over: {passed}", InputWarning, stacklevel=2)
+    return rest
+
+
+def _no_scan(found: Sequence[Slice], folder: Path) -> InputRefused:
+    kinds = sorted({one.kind for one in found})
     if kinds:
         return InputRefused(
-            f"no scan in this folder, only {', '.join(kinds)}",
+            f"not an image: no scan here, only {', '.join(kinds)}",
             reason="no-scan",
-            remedy="pass the folder with the image series these objects refer to",
+            remedy="pass the image series that this object refers to",
         )
-    inner = sorted(f.name for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))
+    names = sorted(f.name for f in folder.iterdir() if not f.name.startswith("."))
+    seen = f"; it holds {', '.join(names[:3])}" if names else ", it is empty"
     return InputRefused(
-        "no DICOM slices in this folder",
+        f"no DICOM slices in this folder{seen}",
         reason="no-scan",
-        remedy=f"pass one of its folders: {', '.join(inner[:5])}"
-        if inner
-        else "pass a file or a series folder",
+        remedy="pass a DICOM folder, or one file of a supported format: NIfTI, NRRD or MetaImage",
     )
 
 
 def _series(group: Sequence[Slice]) -> Series:
     first = group[0]
     shape = (first.columns, first.rows, len(group))
-    return Series(first.series, first.modality, len(group), shape, tuple(one.path for one in group))
+    files = tuple(dict.fromkeys(one.path for one in group))
+    return Series(first.series, first.modality, len(group), shape, files)
 
 
-def _check(one: Slice) -> None:
-    """Refuses the kinds of image that one file a slice does not describe."""
-    if one.frames > 1 or "Enhanced" in one.kind:
+def _check(group: Sequence[Slice]) -> None:
+    """Refuses slices of several scans under one series, and images that are no part of a scan."""
+    first = group[0]
+    for name, _ in first.subject:
+        seen = {dict(one.subject)[name] for one in group}
+        if len(seen) > 1:
+            raise InputRefused(
+                f"one series UID, but its slices belong to {len(seen)} different values of {name}",
+                reason="mixed-series",
+                remedy="sort the files by patient and study, and pass one folder at a time",
+            )
+    for one in group:
+        check_kind(one)
+        if one.is_localizer and one.modality == "CT":
+            raise InputRefused(
+                "a localizer (scout), a projection and no slice of a scan",
+                where=one.path,
+                reason="localizer",
+                remedy="pass the series that was planned on it",
+            )
+
+
+def _volume(group: Sequence[Slice], number: int | None) -> Sequence[Slice]:
+    """The one volume of a series that is meant."""
+    parts = volumes(group)
+    if number is None and len(parts) == 1:
+        return parts[0][1]
+    told = "; ".join(f"{n}: {name}, {len(part)} slices" for n, (name, part) in enumerate(parts[:20], 1))
+    if number is None:
         raise InputRefused(
-            f"{one.kind} with {one.frames} frame(s) is not supported yet",
-            where=one.path,
-            reason="multi-frame",
-            remedy="convert it to NIfTI, for example with dcm2niix",
+            f"4D: {len(parts)} volumes (phases, echoes or time points) lie in each other's place: {told}",
+            reason="several-volumes",
+            remedy="choose one with --volume N",
         )
-    if "MOSAIC" in one.image_type:
+    if number > len(parts):
         raise InputRefused(
-            "a Siemens mosaic, many slices in one image, is not supported",
-            where=one.path,
-            reason="mosaic",
-            remedy="convert it to NIfTI, for example with dcm2niix",
+            f"there is no volume {number}, only {len(parts)}: {told}",
+            reason="no-volume",
+            remedy="choose one of them with --volume N",
         )
-    if one.samples != 1:
-        raise InputRefused(
-            f"{one.samples} samples a pixel: a colour image, not a scan",
-            where=one.path,
-            reason="pixel-type",
-            remedy="pass the original series",
-        )
-
-
-def _voxels(ordered: Sequence[Slice]) -> Voxels:
-    """(columns, rows, slices) of rescaled intensities, in the smallest dtype that fits them all."""
-    first = _pixels(ordered[0])
-    voxels = np.empty((*first.shape, len(ordered)), first.dtype, order="F")
-    voxels[:, :, 0] = first
-    for k, one in enumerate(ordered[1:], start=1):
-        pixels = _pixels(one)
-        wider = np.result_type(voxels, pixels)
-        if wider != voxels.dtype:
-            # A mix with uint16 or float32, which only some slices needed.
-            voxels = voxels.astype(np.float32 if wider.kind == "f" else wider)
-        voxels[:, :, k] = pixels
-    return voxels if voxels.dtype.kind == "f" else narrowed(voxels)
-
-
-def _pixels(one: Slice) -> Voxels:
-    """(columns, rows): one slice, decoded and rescaled."""
-    try:
-        ds = pydicom.dcmread(one.path, force=True)
-        _check_meaning(ds)
-        if "TransferSyntaxUID" not in ds.file_meta:
-            # A bare data set; uncompressed then, in the encoding pydicom has found it in.
-            implicit, _ = ds.original_encoding
-            ds.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
-        pixels = ds.pixel_array
-    except InputRefused as error:
-        error.where = str(one.path)
-        raise
-    except Exception as error:
-        raise InputRefused(
-            f"the pixels cannot be decoded: {first_line(error)}",
-            where=one.path,
-            reason="unreadable",
-            remedy="export the series again, uncompressed if that is offered",
-        ) from error
-    slope, intercept = (ds.get(k) for k in ("RescaleSlope", "RescaleIntercept"))
-    return rescaled(
-        pixels.T,
-        1.0 if slope is None else float(slope),
-        0.0 if intercept is None else float(intercept),
-    )
-
-
-def _check_meaning(ds: Any) -> None:
-    """Refuses pixels whose numbers mean something else than intensity = slope x stored + intercept."""
-    if ds.get("ModalityLUTSequence"):
-        raise InputRefused(
-            "intensities are given by a Modality LUT, which is not supported",
-            reason="modality-lut",
-            remedy="convert it to NIfTI, for example with dcm2niix",
-        )
-    meaning = ds.get("PhotometricInterpretation")
-    if meaning != "MONOCHROME2":
-        raise InputRefused(
-            f"PhotometricInterpretation is {meaning}, not MONOCHROME2",
-            reason="pixel-type",
-            remedy="pass the original series",
-        )
+    return parts[number - 1][1]

@@ -1,13 +1,10 @@
-"""NIfTI-1 and NIfTI-2: .nii, .nii.gz and .hdr/.img pairs, through nibabel.
-
-The header is nibabel's; the voxels are taken from the bytes directly, because nibabel never
-checks the CRC of a gzip stream and would return a damaged scan without a word.
-"""
+"""NIfTI-1 and NIfTI-2: .nii, .nii.gz and .hdr/.img pairs."""
 
 from __future__ import annotations
 
 import gzip
-from io import BytesIO
+import math
+import warnings
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -15,47 +12,58 @@ from typing import Any
 import nibabel
 import numpy as np
 
-from medseg.errors import InputRefused
+from medseg.errors import InputRefused, InputWarning
 from medseg.grid import Grid
+from medseg.io import budget
 from medseg.io.choices import NO_CHOICES, Choices
+from medseg.io.content import opened
 from medseg.io.intensity import rescaled
+from medseg.io.nifti_forms import LENGTH_BITS, geometry
+from medseg.io.nifti_header import Header, header_of, sibling
 from medseg.io.refusal import refusing
-from medseg.volume import Mask, Source, Volume, Voxels
+from medseg.volume import Mask, Volume, Voxels
 
-# NIfTI-1 standard, field xyzt_units: the lower three bits are the unit of length.
-_LENGTH_BITS = 0x07
 _MM = 2
-_TO_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
-# A tenth of a millimetre is below any voxel we segment and above float32 rounding.
-_FORM_TOLERANCE_MM = 0.1
 # NIfTI-1 stores the shape as int16.
 _NIFTI1_LONGEST = 32767
+# What may follow the last voxel: padding, less than a slice.
+_PADDING_BYTES = 4096
 
 
 def read(path: Path, choices: Choices = NO_CHOICES) -> Volume:
     """The scan in a NIfTI file, intensities rescaled, world RAS+ mm.
 
+    Whether gzip has packed the file is told by its content, not by its name.
+
     Args:
-        path: .nii, .nii.gz, or either file of a .hdr/.img pair.
+        path: .nii, .nii.gz, or either file of a .hdr/.img pair, packed or not.
         choices: ``volume``, ``trust`` and ``nonfinite``.
 
     Raises:
-        InputRefused: damaged (``unreadable``), more than one channel (``several-channels``),
-            no orientation (``no-geometry``), two contradicting ones (``form-conflict``),
-            not one finite number a voxel (``pixel-type``, ``not-finite``).
+        InputRefused: not NIfTI (``format``), damaged or truncated (``unreadable``), much more
+            data than the header says (``excess``, ``bomb``), more than fits in memory
+            (``too-large``), not 3D (``not-3d``), several volumes and none chosen
+            (``several-channels``), no such volume (``no-volume``), no orientation or an
+            unknown unit (``no-geometry``), two contradicting ones (``form-conflict``), an
+            impossible one (``geometry``, ``sheared``), not one finite number a voxel
+            (``pixel-type``, ``scaling``, ``range``, ``not-finite``).
     """
-    return read_channels(path, choices, channels=1)[0]
+    with refusing(path, "NIfTI file"):
+        header = header_of(path)
+        return _volumes(path, header, (_chosen(header, choices.volume),), choices)[0]
 
 
 def read_channels(path: Path, choices: Choices = NO_CHOICES, *, channels: int) -> tuple[Volume, ...]:
     """One volume for each step along the 4th dimension, which must have ``channels`` steps."""
     with refusing(path, "NIfTI file"):
-        header, voxels = _load(path)
-        stored = _four_dimensional(voxels, channels)
-        grid, source = _geometry(header, stored.shape[:3], path)
-        slope, intercept = header.get_slope_inter()  # None where the standard says "no scaling"
-        scale = (1.0 if slope is None else float(slope), 0.0 if intercept is None else float(intercept))
-        return tuple(Volume(rescaled(stored[..., c], *scale), grid, source) for c in range(channels))
+        header = header_of(path)
+        if len(header.dims) > 4 or header.volumes != channels:
+            raise InputRefused(
+                f"{_told(header)} where {channels} 3D channel(s) are expected",
+                reason="several-channels",
+                remedy="choose a model with that many channels, or pass one file for each",
+            )
+        return _volumes(path, header, tuple(range(channels)), choices)
 
 
 def write(image: Volume | Mask, path: Path) -> None:
@@ -85,117 +93,81 @@ def write(image: Volume | Mask, path: Path) -> None:
             nifti.to_stream(stream)
 
 
-def _load(path: Path) -> tuple[Any, Voxels]:
-    """The header, and the voxels as stored: a read-only view of the file's bytes."""
-    pair = path.name.lower().endswith((".hdr", ".img"))
-    raw = _content(_sibling(path, ".hdr") if pair else path)
-    header = _header(raw, pair)
-    data = _content(_sibling(path, ".img")) if pair else raw
-    shape, dtype = header.get_data_shape(), header.get_data_dtype()
-    offset, count = int(header.get_data_offset()), prod(int(n) for n in shape)
-    missing = offset + count * dtype.itemsize - len(data)
-    if not shape or min(shape) < 1 or missing > 0:
-        short = f", {missing} bytes are missing" if missing > 0 else ""
+def _chosen(header: Header, volume: int | None) -> int:
+    """Which volume along the 4th dimension to read, from 0."""
+    count = header.volumes
+    if len(header.dims) > 4 or (count > 1 and volume is None):
         raise InputRefused(
-            f"the header promises {' x '.join(map(str, shape)) or 'no'} voxels{short}",
-            reason="unreadable",
-            remedy="the file is truncated: copy or download it again",
-        )
-    voxels = np.frombuffer(data, dtype, count, offset).reshape(shape, order="F")
-    return header, np.require(voxels, requirements="A")
-
-
-def _header(raw: bytes, pair: bool) -> Any:
-    """The header, NIfTI-1 or -2 of either byte order, told apart by its size field."""
-    sizes = {int.from_bytes(raw[:4], "little"), int.from_bytes(raw[:4], "big")}
-    # Analyze 7.5 is NIfTI-1 without the magic (nifti1.h): same size, same suffixes.
-    if 348 in sizes and raw[344:347] not in (b"n+1", b"ni1"):
-        raise InputRefused(
-            "an Analyze 7.5 header, which does not say where left and right are",
-            reason="no-geometry",
-            remedy="convert the scan to NIfTI with the tool that made it",
-        )
-    kind: Any
-    if 348 in sizes:
-        kind = nibabel.nifti1.Nifti1PairHeader if pair else nibabel.Nifti1Header
-    elif 540 in sizes:
-        kind = nibabel.nifti2.Nifti2PairHeader if pair else nibabel.Nifti2Header
-    else:
-        raise InputRefused(
-            "not a NIfTI file: its header size is neither 348 nor 540",
-            reason="format",
-            remedy="check what the file is; a suffix alone does not make it NIfTI",
-        )
-    return kind.from_fileobj(BytesIO(raw))
-
-
-def _content(path: Path) -> bytes:
-    """All bytes of the file, unpacked when its name ends in .gz. The CRC is checked."""
-    raw = path.read_bytes()
-    return gzip.decompress(raw) if path.name.lower().endswith(".gz") else raw
-
-
-def _sibling(path: Path, suffix: str) -> Path:
-    """The other file of a pair, whose suffix has the same case."""
-    wanted = suffix.upper() if path.suffix.isupper() else suffix
-    sibling = path.with_suffix(wanted)
-    if not sibling.is_file():
-        raise InputRefused(
-            f"a .hdr/.img pair without its {wanted} file",
-            reason="not-found",
-            remedy=f"put {sibling.name} beside it",
-        )
-    return sibling
-
-
-def _four_dimensional(voxels: Voxels, channels: int) -> Voxels:
-    """(X, Y, Z, ``channels``): trailing axes of length 1 dropped, missing ones added."""
-    shape = list(voxels.shape)
-    while len(shape) > 3 and shape[-1] == 1:
-        shape.pop()
-    shape += [1] * (4 - len(shape))
-    if len(shape) > 4 or shape[3] != channels:
-        raise InputRefused(
-            f"{voxels.ndim}D data of shape {voxels.shape} where {channels} 3D channel(s) are expected",
+            f"{_told(header)}, not one 3D volume",
             reason="several-channels",
-            remedy="choose one volume of it, or a model with that many channels",
+            remedy=f"choose one with --volume N (1 to {count})"
+            if len(header.dims) == 4
+            else "export the one 3D volume to segment",
         )
-    return voxels.reshape(shape, order="F")
+    if volume is not None and not 1 <= volume <= count:
+        raise InputRefused(
+            f"no volume {volume}: the file has {count}",
+            reason="no-volume",
+            remedy=f"choose a number from 1 to {count}",
+        )
+    return 0 if volume is None else volume - 1
 
 
-def _geometry(header: Any, shape: tuple[int, ...], path: Path) -> tuple[Grid, Source]:
-    """The grid from sform or qform, whichever is set; both must agree when both are set."""
-    units = int(header["xyzt_units"])
-    sform_code, qform_code = int(header["sform_code"]), int(header["qform_code"])
-    length = _TO_MM.get(units & _LENGTH_BITS)
-    if length is None:
-        raise InputRefused(f"unknown unit of length {units & _LENGTH_BITS}", reason="no-geometry")
-    x, y, z = shape
-    scale = np.diag([length, length, length, 1.0])
-    forms = []
-    if sform_code > 0:
-        forms.append(Grid((x, y, z), scale @ header.get_sform()))
-    if qform_code > 0:
-        forms.append(Grid((x, y, z), scale @ header.get_qform()))
-    if not forms:
+def _told(header: Header) -> str:
+    dims = " x ".join(map(str, header.dims))
+    return f"{len(header.dims)}D data ({dims}) with {header.volumes} volume(s)"
+
+
+def _volumes(path: Path, header: Header, wanted: tuple[int, ...], choices: Choices) -> tuple[Volume, ...]:
+    """The ``wanted`` volumes, in ascending order: what costs least is checked first."""
+    voxel_file = sibling(path, ".img") if header.pair else path
+    with opened(voxel_file) as content:
+        content.check_promise(header.end)
+    grid, source = geometry(header, path, choices)
+    slope, intercept = _scaling(float(header.fields["scl_slope"]), float(header.fields["scl_inter"]))
+    stored = _stored(voxel_file, header, wanted)
+    arrays = [rescaled(array, slope, intercept, nonfinite=choices.nonfinite, where=path) for array in stored]
+    return tuple(Volume(array, grid, source) for array in arrays)
+
+
+def _stored(path: Path, header: Header, wanted: tuple[int, ...]) -> list[Voxels]:
+    """The stored numbers of each wanted volume; the rest of the file is read for its CRC only."""
+    step = header.volume_bytes
+    with opened(path) as content:
+        # What is stored, and 4 bytes a voxel for what it may become.
+        voxels = prod(header.shape) * len(wanted)
+        what = f"{' x '.join(map(str, header.dims))} voxels"
+        budget.check(voxels * (header.dtype.itemsize + 4), what, where=path)
+        arrays = []
+        for index in wanted:
+            content.skip(header.offset + index * step - content.position)
+            arrays.append(np.empty(header.shape, header.dtype, order="F"))
+            content.fill(arrays[-1])
+        content.skip(header.end - content.position)
+        slice_bytes = header.dims[0] * header.dims[1] * header.dtype.itemsize
+        excess = content.finish(max(_PADDING_BYTES, slice_bytes - 1))
+    if excess:
+        warnings.warn(
+            f"{path}: {excess} bytes after the last voxel are passed over", InputWarning, stacklevel=2
+        )
+    return arrays
+
+
+def _scaling(slope: float, intercept: float) -> tuple[float, float]:
+    """Fields scl_slope and scl_inter; a slope of 0 means unscaled, and so does NaN.
+
+    0 is the standard's (nifti1.h: "if scl_slope is nonzero"), NaN is what nibabel and SPM write
+    for the same.
+    """
+    if slope == 0 or math.isnan(slope):
+        return 1.0, 0.0
+    if not (math.isfinite(slope) and math.isfinite(intercept)):
         raise InputRefused(
-            "neither sform nor qform is set, so left and right are unknown",
-            reason="no-geometry",
-            remedy="set the orientation with the tool that made the file",
+            f"intensities cannot be computed with scl_slope {slope:g} and scl_inter {intercept:g}",
+            reason="scaling",
+            remedy="correct the header: 1 and 0 where the numbers are stored as they are",
         )
-    apart = forms[0].distance_mm(forms[-1])
-    if apart > _FORM_TOLERANCE_MM:
-        told = " and ".join(
-            f"{name} {form} from {np.round(form.affine[:3, 3], 2).tolist()}"
-            for name, form in zip(("sform", "qform"), forms, strict=True)
-        )
-        raise InputRefused(
-            f"{told} place voxels {apart:.4g} mm apart",
-            reason="form-conflict",
-            remedy="keep the right one: set the other to it, or its code to 0",
-        )
-    source = Source(path, "nifti", None, sform_code, qform_code, units)
-    return forms[0], source
+    return slope, intercept
 
 
 def _set_geometry(nifti: Any, image: Volume | Mask) -> Any:
@@ -212,7 +184,7 @@ def _set_geometry(nifti: Any, image: Volume | Mask) -> Any:
         nifti.set_qform(None, 0)
         nifti.set_sform(image.affine, sform_code or qform_code)
     units = _MM if source.xyzt_units is None else source.xyzt_units
-    if units & _LENGTH_BITS in (1, 3):
-        units = (units & ~_LENGTH_BITS) | _MM  # the reader has converted to mm
+    if units & LENGTH_BITS in (1, 3):
+        units = (units & ~LENGTH_BITS) | _MM  # the reader has converted to mm
     nifti.header["xyzt_units"] = units
     return nifti

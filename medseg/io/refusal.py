@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from medseg.errors import InputRefused, MedsegError
+from medseg.errors import InputRefused, InputWarning, MedsegError
 
 
 @contextmanager
@@ -21,7 +21,7 @@ def refusing(path: Path, what: str) -> Iterator[None]:
         what: What the file should be, such as ``NIfTI file``.
 
     Raises:
-        InputRefused: reason ``unreadable``, or that of the error inside.
+        InputRefused: reason ``unreadable``, ``permission``, or that of the error inside.
     """
     try:
         yield
@@ -29,8 +29,15 @@ def refusing(path: Path, what: str) -> Iterator[None]:
         if error.where is None:
             error.where = str(path)
         raise
-    except MemoryError:
+    except (MemoryError, InputWarning):  # a warning is raised where the user asks for it
         raise
+    except PermissionError as error:
+        raise InputRefused(
+            f"no permission to read {Path(error.filename or path).name}",
+            where=path,
+            remedy="ask its owner for read permission, or copy it as a user who has it",
+            reason="permission",
+        ) from error
     except Exception as error:
         raise InputRefused(
             f"not a readable {what}: {first_line(error)}",
@@ -42,7 +49,9 @@ def refusing(path: Path, what: str) -> Iterator[None]:
 
 def first_line(error: Exception) -> str:
     """The part of a library's message that says what happened, at most 200 characters."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # An OSError's number says nothing to a user, and its file name is told already.
+    text = (error.strerror or "") if isinstance(error, OSError) and error.strerror else str(error)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     # ITK starts with "Exception thrown in ..." and a source position; the reason stands last.
     told = lines[-1] if lines and lines[0].startswith("Exception thrown in") else (lines or [""])[0]
     return (told or type(error).__name__)[:200]

@@ -1,21 +1,45 @@
-"""DICOM slices by their headers: what lies in a folder, and where each slice lies in the patient."""
+"""DICOM slices by their headers: what lies in a folder, and what each slice says about itself."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import hashlib
+import os
+import re
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pydicom
 from pydicom.uid import UID
 
 from medseg.errors import InputRefused
-from medseg.grid import Array, Grid
+from medseg.io import part10
 
-# Only these are read from a header, so that no patient data passes through memory or messages.
+# Only these are read from a header. Those of the patient are kept as digests, for comparison.
+_SUBJECT = {"patient": ("PatientID", "PatientName"), "study": ("StudyInstanceUID",)}
+_SUBJECT |= {"frame of reference": ("FrameOfReferenceUID",)}
+# What tells volumes apart that lie at the same positions, the most telling first. The first
+# group stays constant within a volume, so it also tells interleaved volumes apart; times of
+# acquisition may differ from slice to slice and serve only for slices at one position.
+_CONSTANT = (
+    "TemporalPositionIdentifier",
+    "TemporalPositionIndex",
+    "EchoNumbers",
+    "EchoTime",
+    "DiffusionBValue",
+    "ComplexImageComponent",
+    "ImageType",
+    "ConvolutionKernel",
+    "KVP",
+    "AcquisitionNumber",
+)
+_VARYING = ("TriggerTime", "AcquisitionTime", "ContentTime")
 _TAGS = [
+    *(tag for tags in _SUBJECT.values() for tag in tags),
+    *_CONSTANT,
+    *_VARYING,
     "SOPClassUID",
     "SeriesInstanceUID",
     "Modality",
@@ -23,62 +47,104 @@ _TAGS = [
     "Columns",
     "NumberOfFrames",
     "SamplesPerPixel",
-    "ImageType",
+    "PhotometricInterpretation",
+    "InstanceNumber",
     "ImagePositionPatient",
     "ImageOrientationPatient",
     "PixelSpacing",
     "SliceThickness",
     "SpacingBetweenSlices",
+    "RescaleSlope",
+    "RescaleIntercept",
+    "ModalityLUTSequence",
+    "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
 ]
 _DICOMDIR = "1.2.840.10008.1.3.10"
-# Objects with rows and columns that are results about a scan: SEG, label map SEG, RT Dose.
-_DERIVED = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7", "1.2.840.10008.5.1.4.1.1.481.2")
+# Objects with rows and columns that are results about a scan, or records: SEG, label map SEG,
+# parametric map, RT Dose.
+_DERIVED = (
+    "1.2.840.10008.5.1.4.1.1.66.4",
+    "1.2.840.10008.5.1.4.1.1.66.7",
+    "1.2.840.10008.5.1.4.1.1.30",
+    "1.2.840.10008.5.1.4.1.1.481.2",
+)
+_SUFFIXES = (".dcm", ".dicom", ".ima")
 # Two slices belong to one stack when their cosines agree to 1e-4: 0.03 mm at 300 mm. Scanners
 # write 6 digits and more; a localizer in the same series differs in the first.
 _SAME_COSINE = 1e-4
-# highdicom's default for a regular stack (DEFAULT_SPACING_RELATIVE_TOLERANCE = 1e-2), and not
-# less than 0.01 mm because positions are often written with two decimals.
-_SPACING_TOLERANCE = 0.01
-_POSITION_TOLERANCE_MM = 0.01
-_SAME_POSITION_MM = 0.001
-# How far a stack may drift sideways before it counts as tilted: as for NIfTI forms.
-_DRIFT_MM = 0.1
-_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+# The nesting of sequences is bounded by Python's recursion limit; far below it lies any scan.
+_FRAME_GROUPS = (
+    "PlanePositionSequence",
+    "PlaneOrientationSequence",
+    "PixelMeasuresSequence",
+    "PixelValueTransformationSequence",
+    "FrameContentSequence",
+    "MREchoSequence",
+    "MRDiffusionSequence",
+    "MRImageFrameTypeSequence",
+    "CTImageFrameTypeSequence",
+    "TemporalPositionSequence",
+    "CardiacSynchronizationSequence",
+)
+_RENAMED = {
+    "EffectiveEchoTime": "EchoTime",
+    "FrameType": "ImageType",
+    "NominalCardiacTriggerDelayTime": "TriggerTime",
+    "FrameAcquisitionNumber": "AcquisitionNumber",
+}
 
 
 @dataclass(frozen=True)
 class Slice:
-    """One DICOM file: the part of its header that says what and where it is.
+    """One image slice, a file or one frame of a file: what its header says about it.
 
     Attributes:
         path: The file.
+        frame: Its index in a multi-frame file or a mosaic; None in a file of one slice.
+        tiles: How many slices lie side by side in a mosaic; 0 for any other image.
         sop_class: SOPClassUID: the kind of object.
         series: SeriesInstanceUID.
+        subject: Digests that differ where the patient, the study or the frame of reference
+            differ, by those names.
         modality: Such as ``CT``, ``MR``, ``SEG``.
         columns: Pixels along a row.
         rows: Pixels along a column.
-        frames: NumberOfFrames, 1 when absent.
+        frames: NumberOfFrames of the file, 1 when absent.
         samples: SamplesPerPixel, 1 when absent.
+        photometric: PhotometricInterpretation.
         image_type: ImageType, such as ``("ORIGINAL", "PRIMARY", "AXIAL")``.
+        number: InstanceNumber, or None.
         position_mm: ImagePositionPatient in LPS, or None.
         cosines: ImageOrientationPatient in LPS, or None.
         spacing_mm: PixelSpacing, (between rows, between columns), or None.
         depth_mm: SpacingBetweenSlices, else SliceThickness, else None.
+        rescale: RescaleSlope and RescaleIntercept, None for what is absent.
+        has_lut: Whether intensities are given by a table, a Modality LUT.
+        marks: Attributes that may tell volumes of one series apart, as text.
     """
 
     path: Path
+    frame: int | None
     sop_class: str
     series: str
+    subject: tuple[tuple[str, str], ...]
     modality: str
     columns: int
     rows: int
     frames: int
     samples: int
+    photometric: str
     image_type: tuple[str, ...]
+    number: int | None
     position_mm: tuple[float, ...] | None
     cosines: tuple[float, ...] | None
     spacing_mm: tuple[float, ...] | None
     depth_mm: float | None
+    rescale: tuple[float | None, float | None]
+    has_lut: bool
+    marks: tuple[tuple[str, str], ...]
+    tiles: int = 0
 
     @property
     def is_image(self) -> bool:
@@ -86,9 +152,19 @@ class Slice:
         return self.rows > 0 and self.columns > 0 and self.sop_class not in _DERIVED
 
     @property
+    def is_localizer(self) -> bool:
+        """Whether it is a scout: a projection to plan the scan on, or a few crossed slices."""
+        return "LOCALIZER" in self.image_type
+
+    @property
     def kind(self) -> str:
         """The name of its SOP class, such as ``RT Structure Set Storage``."""
-        return str(UID(self.sop_class).name)
+        return str(UID(self.sop_class).name) or "object of unknown class"
+
+    @property
+    def name(self) -> str:
+        """The file's name, and the frame in it counted from 1."""
+        return self.path.name if self.frame is None else f"{self.path.name} frame {self.frame + 1}"
 
     def stacks_with(self, other: Slice) -> bool:
         """Whether both can be slices of one volume: same series, modality, size and orientation."""
@@ -105,172 +181,220 @@ class Slice:
         )
 
 
-def is_dicom(path: Path) -> bool:
-    """Whether the file's first bytes are DICOM's, with or without the preamble of part 10."""
-    # Bare data sets, as stored before part 10 of the standard or sent over the network, start
-    # with group 0002 or 0008 and an element that comes first there (pydicom: force=True).
-    with path.open("rb") as file:
-        head = file.read(4)
-    bare = head[:2] in (b"\x02\x00", b"\x08\x00") and head[2:] in (b"\x00\x00", b"\x05\x00", b"\x08\x00")
-    return bare or _has_preamble(path)
+def constant_marks() -> tuple[str, ...]:
+    """Names of the marks that do not change from slice to slice within one volume."""
+    return _CONSTANT
 
 
-def scan(folder: Path) -> tuple[Slice, ...]:
-    """Every DICOM object directly in ``folder``, by file name; other files are passed over."""
-    files = sorted(f for f in folder.iterdir() if f.is_file() and f.name != "DICOMDIR")
-    found = (header(f) for f in files if is_dicom(f))
-    return tuple(s for s in found if s is not None)
+def scan(folder: Path, *, deep: bool = True) -> tuple[Slice, ...]:
+    """The slices of every DICOM object in ``folder`` and the folders in it, by file name.
 
-
-def header(path: Path) -> Slice | None:
-    """The slice's header, or None when the file turns out to be no DICOM object.
+    Only regular files are opened; hidden ones and other formats are passed over, and a
+    DICOMDIR too: the files themselves are the truth, and its paths may lead anywhere.
 
     Raises:
-        InputRefused: it is DICOM but damaged (``unreadable``). Passing over a damaged file
-            could pass over a slice.
+        InputRefused: a file is DICOM but damaged, or is named like the slices beside it and
+            is none, is empty or cannot be reached (``unreadable``): passing over it could
+            pass over a slice.
     """
-    problem = "its header ends too early"
+    found: list[Path] = []
+    doubtful: list[tuple[Path, str]] = []
+    for path in sorted(p for p in _files(folder, deep) if p.name != "DICOMDIR"):
+        problem = _trouble(path)
+        if problem is None and part10.is_dicom(path):
+            found.append(path)
+        elif problem != "special":
+            doubtful.append((path, problem or "it is not DICOM"))
+    shapes = {_name_shape(path) for path in found}
+    for path, problem in doubtful:
+        if path.name.lower().endswith(_SUFFIXES) or _name_shape(path) in shapes:
+            raise InputRefused(
+                f"named like a slice, but {problem}: a slice may be missing",
+                where=path,
+                reason="unreadable",
+                remedy="export the series again, or move this file out of the folder",
+            )
+    return tuple(one for path in found for one in slices(path))
+
+
+def slices(path: Path) -> tuple[Slice, ...]:
+    """The slices in one file: one for each frame, or one for an object without any.
+
+    Empty for a DICOMDIR and for a file that turns out to be no DICOM object.
+
+    Raises:
+        InputRefused: it is DICOM but damaged (``unreadable``), or its frames are not
+            described (``no-geometry``).
+    """
+    problem = "no pixel data and no kind of object in its header"
     try:
-        ds = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=_TAGS)
+        ds = part10.header(path, _TAGS)
         if ds.file_meta.get("MediaStorageSOPClassUID") == _DICOMDIR:
-            return None
-        if "SOPClassUID" in ds and "SeriesInstanceUID" in ds:
-            one = _slice(path, ds)
-            if one.rows > 0 or not one.kind.endswith("Image Storage"):
-                return one
+            return ()
+        sop_class = str(ds.get("SOPClassUID") or "")
+        one = _slice(path, ds, sop_class)
+        if one.rows > 0 and one.columns > 0:
+            return _frames(one, ds)
+        # Named twice in a whole file: a name cut short must not make a slice look like a report.
+        named = ds.file_meta.get("MediaStorageSOPClassUID", sop_class)
+        if sop_class and sop_class == named and not one.kind.endswith("Image Storage"):
+            return (one,)
+    except InputRefused:
+        raise
+    except RecursionError:
+        problem = "its sequences are nested too deeply"
     except Exception as error:
         # Only the kind of the complaint: pydicom quotes values, which may be the patient's.
         problem = f"its header cannot be read ({type(error).__name__})"
-    if not _has_preamble(path):
-        return None
+    if not part10.has_preamble(path):
+        return ()
     raise InputRefused(
-        f"a damaged DICOM file: {problem}",
+        f"a damaged DICOM file, not an image: {problem}",
         where=path,
         remedy="export the series again, or move this file out of the folder",
         reason="unreadable",
     )
 
 
-def stack(slices: Sequence[Slice]) -> tuple[tuple[Slice, ...], Grid]:
-    """The slices of one series in their order along the normal, and the grid they form.
-
-    The first array axis runs along a row of pixels, the second down a column, the third
-    along the normal (row x column, DICOM PS3.3 C.7.6.2.1.1), as ITK orders them. The third
-    spacing is measured from the positions; the nominal one is used for a single slice only.
-
-    Raises:
-        InputRefused: no geometry in the headers (``no-geometry``), two slices at one
-            position (``duplicate-slices``), uneven distances (``missing-slices``), a sheared
-            stack (``tilted``).
-    """
-    first = slices[0]
-    located = [s.position_mm for s in slices if s.position_mm is not None]
-    if first.cosines is None or first.spacing_mm is None or len(located) < len(slices):
+def _files(folder: Path, deep: bool) -> Iterator[Path]:
+    def stop(error: OSError) -> None:
         raise InputRefused(
-            "position, orientation or pixel spacing is missing in the headers",
-            reason="no-geometry",
-            remedy="only scans with patient geometry can be segmented, not photographs of them",
+            f"a folder in it cannot be listed: {error.strerror}",
+            where=error.filename,
+            reason="unreadable",
+            remedy="check its permissions",
         )
-    row, column = np.reshape(first.cosines, (2, 3))
-    normal = np.cross(row, column)
-    if abs(np.linalg.norm(normal) - 1) > 1e-3 or abs(row @ column) > 1e-3:
-        raise InputRefused(
-            f"ImageOrientationPatient {list(first.cosines)} is not a pair of perpendicular unit vectors",
-            reason="no-geometry",
-            remedy="export the series again from the scanner or archive",
-        )
-    positions: Array = np.array(located)
-    order = np.argsort(positions @ normal, kind="stable")
-    ordered, positions = tuple(slices[i] for i in order), positions[order]
-    depths: Array = positions @ normal
-    step_mm = _step_mm(ordered, depths)
-    drift = positions - positions[0] - np.outer(depths - depths[0], normal)
-    worst = float(np.linalg.norm(drift, axis=1).max())
-    if worst > _DRIFT_MM:
-        raise InputRefused(
-            f"the slices are shifted sideways by up to {worst:.4g} mm: a tilted gantry or a sheared stack",
-            reason="tilted",
-            remedy="resample it to a straight volume, for example with dcm2niix, and pass that",
-        )
-    affine = np.eye(4)
-    between_rows, between_columns = first.spacing_mm
-    affine[:3, 0], affine[:3, 1] = row * between_columns, column * between_rows
-    affine[:3, 2], affine[:3, 3] = normal * step_mm, positions[0]
-    return ordered, Grid((first.columns, first.rows, len(ordered)), _LPS_TO_RAS @ affine)
+
+    for root, folders, names in os.walk(folder, onerror=stop):
+        folders[:] = [name for name in folders if deep and not name.startswith(".")]
+        yield from (Path(root, name) for name in names if not name.startswith("."))
 
 
-def _step_mm(ordered: Sequence[Slice], depths: Array) -> float:
-    """The distance between slices, when it is the same everywhere."""
-    if len(depths) == 1:
-        depth = ordered[0].depth_mm
-        if not depth or depth < 0:
-            raise InputRefused(
-                "a single slice without SliceThickness or SpacingBetweenSlices",
-                reason="no-geometry",
-                remedy="pass the whole series",
-            )
-        return depth
-    gaps = np.diff(depths)
-    closest, widest = int(gaps.argmin()), int(gaps.argmax())
-    if gaps[closest] < _SAME_POSITION_MM:
-        raise InputRefused(
-            f"{int((gaps < _SAME_POSITION_MM).sum())} position(s) hold more than one slice, first "
-            f"{_at(ordered[closest])}: {ordered[closest].path.name} and {ordered[closest + 1].path.name}",
-            reason="duplicate-slices",
-            remedy="keep one phase, echo or copy in the folder",
-        )
-    step = float((depths[-1] - depths[0]) / (len(depths) - 1))
-    off = np.abs(depths - depths[0] - step * np.arange(len(depths)))
-    if off.max() > max(_SPACING_TOLERANCE * step, _POSITION_TOLERANCE_MM):
-        raise InputRefused(
-            f"the slices are unevenly spaced: usually {np.median(gaps):.4g} mm apart, but from "
-            f"{gaps[closest]:.4g} to {gaps[widest]:.4g} mm, the widest between {_at(ordered[widest])} "
-            f"and {_at(ordered[widest + 1])}",
-            reason="missing-slices",
-            remedy="export the missing slices, or resample the series to even spacing",
-        )
-    return step
+def _trouble(path: Path) -> str | None:
+    """Why the file cannot be opened; ``special`` for what is no file at all."""
+    try:
+        status = path.stat()
+    except OSError:
+        return "it is a link to a file that is not there"
+    if not stat.S_ISREG(status.st_mode):
+        return "special"
+    if status.st_size == 0:
+        return "it is empty"
+    return None if os.access(path, os.R_OK) else "it may not be read"
 
 
-def _has_preamble(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(132)[128:] == b"DICM"
+def _name_shape(path: Path) -> str:
+    """The name with its numbers left out; one without numbers is like no other."""
+    shape = re.sub(r"\d+", "#", path.name.lower())
+    return shape if "#" in shape else f"{path}"
 
 
-def _slice(path: Path, ds: Any) -> Slice:
-    depth = _numbers(ds, "SpacingBetweenSlices", 1) or _numbers(ds, "SliceThickness", 1)
-    kinds = ds.get("ImageType") or ()
+def _slice(path: Path, ds: Any, sop_class: str) -> Slice:
+    subject = tuple(
+        (name, hashlib.sha256("\0".join(str(ds.get(tag, "")) for tag in tags).encode()).hexdigest()[:16])
+        for name, tags in _SUBJECT.items()
+    )
     return Slice(
         path=path,
-        sop_class=str(ds.SOPClassUID),
-        series=str(ds.SeriesInstanceUID),
+        frame=None,
+        sop_class=sop_class,
+        series=str(ds.get("SeriesInstanceUID") or ""),
+        subject=subject,
         modality=str(ds.get("Modality") or "unknown"),
         columns=int(ds.get("Columns") or 0),
         rows=int(ds.get("Rows") or 0),
         frames=int(ds.get("NumberOfFrames") or 1),
         samples=int(ds.get("SamplesPerPixel") or 1),
-        image_type=(kinds,) if isinstance(kinds, str) else tuple(str(k) for k in kinds),
+        photometric=str(ds.get("PhotometricInterpretation") or ""),
+        image_type=_texts(ds.get("ImageType")),
+        number=_whole(ds.get("InstanceNumber")),
         position_mm=_numbers(ds, "ImagePositionPatient", 3),
         cosines=_numbers(ds, "ImageOrientationPatient", 6),
         spacing_mm=_numbers(ds, "PixelSpacing", 2),
-        depth_mm=abs(depth[0]) if depth else None,
+        depth_mm=_depth_mm(ds),
+        rescale=_rescale(ds),
+        has_lut=bool(ds.get("ModalityLUTSequence")),
+        marks=_marks(ds),
     )
 
 
-def _numbers(ds: Any, keyword: str, count: int) -> tuple[float, ...] | None:
+def _frames(one: Slice, ds: Any) -> tuple[Slice, ...]:
+    """One slice for each frame, from the functional groups of an enhanced object (PS3.3 C.7.6.16)."""
+    per_frame = ds.get("PerFrameFunctionalGroupsSequence") or []
+    shared = (ds.get("SharedFunctionalGroupsSequence") or [None])[0]
+    if not one.is_image or (one.frames == 1 and not per_frame and shared is None):
+        return (one,)
+    if one.frames != len(per_frame) and (per_frame or one.frames > 1):
+        # Kept as one slice without a position: whoever wants to read it is told why not.
+        return (replace(one, position_mm=None),)
+    return tuple(_frame(one, index, shared, group) for index, group in enumerate(per_frame))
+
+
+def _frame(one: Slice, index: int, shared: Any, own: Any) -> Slice:
+    """The slice that frame ``index`` is; its own groups stand before the shared ones."""
+    values: dict[str, Any] = {}
+    for name in _FRAME_GROUPS:
+        for group in (own, shared):
+            items = group.get(name) if group is not None else None
+            if items:
+                values |= {element.keyword: element.value for element in items[0]}
+                break
+    for name, usual in _RENAMED.items():
+        if name in values:
+            values[usual] = values[name]
+    rescale = _rescale(values)
+    return replace(
+        one,
+        frame=index,
+        position_mm=_numbers(values, "ImagePositionPatient", 3),
+        cosines=_numbers(values, "ImageOrientationPatient", 6),
+        spacing_mm=_numbers(values, "PixelSpacing", 2),
+        depth_mm=_depth_mm(values),
+        rescale=one.rescale if rescale == (None, None) else rescale,
+        number=index + 1,
+        marks=tuple((dict(one.marks) | dict(_marks(values)) | {"file": one.path.name}).items()),
+    )
+
+
+def _marks(values: Any) -> tuple[tuple[str, str], ...]:
+    found = ((name, values.get(name)) for name in (*_CONSTANT, "StackID", *_VARYING))
+    return tuple((name, str(value)) for name, value in found if value not in (None, ""))
+
+
+def _depth_mm(values: Any) -> float | None:
+    depth = _numbers(values, "SpacingBetweenSlices", 1) or _numbers(values, "SliceThickness", 1)
+    return abs(depth[0]) if depth else None
+
+
+def _rescale(values: Any) -> tuple[float | None, float | None]:
+    slope, intercept = (values.get(k) for k in ("RescaleSlope", "RescaleIntercept"))
+    return (
+        None if slope in (None, "") else float(slope),
+        None if intercept in (None, "") else float(intercept),
+    )
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    if not value:
+        return ()
+    return (value,) if isinstance(value, str) else tuple(str(v) for v in value)
+
+
+def _whole(value: Any) -> int | None:
+    return None if value in (None, "") else int(value)
+
+
+def _numbers(values: Any, keyword: str, count: int) -> tuple[float, ...] | None:
     """The finite numbers of an element, or None when it is absent, empty or of another length."""
-    value = ds.get(keyword)
+    value = values.get(keyword)
     if value is None or value == "":
         return None
-    values = tuple(float(v) for v in (value if count > 1 else (value,)))
-    return values if len(values) == count and np.isfinite(values).all() else None
+    single = isinstance(value, str | float | int)
+    numbers = tuple(float(v) for v in ((value,) if single else value))
+    return numbers if len(numbers) == count and np.isfinite(numbers).all() else None
 
 
-def _near(a: tuple[float, ...] | None, b: tuple[float, ...] | None, tolerance: float) -> bool:
+def _near(a: Sequence[float] | None, b: Sequence[float] | None, tolerance: float) -> bool:
     if a is None or b is None:
         return a is b
     return max(abs(x - y) for x, y in zip(a, b, strict=True)) <= tolerance
-
-
-def _at(one: Slice) -> str:
-    return f"({', '.join(f'{p:.5g}' for p in one.position_mm or ())})"

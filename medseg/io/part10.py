@@ -1,0 +1,177 @@
+"""DICOM files (PS3.10): what is one, and its data set, read with bounds on size and depth."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import warnings
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pydicom
+from pydicom.dataset import FileMetaDataset
+from pydicom.filereader import read_dataset
+from pydicom.filewriter import write_file_meta_info
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
+
+from medseg.errors import InputRefused
+
+_GZIP = b"\x1f\x8b"
+# A header alone: functional groups of 20,000 frames take about 30 MB.
+_HEADER_BYTES = 64 << 20
+# Suffixes of other formats whose first voxels may look like a data set without preamble.
+_OTHER = (".img", ".hdr", ".nii", ".gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".raw", ".zraw", ".rec")
+_PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether the file's first bytes are DICOM's, compressed by gzip or not.
+
+    A data set without the preamble of part 10, as older systems store it, begins with group
+    0002 or 0008; it is recognised unless the suffix is that of another image format.
+    """
+    head = beginning(path)
+    if head[128:132] == b"DICM":
+        return True
+    if path.name.lower().endswith(_OTHER):
+        return False
+    return _is_bare(head)
+
+
+def has_preamble(path: Path) -> bool:
+    """Whether the file says itself that it is DICOM."""
+    return beginning(path)[128:132] == b"DICM"
+
+
+def beginning(path: Path, size: int = 132) -> bytes:
+    """The first bytes of the file, or of what gzip has packed in it; fewer where it ends."""
+    with path.open("rb") as file:
+        head = file.read(size)
+        if head[:2] != _GZIP:
+            return head
+        file.seek(0)
+        try:
+            return gzip.GzipFile(fileobj=file).read(size)
+        except (OSError, EOFError, zlib.error):
+            return head
+
+
+def header(path: Path, tags: Sequence[str] | None) -> pydicom.Dataset:
+    """The elements ``tags`` of the file, all for None, without its pixels. May raise anything pydicom raises."""
+    with _quiet(), path.open("rb") as file:
+        return pydicom.dcmread(
+            _plain(file, _HEADER_BYTES, path),
+            stop_before_pixels=True,
+            force=True,
+            specific_tags=None if tags is None else list(tags),
+        )
+
+
+def whole(path: Path, limit: int) -> pydicom.Dataset:
+    """The file's data set with its pixels. May raise anything pydicom raises.
+
+    Args:
+        path: The file.
+        limit: The most bytes it may unpack to, where it is compressed as a whole.
+
+    Raises:
+        InputRefused: it unpacks to more (``too-large``), or its pixels end too early
+            (``unreadable``).
+    """
+    with _quiet(), path.open("rb") as file:
+        ds = pydicom.dcmread(_plain(file, limit, path, strict=True), force=True)
+    if not any(name in ds for name in _PIXELS):
+        # pydicom only warns when a file ends within its last element, and leaves it out.
+        raise InputRefused(
+            "no pixel data: the file is truncated",
+            where=path,
+            reason="unreadable",
+            remedy="export the series again; this file was not copied whole",
+        )
+    return ds
+
+
+def is_packed(path: Path) -> bool:
+    """Whether gzip has packed the file."""
+    with path.open("rb") as file:
+        return file.read(2) == _GZIP
+
+
+def _is_bare(head: bytes) -> bool:
+    if head[:2] not in (b"\x02\x00", b"\x08\x00") or head[3:4] != b"\x00" or len(head) < 16:
+        return False
+    explicit = head[4:6].isalpha() and head[4:6].isupper()
+    return explicit or int.from_bytes(head[4:8], "little") <= 1024
+
+
+def _plain(file: BinaryIO, limit: int, path: Path, *, strict: bool = False) -> BinaryIO:
+    """The part 10 file in ``file`` with gzip and deflate undone, at most ``limit`` bytes of it."""
+    if file.read(2) == _GZIP:
+        file.seek(0)
+        file = io.BytesIO(_bounded(gzip.GzipFile(fileobj=file), limit, path, strict))
+    file.seek(0)
+    if file.read(132)[128:] != b"DICM":
+        file.seek(0)
+        return file
+    meta = FileMetaDataset(read_dataset(file, False, True, stop_when=lambda tag, *_: tag >> 16 != 2))
+    if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
+        file.seek(0)
+        return file
+    # pydicom would inflate without a bound.
+    body = _bounded(_Inflating(file), limit, path, strict)
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    again = io.BytesIO()
+    again.write(b"\0" * 128 + b"DICM")
+    write_file_meta_info(again, meta, enforce_standard=False)
+    again.write(body)
+    again.seek(0)
+    return again
+
+
+class _Inflating:
+    """What a raw deflate stream unpacks to, a piece at a time."""
+
+    def __init__(self, packed: BinaryIO) -> None:
+        self._packed = packed
+        self._inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+
+    def read(self, size: int) -> bytes:
+        while not self._inflater.eof:
+            data = self._inflater.unconsumed_tail or self._packed.read(1 << 16)
+            if not data:
+                raise EOFError("the deflated data end too early")
+            out = self._inflater.decompress(data, size)
+            if out:
+                return out
+        return b""
+
+
+def _bounded(stream: Any, limit: int, path: Path, strict: bool) -> bytes:
+    """At most ``limit`` bytes; more are refused when ``strict``, else left unread."""
+    pieces: list[bytes] = []
+    total = 0
+    while total <= limit:
+        piece = stream.read(min(1 << 20, limit + 1 - total))
+        if not piece:
+            return b"".join(pieces)
+        pieces.append(piece)
+        total += len(piece)
+    if strict:
+        raise InputRefused(
+            f"the file unpacks to more than the {limit} bytes its header accounts for",
+            where=path,
+            reason="too-large",
+            remedy="unpack it yourself and see what it is; such a size is no scan",
+        )
+    return b"".join(pieces)[:limit]
+
+
+class _quiet(warnings.catch_warnings):  # noqa: N801 - used like the function it extends
+    """A block in which pydicom's remarks on odd values are not shown: they quote them."""
+
+    def __enter__(self) -> Any:
+        log = super().__enter__()
+        warnings.simplefilter("ignore")
+        return log

@@ -1,0 +1,83 @@
+"""What lies at a path, before anything opens it: a pipe would block, a device may never end."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+from medseg.errors import InputRefused
+
+_SPECIAL: tuple[tuple[Callable[[int], bool], str], ...] = (
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a character device"),
+    (stat.S_ISBLK, "a block device"),
+)
+
+
+def existing(path: str | Path) -> Path:
+    """``path``, when a file with content or a folder is there and may be read.
+
+    Raises:
+        InputRefused: nothing is there or a link leads nowhere (``not-found``), it may not be
+            read (``permission``), it is neither file nor folder (``not-a-file``), or the file
+            is empty (``empty``).
+    """
+    path = Path(path)
+    try:
+        info = path.stat()
+    except PermissionError as error:
+        raise _forbidden(path) from error
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        raise _missing(path, error) from error
+    if stat.S_ISDIR(info.st_mode):
+        if not os.access(path, os.R_OK | os.X_OK):
+            raise _forbidden(path)
+        return path
+    if not stat.S_ISREG(info.st_mode):
+        kind = next((name for is_kind, name in _SPECIAL if is_kind(info.st_mode)), "a special file")
+        raise InputRefused(
+            f"this is {kind}, not a file or folder",
+            where=path,
+            remedy="write the scan to a file first",
+            reason="not-a-file",
+        )
+    if info.st_size == 0:
+        raise InputRefused(
+            "the file is empty", where=path, remedy="copy or download it again", reason="empty"
+        )
+    if not os.access(path, os.R_OK):
+        raise _forbidden(path)
+    return path
+
+
+def head(path: Path) -> bytes:
+    """The first 540 bytes of a file; fewer where it is shorter."""
+    with path.open("rb") as file:
+        return file.read(540)
+
+
+def _missing(path: Path, error: OSError | ValueError) -> InputRefused:
+    problem = "no such file or folder"
+    try:
+        target = path.readlink() if path.is_symlink() else None
+    except (OSError, ValueError):  # such as a name too long
+        target = None
+    if target is not None:
+        problem = f"a link to {target}, which does not exist"
+    elif not isinstance(error, FileNotFoundError | NotADirectoryError):
+        told = error.strerror if isinstance(error, OSError) else str(error)
+        problem = f"{problem}: {told or type(error).__name__}"
+    shown = str(path).replace("\0", "\\0")
+    return InputRefused(problem, where=shown, remedy="check the path", reason="not-found")
+
+
+def _forbidden(path: Path) -> InputRefused:
+    return InputRefused(
+        "no permission to read this",
+        where=path,
+        remedy="ask its owner for read permission, or copy it as a user who has it",
+        reason="permission",
+    )

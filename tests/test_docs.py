@@ -1,0 +1,87 @@
+"""The tables of docs/safety.md and docs/refusals.md say what is so."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+from refusals import Use, uses
+
+ROOT = Path(__file__).parents[1]
+NAMED = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
+PAGES = ("safety.md", "refusals.md")
+
+
+def page(name: str) -> str:
+    return (ROOT / "docs" / name).read_text(encoding="utf-8")
+
+
+def rows(text: str) -> list[list[str]]:
+    """The cells of every row of the tables in a page, without heads and rules."""
+    lines = [line.strip().strip("|").split("|") for line in text.splitlines() if line.startswith("|")]
+    cells = [[cell.strip() for cell in line] for line in lines]
+    rules = {number for number, line in enumerate(cells) if set("".join(line)) <= set("-: ")}
+    return [line for number, line in enumerate(cells) if not {number, number + 1} & rules]
+
+
+def functions(path: Path) -> set[str]:
+    return {n.name for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.FunctionDef)}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_test_that_is_named_exists(name):
+    named = NAMED.findall(page(name))
+    missing = {
+        f"{file}::{test}"
+        for file, test in named
+        if not (ROOT / file).is_file() or test not in functions(ROOT / file)
+    }
+    assert named
+    assert sorted(missing) == []
+
+
+def test_every_hazard_has_its_guard_and_tests():
+    for hazard, guard, tests in rows(page("safety.md")):
+        assert hazard.startswith("**"), hazard
+        assert guard, hazard
+        assert NAMED.findall(tests), hazard
+
+
+def test_every_reason_code_of_the_source_is_in_the_table_and_the_other_way_round():
+    described = [row[0].strip("`") for row in rows(page("refusals.md"))]
+    assert sorted(described) == sorted(set(described)), "a code is there twice"
+    given = {use.reason for use in uses() if use.reason is not None}
+    assert sorted(given - set(described)) == [], "codes without a row in docs/refusals.md"
+    assert sorted(set(described) - given) == [], "rows in docs/refusals.md without a code"
+
+
+def test_the_table_tells_the_exit_codes_meanings_remedies_and_tests():
+    codes: dict[str, set[int]] = {}
+    for use in uses():
+        if use.reason is not None and use.exit_code is not None:
+            codes.setdefault(use.reason, set()).add(use.exit_code)
+    for code, exits, meaning, remedy, tests in rows(page("refusals.md")):
+        assert {int(number) for number in re.findall(r"\d+", exits)} == codes[code.strip("`")], code
+        assert meaning, code
+        assert remedy, code
+        assert NAMED.search(tests), f"{code}: name a test that guards it"
+
+
+def test_every_error_has_a_reason_code():
+    assert [use.where for use in uses() if use.reason is None] == []
+
+
+def test_codes_are_short_words():
+    for use in uses():
+        assert use.reason is None or re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", use.reason), use
+
+
+def test_the_scan_of_the_source_sees_every_way_a_code_is_given():
+    found = {use.reason for use in uses()}
+    # A keyword, a prefix of a helper, a choice between two, and an answer of the worker process.
+    assert {"model-pickle", "manifest-csv", "recipe-unreadable", "too-large"} <= found
+    assert Use("model-not-found", 2, "x").exit_code == next(
+        use.exit_code for use in uses() if use.reason == "model-not-found"
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import os
 import re
 import sys
 import time
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from medseg.errors import InputWarning, MedsegError, ResourceError, UsageError
+from medseg.errors import InputWarning, MedsegError, ResourceError, UsageError, printable
 
 if TYPE_CHECKING:
     from medseg.io import Choices
@@ -65,16 +66,22 @@ def segment(
 ) -> None:
     """Segment one scan: the mask lies on the scan's own grid."""
     if (inputs and scan) or (output and output_path):
-        raise UsageError("scan or mask given twice", remedy="give -i and -o, or SCAN and MASK, not both")
+        raise UsageError(
+            "scan or mask given twice", remedy="give -i and -o, or SCAN and MASK, not both", reason="usage"
+        )
     scans = list(inputs or ([scan] if scan else []))
     target = output or output_path
     if not scans or target is None:
-        raise UsageError("need a scan and -o MASK", remedy="medseg segment SCAN -o MASK --model MODEL")
+        raise UsageError(
+            "need a scan and -o MASK", remedy="medseg segment SCAN -o MASK --model MODEL", reason="usage"
+        )
     from medseg.io import check_writable, read_channels
     from medseg.model import shipped
 
     if model is None:
-        raise UsageError("need --model", remedy=f"a model file, or one of: {', '.join(shipped())}")
+        raise UsageError(
+            "need --model", remedy=f"a model file, or one of: {', '.join(shipped())}", reason="usage"
+        )
     choices = _choices(series, volume, trust, nonfinite)
     check_writable(target)
     _spare_inputs(target, scans)
@@ -163,14 +170,18 @@ def evaluate(
     everything = Manifest.read(manifest, root=data_root)
     cases = everything.cases if split == "all" else everything.split(split)
     if not cases:
-        raise UsageError(f"no case has split {split!r}", where=manifest, remedy="give --split all")
+        raise UsageError(
+            f"no case has split {split!r}", where=manifest, remedy="give --split all", reason="usage"
+        )
     output.mkdir(parents=True, exist_ok=True)
     if model is not None and masks is None:
         predict, labels = _segmenting(model, device, output)
     elif masks is not None and recipe is not None and model is None:
         predict, labels = _reading(masks, recipe)
     else:
-        raise UsageError("need either --model, or --masks with --recipe", where="medseg evaluate")
+        raise UsageError(
+            "need either --model, or --masks with --recipe", where="medseg evaluate", reason="usage"
+        )
     frame = evaluation.evaluate(cases, predict, labels)
     evaluation.write(frame, output)
     print(evaluation.summary(frame).to_string())
@@ -196,10 +207,16 @@ def convert(
 ) -> None:
     """Convert any readable scan to NIfTI, NRRD or MHA, voxels and grid unchanged."""
     if (input_ and scan and output) or (output and output_path):
-        raise UsageError("scan or output given twice", remedy="give -i and -o, or SCAN and OUTPUT, not both")
+        raise UsageError(
+            "scan or output given twice",
+            remedy="give -i and -o, or SCAN and OUTPUT, not both",
+            reason="usage",
+        )
     source, target = input_ or scan, output or output_path
     if source is None or target is None:
-        raise UsageError("need a scan and -o OUTPUT", remedy="medseg convert SCAN -o scan.nii.gz")
+        raise UsageError(
+            "need a scan and -o OUTPUT", remedy="medseg convert SCAN -o scan.nii.gz", reason="usage"
+        )
     from medseg.io import check_writable, read_channels
 
     choices = _choices(series, volume, trust, nonfinite)
@@ -315,6 +332,11 @@ def main() -> None:
         _fail(_resource("out of memory", "close other programs, or use a larger machine", "memory"), 5)
     except OSError as error:
         _fail(_resource(str(error), "check free space and permissions", "disk"), 5)
+    except RuntimeError as error:
+        # torch's own: DefaultCPUAllocator on CPU, torch.OutOfMemoryError on GPU.
+        if "out of memory" not in str(error) and "can't allocate memory" not in str(error):
+            raise
+        _fail(_resource("out of memory", "use a smaller batch or a larger machine", "memory"), 5)
     except KeyboardInterrupt:
         _fail(UsageError("interrupted", reason="interrupted"), 130)
     except Exception as error:
@@ -342,7 +364,7 @@ def _resource(problem: str, remedy: str, reason: str) -> ResourceError:
 def _warn(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
     """Shows our own warnings as one line; those of libraries are for developers."""
     if issubclass(category, InputWarning):
-        print(f"warning: {message}", file=sys.stderr)
+        print(f"warning: {printable(str(message))}", file=sys.stderr)
 
 
 def _raise_allocator_thresholds() -> None:
@@ -365,7 +387,12 @@ def _seconds(text: str | None) -> float | None:
         return None
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
     if not match or float(match[1]) <= 0:
-        raise UsageError(f"cannot read the time {text!r}", where="--max-time", remedy="write 40m, 2h or 90s")
+        raise UsageError(
+            f"cannot read the time {text!r}",
+            where="--max-time",
+            remedy="write 40m, 2h or 90s",
+            reason="usage",
+        )
     return float(match[1]) * {"s": 1, "m": 60, "h": 3600, "": 60}[match[2]]
 
 
@@ -373,14 +400,19 @@ def _choices(series: str | None, volume: int | None, trust: str | None, nonfinit
     from medseg.io import Choices
 
     if trust not in (None, "sform", "qform", "pixdim"):
-        raise UsageError(f"cannot trust {trust!r}", where="--trust", remedy="give sform, qform or pixdim")
+        raise UsageError(
+            f"cannot trust {trust!r}", where="--trust", remedy="give sform, qform or pixdim", reason="usage"
+        )
     return Choices(series, volume, trust, nonfinite)  # type: ignore[arg-type]  # checked just above
 
 
 def _spare_inputs(target: Path, scans: list[Path]) -> None:
     """Refuses to write a mask over the scan it is made from."""
-    if target.resolve() in {scan.resolve() for scan in scans}:
-        raise UsageError("the output is the scan itself", where=target, remedy="choose another name")
+    # Not Path.resolve, which raises where a link leads to itself.
+    if os.path.realpath(target) in {os.path.realpath(scan) for scan in scans}:
+        raise UsageError(
+            "the output is the scan itself", where=target, remedy="choose another name", reason="usage"
+        )
 
 
 def _sidecar(target: Path) -> Path:

@@ -36,22 +36,23 @@ class MedsegError(Exception):
         remedy: str | None = None,
         reason: str = "error",
     ) -> None:
-        self.problem = _printable(problem)
+        self.problem = printable(problem)
         self.where = None if where is None else str(where)
-        self.remedy = remedy and _printable(remedy)
+        self.remedy = remedy and printable(remedy)
         self.reason = reason
         super().__init__(self.problem)
 
     def __str__(self) -> str:
         parts = (
-            self.where and f"{_printable(self.where)}:",
+            self.where and f"{printable(self.where)}:",
             self.problem,
             self.remedy and f"→ {self.remedy}",
         )
         return "\n".join(" ".join(part.split()) for part in parts if part)
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """The text with characters that would control a terminal shown as their escapes."""
     return "".join(c if c.isprintable() or c in "\t\n\r" else ascii(c)[1:-1] for c in text)
 
 

@@ -101,7 +101,7 @@ def _at(path: Path, series: str | None) -> tuple[tuple[Slice, ...], str | None, 
         if not own[0].is_image:
             raise _no_scan(own, path)
         series = own[0].series
-    if own[0].frame is not None or not series:
+    if (own[0].frame is not None and own[0].parts == 1) or not series:
         return own, series, path.parent
     return scan(path.parent, deep=False), series, path.parent
 
@@ -190,6 +190,13 @@ def _series(group: Sequence[Slice]) -> Series:
 def _check(group: Sequence[Slice]) -> None:
     """Refuses slices of several scans under one series, and images that are no part of a scan."""
     first = group[0]
+    files = len({one.path for one in group})
+    if first.parts > files:
+        raise InputRefused(
+            f"a multi-frame image in {first.parts} parts, of which {files} are here: missing slices",
+            reason="missing-slices",
+            remedy="put all files of the series into the folder",
+        )
     for name, _ in first.subject:
         seen = {dict(one.subject)[name] for one in group}
         if len(seen) > 1:

@@ -19,6 +19,8 @@ from medseg.volume import Source
 # Field xyzt_units: the lower three bits are the unit of length.
 LENGTH_BITS = 0x07
 _TO_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
+# NIFTI_XFORM_TEMPLATE_OTHER, the last of nifti1.h (2021).
+_LAST_CODE = 5
 # A tenth of a millimetre is below any voxel we segment and above float32 rounding.
 _FORM_TOLERANCE_MM = 0.1
 # A quaternion is three float32: b2 + c2 + d2 may exceed 1 by their rounding.
@@ -46,6 +48,9 @@ def geometry(header: Header, path: Path, choices: Choices) -> tuple[Grid, Source
     if not np.isfinite(pixdim).all():
         raise _impossible(f"its voxel spacing is not finite: pixdim = {pixdim.tolist()}")
     codes = {"sform": int(fields["sform_code"]), "qform": int(fields["qform_code"])}
+    unknown = {name: code for name, code in codes.items() if code > _LAST_CODE}
+    if unknown:
+        raise _impossible(f"no meaning of orientation is known for code {unknown}")
     made = {"sform": _sform, "qform": _qform}
     used = [name for name in made if codes[name] > 0]
     if not used:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gzip
 import io
+import logging
 import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -59,8 +61,8 @@ def beginning(path: Path, size: int = 132) -> bytes:
 
 
 def header(path: Path, tags: Sequence[str] | None) -> pydicom.Dataset:
-    """The elements ``tags`` of the file, all for None, without its pixels. May raise anything pydicom raises."""
-    with _quiet(), path.open("rb") as file:
+    """The elements ``tags`` of the file (None: all) but its pixels. May raise anything pydicom raises."""
+    with quiet(), path.open("rb") as file:
         return pydicom.dcmread(
             _plain(file, _HEADER_BYTES, path),
             stop_before_pixels=True,
@@ -80,7 +82,7 @@ def whole(path: Path, limit: int) -> pydicom.Dataset:
         InputRefused: it unpacks to more (``too-large``), or its pixels end too early
             (``unreadable``).
     """
-    with _quiet(), path.open("rb") as file:
+    with quiet(), path.open("rb") as file:
         ds = pydicom.dcmread(_plain(file, limit, path, strict=True), force=True)
     if not any(name in ds for name in _PIXELS):
         # pydicom only warns when a file ends within its last element, and leaves it out.
@@ -168,10 +170,15 @@ def _bounded(stream: Any, limit: int, path: Path, strict: bool) -> bytes:
     return b"".join(pieces)[:limit]
 
 
-class _quiet(warnings.catch_warnings):  # noqa: N801 - used like the function it extends
-    """A block in which pydicom's remarks on odd values are not shown: they quote them."""
-
-    def __enter__(self) -> Any:
-        log = super().__enter__()
+@contextmanager
+def quiet() -> Iterator[None]:
+    """A block in which pydicom's remarks on odd values are neither shown nor logged: they quote them."""
+    log = logging.getLogger("pydicom")
+    was = log.disabled
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return log
+        log.disabled = True
+        try:
+            yield
+        finally:
+            log.disabled = was

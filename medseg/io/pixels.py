@@ -11,37 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydicom.encaps import generate_frames
 from pydicom.filewriter import dcmwrite
 from pydicom.pixels import get_decoder
-from pydicom.uid import (
-    HTJ2K,
-    ExplicitVRLittleEndian,
-    HTJ2KLossless,
-    HTJ2KLosslessRPCL,
-    ImplicitVRLittleEndian,
-    JPEG2000TransferSyntaxes,
-    JPEGLSTransferSyntaxes,
-    JPEGTransferSyntaxes,
-)
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from medseg.errors import InputRefused, InputWarning
-from medseg.io import budget, isolation, part10
+from medseg.io import budget, codestream, isolation, part10
 from medseg.io.intensity import narrowed, rescaled
 from medseg.io.refusal import first_line
 from medseg.io.slices import Slice
 from medseg.volume import Voxels
 
-# All JPEG families end with FFD9: EOI in JPEG and JPEG-LS, EOC in JPEG 2000.
-_MARKED = (
-    *JPEGTransferSyntaxes,
-    *JPEGLSTransferSyntaxes,
-    *JPEG2000TransferSyntaxes,
-    HTJ2K,
-    HTJ2KLossless,
-    HTJ2KLosslessRPCL,
-)
-_END, _PADDING = b"\xff\xd9", b"\0\xff"
 # What a file may unpack to beyond its pixels: header, icon, private data.
 _BESIDE_BYTES = 64 << 20
 
@@ -148,26 +128,13 @@ def _stored(path: Path, members: Sequence[tuple[int, Slice]], notes: Counter[str
     across = max(one.tiles, 1)
     rows, columns = one.rows * across, one.columns * across
     frames = [0] if one.tiles else [m.frame or 0 for _, m in members]
-    expected = 4 * rows * columns * one.frames
+    shape = (rows, columns, one.frames)
     try:
-        # Only then is the whole file worth reading: nothing is allocated for a promise.
-        ds = part10.whole(path, expected + _BESIDE_BYTES)
-        _check_overlay(ds, one, path)
-        _check_size(ds, (rows, columns, one.frames), path, notes)
-        syntax = ds.file_meta.get("TransferSyntaxUID")
-        if syntax is None:
-            # A bare data set; uncompressed then, in the encoding pydicom has found it in.
-            implicit, _ = ds.original_encoding
-            syntax = ds.file_meta.TransferSyntaxUID = (
-                ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
-            )
-        if syntax.is_encapsulated:
-            _check_ends(ds, one, path)
-            source = _packed(ds) if part10.is_packed(path) else path
-            stored = isolation.decoded(source, frames, shape=(rows, columns), expected_bytes=expected)
-        else:
-            decoder = get_decoder(syntax)
-            stored = np.stack([decoder.as_array(ds, raw=True, index=i)[0] for i in frames])
+        with part10.quiet():
+            ds = part10.whole(path, 4 * prod(shape) + _BESIDE_BYTES)
+            _check_overlay(ds, one, path)
+            _check_size(ds, shape, path, notes)
+            stored = _bits(_decoded(ds, frames, shape, path), ds, path, notes)
     except InputRefused as error:
         error.where = str(path)
         raise
@@ -177,12 +144,28 @@ def _stored(path: Path, members: Sequence[tuple[int, Slice]], notes: Counter[str
         raise
     except Exception as error:
         raise _undecodable(path, first_line(error)) from error
-    stored = _bits(stored, ds, path, notes)
     if not one.tiles:
         return stored
     tiles: Voxels = stored[0].reshape(across, one.rows, across, one.columns).swapaxes(1, 2)
     chosen: Voxels = tiles.reshape(-1, one.rows, one.columns)[[m.frame or 0 for _, m in members]]
     return chosen
+
+
+def _decoded(ds: Any, frames: Sequence[int], shape: tuple[int, int, int], path: Path) -> Voxels:
+    """(frames, rows, columns) of stored numbers, compressed ones by the worker that may die."""
+    syntax = ds.file_meta.get("TransferSyntaxUID")
+    if syntax is None:
+        # A bare data set; uncompressed then, in the encoding pydicom has found it in.
+        implicit, _ = ds.original_encoding
+        syntax = ds.file_meta.TransferSyntaxUID = (
+            ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+        )
+    if not syntax.is_encapsulated:
+        decode = get_decoder(syntax).as_array
+        return np.stack([decode(ds, raw=True, index=i, correct_unused_bits=False)[0] for i in frames])
+    codestream.check(ds, *shape)
+    source = _packed(ds) if part10.is_packed(path) else path
+    return isolation.decoded(source, frames, shape=shape[:2], expected_bytes=4 * prod(shape))
 
 
 def _undecodable(path: Path, why: str) -> InputRefused:
@@ -231,28 +214,6 @@ def _check_size(ds: Any, shape: tuple[int, int, int], path: Path, notes: Counter
         )
     if found > promised + 1:
         notes["the bytes after the last pixel are passed over"] += 1
-
-
-def _check_ends(ds: Any, one: Slice, path: Path) -> None:
-    """Refuses a compressed frame without its end marker: decoders fill what is missing with zeros."""
-    if ds.file_meta.TransferSyntaxUID not in _MARKED:
-        return
-    frames = list(generate_frames(ds.PixelData, number_of_frames=one.frames))
-    for frame in frames:
-        if not frame.rstrip(_PADDING).endswith(_END):
-            raise InputRefused(
-                "a compressed frame ends before its end marker: truncated pixel data",
-                where=path,
-                reason="unreadable",
-                remedy="export the series again; this file was not copied whole",
-            )
-    if len(frames) != one.frames:
-        raise InputRefused(
-            f"{len(frames)} compressed frame(s) where the header promises {one.frames}: truncated pixel data",
-            where=path,
-            reason="unreadable",
-            remedy="export the series again; this file was not copied whole",
-        )
 
 
 def _bits(stored: Voxels, ds: Any, path: Path, notes: Counter[str]) -> Voxels:

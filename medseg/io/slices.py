@@ -57,6 +57,7 @@ _TAGS = [
     "RescaleSlope",
     "RescaleIntercept",
     "ModalityLUTSequence",
+    "InConcatenationTotalNumber",
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
 ]
@@ -69,6 +70,9 @@ _DERIVED = (
     "1.2.840.10008.5.1.4.1.1.30",
     "1.2.840.10008.5.1.4.1.1.481.2",
 )
+# PS3.5 6.2: UI and CS, a little wider, for writers that use small letters.
+_UID = re.compile(r"[0-9.]{0,64}")
+_CODE = re.compile(r"[A-Za-z0-9_ ]{0,16}")
 _SUFFIXES = (".dcm", ".dicom", ".ima")
 # Two slices belong to one stack when their cosines agree to 1e-4: 0.03 mm at 300 mm. Scanners
 # write 6 digits and more; a localizer in the same series differs in the first.
@@ -122,6 +126,7 @@ class Slice:
         rescale: RescaleSlope and RescaleIntercept, None for what is absent.
         has_lut: Whether intensities are given by a table, a Modality LUT.
         marks: Attributes that may tell volumes of one series apart, as text.
+        parts: Over how many files its frames are spread (PS3.3 C.7.6.16.2.2.4); usually one.
     """
 
     path: Path
@@ -145,6 +150,7 @@ class Slice:
     has_lut: bool
     marks: tuple[tuple[str, str], ...]
     tiles: int = 0
+    parts: int = 1
 
     @property
     def is_image(self) -> bool:
@@ -226,26 +232,19 @@ def slices(path: Path) -> tuple[Slice, ...]:
         InputRefused: it is DICOM but damaged (``unreadable``), or its frames are not
             described (``no-geometry``).
     """
-    problem = "no pixel data and no kind of object in its header"
     try:
-        ds = part10.header(path, _TAGS)
-        if ds.file_meta.get("MediaStorageSOPClassUID") == _DICOMDIR:
-            return ()
-        sop_class = str(ds.get("SOPClassUID") or "")
-        one = _slice(path, ds, sop_class)
-        if one.rows > 0 and one.columns > 0:
-            return _frames(one, ds)
-        # Named twice in a whole file: a name cut short must not make a slice look like a report.
-        named = ds.file_meta.get("MediaStorageSOPClassUID", sop_class)
-        if sop_class and sop_class == named and not one.kind.endswith("Image Storage"):
-            return (one,)
-    except InputRefused:
-        raise
+        with part10.quiet():
+            found = _described(path)
+        problem = "no pixel data and no kind of object in its header"
     except RecursionError:
-        problem = "its sequences are nested too deeply"
+        found, problem = None, "its sequences are nested too deeply"
+    except (OSError, MemoryError):
+        raise
     except Exception as error:
         # Only the kind of the complaint: pydicom quotes values, which may be the patient's.
-        problem = f"its header cannot be read ({type(error).__name__})"
+        found, problem = None, f"its header cannot be read ({type(error).__name__})"
+    if found is not None:
+        return found
     if not part10.has_preamble(path):
         return ()
     raise InputRefused(
@@ -254,6 +253,20 @@ def slices(path: Path) -> tuple[Slice, ...]:
         remedy="export the series again, or move this file out of the folder",
         reason="unreadable",
     )
+
+
+def _described(path: Path) -> tuple[Slice, ...] | None:
+    """The slices in a file; None when its header does not say enough to be that of a whole file."""
+    ds = part10.header(path, _TAGS)
+    if ds.file_meta.get("MediaStorageSOPClassUID") == _DICOMDIR:
+        return ()
+    one = _slice(path, ds)
+    if one.rows > 0 and one.columns > 0:
+        return _frames(one, ds)
+    # Named twice in a whole file: a name cut short must not make a slice look like a report.
+    named = ds.file_meta.get("MediaStorageSOPClassUID", one.sop_class)
+    whole = one.sop_class and one.sop_class == named and not one.kind.endswith("Image Storage")
+    return (one,) if whole else None
 
 
 def _files(folder: Path, deep: bool) -> Iterator[Path]:
@@ -289,7 +302,7 @@ def _name_shape(path: Path) -> str:
     return shape if "#" in shape else f"{path}"
 
 
-def _slice(path: Path, ds: Any, sop_class: str) -> Slice:
+def _slice(path: Path, ds: Any) -> Slice:
     subject = tuple(
         (name, hashlib.sha256("\0".join(str(ds.get(tag, "")) for tag in tags).encode()).hexdigest()[:16])
         for name, tags in _SUBJECT.items()
@@ -297,15 +310,15 @@ def _slice(path: Path, ds: Any, sop_class: str) -> Slice:
     return Slice(
         path=path,
         frame=None,
-        sop_class=sop_class,
-        series=str(ds.get("SeriesInstanceUID") or ""),
+        sop_class=_coded(ds, "SOPClassUID", _UID),
+        series=_coded(ds, "SeriesInstanceUID", _UID),
         subject=subject,
-        modality=str(ds.get("Modality") or "unknown"),
+        modality=_coded(ds, "Modality", _CODE) or "unknown",
         columns=int(ds.get("Columns") or 0),
         rows=int(ds.get("Rows") or 0),
         frames=int(ds.get("NumberOfFrames") or 1),
         samples=int(ds.get("SamplesPerPixel") or 1),
-        photometric=str(ds.get("PhotometricInterpretation") or ""),
+        photometric=_coded(ds, "PhotometricInterpretation", _CODE),
         image_type=_texts(ds.get("ImageType")),
         number=_whole(ds.get("InstanceNumber")),
         position_mm=_numbers(ds, "ImagePositionPatient", 3),
@@ -315,6 +328,7 @@ def _slice(path: Path, ds: Any, sop_class: str) -> Slice:
         rescale=_rescale(ds),
         has_lut=bool(ds.get("ModalityLUTSequence")),
         marks=_marks(ds),
+        parts=int(ds.get("InConcatenationTotalNumber") or 1),
     )
 
 
@@ -356,6 +370,18 @@ def _frame(one: Slice, index: int, shared: Any, own: Any) -> Slice:
     )
 
 
+def _coded(ds: Any, keyword: str, allowed: re.Pattern[str]) -> str:
+    """A UID or code. Values that are neither have swallowed what stands behind them in the file.
+
+    Raises:
+        ValueError: without the value, which may hold the patient's name.
+    """
+    value = str(ds.get(keyword) or "").strip()
+    if not allowed.fullmatch(value):
+        raise ValueError(keyword)
+    return value
+
+
 def _marks(values: Any) -> tuple[tuple[str, str], ...]:
     found = ((name, values.get(name)) for name in (*_CONSTANT, "StackID", *_VARYING))
     return tuple((name, str(value)) for name, value in found if value not in (None, ""))
@@ -386,11 +412,14 @@ def _whole(value: Any) -> int | None:
 
 def _numbers(values: Any, keyword: str, count: int) -> tuple[float, ...] | None:
     """The finite numbers of an element, or None when it is absent, empty or of another length."""
-    value = values.get(keyword)
-    if value is None or value == "":
+    try:
+        value = values.get(keyword)
+        if value is None or value == "":
+            return None
+        single = isinstance(value, str | float | int)
+        numbers = tuple(float(v) for v in ((value,) if single else value))
+    except (ValueError, TypeError, ArithmeticError):  # text where numbers belong
         return None
-    single = isinstance(value, str | float | int)
-    numbers = tuple(float(v) for v in ((value,) if single else value))
     return numbers if len(numbers) == count and np.isfinite(numbers).all() else None
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from medseg.errors import InputRefused, InputWarning
 from medseg.grid import Array, Grid
+from medseg.io.affine import plausible
 from medseg.io.slices import Slice, constant_marks
 
 # Positions are often written with one or two decimals, so a step of 0.625 mm reads 0.6, 0.7,
@@ -37,7 +38,7 @@ def stack(slices: Sequence[Slice]) -> tuple[tuple[Slice, ...], Grid]:
     Raises:
         InputRefused: no geometry in the headers (``no-geometry``), two slices at one
             position (``duplicate-slices``), uneven distances (``missing-slices``), a sheared
-            stack (``tilted``).
+            stack (``tilted``), sizes no scanner makes (``geometry``).
     """
     first = slices[0]
     row, column, normal = _axes(slices)
@@ -60,7 +61,7 @@ def stack(slices: Sequence[Slice]) -> tuple[tuple[Slice, ...], Grid]:
     affine = np.eye(4)
     affine[:3, 0], affine[:3, 1] = row * between_columns, column * between_rows
     affine[:3, 2], affine[:3, 3] = normal * step_mm, positions[0]
-    return ordered, Grid((first.columns, first.rows, len(ordered)), _LPS_TO_RAS @ affine)
+    return ordered, plausible(Grid((first.columns, first.rows, len(ordered)), _LPS_TO_RAS @ affine))
 
 
 def volumes(slices: Sequence[Slice]) -> list[tuple[str, list[Slice]]]:

@@ -9,6 +9,8 @@ import re
 import sys
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -88,10 +90,11 @@ def segment(
     started = time.perf_counter()
     from medseg.segmenter import Segmenter
 
-    segmenter = Segmenter(model, device=device)
-    volumes = read_channels(scans, channels=len(segmenter.model.recipe.channels), choices=choices)
-    mask = segmenter(volumes)
-    mask.save(target)
+    with _telling_of_older(target):
+        segmenter = Segmenter(model, device=device)
+        volumes = read_channels(scans, channels=len(segmenter.model.recipe.channels), choices=choices)
+        mask = segmenter(volumes)
+        mask.save(target)
     facts = _facts(mask, segmenter.model.digest, segmenter.model.recipe.name)
     _write_json(_sidecar(target), facts)
     if stats:
@@ -222,8 +225,9 @@ def convert(
     choices = _choices(series, volume, trust, nonfinite)
     check_writable(target)
     _spare_inputs(target, [source])
-    (scan_read,) = read_channels([source], choices=choices)
-    scan_read.save(target)
+    with _telling_of_older(target):
+        (scan_read,) = read_channels([source], choices=choices)
+        scan_read.save(target)
     if as_json:
         from medseg.statistics import describe
 
@@ -413,6 +417,18 @@ def _spare_inputs(target: Path, scans: list[Path]) -> None:
         raise UsageError(
             "the output is the scan itself", where=target, remedy="choose another name", reason="usage"
         )
+
+
+@contextmanager
+def _telling_of_older(target: Path) -> Iterator[None]:
+    """Says, when the block fails, that what stands at ``target`` is not its result."""
+    older = target.exists()
+    try:
+        yield
+    except BaseException:
+        if older:
+            print(f"warning: {target} is of an earlier run and was left as it is", file=sys.stderr)
+        raise
 
 
 def _sidecar(target: Path) -> Path:

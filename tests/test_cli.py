@@ -234,9 +234,41 @@ def test_errors_name_the_cause_in_three_lines_and_leave_nothing(world, tmp_path,
     assert not [p for p in tmp_path.rglob("*") if p.is_file()]
 
 
+def test_a_mask_of_an_earlier_run_is_named_when_a_new_one_fails(world, tmp_path):
+    for command, *options in (["convert"], ["segment", "--model", world / "model.safetensors"]):
+        (tmp_path / "empty.nii").write_bytes(b"")
+        (tmp_path / "old.nii.gz").write_bytes(b"an earlier mask")
+        _, err = both(command, tmp_path / "empty.nii", "-o", tmp_path / "old.nii.gz", *options, code=3)
+        assert "old.nii.gz is of an earlier run" in err
+        assert (tmp_path / "old.nii.gz").read_bytes() == b"an earlier mask"
+        (tmp_path / "old.nii.gz").unlink()
+        assert (
+            "earlier"
+            not in both(command, tmp_path / "empty.nii", "-o", tmp_path / "o.nii", *options, code=3)[1]
+        )
+
+
+def test_errors_are_one_object_with_json(world, tmp_path):
+    (tmp_path / "empty.nii").write_bytes(b"")
+    out, err = both("convert", tmp_path / "empty.nii", "-o", tmp_path / "o.nii", "--json", code=3)
+    error = json.loads(out)["error"]
+    assert (error["reason"], error["exit_code"]) == ("empty", 3)
+    assert error["where"].endswith("empty.nii")
+    assert error["problem"]
+    assert error["remedy"]
+    assert err == ""
+    out, _ = both("convert", world / "0.nii.gz", "-o", tmp_path / "o.nii", "--json")
+    assert json.loads(out)["shape"] == [49, 34, 28]
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
-    [(MemoryError(), 5), (OSError(28, "No space left on device"), 5), (KeyboardInterrupt(), 130)],
+    [
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 5),
+        (MemoryError(), 5),
+        (OSError(28, "No space left on device"), 5),
+        (KeyboardInterrupt(), 130),
+    ],
 )
 def test_resources_and_interrupts_have_their_codes(monkeypatch, world, error, code):
     def raising(*_: object, **__: object) -> None:

@@ -6,43 +6,18 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 from pydicom.uid import RLELossless, generate_uid
-from scipy.spatial.transform import Rotation
+from series import NUMBERS, TURN, a_volume, edit, refusal
 
 from medseg import io
 from medseg.errors import InputRefused, InputWarning, UsageError
 from medseg.grid import Grid
-from medseg.volume import Volume
 
-TURN = Rotation.from_euler("xyz", (11, -17, 23), degrees=True).as_matrix()
 TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-NUMBERS = (np.arange(60, dtype=np.int16) * 37 - 1000).reshape(3, 4, 5)
-
-
-def a_volume(array=NUMBERS, direction=TURN) -> Volume:
-    spacing, origin = (0.8, 1.1, 2.5), (-12.3, 45.6, -7.8)
-    return Volume(array, Grid.from_spacing(array.shape, spacing, origin_mm=origin, direction=direction))
 
 
 @pytest.fixture
 def series(tmp_path):
     return io.write_dicom_series(a_volume(), tmp_path / "series")
-
-
-def edit(folder, change, which=slice(None)):
-    """Applies ``change`` to the data sets of ``folder``'s slices, in order along the normal."""
-    for number, path in enumerate(sorted(folder.iterdir())[which]):
-        ds = pydicom.dcmread(path)
-        change(ds, number)
-        ds.save_as(path)
-
-
-def refusal(path, **options) -> InputRefused:
-    with pytest.raises(InputRefused) as caught:
-        io.read(path, **options)
-    assert caught.value.where
-    assert caught.value.remedy
-    assert len(str(caught.value).splitlines()) <= 3
-    return caught.value
 
 
 def by_gdcm(folder, uid="") -> tuple[np.ndarray, Grid]:

@@ -70,8 +70,8 @@ _DERIVED = (
     "1.2.840.10008.5.1.4.1.1.30",
     "1.2.840.10008.5.1.4.1.1.481.2",
 )
-# PS3.5 6.2: UI and CS, a little wider, for writers that use small letters.
-_UID = re.compile(r"[0-9.]{0,64}")
+# PS3.5 6.2: UI and CS, a little wider: anonymisers write digests, some scanners small letters.
+_UID = re.compile(r"[0-9A-Za-z._-]{0,64}")
 _CODE = re.compile(r"[A-Za-z0-9_ ]{0,16}")
 _SUFFIXES = (".dcm", ".dicom", ".ima")
 # Two slices belong to one stack when their cosines agree to 1e-4: 0.03 mm at 300 mm. Scanners

@@ -243,7 +243,7 @@ def test_a_mask_of_an_earlier_run_is_named_when_a_new_one_fails(world, tmp_path)
         assert (tmp_path / "old.nii.gz").read_bytes() == b"an earlier mask"
         (tmp_path / "old.nii.gz").unlink()
         assert (
-            "earlier"
+            "earlier run"
             not in both(command, tmp_path / "empty.nii", "-o", tmp_path / "o.nii", *options, code=3)[1]
         )
 

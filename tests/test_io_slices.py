@@ -200,6 +200,14 @@ def test_volumes_at_the_same_positions_need_a_choice(series, keyword, values):
     assert refusal(series, volume=3).reason == "no-volume"
 
 
+def test_a_time_of_its_own_for_each_slice_tells_no_volumes_apart(series):
+    edit(series, lambda ds, n: setattr(ds, "ContentTime", f"12000{n}"))
+    assert np.array_equal(io.read(series).array, NUMBERS)
+    number = iter(range(5))
+    second(series, lambda ds: setattr(ds, "ContentTime", f"12010{next(number)}"))
+    assert refusal(series).reason == "duplicate-slices"
+
+
 def test_volumes_that_interleave_need_a_choice(series):
     edit(series, put(AcquisitionNumber=1))
 

@@ -85,14 +85,17 @@ def volumes(slices: Sequence[Slice]) -> list[tuple[str, list[Slice]]]:
         for name in dict.fromkeys(name for one in slices for name, _ in one.marks)
         if len({dict(one.marks).get(name) for one in slices}) > 1
     ]
-    if _collide([depth[id(one)] for one in slices]):
+    everywhere = list(depth.values())
+    several = max(everywhere) - min(everywhere) > _SAME_POSITION_MM
+    if _collide(everywhere):
         choices = [*((name,) for name in varying), *combinations(varying, 2)]
     else:
         choices = [(name,) for name in varying if name in constant_marks()]
     for names in choices:
         parts = _parts(slices, names)
         depths = [sorted(depth[id(one)] for one in part) for part in parts.values()]
-        if any(_collide(d) for d in depths) or not _interleaved(depths):
+        # A time of its own for each slice tells nothing about volumes.
+        if (several and min(map(len, depths)) == 1) or any(_collide(d) for d in depths) or not _interleaved(depths):
             continue
         return [(_told(names, key), part) for key, part in parts.items()]
     return [("", list(slices))]
@@ -108,10 +111,7 @@ def _parts(slices: Sequence[Slice], names: Sequence[str]) -> dict[tuple[str, ...
 
 def _interleaved(depths: Sequence[Sequence[float]]) -> bool:
     """Whether one part reaches into another: not so for a scan acquired block by block."""
-    # A single slice between others is how a scan looks that numbers each acquisition.
     spans = sorted((d[0], d[-1]) for d in depths)
-    if max(map(len, depths)) == 1 and len({round(s[0], 3) for s in spans}) == len(spans):
-        return False
     return any(b[0] <= a[1] + _SAME_POSITION_MM for a, b in pairwise(spans))
 
 

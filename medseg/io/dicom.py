@@ -9,10 +9,11 @@ from pathlib import Path
 
 from medseg.errors import InputRefused, InputWarning
 from medseg.io.choices import NO_CHOICES, Choices
+from medseg.io.listing import scan
 from medseg.io.mosaic import untiled
 from medseg.io.part10 import is_dicom
 from medseg.io.pixels import check_kind, voxels
-from medseg.io.slices import Slice, scan, slices
+from medseg.io.slices import Slice, slices
 from medseg.io.stack import stack, volumes
 from medseg.volume import Source, Volume
 

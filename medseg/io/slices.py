@@ -1,12 +1,10 @@
-"""DICOM slices by their headers: what lies in a folder, and what each slice says about itself."""
+"""DICOM slices by their headers: what each file, and each frame in it, says about itself."""
 
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -73,7 +71,6 @@ _DERIVED = (
 # PS3.5 6.2: UI and CS, a little wider: anonymisers write digests, some scanners small letters.
 _UID = re.compile(r"[0-9A-Za-z._-]{0,64}")
 _CODE = re.compile(r"[A-Za-z0-9_ ]{0,16}")
-_SUFFIXES = (".dcm", ".dicom", ".ima")
 # Two slices belong to one stack when their cosines agree to 1e-4: 0.03 mm at 300 mm. Scanners
 # write 6 digits and more; a localizer in the same series differs in the first.
 _SAME_COSINE = 1e-4
@@ -192,37 +189,6 @@ def constant_marks() -> tuple[str, ...]:
     return _CONSTANT
 
 
-def scan(folder: Path, *, deep: bool = True) -> tuple[Slice, ...]:
-    """The slices of every DICOM object in ``folder`` and the folders in it, by file name.
-
-    Only regular files are opened; hidden ones and other formats are passed over, and a
-    DICOMDIR too: the files themselves are the truth, and its paths may lead anywhere.
-
-    Raises:
-        InputRefused: a file is DICOM but damaged, or is named like the slices beside it and
-            is none, is empty or cannot be reached (``unreadable``): passing over it could
-            pass over a slice.
-    """
-    found: list[Path] = []
-    doubtful: list[tuple[Path, str]] = []
-    for path in sorted(p for p in _files(folder, deep) if p.name != "DICOMDIR"):
-        problem = _trouble(path)
-        if problem is None and part10.is_dicom(path):
-            found.append(path)
-        elif problem != "special":
-            doubtful.append((path, problem or "it is not DICOM"))
-    shapes = {_name_shape(path) for path in found}
-    for path, problem in doubtful:
-        if path.name.lower().endswith(_SUFFIXES) or _name_shape(path) in shapes:
-            raise InputRefused(
-                f"named like a slice, but {problem}: a slice may be missing",
-                where=path,
-                reason="unreadable",
-                remedy="export the series again, or move this file out of the folder",
-            )
-    return tuple(one for path in found for one in slices(path))
-
-
 def slices(path: Path) -> tuple[Slice, ...]:
     """The slices in one file: one for each frame, or one for an object without any.
 
@@ -267,39 +233,6 @@ def _described(path: Path) -> tuple[Slice, ...] | None:
     named = ds.file_meta.get("MediaStorageSOPClassUID", one.sop_class)
     whole = one.sop_class and one.sop_class == named and not one.kind.endswith("Image Storage")
     return (one,) if whole else None
-
-
-def _files(folder: Path, deep: bool) -> Iterator[Path]:
-    def stop(error: OSError) -> None:
-        raise InputRefused(
-            f"a folder in it cannot be listed: {error.strerror}",
-            where=error.filename,
-            reason="unreadable",
-            remedy="check its permissions",
-        )
-
-    for root, folders, names in os.walk(folder, onerror=stop):
-        folders[:] = [name for name in folders if deep and not name.startswith(".")]
-        yield from (Path(root, name) for name in names if not name.startswith("."))
-
-
-def _trouble(path: Path) -> str | None:
-    """Why the file cannot be opened; ``special`` for what is no file at all."""
-    try:
-        status = path.stat()
-    except OSError:
-        return "it is a link to a file that is not there"
-    if not stat.S_ISREG(status.st_mode):
-        return "special"
-    if status.st_size == 0:
-        return "it is empty"
-    return None if os.access(path, os.R_OK) else "it may not be read"
-
-
-def _name_shape(path: Path) -> str:
-    """The name with its numbers left out; one without numbers is like no other."""
-    shape = re.sub(r"\d+", "#", path.name.lower())
-    return shape if "#" in shape else f"{path}"
 
 
 def _slice(path: Path, ds: Any) -> Slice:

@@ -852,3 +852,11 @@ class TestMasks:
             io.read_mask(path, self.LABELS)
         assert caught.value.reason == reason
         assert caught.value.where == str(path)
+
+
+def test_a_nifti_2_file_copied_in_text_mode_is_refused(tmp_path):
+    path = craft(tmp_path / "a.nii", version=2)
+    path.write_bytes(path.read_bytes().replace(b"\r\n", b"\n\n", 1))
+    with pytest.raises(InputRefused, match="text mode") as caught:
+        io.read(path)
+    assert caught.value.reason == "format"

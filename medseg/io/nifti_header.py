@@ -128,6 +128,12 @@ def _parsed(raw: bytes, pair: bool, content: Content) -> Header:
     endian: Literal["<", ">"] = "<" if order == "little" else ">"
     fields = np.frombuffer(raw[:size], module.header_dtype.newbyteorder(endian))[0]
     _check_magic(fields["magic"].item(), size, pair)
+    if size != 348 and fields["eol_check"].tobytes() != b"\r\n\x1a\n":
+        raise InputRefused(
+            "the mark of the NIfTI-2 format is damaged, as by a copy in text mode: voxels may be too",
+            reason="format",
+            remedy="copy or download it again, in binary mode",
+        )
     dtype = _dtype(int(fields["datatype"]), int(fields["bitpix"])).newbyteorder(endian)
     offset = _offset(float(fields["vox_offset"]), size, pair)
     return Header(fields, _dims(fields["dim"].tolist()), dtype, offset, size, pair)

@@ -204,7 +204,7 @@ def slices(path: Path) -> tuple[Slice, ...]:
         problem = "no pixel data and no kind of object in its header"
     except RecursionError:
         found, problem = None, "its sequences are nested too deeply"
-    except (OSError, MemoryError):
+    except MemoryError:
         raise
     except Exception as error:
         # Only the kind of the complaint: pydicom quotes values, which may be the patient's.

@@ -45,6 +45,9 @@ Trust = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, errors too.")]
 Nonfinite = Annotated[float | None, typer.Option(help="Replace NaN and infinite voxels by this value.")]
+MaskFormat = Annotated[
+    str | None, typer.Option("--format", help="Of a .dcm mask: dicom-seg (the default) or rtstruct.")
+]
 Device = Annotated[str, typer.Option(help="Where the network runs: cpu, cuda, cuda:1.")]
 DataRoot = Annotated[
     Path | None, typer.Option(help="Where the manifest's files lie, instead of its own root.")
@@ -59,6 +62,7 @@ def segment(
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Mask to write.")] = None,
     model: Annotated[str | None, typer.Option(help="Model file, or the name of a shipped model.")] = None,
     stats: Annotated[Path | None, typer.Option(help="Also write volumes and intensities per label.")] = None,
+    format_: MaskFormat = None,
     series: Series = None,
     volume: VolumeNumber = None,
     trust: Trust = None,
@@ -77,7 +81,7 @@ def segment(
         raise UsageError(
             "need a scan and -o MASK", remedy="medseg segment SCAN -o MASK --model MODEL", reason="usage"
         )
-    from medseg.io import check_writable, read_channels
+    from medseg.io import check_source, check_writable, read_channels
     from medseg.model import shipped
 
     if model is None:
@@ -85,7 +89,7 @@ def segment(
             "need --model", remedy=f"a model file, or one of: {', '.join(shipped())}", reason="usage"
         )
     choices = _choices(series, volume, trust, nonfinite)
-    check_writable(target)
+    check_writable(target, format_)
     _spare_inputs(target, scans)
     started = time.perf_counter()
     from medseg.segmenter import Segmenter
@@ -93,8 +97,9 @@ def segment(
     with _telling_of_older(target):
         segmenter = Segmenter(model, device=device)
         volumes = read_channels(scans, channels=len(segmenter.model.recipe.channels), choices=choices)
+        check_source(volumes[0].source, target)
         mask = segmenter(volumes)
-        mask.save(target)
+        mask.save(target, format=format_)
     facts = _facts(mask, segmenter.model.digest, segmenter.model.recipe.name)
     _write_json(_sidecar(target), facts)
     if stats:
@@ -202,13 +207,23 @@ def convert(
     output_path: Annotated[Path | None, typer.Argument(metavar="[OUTPUT]", help="Same as -o.")] = None,
     input_: Annotated[Path | None, typer.Option("-i", "--input", help="Same as the first argument.")] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="File to write.")] = None,
+    mask: Annotated[
+        bool, typer.Option("--as-mask", help="It is a mask: read SEG and RTSTRUCT too, and write them.")
+    ] = False,
+    reference: Annotated[
+        Path | None, typer.Option(help="With --as-mask: the scan it belongs to, which gives a SEG its grid.")
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="With --as-mask: the labels come from this recipe.")
+    ] = None,
+    format_: MaskFormat = None,
     series: Series = None,
     volume: VolumeNumber = None,
     trust: Trust = None,
     nonfinite: Nonfinite = None,
     as_json: AsJson = False,
 ) -> None:
-    """Convert any readable scan to NIfTI, NRRD or MHA, voxels and grid unchanged."""
+    """Convert any readable scan to NIfTI, NRRD or MHA, voxels and grid unchanged; with --as-mask, a mask."""
     if (input_ and scan and output) or (output and output_path):
         raise UsageError(
             "scan or output given twice",
@@ -223,8 +238,17 @@ def convert(
     from medseg.io import check_writable, read_channels
 
     choices = _choices(series, volume, trust, nonfinite)
-    check_writable(target)
-    _spare_inputs(target, [source])
+    if not mask and (reference or recipe or format_ or target.suffix.lower() == ".dcm"):
+        raise UsageError(
+            "--reference, --recipe, --format and .dcm files are for masks",
+            remedy="medseg convert MASK -o OUTPUT --as-mask",
+            reason="usage",
+        )
+    check_writable(target, format_)
+    _spare_inputs(target, [source, *([reference] if reference else [])])
+    if mask:
+        _convert_mask(source, target, reference, recipe, format_, choices, as_json)
+        return
     with _telling_of_older(target):
         (scan_read,) = read_channels([source], choices=choices)
         scan_read.save(target)
@@ -446,11 +470,51 @@ def _facts(mask: Mask, model_digest: str, recipe_name: str) -> dict[str, Any]:
         "medseg": version("medseg"),
         "recipe": recipe_name,
         "model_sha256": model_digest,
+        **_meaning(mask),
+    }
+
+
+def _meaning(mask: Mask) -> dict[str, Any]:
+    return {
         "labels": {label.name: list(label.values) for label in mask.labels},
         "volumes_ml": {name: round(ml, 4) for name, ml in mask.volumes_ml().items()},
         "shape": list(mask.grid.shape),
         "affine": mask.grid.affine.tolist(),
     }
+
+
+def _convert_mask(
+    source: Path,
+    target: Path,
+    reference: Path | None,
+    recipe: str | None,
+    format_: str | None,
+    choices: Choices,
+    as_json: bool,
+) -> None:
+    """A mask in another format: on the grid of its reference, which a .dcm file refers to."""
+    from medseg.io import check_source, read_channels, read_mask
+    from medseg.recipe import Recipe
+    from medseg.volume import Mask
+
+    scan = read_channels([reference], choices=choices)[0] if reference else None
+    if scan is not None:
+        check_source(scan.source, target)
+    elif target.suffix.lower() == ".dcm":
+        raise UsageError(
+            "a .dcm mask refers to a DICOM scan", remedy="give it with --reference SCAN", reason="usage"
+        )
+    # Without a recipe the labels are the segments' own names; other formats have none.
+    labels = Recipe.read(recipe).labels if recipe else ()
+    found = read_mask(source, labels, scan)
+    if scan is not None:
+        found = Mask(found.array, found.grid, found.labels, scan.source)
+    found.save(target, format=format_)
+    facts = _meaning(found)
+    _write_json(_sidecar(target), facts)
+    if as_json:
+        print(json.dumps({"mask": str(target)} | facts))
+    print(f"wrote {target}: {found.grid}", file=sys.stderr)
 
 
 def _write_json(path: Path, facts: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ from torch.utils.data import Dataset, Sampler
 from medseg.augment import augment
 from medseg.errors import InputRefused, UsageError
 from medseg.grid import Grid
-from medseg.io import read_channels, read_mask
+from medseg.io import is_dicom_mask, read_channels, read_mask
 from medseg.io.dicom import is_dicom
 from medseg.manifest import Case
 from medseg.prepare import Prepared, prepare
@@ -92,7 +92,7 @@ def cached(case: Case, recipe: Recipe, folder: Path) -> CachedCase:
     if not (place / "grid.json").is_file():
         try:
             volumes = read_channels(case.images, channels=len(recipe.channels))
-            truth = read_mask(case.label, recipe.labels)
+            truth = read_mask(case.label, recipe.labels, volumes[0])
             _store(prepare(recipe, volumes, truth), place)
         except InputRefused as error:
             error.where = f"{case.id} ({error.where})" if error.where else case.id
@@ -110,7 +110,7 @@ def content_digest(path: Path) -> str:
         raise InputRefused("no such file", where=path, remedy="correct the manifest", reason="not-found")
     total = hashlib.sha256()
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
-    if path.is_file() and is_dicom(path):  # one file names the whole series
+    if path.is_file() and is_dicom(path) and not is_dicom_mask(path):  # one file names the whole series
         files = sorted(p for p in path.parent.iterdir() if p.is_file())
     elif path.suffix.lower() in (".mhd", ".nhdr", ".hdr", ".img"):  # the voxels lie in another file
         stem = path.name.split(".")[0]

@@ -12,7 +12,7 @@ from typing import TypeAlias
 import pandas as pd
 
 from medseg.errors import MedsegError, UsageError
-from medseg.io import read_mask
+from medseg.io import is_dicom_mask, read, read_mask
 from medseg.io.atomic import replacing
 from medseg.label import Label
 from medseg.manifest import Case
@@ -114,7 +114,8 @@ def write(frame: pd.DataFrame, folder: str | Path) -> tuple[Path, Path, Path]:
 def _scored(case: Case, predict: Callable[[Case], Mask], labels: Sequence[Label]) -> list[Row]:
     if case.label is None:
         raise UsageError("the case has no label", remedy="name its truth in the manifest", reason="no-label")
-    truth = read_mask(case.label, labels)
+    scan = read(case.images[0]) if is_dicom_mask(case.label) else None
+    truth = read_mask(case.label, labels, scan)
     started = time.perf_counter()
     prediction = predict(case)
     seconds = time.perf_counter() - started

@@ -149,11 +149,11 @@ class Mask:
         array = _moved(self.array, self.grid, axcodes)
         return Mask(array, self.grid.oriented(axcodes), self.labels, self.source)
 
-    def save(self, path: str | Path) -> Path:
+    def save(self, path: str | Path, *, format: str | None = None) -> Path:
         """Writes the mask; the suffix chooses the format. See :func:`medseg.io.write`."""
         from medseg.io import write
 
-        return write(self, path)
+        return write(self, path, format=format)
 
 
 def members(array: Voxels, label: Label) -> npt.NDArray[np.bool_]:

@@ -12,20 +12,26 @@ from pathlib import Path
 import numpy as np
 
 from medseg.errors import InputRefused, UsageError
-from medseg.io import atomic, dicom, foreign, itk, nifti, place
+from medseg.grid import Grid
+from medseg.io import atomic, dicom, dicom_seg, foreign, itk, nifti, part10, place, references, rtstruct
 from medseg.io.choices import NO_CHOICES, Choices, Trust
 from medseg.io.dicom import Series, list_series
 from medseg.io.dicom_writer import write_dicom_series
+from medseg.io.segments import Segment
 from medseg.label import Label
-from medseg.volume import Mask, Volume
+from medseg.volume import Mask, Source, Volume
 
 __all__ = [
+    "DICOM_FORMATS",
     "FORMATS",
     "NO_CHOICES",
     "Choices",
     "Format",
     "Series",
+    "check_source",
     "check_writable",
+    "is_dicom_mask",
+    "list_segments",
     "list_series",
     "read",
     "read_channels",
@@ -59,6 +65,12 @@ FORMATS: dict[str, Format] = {
     ".nhdr": _NRRD,
     ".mha": _METAIMAGE,
     ".mhd": _METAIMAGE,
+}
+_DICOM_SUFFIX = ".dcm"
+# Masks of DICOM scans, by the name that `--format` has for them; the first is the default.
+DICOM_FORMATS: dict[str, Callable[[Mask, Path], None]] = {
+    "dicom-seg": dicom_seg.write,
+    "rtstruct": rtstruct.write,
 }
 _READ_ONLY = {".hdr.gz": _NIFTI, ".img.gz": _NIFTI}
 
@@ -148,17 +160,30 @@ def read_channels(
     return volumes
 
 
-def read_mask(path: str | Path, labels: Sequence[Label]) -> Mask:
+def read_mask(path: str | Path, labels: Sequence[Label], grid: Grid | Volume | Mask | None = None) -> Mask:
     """The label map at ``path``, in any image format, with the meaning of its values.
 
     Args:
-        path: As for :func:`read`. Floats are accepted when all of them are whole numbers.
+        path: As for :func:`read`. Floats are accepted when all of them are whole numbers. Or a
+            DICOM segmentation or structure set (SEG, RTSTRUCT), whose segments are found by
+            their names.
         labels: What the values mean. Values without a label are kept.
+        grid: The scan, or its grid, to put a SEG or RTSTRUCT on; other formats have their own,
+            whatever this says. The scan itself serves better: its slices may be unevenly
+            rounded, and its frame of reference is compared. Without it a SEG has the smallest
+            grid that holds its slices, and the series of an RTSTRUCT is looked for beside it.
 
     Raises:
         InputRefused: values with a fraction (``mask-dtype``) or outside 0..65535
-            (``mask-range``), or as `read`.
+            (``mask-range``), or as `read`, `medseg.io.dicom_seg.read` and
+            `medseg.io.rtstruct.read`.
     """
+    path = place.existing(path)
+    kind = _derived(path)
+    if kind:
+        if kind in rtstruct.SOP_CLASSES:
+            return rtstruct.read(path, labels, grid)
+        return dicom_seg.read(path, labels, grid)
     volume = read(path)
     array = volume.array
     if array.dtype.kind == "f":
@@ -180,40 +205,119 @@ def read_mask(path: str | Path, labels: Sequence[Label]) -> Mask:
         raise
 
 
-def write(image: Volume | Mask, path: str | Path) -> Path:
+def is_dicom_mask(path: str | Path) -> bool:
+    """Whether this is a DICOM segmentation or structure set: a mask that is read on its scan's grid."""
+    return bool(_derived(Path(path)))
+
+
+def list_segments(path: str | Path) -> tuple[Segment, ...]:
+    """The segments of a SEG or the regions (ROIs) of an RTSTRUCT: number, name, value in a label map.
+
+    Raises:
+        InputRefused: it is neither (``no-segments``), or is damaged (``unreadable``).
+    """
+    path = place.existing(path)
+    kind = _derived(path)
+    if not kind:
+        raise InputRefused(
+            "neither a DICOM segmentation nor a structure set: its labels have no names in it",
+            where=path,
+            remedy="name them with a recipe: --recipe NAME",
+            reason="no-segments",
+        )
+    if kind in rtstruct.SOP_CLASSES:
+        return rtstruct.list_segments(path)
+    return dicom_seg.list_segments(path)
+
+
+def _derived(path: Path) -> str:
+    """SOPClassUID of a SEG or RTSTRUCT; empty for everything else."""
+    if not path.is_file() or not dicom.is_dicom(path):
+        return ""
+    try:
+        kind = str(part10.header(path, ["SOPClassUID"]).get("SOPClassUID") or "")
+    except OSError:
+        raise
+    except Exception:  # whatever is wrong with it, the reader of scans will say so
+        return ""
+    return kind if kind in (*dicom_seg.SOP_CLASSES, *rtstruct.SOP_CLASSES) else ""
+
+
+def write(image: Volume | Mask, path: str | Path, *, format: str | None = None) -> Path:
     """Writes a scan or a mask and returns its path; the suffix chooses the format.
 
     The file carries exactly the grid's shape and affine. It appears whole or not at all, and
     equal images give equal bytes.
 
+    Args:
+        image: For ``.dcm`` a mask of a DICOM scan, which the file will refer to.
+        path: The file.
+        format: For ``.dcm``: ``dicom-seg`` (the default) or ``rtstruct``.
+
     Raises:
-        UsageError: unknown suffix (``format``), missing folder (``no-folder``).
-        ResourceError: the disk refuses (``disk``).
+        UsageError: unknown suffix or format (``format``), missing folder (``no-folder``), a mask
+            whose scan is not DICOM (``no-dicom-source``).
+        ResourceError: the disk refuses (``disk``), or highdicom is not installed
+            (``missing-extra``).
     """
     path = Path(path)
-    form = check_writable(path)
+    name = check_writable(path, format)
+    if name in DICOM_FORMATS and not isinstance(image, Mask):
+        raise UsageError(
+            "a scan is no mask: only masks are written to one .dcm file",
+            where=path,
+            remedy="write .nii.gz, .nrrd or .mha, or a series with medseg.io.write_dicom_series",
+            reason="format",
+        )
     with atomic.replacing(path) as fresh:
-        form.write(image, fresh)
+        if isinstance(image, Mask) and name in DICOM_FORMATS:
+            DICOM_FORMATS[name](image, fresh)
+        else:
+            FORMATS[_suffix(path) or ""].write(image, fresh)
     return path
 
 
-def check_writable(path: str | Path) -> Format:
-    """The format an output will have; asked before long work, so that it is not done in vain.
+def check_writable(path: str | Path, format: str | None = None) -> str:
+    """The name of the format an output will have; asked before long work, so that it is not in vain.
 
     Raises:
-        UsageError: unknown suffix (``format``) or missing folder (``no-folder``).
+        UsageError: unknown suffix or format (``format``) or missing folder (``no-folder``).
+        ResourceError: highdicom is not installed (``missing-extra``).
     """
     path = Path(path)
     suffix = _suffix(path)
-    if suffix is None:
+    is_dicom = path.name.lower().endswith(_DICOM_SUFFIX)
+    if suffix is None and not is_dicom:
         raise UsageError(
             f"no format has the suffix of {path.name!r}",
             where=path,
-            remedy=f"use one of {', '.join(FORMATS)}",
+            remedy=f"use one of {', '.join(FORMATS)}, or {_DICOM_SUFFIX} for a mask",
             reason="format",
         )
     atomic.check_folder(path)
-    return FORMATS[suffix]
+    if format is not None and (not is_dicom or format not in DICOM_FORMATS):
+        raise UsageError(
+            f"{path.name!r} cannot have the format {format!r}",
+            where=path,
+            remedy=f"for a {_DICOM_SUFFIX} file give {' or '.join(DICOM_FORMATS)}; else the suffix decides",
+            reason="format",
+        )
+    if suffix is not None:
+        return FORMATS[suffix].name
+    name = format or next(iter(DICOM_FORMATS))
+    if name == "dicom-seg":
+        dicom_seg.check_installed()
+    return name
+
+
+def check_source(source: Source, path: str | Path) -> None:
+    """Refuses a scan whose mask cannot be written to ``path``; asked before long work too.
+
+    Raises:
+        UsageError: the path ends in .dcm, and the scan is not DICOM (``no-dicom-source``).
+    """
+    if Path(path).name.lower().endswith(_DICOM_SUFFIX):
+        references.check_source(source)
 
 
 def _suffix(path: Path) -> str | None:

@@ -167,10 +167,12 @@ def _without_localizers(groups: list[list[Slice]], folder: Path) -> list[list[Sl
 def _no_scan(found: Sequence[Slice], folder: Path) -> InputRefused:
     kinds = sorted({one.kind for one in found})
     if kinds:
+        is_mask = any("Segmentation" in kind or "Structure Set" in kind for kind in kinds)
         return InputRefused(
             f"not an image: no scan here, only {', '.join(kinds)}",
             reason="no-scan",
-            remedy="pass the image series that this object refers to",
+            remedy="pass the image series that this object refers to"
+            + ("; to read the object as a mask: medseg convert --as-mask --reference SERIES" * is_mask),
         )
     names = sorted(f.name for f in folder.iterdir() if not f.name.startswith("."))
     seen = f"; it holds {', '.join(names[:3])}" if names else ", it is empty"

@@ -107,6 +107,8 @@ def _shared(volume: Volume, modality: str, lps: Array) -> Dataset:
     ds.FrameOfReferenceUID = generate_uid(entropy_srcs=[content, "frame"])
     ds.StudyDate = ds.StudyTime = ds.ReferringPhysicianName = ds.StudyID = ds.AccessionNumber = ""
     ds.PositionReferenceIndicator, ds.Manufacturer = "", "medseg"
+    # Type 2C: present, and empty where they are not known.
+    ds.PatientPosition = ds.Laterality = ""
     ds.Modality, ds.SeriesNumber, ds.AcquisitionNumber = modality, 1, 1
     ds.ImageType = ["DERIVED", "PRIMARY", "AXIAL" if modality == "CT" else "OTHER"]
     if modality == "CT":

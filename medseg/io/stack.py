@@ -95,7 +95,8 @@ def volumes(slices: Sequence[Slice]) -> list[tuple[str, list[Slice]]]:
         parts = _parts(slices, names)
         depths = [sorted(depth[id(one)] for one in part) for part in parts.values()]
         # A time of its own for each slice tells nothing about volumes.
-        if (several and min(map(len, depths)) == 1) or any(_collide(d) for d in depths) or not _interleaved(depths):
+        alone = several and min(map(len, depths)) == 1
+        if alone or any(_collide(d) for d in depths) or not _interleaved(depths):
             continue
         return [(_told(names, key), part) for key, part in parts.items()]
     return [("", list(slices))]

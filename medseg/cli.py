@@ -68,6 +68,9 @@ def segment(
     trust: Trust = None,
     nonfinite: Nonfinite = None,
     device: Device = "cpu",
+    any_modality: Annotated[
+        bool, typer.Option("--any-modality", help="Also where the scan is MR and the model for CT, say.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Segment one scan: the mask lies on the scan's own grid."""
@@ -95,7 +98,7 @@ def segment(
     from medseg.segmenter import Segmenter
 
     with _telling_of_older(target):
-        segmenter = Segmenter(model, device=device)
+        segmenter = Segmenter(model, device=device, any_modality=any_modality)
         volumes = read_channels(scans, channels=len(segmenter.model.recipe.channels), choices=choices)
         check_source(volumes[0].source, target)
         mask = segmenter(volumes)

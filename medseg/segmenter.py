@@ -18,6 +18,10 @@ from medseg.sliding import logits
 from medseg.volume import Mask, Volume
 
 
+# NIfTI, NRRD and MetaImage do not say what made the scan; OT is DICOM's "other".
+_UNSAID = (None, "unknown", "OT")
+
+
 class Segmenter:
     """Segments scans with one model, which is loaded once.
 
@@ -33,7 +37,7 @@ class Segmenter:
         ModelRefused: the model file is damaged or does not fit.
     """
 
-    def __init__(self, model: Model | str | Path, *, device: str = "cpu") -> None:
+    def __init__(self, model: Model | str | Path, *, device: str = "cpu", any_modality: bool = False) -> None:
         self.model = model if isinstance(model, Model) else Model.load(model)
         try:
             self.device = torch.device(device)
@@ -45,6 +49,7 @@ class Segmenter:
                 remedy="use cpu",
                 reason="device",
             ) from None
+        self.any_modality = any_modality
         self._networks = [network.to(self.device) for network in self.model.networks()]
 
     def __call__(self, scan: Volume | Sequence[Volume]) -> Mask:
@@ -60,11 +65,11 @@ class Segmenter:
         volumes = (scan,) if isinstance(scan, Volume) else tuple(scan)
         for volume in volumes:
             found, wanted = volume.source.modality, self.model.recipe.modality
-            if found in ("CT", "MR") and found != wanted:
+            if found not in (*_UNSAID, wanted) and not self.any_modality:
                 raise InputRefused(
                     f"the scan is {found}, the model is for {wanted}",
                     where=volume.source.path,
-                    remedy="choose a model for this kind of scan",
+                    remedy="choose a model for this kind of scan, or say --any-modality",
                     reason="modality",
                 )
         prepared = prepare(self.model.recipe, volumes)

@@ -14,7 +14,7 @@ from medseg.model import Model
 from medseg.phantom import Thorax, default_grid
 from medseg.prepare import Prepared, prepare
 from medseg.segmenter import Segmenter
-from medseg.volume import Volume
+from medseg.volume import Source, Volume
 
 GRID = default_grid((6.0, 7.0, 9.0))
 
@@ -128,3 +128,8 @@ def test_channels_on_different_grids_and_other_modalities_are_refused():
         Segmenter(untrained(tiny(channels=["a", "b"])))([scan, moved])
     with pytest.raises(InputRefused, match="the scan is MR, the model is for CT"):
         Segmenter(untrained(tiny()))(Thorax().scan(GRID, modality="MR"))
+    pet = Volume(scan.array, GRID, Source(modality="PT"))
+    with pytest.raises(InputRefused, match="the scan is PT"):
+        Segmenter(untrained(tiny()))(pet)
+    mask = Segmenter(untrained(tiny()), any_modality=True)(pet)
+    assert np.array_equal(mask.array, Segmenter(untrained(tiny()))(scan).array)

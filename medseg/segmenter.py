@@ -17,7 +17,6 @@ from medseg.restore import binary
 from medseg.sliding import logits
 from medseg.volume import Mask, Volume
 
-
 # NIfTI, NRRD and MetaImage do not say what made the scan; OT is DICOM's "other".
 _UNSAID = (None, "unknown", "OT")
 

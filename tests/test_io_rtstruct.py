@@ -285,7 +285,7 @@ def box(x0, x1, y0, y1, z=2.0):
     return [(x0, y0, z), (x1, y0, z), (x1, y1, z), (x0, y1, z)]
 
 
-@pytest.mark.parametrize("kind", ["CLOSED_PLANAR", "CLOSED_PLANAR_XOR"])
+@pytest.mark.parametrize("kind", ["CLOSED_PLANAR", "CLOSEDPLANAR_XOR"])
 def test_nested_contours_are_holes(scan, tmp_path, kind):
     island = box(2.6, 3.4, 2.6, 3.4)
     path = drawn(scan, tmp_path, [island, box(0.5, 5.5, 0.5, 6.5), box(1.5, 4.5, 1.5, 5.5)], kind)
@@ -299,7 +299,7 @@ def test_nested_contours_are_holes(scan, tmp_path, kind):
 def test_contours_that_cross_are_refused(scan, tmp_path):
     crossing = [box(0.5, 3.5, 0.5, 3.5), box(2.5, 5.5, 2.5, 5.5)]
     refusal(InputRefused, "crossing-contours", rtstruct.read, drawn(scan, tmp_path, crossing), (LEFT,), scan)
-    by_xor = drawn(scan, tmp_path, crossing, "CLOSED_PLANAR_XOR")  # says itself what is meant
+    by_xor = drawn(scan, tmp_path, crossing, "CLOSEDPLANAR_XOR")  # says itself what is meant
     assert np.count_nonzero(rtstruct.read(by_xor, (LEFT,), scan).array) == 9 + 9 - 2
 
 

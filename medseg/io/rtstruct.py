@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -15,7 +17,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.tag import Tag
 from pydicom.uid import ImplicitVRLittleEndian
 
-from medseg.errors import InputRefused, UsageError
+from medseg.errors import InputRefused, InputWarning, MedsegError, UsageError
 from medseg.grid import Array, Grid
 from medseg.io import budget, dicom, part10
 from medseg.io.choices import Choices
@@ -37,7 +39,11 @@ from medseg.volume import Mask, Source, Volume, Voxels
 SOP_CLASSES = ("1.2.840.10008.5.1.4.1.1.481.3",)
 _TO_LPS = np.array([-1.0, -1.0, 1.0])
 _DATA = Tag("ContourData")
-_AREAS = ("CLOSED_PLANAR", "CLOSED_PLANAR_XOR")
+# Defined terms of PS3.3 C.8.8.6.1; the second is spelled so.
+_AREAS = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
+_LINES = ("POINT", "OPEN_PLANAR", "OPEN_NONPLANAR")
+# Type 1 of its modules, in the order of the file: where one is lost, the file may have been cut.
+_PARTS = ("StructureSetROISequence", "ROIContourSequence", "RTROIObservationsSequence")
 # Planning systems round positions to 0.1 or 0.01 mm. A contour farther off its slice than a
 # quarter of the way to the next was drawn on another scan's slices.
 _OFF_SLICE = 0.25
@@ -97,8 +103,8 @@ def list_segments(path: Path) -> tuple[Segment, ...]:
     Raises:
         InputRefused: it cannot be read (``unreadable``).
     """
-    with refusing(path, "RTSTRUCT"), part10.quiet():
-        return _segments(part10.header(path, None))
+    with _refusing(path):
+        return _segments(_opened(path))
 
 
 def read(path: Path, labels: Sequence[Label], reference: Volume | Mask | Grid | None = None) -> Mask:
@@ -122,20 +128,31 @@ def read(path: Path, labels: Sequence[Label], reference: Volume | Mask | Grid | 
             (``overlapping-segments``), a label that is not in it (``no-such-segment``), or damage
             (``unreadable``).
     """
-    with refusing(path, "RTSTRUCT"), part10.quiet():
-        ds: Any = part10.header(path, None)
+    with _refusing(path):
+        ds = _opened(path)
         segments = _segments(ds)
-        regions = [_region(item, path) for item in ds.get("ROIContourSequence") or ()]
+        regions = [_region(item, path) for item in ds.ROIContourSequence]
+        frames = _frames_of_reference(ds)
+        series = _series(ds)
+    _check_numbers(segments, regions, path)
     if reference is None:
-        reference = _own_scan(ds, path)
+        reference = _own_scan(series, path)
     grid = reference if isinstance(reference, Grid) else reference.grid
     source = Source(path, "dicom", "RTSTRUCT") if isinstance(reference, Grid) else reference.source
-    check_frame_of_reference(_frames_of_reference(ds), reference, path)
+    check_frame_of_reference(frames, reference, path)
     budget.check(4 * int(np.prod(grid.shape)), f"{grid}", where=path)
-    with refusing(path, "RTSTRUCT"):
+    with refusing(path, "RTSTRUCT"), np.errstate(over="ignore", invalid="ignore"):
         painting = Painting(grid.shape, segments, labels, path)
         for region in (each for each in regions if painting.wants(each.number)):
             _paint(painting, region, grid)
+        empty = {each.number for each in segments if painting.wants(each.number)}
+        empty -= {region.number for region in regions if region.contours}
+        if empty:
+            warnings.warn(
+                f"{path}: no contours in ROI {', '.join(map(str, sorted(empty)))}; taken as empty",
+                InputWarning,
+                stacklevel=2,
+            )
         return Mask(painting.mask(grid).array, grid, painting.labels, source)
 
 
@@ -226,6 +243,48 @@ def _observation(label: Label, number: int) -> Dataset:
 # --- reading -----------------------------------------------------------------------------
 
 
+@contextmanager
+def _refusing(path: Path) -> Iterator[None]:
+    """As `refusing`, but telling only the kind of a complaint: pydicom quotes values of the file."""
+    try:
+        with part10.quiet():
+            yield
+    except (MedsegError, MemoryError):
+        raise
+    except OSError:
+        with refusing(path, "RTSTRUCT"):
+            raise
+    except Exception as error:
+        raise _damaged(path, type(error).__name__) from error
+
+
+def _damaged(path: Path, problem: str) -> InputRefused:
+    return InputRefused(
+        f"not a readable RTSTRUCT: {problem}",
+        where=path,
+        reason="unreadable",
+        remedy="check that the file is complete; export the structure set again",
+    )
+
+
+def _opened(path: Path) -> Any:
+    """The data set, which has all its parts: pydicom leaves out where a file ends, and only warns."""
+    ds: Any = part10.header(path, None)
+    lost = [name for name in _PARTS if name not in ds]
+    if lost:
+        raise _damaged(path, f"it has no {', '.join(lost)}: another object, or a part of a file")
+    return ds
+
+
+def _check_numbers(segments: Sequence[Segment], regions: Sequence[_Region], path: Path) -> None:
+    """Refuses contours of no ROI, or of one of several: both may be damage to a number."""
+    numbers = [segment.number for segment in segments]
+    unknown = {region.number for region in regions} - set(numbers)
+    if unknown or len(set(numbers)) < len(numbers):
+        what = "contours belong to an ROI that is not described" if unknown else "two ROIs have one number"
+        raise _damaged(path, what)
+
+
 @dataclass(frozen=True)
 class _Region:
     """The contours of one ROI: (kind, points), points (n, 3) in RAS+ mm."""
@@ -247,13 +306,9 @@ def _region(item: Any, path: Path) -> _Region:
     contours = []
     for contour in item.get("ContourSequence") or ():
         data = _numbers(contour)
-        if not data.size or data.size % 3 or not np.isfinite(data).all():
-            raise InputRefused(
-                f"a contour of {data.size} numbers, not three finite ones a point",
-                where=path,
-                reason="unreadable",
-                remedy="export the structure set again",
-            )
+        told = int(contour.get("NumberOfContourPoints") or data.size // 3)
+        if not data.size or data.size != 3 * told or not np.isfinite(data).all():
+            raise _damaged(path, f"a contour of {told} points has {data.size} numbers, or not all finite")
         contours.append((str(contour.ContourGeometricType), data.reshape(-1, 3) * _TO_LPS))
     return _Region(int(item.ReferencedROINumber), tuple(contours))
 
@@ -273,15 +328,18 @@ def _numbers(contour: Any) -> Array:
     return np.array([float(v) for v in contour.get("ContourData") or ()])
 
 
-def _own_scan(ds: Any, path: Path) -> Volume:
-    """The series that the structure set refers to, out of its own folder."""
-    remedy = "name its scan: --reference FOLDER, or read_mask(..., grid=scan)"
-    series = {
+def _series(ds: Any) -> set[str]:
+    return {
         str(series.SeriesInstanceUID)
         for frame in ds.get("ReferencedFrameOfReferenceSequence") or ()
         for study in frame.get("RTReferencedStudySequence") or ()
         for series in study.get("RTReferencedSeriesSequence") or ()
     }
+
+
+def _own_scan(series: set[str], path: Path) -> Volume:
+    """The series that the structure set refers to, out of its own folder."""
+    remedy = "name its scan: --reference FOLDER, or read_mask(..., grid=scan)"
     if len(series) == 1:
         try:
             return dicom.read(path.parent, Choices(series=series.pop()))
@@ -301,7 +359,9 @@ def _paint(painting: Painting, region: _Region, grid: Grid) -> None:
     for kind, _ in region.contours:
         if kind not in _AREAS:
             raise InputRefused(
-                f"ROI {region.number} has a contour of type {kind[:20]}, which has no inside",
+                # Another word than the standard's is free text, and may be the patient's.
+                f"ROI {region.number} has a contour of type {kind if kind in _LINES else 'unknown'}, "
+                "which has no inside",
                 where=painting.path,
                 reason="open-contour",
                 remedy="name only ROIs that are areas in the labels, or close the contour",

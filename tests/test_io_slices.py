@@ -150,6 +150,20 @@ def test_a_localizer_of_its_own_series_is_passed_over_with_a_word(series):
     assert refusal(series / "scout.dcm").reason == "localizer"
 
 
+def test_a_picture_of_the_dose_report_is_passed_over_with_a_word(series):
+    report = datasets(series)[0]
+    report.SeriesInstanceUID, report.Modality = generate_uid(), "OT"
+    report.SOPClassUID = report.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.7"
+    del report.ImagePositionPatient, report.ImageOrientationPatient
+    report.save_as(series / "report.dcm")
+    with pytest.warns(InputWarning, match="picture"):
+        assert np.array_equal(io.read(series).array, NUMBERS)
+    assert refusal(series / "report.dcm").reason == "no-geometry"
+    # Not so where the same series has slices without a place: one may be missing.
+    edit(series, lambda ds, _: setattr(ds, "ImagePositionPatient", None), slice(1, 2))
+    assert refusal(series).reason == "no-geometry"
+
+
 def test_two_patients_under_one_series_uid_are_told_apart(series):
     for keyword, name in (
         ("PatientID", "patient"),

@@ -62,7 +62,8 @@ def list_series(path: str | Path) -> tuple[Series, ...]:
 def read(path: Path, choices: Choices = NO_CHOICES) -> Volume:
     """The series at ``path`` as one volume, intensities rescaled (HU for CT), world RAS+ mm.
 
-    A localizer (scout) beside one other series is passed over with a warning.
+    A localizer (scout) or a picture without a place in the patient, such as a dose report,
+    beside one other series is passed over with a warning.
 
     Args:
         path: A folder, whose inner folders count too; a DICOMDIR, which stands for its folder;
@@ -127,7 +128,7 @@ def _chosen(found: Sequence[Slice], wanted: str | None, folder: Path) -> list[Sl
     if not groups:
         raise _no_scan(found, folder)
     if wanted is None:
-        groups = _without_localizers(groups, folder)
+        groups = _without_bystanders(groups, folder)
     listed = "; ".join(str(_series(group)) for group in groups)
     uids = {group[0].series for group in groups}
     if wanted is not None:
@@ -152,15 +153,22 @@ def _chosen(found: Sequence[Slice], wanted: str | None, folder: Path) -> list[Sl
     return matching[0]
 
 
-def _without_localizers(groups: list[list[Slice]], folder: Path) -> list[list[Slice]]:
-    """The groups that are scans, when whole series beside them are localizers."""
-    scouts = {g[0].series for g in groups if g[0].is_localizer}
-    scouts -= {g[0].series for g in groups if not g[0].is_localizer}
-    rest = [g for g in groups if g[0].series not in scouts]
-    if not rest or not scouts:
+def _without_bystanders(groups: list[list[Slice]], folder: Path) -> list[list[Slice]]:
+    """The groups that are scans, when whole series beside them are none.
+
+    Localizers, and images without a place in the patient, such as a picture of the dose report.
+    """
+
+    def stands_by(group: Sequence[Slice]) -> bool:
+        return group[0].is_localizer or (group[0].position_mm is None and group[0].cosines is None)
+
+    passed = {g[0].series for g in groups if stands_by(g)}
+    passed -= {g[0].series for g in groups if not stands_by(g)}
+    rest = [g for g in groups if g[0].series not in passed]
+    if not rest or not passed:
         return groups
-    passed = "; ".join(str(_series(g)) for g in groups if g[0].series in scouts)
-    warnings.warn(f"{folder}: localizer passed over: {passed}", InputWarning, stacklevel=2)
+    told = "; ".join(str(_series(g)) for g in groups if g[0].series in passed)
+    warnings.warn(f"{folder}: localizer or picture passed over: {told}", InputWarning, stacklevel=2)
     return rest
 
 

@@ -13,6 +13,9 @@ import pytest
 from worlds import tiny, untrained
 
 from medseg import cli
+from medseg.cli.options import seconds_of
+from medseg.cli.output import sidecar
+from medseg.cli.progress import Progress
 from medseg.errors import UsageError
 from medseg.io import write_dicom_series
 from medseg.phantom import Thorax, default_grid
@@ -287,7 +290,7 @@ def test_help_says_research_use_only_and_the_exit_codes():
 
 
 def test_times_are_read():
-    seconds = cli._seconds
+    seconds = seconds_of
     assert [seconds(t) for t in ("90s", "40m", "2h", "1.5m", "3", None)] == [90, 2400, 7200, 90, 180, None]
     for wrong in ("0m", "-3m", "1d", ""):
         with pytest.raises(UsageError):
@@ -296,13 +299,13 @@ def test_times_are_read():
 
 def test_sidecars_stand_beside_their_masks():
     names = {"a.nii.gz": "a.json", "a.b.nrrd": "a.b.json", "m.mha": "m.json"}
-    assert {n: cli._sidecar(Path("x") / n).name for n in names} == names
+    assert {n: sidecar(Path("x") / n).name for n in names} == names
 
 
 def test_the_terminal_progress_has_a_bar(monkeypatch):
     from medseg.training import EpochEnd
 
-    progress = cli._Progress(4)
+    progress = Progress(4)
     with progress:
         progress.show(EpochEnd(1, 4, 0.5, {"lungs": 0.9}, 61))
     assert "1:01 left" in progress.bar.tasks[0].fields["facts"]

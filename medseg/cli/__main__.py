@@ -1,0 +1,5 @@
+"""``python -m medseg.cli`` is ``medseg``."""
+
+from medseg.cli import main
+
+main()

@@ -1,0 +1,73 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from medseg.errors import UsageError
+
+if TYPE_CHECKING:
+    from medseg.io import Choices
+
+
+Series = Annotated[str | None, typer.Option(help="DICOM series UID, or an ending of it that only it has.")]
+
+
+VolumeNumber = Annotated[
+    int | None, typer.Option("--volume", min=1, help="Which volume of a 4D file or series, from 1.")
+]
+
+
+Trust = Annotated[
+    str | None,
+    typer.Option(help="NIfTI: which geometry to believe where it is in doubt: sform, qform or pixdim."),
+]
+
+
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, errors too.")]
+
+
+Nonfinite = Annotated[float | None, typer.Option(help="Replace NaN and infinite voxels by this value.")]
+
+
+MaskFormat = Annotated[
+    str | None, typer.Option("--format", help="Of a .dcm mask: dicom-seg (the default) or rtstruct.")
+]
+
+
+Device = Annotated[str, typer.Option(help="Where the network runs: cpu, cuda, cuda:1.")]
+
+
+DataRoot = Annotated[
+    Path | None, typer.Option(help="Where the manifest's files lie, instead of its own root.")
+]
+
+
+def choices_of(series: str | None, volume: int | None, trust: str | None, nonfinite: float | None) -> Choices:
+    """The choices of the four options, checked."""
+    from medseg.io import Choices
+
+    if trust not in (None, "sform", "qform", "pixdim"):
+        raise UsageError(
+            f"cannot trust {trust!r}", where="--trust", remedy="give sform, qform or pixdim", reason="usage"
+        )
+    return Choices(series, volume, trust, nonfinite)  # type: ignore[arg-type]  # checked just above
+
+
+def seconds_of(text: str | None) -> float | None:
+    """``90s``, ``40m`` or ``2h`` as seconds; a bare number is minutes."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
+    if not match or float(match[1]) <= 0:
+        raise UsageError(
+            f"cannot read the time {text!r}",
+            where="--max-time",
+            remedy="write 40m, 2h or 90s",
+            reason="usage",
+        )
+    return float(match[1]) * {"s": 1, "m": 60, "h": 3600, "": 60}[match[2]]

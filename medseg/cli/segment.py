@@ -1,0 +1,80 @@
+"""``medseg segment``."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from medseg.cli.options import AsJson, Device, MaskFormat, Nonfinite, Series, Trust, VolumeNumber, choices_of
+from medseg.cli.output import RESEARCH, facts_of, sidecar, spare_inputs, telling_of_older, write_json
+from medseg.errors import UsageError
+
+if TYPE_CHECKING:
+    pass
+
+
+def segment(
+    scan: Annotated[Path | None, typer.Argument(help="NIfTI, NRRD, MHA or DICOM folder.")] = None,
+    output_path: Annotated[Path | None, typer.Argument(metavar="[MASK]", help="Same as -o.")] = None,
+    inputs: Annotated[list[Path] | None, typer.Option("-i", "--input", help="Scan; once a channel.")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Mask to write.")] = None,
+    model: Annotated[str | None, typer.Option(help="Model file, or the name of a shipped model.")] = None,
+    stats: Annotated[Path | None, typer.Option(help="Also write volumes and intensities per label.")] = None,
+    format_: MaskFormat = None,
+    series: Series = None,
+    volume: VolumeNumber = None,
+    trust: Trust = None,
+    nonfinite: Nonfinite = None,
+    device: Device = "cpu",
+    any_modality: Annotated[
+        bool, typer.Option("--any-modality", help="Also where the scan is MR and the model for CT, say.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Segment one scan: the mask lies on the scan's own grid."""
+    if (inputs and scan) or (output and output_path):
+        raise UsageError(
+            "scan or mask given twice", remedy="give -i and -o, or SCAN and MASK, not both", reason="usage"
+        )
+    scans = list(inputs or ([scan] if scan else []))
+    target = output or output_path
+    if not scans or target is None:
+        raise UsageError(
+            "need a scan and -o MASK", remedy="medseg segment SCAN -o MASK --model MODEL", reason="usage"
+        )
+    from medseg.io import check_source, check_writable, read_channels
+    from medseg.model import shipped
+
+    if model is None:
+        raise UsageError(
+            "need --model", remedy=f"a model file, or one of: {', '.join(shipped())}", reason="usage"
+        )
+    choices = choices_of(series, volume, trust, nonfinite)
+    check_writable(target, format_)
+    spare_inputs(target, scans)
+    started = time.perf_counter()
+    from medseg.segmenter import Segmenter
+
+    with telling_of_older(target):
+        segmenter = Segmenter(model, device=device, any_modality=any_modality)
+        volumes = read_channels(scans, channels=len(segmenter.model.recipe.channels), choices=choices)
+        check_source(volumes[0].source, target)
+        mask = segmenter(volumes)
+        mask.save(target, format=format_)
+    facts = facts_of(mask, segmenter.model.digest, segmenter.model.recipe.name)
+    write_json(sidecar(target), facts)
+    if stats:
+        from medseg.statistics import intensities
+
+        write_json(stats, facts | {"intensities": intensities(volumes[0], mask)})
+    if as_json:
+        print(json.dumps({"mask": str(target)} | facts))
+    else:
+        for name, volume_ml in mask.volumes_ml().items():
+            print(f"{name:20s} {volume_ml:10.1f} ml")
+    print(f"wrote {target} in {time.perf_counter() - started:.1f} s. {RESEARCH}", file=sys.stderr)

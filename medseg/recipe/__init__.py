@@ -1,0 +1,183 @@
+"""The recipe: everything that decides what a model learns and how it is applied, as one value.
+
+A recipe holds concrete numbers only. It is read from YAML, checked here once, carried in the
+header of every model file, and its digest stands beside every output.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from medseg.document import text_of, yaml_data
+from medseg.errors import UsageError
+from medseg.label import Label
+from medseg.recipe.augmentation import Augment
+from medseg.recipe.loss import Loss
+from medseg.recipe.network import Network
+from medseg.recipe.part import Part, SpacingMm
+from medseg.recipe.prediction import Postprocess, Predict
+from medseg.recipe.preparation import Crop, Intensity, Patch, Percentile, Prepare, Window, ZScore
+from medseg.recipe.schedule import Train
+from medseg.volume import check_labels
+
+__all__ = [
+    "Augment",
+    "Crop",
+    "Intensity",
+    "Loss",
+    "Network",
+    "Patch",
+    "Percentile",
+    "Postprocess",
+    "Predict",
+    "Prepare",
+    "Recipe",
+    "SpacingMm",
+    "Train",
+    "Window",
+    "ZScore",
+    "digest",
+    "shipped",
+]
+_RECIPE_BYTES = 256 << 10
+
+
+class Recipe(Part):
+    """The whole configuration of one model. See the sections' own docstrings."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=64)]
+    description: str = ""
+    modality: Literal["CT", "MR"]
+    channels: Annotated[tuple[str, ...], Field(min_length=1, max_length=64)]
+    labels: Annotated[tuple[Label, ...], Field(min_length=1, max_length=1024)]
+    prepare: Prepare
+    patch: Patch
+    network: Network = Network()
+    loss: Loss = Loss()
+    augment: Augment = Augment()
+    train: Train
+    predict: Predict = Predict()
+    postprocess: Postprocess = Postprocess()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Recipe:
+        try:
+            check_labels(self.labels)
+        except UsageError as error:
+            raise ValueError(error.problem) from None
+        sided = [label.name for label in self.labels if label.side]
+        if sided and 0 in self.augment.flip_axes:
+            raise ValueError(f"augment.flip_axes has 0 (R-L), which would exchange the sides of {sided}")
+        if self.modality == "CT" and not isinstance(self.prepare.intensity, Window):
+            raise ValueError("CT has absolute units: use intensity kind 'window'")
+        factor = 2 ** (len(self.network.widths) - 1)
+        wrong = [n for n in self.patch.size if n % factor]
+        if wrong:
+            lower = [max(n // factor, 1) * factor for n in self.patch.size]
+            upper = [-(-n // factor) * factor for n in self.patch.size]
+            raise ValueError(
+                f"patch.size {list(self.patch.size)} does not survive {len(self.network.widths) - 1} "
+                f"poolings: each number must be a multiple of {factor}, such as {lower} or {upper}"
+            )
+        if self.network.norm != "none" and all(n == factor for n in self.patch.size):
+            raise ValueError(
+                f"patch.size {list(self.patch.size)} shrinks to one voxel, which {self.network.norm} "
+                f"normalisation cannot use: make one number at least {2 * factor}"
+            )
+        return self
+
+    @property
+    def spatial_dims(self) -> int:
+        """2 for slices, 3 for patches."""
+        return len(self.patch.size)
+
+    @property
+    def in_channels(self) -> int:
+        """Input channels of the network: scan channels times slices seen at once."""
+        return len(self.channels) * (2 * self.patch.neighbours + 1)
+
+    @classmethod
+    def read(cls, source: str | Path) -> Recipe:
+        """The recipe of a YAML file, or the shipped one of that name.
+
+        Raises:
+            UsageError: no such recipe, not YAML, or a field is unknown, missing or wrong;
+                the message names the field and the value.
+        """
+        path = Path(source)
+        shipped_path = resources.files("medseg").joinpath("recipes", f"{source}.yaml")
+        if str(source) in shipped():
+            return cls.parse(shipped_path.read_text(encoding="utf-8"), where=str(source))
+        try:
+            text = text_of(path, most_bytes=_RECIPE_BYTES)
+        except (OSError, ValueError) as error:
+            told = getattr(error, "strerror", None) or "it is not UTF-8 text"
+            missing = isinstance(error, FileNotFoundError)
+            raise UsageError(
+                f"no such recipe: {told}" if missing else f"the recipe cannot be read: {told}",
+                where=source,
+                remedy=f"give a YAML file or one of: {', '.join(shipped())}",
+                reason="recipe-not-found" if missing else "recipe-unreadable",
+            ) from None
+        return cls.parse(text, where=str(source))
+
+    @classmethod
+    def parse(cls, text: str, *, where: str = "recipe") -> Recipe:
+        """The recipe of YAML (or JSON) text. ``where`` names it in errors."""
+        try:
+            data = yaml_data(text)
+        except ValueError as error:
+            raise UsageError(
+                f"not valid YAML: {error}", where=where, remedy="correct it there", reason="recipe-yaml"
+            ) from None
+        return cls.checked(data, where=where)
+
+    @classmethod
+    def checked(cls, data: object, *, where: str = "recipe") -> Recipe:
+        """The recipe of plain data, as YAML or JSON gives it."""
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(str(part) for part in first["loc"]) or "recipe"
+            seen = "" if first["type"] in ("missing", "value_error") else f" (got {first['input']!r:.60})"
+            more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
+            raise UsageError(
+                f"{field}: {first['msg'].removeprefix('Value error, ')}{seen}{more}",
+                where=where,
+                remedy="correct this field; `medseg recipe --schema` lists all of them",
+                reason="recipe-field",
+            ) from None
+
+    def yaml(self) -> str:
+        """The recipe as YAML text; :meth:`parse` reads it back to an equal recipe."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+    @property
+    def digest(self) -> str:
+        """Hexadecimal SHA-256 of the recipe's content; equal recipes have equal digests."""
+        return digest(self.model_dump(mode="json"))
+
+    @staticmethod
+    def json_schema() -> dict[str, Any]:
+        """The JSON schema of a recipe."""
+        return Recipe.model_json_schema()
+
+
+def shipped() -> tuple[str, ...]:
+    """Names of the recipes in the package."""
+    folder = resources.files("medseg").joinpath("recipes")
+    return tuple(sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml")))
+
+
+def digest(data: object) -> str:
+    """Hexadecimal SHA-256 of plain data, independent of key order."""
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()

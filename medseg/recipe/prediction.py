@@ -1,0 +1,37 @@
+"""The recipe's sections ``predict`` and ``postprocess``: from the network to the mask."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from medseg.recipe.part import Count, NotNegative, Part, Size
+
+
+class Predict(Part):
+    """The sliding window.
+
+    Attributes:
+        overlap: Share of a window that its neighbour covers as well; 0.5 as in nnU-Net.
+        window_batch: Windows run through the network at once.
+        threshold: A voxel belongs to a label where its probability is at least this.
+    """
+
+    overlap: Annotated[float, Field(ge=0, le=0.9)] = 0.5
+    window_batch: Size = 1
+    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
+
+
+class Postprocess(Part):
+    """Cleaning of each label on the source grid.
+
+    Attributes:
+        keep_components: Keep this many largest components of each label; None keeps all.
+        fill_holes: Fill holes that do not reach the outside.
+        min_volume_ml: Remove components smaller than this.
+    """
+
+    keep_components: Count | None = None
+    fill_holes: bool = False
+    min_volume_ml: NotNegative = 0.0

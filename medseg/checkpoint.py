@@ -30,8 +30,9 @@ _PICKLE_BYTES = 16 << 20  # 2 MB for a network of ten thousand tensors
 # A checkpoint has the weights, AdamW's two moments of each, and perhaps averaged weights.
 _TIMES_WEIGHTS = 8
 _ROOM_BYTES = 16 << 20
-# How Lightning modules call their network; ours says "network".
-_PREFIXES = ("network.", "net.")
+# How Lightning modules call their network; ours says "network", and "averaged" for the moving
+# average of its weights, which is the model where there is one.
+_PREFIXES = ("averaged.", "network.", "net.")
 
 
 def import_weights(path: str | Path, recipe: Recipe) -> Model:
@@ -176,8 +177,13 @@ def _weights(held: Mapping[str, Any], path: Path) -> dict[str, torch.Tensor]:
     odd = [name for name, value in table.items() if not _plain(value)]
     if odd:
         raise _refused(path, f"{shown(odd[0])} is not a plain tensor of weights", reason="checkpoint-content")
-    prefix = next((p for p in _PREFIXES if all(name.startswith(p) for name in table)), "")
-    return {name.removeprefix(prefix): tensor for name, tensor in table.items()}
+    return network_weights(table)
+
+
+def network_weights(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The weights of the network alone, by its own names, in the state of a Lightning module."""
+    prefix = next((p for p in _PREFIXES if any(name.startswith(p) for name in state)), "")
+    return {n.removeprefix(prefix): tensor for n, tensor in state.items() if n.startswith(prefix)}
 
 
 def _plain(value: object) -> bool:

@@ -10,14 +10,15 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 
 from medseg.augment import augment
 from medseg.errors import InputRefused, UsageError
@@ -25,12 +26,12 @@ from medseg.grid import Grid
 from medseg.io import is_dicom_mask, read_channels, read_mask
 from medseg.io.dicom import is_dicom
 from medseg.manifest import Case
-from medseg.prepare import Prepared, prepare
+from medseg.prepare import UNKNOWN, Prepared, prepare
 from medseg.recipe import Recipe, digest
 from medseg.sliding import stacked_slices
 
 # Raise when `prepare` changes its output for an unchanged recipe, so that old caches are not used.
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 _FOREGROUND_VOXELS = 10_000
 
 
@@ -79,12 +80,16 @@ def cached(case: Case, recipe: Recipe, folder: Path) -> CachedCase:
             remedy="add it to the manifest",
             reason="no-label",
         )
+    annotated = getattr(case, "annotated", None)
+    known = {label.name for label in recipe.labels} if annotated is None else set(annotated)
     key = digest(
         {
             "version": CACHE_VERSION,
             "prepare": recipe.prepare.model_dump(mode="json"),
             "channels": len(recipe.channels),
             "labels": [label.values for label in recipe.labels],
+            "ignored": recipe.ignore_value,
+            "unknown": [label.name not in known for label in recipe.labels],
             "files": [content_digest(path) for path in (*case.images, case.label)],
         }
     )
@@ -93,7 +98,12 @@ def cached(case: Case, recipe: Recipe, folder: Path) -> CachedCase:
         try:
             volumes = read_channels(case.images, channels=len(recipe.channels))
             truth = read_mask(case.label, recipe.labels, volumes[0])
-            _store(prepare(recipe, volumes, truth), place)
+            prepared = prepare(recipe, volumes, truth)
+            assert prepared.label is not None  # it was prepared with a truth
+            for label, channel in zip(recipe.labels, prepared.label, strict=True):
+                if label.name not in known:
+                    channel.fill_(UNKNOWN)
+            _store(prepared, place)
         except InputRefused as error:
             error.where = f"{case.id} ({error.where})" if error.where else case.id
             raise
@@ -129,7 +139,7 @@ def _store(prepared: Prepared, place: Path) -> None:
         np.save(temporary / "image.npy", prepared.image.numpy())
         np.save(temporary / "label.npy", prepared.label.numpy())
         for number, channel in enumerate(prepared.label.numpy()):
-            voxels = np.argwhere(channel).astype(np.int32)
+            voxels = np.argwhere(channel == 1).astype(np.int32)
             thinned = voxels[:: max(1, -(-len(voxels) // _FOREGROUND_VOXELS))]
             np.save(temporary / f"foreground_{number}.npy", thinned)
         grid = {"shape": list(prepared.grid.shape), "affine": prepared.grid.affine.tolist()}
@@ -143,31 +153,55 @@ def _store(prepared: Prepared, place: Path) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-class Patches(Dataset[dict[str, torch.Tensor]]):
-    """Augmented training patches, asked for by (epoch, number).
+class Sample(TypedDict):
+    """A training patch: ``image`` (in_channels, *patch), ``label`` (L, *patch), and where it is from.
+
+    ``label`` is 1, 0 or -1 (unknown); both are float32. ``seed`` decides its augmentation.
+    """
+
+    image: torch.Tensor
+    label: torch.Tensor
+    case: str
+    seed: int
+
+
+class Patches(Dataset[Sample]):
+    """Training patches, asked for by (epoch, number).
 
     A share of ``foreground_fraction`` of them is centred on a voxel of a label, each label as
     often as another; the others lie anywhere. Every case comes up equally often.
+
+    Args:
+        cases: Where they are cut.
+        recipe: Decides their size, choice and augmentation.
+        augmented: Whether they are augmented here, or later by :meth:`changed`.
     """
 
-    def __init__(self, cases: Sequence[CachedCase], recipe: Recipe) -> None:
+    def __init__(self, cases: Sequence[CachedCase], recipe: Recipe, *, augmented: bool = True) -> None:
         self.cases = tuple(cases)
         self.recipe = recipe
-        self.augment = augment(recipe.augment, recipe.spatial_dims)
+        self.augmented = augmented
+        self.augment = augment(recipe)
 
-    def __getitem__(self, at: tuple[int, int]) -> dict[str, torch.Tensor]:
-        """``image`` float32 (in_channels, *patch) and ``label`` float32 (L, *patch)."""
+    def __getitem__(self, at: tuple[int, int]) -> Sample:
+        """The patch of this number in this epoch."""
         epoch, number = at
         seed = self.recipe.train.seed
         rng = np.random.default_rng([seed, epoch, number])
         order = np.random.default_rng([seed, epoch]).permutation(len(self.cases))
         case = self.cases[order[number % len(self.cases)]]
-        patch = self._cut(case, rng)
-        self.augment.set_random_state(seed=int(rng.integers(2**31)))
-        done = self.augment(patch)
-        return {key: torch.as_tensor(done[key]).contiguous() for key in ("image", "label")}
+        image, label = self._cut(case, rng)
+        patch = Sample(image=image, label=label, case=case.id, seed=int(rng.integers(2**31)))
+        return self.changed(patch) if self.augmented else patch
 
-    def _cut(self, case: CachedCase, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+    def changed(self, patch: Sample) -> Sample:
+        """The patch after augmentation, on the device it is on."""
+        self.augment.set_random_state(seed=patch["seed"])
+        done = self.augment({"image": patch["image"], "label": patch["label"]})
+        image, label = (torch.as_tensor(done[key]).contiguous() for key in ("image", "label"))
+        return Sample(image=image, label=label, case=patch["case"], seed=patch["seed"])
+
+    def _cut(self, case: CachedCase, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         prepared = case.load()
         assert prepared.label is not None  # cached cases always have one
         shape = prepared.image.shape[1:]
@@ -179,10 +213,8 @@ class Patches(Dataset[dict[str, torch.Tensor]]):
             label = prepared.label[..., int(centre[2])]
         else:
             image, label = prepared.image, prepared.label
-        return {
-            "image": window(image, centre[: len(size)], size, fill=None),
-            "label": window(label, centre[: len(size)], size, fill=0.0),
-        }
+        at = centre[: len(size)]
+        return window(image, at, size, fill=None), window(label, at, size, fill=0.0)
 
     def _centre(
         self, case: CachedCase, shape: Sequence[int], rng: np.random.Generator
@@ -215,26 +247,3 @@ def window(
     out = low.reshape(-1, *[1] * len(size)).expand(len(values), *size).clone()
     out[tuple(targets)] = inner
     return out
-
-
-class EpochSampler(Sampler[tuple[int, int]]):
-    """Yields (epoch, number) for the patches of an epoch; each iteration is the next epoch.
-
-    It counts by itself: Lightning tells samplers the epoch only after loaders with workers have
-    begun, so that a resumed training would see the patches of epoch 0 once more.
-
-    Args:
-        length: Patches of an epoch.
-        first: Epoch of the first iteration, counted from 0.
-    """
-
-    def __init__(self, length: int, first: int = 0) -> None:
-        self.length = length
-        self.next = first
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        epoch, self.next = self.next, self.next + 1
-        return iter([(epoch, number) for number in range(self.length)])
-
-    def __len__(self) -> int:
-        return self.length

@@ -29,6 +29,9 @@ from medseg.recipe import Crop, Intensity, Percentile, Recipe, Window
 from medseg.resample import resample, resampled_grid
 from medseg.volume import Mask, Volume, members
 
+UNKNOWN = -1
+"""In a prepared label: whether this voxel belongs to the label is not known."""
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -37,8 +40,8 @@ class Prepared:
     Attributes:
         image: float32 (C, X, Y, Z), normalised.
         grid: Where its voxels lie; parallel to the scan's grid.
-        label: uint8 (L, X, Y, Z), 0 or 1, one channel a label in the recipe's order; None
-            without a truth.
+        label: int8 (L, X, Y, Z), one channel a label in the recipe's order: 1 inside, 0 outside,
+            -1 unknown (the recipe's ``ignore_value``). None without a truth.
     """
 
     image: torch.Tensor
@@ -90,16 +93,19 @@ class Resampled(MapTransform):  # type: ignore[misc]  # monai has no types
             values = resample(moved[key].as_tensor(), grid, target)
             if key == "label":
                 values = (values >= 0.5).to(torch.float32)
+            elif key == "unknown":
+                # A voxel that is unknown in any part is unknown.
+                values = (values > 0).to(torch.float32)
             moved[key] = on_grid(values, target)
         return moved
 
 
 def compose(recipe: Recipe) -> Compose:
-    """The MONAI transform of a case ``{"image": ..., "label": ...}``, the label being optional.
+    """The MONAI transform of a case ``{"image": ..., "label": ..., "unknown": ...}``, the last two optional.
 
-    Both are `MetaTensor` float32 (C, X, Y, Z) with the scan's affine; see :func:`prepare`.
+    All are `MetaTensor` float32 (C, X, Y, Z) with the scan's affine; see :func:`prepare`.
     """
-    keys = ("image", "label")
+    keys = ("image", "label", "unknown")
     steps: list[Any] = [
         Orientd(keys, recipe.prepare.orientation),
         Resampled(keys, recipe.prepare.spacing_mm),
@@ -154,8 +160,13 @@ def prepare(recipe: Recipe, volumes: Sequence[Volume], truth: Mask | None = None
             )
         channels = np.stack([members(truth.array, label) for label in recipe.labels])
         case["label"] = on_grid(torch.from_numpy(channels.astype(np.float32)), grid)
+        if recipe.ignore_value is not None:
+            unknown = (truth.array == recipe.ignore_value)[None].astype(np.float32)
+            case["unknown"] = on_grid(torch.from_numpy(unknown), grid)
     done = compose(recipe)(case)
-    label = done["label"].as_tensor().to(torch.uint8).contiguous() if truth is not None else None
+    label = done["label"].as_tensor().to(torch.int8).contiguous() if truth is not None else None
+    if label is not None and "unknown" in done:
+        label = label.masked_fill(done["unknown"].as_tensor() > 0, UNKNOWN)
     image = done["image"]
     return Prepared(image.as_tensor().to(torch.float32).contiguous(), grid_of(image), label)
 

@@ -2,57 +2,85 @@
 
 from __future__ import annotations
 
-import csv
 import logging
-import math
 import platform
-import time
+import signal
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from importlib.metadata import version
-from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, Timer
 from lightning.pytorch.loggers import TensorBoardLogger
-from torch.utils.data import DataLoader
+from lightning.pytorch.plugins.environments import SLURMEnvironment
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from medseg.checkpoint import contents
-from medseg.dataset import CachedCase, EpochSampler, Patches, cached
-from medseg.errors import ModelRefused, UsageError
+from medseg import keeping
+from medseg.checkpoint import network_weights
+from medseg.dataset import CachedCase, Patches, cached
+from medseg.errors import UsageError
+from medseg.fitting import is_out_of_memory, out_of_memory
+from medseg.history import EpochEnd, History
 from medseg.io.atomic import replacing
-from medseg.losses import build as build_loss
+from medseg.loading import patches, scans
 from medseg.manifest import Case
 from medseg.model import Model
-from medseg.networks import build as build_network
-from medseg.networks import channels_last
 from medseg.recipe import Recipe, digest
-from medseg.sliding import logits
+from medseg.task import Task
+
+__all__ = ["EpochEnd", "Hardware", "is_first_process", "train"]
+_PRECISION: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
+    "fp32": "32-true",
+    "bf16": "bf16-mixed",
+    "fp16": "16-mixed",
+}
 
 
 @dataclass(frozen=True)
-class EpochEnd:
-    """What is known when an epoch ends.
+class Hardware:
+    """What a training runs on.
+
+    Several processes (``devices * nodes`` of them) share every step: each takes ``batch_size``
+    patches, and the result is that of one process with a batch that many times as large.
 
     Attributes:
-        epoch: Epochs done, counted from 1.
-        epochs: Epochs planned.
-        loss: Mean training loss of the epoch.
-        dice: Validation Dice by label, when this epoch validated.
-        seconds_left: Estimated time to the last planned epoch.
+        accelerator: ``cpu``, ``gpu`` or ``auto``: a GPU where there is one.
+        devices: GPUs, or processes on the CPU, of each node.
+        nodes: Machines; each runs the same command, see docs/cluster.md.
+        workers: Processes that cut and augment patches, for each device; 0 does it in the training process.
     """
 
-    epoch: int
-    epochs: int
-    loss: float
-    dice: dict[str, float] | None
-    seconds_left: float
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    devices: int = 1
+    nodes: int = 1
+    workers: int = 1
+
+    def __post_init__(self) -> None:
+        if self.accelerator == "gpu" and not torch.cuda.is_available():
+            raise UsageError("no GPU here", where="accelerator", remedy="use cpu", reason="device")
+        there = torch.cuda.device_count() if self.kind == "gpu" else self.devices
+        if min(self.devices, self.nodes) < 1 or self.devices > there or self.workers < 0:
+            raise UsageError(
+                f"cannot train on {self.devices} devices of {self.nodes} nodes with {self.workers} workers",
+                where="hardware",
+                remedy=f"this machine has {there} GPU(s)" if self.kind == "gpu" else "give at least one",
+                reason="device",
+            )
+
+    @property
+    def kind(self) -> str:
+        """``gpu`` or ``cpu``."""
+        gpu = self.accelerator == "gpu" or (self.accelerator == "auto" and torch.cuda.is_available())
+        return "gpu" if gpu else "cpu"
+
+    @property
+    def processes(self) -> int:
+        """How many take part."""
+        return self.devices * self.nodes
 
 
 def train(
@@ -63,32 +91,39 @@ def train(
     cache: Path | None = None,
     resume: bool = False,
     max_seconds: float | None = None,
-    workers: int = 1,
+    hardware: Hardware | None = None,
     on_epoch: Callable[[EpochEnd], None] = lambda end: None,
 ) -> Model:
     """Trains the recipe's network and returns the best model, which is also on disk.
 
     The folder gets ``model.safetensors`` (the product), ``recipe.yaml``, ``history.csv``,
-    ``checkpoints/`` (best and last, for resuming) and ``tensorboard/``. The best model is that
-    of the highest mean validation Dice over labels, measured on whole scans with the sliding
-    window; without validation cases it is the last.
+    ``checkpoints/`` (best, last and the one before, for resuming) and ``tensorboard/``. The best
+    model is that of the highest mean validation Dice over labels, measured on whole scans with
+    the sliding window; without validation cases it is the last.
+
+    A training killed at any moment and resumed gives the weights of an uninterrupted one: on a
+    CPU to the bit, whatever the number of workers.
 
     Args:
         recipe: Decides everything that is learned.
         cases: Cases of the splits ``train`` and ``val``; others are ignored.
         folder: A new folder, or one to resume.
         cache: Where prepared cases are kept; ``folder/cache`` by default.
-        resume: Go on from the last checkpoint of ``folder``.
-        max_seconds: Stop at the end of the epoch in which this time is over, the time of
-            resumed parts counted in, keeping the best model so far.
-        workers: Processes that cut and augment patches; 0 does it in this one.
-        on_epoch: Called after every epoch.
+        resume: Go on from the last checkpoint of ``folder``, or from the start where it was
+            interrupted in its first epoch. A damaged checkpoint is passed over for the one before.
+        max_seconds: Stop before the epoch that would end after this time, the time of resumed
+            parts counted in, keeping the best model so far. The first epoch is always run.
+        hardware: Where it runs; by default one GPU, or this process on the CPU.
+        on_epoch: Called after every epoch, in the first process.
 
     Raises:
-        UsageError: no training case, a folder in use, nothing to resume, another recipe or other data.
+        UsageError: no training case, a folder in use, nothing to resume, another recipe or other
+            data; the loss is not a number (``nan-loss``, naming the case).
         InputRefused: a case cannot be read.
+        ModelRefused: the checkpoints to resume from are damaged.
+        ResourceError: out of memory; the error names sizes that fit.
     """
-    folder = Path(folder)
+    folder, hardware = Path(folder), hardware or Hardware()
     fitting = [case for case in cases if case.split == "train"]
     checking = [case for case in cases if case.split == "val"]
     if not fitting:
@@ -98,160 +133,136 @@ def train(
             remedy="fill the split column",
             reason="no-training-case",
         )
+    _check_precision(recipe, hardware)
     last = _start(folder, recipe, resume)
-    place = cache or folder / "cache"
-    prepared = [cached(case, recipe, place) for case in fitting]
-    held = [cached(case, recipe, place) for case in checking]
-    data = digest(sorted(case.folder.name for case in (*prepared, *held)))
-    with _quiet(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.train.seed)
-        task = _Task(recipe, data)
-        trainer = _trainer(recipe, folder, bool(held), max_seconds, on_epoch)
-        trainer.fit(
-            task,
-            _patches(prepared, recipe, workers, first_epoch=_epochs_done(last)),
-            _whole(held) if held else None,
-            ckpt_path=str(last) if last else None,
-            weights_only=True,
-        )
-    model = _product(recipe, folder, data, [c.id for c in prepared], [c.id for c in held])
-    model.save(folder / "model.safetensors")
-    return model
-
-
-def learning_rate_factor(step: int, total: int) -> float:
-    """Share of the peak learning rate at ``step`` of ``total``: up over a tenth, then down a cosine to 0."""
-    warm = max(1, total // 10)
-    if step < warm:
-        return (step + 1) / warm
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm) / max(1, total - warm))))
-
-
-class _Task(pl.LightningModule):  # type: ignore[misc]  # lightning is not typed strictly
-    def __init__(self, recipe: Recipe, data: str) -> None:
-        super().__init__()
-        self.recipe = recipe
-        self.data = data
-        self.network = channels_last(build_network(recipe))
-        self.loss = build_loss(recipe.loss)
-        self._dice: list[list[float]] = []
-
-    def on_train_epoch_start(self) -> None:
-        # Dropout draws from torch's global state; tying it to the epoch keeps resumed
-        # training equal to uninterrupted training.
-        torch.manual_seed(self.recipe.train.seed * 1_000_003 + self.current_epoch)
-
-    def training_step(self, batch: dict[str, torch.Tensor], _: int) -> torch.Tensor:
-        loss: torch.Tensor = self.loss(self.network(batch["image"]), batch["label"])
-        if not torch.isfinite(loss):
+    prepared = _prepared([*fitting, *checking], recipe, cache or folder / "cache", hardware)
+    fitted, held = prepared[: len(fitting)], prepared[len(fitting) :]
+    data = digest(sorted(case.folder.name for case in prepared))
+    try:
+        with _quiet(), _same_switches(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(recipe.train.seed)
+            run = _Run(recipe, folder, data, max_seconds, hardware, on_epoch)
+            run.fit(fitted, held, last)
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            # Its traceback holds the tensors that fill the memory.
+            error.__traceback__ = None
+            raise out_of_memory(recipe, _device(hardware)) from None
+        if "deterministic" in str(error):
             raise UsageError(
-                f"the loss is {loss.item()} in epoch {self.current_epoch + 1}",
-                where="training",
-                remedy="lower train.learning_rate, or look for broken intensities in the data",
-                reason="nan-loss",
+                str(error).splitlines()[0][:200],
+                where="train.deterministic",
+                remedy="switch it off: the results then differ in the last digits from run to run",
+                reason="not-deterministic",
+            ) from None
+        raise
+    place = folder / "model.safetensors"
+    if is_first_process():
+        model = _product(recipe, folder, data, [c.id for c in fitted], [c.id for c in held])
+        model.save(place)
+    run.wait_for_all()
+    return Model.load(place)
+
+
+def is_first_process() -> bool:
+    """Whether this is the only process of a training or the first of several: the one that speaks."""
+    return bool(rank_zero_only.rank == 0)
+
+
+class _Run:
+    """One call of Lightning's loop, with everything that takes part in it."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        folder: Path,
+        data: str,
+        max_seconds: float | None,
+        hardware: Hardware,
+        on_epoch: Callable[[EpochEnd], None],
+    ) -> None:
+        self.recipe, self.folder, self.data = recipe, folder, data
+        self.hardware, self.on_epoch = hardware, on_epoch
+        rules = recipe.train
+        self.trainer = pl.Trainer(
+            accelerator=hardware.kind,
+            devices=hardware.devices,
+            num_nodes=hardware.nodes,
+            strategy="ddp" if hardware.processes > 1 else "auto",
+            use_distributed_sampler=False,
+            sync_batchnorm=hardware.processes > 1 and hardware.kind == "gpu",
+            precision=_PRECISION[rules.precision],
+            deterministic=rules.deterministic or None,
+            max_epochs=rules.epochs,
+            check_val_every_n_epoch=rules.validate_every,
+            num_sanity_val_steps=0,
+            accumulate_grad_batches=rules.accumulate,
+            gradient_clip_val=rules.gradient_clip,
+            logger=TensorBoardLogger(str(folder), name="", version="tensorboard"),
+            default_root_dir=folder,
+            plugins=[keeping.WholeFiles(), *_cluster()],
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            log_every_n_steps=1,
+        )
+        self.keeping = keeping.Keeping(folder, rules, max_seconds)
+
+    def fit(
+        self,
+        fitted: Sequence[CachedCase],
+        held: Sequence[CachedCase],
+        last: keeping.Resumption | None,
+    ) -> None:
+        recipe, trainer = self.recipe, self.trainer
+        part = {"share": trainer.global_rank, "shares": trainer.world_size}
+        # Where a GPU trains, it augments as well: two or three processors cannot keep up with it.
+        on_device = self.hardware.kind == "gpu"
+        loader = patches(
+            fitted,
+            recipe,
+            workers=self.hardware.workers,
+            first_epoch=last.epochs_done if last else 0,
+            augmented=not on_device,
+            **part,
+        )
+        task = Task(recipe, self.data, Patches(fitted, recipe) if on_device else None)
+        trainer.callbacks += [
+            History(self.folder / "history.csv", recipe, loader, self.on_epoch),
+            self.keeping,
+        ]
+        interrupt = signal.getsignal(signal.SIGINT)
+        try:
+            trainer.fit(
+                task,
+                loader,
+                scans(held, **part) if held else None,
+                ckpt_path=str(last.checkpoint) if last else None,
+                weights_only=True,
             )
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch["image"]))
-        return loss
+        except SystemExit:
+            # What Lightning makes of Ctrl-C, after it has told the signal to be ignored.
+            signal.signal(signal.SIGINT, interrupt)
+            raise KeyboardInterrupt from None
 
-    def validation_step(self, case: dict[str, torch.Tensor], _: int) -> None:
-        recipe = self.recipe
-        out = logits(
-            case["image"], self.network, labels=len(recipe.labels), patch=recipe.patch, predict=recipe.predict
-        )
-        found = torch.sigmoid(out) >= recipe.predict.threshold
-        self._dice.append([_dice(f, t.bool()) for f, t in zip(found, case["label"], strict=True)])
-
-    def on_validation_epoch_end(self) -> None:
-        means = torch.tensor(self._dice).nanmean(0)
-        self._dice = []
-        for label, mean in zip(self.recipe.labels, means, strict=True):
-            self.log(f"val_dice_{label.name}", mean)
-        # A label absent from all validation cases is undefined and does not count.
-        self.log("val_dice", means.nanmean().nan_to_num(0.0))
-
-    def configure_optimizers(self) -> dict[str, Any]:
-        rules = self.recipe.train
-        optimizer = torch.optim.AdamW(
-            self.network.parameters(), lr=rules.learning_rate, weight_decay=rules.weight_decay
-        )
-        total = rules.epochs * rules.steps_per_epoch
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: learning_rate_factor(step, total)
-        )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["medseg"] = {"recipe": self.recipe.digest, "data": self.data}
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        for what, ours in (("recipe", self.recipe.digest), ("data", self.data)):
-            theirs = checkpoint["medseg"][what]
-            if theirs != ours:
-                raise UsageError(
-                    f"the {what} has changed since the checkpoint ({theirs[:12]}, now {ours[:12]})",
-                    where="--resume",
-                    remedy="train into a new folder",
-                    reason="resume-changed",
-                )
+    def wait_for_all(self) -> None:
+        self.trainer.strategy.barrier()
 
 
-class _History(Callback):  # type: ignore[misc]  # lightning is not typed strictly
-    """Keeps history.csv, one row an epoch, and reports each epoch."""
-
-    def __init__(self, path: Path, recipe: Recipe, on_epoch: Callable[[EpochEnd], None]) -> None:
-        self.path = path
-        self.labels = [label.name for label in recipe.labels]
-        self.columns = ["epoch", "seconds", "train_loss", "val_dice", *(f"val_dice_{n}" for n in self.labels)]
-        self.on_epoch = on_epoch
-        self.rows: list[dict[str, float | str]] = []
-        self.started = self.before = 0.0
-        self.first = 0
-
-    def on_train_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
-        self.first, self.started = trainer.current_epoch, time.monotonic()
-        if self.first and self.path.is_file():
-            with self.path.open(newline="") as file:
-                # Epochs after the checkpoint are done again, so their rows go.
-                self.rows = [dict(row) for row in csv.DictReader(file) if int(row["epoch"]) <= self.first]
-            self.before = float(self.rows[-1]["seconds"]) if self.rows else 0.0
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
-        seen = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        epoch, epochs = trainer.current_epoch + 1, task.recipe.train.epochs
-        validated = trainer.enable_validation and epoch % task.recipe.train.validate_every == 0
-        spent = time.monotonic() - self.started
-        row: dict[str, float | str] = {
-            "epoch": epoch,
-            "seconds": round(self.before + spent, 1),
-            "train_loss": seen["train_loss"],
-        }
-        if validated:
-            row |= {name: value for name, value in seen.items() if name.startswith("val_")}
-        self.rows.append(row)
-        text = StringIO()
-        writer = csv.DictWriter(text, self.columns, restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.rows)
-        with replacing(self.path) as fresh:
-            fresh.write_text(text.getvalue())
-        left = spent / (epoch - self.first) * (epochs - epoch)
-        dice = {name: seen[f"val_dice_{name}"] for name in self.labels} if validated else None
-        self.on_epoch(EpochEnd(epoch, epochs, seen["train_loss"], dice, left))
-
-
-def _start(folder: Path, recipe: Recipe, resume: bool) -> Path | None:
-    """The checkpoint to go on from, None for a new training; the recipe is written beside it."""
-    last = folder / "checkpoints" / "last.ckpt"
+def _start(folder: Path, recipe: Recipe, resume: bool) -> keeping.Resumption | None:
+    """Where to go on, None for a new training; the recipe is written into the folder."""
     if resume:
-        if last.is_file():
-            return last
+        if keeping.used(folder):
+            return keeping.resumption(folder)
         raise UsageError(
             "nothing to resume",
             where=folder,
             remedy="leave out --resume to start a new training",
             reason="nothing-to-resume",
         )
-    if last.is_file() or (folder / "model.safetensors").exists():
+    if not is_first_process():  # the first has just begun it
+        return None
+    if (folder / keeping.FOLDER).exists() or (folder / "model.safetensors").exists():
         raise UsageError(
             "the folder holds a training already",
             where=folder,
@@ -264,104 +275,37 @@ def _start(folder: Path, recipe: Recipe, resume: bool) -> Path | None:
     return None
 
 
-def _epochs_done(checkpoint: Path | None) -> int:
-    if checkpoint is None:
-        return 0
-    held = contents(checkpoint)
-    epoch, ours = held.get("epoch"), held.get("medseg")
-    if not (type(epoch) is int and isinstance(ours, dict) and {"recipe", "data"} <= ours.keys()):
-        raise ModelRefused(
-            "this is no checkpoint of `medseg train`",
-            where=checkpoint,
-            remedy="train into a new folder",
-            reason="checkpoint-content",
+def _prepared(
+    cases: Sequence[Case], recipe: Recipe, place: Path, hardware: Hardware
+) -> tuple[CachedCase, ...]:
+    """All cases, prepared. Several processes begin at different cases and so share the work."""
+    offset = rank_zero_only.rank * len(cases) // hardware.processes
+    for case in (*cases[offset:], *cases[:offset]):
+        cached(case, recipe, place)
+    return tuple(cached(case, recipe, place) for case in cases)
+
+
+def _cluster() -> list[SLURMEnvironment]:
+    """On SLURM: without Lightning's own requeueing, which keeps checkpoints of another kind."""
+    return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
+
+
+def _check_precision(recipe: Recipe, hardware: Hardware) -> None:
+    if recipe.train.precision == "fp16" and hardware.kind == "cpu":
+        raise UsageError(
+            "fp16 is for GPUs, and this training runs on the CPU",
+            where="train.precision",
+            remedy="use fp32; bf16 works on a CPU, but is slower there",
+            reason="precision",
         )
-    return epoch + 1
 
 
-def _trainer(
-    recipe: Recipe,
-    folder: Path,
-    validating: bool,
-    max_seconds: float | None,
-    on_epoch: Callable[[EpochEnd], None],
-) -> pl.Trainer:
-    rules = recipe.train
-    checkpoints = folder / "checkpoints"
-    # Without the version counter off, a rerun would write last-v1.ckpt while resume reads last.ckpt.
-    callbacks: list[Callback] = [
-        _History(folder / "history.csv", recipe, on_epoch),
-        ModelCheckpoint(checkpoints, "last", enable_version_counter=False, save_on_train_epoch_end=True),
-    ]
-    if validating:
-        callbacks += [
-            ModelCheckpoint(
-                checkpoints,
-                "best",
-                monitor="val_dice",
-                mode="max",
-                enable_version_counter=False,
-                save_on_train_epoch_end=False,
-            ),
-            EarlyStopping("val_dice", mode="max", patience=rules.patience),
-        ]
-    if max_seconds is not None:
-        # By epoch: an epoch cut short would count as done, and resuming would skip the rest of it.
-        callbacks.append(Timer(timedelta(seconds=max_seconds), interval="epoch", verbose=False))
-    return pl.Trainer(
-        accelerator="auto",
-        devices=1,
-        max_epochs=rules.epochs,
-        check_val_every_n_epoch=rules.validate_every,
-        num_sanity_val_steps=0,
-        gradient_clip_val=rules.gradient_clip,
-        logger=TensorBoardLogger(str(folder), name="", version="tensorboard"),
-        callbacks=callbacks,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        log_every_n_steps=1,
-    )
-
-
-def _patches(
-    cases: Sequence[CachedCase], recipe: Recipe, workers: int, *, first_epoch: int
-) -> DataLoader[Any]:
-    rules = recipe.train
-    return DataLoader(
-        Patches(cases, recipe),
-        batch_size=rules.batch_size,
-        sampler=EpochSampler(rules.steps_per_epoch * rules.batch_size, first_epoch),
-        num_workers=workers,
-        persistent_workers=workers > 0,
-        # The loader draws a seed for its workers; from torch's own generator that would shift dropout.
-        generator=torch.Generator(),
-    )
-
-
-def _whole(cases: Sequence[CachedCase]) -> DataLoader[Any]:
-    whole = [{"image": p.image, "label": p.label} for p in (case.load() for case in cases)]
-    return DataLoader(whole, batch_size=None, collate_fn=_as_is)  # type: ignore[arg-type]  # a list is a dataset
-
-
-def _as_is(case: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return case
-
-
-def _dice(found: torch.Tensor, truth: torch.Tensor) -> float:
-    """Dice of two boolean tensors; NaN when both are empty."""
-    both = float(found.sum() + truth.sum())
-    return 2 * float((found & truth).sum()) / both if both else float("nan")
+def _device(hardware: Hardware) -> torch.device:
+    return torch.device("cuda" if hardware.kind == "gpu" else "cpu")
 
 
 def _product(recipe: Recipe, folder: Path, data: str, fitted: list[str], held: list[str]) -> Model:
-    best, last = (folder / "checkpoints" / f"{name}.ckpt" for name in ("best", "last"))
-    chosen = contents(best if best.is_file() else last)
-    prefix = "network."
-    weights = {
-        name.removeprefix(prefix): tensor
-        for name, tensor in chosen["state_dict"].items()
-        if name.startswith(prefix)
-    }
+    chosen = keeping.chosen(folder)
     provenance = {
         "medseg": version("medseg"),
         "torch": torch.__version__,
@@ -373,7 +317,20 @@ def _product(recipe: Recipe, folder: Path, data: str, fitted: list[str], held: l
         "epoch": int(chosen["epoch"]) + 1,
         "research_use_only": True,
     }
-    return Model(recipe, (weights,), provenance)
+    return Model(recipe, (network_weights(chosen["state_dict"]),), provenance)
+
+
+@contextmanager
+def _same_switches() -> Iterator[None]:
+    """Torch's global switches as they were, once the training is over."""
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    benchmark = torch.backends.cudnn.benchmark
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+        torch.backends.cudnn.benchmark = benchmark
 
 
 @contextmanager

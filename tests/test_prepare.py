@@ -76,7 +76,7 @@ def test_labels_overlap_and_follow_the_image():
     truth[4:6, 6:12, 10:18] = 2
     done = prepare(recipe, [scan], Mask(truth, scan.grid, recipe.labels))
     assert done.label is not None
-    assert done.label.dtype == torch.uint8
+    assert done.label.dtype == torch.int8
     assert done.label.shape[1:] == done.image.shape[1:]
     # In world space: the lung is the bright block, the lesion its half with x below 5 + 5.5 * 2 = 16 mm.
     bright = (done.image[0] > 0.5).numpy()
@@ -84,6 +84,25 @@ def test_labels_overlap_and_follow_the_image():
     x = done.grid.world(np.argwhere(done.label[1].numpy()))[:, 0]
     assert x.max() < 16
     assert int(done.label[1].sum()) * 2 == pytest.approx(int(done.label[0].sum()), rel=0.15)
+
+
+def test_ignored_voxels_are_unknown_wherever_they_take_part():
+    recipe = tiny(
+        labels=[{"name": "lung", "values": [1]}],
+        ignore_value=255,
+        prepare={"spacing_mm": [4, 2, 2], "crop": None},
+    )
+    scan = cube()  # 2 mm voxels: each prepared voxel is made of two and a little of their neighbours
+    truth = np.zeros(scan.grid.shape, np.uint8)
+    truth[4:8] = 1
+    truth[12] = 255
+    done = prepare(recipe, [scan], Mask(truth, scan.grid, recipe.labels))
+    assert done.label is not None
+    assert set(done.label.unique().tolist()) == {-1, 0, 1}
+    # Voxel 12 lies 24 mm from the first: prepared voxels, centred at 1, 5, ... 21, 25 mm, up to 4 mm away.
+    assert (done.label[0, 6] == -1).all()
+    assert (done.label[0, [2, 3]] == 1).all()
+    assert (done.label[0, 8:] == 0).all()
 
 
 @pytest.mark.parametrize("axcodes", orientations())

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from medseg.manifest import Case
 from medseg.model import Model
 from medseg.networks import build
+from medseg.phantom import Thorax, default_grid
 from medseg.recipe import Recipe
 
 
@@ -40,3 +43,15 @@ def untrained(recipe: Recipe, *, folds: int = 1, seed: int = 0) -> Model:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return Model(recipe, tuple(build(recipe).state_dict() for _ in range(folds)))
+
+
+def phantoms(folder: Path, *splits: str) -> list[Case]:
+    """One phantom patient a split, its scan and truth written into the folder."""
+    grid, made = default_grid((8.0, 9.0, 12.0)), []
+    for number, split in enumerate(splits):
+        patient = Thorax.random(number)
+        image, label = folder / f"{number}.nii.gz", folder / f"{number}_truth.nii.gz"
+        patient.scan(grid, seed=number).save(image)
+        patient.truth(grid).save(label)
+        made.append(Case(id=f"case_{number}", images=(image,), label=label, split=split))  # type: ignore[arg-type]  # a split
+    return made

@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from medseg.training import EpochEnd
+    from medseg.history import EpochEnd
 
 
 class Progress:
@@ -26,6 +26,7 @@ class Progress:
             console=self.console,
             disable=not self.console.is_terminal,
         )
+        self.waiting: float | None = None
         self.task = self.bar.add_task("training", total=epochs, facts="preparing")
 
     def __enter__(self) -> Progress:
@@ -37,6 +38,7 @@ class Progress:
 
     def show(self, end: EpochEnd) -> None:
         """Shows an epoch that ended."""
+        self.waiting = end.waiting
         dice = "".join(f" {name} {value:.4f}" for name, value in (end.dice or {}).items())
         minutes, seconds = divmod(round(end.seconds_left), 60)
         facts = f"loss {end.loss:.4f}{dice and f' · validation Dice{dice}'} · {minutes}:{seconds:02d} left"

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from medseg.cli.options import DataRoot, seconds_of
 from medseg.cli.output import RESEARCH
 from medseg.cli.progress import Progress
-
-if TYPE_CHECKING:
-    pass
+from medseg.errors import UsageError
 
 
 def train(
@@ -26,11 +25,14 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
     max_time: Annotated[
         str | None,
-        typer.Option(
-            help="Stop at the end of the epoch after this time (40m, 2h, 90s), resumed parts counted in."
-        ),
+        typer.Option(help="Take at most this time (40m, 2h, 90s) for the epochs, resumed parts counted in."),
     ] = None,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that augment patches.")] = 1,
+    workers: Annotated[
+        int, typer.Option(min=0, help="Processes that cut and augment patches, for each device.")
+    ] = 1,
+    device: Annotated[str, typer.Option(help="cpu, gpu, or auto: a GPU where there is one.")] = "auto",
+    devices: Annotated[int, typer.Option(min=1, help="GPUs (processes on a CPU) of each machine.")] = 1,
+    nodes: Annotated[int, typer.Option(min=1, help="Machines of a cluster; see docs/cluster.md.")] = 1,
 ) -> None:
     """Train a model from a recipe and a manifest."""
     seconds = seconds_of(max_time)
@@ -39,20 +41,35 @@ def train(
 
     chosen = Recipe.read(recipe)
     cases = Manifest.read(manifest, root=data_root).cases
+    from medseg.training import Hardware, is_first_process
     from medseg.training import train as run
 
-    with Progress(chosen.train.epochs) as progress:
-        model = run(
-            chosen,
-            cases,
-            output,
-            cache=cache,
-            resume=resume,
-            max_seconds=seconds,
-            workers=workers,
-            on_epoch=progress.show,
+    if device not in ("auto", "cpu", "gpu"):
+        raise UsageError(
+            f"no device {device!r}", where="--device", remedy="give auto, cpu or gpu", reason="device"
         )
+    hardware = Hardware(device, devices, nodes, workers)  # type: ignore[arg-type]  # checked just above
+    with Progress(chosen.train.epochs) as progress:
+        try:
+            model = run(
+                chosen,
+                cases,
+                output,
+                cache=cache,
+                resume=resume,
+                max_seconds=seconds,
+                hardware=hardware,
+                on_epoch=progress.show,
+            )
+        except KeyboardInterrupt:
+            print("stopped: the same command with --resume goes on after the last epoch", file=sys.stderr)
+            raise
+    if not is_first_process():
+        return
     from medseg.report import history
 
     history(output / "history.csv", output / "history.png")
+    if progress.waiting is not None:
+        told = f"{100 * progress.waiting:.1f} % of the training time after the first epoch"
+        print(f"waited for data: {told}", file=sys.stderr)
     print(f"wrote {output / 'model.safetensors'} (sha256 {model.digest[:12]}). {RESEARCH}")

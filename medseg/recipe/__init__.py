@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ModelWrapValidatorHandler, ValidationError, model_validator
 
 from medseg.document import text_of, yaml_data
 from medseg.errors import UsageError
 from medseg.label import Label
-from medseg.recipe.augmentation import Augment
+from medseg.recipe.augmentation import PRESETS, Augment, misfit, preset
 from medseg.recipe.loss import Loss
 from medseg.recipe.network import Network
 from medseg.recipe.part import Part, SpacingMm
@@ -50,13 +50,32 @@ _RECIPE_BYTES = 256 << 10
 
 
 class Recipe(Part):
-    """The whole configuration of one model. See the sections' own docstrings."""
+    """The whole configuration of one model. See the sections' own docstrings.
+
+    Attributes:
+        name: Of the recipe and the models trained with it.
+        description: One line, shown by ``medseg recipe``.
+        modality: What kind of scan it is for.
+        channels: Names of the scans of a case, in order.
+        labels: What is to be found.
+        ignore_value: Voxels with this integer in a truth are unknown: they are left out of
+            training and of every score. None where truths have no such value.
+        prepare: From the scan to the network's input.
+        patch: What the network sees at once.
+        network: Its kind and size.
+        loss: What training minimises.
+        augment: Random changes of training patches.
+        train: The schedule.
+        predict: The sliding window.
+        postprocess: Cleaning of the mask.
+    """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=64)]
     description: str = ""
     modality: Literal["CT", "MR"]
     channels: Annotated[tuple[str, ...], Field(min_length=1, max_length=64)]
     labels: Annotated[tuple[Label, ...], Field(min_length=1, max_length=1024)]
+    ignore_value: Annotated[int, Field(ge=1, le=65535)] | None = None
     prepare: Prepare
     patch: Patch
     network: Network = Network()
@@ -66,15 +85,38 @@ class Recipe(Part):
     predict: Predict = Predict()
     postprocess: Postprocess = Postprocess()
 
+    @model_validator(mode="wrap")
+    @classmethod
+    def _expanded(cls, data: Any, handler: ModelWrapValidatorHandler[Recipe]) -> Recipe:
+        """A preset's name in the place of ``augment`` becomes its numbers at once."""
+        name = data.get("augment") if isinstance(data, dict) else None
+        if not isinstance(name, str):
+            return handler(data)
+        if name not in PRESETS:
+            raise ValueError(f"augment is {name!r}: give {', '.join(PRESETS)}, or its fields")
+        # The rest is checked first: a preset depends on it.
+        rest = handler({**data, "augment": Augment()})
+        chosen = preset(
+            name, modality=rest.modality, intensity=rest.prepare.intensity, labels=rest.labels
+        )
+        return handler({**data, "augment": chosen})
+
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
         try:
             check_labels(self.labels)
         except UsageError as error:
             raise ValueError(error.problem) from None
-        sided = [label.name for label in self.labels if label.side]
-        if sided and 0 in self.augment.flip_axes:
-            raise ValueError(f"augment.flip_axes has 0 (R-L), which would exchange the sides of {sided}")
+        if any(self.ignore_value in label.values for label in self.labels):
+            raise ValueError(f"ignore_value {self.ignore_value} is a value of a label as well")
+        told = misfit(
+            self.augment,
+            labels=self.labels,
+            intensity=self.prepare.intensity,
+            spatial_dims=self.spatial_dims,
+        )
+        if told:
+            raise ValueError(told)
         if self.modality == "CT" and not isinstance(self.prepare.intensity, Window):
             raise ValueError("CT has absolute units: use intensity kind 'window'")
         factor = 2 ** (len(self.network.widths) - 1)

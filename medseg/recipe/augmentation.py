@@ -1,33 +1,208 @@
-"""The recipe's section ``augment``."""
+"""The recipe's section ``augment``, and the presets that may stand in its place."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import re
+from collections.abc import Sequence
+from typing import Annotated, Literal, get_args
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from medseg.label import Label
 from medseg.recipe.part import Fraction, NotNegative, Part
+from medseg.recipe.preparation import Intensity, Window
+
+Preset = Literal["none", "light", "full"]
+PRESETS: tuple[Preset, ...] = get_args(Preset)
+
+# A cubic B-spline whose control points move by less than this share of their distance cannot fold:
+# Choi and Lee 2000, doi:10.1006/gmod.2000.0531 (0.4033 in 3D, 0.4886 in 2D).
+_MOST_BEND = 0.4
+# Standard deviation of an MR scan whose 0.5 and 99.5 percentiles are 0 and 1: 0.19 (brain, T2) to
+# 0.26 (hippocampus, T1) in eleven public scans.
+_SD_OF_PERCENTILES = 0.2
 
 
 class Augment(Part):
     """Random changes of training patches; 0 switches each of them off.
 
+    Lengths and angles are those of the patient, also where voxels are not cubes. Geometry moves
+    image and label together; intensities are drawn for each scan channel on its own. See
+    :mod:`medseg.augment` for the formulas and :func:`preset` for numbers with their sources.
+
     Attributes:
         flip_axes: Prepared axes (0 R-L, 1 A-P, 2 S-I) along which half of the patches are flipped.
+            A flip of axis 0 exchanges labels of the two sides.
         rotate_degrees: Largest rotation in the axial plane (2D) or about each axis (3D).
-        scale: Largest relative change of size.
+        scale: Largest relative change of size, of each axis on its own.
+        shear: Largest tangent of the angle by which one axis leans towards another.
+        translate_mm: Largest shift along each axis.
+        elastic_mm: Largest displacement along each axis by a random smooth deformation.
+        elastic_grid_mm: Distance of the control points of that deformation; displacements vary
+            over about this length. ``elastic_mm`` is at most 0.4 of it, so that nothing folds.
         noise_sd: Largest standard deviation of Gaussian noise, in normalised intensity.
+        blur_voxels: Largest standard deviation of a Gaussian blur.
         gamma: Largest relative change of the exponent of intensity in 0..1.
         brightness: Largest shift of normalised intensity.
         contrast: Largest relative change of contrast.
-        probability: How often each of these is applied.
+        low_resolution: Largest share of the resolution of each axis that is lost; 0.5 leaves
+            every second voxel.
+        bias_field: MR: largest relative change of intensity by a smooth field, as of a coil.
+        ghosting: MR: largest share by which periodic lines of k-space are weakened, as by breathing.
+        motion_mm: MR: largest shift of the patient between the acquisition of the centre and of
+            the outer lines of k-space.
+        cutout: Largest share of each edge of the patch that a hidden box takes. Its label stays.
+        clip: Cut intensities back to 0..1 at the end. Only for intensities that are prepared
+            to 0..1 (window or percentiles), where the network never sees others.
+        probability: How often each of these is applied (flips: a half; clip: always).
     """
 
     flip_axes: tuple[Literal[0, 1, 2], ...] = ()
     rotate_degrees: Annotated[float, Field(ge=0, le=180)] = 15.0
     scale: Annotated[float, Field(ge=0, lt=0.9)] = 0.1
+    shear: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    translate_mm: NotNegative = 0.0
+    elastic_mm: NotNegative = 0.0
+    elastic_grid_mm: Annotated[float, Field(ge=1, le=1000)] = 40.0
     noise_sd: NotNegative = 0.05
+    blur_voxels: Annotated[float, Field(ge=0, le=10)] = 0.0
     gamma: Annotated[float, Field(ge=0, lt=1)] = 0.2
     brightness: NotNegative = 0.05
     contrast: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    low_resolution: Annotated[float, Field(ge=0, le=0.9)] = 0.0
+    bias_field: Annotated[float, Field(ge=0, le=10)] = 0.0
+    ghosting: Fraction = 0.0
+    motion_mm: NotNegative = 0.0
+    cutout: Annotated[float, Field(ge=0, le=0.9)] = 0.0
+    clip: bool = False
     probability: Fraction = 0.5
+
+    @model_validator(mode="after")
+    def _unfolded(self) -> Augment:
+        most = _MOST_BEND * self.elastic_grid_mm
+        if self.elastic_mm > most:
+            raise ValueError(
+                f"elastic_mm {self.elastic_mm:g} would fold the patch: at most {most:g} with "
+                f"elastic_grid_mm {self.elastic_grid_mm:g}"
+            )
+        return self
+
+
+def preset(
+    name: Preset, *, modality: Literal["CT", "MR"], intensity: Intensity, labels: Sequence[Label]
+) -> Augment:
+    """The concrete numbers of a preset.
+
+    ``none`` changes nothing. ``full`` follows nnU-Net (Isensee et al. 2021,
+    doi:10.1038/s41592-020-01008-z, supplementary note 4, and its code of version 2) in rotation
+    (30 degrees), size (0.7 to 1.4, ours 0.7 to 1.3), blur (1 voxel), gamma (0.7 to 1.5, ours 0.7
+    to 1.3), contrast of MR (0.75 to 1.25), resolution (one half), noise of MR (variance 0.1 of a
+    z-score) and in how often (0.1 to 0.3 there, 0.2 here). Elastic deformation and the artefacts of
+    MR, which nnU-Net lacks, are those of TorchIO (Pérez-García et al. 2021,
+    doi:10.1016/j.cmpb.2021.106236): 7.5 mm; ghosts of up to half (0.5 to 1 there), 5 mm of
+    motion (10 there), both halved, as a mask must still fit; a bias of a half (coefficients 0.5).
+    ``light`` is about half of that, without what blurs, deforms or adds artefacts but the bias.
+
+    CT has absolute units: noise is up to 50 HU and brightness up to 20 HU (half in ``light``)
+    whatever the window's width, contrast changes by less than in MR, and there are no artefacts
+    of MR. 50 HU is the noise of a low-dose chest CT; water within 7 HU is what an accredited
+    scanner must show (American College of Radiology, CT phantom), and 20 leaves room for contrast
+    agent. Both, and the numbers of ``light``, are our choice, not yet measured on a task.
+
+    Flips are along R-L only (nnU-Net: all axes), as prepared scans are never upside down, and not
+    at all where a label has a side: the heart and the liver tell the sides apart. No
+    preset has shear and shifts (patches are cut anywhere) or cutout (it teaches to see what is hidden).
+
+    Args:
+        name: ``none``, ``light`` or ``full``.
+        modality: Of the recipe.
+        intensity: How the recipe normalises: the unit of the numbers.
+        labels: Those of the recipe.
+    """
+    if name == "none":
+        fields = ("rotate_degrees", "scale", "noise_sd", "gamma", "brightness", "contrast", "probability")
+        return Augment.model_validate(dict.fromkeys(fields, 0))
+    share = 0.5 if name == "light" else 1.0
+    numbers: dict[str, object] = {
+        "flip_axes": () if any(label.side for label in labels) else (0,),
+        "rotate_degrees": 30 * share,
+        "scale": 0.3 * share,
+        "gamma": 0.3 * share,
+        "clip": intensity.kind != "zscore",
+        "probability": 0.2,
+    }
+    if isinstance(intensity, Window):
+        width_hu = intensity.high_hu - intensity.low_hu
+        numbers |= {
+            "noise_sd": round(50 * share / width_hu, 5),
+            "brightness": round(20 * share / width_hu, 5),
+        }
+    else:
+        unit = 1.0 if intensity.kind == "zscore" else _SD_OF_PERCENTILES
+        numbers |= {"noise_sd": 0.3 * unit * share, "brightness": 0.2 * unit * share}
+    if modality == "CT":
+        numbers |= {"contrast": 0.1 * share}
+    else:
+        numbers |= {"contrast": 0.25 * share, "bias_field": 0.5 * share}
+    if name == "full":
+        numbers |= {"elastic_mm": 7.5, "elastic_grid_mm": 40, "blur_voxels": 1, "low_resolution": 0.5}
+        if modality == "MR":
+            numbers |= {"ghosting": 0.5, "motion_mm": 5}
+    return Augment.model_validate(numbers)
+
+
+def misfit(rules: Augment, *, labels: Sequence[Label], intensity: Intensity, spatial_dims: int) -> str | None:
+    """What in the section does not fit the rest of its recipe, in words; None when all does.
+
+    Rotation is bounded where labels have sides: right lies at larger x in every patch, in 2D
+    (turned about S-I) and in 3D (about every axis, each up to the same bound), until a turn of more
+    than 90 degrees puts it on the left. Shear, size and deformation keep it where it is.
+    """
+    sided = [label.name for label in labels if label.side]
+    alone = [label.name for label, at in zip(labels, mirrored(labels), strict=True) if at is None]
+    if spatial_dims == 2 and 2 in rules.flip_axes:
+        return "augment.flip_axes has 2 (S-I), an axis that 2D slices do not have: give 0 or 1"
+    if alone and 0 in rules.flip_axes:
+        return (
+            f"augment.flip_axes has 0 (R-L), which would exchange the sides of {alone}: each needs one "
+            f"partner of the other side and the same name, as right_lung and left_lung"
+        )
+    if sided and rules.rotate_degrees > 90:
+        return (
+            f"augment.rotate_degrees {rules.rotate_degrees:g} would put right on the left, and {sided} "
+            f"have sides: at most 90"
+        )
+    if rules.clip and intensity.kind == "zscore":
+        return "augment.clip cuts intensities to 0..1, which z-scores are not: leave it out"
+    return None
+
+
+def mirrored(labels: Sequence[Label]) -> tuple[int | None, ...]:
+    """For each label the place of the one it becomes in a mirror; None where it has a side but no partner.
+
+    A label without a side stays itself. The partner of ``right_lung`` has the other side and the
+    same name but for words of side (``left_lung``, ``lung_l``, ``Left Lung``); where several have, none is.
+
+    >>> mirrored([Label(name="right_lung", values=(1,), side="right"), Label(name="heart", values=(3,)),
+    ...           Label(name="left_lung", values=(2,), side="left")])
+    (2, 1, 0)
+    """
+    found: list[int | None] = []
+    for place, label in enumerate(labels):
+        if label.side is None:
+            found.append(place)
+            continue
+        same = [
+            (other, each)
+            for other, each in enumerate(labels)
+            if each.side is not None and _without_side(each.name) == _without_side(label.name)
+        ]
+        across = [other for other, each in same if each.side != label.side]
+        found.append(across[0] if len(same) == 2 and len(across) == 1 else None)
+    return tuple(found)
+
+
+def _without_side(name: str) -> tuple[str, ...]:
+    """The words of a name in lower case, those of side left out."""
+    words = re.findall(r"[^\W_]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name))
+    return tuple(w.lower() for w in words if w.lower() not in {"right", "left", "r", "l", "rt", "lt"})

@@ -120,9 +120,13 @@ def patches(
 
 
 def scans(cases: Sequence[CachedCase], *, share: int, shares: int) -> DataLoader[Scan]:
-    """The validation scans of this process, one at a time, backed by files."""
+    """The validation scans of this process, one at a time, backed by files.
+
+    Where there are more processes than scans some see one that another sees as well: a process
+    without any would not take part in the validation, and the others would wait for it.
+    """
     whole = []
-    for case in cases[share::shares]:
+    for case in cases[share::shares] or cases[-1:]:
         prepared = case.load()
         assert prepared.label is not None  # cached cases always have one
         whole.append(Scan(image=prepared.image, label=prepared.label, case=case.id))

@@ -147,8 +147,9 @@ class Task(pl.LightningModule):  # type: ignore[misc]  # lightning is not typed 
 
     def on_validation_epoch_end(self) -> None:
         """Logs the mean Dice of every label over the scans of all processes."""
-        rows = [dice for part in _gathered(self.found) for _, dice in part]
-        means = torch.tensor(rows, dtype=torch.float64).nanmean(0)
+        # By case: with more processes than scans one is seen twice.
+        rows = {case: dice for part in _gathered(self.found) for case, dice in part}
+        means = torch.tensor([rows[case] for case in sorted(rows)], dtype=torch.float64).nanmean(0)
         for label, mean in zip(self.recipe.labels, means, strict=True):
             self.log(f"val_dice_{label.name}", mean.to(torch.float32))
         # A label absent from all validation cases is undefined and does not count.

@@ -57,3 +57,5 @@ def test_the_time_of_waiting_is_that_of_the_loader(prepared):
 def test_every_validation_scan_is_seen_by_one_process(prepared):
     seen = [[scan["case"] for scan in scans(prepared, share=share, shares=2)] for share in (0, 1)]
     assert seen == [["case_0", "case_2"], ["case_1"]]
+    few = [[scan["case"] for scan in scans(prepared[:1], share=share, shares=2)] for share in (0, 1)]
+    assert few == [["case_0"], ["case_0"]]

@@ -12,8 +12,9 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -47,12 +48,21 @@ class CachedCase:
     id: str
     folder: Path
 
+    @cached_property
+    def _facts(self) -> dict[str, Any]:
+        facts: dict[str, Any] = json.loads((self.folder / "grid.json").read_text())
+        return facts
+
     def load(self) -> Prepared:
         """The prepared case, its tensors backed by the files, read-only in effect."""
-        grid = json.loads((self.folder / "grid.json").read_text())
+        grid = self._facts
         image = torch.from_numpy(np.load(self.folder / "image.npy", mmap_mode="c"))
         label = torch.from_numpy(np.load(self.folder / "label.npy", mmap_mode="c"))
         return Prepared(image, Grid(tuple(grid["shape"]), np.array(grid["affine"])), label)
+
+    def minimum(self) -> torch.Tensor:
+        """Smallest value of each scan channel, float32 (C,): the sliding window pads with it."""
+        return torch.tensor(self._facts["minimum"], dtype=torch.float32)
 
     def foreground(self, label: int) -> npt.NDArray[np.int32]:
         """(n, 3) int32 voxels of a label, evenly thinned to at most 10,000; empty without any."""
@@ -142,7 +152,11 @@ def _store(prepared: Prepared, place: Path) -> None:
             voxels = np.argwhere(channel == 1).astype(np.int32)
             thinned = voxels[:: max(1, -(-len(voxels) // _FOREGROUND_VOXELS))]
             np.save(temporary / f"foreground_{number}.npy", thinned)
-        grid = {"shape": list(prepared.grid.shape), "affine": prepared.grid.affine.tolist()}
+        grid = {
+            "shape": list(prepared.grid.shape),
+            "affine": prepared.grid.affine.tolist(),
+            "minimum": prepared.image.flatten(1).amin(1).tolist(),
+        }
         (temporary / "grid.json").write_text(json.dumps(grid))
         try:
             temporary.replace(place)
@@ -214,7 +228,9 @@ class Patches(Dataset[Sample]):
         else:
             image, label = prepared.image, prepared.label
         at = centre[: len(size)]
-        return window(image, at, size, fill=None), window(label, at, size, fill=0.0)
+        # Slices of all channels follow one another, so the channels' minima are repeated.
+        low = case.minimum().repeat(len(image) // len(prepared.image))
+        return window(image, at, size, fill=low), window(label, at, size, fill=torch.zeros(len(label)))
 
     def _centre(
         self, case: CachedCase, shape: Sequence[int], rng: np.random.Generator
@@ -227,12 +243,12 @@ class Patches(Dataset[Sample]):
 
 
 def window(
-    values: torch.Tensor, centre: npt.NDArray[np.int64], size: Sequence[int], *, fill: float | None
+    values: torch.Tensor, centre: npt.NDArray[np.int64], size: Sequence[int], *, fill: torch.Tensor
 ) -> torch.Tensor:
     """float32 (C, *size) cut out of (C, ...) around ``centre``, moved inside where it would stick out.
 
-    Where the array is smaller than the window it is padded on both sides with ``fill``, or
-    with each channel's smallest value when ``fill`` is None, as the sliding window pads.
+    Where the array is smaller than the window it is padded on both sides with ``fill``, one
+    value a channel, as the sliding window pads.
     """
     sources, targets = [slice(None)], [slice(None)]
     for n, at, length in zip(values.shape[1:], centre, size, strict=True):
@@ -243,7 +259,6 @@ def window(
     inner = values[tuple(sources)].to(torch.float32)
     if inner.shape[1:] == tuple(size):
         return inner.clone()
-    low = values.reshape(len(values), -1).amin(1).to(torch.float32) if fill is None else torch.tensor(fill)
-    out = low.reshape(-1, *[1] * len(size)).expand(len(values), *size).clone()
+    out = fill.reshape(-1, *[1] * len(size)).expand(len(values), *size).clone()
     out[tuple(targets)] = inner
     return out

@@ -26,8 +26,8 @@ class Label(BaseModel):
     Attributes:
         name: What the structure is called in tables and statistics.
         values: The integers (1..65535) that belong to it in a label map. 0 is background.
-        side: ``left`` or ``right`` (of the patient) where the label has a side. A model
-            with such labels is never trained with flips across the midline.
+        side: ``left`` or ``right`` (of the patient) where the label has a side. A flip across
+            the midline in training exchanges it with its partner, and is refused without one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -121,6 +121,61 @@ def history(table: str | Path, path: str | Path) -> Path:
     return _save(figure, Path(path))
 
 
+def samples(
+    images: npt.NDArray[np.float32],
+    labels: npt.NDArray[np.float32],
+    path: str | Path,
+    *,
+    names: Sequence[str],
+    pixel_mm: tuple[float, float],
+) -> Path:
+    """Writes a PNG of training patches side by side: labels as coloured contours, unknown voxels in grey.
+
+    Radiological view, as :func:`overlay`. The first patch decides black (1st percentile) and white
+    (99th) of all of them, so that changes of intensity are seen.
+
+    Args:
+        images: (N, X, Y), axial.
+        labels: (N, L, X, Y) of 1, 0 and -1 (unknown).
+        path: The PNG to write.
+        names: Of the L labels.
+        pixel_mm: Size of a voxel along X and Y.
+    """
+    columns = int(np.ceil(np.sqrt(len(images))))
+    rows = -(-len(images) // columns)
+    extent = (images.shape[1] * pixel_mm[0], images.shape[2] * pixel_mm[1])
+    tile = 2.4 * min(extent[1] / extent[0], 4)
+    figure = _figure(2.4 * columns, tile * rows + 0.5)
+    bottom = 0.5 / (tile * rows + 0.5)
+    low, high = np.percentile(images[0], (1, 99))
+    for number, (image, label) in enumerate(zip(images, labels, strict=True)):
+        row, column = divmod(number, columns)
+        place = (column / columns, 1 - (row + 1) * (1 - bottom) / rows)
+        axes = figure.add_axes((*place, 0.98 / columns, 0.98 * (1 - bottom) / rows))
+        axes.imshow(
+            image.T,
+            cmap="gray",
+            vmin=low,
+            vmax=max(high, low + 1e-3),
+            origin="lower",
+            extent=(0, extent[0], 0, extent[1]),
+        )
+        _outline(axes, (label == -1).any(0).T, pixel_mm, "#8A949E")
+        for order, found in enumerate(label == 1):
+            _outline(axes, found.T, pixel_mm, _colour(order))
+        axes.set_xlim(extent[0], 0)
+        axes.set_ylim(0, extent[1])
+        axes.set_axis_off()
+        if number == 0:
+            _letters(axes, "RL", "AP")
+            heading = axes.text(0.03, 0.97, "as it is", transform=axes.transAxes, color=_INK, va="top")
+            _readable(heading)
+    for order, name in enumerate(names[:6]):
+        told = f"■ {name.replace('_', ' ')}" if order < 5 or len(names) == 6 else f"+ {len(names) - 5} more"
+        figure.text(0.015 + order / 6, bottom / 3, told, color=_colour(order), fontsize=9)
+    return _save(figure, Path(path))
+
+
 def _figure(width: float, height: float) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -22,7 +22,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from medseg import keeping
 from medseg.checkpoint import network_weights
 from medseg.dataset import CachedCase, Patches, cached
-from medseg.errors import UsageError
+from medseg.errors import InputWarning, UsageError
 from medseg.fitting import is_out_of_memory, out_of_memory
 from medseg.history import EpochEnd, History
 from medseg.io.atomic import replacing
@@ -92,6 +92,7 @@ def train(
     resume: bool = False,
     max_seconds: float | None = None,
     hardware: Hardware | None = None,
+    on_case: Callable[[int, int], None] = lambda done, cases: None,
     on_epoch: Callable[[EpochEnd], None] = lambda end: None,
 ) -> Model:
     """Trains the recipe's network and returns the best model, which is also on disk.
@@ -114,6 +115,7 @@ def train(
         max_seconds: Stop before the epoch that would end after this time, the time of resumed
             parts counted in, keeping the best model so far. The first epoch is always run.
         hardware: Where it runs; by default one GPU, or this process on the CPU.
+        on_case: Called with the number of cases that are prepared, and of all.
         on_epoch: Called after every epoch, in the first process.
 
     Raises:
@@ -135,7 +137,12 @@ def train(
         )
     _check_precision(recipe, hardware)
     last = _start(folder, recipe, resume)
-    prepared = _prepared([*fitting, *checking], recipe, cache or folder / "cache", hardware)
+    if not checking:
+        warnings.warn(
+            InputWarning("no case has split 'val': nothing is validated, and the last weights are the model"),
+            stacklevel=2,
+        )
+    prepared = _prepared([*fitting, *checking], recipe, cache or folder / "cache", hardware, on_case)
     fitted, held = prepared[: len(fitting)], prepared[len(fitting) :]
     data = digest(sorted(case.folder.name for case in prepared))
     try:
@@ -276,12 +283,17 @@ def _start(folder: Path, recipe: Recipe, resume: bool) -> keeping.Resumption | N
 
 
 def _prepared(
-    cases: Sequence[Case], recipe: Recipe, place: Path, hardware: Hardware
+    cases: Sequence[Case],
+    recipe: Recipe,
+    place: Path,
+    hardware: Hardware,
+    on_case: Callable[[int, int], None],
 ) -> tuple[CachedCase, ...]:
     """All cases, prepared. Several processes begin at different cases and so share the work."""
     offset = rank_zero_only.rank * len(cases) // hardware.processes
-    for case in (*cases[offset:], *cases[:offset]):
+    for number, case in enumerate((*cases[offset:], *cases[:offset]), start=1):
         cached(case, recipe, place)
+        on_case(number, len(cases))
     return tuple(cached(case, recipe, place) for case in cases)
 
 

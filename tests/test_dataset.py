@@ -84,12 +84,12 @@ def test_foreground_patches_are_centred_on_a_label(cases, tmp_path):
 
 def test_windows_by_hand():
     values = torch.arange(10.0)[None]
-    cut = lambda at, size: window(values, np.array([at]), (size,), fill=None)[0].tolist()  # noqa: E731
+    low = torch.tensor([0.5])
+    cut = lambda at, size: window(values, np.array([at]), (size,), fill=low)[0].tolist()  # noqa: E731
     assert cut(5, 4) == [3, 4, 5, 6]
     assert cut(0, 4) == [0, 1, 2, 3]  # moved inside
     assert cut(9, 4) == [6, 7, 8, 9]
-    assert cut(5, 12) == [0, *range(10), 0]  # padded with the smallest value
-    assert window(values, np.array([5]), (12,), fill=7.0)[0].tolist() == [7, *range(10), 7]
+    assert cut(5, 12) == [0.5, *range(10), 0.5]
 
 
 def test_labels_that_are_not_annotated_are_unknown(cases, tmp_path):
@@ -104,3 +104,13 @@ def test_labels_that_are_not_annotated_are_unknown(cases, tmp_path):
     patches = [Patches([place], recipe)[0, n]["label"] for n in range(6)]
     assert all((p[0] == -1).all() for p in patches)
     assert all(set(p[1].unique().tolist()) <= {0, 1} for p in patches)
+
+
+def test_slices_are_padded_with_the_minimum_of_the_scan_as_the_sliding_window_does(cases, tmp_path):
+    plain = {"probability": 0}
+    recipe = tiny(2, patch={"size": [96, 96], "neighbours": 1}, augment=plain, prepare={"crop": None})
+    place = cached(cases[0], recipe, tmp_path)
+    scan = place.load().image
+    assert scan.shape[1] < 96
+    image = Patches([place], recipe)[0, 0]["image"]
+    assert (image[:, 0, 0] == scan.min()).all()

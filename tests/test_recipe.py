@@ -80,10 +80,10 @@ def test_wrong_recipes_are_refused_by_field(parts, message):
     assert len(str(caught.value).splitlines()) <= 3
 
 
-def test_labels_with_sides_forbid_flips_across_the_midline():
+def test_labels_with_sides_but_no_partner_forbid_flips_across_the_midline():
     labels = [
         {"name": "right_lung", "values": [1], "side": "right"},
-        {"name": "left_lung", "values": [2], "side": "left"},
+        {"name": "left_kidney", "values": [2], "side": "left"},
     ]
     with pytest.raises(UsageError, match="exchange the sides"):
         Recipe.checked(changed(labels=labels, augment={"flip_axes": [0]}))

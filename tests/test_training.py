@@ -8,7 +8,7 @@ import torch
 from worlds import phantoms, tiny
 
 from medseg import training
-from medseg.errors import InputRefused, ModelRefused, UsageError
+from medseg.errors import InputRefused, InputWarning, ModelRefused, UsageError
 from medseg.model import Model
 from medseg.phantom import Thorax, default_grid
 from medseg.segmenter import Segmenter
@@ -129,7 +129,8 @@ def test_a_time_limit_ends_it_with_a_model(cases, tmp_path):
 
 def test_without_validation_the_last_weights_are_the_model(cases, tmp_path):
     fitting = [c for c in cases if c.split == "train"]
-    model = train(tiny(), fitting, tmp_path / "run", hardware=Hardware(workers=0))
+    with pytest.warns(InputWarning, match="no case has split 'val'"):
+        model = train(tiny(), fitting, tmp_path / "run", hardware=Hardware(workers=0))
     assert model.provenance["epoch"] == 2
     assert model.provenance["val_cases"] == []
 
@@ -151,7 +152,7 @@ def test_folders_in_use_and_nothing_to_resume_are_refused(cases, tmp_path):
 
 def test_checkpoints_that_are_damaged_or_not_ours_are_not_resumed(cases, tmp_path):
     recipe = tiny(train={"epochs": 1})
-    train(recipe, cases[:1], tmp_path / "run", hardware=Hardware(workers=0))
+    train(recipe, [cases[0], cases[2]], tmp_path / "run", hardware=Hardware(workers=0))
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
     whole = last.read_bytes()
     held = torch.load(last, weights_only=True)
@@ -178,3 +179,78 @@ def test_a_training_that_never_began_may_begin_again(cases, tmp_path):
     with pytest.raises(InputRefused, match="no such file"):
         train(recipe, [lost], tmp_path / "run", hardware=Hardware(workers=0))
     assert train(recipe, cases, tmp_path / "run", hardware=Hardware(workers=0)).provenance["epoch"] == 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"schedule": "poly", "ema_decay": 0.9}, {"accumulate": 2, "precision": "bf16"}, {"deterministic": True}],
+)
+def test_every_way_to_train_goes_through_and_its_model_segments(cases, tmp_path, changes):
+    model = train(tiny(train=changes), cases, tmp_path / "run", hardware=Hardware(workers=0))
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert Segmenter(model)(Thorax().scan(GRID)).grid == GRID
+
+
+def test_the_averaged_weights_are_the_model(cases, tmp_path):
+    plain = train(tiny(), cases, tmp_path / "plain", hardware=Hardware(workers=0))
+    averaged = train(tiny(train={"ema_decay": 0.99}), cases, tmp_path / "ema", hardware=Hardware(workers=0))
+    assert curve(tmp_path / "plain")[1]["train_loss"] == curve(tmp_path / "ema")[1]["train_loss"]
+    assert not equal(plain, averaged)
+
+
+def test_fp16_is_refused_on_a_cpu(cases, tmp_path):
+    with pytest.raises(UsageError, match="fp16 is for GPUs"):
+        train(tiny(train={"precision": "fp16"}), cases, tmp_path / "run", hardware=Hardware("cpu"))
+
+
+def test_hardware_that_is_not_there_is_refused(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert Hardware().kind == "cpu"
+    for wrong in ({"accelerator": "gpu"}, {"devices": 0}, {"nodes": 0}, {"workers": -1}):
+        with pytest.raises(UsageError) as caught:
+            Hardware(**wrong)
+        assert caught.value.reason == "device"
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    assert Hardware().kind == "gpu"
+    with pytest.raises(UsageError, match=r"this machine has 1 GPU"):
+        Hardware(devices=2)
+
+
+def test_operations_without_a_deterministic_form_are_named(cases, tmp_path, monkeypatch):
+    def refused(self, batch, _):
+        raise RuntimeError("max_pool3d_backward does not have a deterministic implementation, but you set")
+
+    monkeypatch.setattr("medseg.task.Task.training_step", refused)
+    with pytest.raises(UsageError, match=r"(?s)max_pool3d_backward.*switch it off"):
+        train(tiny(), cases, tmp_path / "run", hardware=Hardware(workers=0))
+
+
+def test_a_resumed_run_that_had_no_epoch_begins_anew(cases, tmp_path):
+    recipe = tiny(train={"epochs": 1})
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "recipe.yaml").write_text(recipe.yaml())
+    model = train(recipe, cases, tmp_path / "run", hardware=Hardware(workers=0), resume=True)
+    assert model.provenance["epoch"] == 1
+
+
+def test_patches_augmented_on_the_device_are_those_of_the_loader(cases, tmp_path):
+    from medseg.dataset import Patches, cached
+    from medseg.loading import patches
+    from medseg.task import Task
+
+    recipe = tiny()
+    prepared = [cached(case, recipe, tmp_path) for case in cases[:2]]
+    rules = {"workers": 0, "first_epoch": 0, "share": 0, "shares": 1}
+    augmented, plain = (next(iter(patches(prepared, recipe, augmented=a, **rules))) for a in (True, False))
+
+    class Trainer:
+        training = True
+
+    task = Task(recipe, "", Patches(prepared, recipe))
+    task._trainer = Trainer()
+    task._fabric = None
+    changed = task.on_after_batch_transfer(plain, 0)
+    assert not torch.equal(changed["image"], plain["image"])
+    assert torch.equal(changed["image"], augmented["image"])
+    assert torch.equal(changed["label"], augmented["label"])

@@ -14,6 +14,7 @@ from typing import Any
 
 import typer
 
+from medseg.cli.augment import augment
 from medseg.cli.convert import convert
 from medseg.cli.demo import demo
 from medseg.cli.evaluate import evaluate
@@ -39,6 +40,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "segment": segment,
     "train": train,
     "evaluate": evaluate,
+    "augment": augment,
     "convert": convert,
     "info": info,
     "demo": demo,

@@ -36,6 +36,12 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         self.bar.stop()
 
+    def prepared(self, done: int, cases: int) -> None:
+        """Shows that one more case is prepared."""
+        self.bar.update(self.task, facts=f"prepared {done} of {cases} cases")
+        if not self.console.is_terminal and done == cases:
+            print(f"prepared {cases} cases", file=sys.stderr, flush=True)
+
     def show(self, end: EpochEnd) -> None:
         """Shows an epoch that ended."""
         self.waiting = end.waiting

@@ -59,6 +59,7 @@ def train(
                 resume=resume,
                 max_seconds=seconds,
                 hardware=hardware,
+                on_case=progress.prepared,
                 on_epoch=progress.show,
             )
         except KeyboardInterrupt:

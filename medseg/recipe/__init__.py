@@ -49,6 +49,10 @@ __all__ = [
 _RECIPE_BYTES = 256 << 10
 
 
+def _or_a_preset(schema: dict[str, Any]) -> None:
+    schema["anyOf"] = [{"$ref": schema.pop("$ref")}, {"enum": list(PRESETS)}]
+
+
 class Recipe(Part):
     """The whole configuration of one model. See the sections' own docstrings.
 
@@ -64,7 +68,8 @@ class Recipe(Part):
         patch: What the network sees at once.
         network: Its kind and size.
         loss: What training minimises.
-        augment: Random changes of training patches.
+        augment: Random changes of training patches: their numbers, or ``none``, ``light`` or
+            ``full``, which are turned into numbers at once.
         train: The schedule.
         predict: The sliding window.
         postprocess: Cleaning of the mask.
@@ -80,7 +85,7 @@ class Recipe(Part):
     patch: Patch
     network: Network = Network()
     loss: Loss = Loss()
-    augment: Augment = Augment()
+    augment: Annotated[Augment, Field(json_schema_extra=_or_a_preset)] = Augment()
     train: Train
     predict: Predict = Predict()
     postprocess: Postprocess = Postprocess()

@@ -97,7 +97,7 @@ def preset(
     doi:10.1038/s41592-020-01008-z, supplementary note 4, and its code of version 2) in rotation
     (30 degrees), size (0.7 to 1.4, ours 0.7 to 1.3), blur (1 voxel), gamma (0.7 to 1.5, ours 0.7
     to 1.3), contrast of MR (0.75 to 1.25), resolution (one half), noise of MR (variance 0.1 of a
-    z-score) and in how often (0.1 to 0.3 there, 0.2 here). Elastic deformation and the artefacts of
+    z-score) and in how often (0.1 to 0.4 there; 0.3 here, for rotation and size together). Elastic deformation and the artefacts of
     MR, which nnU-Net lacks, are those of TorchIO (Pérez-García et al. 2021,
     doi:10.1016/j.cmpb.2021.106236): 7.5 mm; ghosts of up to half (0.5 to 1 there), 5 mm of
     motion (10 there), both halved, as a mask must still fit; a bias of a half (coefficients 0.5).
@@ -129,7 +129,7 @@ def preset(
         "scale": 0.3 * share,
         "gamma": 0.3 * share,
         "clip": intensity.kind != "zscore",
-        "probability": 0.2,
+        "probability": 0.3,
     }
     if isinstance(intensity, Window):
         width_hu = intensity.high_hu - intensity.low_hu

@@ -51,7 +51,7 @@ def fits(recipe: Recipe, device: torch.device) -> bool:
             optimizer = torch.optim.AdamW(network.parameters())
             shape = (recipe.train.batch_size, recipe.in_channels, *recipe.patch.size)
             truth = (recipe.train.batch_size, len(recipe.labels), *recipe.patch.size)
-            loss = build_loss(recipe.loss)(
+            loss = build_loss(recipe)(
                 network(torch.rand(shape, device=device)), torch.zeros(truth, device=device)
             )
             loss.backward()

@@ -63,3 +63,23 @@ def binary(
     for rows, values in slabs(probabilities, prepared, source):
         found[..., rows] = (values >= threshold).numpy()
     return found
+
+
+def most_probable(probabilities: torch.Tensor, prepared: Grid, source: Grid) -> npt.NDArray[np.uint16]:
+    """uint16 (X, Y, Z) on the source grid: the number (from 1) of the most probable label, or 0.
+
+    0 is where what remains to 1 is larger than every label's restored probability, which includes
+    all that lies outside of the prepared grid. Only a slab is held at a time.
+
+    Args:
+        probabilities: float32 (L, X, Y, Z) on the prepared grid, adding up to at most 1.
+        prepared: Their grid.
+        source: The scan's grid.
+    """
+    found = np.zeros(source.shape, dtype=np.uint16, order="F")
+    # The slab shrinks as labels grow, so that its memory stays the same.
+    thickness = max(1, 64 // len(probabilities))
+    for rows, values in slabs(probabilities, prepared, source, thickness=thickness):
+        background = 1 - values.sum(0, keepdim=True)
+        found[..., rows] = torch.cat([background, values]).argmax(0).numpy()
+    return found

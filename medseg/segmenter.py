@@ -13,8 +13,8 @@ from medseg.errors import InputRefused, UsageError
 from medseg.model import Model
 from medseg.postprocess import postprocess
 from medseg.prepare import Prepared, prepare
-from medseg.restore import binary
-from medseg.sliding import logits
+from medseg.restore import binary, most_probable
+from medseg.sliding import logits, probabilities_of
 from medseg.volume import Mask, Volume
 
 # NIfTI, NRRD and MetaImage do not say what made the scan; OT is DICOM's "other".
@@ -75,7 +75,7 @@ class Segmenter:
         return self.mask(self.probabilities(prepared), prepared, volumes[0])
 
     def probabilities(self, prepared: Prepared) -> torch.Tensor:
-        """float32 (L, X, Y, Z) on the prepared grid: the sigmoid of the folds' mean logits."""
+        """float32 (L, X, Y, Z) on the prepared grid: of the folds' mean logits."""
         recipe = self.model.recipe
         image = prepared.image.to(self.device)
         total = torch.zeros(())
@@ -83,17 +83,25 @@ class Segmenter:
             total = total.to(self.device) + logits(
                 image, network, labels=len(recipe.labels), patch=recipe.patch, predict=recipe.predict
             )
-        return torch.sigmoid(total / len(self._networks)).cpu()
+        return probabilities_of(total / len(self._networks), recipe).cpu()
 
     def mask(self, probabilities: torch.Tensor, prepared: Prepared, scan: Volume) -> Mask:
-        """Probabilities on the prepared grid, restored, cut at the threshold, cleaned and painted."""
+        """Probabilities on the prepared grid, restored, decided on, cleaned and painted.
+
+        A voxel belongs to each label whose probability reaches the threshold; where labels
+        exclude one another, to the most probable one, if that is more probable than none.
+        """
         recipe = self.model.recipe
         top = max(label.value for label in recipe.labels)
         painted: npt.NDArray[np.uint8 | np.uint16] = np.zeros(
             scan.grid.shape, dtype=np.uint8 if top < 256 else np.uint16, order="F"
         )
-        for label, channel in zip(recipe.labels, probabilities, strict=True):
-            found = binary(channel, prepared.grid, scan.grid, threshold=recipe.predict.threshold)
+        best = most_probable(probabilities, prepared.grid, scan.grid) if recipe.exclusive else None
+        for number, (label, channel) in enumerate(zip(recipe.labels, probabilities, strict=True), start=1):
+            if best is None:
+                found = binary(channel, prepared.grid, scan.grid, threshold=recipe.predict.threshold)
+            else:
+                found = best == number
             rules = recipe.postprocess
             found = postprocess(
                 found,

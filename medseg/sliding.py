@@ -8,7 +8,7 @@ from itertools import product
 import torch
 from torch.nn import functional as F
 
-from medseg.recipe import Patch, Predict
+from medseg.recipe import Patch, Predict, Recipe
 
 Network = Callable[[torch.Tensor], torch.Tensor]
 
@@ -77,6 +77,21 @@ def logits(
                 weight_sum[box] += weight
     total /= weight_sum
     return total[(slice(None), *inner)]
+
+
+def probabilities_of(logits: torch.Tensor, recipe: Recipe) -> torch.Tensor:
+    """Probabilities (L, ...) of labels: a sigmoid each, or a softmax with the background, whose logit is 0."""
+    if not recipe.exclusive:
+        return torch.sigmoid(logits)
+    return torch.softmax(torch.cat([torch.zeros_like(logits[:1]), logits]), 0)[1:]
+
+
+def labels_of(logits: torch.Tensor, recipe: Recipe) -> torch.Tensor:
+    """Where each label is found, bool (L, ...): above the threshold, or more probable than all others."""
+    if not recipe.exclusive:
+        return torch.sigmoid(logits) >= recipe.predict.threshold
+    best = torch.cat([torch.zeros_like(logits[:1]), logits]).argmax(0)
+    return torch.stack([best == number for number in range(1, len(logits) + 1)])
 
 
 def stacked_slices(image: torch.Tensor, z: int, neighbours: int) -> torch.Tensor:

@@ -17,7 +17,7 @@ from medseg.losses import build as build_loss
 from medseg.networks import build as build_network
 from medseg.networks import channels_last
 from medseg.recipe import Recipe, Train
-from medseg.sliding import logits
+from medseg.sliding import labels_of, logits
 
 
 def learning_rate_factor(step: int, rules: Train) -> float:
@@ -56,7 +56,7 @@ class Task(pl.LightningModule):  # type: ignore[misc]  # lightning is not typed 
         self.network = channels_last(build_network(recipe))
         decay = recipe.train.ema_decay
         self.averaged = copy.deepcopy(self.network).requires_grad_(False) if decay else None
-        self.loss = build_loss(recipe.loss)
+        self.loss = build_loss(recipe)
         self.found: list[tuple[str, list[float]]] = []
         self._changes = changes
         self._cases: list[str] = []
@@ -143,7 +143,7 @@ class Task(pl.LightningModule):  # type: ignore[misc]  # lightning is not typed 
         out = logits(
             image, self.product, labels=len(recipe.labels), patch=recipe.patch, predict=recipe.predict
         )
-        return torch.sigmoid(out) >= recipe.predict.threshold
+        return labels_of(out, recipe)
 
     def on_validation_epoch_end(self) -> None:
         """Logs the mean Dice of every label over the scans of all processes."""

@@ -8,18 +8,26 @@ from typing import cast
 import torch
 from torch import nn
 
+from medseg.networks import attention_unet, dynunet, residual_unet, segresnet, swin_unetr
 from medseg.networks.unet import UNet
-from medseg.recipe import Network, Recipe
+from medseg.recipe import Recipe
 
-KINDS: dict[str, Callable[[Network, int, int, int], nn.Module]] = {
+# Each takes its own section of the recipe, the spatial dimensions, and channels in and out.
+KINDS: dict[str, Callable[..., nn.Module]] = {
     "unet": UNet.from_recipe,
+    "residual_unet": residual_unet.build,
+    "attention_unet": attention_unet.build,
+    "dynunet": dynunet.build,
+    "segresnet": segresnet.build,
+    "swin_unetr": swin_unetr.build,
 }
 
 
 def build(recipe: Recipe) -> nn.Module:
     """The recipe's network, freshly initialised from torch's global random state.
 
-    It maps float32 (N, in_channels, *patch) to logits (N, labels, *patch).
+    It maps float32 (N, in_channels, *patch) to logits (N, labels, *patch); in training, a network
+    with deep supervision gives a tuple of them, finest first, the others at coarser resolutions.
     """
     make = KINDS[recipe.network.kind]
     return make(recipe.network, recipe.spatial_dims, recipe.in_channels, len(recipe.labels))

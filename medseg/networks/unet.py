@@ -10,9 +10,9 @@ from monai.networks.layers.factories import Conv
 from monai.networks.nets.basic_unet import Down, TwoConv, UpCat
 from torch import nn
 
-from medseg.recipe import Network
+from medseg.recipe import network
 
-_NORMS: dict[str, tuple[str, dict[str, bool]] | None] = {
+NORMS: dict[str, tuple[str, dict[str, bool]] | None] = {
     "batch": ("batch", {}),
     "instance": ("instance", {"affine": True}),
     "none": None,
@@ -48,7 +48,7 @@ class UNet(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        normed = _NORMS[norm]
+        normed = NORMS[norm]
         # A bias just before a normalisation is subtracted again, so it is left out.
         act = ("relu", {"inplace": True})
         block = {"act": act, "norm": normed, "bias": normed is None, "dropout": dropout}
@@ -61,15 +61,15 @@ class UNet(nn.Module):
         self.head = Conv["conv", spatial_dims](widths[0], out_channels, kernel_size=1)
 
     @classmethod
-    def from_recipe(cls, network: Network, spatial_dims: int, in_channels: int, out_channels: int) -> UNet:
+    def from_recipe(cls, rules: network.UNet, spatial_dims: int, in_channels: int, out_channels: int) -> UNet:
         """The network a recipe asks for."""
         return cls(
             spatial_dims,
             in_channels,
             out_channels,
-            widths=network.widths,
-            norm=network.norm,
-            dropout=network.dropout,
+            widths=rules.widths,
+            norm=rules.norm,
+            dropout=rules.dropout,
         )
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:

@@ -19,8 +19,8 @@ from medseg.document import text_of, yaml_data
 from medseg.errors import UsageError
 from medseg.label import Label
 from medseg.recipe.augmentation import PRESETS, Augment, misfit, preset
-from medseg.recipe.loss import Loss
-from medseg.recipe.network import Network
+from medseg.recipe.loss import DiceBCE, DiceCE, Loss
+from medseg.recipe.network import Network, UNet
 from medseg.recipe.part import Part, SpacingMm
 from medseg.recipe.prediction import Postprocess, Predict
 from medseg.recipe.preparation import Crop, Intensity, Patch, Percentile, Prepare, Window, ZScore
@@ -83,8 +83,8 @@ class Recipe(Part):
     ignore_value: Annotated[int, Field(ge=1, le=65535)] | None = None
     prepare: Prepare
     patch: Patch
-    network: Network = Network()
-    loss: Loss = Loss()
+    network: Network = UNet()
+    loss: Loss = DiceBCE()
     augment: Annotated[Augment, Field(json_schema_extra=_or_a_preset)] = Augment()
     train: Train
     predict: Predict = Predict()
@@ -101,9 +101,7 @@ class Recipe(Part):
             raise ValueError(f"augment is {name!r}: give {', '.join(PRESETS)}, or its fields")
         # The rest is checked first: a preset depends on it.
         rest = handler({**data, "augment": Augment()})
-        chosen = preset(
-            name, modality=rest.modality, intensity=rest.prepare.intensity, labels=rest.labels
-        )
+        chosen = preset(name, modality=rest.modality, intensity=rest.prepare.intensity, labels=rest.labels)
         return handler({**data, "augment": chosen})
 
     @model_validator(mode="after")
@@ -124,18 +122,24 @@ class Recipe(Part):
             raise ValueError(told)
         if self.modality == "CT" and not isinstance(self.prepare.intensity, Window):
             raise ValueError("CT has absolute units: use intensity kind 'window'")
-        factor = 2 ** (len(self.network.widths) - 1)
+        unknown = sorted(set(self.loss.class_weights) - {label.name for label in self.labels})
+        if unknown:
+            raise ValueError(f"loss.class_weights names {unknown[0]!r}, which is no label")
+        values = [value for label in self.labels for value in label.values]
+        if self.exclusive and len(set(values)) < len(values):
+            raise ValueError("loss dice_ce is for labels that exclude one another, and these share values")
+        factor = self.network.divisor
         wrong = [n for n in self.patch.size if n % factor]
         if wrong:
             lower = [max(n // factor, 1) * factor for n in self.patch.size]
             upper = [-(-n // factor) * factor for n in self.patch.size]
             raise ValueError(
-                f"patch.size {list(self.patch.size)} does not survive {len(self.network.widths) - 1} "
-                f"poolings: each number must be a multiple of {factor}, such as {lower} or {upper}"
+                f"patch.size {list(self.patch.size)} does not fit the {self.network.kind}: each number must "
+                f"be a multiple of {factor}, such as {lower} or {upper}"
             )
-        if self.network.norm != "none" and all(n == factor for n in self.patch.size):
+        if self.network.normalised and all(n == factor for n in self.patch.size):
             raise ValueError(
-                f"patch.size {list(self.patch.size)} shrinks to one voxel, which {self.network.norm} "
+                f"patch.size {list(self.patch.size)} shrinks to one voxel, which the {self.network.kind}'s "
                 f"normalisation cannot use: make one number at least {2 * factor}"
             )
         return self
@@ -144,6 +148,11 @@ class Recipe(Part):
     def spatial_dims(self) -> int:
         """2 for slices, 3 for patches."""
         return len(self.patch.size)
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether each voxel has at most one label: a softmax decides, not a sigmoid for each label."""
+        return isinstance(self.loss, DiceCE)
 
     @property
     def in_channels(self) -> int:

@@ -94,20 +94,18 @@ def preset(
     """The concrete numbers of a preset.
 
     ``none`` changes nothing. ``full`` follows nnU-Net (Isensee et al. 2021,
-    doi:10.1038/s41592-020-01008-z, supplementary note 4, and its code of version 2) in rotation
+    doi:10.1038/s41592-020-01008-z, its supplement on augmentation and its code of version 2) in rotation
     (30 degrees), size (0.7 to 1.4, ours 0.7 to 1.3), blur (1 voxel), gamma (0.7 to 1.5, ours 0.7
     to 1.3), contrast of MR (0.75 to 1.25), resolution (one half), noise of MR (variance 0.1 of a
-    z-score) and in how often (0.1 to 0.4 there; 0.3 here, for rotation and size together). Elastic deformation and the artefacts of
-    MR, which nnU-Net lacks, are those of TorchIO (Pérez-García et al. 2021,
-    doi:10.1016/j.cmpb.2021.106236): 7.5 mm; ghosts of up to half (0.5 to 1 there), 5 mm of
-    motion (10 there), both halved, as a mask must still fit; a bias of a half (coefficients 0.5).
-    ``light`` is about half of that, without what blurs, deforms or adds artefacts but the bias.
+    z-score) and in how often (0.1 to 0.4 there; 0.3 here, for rotation and size together). Elastic
+    deformation and the artefacts of MR, which nnU-Net lacks, are those of TorchIO (Pérez-García et
+    al. 2021, doi:10.1016/j.cmpb.2021.106236): 7.5 mm; a bias of a half (coefficients 0.5); ghosts
+    of up to 0.3 (0.5 to 1 there) and 5 mm of motion (10 there), less because a mask must still fit.
+    ``light`` is half of that, without deformation, blur, low resolution, ghosts and motion.
 
-    CT has absolute units: noise is up to 50 HU and brightness up to 20 HU (half in ``light``)
-    whatever the window's width, contrast changes by less than in MR, and there are no artefacts
-    of MR. 50 HU is the noise of a low-dose chest CT; water within 7 HU is what an accredited
-    scanner must show (American College of Radiology, CT phantom), and 20 leaves room for contrast
-    agent. Both, and the numbers of ``light``, are our choice, not yet measured on a task.
+    CT has absolute units: whatever the window's width, noise is up to 50 HU and brightness up to
+    20 HU (half in ``light``), contrast changes by less than in MR, and there are no artefacts of
+    MR. The numbers of CT and those of ``light`` are our choice, not yet measured on a task.
 
     Flips are along R-L only (nnU-Net: all axes), as prepared scans are never upside down, and not
     at all where a label has a side: the heart and the liver tell the sides apart. No
@@ -133,13 +131,11 @@ def preset(
     }
     if isinstance(intensity, Window):
         width_hu = intensity.high_hu - intensity.low_hu
-        numbers |= {
-            "noise_sd": round(50 * share / width_hu, 5),
-            "brightness": round(20 * share / width_hu, 5),
-        }
+        noise, brightness = 50 / width_hu, 20 / width_hu
     else:
-        unit = 1.0 if intensity.kind == "zscore" else _SD_OF_PERCENTILES
-        numbers |= {"noise_sd": 0.3 * unit * share, "brightness": 0.2 * unit * share}
+        sd = 1.0 if intensity.kind == "zscore" else _SD_OF_PERCENTILES
+        noise, brightness = 0.3 * sd, 0.2 * sd
+    numbers |= {"noise_sd": round(noise * share, 5), "brightness": round(brightness * share, 5)}
     if modality == "CT":
         numbers |= {"contrast": 0.1 * share}
     else:
@@ -147,7 +143,7 @@ def preset(
     if name == "full":
         numbers |= {"elastic_mm": 7.5, "elastic_grid_mm": 40, "blur_voxels": 1, "low_resolution": 0.5}
         if modality == "MR":
-            numbers |= {"ghosting": 0.5, "motion_mm": 5}
+            numbers |= {"ghosting": 0.3, "motion_mm": 5}
     return Augment.model_validate(numbers)
 
 

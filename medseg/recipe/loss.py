@@ -1,19 +1,114 @@
-"""The recipe's section ``loss``."""
+"""The recipe's section ``loss``: one class a kind, so that no field is without effect."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from medseg.recipe.part import NotNegative, Part
+from pydantic import BeforeValidator, Field
+
+from medseg.recipe.part import NotNegative, Part, Positive
 
 
-class Loss(Part):
-    """The training loss; weights of its two parts.
+class _Weighted(Part):
+    class_weights: dict[str, NotNegative] = Field(default_factory=dict)
 
-    Dice + binary cross-entropy on one sigmoid channel a label, as in nnU-Net's region
-    training (Isensee et al. 2021), each with weight 1.
+
+class DiceBCE(_Weighted):
+    """Dice and binary cross-entropy, one sigmoid channel a label: labels may overlap.
+
+    As in nnU-Net's region training (Isensee et al. 2021, doi:10.1038/s41592-020-01008-z).
+
+    Attributes:
+        kind: A row of the table in :mod:`medseg.losses`.
+        class_weights: Weight of labels, by name; 1 for those not named.
+        dice_weight: Weight of the Dice part.
+        bce_weight: Weight of the cross-entropy part.
     """
 
     kind: Literal["dice_bce"] = "dice_bce"
     dice_weight: NotNegative = 1.0
     bce_weight: NotNegative = 1.0
+
+
+class DiceCE(_Weighted):
+    """Dice and cross-entropy of a softmax over background and labels, which exclude one another.
+
+    nnU-Net's default (Isensee et al. 2021). A mask then has in each voxel the most probable one of them.
+
+    Attributes:
+        kind: A row of the table in :mod:`medseg.losses`.
+        class_weights: Weight of labels, by name; 1 for those not named, and for the background.
+        dice_weight: Weight of the Dice part.
+        ce_weight: Weight of the cross-entropy part.
+    """
+
+    kind: Literal["dice_ce"] = "dice_ce"
+    dice_weight: NotNegative = 1.0
+    ce_weight: NotNegative = 1.0
+
+
+class BCE(_Weighted):
+    """Binary cross-entropy alone, the original article's loss (Ronneberger et al. 2015, equation 1).
+
+    The article's softmax over two classes is a sigmoid of the difference of their logits.
+
+    Attributes:
+        kind: A row of the table in :mod:`medseg.losses`.
+        class_weights: Weight of labels, by name; 1 for those not named.
+    """
+
+    kind: Literal["bce"] = "bce"
+
+
+class Tversky(_Weighted):
+    """Dice with unequal weights of false positives and negatives (Salehi et al. 2017, arXiv:1706.05721).
+
+    Attributes:
+        kind: A row of the table in :mod:`medseg.losses`.
+        class_weights: Weight of labels, by name; 1 for those not named.
+        false_positives: Alpha; with beta 0.5 and 0.5 it is Dice.
+        false_negatives: Beta; the article's best for small lesions is 0.7.
+    """
+
+    kind: Literal["tversky"] = "tversky"
+    false_positives: NotNegative = 0.3
+    false_negatives: NotNegative = 0.7
+
+
+class Focal(_Weighted):
+    """Cross-entropy in which voxels that are right already count little (Lin et al. 2017, arXiv:1708.02002).
+
+    Attributes:
+        kind: A row of the table in :mod:`medseg.losses`.
+        class_weights: Weight of labels, by name; 1 for those not named.
+        gamma: How little; the article's best is 2.
+    """
+
+    kind: Literal["focal"] = "focal"
+    gamma: NotNegative = 2.0
+
+
+class BorderBCE(_Weighted):
+    """Cross-entropy that weighs narrow gaps between structures (Ronneberger et al. 2015, equation 2).
+
+    Attributes:
+        kind: A row of the table in :mod:`medseg.losses`.
+        class_weights: Weight of labels, by name; 1 for those not named.
+        border_weight: The article's w0.
+        sigma_voxels: The article's sigma.
+    """
+
+    kind: Literal["border_bce"] = "border_bce"
+    border_weight: NotNegative = 10.0
+    sigma_voxels: Positive = 5.0
+
+
+def _dice_bce_by_default(data: Any) -> Any:
+    return {"kind": "dice_bce", **data} if isinstance(data, dict) else data
+
+
+Loss = Annotated[
+    Annotated[DiceBCE | DiceCE | BCE | Tversky | Focal | BorderBCE, Field(discriminator="kind")],
+    BeforeValidator(_dice_bce_by_default),
+]
+"""One of the kinds; a section without ``kind`` is a ``dice_bce``."""

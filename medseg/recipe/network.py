@@ -1,27 +1,218 @@
-"""The recipe's section ``network``."""
+"""The recipe's section ``network``: one class a kind, so that no field is without effect."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from medseg.recipe.part import Part, Size
+from medseg.recipe.part import Count, NotNegative, Part, Size
+
+Dropout = Annotated[float, Field(ge=0, lt=1)]
+Widths = Annotated[tuple[Size, ...], Field(min_length=2, max_length=8)]
+Norm = Literal["batch", "instance", "none"]
 
 
-class Network(Part):
-    """The network's kind and size.
+class UNet(Part):
+    """The classic U-Net (Ronneberger et al. 2015, doi:10.1007/978-3-319-24574-4_28).
 
     Attributes:
         kind: A row of the table in :mod:`medseg.networks`.
         widths: Feature maps at each resolution, finest first. The default is the original
-            U-Net's (Ronneberger et al. 2015, doi:10.1007/978-3-319-24574-4_28, figure 1):
-            five resolutions, four poolings.
+            U-Net's (figure 1): five resolutions, four poolings.
         norm: Normalisation after each convolution; the original U-Net had none.
         dropout: Probability of dropping a feature map in training.
     """
 
     kind: Literal["unet"] = "unet"
-    widths: Annotated[tuple[Size, ...], Field(min_length=2, max_length=8)] = (64, 128, 256, 512, 1024)
-    norm: Literal["batch", "instance", "none"] = "instance"
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    widths: Widths = (64, 128, 256, 512, 1024)
+    norm: Norm = "instance"
+    dropout: Dropout = 0.0
+
+    @property
+    def divisor(self) -> int:
+        """Every number of ``patch.size`` must be a multiple of this."""
+        return int(2 ** (len(self.widths) - 1))
+
+    @property
+    def normalised(self) -> bool:
+        """Whether a patch that shrinks to one voxel cannot be normalised."""
+        return self.norm != "none"
+
+
+class ResidualUNet(Part):
+    """U-Net of residual units with strided convolutions: MONAI's.
+
+    Kerfoot et al. 2019, doi:10.1007/978-3-030-12029-0_40.
+
+    Attributes:
+        kind: A row of the table in :mod:`medseg.networks`.
+        widths: Feature maps at each resolution, finest first; MONAI's tutorials use the default.
+        units: Convolutions of each residual unit.
+        norm: Normalisation after each convolution.
+        dropout: Probability of dropping a feature map in training.
+    """
+
+    kind: Literal["residual_unet"] = "residual_unet"
+    widths: Widths = (16, 32, 64, 128, 256)
+    units: Annotated[int, Field(ge=1, le=8)] = 2
+    norm: Norm = "instance"
+    dropout: Dropout = 0.0
+
+    @property
+    def divisor(self) -> int:
+        """Every number of ``patch.size`` must be a multiple of this."""
+        return int(2 ** (len(self.widths) - 1))
+
+    @property
+    def normalised(self) -> bool:
+        """Whether a patch that shrinks to one voxel cannot be normalised."""
+        return self.norm != "none"
+
+
+class AttentionUNet(Part):
+    """U-Net whose skip connections pass attention gates (Oktay et al. 2018, arXiv:1804.03999).
+
+    It has batch normalisation, as MONAI builds it.
+
+    Attributes:
+        kind: A row of the table in :mod:`medseg.networks`.
+        widths: Feature maps at each resolution, finest first.
+        dropout: Probability of dropping a feature map in training.
+    """
+
+    kind: Literal["attention_unet"] = "attention_unet"
+    widths: Widths = (16, 32, 64, 128, 256)
+    dropout: Dropout = 0.0
+
+    @property
+    def divisor(self) -> int:
+        """Every number of ``patch.size`` must be a multiple of this."""
+        return int(2 ** (len(self.widths) - 1))
+
+    @property
+    def normalised(self) -> bool:
+        """Whether a patch that shrinks to one voxel cannot be normalised."""
+        return True
+
+
+class DynUNet(Part):
+    """nnU-Net's network: strided convolutions, leaky ReLU, instance normalisation, deep supervision.
+
+    Isensee et al. 2021, doi:10.1038/s41592-020-01008-z.
+
+    Attributes:
+        kind: A row of the table in :mod:`medseg.networks`.
+        widths: Feature maps at each resolution, finest first; nnU-Net's begin with 32 and double.
+        deep_supervision: Weight of the loss of the output at each resolution, finest first; only
+            their ratios matter. One number: of the finest output alone. nnU-Net's halve.
+        residual: Residual blocks instead of plain ones.
+        dropout: Probability of dropping a feature map in training.
+    """
+
+    kind: Literal["dynunet"] = "dynunet"
+    widths: Annotated[tuple[Size, ...], Field(min_length=3, max_length=8)] = (32, 64, 128, 256, 320)
+    deep_supervision: Annotated[tuple[NotNegative, ...], Field(min_length=1)] = (1.0, 0.5, 0.25)
+    residual: bool = False
+    dropout: Dropout = 0.0
+
+    @model_validator(mode="after")
+    def _supervised(self) -> DynUNet:
+        most = len(self.widths) - 1
+        if len(self.deep_supervision) > most or not sum(self.deep_supervision):
+            raise ValueError(
+                f"deep_supervision {list(self.deep_supervision)}: at most {most} numbers with "
+                f"{len(self.widths)} widths, and not all of them 0"
+            )
+        return self
+
+    @property
+    def divisor(self) -> int:
+        """Every number of ``patch.size`` must be a multiple of this."""
+        return int(2 ** (len(self.widths) - 1))
+
+    @property
+    def normalised(self) -> bool:
+        """Whether a patch that shrinks to one voxel cannot be normalised."""
+        return True
+
+
+class SegResNet(Part):
+    """Residual encoder-decoder that won BraTS 2018, without its autoencoder.
+
+    Myronenko 2018, arXiv:1810.11654.
+
+    Attributes:
+        kind: A row of the table in :mod:`medseg.networks`.
+        filters: Feature maps at the finest resolution, doubled at each coarser one; a multiple of 8,
+            the groups of its normalisation.
+        blocks: Residual blocks at each resolution of the encoder, finest first; the article's.
+        dropout: Probability of dropping a feature map in training.
+    """
+
+    kind: Literal["segresnet"] = "segresnet"
+    filters: Annotated[int, Field(ge=8, le=512, multiple_of=8)] = 16
+    blocks: Annotated[tuple[Annotated[int, Field(ge=1, le=16)], ...], Field(min_length=2, max_length=7)] = (
+        1,
+        2,
+        2,
+        4,
+    )
+    dropout: Dropout = 0.0
+
+    @property
+    def divisor(self) -> int:
+        """Every number of ``patch.size`` must be a multiple of this."""
+        return int(2 ** (len(self.blocks) - 1))
+
+    @property
+    def normalised(self) -> bool:
+        """Whether a patch that shrinks to one voxel cannot be normalised: groups of one voxel can."""
+        return False
+
+
+class SwinUNETR(Part):
+    """Swin transformer encoder with a convolutional decoder (Hatamizadeh et al. 2022, arXiv:2201.01266).
+
+    Attributes:
+        kind: A row of the table in :mod:`medseg.networks`.
+        features: Size of the finest tokens, a multiple of 12; the article has 48.
+        depths: Transformer blocks in each of four stages.
+        dropout: Probability of dropping a token's value in training.
+    """
+
+    kind: Literal["swin_unetr"] = "swin_unetr"
+    features: Annotated[int, Field(ge=12, le=192, multiple_of=12)] = 24
+    depths: tuple[Count, Count, Count, Count] = (2, 2, 2, 2)
+    dropout: Dropout = 0.0
+
+    @field_validator("depths")
+    @classmethod
+    def _even(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        # Blocks go in pairs, with plain and with shifted windows (Liu et al. 2021, figure 3).
+        if any(n % 2 or n > 24 for n in value):
+            raise ValueError("blocks go in pairs: each of depths must be even, and at most 24")
+        return value
+
+    @property
+    def divisor(self) -> int:
+        """Every number of ``patch.size`` must be a multiple of this."""
+        return 32
+
+    @property
+    def normalised(self) -> bool:
+        """Whether a patch that shrinks to one voxel cannot be normalised."""
+        return True
+
+
+def _unet_by_default(data: Any) -> Any:
+    return {"kind": "unet", **data} if isinstance(data, dict) else data
+
+
+Network = Annotated[
+    Annotated[
+        UNet | ResidualUNet | AttentionUNet | DynUNet | SegResNet | SwinUNETR, Field(discriminator="kind")
+    ],
+    BeforeValidator(_unet_by_default),
+]
+"""One of the kinds; a section without ``kind`` is a ``unet``."""

@@ -1,0 +1,122 @@
+"""Linear maps along axes, and patches read at the positions of a spline: the arithmetic of `augment`.
+
+MONAI resamples for every transform, and torch's ``grid_sample`` goes voxel by voxel on a CPU.
+Here a patch is read once, image and label at the same positions, in slabs that stay in the cache:
+on one CPU thread 2.5 times faster for a 96^3 patch (benchmarks/augment.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from math import prod
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+Matrix = npt.NDArray[np.float64]
+
+_SLAB_VOXELS = 1 << 16
+
+
+def along(values: torch.Tensor, matrix: torch.Tensor, axis: int) -> torch.Tensor:
+    """``values`` with each of its lines along ``axis``, of length n, multiplied by ``matrix`` (m, n).
+
+    A product of matrices is the fastest way there is on a CPU: 1.2 ms for a 96^3 patch and one
+    axis, where a convolution takes 13 and ``interpolate`` 9 for all three.
+    """
+    shape = values.shape
+    if axis == values.ndim - 1:
+        return values @ matrix.T
+    done = matrix @ values.reshape(prod(shape[:axis]), shape[axis], -1)
+    return done.reshape(*shape[:axis], len(matrix), *shape[axis + 1 :])
+
+
+def spline_places(n: int, distance: float) -> Matrix:
+    """Where the control points of :func:`spline_weights` lie, in voxels from the centre of the axis."""
+    first, last = _control_range(n, distance)
+    places: Matrix = np.arange(first, last + 1, dtype=np.float64) * distance
+    return places
+
+
+@lru_cache(maxsize=64)
+def spline_weights(n: int, distance: float) -> Matrix:
+    """(n, m) weights of the m control points of a uniform cubic B-spline at each of n voxels.
+
+    Rows add up to 1, no weight is negative, and control points on a line give that line (Unser
+    1999, doi:10.1109/79.799930): so one spline holds an affine map and a smooth deformation at once.
+
+    Args:
+        n: Voxels of the axis; the spline is centred between the first and the last.
+        distance: Voxels from one control point to the next.
+    """
+    first, last = _control_range(n, distance)
+    at = (np.arange(n) - (n - 1) / 2) / distance
+    away = np.abs(at[:, None] - np.arange(first, last + 1))
+    inside = 2 / 3 - away**2 + away**3 / 2
+    weights: Matrix = np.where(away < 1, inside, np.clip(2 - away, 0, None) ** 3 / 6)
+    return weights
+
+
+def _control_range(n: int, distance: float) -> tuple[int, int]:
+    """Numbers of the first and last control point that a voxel of the axis depends on."""
+    half = (n - 1) / 2 / distance
+    return int(np.floor(-half)) - 1, int(np.floor(half)) + 2
+
+
+def read_at(
+    image: torch.Tensor, label: torch.Tensor, control: Matrix, distances: Sequence[float]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Image (linear) and label (nearest), each voxel taken from where a spline says.
+
+    Beyond the patch its outermost voxels go on, in the image as in the label.
+
+    Args:
+        image: float32 (C, *patch).
+        label: float32 (L, *patch); no value appears that is not in it.
+        control: (axes, *control points) positions in voxels of the patch, as laid out by
+            :func:`spline_places` along each axis.
+        distances: Voxels between control points, along each axis.
+    """
+    shape = image.shape[1:]
+    bases = [torch.from_numpy(spline_weights(n, d)).to(image) for n, d in zip(shape, distances, strict=True)]
+    # All axes but the first are evaluated for the whole patch, which still is small.
+    coarse = torch.from_numpy(control).to(image)
+    for axis in range(len(shape) - 1, 0, -1):
+        coarse = along(coarse, bases[axis], axis + 1)
+    coarse = coarse.flatten(2)
+    rest = prod(shape[1:])
+    rows = max(1, _SLAB_VOXELS // rest)
+    new_image, new_label = torch.empty_like(image), torch.empty_like(label)
+    sources = [channel.reshape(-1) for channel in image]
+    for first in range(0, shape[0], rows):
+        slab = slice(first, min(first + rows, shape[0]))
+        at = [(bases[0][slab] @ one).flatten().clamp_(0, n - 1) for one, n in zip(coarse, shape, strict=True)]
+        lower = [one.to(torch.int32).clamp_max_(max(n - 2, 0)) for one, n in zip(at, shape, strict=True)]
+        shares = [one - low for one, low in zip(at, lower, strict=True)]
+        begin = _index(lower, shape)
+        for target, source in zip(new_image, sources, strict=True):
+            target[slab] = _between(source, begin, shares, shape).view(-1, *shape[1:])
+        nearest = _index([one.add_(0.5).to(torch.int32) for one in at], shape)
+        new_label[:, slab] = label.flatten(1).index_select(1, nearest).view(-1, slab.stop - first, *shape[1:])
+    return new_image, new_label
+
+
+def _index(places: Sequence[torch.Tensor], shape: Sequence[int]) -> torch.Tensor:
+    """int32 positions in the flat patch; a patch has at most 512^3 voxels."""
+    index = places[0]
+    for place, n in zip(places[1:], shape[1:], strict=True):
+        index = index * n + place
+    return index
+
+
+def _between(
+    source: torch.Tensor, begin: torch.Tensor, shares: Sequence[torch.Tensor], shape: Sequence[int]
+) -> torch.Tensor:
+    """Linear interpolation, one axis after the other, from the flat ``source``."""
+    if not shares:
+        return source.index_select(0, begin)
+    step = prod(shape[1:]) if shape[0] > 1 else 0
+    low, high = (_between(one, begin, shares[1:], shape[1:]) for one in (source, source[step:]))
+    return torch.lerp(low, high, shares[0])

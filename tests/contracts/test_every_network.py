@@ -1,0 +1,150 @@
+"""What every row of the table of networks holds, in 2D and 3D."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from worlds import tiny, untrained
+
+from medseg.checkpoint import import_weights
+from medseg.errors import UsageError
+from medseg.losses import build as build_loss
+from medseg.model import Model, needed_bytes
+from medseg.networks import KINDS, build, channels_last
+from medseg.phantom import Thorax, default_grid
+from medseg.recipe import Recipe
+from medseg.segmenter import Segmenter
+
+GRID = default_grid((8.0, 9.0, 12.0))
+# Small ones, and a patch of each that its poolings allow.
+SMALL = {
+    "unet": {"widths": [4, 8, 8]},
+    "residual_unet": {"widths": [4, 8, 8]},
+    "attention_unet": {"widths": [4, 8, 8]},
+    "dynunet": {"widths": [4, 8, 8], "deep_supervision": [1, 0.5]},
+    "segresnet": {"filters": 8, "blocks": [1, 1, 1]},
+    "swin_unetr": {"features": 12},
+}
+EVERY = [pytest.param(kind, dims, id=f"{kind}-{dims}d") for kind in sorted(KINDS) for dims in (2, 3)]
+
+
+def small(kind: str, dims: int, **changes) -> Recipe:
+    size = [64, 32, 32][:dims] if kind == "swin_unetr" else [24, 32, 16][:dims]
+    changed = {"network": {**SMALL[kind], "kind": kind}, "patch": {"size": size}} | changes
+    recipe = tiny(dims)
+    data = recipe.model_dump(mode="json")
+    for name, value in changed.items():
+        # A network's other fields are those of its kind.
+        data[name] = value if name == "network" else {**data[name], **value}
+    return Recipe.checked(data)
+
+
+def test_every_kind_is_here():
+    assert set(SMALL) == set(KINDS)
+
+
+@pytest.mark.parametrize(("kind", "dims"), EVERY)
+def test_it_keeps_the_patch_size_and_learns_with_every_weight(kind, dims):
+    torch.manual_seed(0)
+    recipe = small(kind, dims)
+    network, loss = channels_last(build(recipe)).train(), build_loss(recipe)
+    image = torch.rand(2, recipe.in_channels, *recipe.patch.size)
+    truth = (image[:, :1] > 0.5).float().expand(-1, 2, *recipe.patch.size)
+    optimizer = torch.optim.AdamW(network.parameters(), 1e-2)
+    values = []
+    for _ in range(4):
+        optimizer.zero_grad()
+        value = loss(network(image), truth)
+        value.backward()
+        optimizer.step()
+        values.append(value.item())
+    assert values[-1] < values[0]
+    without = [name for name, p in network.named_parameters() if p.grad is None]
+    assert without == []
+    with torch.inference_mode():
+        logits = network.eval()(image)
+    assert isinstance(logits, torch.Tensor)
+    assert logits.shape == (2, 2, *recipe.patch.size)
+
+
+@pytest.mark.parametrize(("kind", "dims"), EVERY)
+def test_a_saved_model_segments_with_the_same_bits(kind, dims, tmp_path):
+    model = untrained(small(kind, dims))
+    loaded = Model.load(model.save(tmp_path / "m.safetensors"))
+    image = torch.rand(1, model.recipe.in_channels, *model.recipe.patch.size)
+    with torch.inference_mode():
+        ours, theirs = (m.networks()[0].eval()(image) for m in (model, loaded))
+    assert torch.equal(ours, theirs)
+    scan = Thorax().scan(GRID)
+    mask = Segmenter(loaded)(scan)
+    assert mask.grid == scan.grid
+    # Nothing is in it twice, and no memory was needed to know that.
+    assert (tmp_path / "m.safetensors").stat().st_size < needed_bytes(model.recipe) + 20_000
+
+
+@pytest.mark.parametrize(("kind", "dims"), EVERY)
+def test_weights_of_a_checkpoint_are_taken_over(kind, dims, tmp_path):
+    recipe = small(kind, dims)
+    weights = build(recipe).state_dict()
+    torch.save(weights, tmp_path / "w.pth")
+    taken = import_weights(tmp_path / "w.pth", recipe).folds[0]
+    assert all(torch.equal(taken[name], tensor) for name, tensor in weights.items())
+
+
+@pytest.mark.parametrize(("kind", "dims"), EVERY)
+def test_a_patch_that_does_not_fit_is_refused_with_sizes_that_do(kind, dims):
+    good = small(kind, dims)
+    first = good.patch.size[0]
+    divisor = good.network.divisor
+    with pytest.raises(
+        UsageError, match=rf"multiple of {divisor}, such as \[{first}, .*\] or \[{first + divisor},"
+    ):
+        small(kind, dims, patch={"size": [first + 1, *good.patch.size[1:]]})
+    if good.network.normalised:
+        with pytest.raises(UsageError, match="shrinks to one voxel"):
+            small(kind, dims, patch={"size": [divisor] * dims})
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_the_smallest_patch_that_is_allowed_trains(kind):
+    divisor = small(kind, 2).network.divisor
+    size = [2 * divisor, divisor] if small(kind, 2).network.normalised else [divisor, divisor]
+    recipe = small(kind, 2, patch={"size": size})
+    out = build(recipe).train()(torch.rand(2, recipe.in_channels, *size))
+    first = out if isinstance(out, torch.Tensor) else out[0]
+    assert first.shape == (2, 2, *size)
+
+
+def test_deep_supervision_gives_coarser_outputs_in_training_only():
+    recipe = small("dynunet", 3)
+    network, image = build(recipe), torch.rand(1, 1, *recipe.patch.size)
+    fine, coarse = network.train()(image)
+    assert [n // 2 for n in fine.shape[2:]] == list(coarse.shape[2:])
+    assert isinstance(network.eval()(image), torch.Tensor)
+    alone = small("dynunet", 3, network={"kind": "dynunet", "widths": [4, 8, 8], "deep_supervision": [1]})
+    assert isinstance(build(alone).train()(image), torch.Tensor)
+
+
+@pytest.mark.parametrize(
+    ("network", "told"),
+    [
+        ({"kind": "dynunet", "widths": [4, 8, 8], "deep_supervision": [1, 1, 1]}, "at most 2 numbers"),
+        ({"kind": "dynunet", "deep_supervision": [0, 0]}, "not all of them 0"),
+        ({"kind": "swin_unetr", "features": 10}, "multiple of 12"),
+        ({"kind": "swin_unetr", "depths": [2, 2, 3, 2]}, "must be even"),
+        ({"kind": "segresnet", "filters": 12}, "multiple of 8"),
+        ({"kind": "segresnet", "widths": [8, 8]}, "Extra inputs"),
+        ({"kind": "vnet"}, "does not match any of the expected tags"),
+    ],
+)
+def test_what_the_network_cannot_be_is_refused_by_the_recipe(network, told):
+    with pytest.raises(UsageError, match=told):
+        Recipe.checked(tiny().model_dump(mode="json") | {"network": network})
+
+
+def test_a_section_without_kind_is_a_unet():
+    assert tiny(network={"widths": [4, 8]}).network.kind == "unet"
+    assert (
+        Recipe.checked(tiny().model_dump(mode="json") | {"network": {"widths": [4, 8]}}).network.kind
+        == "unet"
+    )

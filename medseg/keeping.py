@@ -131,19 +131,24 @@ class Keeping(Callback):  # type: ignore[misc]  # lightning is not typed strictl
     """Keeps the best and last state, and ends the training early where there is a reason.
 
     Reasons are ``patience`` validations in a row without a better mean Dice, and that another
-    epoch would end after ``most_seconds``. Its own state is in the checkpoints, so that a resumed
-    training remembers the best Dice, how long it has waited for a better one, and its time.
+    epoch would end after ``most_seconds`` or be one more than ``most_epochs``. Its own state is in
+    the checkpoints: a resumed training remembers the best Dice, how long it has waited for a
+    better one, and its time.
 
     Args:
         folder: Of the run.
         rules: Of the recipe.
         most_seconds: Time for all epochs, those before an interruption counted in.
+        most_epochs: Epochs to stop after, although the recipe, and its schedule, have more.
     """
 
-    def __init__(self, folder: Path, rules: Train, most_seconds: float | None) -> None:
+    def __init__(
+        self, folder: Path, rules: Train, most_seconds: float | None, most_epochs: int | None = None
+    ) -> None:
         self.folder = folder / FOLDER
         self.rules = rules
         self.most_seconds = most_seconds
+        self.most_epochs = most_epochs
         self.best: float | None = None
         self.waited = 0
         self.seconds = 0.0
@@ -162,7 +167,7 @@ class Keeping(Callback):  # type: ignore[misc]  # lightning is not typed strictl
     def on_train_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
         """Starts the clock; a training that had ended does not go on."""
         self._since = time.monotonic()
-        if trainer.current_epoch and self._over(trainer):
+        if trainer.current_epoch and self._over(trainer, trainer.current_epoch):
             trainer.should_stop = True
 
     def on_validation_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
@@ -181,14 +186,15 @@ class Keeping(Callback):  # type: ignore[misc]  # lightning is not typed strictl
         self.seconds += spent
         self.longest = max(self.longest, spent)
         trainer.save_checkpoint(self.folder / _LAST)
-        if self._over(trainer):
+        if self._over(trainer, trainer.current_epoch + 1):
             trainer.should_stop = True
 
-    def _over(self, trainer: pl.Trainer) -> bool:
+    def _over(self, trainer: pl.Trainer, epochs_done: int) -> bool:
         late = self.most_seconds is not None and self.seconds + self.longest > self.most_seconds
         # One clock for all processes, or some would stop and others wait for them.
         late = bool(trainer.strategy.broadcast(late))
-        return late or self.waited >= self.rules.patience
+        enough = self.most_epochs is not None and epochs_done >= self.most_epochs
+        return late or enough or self.waited >= self.rules.patience
 
 
 def _epochs_done(checkpoint: Path) -> int:

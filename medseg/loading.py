@@ -99,6 +99,7 @@ class Scan(TypedDict):
     image: torch.Tensor
     label: torch.Tensor
     case: str
+    spacing_mm: tuple[float, float, float]
 
 
 def patches(
@@ -129,7 +130,8 @@ def scans(cases: Sequence[CachedCase], *, share: int, shares: int) -> DataLoader
     for case in cases[share::shares] or cases[-1:]:
         prepared = case.load()
         assert prepared.label is not None  # cached cases always have one
-        whole.append(Scan(image=prepared.image, label=prepared.label, case=case.id))
+        spacing_mm = prepared.grid.spacing_mm
+        whole.append(Scan(image=prepared.image, label=prepared.label, case=case.id, spacing_mm=spacing_mm))
     return DataLoader(whole, batch_size=None, collate_fn=_as_is)  # type: ignore[arg-type]  # a list is a dataset
 
 

@@ -80,7 +80,7 @@ def logits(
 
 
 def probabilities_of(logits: torch.Tensor, recipe: Recipe) -> torch.Tensor:
-    """Probabilities (L, ...) of labels: a sigmoid each, or a softmax with the background, whose logit is 0."""
+    """Probabilities (L, ...) of labels: a sigmoid each, or a softmax with the background (logit 0)."""
     if not recipe.exclusive:
         return torch.sigmoid(logits)
     return torch.softmax(torch.cat([torch.zeros_like(logits[:1]), logits]), 0)[1:]

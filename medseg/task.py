@@ -18,6 +18,11 @@ from medseg.networks import build as build_network
 from medseg.networks import channels_last
 from medseg.recipe import Recipe, Train
 from medseg.sliding import labels_of, logits
+from medseg.snapshot import snapshot
+from medseg.tracking import Picture, log_pictures
+
+# Of the first validation cases, the same ones every time.
+_PICTURES = 4
 
 
 def learning_rate_factor(step: int, rules: Train) -> float:
@@ -60,6 +65,7 @@ class Task(pl.LightningModule):  # type: ignore[misc]  # lightning is not typed 
         self.found: list[tuple[str, list[float]]] = []
         self._changes = changes
         self._cases: list[str] = []
+        self._pictures: dict[str, Picture] = {}
 
     @property
     def product(self) -> nn.Module:
@@ -126,12 +132,15 @@ class Task(pl.LightningModule):  # type: ignore[misc]  # lightning is not typed 
 
     def on_validation_epoch_start(self) -> None:
         """Forgets the last validation."""
-        self.found = []
+        self.found, self._pictures = [], {}
 
     def validation_step(self, scan: Scan, _: int) -> None:
         """Segments a whole scan with the sliding window."""
         truth = scan["label"]
         found = self.segmented(scan["image"])
+        if self.trainer.is_global_zero and len(self._pictures) < _PICTURES:
+            image, true, seen = (each.cpu().numpy() for each in (scan["image"][0].float(), truth == 1, found))
+            self._pictures[f"validation/{scan['case']}"] = snapshot(image, true, seen, scan["spacing_mm"])
         known = truth >= 0
         self.found.append(
             (scan["case"], [_dice(f & k, t == 1, k) for f, t, k in zip(found, truth, known, strict=True)])
@@ -154,6 +163,7 @@ class Task(pl.LightningModule):  # type: ignore[misc]  # lightning is not typed 
             self.log(f"val_dice_{label.name}", mean.to(torch.float32))
         # A label absent from all validation cases is undefined and does not count.
         self.log("val_dice", means.nanmean().nan_to_num(0.0).to(torch.float32))
+        log_pictures(self.trainer.loggers, self._pictures, self.global_step)
 
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101) with the recipe's schedule."""

@@ -15,11 +15,11 @@ from typing import Literal
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from medseg import keeping
+from medseg import keeping, record
 from medseg.checkpoint import network_weights
 from medseg.dataset import CachedCase, Patches, cached
 from medseg.errors import InputWarning, UsageError
@@ -30,7 +30,9 @@ from medseg.loading import patches, scans
 from medseg.manifest import Case
 from medseg.model import Model
 from medseg.recipe import Recipe, digest
+from medseg.record import Record
 from medseg.task import Task
+from medseg.tracking import loggers
 
 __all__ = ["EpochEnd", "Hardware", "is_first_process", "train"]
 _PRECISION: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
@@ -92,13 +94,16 @@ def train(
     resume: bool = False,
     max_seconds: float | None = None,
     hardware: Hardware | None = None,
+    track: Sequence[str] = (),
+    repeats: Record | None = None,
     on_case: Callable[[int, int], None] = lambda done, cases: None,
     on_epoch: Callable[[EpochEnd], None] = lambda end: None,
 ) -> Model:
     """Trains the recipe's network and returns the best model, which is also on disk.
 
     The folder gets ``model.safetensors`` (the product), ``recipe.yaml``, ``history.csv``,
-    ``checkpoints/`` (best, last and the one before, for resuming) and ``tensorboard/``. The best
+    ``checkpoints/`` (best, last and the one before, for resuming), ``tensorboard/`` (curves, and
+    pictures of the first validation cases), and how it came about: see :mod:`medseg.record`. The best
     model is that of the highest mean validation Dice over labels, measured on whole scans with
     the sliding window; without validation cases it is the last.
 
@@ -115,6 +120,9 @@ def train(
         max_seconds: Stop before the epoch that would end after this time, the time of resumed
             parts counted in, keeping the best model so far. The first epoch is always run.
         hardware: Where it runs; by default one GPU, or this process on the CPU.
+        track: Further trackers, rows of :mod:`medseg.tracking`.
+        repeats: The record of a training to be done again: the data must be what they were, and
+            it ends after the same epoch.
         on_case: Called with the number of cases that are prepared, and of all.
         on_epoch: Called after every epoch, in the first process.
 
@@ -145,10 +153,14 @@ def train(
     prepared = _prepared([*fitting, *checking], recipe, cache or folder / "cache", hardware, on_case)
     fitted, held = prepared[: len(fitting)], prepared[len(fitting) :]
     data = digest(sorted(case.folder.name for case in prepared))
+    _record(folder, recipe, cases, prepared, hardware, repeats)
     try:
         with _quiet(), _same_switches(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.train.seed)
-            run = _Run(recipe, folder, data, max_seconds, hardware, on_epoch)
+            most_epochs = repeats.facts.get("epochs_done") if repeats else None
+            keeper = keeping.Keeping(folder, recipe.train, max_seconds, most_epochs)
+            trackers = loggers(track, folder, recipe) if is_first_process() else []
+            run = _Run(recipe, folder, data, hardware, keeper, trackers, on_epoch)
             run.fit(fitted, held, last)
     except RuntimeError as error:
         if is_out_of_memory(error):
@@ -167,6 +179,7 @@ def train(
     if is_first_process():
         model = _product(recipe, folder, data, [c.id for c in fitted], [c.id for c in held])
         model.save(place)
+        record.ended(folder, run.trainer.current_epoch)
     run.wait_for_all()
     return Model.load(place)
 
@@ -184,12 +197,13 @@ class _Run:
         recipe: Recipe,
         folder: Path,
         data: str,
-        max_seconds: float | None,
         hardware: Hardware,
+        keeper: keeping.Keeping,
+        trackers: list[Logger],
         on_epoch: Callable[[EpochEnd], None],
     ) -> None:
         self.recipe, self.folder, self.data = recipe, folder, data
-        self.hardware, self.on_epoch = hardware, on_epoch
+        self.hardware, self.keeper, self.on_epoch = hardware, keeper, on_epoch
         rules = recipe.train
         self.trainer = pl.Trainer(
             accelerator=hardware.kind,
@@ -205,7 +219,7 @@ class _Run:
             num_sanity_val_steps=0,
             accumulate_grad_batches=rules.accumulate,
             gradient_clip_val=rules.gradient_clip,
-            logger=TensorBoardLogger(str(folder), name="", version="tensorboard"),
+            logger=trackers,
             default_root_dir=folder,
             plugins=[keeping.WholeFiles(), *_cluster()],
             enable_checkpointing=False,
@@ -213,7 +227,6 @@ class _Run:
             enable_model_summary=False,
             log_every_n_steps=1,
         )
-        self.keeping = keeping.Keeping(folder, rules, max_seconds)
 
     def fit(
         self,
@@ -236,7 +249,7 @@ class _Run:
         task = Task(recipe, self.data, Patches(fitted, recipe) if on_device else None)
         trainer.callbacks += [
             History(self.folder / "history.csv", recipe, loader, self.on_epoch),
-            self.keeping,
+            self.keeper,
         ]
         interrupt = signal.getsignal(signal.SIGINT)
         try:
@@ -277,9 +290,26 @@ def _start(folder: Path, recipe: Recipe, resume: bool) -> keeping.Resumption | N
             reason="folder-in-use",
         )
     folder.mkdir(parents=True, exist_ok=True)
-    with replacing(folder / "recipe.yaml") as fresh:
+    with replacing(folder / record.RECIPE) as fresh:
         fresh.write_text(recipe.yaml(), encoding="utf-8")
     return None
+
+
+def _record(
+    folder: Path,
+    recipe: Recipe,
+    cases: Sequence[Case],
+    prepared: Sequence[CachedCase],
+    hardware: Hardware,
+    repeats: Record | None,
+) -> None:
+    """Writes how this training comes about, once; compares it with the one it repeats."""
+    data = {case.id: case.folder.name for case in prepared}
+    if repeats is not None:
+        record.check(repeats, data)
+    if is_first_process() and not (folder / record.RUN).exists():
+        options = {"processes": hardware.processes, "device": hardware.kind, "workers": hardware.workers}
+        record.write(folder, recipe, cases, options=options, data=data)
 
 
 def _prepared(

@@ -107,6 +107,6 @@ def test_the_time_limit_looks_ahead(tmp_path):
             broadcast = staticmethod(lambda value: value)
 
     kept.seconds, kept.longest = 80.0, 10.0
-    assert not kept._over(Trainer)
+    assert not kept._over(Trainer, 1)
     kept.seconds = 91.0  # another epoch would end at 101
-    assert kept._over(Trainer)
+    assert kept._over(Trainer, 1)

@@ -15,14 +15,25 @@ from medseg.errors import UsageError
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="Recipe file, or the name of a shipped recipe.")],
-    manifest: Annotated[Path, typer.Argument(help="Cases: CSV, JSON, YAML, MSD or nnU-Net folder.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the run.")],
+    recipe: Annotated[
+        str | None, typer.Argument(help="Recipe file, or the name of a shipped recipe.", show_default=False)
+    ] = None,
+    manifest: Annotated[
+        Path | None,
+        typer.Argument(help="Cases: CSV, JSON, YAML, MSD or nnU-Net folder.", show_default=False),
+    ] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder of the run.")] = None,
     data_root: DataRoot = None,
     cache: Annotated[
         Path | None, typer.Option(help="Folder of prepared cases; RUN/cache by default.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
+    rerun: Annotated[
+        Path | None, typer.Option(help="Repeat the training of this folder, instead of RECIPE and MANIFEST.")
+    ] = None,
+    track: Annotated[
+        list[str] | None, typer.Option(help="Also to wandb (offline) or mlflow; may be given twice.")
+    ] = None,
     max_time: Annotated[
         str | None,
         typer.Option(help="Take at most this time (40m, 2h, 90s) for the epochs, resumed parts counted in."),
@@ -35,19 +46,31 @@ def train(
     nodes: Annotated[int, typer.Option(min=1, help="Machines of a cluster; see docs/cluster.md.")] = 1,
 ) -> None:
     """Train a model from a recipe and a manifest."""
-    seconds = seconds_of(max_time)
-    from medseg.manifest import Manifest
-    from medseg.recipe import Recipe
-
-    chosen = Recipe.read(recipe)
-    cases = Manifest.read(manifest, root=data_root).cases
-    from medseg.training import Hardware, is_first_process
-    from medseg.training import train as run
-
+    if output is None or (rerun is None) != (recipe is not None and manifest is not None):
+        raise UsageError(
+            "need RECIPE, MANIFEST and -o RUN, or --rerun FOLDER and -o RUN",
+            remedy="medseg train RECIPE MANIFEST -o RUN",
+            reason="usage",
+        )
     if device not in ("auto", "cpu", "gpu"):
         raise UsageError(
             f"no device {device!r}", where="--device", remedy="give auto, cpu or gpu", reason="device"
         )
+    seconds = seconds_of(max_time)
+    from medseg import record
+    from medseg.manifest import Manifest
+    from medseg.recipe import Recipe
+
+    repeats = record.read(rerun) if rerun else None
+    if repeats is not None:
+        chosen, cases = repeats.recipe, repeats.cases
+    else:
+        assert recipe is not None  # checked above
+        assert manifest is not None
+        chosen, cases = Recipe.read(recipe), Manifest.read(manifest, root=data_root).cases
+    from medseg.training import Hardware, is_first_process
+    from medseg.training import train as run
+
     hardware = Hardware(device, devices, nodes, workers)  # type: ignore[arg-type]  # checked just above
     with Progress(chosen.train.epochs) as progress:
         try:
@@ -59,6 +82,8 @@ def train(
                 resume=resume,
                 max_seconds=seconds,
                 hardware=hardware,
+                track=track or (),
+                repeats=repeats,
                 on_case=progress.prepared,
                 on_epoch=progress.show,
             )

@@ -1,0 +1,117 @@
+"""The table of trackers: where curves and pictures of a training go, beside ``history.csv``.
+
+Nothing leaves the machine: W&B runs offline (``wandb sync`` uploads a run when the user wants it), and
+MLflow writes into a database file of the run's folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
+
+from medseg.errors import ResourceError, UsageError
+from medseg.recipe import Recipe
+
+Picture = npt.NDArray[np.uint8]
+
+
+def loggers(names: Sequence[str], folder: Path, recipe: Recipe) -> list[Logger]:
+    """TensorBoard's logger and those asked for, each told the recipe.
+
+    Args:
+        names: Rows of `KINDS`; ``tensorboard`` is always there.
+        folder: Of the run; everything is written into it.
+        recipe: Its fields are the hyper-parameters; its name that of the experiment.
+
+    Raises:
+        UsageError: no such tracker (``tracker``).
+        ResourceError: its package is not installed (``extra``).
+    """
+    wanted = list(dict.fromkeys(["tensorboard", *names]))
+    for name in wanted:
+        if name not in KINDS:
+            raise UsageError(
+                f"no tracker is called {name!r}",
+                where="track",
+                remedy=f"give one of: {', '.join(KINDS)}",
+                reason="tracker",
+            )
+    made = []
+    for name in wanted:
+        try:
+            made.append(KINDS[name](folder, recipe))
+        except ModuleNotFoundError:
+            raise ResourceError(
+                f"{name} is not installed",
+                where="track",
+                remedy=f"pip install 'medseg[{name}]'",
+                reason="extra",
+            ) from None
+    for logger in made:
+        logger.log_hyperparams(_flat(recipe.model_dump(mode="json")))
+    return made
+
+
+def log_pictures(trackers: Sequence[Logger], pictures: Mapping[str, Picture], step: int) -> None:
+    """Adds pictures, uint8 (H, W, 3) by name, to every tracker.
+
+    Args:
+        trackers: As :func:`loggers` gives them.
+        pictures: By the name they are shown under.
+        step: Optimiser steps done.
+    """
+    for tracker in trackers:
+        for name, picture in pictures.items():
+            if isinstance(tracker, TensorBoardLogger):
+                tracker.experiment.add_image(name, picture, step, dataformats="HWC")
+            elif isinstance(tracker, WandbLogger):
+                tracker.log_image(name, [picture], step=step)
+            elif isinstance(tracker, MLFlowLogger):
+                tracker.experiment.log_image(tracker.run_id, picture, key=name.replace("/", "_"), step=step)
+
+
+def _tensorboard(folder: Path, recipe: Recipe) -> Logger:
+    return TensorBoardLogger(str(folder), name="", version="tensorboard", default_hp_metric=False)
+
+
+def _wandb(folder: Path, recipe: Recipe) -> Logger:
+    import wandb
+
+    # Settings of this run alone; Lightning's `offline` would set environment variables.
+    quiet = wandb.Settings(mode="offline", silent=True, console="off", x_disable_stats=True)
+    return WandbLogger(
+        name=folder.name, save_dir=str(folder), project=recipe.name, dir=str(folder), settings=quiet
+    )
+
+
+def _mlflow(folder: Path, recipe: Recipe) -> Logger:
+    import alembic  # noqa: F401 - with SQLAlchemy, what mlflow-skinny lacks for a database file
+    import mlflow  # noqa: F401 - Lightning's message would name no extra
+    import sqlalchemy  # noqa: F401
+
+    place = folder.resolve()
+    return MLFlowLogger(
+        experiment_name=recipe.name,
+        run_name=folder.name,
+        tracking_uri=f"sqlite:///{place / 'mlflow.db'}",
+        artifact_location=(place / "mlflow").as_uri(),
+    )
+
+
+KINDS: dict[str, Callable[[Path, Recipe], Logger]] = {
+    "tensorboard": _tensorboard,
+    "wandb": _wandb,
+    "mlflow": _mlflow,
+}
+
+
+def _flat(data: object, prefix: str = "") -> dict[str, str | float]:
+    """``{"train": {"seed": 0}}`` as ``{"train.seed": 0}``; lists as text."""
+    if isinstance(data, dict):
+        inner = (_flat(value, f"{prefix}.{name}" if prefix else name) for name, value in data.items())
+        return {name: value for each in inner for name, value in each.items()}
+    return {prefix: data if isinstance(data, (int, float)) else str(data)[:250]}

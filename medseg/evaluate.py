@@ -5,18 +5,20 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TypeAlias
 
 import pandas as pd
 
+from medseg import tables
 from medseg.errors import MedsegError, UsageError
+from medseg.intervals import mean_interval
 from medseg.io import is_dicom_mask, read, read_mask
 from medseg.io.atomic import replacing
 from medseg.label import Label
 from medseg.manifest import Case
-from medseg.metrics import score
+from medseg.metrics import NSD_TOLERANCE_MM, Score, score
 from medseg.volume import Mask
 
 Row: TypeAlias = dict[str, object]
@@ -26,22 +28,39 @@ COLUMNS = (
     "patient",
     "group",
     "label",
-    "dice",
-    "iou",
-    "volume_ml",
-    "truth_ml",
-    "volume_error_ml",
-    "volume_error_percent",
+    *(field.name for field in fields(Score) if field.name != "label"),
     "seconds",
     "status",
     "reason",
 )
 ALL_LABELS = "all labels"
 _STATISTICS = {"mean": "mean", "sd": "std", "median": "median", "min": "min", "max": "max"}
+METRICS = (
+    *("dice", "iou", "sensitivity", "precision", "nsd", "hd95_mm", "hd_mm", "assd_mm"),
+    *("volume_error_abs_ml", "lesion_f1"),
+)
+_LESIONS = ("lesions", "lesions_found", "lesions_false")
+_HEADS = (
+    *("label", "n", "Dice mean ± SD", "95 % CI", "median (min–max)", "IoU mean ± SD", "NSD"),
+    *("HD95, mm", "ASSD, mm", "volume error, ml", "one empty", "failed"),
+)
+NOTES = (
+    "95 % CI: bootstrap of the mean over patients. SD with n - 1. HD95: the larger of both directed 95th "
+    "percentiles between border voxels. Volume error: mean of absolute differences. Cases with both masks "
+    "empty are left out of Dice, IoU and distances; with one empty, distances are the scan's diagonal. "
+    "Failed cases are left out of everything."
+)
 _LOG = logging.getLogger(__name__)
 
 
-def evaluate(cases: Sequence[Case], predict: Callable[[Case], Mask], labels: Sequence[Label]) -> pd.DataFrame:
+def evaluate(
+    cases: Sequence[Case],
+    predict: Callable[[Case], Mask],
+    labels: Sequence[Label],
+    *,
+    nsd_tolerance_mm: float = NSD_TOLERANCE_MM,
+    ignore_value: int | None = None,
+) -> pd.DataFrame:
     """The scores of every case and label; one case that fails does not stop the others.
 
     The truth is read before the case is segmented, so that a bad truth costs no time.
@@ -50,6 +69,8 @@ def evaluate(cases: Sequence[Case], predict: Callable[[Case], Mask], labels: Seq
         cases: Each with a label file.
         predict: Makes the mask of a case, on the grid of its scan.
         labels: How the label files are to be read.
+        nsd_tolerance_mm: For the normalised surface Dice.
+        ignore_value: Voxels with this value in a label file count in nothing.
 
     Returns:
         Columns as in ``COLUMNS``. ``seconds`` is the time in ``predict``. A failed case has one
@@ -60,7 +81,19 @@ def evaluate(cases: Sequence[Case], predict: Callable[[Case], Mask], labels: Seq
     for case in cases:
         about: Row = {"case": case.id, "patient": case.patient, "group": case.group}
         try:
-            rows += [about | row for row in _scored(case, predict, labels)]
+            truth = _truth(case, labels)
+            started = time.perf_counter()
+            prediction = predict(case)
+            seconds = time.perf_counter() - started
+            scores = score(
+                prediction,
+                truth,
+                nsd_tolerance_mm=nsd_tolerance_mm,
+                ignore_value=ignore_value,
+                annotated=getattr(case, "annotated", None),
+            )
+            done: Row = {"seconds": seconds, "status": "ok", "reason": ""}
+            rows += [about | asdict(each) | done for each in scores]
         except Exception as error:  # whatever it is: the other cases are worth hours
             rows.append(about | {"status": "failed", "reason": _reason(error)})
             if not isinstance(error, MedsegError):
@@ -72,28 +105,39 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     """Statistics over cases for every label, and for the mean of a case's labels.
 
     Args:
-        frame: As :func:`evaluate` gives it.
+        frame: As :func:`evaluate` gives it, or as read from its CSV.
 
     Returns:
-        One row a label, and ``all labels``: there a case counts with the mean over its labels.
-        Columns: ``n`` cases with a defined Dice; ``undefined`` cases in which both masks are
-        empty, left out of all Dice and IoU statistics (see :func:`medseg.metrics.dice`);
-        ``failed`` cases, left out of everything; mean, sd (with n - 1; nan for one case),
-        median, min and max of Dice and IoU; ``volume_error_abs_ml_mean``.
+        One row a label, and ``all labels``: there a case counts with the mean over its labels. With
+        more than one ``group`` the same again for each of them. Columns: ``group`` (``all`` first);
+        ``n`` cases with a defined Dice; ``undefined`` cases in which both masks are empty, left
+        out of Dice, IoU and distances (see :class:`medseg.metrics.Score`); ``one_empty`` cases
+        in which only one is: their distances are the scan's diagonal; ``failed`` cases, left out of
+        everything; for each metric mean, sd (with n - 1; nan for one case), median, min, max, and
+        ci_low and ci_high, the 95 % bootstrap interval of the mean over patients (see
+        :func:`medseg.intervals.mean_interval`); counts of lesions over all cases, their pooled
+        sensitivity and false ones a case: one point of a FROC curve.
     """
-    scored = frame[frame["status"] == "ok"].assign(volume_error_abs_ml=lambda f: f["volume_error_ml"].abs())
-    values = ["dice", "iou", "volume_error_abs_ml"]
-    parts = [(str(label), part) for label, part in scored.groupby("label", sort=False)]
-    means = scored.groupby("case", sort=False)[values].mean().reset_index()
-    failed = int(frame.loc[frame["status"] == "failed", "case"].nunique())
-    rows = [_statistics(name, part, failed) for name, part in [*parts, (ALL_LABELS, means)]]
-    return pd.DataFrame(rows).set_index("label")
+    frame = frame.assign(volume_error_abs_ml=frame["volume_error_ml"].abs())
+    parts = [("all", frame)]
+    groups = sorted({str(group) for group in frame["group"].dropna() if group})
+    if len(groups) > 1:
+        parts += [(group, frame[frame["group"].astype(str) == group]) for group in groups]
+    return pd.DataFrame([row for group, part in parts for row in _rows(group, part)]).set_index("label")
 
 
-def write(frame: pd.DataFrame, folder: str | Path) -> tuple[Path, Path, Path]:
-    """Writes ``evaluation.csv``, ``summary.csv`` and ``summary.md`` into a folder that exists.
+def write(frame: pd.DataFrame, folder: str | Path) -> tuple[Path, ...]:
+    """Writes ``evaluation.csv`` and the summary as ``.csv``, ``.json``, ``.md`` and ``.tex``.
 
-    Numbers have six significant digits; nan is an empty cell. Each file is replaced whole.
+    Numbers have six significant digits; nan is an empty cell, and null in JSON. Each file is
+    replaced whole.
+
+    Args:
+        frame: As :func:`evaluate` gives it.
+        folder: An existing folder.
+
+    Returns:
+        The five files, ``evaluation.csv`` first.
 
     Raises:
         UsageError: the folder does not exist.
@@ -103,24 +147,47 @@ def write(frame: pd.DataFrame, folder: str | Path) -> tuple[Path, Path, Path]:
     contents = {
         "evaluation.csv": frame.to_csv(index=False, float_format="%.6g", lineterminator="\n"),
         "summary.csv": table.to_csv(float_format="%.6g", lineterminator="\n"),
-        "summary.md": _markdown(table),
+        "summary.json": tables.as_json(table.reset_index()),
+        "summary.md": tables.markdown(_HEADS, _cells(table, "–"), NOTES),
+        "summary.tex": tables.latex(_HEADS, _cells(table, "--"), NOTES),
     }
     for name, text in contents.items():
         with replacing(folder / name) as temporary:
             temporary.write_text(text, encoding="utf-8", newline="\n")
-    return folder / "evaluation.csv", folder / "summary.csv", folder / "summary.md"
+    return tuple(folder / name for name in contents)
 
 
-def _scored(case: Case, predict: Callable[[Case], Mask], labels: Sequence[Label]) -> list[Row]:
+def _cells(table: pd.DataFrame, dash: str) -> list[list[str]]:
+    """The cells of a paper's table, a row a label (and group)."""
+    several = table["group"].nunique() > 1
+    rows = []
+    for label, row in table.iterrows():
+        spread = f"{row['dice_median']:.3f} ({row['dice_min']:.3f}{dash}{row['dice_max']:.3f})"
+        interval = f"{row['dice_ci_low']:.3f}{dash}{row['dice_ci_high']:.3f}"
+        rows.append(
+            [
+                f"{label}, {row['group']}" if several else str(label),
+                f"{row['n']:.0f}",
+                f"{row['dice_mean']:.3f} ± {row['dice_sd']:.3f}",
+                interval,
+                spread,
+                f"{row['iou_mean']:.3f} ± {row['iou_sd']:.3f}",
+                f"{row['nsd_mean']:.3f}",
+                f"{row['hd95_mm_mean']:.2f} ± {row['hd95_mm_sd']:.2f}",
+                f"{row['assd_mm_mean']:.2f}",
+                f"{row['volume_error_abs_ml_mean']:.3g}",
+                f"{row['one_empty']:.0f}",
+                f"{row['failed']:.0f}",
+            ]
+        )
+    return rows
+
+
+def _truth(case: Case, labels: Sequence[Label]) -> Mask:
     if case.label is None:
         raise UsageError("the case has no label", remedy="name its truth in the manifest", reason="no-label")
     scan = read(case.images[0]) if is_dicom_mask(case.label) else None
-    truth = read_mask(case.label, labels, scan)
-    started = time.perf_counter()
-    prediction = predict(case)
-    seconds = time.perf_counter() - started
-    scores = score(prediction, truth)
-    return [asdict(each) | {"seconds": seconds, "status": "ok", "reason": ""} for each in scores]
+    return read_mask(case.label, labels, scan)
 
 
 def _reason(error: Exception) -> str:
@@ -129,31 +196,35 @@ def _reason(error: Exception) -> str:
     return f"unexpected: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
+def _rows(group: str, frame: pd.DataFrame) -> list[Row]:
+    scored = frame[frame["status"] == "ok"]
+    failed = int(frame.loc[frame["status"] == "failed", "case"].nunique())
+    parts = [(str(label), part) for label, part in scored.groupby("label", sort=False)]
+    means = scored.groupby("case", sort=False).agg(
+        {"patient": "first"} | dict.fromkeys(METRICS, "mean") | dict.fromkeys(_LESIONS, "sum")
+    )
+    ones = scored.assign(one=scored["empty"].isin(("prediction", "truth")))
+    means["one_empty"] = ones.groupby("case", sort=False)["one"].any()
+    rows = [_statistics(name, part, failed) for name, part in [*parts, (ALL_LABELS, means)]]
+    return [{"group": group} | row for row in rows]
+
+
 def _statistics(label: str, part: pd.DataFrame, failed: int) -> Row:
-    counts = {"n": int(part["dice"].count()), "undefined": int(part["dice"].isna().sum()), "failed": failed}
-    row: Row = {"label": label, **counts}
-    for metric in ("dice", "iou"):
+    one = part["one_empty"] if "one_empty" in part else part["empty"].isin(("prediction", "truth"))
+    row: Row = {
+        "label": label,
+        "n": int(part["dice"].count()),
+        "undefined": int(part["dice"].isna().sum()),
+        "one_empty": int(one.sum()),
+        "failed": failed,
+    }
+    for metric in METRICS:
         for name, method in _STATISTICS.items():
             row[f"{metric}_{name}"] = float(part[metric].agg(method))
-    row["volume_error_abs_ml_mean"] = float(part["volume_error_abs_ml"].mean())
+        low, high = mean_interval(part[metric].to_numpy(float), list(part["patient"]))
+        row |= {f"{metric}_ci_low": low, f"{metric}_ci_high": high}
+    true, found, false = (int(part[name].sum()) for name in _LESIONS)
+    row |= {"lesions": true, "lesions_found": found, "lesions_false": false}
+    row["lesion_sensitivity_pooled"] = found / true if true else float("nan")
+    row["false_lesions_per_case"] = false / len(part) if len(part) else float("nan")
     return row
-
-
-def _markdown(table: pd.DataFrame) -> str:
-    lines = [
-        "| label | n | Dice mean ± SD | median (min–max) | IoU mean ± SD | volume error, ml | failed |",
-        "|---|---:|---:|---:|---:|---:|---:|",
-    ]
-    for label, row in table.iterrows():
-        dice = f"{row['dice_mean']:.3f} ± {row['dice_sd']:.3f}"
-        spread = f"{row['dice_median']:.3f} ({row['dice_min']:.3f}–{row['dice_max']:.3f})"
-        iou = f"{row['iou_mean']:.3f} ± {row['iou_sd']:.3f}"
-        error = f"{row['volume_error_abs_ml_mean']:.3g}"
-        lines.append(
-            f"| {label} | {row['n']:.0f} | {dice} | {spread} | {iou} | {error} | {row['failed']:.0f} |"
-        )
-    notes = (
-        "Volume error: mean of absolute differences. SD with n - 1. "
-        "Cases with both masks empty are left out of Dice and IoU, failed ones of everything."
-    )
-    return "\n".join([*lines, "", notes, ""])

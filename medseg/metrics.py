@@ -1,8 +1,9 @@
-"""How well a mask agrees with the truth: Dice, IoU and volume error of every label."""
+"""How well a mask agrees with the truth: overlap, surfaces, volume and lesions of every label."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -10,12 +11,17 @@ import numpy as np
 import numpy.typing as npt
 
 from medseg.errors import InputRefused, UsageError
+from medseg.grid import Grid
+from medseg.lesions import lesions
+from medseg.surface import surface_distances
 from medseg.volume import Mask
 
 Binary: TypeAlias = npt.NDArray[np.bool_]
 
 # Text formats round affines; a hundredth of a millimetre is below every scanner's precision.
 SAME_GRID_MM = 0.01
+NSD_TOLERANCE_MM = 3.0
+"""That of TotalSegmentator (Wasserthal et al. 2023, doi:10.1148/ryai.230024), about a slice of usual CT."""
 
 
 @dataclass(frozen=True)
@@ -26,19 +32,44 @@ class Score:
         label: Its name.
         dice: 0..1; nan when both masks are empty. See :func:`dice`.
         iou: 0..1; nan when both masks are empty.
+        sensitivity: Share of the truth that was found; nan when the truth is empty.
+        precision: Share of what was found that is true; nan when nothing was found.
+        nsd: Normalised surface Dice, 0..1; nan when both masks are empty, 0 when one is.
+        hd95_mm: 95th percentile of surface distances; nan when both masks are empty. When only one
+            is, there is no distance: the diagonal of the scan stands for it, the largest there
+            can be, so that means are not better for masks that are missing (as in BraTS,
+            Bakas et al. 2018, arXiv:1811.02629).
+        hd_mm: Largest surface distance; empty masks as ``hd95_mm``.
+        assd_mm: Mean surface distance; empty masks as ``hd95_mm``.
         volume_ml: Of the predicted label.
         truth_ml: Of the true label.
         volume_error_ml: ``volume_ml - truth_ml``: positive when too much was segmented.
         volume_error_percent: That, as a share of ``truth_ml``; nan when the truth is empty.
+        lesions: In the truth.
+        lesions_found: Of these. See :func:`medseg.lesions.lesions`.
+        lesions_false: Predicted where there is none.
+        lesion_f1: 0..1; nan when there is none in either mask.
+        empty: Which mask is: ``prediction``, ``truth``, ``both``, or nothing.
     """
 
     label: str
     dice: float
     iou: float
+    sensitivity: float
+    precision: float
+    nsd: float
+    hd95_mm: float
+    hd_mm: float
+    assd_mm: float
     volume_ml: float
     truth_ml: float
     volume_error_ml: float
     volume_error_percent: float
+    lesions: int
+    lesions_found: int
+    lesions_false: int
+    lesion_f1: float
+    empty: str
 
 
 def dice(prediction: Binary, truth: Binary) -> float:
@@ -72,13 +103,25 @@ def iou(prediction: Binary, truth: Binary) -> float:
     return _iou(*_counts(prediction, truth))
 
 
-def score(prediction: Mask, truth: Mask, *, tolerance_mm: float = SAME_GRID_MM) -> tuple[Score, ...]:
+def score(
+    prediction: Mask,
+    truth: Mask,
+    *,
+    tolerance_mm: float = SAME_GRID_MM,
+    nsd_tolerance_mm: float = NSD_TOLERANCE_MM,
+    ignore_value: int | None = None,
+    annotated: Sequence[str] | None = None,
+) -> tuple[Score, ...]:
     """The scores of every label of the truth, in its order.
 
     Args:
         prediction: Has the truth's label names; further ones are not looked at.
         truth: On the same world grid. Its axes may be stored in another order or direction.
         tolerance_mm: How far a voxel of one grid may lie from the same voxel of the other.
+        nsd_tolerance_mm: For the normalised surface Dice.
+        ignore_value: Voxels with this value in the truth are taken out of both masks. Surfaces
+            then end at them.
+        annotated: The labels that the truth has been annotated for; others get no score.
 
     Raises:
         InputRefused: the grids differ (reason ``grid``). Nothing is resampled: scores of a
@@ -106,15 +149,39 @@ def score(prediction: Mask, truth: Mask, *, tolerance_mm: float = SAME_GRID_MM) 
             remedy=f"it has: {', '.join(names)}",
             reason="labels",
         )
-    return tuple(_score(label.name, prediction, aligned) for label in truth.labels)
+    kept = None if ignore_value is None else aligned.array != ignore_value
+    return tuple(
+        _score(label.name, prediction, aligned, kept, nsd_tolerance_mm)
+        for label in truth.labels
+        if annotated is None or label.name in annotated
+    )
 
 
-def _score(name: str, prediction: Mask, truth: Mask) -> Score:
-    both, found, true = _counts(prediction.of(name), truth.of(name))
-    # The prediction's voxel volume for both: the grids are one, apart from rounding.
+def _score(name: str, prediction: Mask, truth: Mask, kept: Binary | None, nsd_tolerance_mm: float) -> Score:
+    seen, real = prediction.of(name), truth.of(name)
+    if kept is not None:
+        seen, real = seen & kept, real & kept
+    both, found, true = _counts(seen, real)
+    # The prediction's voxel volume and spacing for both: the grids are one, apart from rounding.
     voxel_ml = prediction.grid.voxel_ml
+    counts = lesions(seen, real)
+    nothing = math.nan if not (found or true) else _diagonal_mm(prediction.grid)
+    surfaces = surface_distances(seen, real, prediction.grid.spacing_mm)
     return Score(
         label=name,
+        sensitivity=both / true if true else math.nan,
+        precision=both / found if found else math.nan,
+        nsd=surfaces.nsd(nsd_tolerance_mm) if surfaces else nothing * 0,
+        hd95_mm=surfaces.hd95_mm if surfaces else nothing,
+        hd_mm=surfaces.hd_mm if surfaces else nothing,
+        assd_mm=surfaces.assd_mm if surfaces else nothing,
+        lesions=counts.true,
+        lesions_found=counts.found,
+        lesions_false=counts.false,
+        lesion_f1=counts.f1,
+        empty={(False, False): "both", (True, False): "truth", (False, True): "prediction"}.get(
+            (found > 0, true > 0), ""
+        ),
         dice=_dice(both, found, true),
         iou=_iou(both, found, true),
         volume_ml=found * voxel_ml,
@@ -122,6 +189,11 @@ def _score(name: str, prediction: Mask, truth: Mask) -> Score:
         volume_error_ml=(found - true) * voxel_ml,
         volume_error_percent=100.0 * (found - true) / true if true else math.nan,
     )
+
+
+def _diagonal_mm(grid: Grid) -> float:
+    """From the first voxel's centre to the last one's."""
+    return math.hypot(*((n - 1) * mm for n, mm in zip(grid.shape, grid.spacing_mm, strict=True)))
 
 
 def _counts(prediction: Binary, truth: Binary) -> tuple[int, int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -113,12 +114,71 @@ def test_all_cases_failed(cases: list[Case], tmp_path: Path) -> None:
 
 def test_written_tables_can_be_read_again(cases: list[Case], tmp_path: Path) -> None:
     frame = evaluate(cases, predict, LABELS)
-    rows, table, text = write(frame, tmp_path)
+    rows, table, as_json, text, tex = write(frame, tmp_path)
     back = pd.read_csv(rows)
     assert back["case"].tolist() == frame["case"].tolist()
     assert back["dice"].tolist()[0] == pytest.approx(2 / 3, abs=1e-6)
     pd.testing.assert_frame_equal(summary(back), summary(frame), rtol=1e-5)
     assert pd.read_csv(table, index_col="label").loc["a", "n"] == 2
-    assert "| a | 2 | 0.778 ± 0.157 | 0.778 (0.667–0.889) |" in text.read_text(encoding="utf-8")
+    # Two patients: the bootstrap of their mean is 0.667, 0.778 or 0.889, the outer ones in a quarter each.
+    assert "| a | 2 | 0.778 ± 0.157 | 0.667–0.889 | 0.778 (0.667–0.889) |" in text.read_text(encoding="utf-8")
+    assert "a & 2 & 0.778 $\\pm$ 0.157 & 0.667--0.889 &" in tex.read_text(encoding="utf-8")
+    first = json.loads(as_json.read_text(encoding="utf-8"))[0]
+    assert (first["label"], first["group"], first["n"]) == ("a", "all", 2)
     with pytest.raises(UsageError):
         write(frame, tmp_path / "no folder")
+
+
+def test_groups_have_their_own_rows(cases: list[Case]) -> None:
+    other = [case.model_copy(update={"group": "ge"}) if case.id == "two" else case for case in cases]
+    table = summary(evaluate(other, predict, LABELS)).reset_index()
+    assert list(dict.fromkeys(table["group"])) == ["all", "ge", "siemens"]
+    rows = table.set_index(["group", "label"])
+    assert rows.loc[("ge", "a"), "dice_mean"] == pytest.approx(8 / 9)
+    assert rows.loc[("siemens", "a"), "dice_mean"] == pytest.approx(2 / 3)
+    assert (rows.loc[("siemens", "a"), "failed"], rows.loc[("ge", "a"), "failed"]) == (2, 0)
+
+
+def test_missing_structures_are_counted_and_cost_the_diagonal(cases: list[Case]) -> None:
+    frame = evaluate(cases[:1], lambda case: mask(4, 0), LABELS)
+    b = frame[frame["label"] == "b"].iloc[0]
+    diagonal = math.hypot(40, 30, 20)
+    assert (b["empty"], b["dice"], b["nsd"], b["sensitivity"]) == ("prediction", 0, 0, 0)
+    assert math.isnan(b["precision"])
+    assert b["hd95_mm"] == b["hd_mm"] == b["assd_mm"] == pytest.approx(diagonal)
+    table = summary(frame)
+    assert (table.loc["b", "one_empty"], table.loc["all labels", "one_empty"]) == (1, 1)
+    assert table.loc["b", "hd95_mm_mean"] == pytest.approx(diagonal)
+
+
+def test_lesions_are_pooled_over_cases(cases: list[Case]) -> None:
+    table = summary(evaluate([cases[0], cases[2]], predict, LABELS))
+    # a: both true lesions found, none false; b: the one of case `one` found.
+    counts = table.loc["a", ["lesions", "lesions_found", "lesions_false"]].tolist()
+    assert counts == [2, 2, 0]
+    assert table.loc["b", "lesion_sensitivity_pooled"] == 1
+    assert table.loc["all labels", "lesions"] == 3
+    assert table.loc["all labels", "false_lesions_per_case"] == 0
+
+
+def test_labels_that_are_not_annotated_have_no_row(cases: list[Case]) -> None:
+    partial = cases[0].model_copy(update={"annotated": ("b",)})
+    assert evaluate([partial], predict, LABELS)["label"].tolist() == ["b"]
+
+
+def test_ignored_voxels_count_in_nothing(tmp_path: Path) -> None:
+    array = mask(4, 2).array.copy()
+    array[2:4, 0, 1] = 9  # half of a is unknown
+    Mask(array, GRID, LABELS).save(tmp_path / "t.nii.gz")
+    case = Case(id="one", images=(tmp_path / "scan.nii.gz",), label=tmp_path / "t.nii.gz")
+    frame = evaluate([case], lambda case: mask(3, 2), LABELS, ignore_value=9)
+    a = frame.iloc[0]
+    assert [a["dice"], a["volume_ml"], a["truth_ml"], a["hd_mm"]] == pytest.approx([1, 2, 2, 0])
+
+
+def test_the_tolerance_of_the_surface_dice_is_that_asked_for(cases: list[Case]) -> None:
+    strict, loose = (
+        evaluate(cases[:1], predict, LABELS, nsd_tolerance_mm=mm).iloc[0]["nsd"] for mm in (9, 20)
+    )
+    # a: 2 of 4 voxels found; of 6 border voxels the last two of the truth are 10 and 20 mm away.
+    assert (strict, loose) == (pytest.approx(4 / 6), 1)

@@ -15,6 +15,8 @@ from typing import Any
 import typer
 
 from medseg.cli.augment import augment
+from medseg.cli.check import check
+from medseg.cli.compare import compare
 from medseg.cli.convert import convert
 from medseg.cli.demo import demo
 from medseg.cli.evaluate import evaluate
@@ -38,8 +40,10 @@ app = typer.Typer(
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "segment": segment,
+    "check": check,
     "train": train,
     "evaluate": evaluate,
+    "compare": compare,
     "augment": augment,
     "convert": convert,
     "info": info,

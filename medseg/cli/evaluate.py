@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medseg.cli.options import DataRoot, Device
+from medseg.cli.options import AsJson, DataRoot, Device
 from medseg.cli.output import RESEARCH, facts_of, sidecar, write_json
 from medseg.errors import UsageError
 
 if TYPE_CHECKING:
     from medseg.manifest import Case
+    from medseg.recipe import Recipe
     from medseg.volume import Mask
 
 
@@ -27,9 +29,11 @@ def evaluate(
     recipe: Annotated[str | None, typer.Option(help="Labels of --masks come from this recipe.")] = None,
     split: Annotated[str, typer.Option(help="Cases of this split; 'all' for every case.")] = "test",
     data_root: DataRoot = None,
+    nsd_tolerance_mm: Annotated[float, typer.Option(min=0, help="Of the normalised surface Dice.")] = 3.0,
     device: Device = "cpu",
+    as_json: AsJson = False,
 ) -> None:
-    """Compare masks with the truth: Dice, IoU and volume error of every case and label."""
+    """Compare masks with the truth: overlap, surfaces, volume and lesions of every case and label."""
     from medseg import evaluate as evaluation
     from medseg.manifest import Manifest
 
@@ -41,16 +45,25 @@ def evaluate(
         )
     output.mkdir(parents=True, exist_ok=True)
     if model is not None and masks is None:
-        predict, labels = _segmenting(model, device, output)
+        predict, chosen = _segmenting(model, device, output)
     elif masks is not None and recipe is not None and model is None:
-        predict, labels = _reading(masks, recipe)
+        predict, chosen = _reading(masks, recipe)
     else:
         raise UsageError(
             "need either --model, or --masks with --recipe", where="medseg evaluate", reason="usage"
         )
-    frame = evaluation.evaluate(cases, predict, labels)
+    frame = evaluation.evaluate(
+        cases,
+        predict,
+        chosen.labels,
+        nsd_tolerance_mm=nsd_tolerance_mm,
+        ignore_value=chosen.ignore_value,
+    )
     evaluation.write(frame, output)
-    print(evaluation.summary(frame).to_string())
+    if as_json:
+        print((output / "summary.json").read_text(encoding="utf-8"), end="")
+    else:
+        print((output / "summary.md").read_text(encoding="utf-8"), end="")
     failed = frame[frame["status"] == "failed"]
     for _, row in failed.drop_duplicates("case").iterrows():
         print(f"failed: {row['case']}: {row['reason']}", file=sys.stderr)
@@ -59,7 +72,7 @@ def evaluate(
         raise typer.Exit(1)
 
 
-def _segmenting(model: str, device: str, output: Path) -> tuple[Any, Any]:
+def _segmenting(model: str, device: str, output: Path) -> tuple[Callable[[Case], Mask], Recipe]:
     from medseg.io import read_channels
     from medseg.segmenter import Segmenter
 
@@ -75,12 +88,12 @@ def _segmenting(model: str, device: str, output: Path) -> tuple[Any, Any]:
         print(f"{case.id}: segmented", file=sys.stderr)
         return mask
 
-    return predict, recipe.labels
+    return predict, recipe
 
 
-def _reading(masks: Path, recipe: str) -> tuple[Any, Any]:
+def _reading(masks: Path, recipe: str) -> tuple[Callable[[Case], Mask], Recipe]:
     from medseg.io import read_mask
     from medseg.recipe import Recipe
 
-    labels = Recipe.read(recipe).labels
-    return (lambda case: read_mask(masks / f"{case.id}.nii.gz", labels)), labels
+    chosen = Recipe.read(recipe)
+    return (lambda case: read_mask(masks / f"{case.id}.nii.gz", chosen.labels)), chosen

@@ -1,0 +1,65 @@
+"""Tables for people and papers: Markdown, LaTeX and JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+
+import pandas as pd
+
+_ESCAPED = {c: f"\\{c}" for c in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "–": "--",
+    "<": r"$<$",
+    ">": r"$>$",
+    "≤": r"$\le$",
+}
+
+
+def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]], notes: str) -> str:
+    """A Markdown table, its first column left and the others right aligned, and notes below it."""
+    lines = [_row(heads), "|---|" + "---:|" * (len(heads) - 1)]
+    return "\n".join([*lines, *map(_row, rows), "", notes, ""])
+
+
+def latex(heads: Sequence[str], rows: Sequence[Sequence[str]], notes: str) -> str:
+    """A LaTeX ``tabular`` for the package booktabs, with the notes as a comment for its caption."""
+    body = [" & ".join(map(escaped, row)) + r" \\" for row in rows]
+    return "\n".join(
+        [
+            f"% {notes}",
+            r"\begin{tabular}{l" + "r" * (len(heads) - 1) + "}",
+            r"\toprule",
+            " & ".join(map(escaped, heads)) + r" \\",
+            r"\midrule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}",
+            "",
+        ]
+    )
+
+
+def as_json(table: pd.DataFrame) -> str:
+    """A list of objects, one a row; nan and infinity are null, which JSON has no word for."""
+    records = [{str(k): _plain(v) for k, v in row.items()} for row in table.to_dict("records")]
+    return json.dumps(records, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def escaped(text: str) -> str:
+    """The text as LaTeX prints it."""
+    return "".join(_ESCAPED.get(c, c) for c in text)
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value

@@ -10,6 +10,7 @@ import hashlib
 import json
 import shutil
 import tempfile
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,9 +23,10 @@ import torch
 from torch.utils.data import Dataset
 
 from medseg.augment import augment
-from medseg.errors import InputRefused, UsageError
+from medseg.check import Facts, Finding, examine, refuse
+from medseg.errors import InputRefused, InputWarning, UsageError
 from medseg.grid import Grid
-from medseg.io import is_dicom_mask, read_channels, read_mask
+from medseg.io import is_dicom_mask
 from medseg.io.dicom import is_dicom
 from medseg.manifest import Case
 from medseg.prepare import UNKNOWN, Prepared, prepare
@@ -42,7 +44,7 @@ class CachedCase:
 
     Attributes:
         id: The case's id.
-        folder: Holds image.npy, label.npy, foreground_<label>.npy and grid.json.
+        folder: Holds image.npy, label.npy, foreground_<label>.npy, facts.json and grid.json.
     """
 
     id: str
@@ -59,6 +61,10 @@ class CachedCase:
         image = torch.from_numpy(np.load(self.folder / "image.npy", mmap_mode="c"))
         label = torch.from_numpy(np.load(self.folder / "label.npy", mmap_mode="c"))
         return Prepared(image, Grid(tuple(grid["shape"]), np.array(grid["affine"])), label)
+
+    def facts(self) -> Facts:
+        """What was measured of the files, for comparing cases."""
+        return Facts.model_validate_json((self.folder / "facts.json").read_text())
 
     def minimum(self) -> torch.Tensor:
         """Smallest value of each scan channel, float32 (C,): the sliding window pads with it."""
@@ -80,7 +86,8 @@ def cached(case: Case, recipe: Recipe, folder: Path) -> CachedCase:
             recipe that decides the prepared tensors; nothing else.
 
     Raises:
-        InputRefused: the scan or its truth cannot be read, or lies on another grid.
+        InputRefused: `medseg check` finds an error in the case (``data-errors``), so that the
+            scan or its truth cannot be read, lies on another grid, or is not what it should be.
         UsageError: the case has no label.
     """
     if case.label is None:
@@ -105,18 +112,15 @@ def cached(case: Case, recipe: Recipe, folder: Path) -> CachedCase:
     )
     place = folder / key
     if not (place / "grid.json").is_file():
-        try:
-            volumes = read_channels(case.images, channels=len(recipe.channels))
-            truth = read_mask(case.label, recipe.labels, volumes[0])
-            prepared = prepare(recipe, volumes, truth)
-            assert prepared.label is not None  # it was prepared with a truth
-            for label, channel in zip(recipe.labels, prepared.label, strict=True):
-                if label.name not in known:
-                    channel.fill_(UNKNOWN)
-            _store(prepared, place)
-        except InputRefused as error:
-            error.where = f"{case.id} ({error.where})" if error.where else case.id
-            raise
+        examined = examine(case, recipe)
+        refuse(examined.findings)
+        tell(examined.findings)
+        prepared = prepare(recipe, examined.volumes, examined.truth)
+        assert prepared.label is not None  # `refuse` let pass only what has a truth
+        for label, channel in zip(recipe.labels, prepared.label, strict=True):
+            if label.name not in known:
+                channel.fill_(UNKNOWN)
+        _store(prepared, examined.facts, place)
     return CachedCase(case.id, place)
 
 
@@ -141,7 +145,14 @@ def content_digest(path: Path) -> str:
     return total.hexdigest()
 
 
-def _store(prepared: Prepared, place: Path) -> None:
+def tell(findings: Sequence[Finding]) -> None:
+    """Warns of every finding that is no error."""
+    for each in findings:
+        if each.severity == "warning":
+            warnings.warn(InputWarning(str(each)), stacklevel=3)
+
+
+def _store(prepared: Prepared, facts: Facts, place: Path) -> None:
     assert prepared.label is not None  # `cached` always prepares with a truth
     place.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=place.parent, prefix=".making-"))
@@ -157,6 +168,7 @@ def _store(prepared: Prepared, place: Path) -> None:
             "affine": prepared.grid.affine.tolist(),
             "minimum": prepared.image.flatten(1).amin(1).tolist(),
         }
+        (temporary / "facts.json").write_text(facts.model_dump_json())
         (temporary / "grid.json").write_text(json.dumps(grid))
         try:
             temporary.replace(place)

@@ -168,6 +168,21 @@ class Manifest:
         return path
 
 
+def read_cases(path: str | Path, *, root: str | Path | None = None) -> tuple[Case, ...]:
+    """The cases that :meth:`Manifest.read` finds, patients in two splits too, for who tells of them himself.
+
+    Raises:
+        UsageError: as :meth:`Manifest.read`, but for patients.
+    """
+    path, start = Path(path), None if root is None else Path(root)
+    file = path / "dataset.json" if path.is_dir() else path
+    header, numbered = read_records(file, start)
+    folder = _root(header, file, start)
+    cases = [_case(record, folder, f"{file}, {place}") for place, record in numbered]
+    _check(cases, [place for place, _ in numbered], file, patients=False)
+    return tuple(cases)
+
+
 def with_splits(manifest: Manifest, *, val: float | int, test: float | int, seed: int) -> Manifest:
     """The same cases, divided anew into train, val and test by patient.
 
@@ -278,7 +293,7 @@ def _divided(manifest: Manifest, chosen: dict[str, Split]) -> Manifest:
     return replace(manifest, cases=cases)
 
 
-def _check(cases: Sequence[Case], places: Sequence[str], where: str | Path) -> None:
+def _check(cases: Sequence[Case], places: Sequence[str], where: str | Path, *, patients: bool = True) -> None:
     if not cases:
         raise wrong("there is no case in it", where, "add at least one case", "empty")
     ids: dict[str, str] = {}
@@ -288,7 +303,7 @@ def _check(cases: Sequence[Case], places: Sequence[str], where: str | Path) -> N
         earlier = ids.setdefault(case.id.casefold(), place)
         if earlier != place:
             raise wrong(f"id {case.id!r} of {place} is that of {earlier}", where, "make ids unique", "ids")
-        if case.split and splits.setdefault(case.patient, case.split) != case.split:
+        if patients and case.split and splits.setdefault(case.patient, case.split) != case.split:
             raise wrong(
                 f"patient {case.patient!r} is in splits {splits[case.patient]} and {case.split} ({place})",
                 where,
@@ -298,8 +313,7 @@ def _check(cases: Sequence[Case], places: Sequence[str], where: str | Path) -> N
 
 
 def _built(header: Record, numbered: list[tuple[str, Record]], file: Path, root: Path | None) -> Manifest:
-    own = header.get("root")
-    folder = root if root is not None else file.parent / (str(own) if own else "")
+    folder = _root(header, file, root)
     cases = [_case(record, folder, f"{file}, {place}") for place, record in numbered]
     _check(cases, [place for place, _ in numbered], file)
     plain = file.parent.resolve().name if file.name == "dataset.json" else file.stem
@@ -309,6 +323,11 @@ def _built(header: Record, numbered: list[tuple[str, Record]], file: Path, root:
         root=folder,
         description=str(header.get("description") or ""),
     )
+
+
+def _root(header: Record, file: Path, given: Path | None) -> Path:
+    own = header.get("root")
+    return given if given is not None else file.parent / (str(own) if own else "")
 
 
 def _case(record: Record, root: Path, where: str) -> Case:

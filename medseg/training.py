@@ -20,9 +20,10 @@ from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from medseg import keeping, record
+from medseg.check import Entry, compare, compare_splits, refuse, subject_of
 from medseg.checkpoint import network_weights
-from medseg.dataset import CachedCase, Patches, cached
-from medseg.errors import InputWarning, UsageError
+from medseg.dataset import CachedCase, Patches, cached, tell
+from medseg.errors import UsageError
 from medseg.fitting import is_out_of_memory, out_of_memory
 from medseg.history import EpochEnd, History
 from medseg.io.atomic import replacing
@@ -129,7 +130,7 @@ def train(
     Raises:
         UsageError: no training case, a folder in use, nothing to resume, another recipe or other
             data; the loss is not a number (``nan-loss``, naming the case).
-        InputRefused: a case cannot be read.
+        InputRefused: `medseg check` finds an error in the cases (``data-errors``).
         ModelRefused: the checkpoints to resume from are damaged.
         ResourceError: out of memory; the error names sizes that fit.
     """
@@ -145,13 +146,9 @@ def train(
         )
     _check_precision(recipe, hardware)
     last = _start(folder, recipe, resume)
-    if not checking:
-        warnings.warn(
-            InputWarning("no case has split 'val': nothing is validated, and the last weights are the model"),
-            stacklevel=2,
-        )
     prepared = _prepared([*fitting, *checking], recipe, cache or folder / "cache", hardware, on_case)
     fitted, held = prepared[: len(fitting)], prepared[len(fitting) :]
+    _compare([*fitting, *checking], prepared, recipe)
     data = digest(sorted(case.folder.name for case in prepared))
     _record(folder, recipe, cases, prepared, hardware, repeats)
     try:
@@ -295,6 +292,17 @@ def _start(folder: Path, recipe: Recipe, resume: bool) -> keeping.Resumption | N
     return None
 
 
+def _compare(cases: Sequence[Case], prepared: Sequence[CachedCase], recipe: Recipe) -> None:
+    """Refuses what only the cases together tell: leaks between splits, labels that never occur."""
+    entries = [
+        Entry(case, held.facts(), subject_of(case)) for case, held in zip(cases, prepared, strict=True)
+    ]
+    findings = (*compare(entries, recipe), *compare_splits(cases, recipe))
+    refuse(findings)
+    if is_first_process():
+        tell(findings)
+
+
 def _record(
     folder: Path,
     recipe: Recipe,
@@ -321,10 +329,11 @@ def _prepared(
 ) -> tuple[CachedCase, ...]:
     """All cases, prepared. Several processes begin at different cases and so share the work."""
     offset = rank_zero_only.rank * len(cases) // hardware.processes
+    held: dict[str, CachedCase] = {}
     for number, case in enumerate((*cases[offset:], *cases[:offset]), start=1):
-        cached(case, recipe, place)
+        held[case.id] = cached(case, recipe, place)
         on_case(number, len(cases))
-    return tuple(cached(case, recipe, place) for case in cases)
+    return tuple(held[case.id] for case in cases)
 
 
 def _cluster() -> list[SLURMEnvironment]:

@@ -1,0 +1,78 @@
+"""``medseg check``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from medseg.cli.options import AsJson, DataRoot
+from medseg.errors import UsageError
+
+if TYPE_CHECKING:
+    from medseg.check import Report
+
+
+def check(
+    manifest: Annotated[Path, typer.Argument(help="Cases: CSV, JSON, YAML, MSD or nnU-Net folder.")],
+    recipe: Annotated[
+        str | None, typer.Option(help="What is to be trained: its labels, channels and modality are checked.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Open only the cases of this split.")] = "all",
+    data_root: DataRoot = None,
+    as_json: AsJson = False,
+) -> None:
+    """Open every scan and label of a manifest and tell what is wrong or odd. Exits with 1 on errors."""
+    from medseg.check import check as run
+    from medseg.manifest import read_cases
+    from medseg.recipe import Recipe
+
+    chosen = None if recipe is None else Recipe.read(recipe)
+    cases = read_cases(manifest, root=data_root)
+    if split != "all" and not any(case.split == split for case in cases):
+        raise UsageError(
+            f"no case has split {split!r}", where=manifest, remedy="give --split all", reason="usage"
+        )
+    with _progress() as on_case:
+        report = run(cases, chosen, split=None if split == "all" else split, on_case=on_case)
+    if as_json:
+        print(json.dumps(report.to_json(), indent=2))
+    else:
+        _show(report)
+    if report.of("error"):
+        raise typer.Exit(1)
+
+
+def _show(report: Report) -> None:
+    for each in report.findings:
+        print(f"{each.severity:7s}  {each}")
+    for row in report.values:
+        name = f" ({row.name})" if row.name else ""
+        print(f"value {row.value}{name}: {row.voxels} voxels in {row.cases} of {report.cases} cases")
+    told = [
+        f"{len(report.of(kind))} {kind}{'s' * (len(report.of(kind)) != 1)}" for kind in ("error", "warning")
+    ]
+    print(f"{report.cases} case{'s' * (report.cases != 1)}: {', '.join(told)}")
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal, a line at the end elsewhere; always on stderr."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("checking", total=None)
+
+        def on_case(done: int, cases: int) -> None:
+            bar.update(task, completed=done, total=cases)
+            if not console.is_terminal and done == cases:
+                print(f"opened {cases} cases", file=sys.stderr, flush=True)
+
+        yield on_case

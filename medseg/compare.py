@@ -44,7 +44,8 @@ def read(path: str | Path) -> pd.DataFrame:
     """The ``evaluation.csv`` of ``medseg evaluate``.
 
     Raises:
-        InputRefused: no such file (``not-found``), no such table, or a case has a label twice (``evaluation``).
+        InputRefused: no such file (``not-found``), no such table, or a case has a label twice
+            (``evaluation``).
     """
     try:
         frame = pd.read_csv(path, dtype={"case": str, "patient": str, "label": str})

@@ -23,7 +23,7 @@ import torch
 from torch.utils.data import Dataset
 
 from medseg.augment import augment
-from medseg.check import Facts, Finding, examine, refuse
+from medseg.check import Facts, Finding, examine, judge, refuse
 from medseg.errors import InputRefused, InputWarning, UsageError
 from medseg.grid import Grid
 from medseg.io import is_dicom_mask
@@ -121,7 +121,12 @@ def cached(case: Case, recipe: Recipe, folder: Path) -> CachedCase:
             if label.name not in known:
                 channel.fill_(UNKNOWN)
         _store(prepared, examined.facts, place)
-    return CachedCase(case.id, place)
+        return CachedCase(case.id, place)
+    found = CachedCase(case.id, place)
+    findings = judge(case, found.facts(), recipe)
+    refuse(findings)
+    tell(findings)
+    return found
 
 
 def content_digest(path: Path) -> str:

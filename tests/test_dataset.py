@@ -6,8 +6,9 @@ import torch
 from worlds import phantoms, tiny
 
 from medseg.dataset import Patches, cached, content_digest, window
-from medseg.errors import InputRefused, UsageError
+from medseg.errors import InputRefused, InputWarning, UsageError
 from medseg.phantom import Thorax, default_grid
+from medseg.volume import Volume
 
 
 @pytest.fixture(scope="module")
@@ -114,3 +115,15 @@ def test_slices_are_padded_with_the_minimum_of_the_scan_as_the_sliding_window_do
     assert scan.shape[1] < 96
     image = Patches([place], recipe)[0, 0]["image"]
     assert (image[:, 0, 0] == scan.min()).all()
+
+
+def test_what_check_calls_an_error_is_refused_and_the_rest_is_told(cases, tmp_path):
+    shifted = tmp_path / "shifted.nii.gz"
+    scan = Thorax.random(0).scan(default_grid((8.0, 9.0, 12.0)))
+    Volume(scan.array + 1024, scan.grid).save(shifted)
+    with pytest.raises(InputRefused, match="hu-shifted") as caught:
+        cached(cases[0].model_copy(update={"images": (shifted,)}), tiny(), tmp_path)
+    assert caught.value.reason == "data-errors"
+    for _ in ("made", "found in the cache"):
+        with pytest.warns(InputWarning, match="case_0: unknown-values"):
+            cached(cases[0], tiny(), tmp_path)

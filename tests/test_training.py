@@ -129,7 +129,7 @@ def test_a_time_limit_ends_it_with_a_model(cases, tmp_path):
 
 def test_without_validation_the_last_weights_are_the_model(cases, tmp_path):
     fitting = [c for c in cases if c.split == "train"]
-    with pytest.warns(InputWarning, match="no case has split 'val'"):
+    with pytest.warns(InputWarning, match="no case has split val"):
         model = train(tiny(), fitting, tmp_path / "run", hardware=Hardware(workers=0))
     assert model.provenance["epoch"] == 2
     assert model.provenance["val_cases"] == []
@@ -254,3 +254,9 @@ def test_patches_augmented_on_the_device_are_those_of_the_loader(cases, tmp_path
     assert not torch.equal(changed["image"], plain["image"])
     assert torch.equal(changed["image"], augmented["image"])
     assert torch.equal(changed["label"], augmented["label"])
+
+
+def test_a_case_that_is_in_two_splits_is_refused(cases, tmp_path):
+    twice = [*cases, cases[0].model_copy(update={"id": "again", "patient": "again", "split": "val"})]
+    with pytest.raises(InputRefused, match="duplicate-across-splits"):
+        train(tiny(), twice, tmp_path / "run", hardware=Hardware(workers=0))

@@ -114,7 +114,8 @@ def cached(case: Case, recipe: Recipe, folder: Path) -> CachedCase:
     if not (place / "grid.json").is_file():
         examined = examine(case, recipe)
         refuse(examined.findings)
-        tell(examined.findings)
+        # What the reader says is told now; what the facts tell can be told at any time.
+        tell([each for each in examined.findings if each.code == "reader-warning"])
         prepared = prepare(recipe, examined.volumes, examined.truth)
         assert prepared.label is not None  # `refuse` let pass only what has a truth
         for label, channel in zip(recipe.labels, prepared.label, strict=True):
@@ -123,9 +124,7 @@ def cached(case: Case, recipe: Recipe, folder: Path) -> CachedCase:
         _store(prepared, examined.facts, place)
         return CachedCase(case.id, place)
     found = CachedCase(case.id, place)
-    findings = judge(case, found.facts(), recipe)
-    refuse(findings)
-    tell(findings)
+    refuse(judge(case, found.facts(), recipe))
     return found
 
 
@@ -151,10 +150,14 @@ def content_digest(path: Path) -> str:
 
 
 def tell(findings: Sequence[Finding]) -> None:
-    """Warns of every finding that is no error."""
+    """Warns of the findings that are no errors; those of one kind in many cases in one line."""
+    kinds: dict[str, list[Finding]] = {}
     for each in findings:
         if each.severity == "warning":
-            warnings.warn(InputWarning(str(each)), stacklevel=3)
+            kinds.setdefault(each.code, []).append(each)
+    for same in kinds.values():
+        more = f" (and {len(same) - 1} more cases)" if len(same) > 1 else ""
+        warnings.warn(InputWarning(f"{same[0]}{more}"), stacklevel=3)
 
 
 def _store(prepared: Prepared, facts: Facts, place: Path) -> None:

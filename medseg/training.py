@@ -20,7 +20,7 @@ from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from medseg import keeping, record
-from medseg.check import Entry, compare, compare_splits, refuse, subject_of
+from medseg.check import Entry, compare, compare_splits, judge, refuse, subject_of
 from medseg.checkpoint import network_weights
 from medseg.dataset import CachedCase, Patches, cached, tell
 from medseg.errors import UsageError
@@ -293,11 +293,12 @@ def _start(folder: Path, recipe: Recipe, resume: bool) -> keeping.Resumption | N
 
 
 def _compare(cases: Sequence[Case], prepared: Sequence[CachedCase], recipe: Recipe) -> None:
-    """Refuses what only the cases together tell: leaks between splits, labels that never occur."""
+    """Refuses what the cases together tell: leaks between splits, labels that never occur; tells the rest."""
     entries = [
         Entry(case, held.facts(), subject_of(case)) for case, held in zip(cases, prepared, strict=True)
     ]
-    findings = (*compare(entries, recipe), *compare_splits(cases, recipe))
+    findings = [each for entry in entries for each in judge(entry.case, entry.facts, recipe)]
+    findings += [*compare(entries, recipe), *compare_splits(cases, recipe)]
     refuse(findings)
     if is_first_process():
         tell(findings)

@@ -5,7 +5,9 @@ import pytest
 import torch
 from worlds import phantoms, tiny
 
-from medseg.dataset import Patches, cached, content_digest, window
+from medseg.check import measure
+from medseg.check.finding import finding
+from medseg.dataset import Patches, cached, content_digest, tell, window
 from medseg.errors import InputRefused, InputWarning, UsageError
 from medseg.phantom import Thorax, default_grid
 from medseg.volume import Volume
@@ -117,13 +119,28 @@ def test_slices_are_padded_with_the_minimum_of_the_scan_as_the_sliding_window_do
     assert (image[:, 0, 0] == scan.min()).all()
 
 
-def test_what_check_calls_an_error_is_refused_and_the_rest_is_told(cases, tmp_path):
+def test_what_check_calls_an_error_is_refused_found_in_the_cache_too(cases, tmp_path):
     shifted = tmp_path / "shifted.nii.gz"
     scan = Thorax.random(0).scan(default_grid((8.0, 9.0, 12.0)))
-    Volume(scan.array + 1024, scan.grid).save(shifted)
+    wrong = Volume(scan.array + 1024, scan.grid)
+    wrong.save(shifted)
     with pytest.raises(InputRefused, match="hu-shifted") as caught:
         cached(cases[0].model_copy(update={"images": (shifted,)}), tiny(), tmp_path)
     assert caught.value.reason == "data-errors"
-    for _ in ("made", "found in the cache"):
-        with pytest.warns(InputWarning, match="case_0: unknown-values"):
-            cached(cases[0], tiny(), tmp_path)
+    place = cached(cases[0], tiny(), tmp_path)
+    # As if a later version found an error in what an earlier one had prepared.
+    (place.folder / "facts.json").write_text(measure((wrong,), None).model_dump_json())
+    with pytest.raises(InputRefused, match="hu-shifted"):
+        cached(cases[0], tiny(), tmp_path)
+
+
+def test_warnings_of_one_kind_are_told_in_one_line():
+    found = [finding("label-empty", "nothing in it", case) for case in "abc"]
+    errors = [finding("label-never", "never", None)]
+    with pytest.warns(InputWarning) as told:
+        tell([*found, *errors, finding("duplicate", "twice", "b")])
+    texts = [str(each.message) for each in told]
+    assert len(texts) == 2
+    assert texts[0].startswith("a: label-empty: nothing in it")
+    assert texts[0].endswith("(and 2 more cases)")
+    assert texts[1].startswith("b: duplicate")

@@ -38,7 +38,7 @@ def out_of_memory(recipe: Recipe, device: torch.device) -> ResourceError:
         f"out of memory on {device} with train.batch_size {recipe.train.batch_size} and "
         f"patch.size {list(recipe.patch.size)}",
         where="training",
-        remedy=f"this fits: {told}" if told else "nothing smaller fits either: use a smaller network.widths",
+        remedy=f"this fits: {told}" if told else "nothing smaller fits either: use a smaller network",
         reason="memory",
     )
 

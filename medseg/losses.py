@@ -10,6 +10,8 @@ the loss and, after the averaging of gradients, the step are those of one proces
 
 from __future__ import annotations
 
+import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -24,11 +26,13 @@ from medseg.recipe import Recipe, loss, network
 
 # So small that only a label of no voxel at all notices it (MONAI's default).
 _SMOOTH = 1e-5
-# Of a label's components; each costs a distance transform of the patch.
+# Of a label's components; each costs a distance transform of its surroundings.
 _MOST_CELLS = 32
+# Where a cell no longer matters, in sigmas: exp(-5^2 / 2) is 4e-6.
+_REACH = 5
 
 
-class Loss(nn.Module):
+class Loss(nn.Module, ABC):
     """What the losses have in common: known voxels, weights of labels, sums over all processes.
 
     Args:
@@ -41,9 +45,9 @@ class Loss(nn.Module):
         super().__init__()
         self.register_buffer("weights", torch.tensor(weights, dtype=torch.float32), persistent=False)
 
+    @abstractmethod
     def forward(self, logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
         """The loss of float32 logits (N, L, ...) against truth (N, L, ...) in 1, 0 and -1, a scalar."""
-        raise NotImplementedError
 
     def mean_over_labels(self, values: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
         """The weighted mean of one value a label, over the labels of which any voxel is known."""
@@ -88,18 +92,26 @@ class Tversky(Loss):
         weights: One a label.
         false_positives: a.
         false_negatives: b.
+        gamma: Each label's loss is raised to 1 / gamma (Abraham and Khan 2019, equation 4).
     """
 
-    def __init__(self, weights: Sequence[float], false_positives: float, false_negatives: float) -> None:
+    def __init__(
+        self, weights: Sequence[float], false_positives: float, false_negatives: float, gamma: float = 1.0
+    ) -> None:
         super().__init__(weights)
         self.false_positives, self.false_negatives = false_positives, false_negatives
+        self.gamma = gamma
 
     def forward(self, logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
         """See :meth:`Loss.forward`."""
         known, y = _known(truth)
         counts, both, found, true = _over_all(known, *_overlap(torch.sigmoid(logits) * known, y))
         wrong = self.false_positives * (found - both) + self.false_negatives * (true - both)
-        return self.mean_over_labels(1 - (both + _SMOOTH) / (both + wrong + _SMOOTH), counts)
+        value = wrong / (both + wrong + _SMOOTH)
+        if self.gamma != 1:
+            # A root has no slope at 0: below this no gradient is asked for.
+            value = value.clamp_min(1e-6) ** (1 / self.gamma)
+        return self.mean_over_labels(value, counts)
 
 
 class Focal(Loss):
@@ -110,19 +122,22 @@ class Focal(Loss):
     Args:
         weights: One a label.
         gamma: The exponent.
+        alpha: Weight of a label's voxels, 1 - alpha of all others; None: 1 of both.
     """
 
-    def __init__(self, weights: Sequence[float], gamma: float) -> None:
+    def __init__(self, weights: Sequence[float], gamma: float, alpha: float | None = None) -> None:
         super().__init__(weights)
-        self.gamma = gamma
+        self.gamma, self.alpha = gamma, alpha
 
     def forward(self, logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
         """See :meth:`Loss.forward`."""
         known, y = _known(truth)
         bce = F.binary_cross_entropy_with_logits(logits, y, reduction="none")
-        # 1 - pt is sigmoid of the logit turned against the truth: no power of a rounded zero.
-        easy = torch.sigmoid(logits * (1 - 2 * y)) ** self.gamma if self.gamma else 1.0
-        counts, total = _over_all(known, easy * bce * known)
+        # 1 - pt is the sigmoid of the logit turned against the truth; its power by way of the logarithm,
+        # because a power below 1 has no slope where the sigmoid is rounded to 0.
+        easy = torch.exp(self.gamma * F.logsigmoid(logits * (1 - 2 * y)))
+        side = 1.0 if self.alpha is None else 1 - self.alpha + (2 * self.alpha - 1) * y
+        counts, total = _over_all(known, easy * side * bce * known)
         return self.mean_over_labels(total / counts.clamp_min(1), counts)
 
 
@@ -201,7 +216,8 @@ class Supervised(nn.Module):
     """A loss of one output, or of several at coarser resolutions: deep supervision.
 
     Lee et al. 2015, arXiv:1409.5185.
-    Each is compared with the truth at its resolution (nearest voxel, as nnU-Net does).
+    Each is compared with the truth at its resolution (nearest voxel, as nnU-Net does); what a loss
+    counts in voxels (sigma_voxels) are voxels of that resolution.
 
     Args:
         loss: Of one output.
@@ -233,8 +249,10 @@ KINDS: dict[str, Callable[..., Loss]] = {
     "dice_bce": lambda rules, weights: DiceBCE(weights, rules.dice_weight, rules.bce_weight),
     "dice_ce": lambda rules, weights: DiceCE(weights, rules.dice_weight, rules.ce_weight),
     "bce": lambda rules, weights: DiceBCE(weights, 0.0, 1.0),
-    "tversky": lambda rules, weights: Tversky(weights, rules.false_positives, rules.false_negatives),
-    "focal": lambda rules, weights: Focal(weights, rules.gamma),
+    "tversky": lambda rules, weights: Tversky(
+        weights, rules.false_positives, rules.false_negatives, rules.gamma
+    ),
+    "focal": lambda rules, weights: Focal(weights, rules.gamma, rules.alpha),
     "border_bce": lambda rules, weights: BorderBCE(weights, rules.border_weight, rules.sigma_voxels),
 }
 
@@ -254,7 +272,8 @@ def border_weights(
 
     d1 and d2 are the distances to the nearest and second nearest cell, in voxels of the patch. Cells
     are the face-connected components of the label map in which a later label covers earlier ones, the
-    32 largest of each label. With fewer than two cells in the patch the weight is 0 everywhere.
+    32 largest of each label; beyond 5 sigma of a cell it counts no more. With fewer than two cells in
+    the patch the weight is 0 everywhere. The article's other term, w_c, is ``class_weights``.
 
     Args:
         truth: (L, *patch) of 1, 0, -1 (unknown: no cell).
@@ -267,14 +286,18 @@ def border_weights(
     painted = np.zeros(truth.shape[1:], np.int32)
     for number, channel in enumerate(truth, start=1):
         painted[channel == 1] = number
-    nearest = np.full((2, *painted.shape), np.inf, np.float32)
+    first, second = (np.full(painted.shape, np.inf, np.float32) for _ in range(2))
+    reach = math.ceil(_REACH * sigma_voxels)
     for number in range(1, len(truth) + 1):
         cells, count = ndimage.label(painted == number)
+        boxes = ndimage.find_objects(cells)
         sizes = np.bincount(cells.ravel(), minlength=count + 1)[1:]
-        for cell in np.argsort(-sizes, kind="stable")[:_MOST_CELLS] + 1:
-            distance = ndimage.distance_transform_edt(cells != cell).astype(np.float32)
-            nearest = np.sort(np.stack([*nearest, distance]), axis=0)[:2]
-    found: npt.NDArray[np.float32] = border_weight * np.exp(-(nearest.sum(0) ** 2) / (2 * sigma_voxels**2))
+        for cell in np.argsort(-sizes, kind="stable")[:_MOST_CELLS]:
+            around = tuple(slice(max(0, side.start - reach), side.stop + reach) for side in boxes[cell])
+            distance = ndimage.distance_transform_edt(cells[around] != cell + 1).astype(np.float32)
+            second[around] = np.minimum(second[around], np.maximum(first[around], distance))
+            first[around] = np.minimum(first[around], distance)
+    found: npt.NDArray[np.float32] = border_weight * np.exp(-((first + second) ** 2) / (2 * sigma_voxels**2))
     return found.astype(np.float32)
 
 

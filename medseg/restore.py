@@ -33,19 +33,9 @@ def slabs(
     Yields:
         ``(slice of source indices, float32 (..., X, Y, thickness))``, covering the source once.
     """
-    maps = axis_maps(prepared, source)
-    lead = probabilities.ndim - 3
-    order = [*range(lead), *(row + lead for row, _, _ in maps)]
-    moved = probabilities.permute(order)
-    matrices = [
-        weights(prepared.shape[row], n, offset=offset, step=step, reach=1.0, smooth=False)
-        for (row, offset, step), n in zip(maps, source.shape, strict=True)
-    ]
-    for start in range(0, source.shape[2], thickness):
-        rows = slice(start, min(start + thickness, source.shape[2]))
-        values = along(moved, matrices[2][rows], lead + 2)
-        values = along(along(values, matrices[1], lead + 1), matrices[0], lead)
-        yield rows, values
+    order, matrices = _way_back(prepared, source)
+    for rows in _rows(source, thickness):
+        yield rows, _slab(probabilities, order, matrices, rows)
 
 
 def binary(
@@ -68,8 +58,9 @@ def binary(
 def most_probable(probabilities: torch.Tensor, prepared: Grid, source: Grid) -> npt.NDArray[np.uint16]:
     """uint16 (X, Y, Z) on the source grid: the number (from 1) of the most probable label, or 0.
 
-    0 is where what remains to 1 is larger than every label's restored probability, which includes
-    all that lies outside of the prepared grid. Only a slab is held at a time.
+    0 is where what remains to 1 is at least every label's restored probability, which includes
+    all that lies outside of the prepared grid; of equal labels the first is taken. One slab of one
+    label is held at a time, beside the largest so far: memory does not grow with the labels.
 
     Args:
         probabilities: float32 (L, X, Y, Z) on the prepared grid, adding up to at most 1.
@@ -77,9 +68,38 @@ def most_probable(probabilities: torch.Tensor, prepared: Grid, source: Grid) -> 
         source: The scan's grid.
     """
     found = np.zeros(source.shape, dtype=np.uint16, order="F")
-    # The slab shrinks as labels grow, so that its memory stays the same.
-    thickness = max(1, 64 // len(probabilities))
-    for rows, values in slabs(probabilities, prepared, source, thickness=thickness):
-        background = 1 - values.sum(0, keepdim=True)
-        found[..., rows] = torch.cat([background, values]).argmax(0).numpy()
+    order, matrices = _way_back(prepared, source)
+    for rows in _rows(source, 16):
+        best, largest, total = torch.tensor(0, dtype=torch.int32), torch.tensor(0.0), torch.tensor(0.0)
+        for number, channel in enumerate(probabilities, start=1):
+            values = _slab(channel, order, matrices, rows)
+            best = torch.where(values > largest, number, best)
+            largest = torch.maximum(largest, values)
+            total = total + values
+        found[..., rows] = torch.where(largest > 1 - total, best, 0).numpy()
     return found
+
+
+def _way_back(prepared: Grid, source: Grid) -> tuple[list[int], list[torch.Tensor]]:
+    """The order of the prepared axes on the source grid, and the interpolation along each."""
+    maps = axis_maps(prepared, source)
+    matrices = [
+        weights(prepared.shape[row], n, offset=offset, step=step, reach=1.0, smooth=False)
+        for (row, offset, step), n in zip(maps, source.shape, strict=True)
+    ]
+    return [row for row, _, _ in maps], matrices
+
+
+def _rows(source: Grid, thickness: int) -> Iterator[slice]:
+    for start in range(0, source.shape[2], thickness):
+        yield slice(start, min(start + thickness, source.shape[2]))
+
+
+def _slab(
+    probabilities: torch.Tensor, order: list[int], matrices: list[torch.Tensor], rows: slice
+) -> torch.Tensor:
+    """These rows of the source grid's third axis."""
+    lead = probabilities.ndim - 3
+    moved = probabilities.permute([*range(lead), *(row + lead for row in order)])
+    values = along(moved, matrices[2][rows], lead + 2)
+    return along(along(values, matrices[1], lead + 1), matrices[0], lead)

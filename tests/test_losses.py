@@ -12,6 +12,8 @@ import torch
 from monai.losses.dice import DiceLoss
 from monai.losses.focal_loss import FocalLoss
 from monai.losses.tversky import TverskyLoss
+from scipy import ndimage
+from scipy.spatial.distance import cdist
 from worlds import tiny
 
 from medseg.errors import UsageError
@@ -29,6 +31,8 @@ from medseg.losses import (
 from medseg.recipe import Recipe
 
 ONE, TWO = [1.0], [1.0, 1.0]
+# Of numbers that may be 0, where the slope of a root has no end.
+POWERS = [{"kind": "focal", "gamma": 0.5}, {"kind": "tversky", "gamma": 2}]
 
 
 def of_kind(kind: str, dims: int = 3, **loss) -> Recipe:
@@ -73,9 +77,13 @@ def test_tversky_and_focal_by_hand():
     assert float(Tversky(ONE, 0.3, 0.7)(logits, truth)) == pytest.approx(
         1 - 0.5 / (0.5 + 0.225 + 0.35), abs=1e-5
     )
+    plain = 1 - 0.5 / (0.5 + 0.225 + 0.35)
+    assert float(Tversky(ONE, 0.3, 0.7, 4 / 3)(logits, truth)) == pytest.approx(plain**0.75, abs=1e-5)
     # pt .5 and .25.
     focal = -(0.5**2 * math.log(0.5) + 0.75**2 * math.log(0.25)) / 2
     assert float(Focal(ONE, 2.0)(logits, truth)) == pytest.approx(focal, abs=1e-5)
+    sided = -(0.1 * 0.5**2 * math.log(0.5) + 0.9 * 0.75**2 * math.log(0.25)) / 2
+    assert float(Focal(ONE, 2.0, 0.1)(logits, truth)) == pytest.approx(sided, abs=1e-5)
 
 
 def test_monai_agrees_where_all_is_known(world):
@@ -86,6 +94,8 @@ def test_monai_agrees_where_all_is_known(world):
     tversky = TverskyLoss(sigmoid=True, alpha=0.3, beta=0.7, batch=True)(logits, truth)
     torch.testing.assert_close(Tversky(TWO, 0.3, 0.7)(logits, truth), tversky, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(Focal(TWO, 2.0)(logits, truth), FocalLoss(gamma=2.0)(logits, truth))
+    focal = FocalLoss(gamma=0.5, alpha=0.25)(logits, truth)
+    torch.testing.assert_close(Focal(TWO, 0.5, 0.25)(logits, truth), focal)
     # With the background written out, MONAI's softmax has the same cross-entropy.
     three = torch.cat([torch.zeros_like(logits[:, :1]), logits], 1)
     classes = torch.cat([1 - truth.sum(1, keepdim=True), truth], 1)
@@ -156,11 +166,18 @@ def test_a_batch_of_which_nothing_is_known_costs_nothing(kind):
     assert (logits.grad == 0).all()
 
 
-@pytest.mark.parametrize("kind", sorted(KINDS))
-def test_empty_truth_and_sure_logits_are_finite(kind):
+@pytest.mark.parametrize("true", [0.0, 1.0])
+@pytest.mark.parametrize(
+    "rules",
+    [*({"kind": kind} for kind in sorted(KINDS)), *POWERS],
+    ids=str,
+)
+def test_empty_and_full_truth_and_sure_logits_are_finite(rules, true):
     for value in (-200.0, 200.0):
         logits = torch.full((1, 2, 4, 4), value, requires_grad=True)
-        loss = build(of_kind(kind))(logits, torch.zeros(1, 2, 4, 4))
+        truth = torch.zeros(1, 2, 4, 4)
+        truth[:, 0] = true
+        loss = build(of_kind(**rules))(logits, truth)
         loss.backward()
         assert torch.isfinite(loss)
         assert torch.isfinite(logits.grad).all()
@@ -186,6 +203,25 @@ def test_class_weights_weigh_labels(world):
         of_kind("dice_bce", class_weights={"liver": 3})
 
 
+@pytest.mark.parametrize(
+    ("rules", "told"),
+    [
+        ({"kind": "bce", "class_weights": {"left_lung": 0, "right_lung": 0}}, "0 for every label"),
+        ({"kind": "dice_bce", "dice_weight": 0, "bce_weight": 0}, "dice_weight and bce_weight are all 0"),
+        ({"kind": "dice_ce", "dice_weight": 0, "ce_weight": 0}, "dice_weight and ce_weight are all 0"),
+        ({"kind": "tversky", "false_positives": 0, "false_negatives": 0}, "nothing would be learned"),
+    ],
+)
+def test_what_would_learn_nothing_is_refused(rules, told):
+    with pytest.raises(UsageError, match=told):
+        of_kind(**rules)
+
+
+def test_a_threshold_of_labels_that_exclude_one_another_is_refused():
+    with pytest.raises(UsageError, match=r"threshold 0\.3 has no effect"):
+        tiny(loss={"kind": "dice_ce"}, predict={"threshold": 0.3})
+
+
 def test_labels_that_share_values_do_not_exclude_one_another():
     labels = [{"name": "lung", "values": [1, 2]}, {"name": "lesion", "values": [2]}]
     with pytest.raises(UsageError, match="exclude one another"):
@@ -202,6 +238,24 @@ def test_coarser_outputs_see_the_coarser_truth():
     expected = (2 * loss(fine, truth) + loss(coarse, small)) / 3
     torch.testing.assert_close(Supervised(loss, (1.0, 0.5))((fine, coarse), truth), expected)
     torch.testing.assert_close(Supervised(loss, (1.0, 0.5))(fine, truth), loss(fine, truth))
+
+
+def test_unknown_voxels_stay_unknown_at_coarser_outputs():
+    truth = torch.zeros(1, 1, 8, 8)
+    truth[..., 4:, :] = -1
+    fine, coarse = torch.randn(1, 1, 8, 8), torch.randn(1, 1, 4, 4, requires_grad=True)
+    Supervised(DiceBCE(ONE), (1.0, 0.5))((fine, coarse), truth).backward()
+    assert (coarse.grad[..., :2, :] != 0).all()
+    assert (coarse.grad[..., 2:, :] == 0).all()
+
+
+def test_it_is_full_precision_under_autocast(world):
+    logits, truth = world
+    loss = build(of_kind("dice_ce"))
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = loss(logits, truth)
+    assert mixed.dtype == torch.float32
+    torch.testing.assert_close(mixed, loss(logits, truth), atol=0, rtol=0)
 
 
 def test_half_precision_is_computed_in_full(world):
@@ -232,6 +286,21 @@ def test_border_weights_are_between_labels_too_and_need_two_cells():
     plain = math.log(2)  # of every voxel; times the mean of 1 + w
     expected = plain * (1 + border_weights(two, border_weight=10, sigma_voxels=5).mean())
     assert float(loss(logits, torch.from_numpy(two)[None])) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(40, 50), (14, 12, 13)])
+def test_border_weights_by_all_distances(shape):
+    """Every voxel against every voxel of every cell, with sigma 1.5, beyond whose reach there are voxels."""
+    truth = (np.random.default_rng(0).random((2, *shape)) > 0.99).astype(np.float32)
+    found = border_weights(truth, border_weight=10, sigma_voxels=1.5)
+    painted = np.where(truth[1] == 1, 2, truth[0])
+    cells = [c == n + 1 for v in (1, 2) for c, count in [ndimage.label(painted == v)] for n in range(count)]
+    assert len(cells) > 10
+    everywhere = np.argwhere(np.ones(shape))
+    each = np.sort([cdist(everywhere, np.argwhere(cell)).min(1) for cell in cells], axis=0)
+    expected = 10 * np.exp(-((each[0] + each[1]) ** 2) / (2 * 1.5**2))
+    np.testing.assert_allclose(found.ravel(), expected, atol=1e-4)
+    assert found.max() > 1
 
 
 _TWO_PROCESSES = """

@@ -8,7 +8,7 @@ import torch
 from medseg.grid import Grid
 from medseg.phantom import orientations, rotated
 from medseg.resample import resampled_grid
-from medseg.restore import binary, slabs
+from medseg.restore import binary, most_probable, slabs
 
 
 def smooth(grid: Grid) -> torch.Tensor:
@@ -69,6 +69,32 @@ def test_threshold_is_inclusive():
     grid = Grid.from_spacing((3, 1, 1))
     values = torch.tensor([0.49, 0.5, 0.51]).reshape(3, 1, 1)
     assert binary(values, grid, grid, threshold=0.5).ravel().tolist() == [False, True, True]
+
+
+def test_the_most_probable_label_is_numpys_argmax_of_restored_probabilities():
+    source = Grid.from_spacing((21, 18, 35), (1.0, 1.2, 0.8)).oriented("PSL")
+    prepared = resampled_grid(source, (2.1, 2.0, 2.3))
+    chances = torch.softmax(
+        4 * torch.randn(5, *prepared.shape, generator=torch.Generator().manual_seed(0)), 0
+    )
+    found = most_probable(chances[1:], prepared, source)
+    ((_, restored),) = slabs(chances, prepared, source, thickness=99)
+    assert found.shape == source.shape
+    np.testing.assert_array_equal(found, restored.numpy().argmax(0))
+    assert set(np.unique(found)) == {0, 1, 2, 3, 4}
+
+
+def test_nothing_is_most_probable_outside_the_crop_and_in_a_tie():
+    source = Grid.from_spacing((10, 1, 1))
+    prepared = Grid.from_spacing((2, 1, 1), (2, 2, 2), origin_mm=(4.5, 0, 0))
+    # As above, 3..8 are within reach.
+    sure = torch.tensor([0.25, 0.5]).reshape(2, 1, 1, 1).expand(2, 2, 1, 1)
+    assert most_probable(sure, prepared, source).ravel().tolist() == [0, 0, 0, 2, 2, 2, 2, 2, 2, 0]
+    # A label of one half is no more probable than the background; of equal labels the first is taken.
+    tie = torch.full((1, 2, 1, 1), 0.5)
+    assert not most_probable(tie, prepared, source).any()
+    equal = torch.full((2, 2, 1, 1), 0.375)
+    assert most_probable(equal, prepared, source).ravel().tolist() == [0, 0, 0, 1, 1, 1, 1, 1, 1, 0]
 
 
 def test_a_small_sphere_survives_coarse_grids_better_than_labels_would():

@@ -76,6 +76,30 @@ def test_labels_are_painted_in_their_order():
     assert mask.volumes_ml() == pytest.approx({"lung": 0.064, "lesion": 0.008})
 
 
+def test_labels_that_exclude_one_another_go_to_the_most_probable():
+    """40 % is enough where all else is less, 40 % is not where the background has 60 %."""
+    recipe = tiny(prepare={"spacing_mm": [1, 1, 1], "crop": None}, loss={"kind": "dice_ce"})
+    scan = Volume(np.zeros((8, 8, 8), np.int16), Grid.from_spacing((8, 8, 8)))
+    probabilities = torch.zeros(2, 8, 8, 8)
+    probabilities[:, 2:6, 2:6, 2:6] = torch.tensor([0.4, 0.3]).reshape(2, 1, 1, 1)
+    probabilities[1, 3:5, 3:5, 3:5] = 0.5
+    probabilities[0, 7] = 0.4
+    mask = Segmenter(untrained(recipe)).mask(probabilities, prepare(recipe, [scan]), scan)
+    assert np.bincount(mask.array.ravel()).tolist() == [512 - 64, 64 - 8, 8]
+
+
+def test_probabilities_of_labels_that_exclude_one_another_are_a_softmax():
+    recipe = tiny(loss={"kind": "dice_ce"})
+    model = untrained(recipe)
+    prepared = prepare(recipe, [Thorax().scan(GRID)])
+    found = Segmenter(model).probabilities(prepared)
+    # The same network with a sigmoid: logits back from its probabilities.
+    sigmoid = Segmenter(Model(tiny(), model.folds)).probabilities(prepared).double()
+    exponentials = sigmoid / (1 - sigmoid)  # e to the logit
+    expected = exponentials / (1 + exponentials.sum(0))
+    torch.testing.assert_close(found.double(), expected, atol=1e-5, rtol=1e-5)
+
+
 def test_postprocess_rules_apply_on_the_source_grid():
     rules = {"keep_components": 1, "fill_holes": True, "min_volume_ml": 0.01}
     recipe = tiny(

@@ -125,6 +125,13 @@ class Recipe(Part):
         unknown = sorted(set(self.loss.class_weights) - {label.name for label in self.labels})
         if unknown:
             raise ValueError(f"loss.class_weights names {unknown[0]!r}, which is no label")
+        if not any(self.loss.class_weights.get(label.name, 1.0) for label in self.labels):
+            raise ValueError("loss.class_weights are 0 for every label: nothing would be learned")
+        if self.exclusive and self.predict.threshold != Predict().threshold:
+            raise ValueError(
+                f"predict.threshold {self.predict.threshold} has no effect with loss dice_ce, which takes "
+                "the most probable label: leave it out"
+            )
         values = [value for label in self.labels for value in label.values]
         if self.exclusive and len(set(values)) < len(values):
             raise ValueError("loss dice_ce is for labels that exclude one another, and these share values")

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
-from medseg.recipe.part import NotNegative, Part, Positive
+from medseg.recipe.part import Fraction, NotNegative, Part, Positive
 
 
 class _Weighted(Part):
     class_weights: dict[str, NotNegative] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _something_counts(self) -> _Weighted:
+        parts = self._parts()
+        if parts and not any(getattr(self, name) for name in parts):
+            raise ValueError(f"{' and '.join(parts)} are all 0: nothing would be learned")
+        return self
+
+    @classmethod
+    def _parts(cls) -> tuple[str, ...]:
+        """The weights of which one must be above 0."""
+        return ()
 
 
 class DiceBCE(_Weighted):
@@ -29,6 +41,10 @@ class DiceBCE(_Weighted):
     dice_weight: NotNegative = 1.0
     bce_weight: NotNegative = 1.0
 
+    @classmethod
+    def _parts(cls) -> tuple[str, ...]:
+        return "dice_weight", "bce_weight"
+
 
 class DiceCE(_Weighted):
     """Dice and cross-entropy of a softmax over background and labels, which exclude one another.
@@ -42,9 +58,13 @@ class DiceCE(_Weighted):
         ce_weight: Weight of the cross-entropy part.
     """
 
-    kind: Literal["dice_ce"] = "dice_ce"
+    kind: Literal["dice_ce"]
     dice_weight: NotNegative = 1.0
     ce_weight: NotNegative = 1.0
+
+    @classmethod
+    def _parts(cls) -> tuple[str, ...]:
+        return "dice_weight", "ce_weight"
 
 
 class BCE(_Weighted):
@@ -57,7 +77,7 @@ class BCE(_Weighted):
         class_weights: Weight of labels, by name; 1 for those not named.
     """
 
-    kind: Literal["bce"] = "bce"
+    kind: Literal["bce"]
 
 
 class Tversky(_Weighted):
@@ -68,11 +88,18 @@ class Tversky(_Weighted):
         class_weights: Weight of labels, by name; 1 for those not named.
         false_positives: Alpha; with beta 0.5 and 0.5 it is Dice.
         false_negatives: Beta; the article's best for small lesions is 0.7.
+        gamma: The loss is raised to 1 / gamma, so that labels found badly count more (focal Tversky,
+            Abraham and Khan 2019, arXiv:1810.07842, equation 4, whose best is 4/3). 1 is plain Tversky.
     """
 
-    kind: Literal["tversky"] = "tversky"
+    kind: Literal["tversky"]
     false_positives: NotNegative = 0.3
     false_negatives: NotNegative = 0.7
+    gamma: Annotated[float, Field(ge=1, le=3)] = 1.0
+
+    @classmethod
+    def _parts(cls) -> tuple[str, ...]:
+        return "false_positives", "false_negatives"
 
 
 class Focal(_Weighted):
@@ -82,10 +109,13 @@ class Focal(_Weighted):
         kind: A row of the table in :mod:`medseg.losses`.
         class_weights: Weight of labels, by name; 1 for those not named.
         gamma: How little; the article's best is 2.
+        alpha: Weight of a label's voxels, and 1 - alpha that of all others (equation 5); the
+            article's best with gamma 2 is 0.25. None weighs all alike.
     """
 
-    kind: Literal["focal"] = "focal"
+    kind: Literal["focal"]
     gamma: NotNegative = 2.0
+    alpha: Fraction | None = None
 
 
 class BorderBCE(_Weighted):
@@ -95,10 +125,10 @@ class BorderBCE(_Weighted):
         kind: A row of the table in :mod:`medseg.losses`.
         class_weights: Weight of labels, by name; 1 for those not named.
         border_weight: The article's w0.
-        sigma_voxels: The article's sigma.
+        sigma_voxels: The article's sigma, in voxels of the prepared patch.
     """
 
-    kind: Literal["border_bce"] = "border_bce"
+    kind: Literal["border_bce"]
     border_weight: NotNegative = 10.0
     sigma_voxels: Positive = 5.0
 

@@ -53,7 +53,7 @@ class ResidualUNet(Part):
         dropout: Probability of dropping a feature map in training.
     """
 
-    kind: Literal["residual_unet"] = "residual_unet"
+    kind: Literal["residual_unet"]
     widths: Widths = (16, 32, 64, 128, 256)
     units: Annotated[int, Field(ge=1, le=8)] = 2
     norm: Norm = "instance"
@@ -81,7 +81,7 @@ class AttentionUNet(Part):
         dropout: Probability of dropping a feature map in training.
     """
 
-    kind: Literal["attention_unet"] = "attention_unet"
+    kind: Literal["attention_unet"]
     widths: Widths = (16, 32, 64, 128, 256)
     dropout: Dropout = 0.0
 
@@ -110,7 +110,7 @@ class DynUNet(Part):
         dropout: Probability of dropping a feature map in training.
     """
 
-    kind: Literal["dynunet"] = "dynunet"
+    kind: Literal["dynunet"]
     widths: Annotated[tuple[Size, ...], Field(min_length=3, max_length=8)] = (32, 64, 128, 256, 320)
     deep_supervision: Annotated[tuple[NotNegative, ...], Field(min_length=1)] = (1.0, 0.5, 0.25)
     residual: bool = False
@@ -119,10 +119,11 @@ class DynUNet(Part):
     @model_validator(mode="after")
     def _supervised(self) -> DynUNet:
         most = len(self.widths) - 1
-        if len(self.deep_supervision) > most or not sum(self.deep_supervision):
+        # The first is of the output that is used; the others only help to learn it.
+        if len(self.deep_supervision) > most or not self.deep_supervision[0]:
             raise ValueError(
                 f"deep_supervision {list(self.deep_supervision)}: at most {most} numbers with "
-                f"{len(self.widths)} widths, and not all of them 0"
+                f"{len(self.widths)} widths, the first above 0"
             )
         return self
 
@@ -150,7 +151,7 @@ class SegResNet(Part):
         dropout: Probability of dropping a feature map in training.
     """
 
-    kind: Literal["segresnet"] = "segresnet"
+    kind: Literal["segresnet"]
     filters: Annotated[int, Field(ge=8, le=512, multiple_of=8)] = 16
     blocks: Annotated[tuple[Annotated[int, Field(ge=1, le=16)], ...], Field(min_length=2, max_length=7)] = (
         1,
@@ -181,7 +182,7 @@ class SwinUNETR(Part):
         dropout: Probability of dropping a token's value in training.
     """
 
-    kind: Literal["swin_unetr"] = "swin_unetr"
+    kind: Literal["swin_unetr"]
     features: Annotated[int, Field(ge=12, le=192, multiple_of=12)] = 24
     depths: tuple[Count, Count, Count, Count] = (2, 2, 2, 2)
     dropout: Dropout = 0.0

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from typing import TypeAlias
 
+import numpy as np
 import pandas as pd
 
 from medseg import tables
@@ -15,12 +17,17 @@ from medseg.evaluate import ALL_LABELS, METRICS
 from medseg.intervals import holm, mean_interval, wilcoxon
 from medseg.io.atomic import replacing
 
+Named: TypeAlias = tuple[str, pd.DataFrame]
+
 # Below it the smallest possible p, 2 / 2^n, is above 0.05.
 FEWEST_PAIRS = 6
+_SAME = 1e-3
+_DECIMALS = 9
 NOTES = (
-    "Differences are B - A over the cases that both have. CI: 95 % bootstrap of the mean difference over "
-    "patients. p: Wilcoxon signed-rank test, two-sided, differences of 0 left out. Holm: p corrected for "
-    "all tests of this table. Under 6 pairs p cannot come below 0.05."
+    "Differences are B - A over the cases that both have; in all labels a case counts with its mean over the "
+    "labels defined in both. CI: 95 % bootstrap of the mean difference over patients. p: Wilcoxon "
+    "signed-rank test, two-sided, differences of 0 left out, exact up to 50 pairs. Holm: p corrected for all "
+    "tests of this table. With fewer than 6 pairs that differ p cannot come below 0.05."
 )
 _HEADS = ("A", "B", "label", "metric", "pairs", "A mean", "B mean", "difference", "95 % CI", "p", "Holm")
 
@@ -31,9 +38,11 @@ class Comparison:
 
     Attributes:
         table: One row a pair of evaluations, label and metric: ``a``, ``b``, ``label``, ``metric``,
-            ``pairs``, ``a_mean``, ``b_mean``, ``difference_mean``, ``difference_median``, ``ci_low``,
+            ``pairs`` of cases, ``equal`` ones of these, rows ``undefined`` in either and left out,
+            ``a_mean``, ``b_mean``, ``difference_mean`` (B - A), ``difference_median``, ``ci_low``,
             ``ci_high``, ``p``, ``p_holm``.
-        left_out: One row a case and label that could not be paired, and why.
+        left_out: One row a case and label that could not be paired, and why; ``metric`` is empty
+            where that holds for all of them.
     """
 
     table: pd.DataFrame
@@ -44,11 +53,12 @@ def read(path: str | Path) -> pd.DataFrame:
     """The ``evaluation.csv`` of ``medseg evaluate``.
 
     Raises:
-        InputRefused: no such file (``not-found``), no such table, or a case has a label twice
-            (``evaluation``).
+        InputRefused: no such file (``not-found``), no such table, a case has a label twice, or a
+            metric is no number (``evaluation``).
     """
-    try:
-        frame = pd.read_csv(path, dtype={"case": str, "patient": str, "label": str})
+    names = dict.fromkeys(("case", "patient", "label", "status"), str)
+    try:  # only an empty cell is missing: a label may be called NA
+        frame = pd.read_csv(path, dtype=names, keep_default_na=False, na_values=[""])
     except OSError as error:
         raise InputRefused(
             f"cannot be read: {error.strerror}",
@@ -65,6 +75,9 @@ def read(path: str | Path) -> pd.DataFrame:
     if len(twice):
         first = twice.iloc[0]
         raise _refused(f"case {first['case']!r} has label {first['label']!r} twice", path)
+    for metric in sorted({*METRICS, "volume_error_ml"} & set(frame.columns)):
+        if not pd.api.types.is_numeric_dtype(frame[metric]) or np.isinf(frame[metric]).any():
+            raise _refused(f"not all of column {metric!r} are finite numbers", path)
     return frame
 
 
@@ -77,6 +90,7 @@ def compare(frames: Mapping[str, pd.DataFrame], metrics: Sequence[str] = ("dice"
 
     Raises:
         UsageError: fewer than two, an unknown metric, or no case in common.
+        InputRefused: two have other truths, or other tolerances of nsd (``not-comparable``).
     """
     if len(frames) < 2:
         raise UsageError("need at least two evaluations", remedy="give A.csv B.csv", reason="usage")
@@ -84,12 +98,13 @@ def compare(frames: Mapping[str, pd.DataFrame], metrics: Sequence[str] = ("dice"
     rows: list[dict[str, object]] = []
     left: list[dict[str, object]] = []
     for a, b in combinations(frames, 2):
-        both = scores[a].merge(scores[b], on=["case", "label"], how="outer", suffixes=("_a", "_b"))
-        both = both.sort_values(["label", "case"], kind="stable")
-        left += _left_out(both, a, b)
-        for label in dict.fromkeys([*scores[a]["label"], *scores[b]["label"]]):
-            part = both[both["label"] == label]
-            rows += [_row(a, b, str(label), metric, part) for metric in metrics]
+        both = _paired((a, scores[a]), (b, scores[b]), metrics)
+        left += _left_out((a, frames[a]), (b, frames[b]), both, metrics)
+        labels = list(dict.fromkeys([*scores[a]["label"], *scores[b]["label"]]))
+        parts = [(str(label), both[both["label"] == label]) for label in labels]
+        if both["label"].nunique() > 1:
+            parts.append((ALL_LABELS, both))
+        rows += [_row(a, b, label, metric, part) for label, part in parts for metric in metrics]
     if not any(row["pairs"] for row in rows):
         raise UsageError(
             "the evaluations have no case in common",
@@ -101,7 +116,7 @@ def compare(frames: Mapping[str, pd.DataFrame], metrics: Sequence[str] = ("dice"
     tested = table["pairs"] > 0
     table["p_holm"] = float("nan")
     table.loc[tested, "p_holm"] = holm(table.loc[tested, "p"].tolist())
-    return Comparison(table, pd.DataFrame(left, columns=["a", "b", "case", "label", "why"]))
+    return Comparison(table, pd.DataFrame(left, columns=["a", "b", "case", "label", "metric", "why"]))
 
 
 def write(found: Comparison, folder: str | Path) -> tuple[Path, ...]:
@@ -126,10 +141,9 @@ def write(found: Comparison, folder: str | Path) -> tuple[Path, ...]:
 
 
 def _scores(frame: pd.DataFrame, metrics: Sequence[str], name: str) -> pd.DataFrame:
-    """case, patient, label, status and the metrics; the mean over a case's labels where it has several."""
-    frame = frame.copy()
+    """The rows of cases that did not fail, with the absolute volume error beside the rest."""
     if "volume_error_ml" in frame:
-        frame["volume_error_abs_ml"] = frame["volume_error_ml"].abs()
+        frame = frame.assign(volume_error_abs_ml=frame["volume_error_ml"].abs())
     for metric in metrics:
         if metric not in METRICS or metric not in frame:
             raise UsageError(
@@ -138,48 +152,96 @@ def _scores(frame: pd.DataFrame, metrics: Sequence[str], name: str) -> pd.DataFr
                 remedy=f"give one of: {', '.join(METRICS)}",
                 reason="metric",
             )
-    kept = frame[["case", "patient", "label", "status", *metrics]]
-    scored = kept[kept["status"] == "ok"]
-    if scored["label"].nunique() < 2:
-        return kept
-    means = scored.groupby("case", sort=False).agg({"patient": "first"} | dict.fromkeys(metrics, "mean"))
-    return pd.concat([kept, means.reset_index().assign(label=ALL_LABELS, status="ok")], ignore_index=True)
+    return frame[frame["status"] == "ok"]
 
 
-def _left_out(both: pd.DataFrame, a: str, b: str) -> list[dict[str, object]]:
-    rows: list[dict[str, object]] = []
-    for _, row in both.iterrows():
-        if row["label"] == ALL_LABELS:
+def _paired(a: Named, b: Named, metrics: Sequence[str]) -> pd.DataFrame:
+    """One row a case and label that both have; columns end in ``_a`` and ``_b``.
+
+    Raises:
+        InputRefused: their truths or tolerances differ (``not-comparable``).
+    """
+    both = a[1].merge(b[1], on=["case", "label"], suffixes=("_a", "_b"))
+    checked = [("truth_ml", "the truth has {} ml in {} and {} in {}")]
+    if "nsd" in metrics:
+        checked.append(("nsd_tolerance_mm", "nsd is within {} mm in {} and {} in {}"))
+    for column, told in checked:
+        if f"{column}_a" not in both or f"{column}_b" not in both:
             continue
-        why = [
-            f"failed in {name}" if status == "failed" else f"not in {name}"
-            for name, status in ((a, row["status_a"]), (b, row["status_b"]))
-            if status != "ok"
-        ]
-        if why:
-            label = "" if pd.isna(row["label"]) else row["label"]
-            rows.append({"a": a, "b": b, "case": row["case"], "label": label, "why": "; ".join(why)})
+        first, second = both[f"{column}_a"], both[f"{column}_b"]
+        # Grids of one scan differ by rounding; so then do their volumes.
+        other = both[(first - second).abs() > _SAME * first.abs().clip(lower=second.abs())]
+        if len(other):
+            row = other.iloc[0]
+            raise InputRefused(
+                told.format(f"{row[f'{column}_a']:g}", a[0], f"{row[f'{column}_b']:g}", b[0]),
+                where=f"case {row['case']!r}, label {row['label']!r}",
+                remedy="evaluate both against the same label files and with the same tolerances",
+                reason="not-comparable",
+            )
+    return both.sort_values(["label", "case"], kind="stable")
+
+
+def _left_out(a: Named, b: Named, both: pd.DataFrame, metrics: Sequence[str]) -> list[dict[str, object]]:
+    """What is in one evaluation only, failed, or has an undefined metric in either."""
+    rows: list[dict[str, object]] = []
+    told = {"a": a[0], "b": b[0]}
+    failed = {name: set(frame.loc[frame["status"] == "failed", "case"]) for name, frame in (a, b)}
+    for (one, frame), (other, others) in ((a, b), (b, a)):
+        there = others[others["status"] == "ok"]
+        known = set(zip(there["case"], there["label"], strict=True))
+        scored = frame[frame["status"] == "ok"]
+        for case, label in zip(scored["case"], scored["label"], strict=True):
+            if (case, label) not in known:
+                why = f"failed in {other}" if case in failed[other] else f"not in {other}"
+                rows.append(told | {"case": case, "label": label, "metric": "", "why": why})
+        for case in sorted(failed[one] - set(there["case"])):
+            if case not in failed[other]:
+                why = f"failed in {one}; not in {other}"
+            elif one == a[0]:
+                why = f"failed in {one}; failed in {other}"
+            else:
+                continue
+            rows.append(told | {"case": case, "label": "", "metric": "", "why": why})
+    for metric in metrics:
+        for _, row in both.iterrows():
+            where = [
+                name
+                for name, value in ((a[0], row[f"{metric}_a"]), (b[0], row[f"{metric}_b"]))
+                if pd.isna(value)
+            ]
+            if where:
+                why = f"undefined in {' and '.join(where)}"
+                rows.append(told | {"case": row["case"], "label": row["label"], "metric": metric, "why": why})
     return rows
 
 
 def _row(a: str, b: str, label: str, metric: str, part: pd.DataFrame) -> dict[str, object]:
     first, second = part[f"{metric}_a"], part[f"{metric}_b"]
     known = first.notna() & second.notna()
-    difference = (second - first)[known]
-    low, high = mean_interval(difference.to_numpy(float), list(part.loc[known, "patient_a"]))
+    part = pd.DataFrame(
+        {"case": part["case"], "patient": part["patient_a"], "first": first, "second": second}
+    )[known]
+    # One row a case: for all labels the mean over those that are defined in both.
+    part = part.groupby("case", sort=False).agg({"patient": "first", "first": "mean", "second": "mean"})
+    # Tables have six digits: beyond, equal differences would be told apart by rounding.
+    difference = (part["second"] - part["first"]).round(_DECIMALS)
+    low, high = mean_interval(difference.to_numpy(float), list(part["patient"]))
     return {
         "a": a,
         "b": b,
         "label": label,
         "metric": metric,
-        "pairs": int(known.sum()),
-        "a_mean": float(first[known].mean()),
-        "b_mean": float(second[known].mean()),
+        "pairs": len(part),
+        "equal": int((difference == 0).sum()),
+        "undefined": int((~known).sum()),
+        "a_mean": float(part["first"].mean()),
+        "b_mean": float(part["second"].mean()),
         "difference_mean": float(difference.mean()),
         "difference_median": float(difference.median()),
         "ci_low": low,
         "ci_high": high,
-        "p": wilcoxon(difference.to_numpy(float)) if known.any() else float("nan"),
+        "p": wilcoxon(difference.to_numpy(float)) if len(part) else float("nan"),
     }
 
 

@@ -97,7 +97,7 @@ def cached(case: Case, recipe: Recipe, folder: Path) -> CachedCase:
             remedy="add it to the manifest",
             reason="no-label",
         )
-    annotated = getattr(case, "annotated", None)
+    annotated = case.annotated
     known = {label.name for label in recipe.labels} if annotated is None else set(annotated)
     key = digest(
         {

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TypeAlias
@@ -18,7 +19,7 @@ from medseg.io import is_dicom_mask, read, read_mask
 from medseg.io.atomic import replacing
 from medseg.label import Label
 from medseg.manifest import Case
-from medseg.metrics import NSD_TOLERANCE_MM, Score, score
+from medseg.metrics import NSD_TOLERANCE_MM, Score, Tolerances, score
 from medseg.volume import Mask
 
 Row: TypeAlias = dict[str, object]
@@ -47,8 +48,8 @@ _HEADS = (
 NOTES = (
     "95 % CI: bootstrap of the mean over patients. SD with n - 1. HD95: the larger of both directed 95th "
     "percentiles between border voxels. Volume error: mean of absolute differences. Cases with both masks "
-    "empty are left out of Dice, IoU and distances; with one empty, distances are the scan's diagonal. "
-    "Failed cases are left out of everything."
+    "empty are left out of Dice, IoU and distances; with one empty, Dice and NSD are 0 and distances the "
+    "scan's diagonal. Failed cases are left out of everything."
 )
 _LOG = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ def evaluate(
     predict: Callable[[Case], Mask],
     labels: Sequence[Label],
     *,
-    nsd_tolerance_mm: float = NSD_TOLERANCE_MM,
+    nsd_tolerance_mm: Tolerances = NSD_TOLERANCE_MM,
     ignore_value: int | None = None,
 ) -> pd.DataFrame:
     """The scores of every case and label; one case that fails does not stop the others.
@@ -69,14 +70,19 @@ def evaluate(
         cases: Each with a label file.
         predict: Makes the mask of a case, on the grid of its scan.
         labels: How the label files are to be read.
-        nsd_tolerance_mm: For the normalised surface Dice.
+        nsd_tolerance_mm: For the normalised surface Dice, one for all or by label; see
+            :func:`medseg.metrics.score`.
         ignore_value: Voxels with this value in a label file count in nothing.
 
     Returns:
         Columns as in ``COLUMNS``. ``seconds`` is the time in ``predict``. A failed case has one
         row, ``status`` ``failed``, ``label`` empty, and in ``reason`` the error's code and
         message; else ``status`` is ``ok``.
+
+    Raises:
+        UsageError: a tolerance is no distance, or is for a label that there is not (``tolerance``).
     """
+    _check_tolerances(nsd_tolerance_mm, labels)
     rows: list[Row] = []
     for case in cases:
         about: Row = {"case": case.id, "patient": case.patient, "group": case.group}
@@ -90,7 +96,7 @@ def evaluate(
                 truth,
                 nsd_tolerance_mm=nsd_tolerance_mm,
                 ignore_value=ignore_value,
-                annotated=getattr(case, "annotated", None),
+                annotated=case.annotated,
             )
             done: Row = {"seconds": seconds, "status": "ok", "reason": ""}
             rows += [about | asdict(each) | done for each in scores]
@@ -116,7 +122,9 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
         everything; for each metric mean, sd (with n - 1; nan for one case), median, min, max, and
         ci_low and ci_high, the 95 % bootstrap interval of the mean over patients (see
         :func:`medseg.intervals.mean_interval`); counts of lesions over all cases, their pooled
-        sensitivity and false ones a case: one point of a FROC curve.
+        sensitivity, precision and F1, and false ones a case. A mask has no confidences, so that
+        sensitivity and false lesions a case are one point of a FROC curve, not the curve.
+        ``nsd_tolerance_mm`` is nan where labels have different ones.
     """
     frame = frame.assign(volume_error_abs_ml=frame["volume_error_ml"].abs())
     parts = [("all", frame)]
@@ -148,8 +156,8 @@ def write(frame: pd.DataFrame, folder: str | Path) -> tuple[Path, ...]:
         "evaluation.csv": frame.to_csv(index=False, float_format="%.6g", lineterminator="\n"),
         "summary.csv": table.to_csv(float_format="%.6g", lineterminator="\n"),
         "summary.json": tables.as_json(table.reset_index()),
-        "summary.md": tables.markdown(_HEADS, _cells(table, "–"), NOTES),
-        "summary.tex": tables.latex(_HEADS, _cells(table, "--"), NOTES),
+        "summary.md": tables.markdown(_HEADS, _cells(table, "–"), _notes(table)),
+        "summary.tex": tables.latex(_HEADS, _cells(table, "--"), _notes(table)),
     }
     for name, text in contents.items():
         with replacing(folder / name) as temporary:
@@ -183,6 +191,32 @@ def _cells(table: pd.DataFrame, dash: str) -> list[list[str]]:
     return rows
 
 
+def _notes(table: pd.DataFrame) -> str:
+    """The notes, with the tolerance that every label had."""
+    used = table.loc[(table["group"] == "all") & (table.index != ALL_LABELS), "nsd_tolerance_mm"]
+    if not len(used):
+        return NOTES
+    if used.nunique() == 1:
+        return f"{NOTES} NSD: within {used.iloc[0]:g} mm."
+    told = ", ".join(f"{mm:g} mm ({label})" for label, mm in used.items())
+    return f"{NOTES} NSD: within {told}."
+
+
+def _check_tolerances(nsd_tolerance_mm: Tolerances, labels: Sequence[Label]) -> None:
+    given = nsd_tolerance_mm if isinstance(nsd_tolerance_mm, Mapping) else {"": nsd_tolerance_mm}
+    known = {label.name for label in labels} | {""}
+    for name, mm in given.items():
+        if name in known and math.isfinite(mm) and mm >= 0:
+            continue
+        told = f"{mm:g} mm" if name in known else f"for {name!r}, which is no label here"
+        raise UsageError(
+            f"a tolerance of the surface Dice is {told}",
+            where="nsd_tolerance_mm",
+            remedy=f"give 0 mm or more, for these labels: {', '.join(sorted(known - {''}))}",
+            reason="tolerance",
+        )
+
+
 def _truth(case: Case, labels: Sequence[Label]) -> Mask:
     if case.label is None:
         raise UsageError("the case has no label", remedy="name its truth in the manifest", reason="no-label")
@@ -204,6 +238,8 @@ def _rows(group: str, frame: pd.DataFrame) -> list[Row]:
         {"patient": "first"} | dict.fromkeys(METRICS, "mean") | dict.fromkeys(_LESIONS, "sum")
     )
     ones = scored.assign(one=scored["empty"].isin(("prediction", "truth")))
+    tolerances = scored["nsd_tolerance_mm"]
+    means["nsd_tolerance_mm"] = tolerances.iloc[0] if tolerances.nunique() == 1 else math.nan
     means["one_empty"] = ones.groupby("case", sort=False)["one"].any()
     rows = [_statistics(name, part, failed) for name, part in [*parts, (ALL_LABELS, means)]]
     return [{"group": group} | row for row in rows]
@@ -226,5 +262,8 @@ def _statistics(label: str, part: pd.DataFrame, failed: int) -> Row:
     true, found, false = (int(part[name].sum()) for name in _LESIONS)
     row |= {"lesions": true, "lesions_found": found, "lesions_false": false}
     row["lesion_sensitivity_pooled"] = found / true if true else float("nan")
+    row["lesion_precision_pooled"] = found / (found + false) if found + false else float("nan")
+    row["lesion_f1_pooled"] = 2 * found / (true + found + false) if true + false else float("nan")
     row["false_lesions_per_case"] = false / len(part) if len(part) else float("nan")
+    row["nsd_tolerance_mm"] = float(part["nsd_tolerance_mm"].iloc[0]) if len(part) else float("nan")
     return row

@@ -43,6 +43,8 @@ class Case(BaseModel):
         label: The label map of the truth; None where there is none.
         group: Site, scanner or the like; splits keep its proportions.
         split: ``train``, ``val`` or ``test``; None where the case is in no split.
+        annotated: Names of the labels that someone looked for in this case; None for all. Others
+            are unknown: training and evaluation leave them out. ``;`` between them in a CSV.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -53,6 +55,14 @@ class Case(BaseModel):
     label: Path | None = None
     group: str | None = None
     split: Split | None = None
+    annotated: tuple[str, ...] | None = None
+
+    @field_validator("annotated")
+    @classmethod
+    def _names(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if value is not None and (not value or not all(value) or len(set(value)) < len(value)):
+            raise ValueError("must name at least one label, each once")
+        return value
 
     @model_validator(mode="before")
     @classmethod
@@ -339,8 +349,10 @@ def _case(record: Record, root: Path, where: str) -> Case:
             raise wrong(f"{name} is missing", where, f"fill in {name}", "missing-field")
     given = record["image"]
     images = [as_text(image, "image", where) for image in (given if isinstance(given, list) else [given])]
-    texts = {name: as_text(record.get(name), name, where) for name in FIELDS if name != "image"}
-    label = texts.pop("label")
+    plain = [name for name in FIELDS if name not in ("image", "label", "annotated")]
+    texts: dict[str, object] = {name: as_text(record.get(name), name, where) for name in plain}
+    texts["annotated"] = _names(record.get("annotated"), where)
+    label = as_text(record.get("label"), "label", where)
     if None in images:
         raise wrong("image has an empty channel", where, "give a file for every channel", "missing-field")
     try:
@@ -353,6 +365,14 @@ def _case(record: Record, root: Path, where: str) -> Case:
         raise wrong(f"{field} {first['input']!r:.80}: {told}", where, f"correct {field}", "field") from None
 
 
+def _names(given: object, where: str) -> tuple[str, ...] | None:
+    """Names of labels: a list, or text with ``;`` between them; None where nothing is given."""
+    if given is None or given == "":
+        return None
+    parts = given if isinstance(given, list) else (as_text(given, "annotated", where) or "").split(";")
+    return tuple((as_text(part, "annotated", where) or "").strip() for part in parts)
+
+
 def _record(case: Case, root: Path) -> Record:
     images = [_within(image, root) for image in case.images]
     record: Record = {
@@ -362,20 +382,27 @@ def _record(case: Case, root: Path) -> Record:
     }
     if case.label is not None:
         record["label"] = _within(case.label, root)
+    if case.annotated is not None:
+        record["annotated"] = list(case.annotated)
     return record | {name: value for name in ("group", "split") if (value := getattr(case, name)) is not None}
 
 
 def _as_csv(cases: Sequence[Case], folder: Path) -> str:
     widest = max(len(case.images) for case in cases)
     further = [f"image_{number}" for number in range(2, widest + 1)]
+    annotated = ["annotated"] if any(case.annotated is not None for case in cases) else []
     out = io.StringIO(newline="")
     table = csv.DictWriter(
-        out, ["id", "patient", "image", *further, "label", "group", "split"], lineterminator="\n"
+        out,
+        ["id", "patient", "image", *further, "label", "group", "split", *annotated],
+        lineterminator="\n",
     )
     table.writeheader()
     for case in cases:
         record = _record(case, folder)
         images = [_within(image, folder) for image in case.images]
+        if case.annotated is not None:
+            record["annotated"] = ";".join(case.annotated)
         table.writerow(record | dict(zip(["image", *further], images, strict=False)))
     return out.getvalue()
 

@@ -19,7 +19,7 @@ from medseg.errors import UsageError
 
 Record: TypeAlias = dict[str, object]
 
-FIELDS = ("id", "patient", "image", "label", "group", "split")
+FIELDS = ("id", "patient", "image", "label", "group", "split", "annotated")
 _HEADER = ("name", "description", "root", "cases")
 # A hundred thousand cases. PyYAML reads about 100 kB a second: 4 MB are a matter of a minute.
 _MOST_BYTES = {".csv": 64 << 20, ".json": 64 << 20, ".yaml": 4 << 20, ".yml": 4 << 20}

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
 from medseg.errors import InputRefused, UsageError
 from medseg.grid import Grid
+from medseg.label import Label
 from medseg.lesions import lesions
 from medseg.surface import surface_distances
-from medseg.volume import Mask
+from medseg.volume import Mask, members
 
 Binary: TypeAlias = npt.NDArray[np.bool_]
+Box: TypeAlias = tuple[slice, ...]
+Tolerances: TypeAlias = float | Mapping[str, float]
 
 # Text formats round affines; a hundredth of a millimetre is below every scanner's precision.
 SAME_GRID_MM = 0.01
@@ -35,6 +39,7 @@ class Score:
         sensitivity: Share of the truth that was found; nan when the truth is empty.
         precision: Share of what was found that is true; nan when nothing was found.
         nsd: Normalised surface Dice, 0..1; nan when both masks are empty, 0 when one is.
+        nsd_tolerance_mm: Up to where a border agrees in it.
         hd95_mm: 95th percentile of surface distances; nan when both masks are empty. When only one
             is, there is no distance: the diagonal of the scan stands for it, the largest there
             can be, so that means are not better for masks that are missing (as in BraTS,
@@ -58,6 +63,7 @@ class Score:
     sensitivity: float
     precision: float
     nsd: float
+    nsd_tolerance_mm: float
     hd95_mm: float
     hd_mm: float
     assd_mm: float
@@ -108,7 +114,7 @@ def score(
     truth: Mask,
     *,
     tolerance_mm: float = SAME_GRID_MM,
-    nsd_tolerance_mm: float = NSD_TOLERANCE_MM,
+    nsd_tolerance_mm: Tolerances = NSD_TOLERANCE_MM,
     ignore_value: int | None = None,
     annotated: Sequence[str] | None = None,
 ) -> tuple[Score, ...]:
@@ -118,7 +124,8 @@ def score(
         prediction: Has the truth's label names; further ones are not looked at.
         truth: On the same world grid. Its axes may be stored in another order or direction.
         tolerance_mm: How far a voxel of one grid may lie from the same voxel of the other.
-        nsd_tolerance_mm: For the normalised surface Dice.
+        nsd_tolerance_mm: For the normalised surface Dice: one for all labels, or by label; those
+            that are not named have the default.
         ignore_value: Voxels with this value in the truth are taken out of both masks. Surfaces
             then end at them.
         annotated: The labels that the truth has been annotated for; others get no score.
@@ -149,29 +156,66 @@ def score(
             remedy=f"it has: {', '.join(names)}",
             reason="labels",
         )
-    kept = None if ignore_value is None else aligned.array != ignore_value
+    # One pass over all voxels; then each label only looks at its own box.
+    boxes = [ndimage.find_objects(mask.array) for mask in (prediction, aligned)]
+    scores = []
+    for label in truth.labels:
+        if annotated is not None and label.name not in annotated:
+            continue
+        own = prediction.labels[names.index(label.name)]
+        box = _box(boxes, (own, label), prediction.grid.shape)
+        seen, real = members(prediction.array[box], own), members(aligned.array[box], label)
+        if ignore_value is not None:
+            kept = aligned.array[box] != ignore_value
+            seen, real = seen & kept, real & kept
+        scores.append(
+            _score(label.name, seen, real, prediction.grid, tolerance_of(label.name, nsd_tolerance_mm))
+        )
+    return tuple(scores)
+
+
+def tolerance_of(label: str, nsd_tolerance_mm: Tolerances) -> float:
+    """That of one label: what is given for all or for it, else the default."""
+    if isinstance(nsd_tolerance_mm, Mapping):
+        return float(nsd_tolerance_mm.get(label, NSD_TOLERANCE_MM))
+    return float(nsd_tolerance_mm)
+
+
+def _box(boxes: Sequence[Sequence[Box | None]], labels: Sequence[Label], shape: Sequence[int]) -> Box:
+    """Around a label in both masks, a voxel larger where the scan goes on; one voxel where it is in neither.
+
+    The voxel more keeps a flat structure from looking like a scan of a single slice.
+    """
+    parts = [
+        found[value - 1]
+        for found, label in zip(boxes, labels, strict=True)
+        for value in label.values
+        if value <= len(found)
+    ]
+    known = [part for part in parts if part is not None]
+    if not known:
+        return tuple(slice(0, 1) for _ in shape)
     return tuple(
-        _score(label.name, prediction, aligned, kept, nsd_tolerance_mm)
-        for label in truth.labels
-        if annotated is None or label.name in annotated
+        slice(
+            max(0, min(part[i].start for part in known) - 1), min(n, max(part[i].stop for part in known) + 1)
+        )
+        for i, n in enumerate(shape)
     )
 
 
-def _score(name: str, prediction: Mask, truth: Mask, kept: Binary | None, nsd_tolerance_mm: float) -> Score:
-    seen, real = prediction.of(name), truth.of(name)
-    if kept is not None:
-        seen, real = seen & kept, real & kept
+def _score(name: str, seen: Binary, real: Binary, grid: Grid, nsd_tolerance_mm: float) -> Score:
     both, found, true = _counts(seen, real)
     # The prediction's voxel volume and spacing for both: the grids are one, apart from rounding.
-    voxel_ml = prediction.grid.voxel_ml
+    voxel_ml = grid.voxel_ml
     counts = lesions(seen, real)
-    nothing = math.nan if not (found or true) else _diagonal_mm(prediction.grid)
-    surfaces = surface_distances(seen, real, prediction.grid.spacing_mm)
+    nothing = math.nan if not (found or true) else _diagonal_mm(grid)
+    surfaces = surface_distances(seen, real, grid.spacing_mm)
     return Score(
         label=name,
         sensitivity=both / true if true else math.nan,
         precision=both / found if found else math.nan,
         nsd=surfaces.nsd(nsd_tolerance_mm) if surfaces else nothing * 0,
+        nsd_tolerance_mm=nsd_tolerance_mm,
         hd95_mm=surfaces.hd95_mm if surfaces else nothing,
         hd_mm=surfaces.hd_mm if surfaces else nothing,
         assd_mm=surfaces.assd_mm if surfaces else nothing,

@@ -1,9 +1,10 @@
 """Distances between the surfaces of two masks, by one stated definition.
 
 The surface of a mask is its border voxels: those with a face neighbour outside of it, or at the
-edge of the scan. Distances are those between centres of voxels, in mm, from each border voxel of
-one mask to the nearest of the other. This is the definition of MONAI and MedPy; surface elements
-weighted by area (DeepMind's surface-distance) give other numbers, by up to a voxel.
+edge of the scan. In a single slice only neighbours within it count, else every voxel were border.
+Distances are those between centres of voxels, in mm, from each border voxel of one mask to the
+nearest of the other. This is the definition of MONAI and MedPy; surface elements weighted by area
+(DeepMind's surface-distance) give other numbers, by up to a voxel.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 from scipy.spatial import cKDTree
 
 Binary = npt.NDArray[np.bool_]
@@ -74,7 +74,7 @@ def surface_distances(
     Args:
         prediction: bool (X, Y, Z).
         truth: bool, the same shape.
-        spacing_mm: Voxel size along the three axes.
+        spacing_mm: Voxel size along the three axes, which stand at right angles.
     """
     if not (prediction.any() and truth.any()):
         return None
@@ -83,9 +83,14 @@ def surface_distances(
 
 
 def _border(mask: Binary) -> npt.NDArray[np.int64]:
-    """(n, 3) indices of border voxels; only the box around the mask is looked at."""
-    (box,) = ndimage.find_objects(mask.view(np.uint8))
-    inside = np.pad(mask[box], 1)
-    core = ndimage.binary_erosion(inside)
-    found: npt.NDArray[np.int64] = np.argwhere(inside & ~core) - 1 + [part.start for part in box]
+    """(n, 3) indices of border voxels. A mask of one voxel along every axis is its own border."""
+    core = mask.copy()
+    for axis, length in enumerate(mask.shape):
+        if length == 1 < mask.size:
+            continue
+        inner, whole = np.moveaxis(core, axis, 0), np.moveaxis(mask, axis, 0)
+        inner[1:] &= whole[:-1]
+        inner[:-1] &= whole[1:]
+        inner[0] = inner[-1] = False
+    found: npt.NDArray[np.int64] = np.argwhere(mask & ~core)
     return found

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from test_cli import both as cli
+from worlds import tiny
 
 from medseg.errors import InputRefused, UsageError
 from medseg.evaluate import COLUMNS, evaluate, summary, write
@@ -182,3 +184,53 @@ def test_the_tolerance_of_the_surface_dice_is_that_asked_for(cases: list[Case]) 
     )
     # a: 2 of 4 voxels found; of 6 border voxels the last two of the truth are 10 and 20 mm away.
     assert (strict, loose) == (pytest.approx(4 / 6), 1)
+
+
+def test_labels_may_have_their_own_tolerance(cases: list[Case], tmp_path: Path) -> None:
+    frame = evaluate(cases[:1], predict, LABELS, nsd_tolerance_mm={"a": 10})
+    assert frame["nsd_tolerance_mm"].tolist() == [10, 3]  # b has the default
+    assert frame["nsd"].tolist() == [pytest.approx(5 / 6), 1]
+    text = write(frame, tmp_path)[3].read_text(encoding="utf-8")
+    assert "NSD: within 10 mm (a), 3 mm (b)." in text
+    assert math.isnan(summary(frame).loc["all labels", "nsd_tolerance_mm"])
+    same = write(evaluate(cases[:1], predict, LABELS), tmp_path)[3].read_text(encoding="utf-8")
+    assert "NSD: within 3 mm." in same
+
+
+@pytest.mark.parametrize("bad", [-1.0, math.nan, {"a": math.inf}, {"c": 1.0}])
+def test_impossible_tolerances_are_refused_before_anything_is_read(bad: float | dict[str, float]) -> None:
+    with pytest.raises(UsageError, match="a tolerance of the surface Dice is") as caught:
+        evaluate([], predict, LABELS, nsd_tolerance_mm=bad)
+    assert caught.value.reason == "tolerance"
+
+
+@pytest.mark.parametrize(
+    ("given", "want"),
+    [(["2", "b=1.5"], "2 mm (a), 1.5 mm (b)"), (["a=1"], "1 mm (a), 3 mm (b)"), ([], "3 mm")],
+)
+def test_the_command_takes_tolerances_for_all_and_for_one(
+    cases: list[Case], tmp_path: Path, given: list[str], want: str
+) -> None:
+    rows = [f"{case.id},{case.images[0]},{case.label}" for case in cases[:1]]
+    (tmp_path / "cases.csv").write_text("\n".join(["id,image,label", *rows]), encoding="utf-8")
+    (tmp_path / "recipe.yaml").write_text(tiny(labels=LABELS).yaml(), encoding="utf-8")
+    options = [part for text in given for part in ("--nsd-tolerance-mm", text)]
+    out, _ = cli(
+        "evaluate", tmp_path / "cases.csv", "--masks", tmp_path, "--recipe", tmp_path / "recipe.yaml",
+        "-o", tmp_path / "out", "--split", "all", *options,
+    )  # fmt: skip
+    assert f"NSD: within {want}." in out
+
+
+def test_the_command_refuses_what_is_no_tolerance(cases: list[Case], tmp_path: Path) -> None:
+    (tmp_path / "cases.csv").write_text(f"id,image,label\none,x,{cases[0].label}\n", encoding="utf-8")
+    (tmp_path / "recipe.yaml").write_text(tiny(labels=LABELS).yaml(), encoding="utf-8")
+    for text, told in (
+        ("a=wide", "no tolerance can be read from 'a=wide'"),
+        ("c=1", "for 'c', which is no label"),
+    ):
+        _, err = cli(
+            "evaluate", tmp_path / "cases.csv", "--masks", tmp_path, "--recipe", tmp_path / "recipe.yaml",
+            "-o", tmp_path / "out", "--split", "all", "--nsd-tolerance-mm", text, code=2,
+        )  # fmt: skip
+        assert told in err

@@ -28,8 +28,7 @@ def test_the_error_names_sizes_that_fit(monkeypatch):
     error = fitting.out_of_memory(recipe, torch.device("cpu"))
     assert isinstance(error, ResourceError)
     assert "batch_size 5 and patch.size [16, 24, 16]" in error.problem
-    # Halved batches: 5 // 2 = 2 fits. Five patches of the same volume as two: the longest side
-    # goes down in steps of 4 (two poolings): 20, 16, then 12 x 16 x 16 = 3072, 5 times > 12288; ...
+    # Halved batches: 5 // 2 = 2 fits. Five smaller patches: sides go down to multiples of 4.
     assert "train.batch_size 2 with patch.size [16, 24, 16]" in error.remedy
     size = [int(n) for n in error.remedy.split("batch_size 5 with patch.size [")[1].split("]")[0].split(",")]
     assert size[0] * size[1] * size[2] * 5 <= 16 * 24 * 16 * 2
@@ -69,15 +68,15 @@ def test_training_out_of_memory_becomes_that_error(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_memory_that_really_ends(tmp_path):
-    """The address space limited to what is in use and 1 GiB: 64 patches do not fit, some do."""
+    """The address space limited to what is in use and 0.5 GiB: 64 patches do not fit, some do."""
     code = """
 import resource, torch
 from worlds import tiny
 from medseg import fitting
-recipe = tiny(patch={"size": [64, 64, 64]}, network={"widths": [32, 32, 32]}, train={"batch_size": 32})
+recipe = tiny(patch={"size": [40, 40, 40]}, network={"widths": [16, 16, 16]}, train={"batch_size": 64})
 assert fitting.fits(tiny(), torch.device("cpu"))  # everything is loaded
 used = int(open("/proc/self/statm").read().split()[0]) * 4096
-resource.setrlimit(resource.RLIMIT_AS, (used + 2**30, used + 2**30))
+resource.setrlimit(resource.RLIMIT_AS, (used + 2**29, used + 2**29))
 assert not fitting.fits(recipe, torch.device("cpu"))
 print(fitting.out_of_memory(recipe, torch.device("cpu")))
 """

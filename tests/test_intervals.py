@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from itertools import product
 
 import numpy as np
 import pytest
@@ -48,9 +49,28 @@ def test_wilcoxon_by_hand():
     assert wilcoxon([0, 0]) == wilcoxon([]) == 1
 
 
-def test_ties_and_many_pairs_go_by_the_normal_distribution():
-    tied = [1, 1, 2, 2, -3, 4, 4, 5]
-    assert wilcoxon(tied) == pytest.approx(stats.wilcoxon(tied, method="approx").pvalue)
+@pytest.mark.parametrize(
+    "tied", [[1, 1, 2, 2, -3, 4, 4, 5], [0.5, -0.5, -0.5], [1, 1, 1, 1, 1], [-2, 2, 2, 7, 7, -7, 1]]
+)
+def test_ties_are_exact_as_by_trying_all_signs(tied):
+    ranks = stats.rankdata(np.abs(tied))
+    sums = np.array([np.dot(ranks, signs) for signs in product((-1, 1), repeat=len(tied))])
+    seen = abs(np.dot(ranks, np.sign(tied)))
+    assert wilcoxon(tied) == pytest.approx(np.mean(np.abs(sums) >= seen - 1e-9))
+
+
+def test_five_equal_differences_are_no_evidence_beyond_their_signs():
+    # All five ranks are 3; only + + + + + and - - - - - are as extreme: 2 / 32, not the normal 0.025.
+    assert wilcoxon([1, 1, 1, 1, 1]) == 2 / 32
+
+
+@pytest.mark.parametrize("n", [6, 25, 50])
+def test_without_ties_scipys_exact_distribution_is_ours(n):
+    values = np.random.default_rng(n).normal(0.3, 1, n)
+    assert wilcoxon(values) == pytest.approx(stats.wilcoxon(values, method="exact").pvalue, rel=1e-9)
+
+
+def test_many_pairs_go_by_the_normal_distribution():
     many = np.random.default_rng(0).normal(0.2, 1, 60)
     assert wilcoxon(many) == pytest.approx(stats.wilcoxon(many, method="approx").pvalue)
 

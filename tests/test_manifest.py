@@ -402,3 +402,20 @@ def test_the_data_at_hand_is_what_the_manifests_describe(path: Path, shared_data
     for line in path.with_suffix(".sha256").read_text().splitlines():
         digest, name = line.split("  ", 1)
         assert hashlib.sha256((shared_data / name).read_bytes()).hexdigest() == digest, name
+
+
+def test_annotated_labels_survive_every_format(tmp_path: Path) -> None:
+    cases = (
+        Case(id="a", images=(tmp_path / "a.nii.gz",), annotated=("lung", "left heart")),
+        Case(id="b", images=(tmp_path / "b.nii.gz",)),
+    )
+    for name in ("m.csv", "m.json", "m.yaml"):
+        back = Manifest.read(Manifest("m", cases, tmp_path).write(tmp_path / name)).cases
+        assert [case.annotated for case in back] == [("lung", "left heart"), None]
+    plain = Manifest("m", cases[1:], tmp_path).write(tmp_path / "plain.csv")
+    assert "annotated" not in plain.read_text()
+
+
+@pytest.mark.parametrize("text", ["lung;;heart", "lung;lung", ";"])
+def test_annotated_labels_are_named_once(tmp_path: Path, text: str) -> None:
+    assert "annotated" in refusal(written(tmp_path, "m.csv", f"id,image,annotated\na,a.nii.gz,{text}\n"))

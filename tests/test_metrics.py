@@ -13,7 +13,9 @@ import SimpleITK as sitk
 from medseg.errors import InputRefused, UsageError
 from medseg.grid import Grid
 from medseg.label import Label
+from medseg.lesions import lesions
 from medseg.metrics import dice, iou, score
+from medseg.surface import surface_distances
 from medseg.volume import Mask
 
 LABELS = (Label(name="organ", values=(1, 2)), Label(name="lesion", values=(2,)))
@@ -117,3 +119,32 @@ def test_masks_must_be_bool_and_of_one_shape(measure: object) -> None:
     for bad in (np.zeros((3, 2), dtype=bool), np.zeros((2, 3), dtype=np.uint8)):
         with pytest.raises(InputRefused, match="one shape"):
             measure(good, bad)  # type: ignore[operator]  # parametrised functions
+
+
+def test_a_labels_own_box_gives_what_the_whole_scan_gives() -> None:
+    """Labels of several values, at edges, in one mask only, flat, and in a corner each."""
+    labels = (
+        Label(name="two values", values=(1, 300)),
+        Label(name="slice", values=(2,)),
+        Label(name="corners", values=(3,)),
+        Label(name="truth only", values=(4,)),
+    )
+    grid = Grid.from_spacing((30, 26, 14), (0.8, 1.1, 3.0))
+    prediction, truth = (np.zeros(grid.shape, dtype=np.uint16) for _ in range(2))
+    prediction[0:6, 3:9, 2:9], prediction[4:8, 3:9, 9] = 1, 300
+    truth[0:5, 4:9, 2:10], truth[6, 3:9, 3] = 300, 1
+    prediction[12:20, 2:9, 5], truth[13:20, 2:8, 5] = 2, 2  # one slice thick: all of it is border
+    prediction[29, 25, 13], truth[20:22, 20:22, 0:2] = 3, 3
+    truth[25, 3:7, 3] = 4
+    found = score(Mask(prediction, grid, labels), Mask(truth, grid, labels))
+    for label, own in zip(labels, found, strict=True):
+        seen, real = (np.isin(array, label.values) for array in (prediction, truth))
+        assert own.dice == dice(seen, real)
+        counts = lesions(seen, real)
+        assert (own.lesions, own.lesions_found) == (counts.true, counts.found)
+        assert own.lesions_false == counts.false
+        whole = surface_distances(seen, real, grid.spacing_mm)
+        if whole is not None:
+            assert (own.hd_mm, own.hd95_mm) == pytest.approx((whole.hd_mm, whole.hd95_mm))
+            assert (own.assd_mm, own.nsd) == pytest.approx((whole.assd_mm, whole.nsd(3.0)))
+    assert [own.empty for own in found] == ["", "", "", "prediction"]

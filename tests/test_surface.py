@@ -63,6 +63,21 @@ def test_inner_voxels_are_no_surface():
     assert surface_distances(edge, edge, (1.0, 1.0, 1.0)).of_truth.size == 4**3 - 2**3
 
 
+def test_a_single_slice_has_its_outline_for_a_surface():
+    # 18 x 18 of 20 x 20: 4 x 18 - 4 voxels of the outline, along each of the axes.
+    square = np.zeros((20, 20), bool)
+    square[1:19, 1:19] = True
+    for axis in range(3):
+        slice_ = np.expand_dims(square, axis)
+        assert surface_distances(slice_, slice_, (1.0, 1.0, 1.0)).of_truth.size == 4 * 18 - 4
+    ours = surface_distances(slice_, np.roll(slice_, 2, 0), (0.5, 3.0, 7.0))
+    both = [torch.from_numpy(mask[..., 0])[None, None] for mask in (slice_, np.roll(slice_, 2, 0))]
+    judged = float(compute_hausdorff_distance(*both, include_background=True, spacing=(0.5, 3.0)))
+    assert ours.hd_mm == pytest.approx(judged) == 1.0  # two voxels of 0.5 mm
+    voxel = np.ones((1, 1, 1), bool)
+    assert surface_distances(voxel, voxel, (1.0, 1.0, 1.0)).of_truth.size == 1
+
+
 def test_empty_masks_have_no_distance():
     a = np.zeros((3, 3, 3), bool)
     b = ~a

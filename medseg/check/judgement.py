@@ -39,7 +39,7 @@ def judge(case: Case, facts: Facts, recipe: Recipe | None = None) -> tuple[Findi
 
 def named(case: Case, recipe: Recipe) -> dict[str, tuple[int, ...]]:
     """The recipe's labels that were looked for in this case, with their values."""
-    annotated: Sequence[str] | None = getattr(case, "annotated", None)
+    annotated = case.annotated
     return {
         label.name: label.values for label in recipe.labels if annotated is None or label.name in annotated
     }
@@ -72,7 +72,7 @@ def _labels(case: Case, facts: Facts, recipe: Recipe | None) -> Iterator[Finding
         yield finding("no-label", f"the case is in split {case.split} and has no label", case.id)
     if recipe is not None:
         known = {label.name for label in recipe.labels}
-        strange = sorted(set(getattr(case, "annotated", None) or ()) - known)
+        strange = sorted(set(case.annotated or ()) - known)
         if strange:
             told = f"annotated names {', '.join(strange)}: not in the recipe ({', '.join(sorted(known))})"
             yield finding("annotated-name", told, case.id)

@@ -22,6 +22,7 @@ from medseg.cli.demo import demo
 from medseg.cli.evaluate import evaluate
 from medseg.cli.import_weights import import_weights
 from medseg.cli.info import info
+from medseg.cli.manifest import manifest
 from medseg.cli.output import RESEARCH
 from medseg.cli.phantom import phantom
 from medseg.cli.recipe import recipe
@@ -40,6 +41,7 @@ app = typer.Typer(
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "segment": segment,
+    "manifest": manifest,
     "check": check,
     "train": train,
     "evaluate": evaluate,

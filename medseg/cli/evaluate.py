@@ -29,13 +29,20 @@ def evaluate(
     recipe: Annotated[str | None, typer.Option(help="Labels of --masks come from this recipe.")] = None,
     split: Annotated[str, typer.Option(help="Cases of this split; 'all' for every case.")] = "test",
     data_root: DataRoot = None,
-    nsd_tolerance_mm: Annotated[float, typer.Option(min=0, help="Of the normalised surface Dice.")] = 3.0,
+    nsd_tolerance_mm: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MM|LABEL=MM",
+            help="Of the surface Dice (default 3): for all labels, or for one; may be repeated.",
+        ),
+    ] = None,
     device: Device = "cpu",
     as_json: AsJson = False,
 ) -> None:
     """Compare masks with the truth: overlap, surfaces, volume and lesions of every case and label."""
     from medseg import evaluate as evaluation
     from medseg.manifest import Manifest
+    from medseg.metrics import NSD_TOLERANCE_MM
 
     everything = Manifest.read(manifest, root=data_root)
     cases = everything.cases if split == "all" else everything.split(split)
@@ -43,6 +50,7 @@ def evaluate(
         raise UsageError(
             f"no case has split {split!r}", where=manifest, remedy="give --split all", reason="usage"
         )
+    single = _tolerances(nsd_tolerance_mm or [])
     output.mkdir(parents=True, exist_ok=True)
     if model is not None and masks is None:
         predict, chosen = _segmenting(model, device, output)
@@ -52,11 +60,12 @@ def evaluate(
         raise UsageError(
             "need either --model, or --masks with --recipe", where="medseg evaluate", reason="usage"
         )
+    every = single.pop("", NSD_TOLERANCE_MM)
     frame = evaluation.evaluate(
         cases,
         predict,
         chosen.labels,
-        nsd_tolerance_mm=nsd_tolerance_mm,
+        nsd_tolerance_mm={label.name: every for label in chosen.labels} | single,
         ignore_value=chosen.ignore_value,
     )
     evaluation.write(frame, output)
@@ -70,6 +79,23 @@ def evaluate(
     print(f"wrote {output / 'evaluation.csv'}. {RESEARCH}", file=sys.stderr)
     if len(failed):
         raise typer.Exit(1)
+
+
+def _tolerances(given: list[str]) -> dict[str, float]:
+    """By label; under "" the one for all labels."""
+    found = {}
+    for text in given:
+        label, _, mm = text.rpartition("=")
+        try:
+            found[label] = float(mm)
+        except ValueError:
+            raise UsageError(
+                f"no tolerance can be read from {text!r}",
+                where="--nsd-tolerance-mm",
+                remedy="give millimetres, such as 2, or a label and millimetres, such as tumour=1",
+                reason="tolerance",
+            ) from None
+    return found
 
 
 def _segmenting(model: str, device: str, output: Path) -> tuple[Callable[[Case], Mask], Recipe]:

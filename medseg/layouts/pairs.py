@@ -1,0 +1,106 @@
+"""Images and labels as people keep them.
+
+- In two folders side by side: ``images/a.nii.gz`` and ``labels/a.nii.gz`` (also ``masks``,
+  ``Lung_Mask``, ``labelsTr`` ...).
+- In one folder: ``a.nii.gz`` and ``a_mask.nii.gz`` (also ``_seg``, ``_label``, ``-label``, ``_gt`` ...).
+- One folder a case, with one image and one label whose name says so: ``case/ct.nii.gz`` and
+  ``case/lung_mask.nii.gz``.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from medseg.errors import UsageError
+from medseg.layouts.found import Found, ambiguous, distinct, images, safe, stem
+from medseg.manifest import Case
+
+_WORDS = "masks?|seg|dseg|segmentations?|labels?|gt|groundtruth|truth|annotations?"
+_ENDING = re.compile(rf"[ ._-]({_WORDS})$", re.IGNORECASE)
+_IS_LABEL = re.compile(rf"(^|[ ._-])({_WORDS})($|[ ._-])", re.IGNORECASE)
+_FOLDER_OF_LABELS = re.compile(rf"(^|[ ._-])({_WORDS})(Tr|Ts)?($|[ ._-])", re.IGNORECASE)
+
+
+def matches(folder: Path) -> bool:
+    """Whether one of the three ways gives a case."""
+    return bool(find(folder, folder).cases)
+
+
+def find(folder: Path, _: Path) -> Found:
+    """The pairs of the first of the three ways that gives any."""
+    for way in (_side_by_side, _one_folder, _folder_a_case):
+        found = way(folder)
+        if found.cases:
+            return found
+    return Found(())
+
+
+def named(scans: Path, labels: Path) -> Found:
+    """The images of one folder with the labels of another that have their names."""
+    for place in (scans, labels):
+        if not place.is_dir():
+            raise UsageError("no such folder", where=place, remedy="give the data's folder", reason="layout")
+    truths: dict[str, Path] = {}
+    for path in images(labels):
+        other = truths.setdefault(_bare(path), path)
+        if other != path:
+            raise ambiguous("labels of one name", labels, (other, path))
+    cases = [
+        Case(id=safe(stem(image)), images=(image,), label=truths.pop(_bare(image)))
+        for image in images(scans)
+        if _bare(image) in truths
+    ]
+    taken = {case.images[0] for case in cases}
+    alone = [image for image in images(scans) if image not in taken]
+    return Found(tuple(cases), (*alone, *truths.values()))
+
+
+def _side_by_side(folder: Path) -> Found:
+    inner = [p for p in sorted(folder.iterdir()) if p.is_dir() and not p.name.startswith(".") and images(p)]
+    labels = [p for p in inner if _FOLDER_OF_LABELS.search(p.name)]
+    scans = [p for p in inner if p not in labels]
+    if len(labels) != 1 or len(scans) != 1:
+        return Found(())
+    return named(scans[0], labels[0])
+
+
+def _one_folder(folder: Path) -> Found:
+    every = images(folder)
+    labels: dict[str, list[Path]] = {}
+    for path in every:
+        if _ENDING.search(stem(path)):
+            labels.setdefault(_bare(path), []).append(path)
+    cases = []
+    scans = [path for path in every if not _ENDING.search(stem(path))]
+    for image in scans:
+        own = labels.pop(_bare(image), [])
+        if len(own) > 1:
+            raise ambiguous(f"{len(own)} labels could be those of this image", image, own)
+        if own:
+            cases.append(Case(id=safe(stem(image)), images=(image,), label=own[0]))
+    taken = {case.images[0] for case in cases}
+    alone = [image for image in scans if image not in taken]
+    return Found(tuple(cases), (*alone, *(path for left in labels.values() for path in left)))
+
+
+def _folder_a_case(folder: Path) -> Found:
+    cases, alone = [], []
+    places = sorted({path.parent for path in images(folder, deep=True)} - {folder})
+    names = distinct([safe(place.name) for place in places])
+    for name, place in zip(names, places, strict=True):
+        every = images(place)
+        labels = [path for path in every if _IS_LABEL.search(stem(path))]
+        scans = [path for path in every if path not in labels]
+        if len(scans) == 1 and len(labels) == 1:
+            cases.append(Case(id=name, images=(scans[0],), label=labels[0]))
+        elif scans and labels:
+            raise ambiguous(f"{len(scans)} images and {len(labels)} labels in one folder", place, every)
+        else:
+            alone += every
+    return Found(tuple(cases), tuple(alone))
+
+
+def _bare(path: Path) -> str:
+    """The name without suffix, ending of a label, and nnU-Net's channel number."""
+    return re.sub(r"_0000$", "", _ENDING.sub("", stem(path)))

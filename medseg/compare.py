@@ -130,8 +130,8 @@ def write(found: Comparison, folder: str | Path) -> tuple[Path, ...]:
     contents = {
         "comparison.csv": found.table.to_csv(index=False, float_format="%.6g", lineterminator="\n"),
         "comparison.json": tables.as_json(found.table),
-        "comparison.md": tables.markdown(_HEADS, _cells(found.table, "–"), NOTES),
-        "comparison.tex": tables.latex(_HEADS, _cells(found.table, "--"), NOTES),
+        "comparison.md": tables.markdown(_HEADS, _cells(found.table), NOTES),
+        "comparison.tex": tables.latex(_HEADS, _cells(found.table), NOTES),
         "left_out.csv": found.left_out.to_csv(index=False, lineterminator="\n"),
     }
     for name, text in contents.items():
@@ -245,7 +245,7 @@ def _row(a: str, b: str, label: str, metric: str, part: pd.DataFrame) -> dict[st
     }
 
 
-def _cells(table: pd.DataFrame, dash: str) -> list[list[str]]:
+def _cells(table: pd.DataFrame) -> list[list[str]]:
     return [
         [
             str(row["a"]),
@@ -253,12 +253,12 @@ def _cells(table: pd.DataFrame, dash: str) -> list[list[str]]:
             str(row["label"]),
             str(row["metric"]),
             f"{row['pairs']}",
-            f"{row['a_mean']:.4g}",
-            f"{row['b_mean']:.4g}",
-            f"{row['difference_mean']:+.4f}",
-            f"{row['ci_low']:+.4f} {dash} {row['ci_high']:+.4f}",
-            f"{row['p']:.3g}",
-            f"{row['p_holm']:.3g}",
+            tables.numbers((row["a_mean"],), ".4g"),
+            tables.numbers((row["b_mean"],), ".4g"),
+            tables.numbers((row["difference_mean"],), "+.4f"),
+            tables.numbers((row["ci_low"], row["ci_high"]), "+.4f", " – "),
+            tables.numbers((row["p"],), ".3g"),
+            tables.numbers((row["p_holm"],), ".3g"),
         ]
         for _, row in table.iterrows()
     ]

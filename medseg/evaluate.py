@@ -38,7 +38,7 @@ ALL_LABELS = "all labels"
 _STATISTICS = {"mean": "mean", "sd": "std", "median": "median", "min": "min", "max": "max"}
 METRICS = (
     *("dice", "iou", "sensitivity", "precision", "nsd", "hd95_mm", "hd_mm", "assd_mm"),
-    *("volume_error_abs_ml", "lesion_f1"),
+    *("volume_error_abs_ml", "lesion_sensitivity", "lesion_precision", "lesion_f1"),
 )
 _LESIONS = ("lesions", "lesions_found", "lesions_false")
 _HEADS = (
@@ -156,8 +156,8 @@ def write(frame: pd.DataFrame, folder: str | Path) -> tuple[Path, ...]:
         "evaluation.csv": frame.to_csv(index=False, float_format="%.6g", lineterminator="\n"),
         "summary.csv": table.to_csv(float_format="%.6g", lineterminator="\n"),
         "summary.json": tables.as_json(table.reset_index()),
-        "summary.md": tables.markdown(_HEADS, _cells(table, "–"), _notes(table)),
-        "summary.tex": tables.latex(_HEADS, _cells(table, "--"), _notes(table)),
+        "summary.md": tables.markdown(_HEADS, _cells(table), _notes(table)),
+        "summary.tex": tables.latex(_HEADS, _cells(table), _notes(table)),
     }
     for name, text in contents.items():
         with replacing(folder / name) as temporary:
@@ -165,25 +165,25 @@ def write(frame: pd.DataFrame, folder: str | Path) -> tuple[Path, ...]:
     return tuple(folder / name for name in contents)
 
 
-def _cells(table: pd.DataFrame, dash: str) -> list[list[str]]:
+def _cells(table: pd.DataFrame) -> list[list[str]]:
     """The cells of a paper's table, a row a label (and group)."""
     several = table["group"].nunique() > 1
     rows = []
     for label, row in table.iterrows():
-        spread = f"{row['dice_median']:.3f} ({row['dice_min']:.3f}{dash}{row['dice_max']:.3f})"
-        interval = f"{row['dice_ci_low']:.3f}{dash}{row['dice_ci_high']:.3f}"
+        median, least, most = (float(row[f"dice_{name}"]) for name in ("median", "min", "max"))
+        spread = f"{median:.3f} ({least:.3f}–{most:.3f})" if row["n"] else "–"
         rows.append(
             [
                 f"{label}, {row['group']}" if several else str(label),
                 f"{row['n']:.0f}",
-                f"{row['dice_mean']:.3f} ± {row['dice_sd']:.3f}",
-                interval,
+                tables.numbers((row["dice_mean"], row["dice_sd"]), ".3f", " ± "),
+                tables.numbers((row["dice_ci_low"], row["dice_ci_high"]), ".3f", "–"),
                 spread,
-                f"{row['iou_mean']:.3f} ± {row['iou_sd']:.3f}",
-                f"{row['nsd_mean']:.3f}",
-                f"{row['hd95_mm_mean']:.2f} ± {row['hd95_mm_sd']:.2f}",
-                f"{row['assd_mm_mean']:.2f}",
-                f"{row['volume_error_abs_ml_mean']:.3g}",
+                tables.numbers((row["iou_mean"], row["iou_sd"]), ".3f", " ± "),
+                tables.numbers((row["nsd_mean"],), ".3f"),
+                tables.numbers((row["hd95_mm_mean"], row["hd95_mm_sd"]), ".2f", " ± "),
+                tables.numbers((row["assd_mm_mean"],), ".2f"),
+                tables.numbers((row["volume_error_abs_ml_mean"],), ".3g"),
                 f"{row['one_empty']:.0f}",
                 f"{row['failed']:.0f}",
             ]

@@ -26,6 +26,20 @@ class Lesions:
     false: int
 
     @property
+    def sensitivity(self) -> float:
+        """Found / true; nan where the truth has no lesion."""
+        return self.found / self.true if self.true else float("nan")
+
+    @property
+    def precision(self) -> float:
+        """Found / (found + false); nan where nothing was found or false.
+
+        Found ones are counted in the truth, so that a lesion predicted in two pieces counts once.
+        """
+        together = self.found + self.false
+        return self.found / together if together else float("nan")
+
+    @property
     def f1(self) -> float:
         """2 found / (2 found + missed + false); nan where there is no lesion in either."""
         together = self.true + self.found + self.false
@@ -36,8 +50,9 @@ def lesions(prediction: Binary, truth: Binary) -> Lesions:
     """The lesions of two masks, matched by overlap.
 
     A lesion is a component connected by faces, edges or corners. It matches when it shares at
-    least one voxel with the other mask, as in the autoPET challenge (Gatidis et al. 2022,
-    doi:10.1038/s41597-022-01718-3): a small overlap is a detection, how good a one Dice tells.
+    least one voxel with the other mask, the rule of the autoPET challenge
+    (https://autopet.grand-challenge.org/Evaluation/, false positive and negative volume): a small
+    overlap is a detection, how good a one Dice tells.
 
     Args:
         prediction: bool (X, Y, Z).

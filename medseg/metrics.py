@@ -42,8 +42,8 @@ class Score:
         nsd_tolerance_mm: Up to where a border agrees in it.
         hd95_mm: 95th percentile of surface distances; nan when both masks are empty. When only one
             is, there is no distance: the diagonal of the scan stands for it, the largest there
-            can be, so that means are not better for masks that are missing (as in BraTS,
-            Bakas et al. 2018, arXiv:1811.02629).
+            can be, so that means are not better for masks that are missing (as in BraTS, where it is
+            373.13 mm; Isensee et al. 2020, arXiv:2011.00848).
         hd_mm: Largest surface distance; empty masks as ``hd95_mm``.
         assd_mm: Mean surface distance; empty masks as ``hd95_mm``.
         volume_ml: Of the predicted label.
@@ -53,6 +53,8 @@ class Score:
         lesions: In the truth.
         lesions_found: Of these. See :func:`medseg.lesions.lesions`.
         lesions_false: Predicted where there is none.
+        lesion_sensitivity: 0..1; nan when the truth has none.
+        lesion_precision: 0..1; nan when none was predicted.
         lesion_f1: 0..1; nan when there is none in either mask.
         empty: Which mask is: ``prediction``, ``truth``, ``both``, or nothing.
     """
@@ -74,6 +76,8 @@ class Score:
     lesions: int
     lesions_found: int
     lesions_false: int
+    lesion_sensitivity: float
+    lesion_precision: float
     lesion_f1: float
     empty: str
 
@@ -222,6 +226,8 @@ def _score(name: str, seen: Binary, real: Binary, grid: Grid, nsd_tolerance_mm: 
         lesions=counts.true,
         lesions_found=counts.found,
         lesions_false=counts.false,
+        lesion_sensitivity=counts.sensitivity,
+        lesion_precision=counts.precision,
         lesion_f1=counts.f1,
         empty={(False, False): "both", (True, False): "truth", (False, True): "prediction"}.get(
             (found > 0, true > 0), ""

@@ -44,6 +44,19 @@ def latex(heads: Sequence[str], rows: Sequence[Sequence[str]], notes: str) -> st
     )
 
 
+def numbers(values: Sequence[float], pattern: str, between: str = "") -> str:
+    """Numbers in one cell; a dash in the place of nan, and one alone where all are nan.
+
+    Args:
+        values: One or more.
+        pattern: How each is written, such as ``.3f``.
+        between: What stands between them, such as `` ± ``.
+    """
+    if all(map(math.isnan, values)):
+        return "–"
+    return between.join("–" if math.isnan(value) else format(value, pattern) for value in values)
+
+
 def as_json(table: pd.DataFrame) -> str:
     """A list of objects, one a row; nan and infinity are null, which JSON has no word for."""
     records = [{str(k): _plain(v) for k, v in row.items()} for row in table.to_dict("records")]

@@ -111,7 +111,8 @@ def test_all_cases_failed(cases: list[Case], tmp_path: Path) -> None:
     assert table.index.tolist() == ["all labels"]
     assert (table.loc["all labels", "n"], table.loc["all labels", "failed"]) == (0, 1)
     assert math.isnan(table.loc["all labels", "dice_mean"])
-    write(frame, tmp_path)
+    text = write(frame, tmp_path)[3].read_text(encoding="utf-8")
+    assert "| all labels | 0 | – | – | – | – | – | – | – | – | 0 | 1 |" in text
 
 
 def test_written_tables_can_be_read_again(cases: list[Case], tmp_path: Path) -> None:

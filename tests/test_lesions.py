@@ -16,6 +16,8 @@ def test_counts_by_hand():
     found[2, 7, 1] = True
     found[10, 10, 1] = found[8, 9, 2] = True  # two false ones
     assert lesions(found, truth) == Lesions(true=3, found=2, false=2)
+    assert lesions(found, truth).sensitivity == 2 / 3
+    assert lesions(found, truth).precision == 2 / 4
     # 2 found / (2 found + missed + false) = 4 / (4 + 1 + 2).
     assert lesions(found, truth).f1 == 4 / 7
 
@@ -33,6 +35,9 @@ def test_nothing_is_undefined_and_one_side_alone_is_zero():
     one = nothing.copy()
     one[1, 1, 1] = True
     assert math.isnan(lesions(nothing, nothing).f1)
+    assert math.isnan(lesions(one, nothing).sensitivity)
+    assert math.isnan(lesions(nothing, one).precision)
+    assert lesions(nothing, one).sensitivity == lesions(one, nothing).precision == 0
     assert lesions(one, nothing) == Lesions(true=0, found=0, false=1)
     assert lesions(one, nothing).f1 == 0
     assert lesions(nothing, one) == Lesions(true=1, found=0, false=0)

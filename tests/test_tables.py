@@ -4,7 +4,7 @@ import json
 
 import pandas as pd
 
-from medseg.tables import as_json, escaped, latex, markdown
+from medseg.tables import as_json, escaped, latex, markdown, numbers
 
 
 def test_markdown_and_latex_have_the_same_cells():
@@ -28,6 +28,13 @@ def test_what_latex_takes_for_a_command_is_escaped():
     assert (
         escaped(r"a&b$c#d{e}~^\ ") == r"a\&b\$c\#d\{e\}\textasciitilde{}\textasciicircum{}\textbackslash{} "
     )
+
+
+def test_undefined_numbers_are_dashes():
+    nan = float("nan")
+    assert numbers((0.5, 0.25), ".3f", " ± ") == "0.500 ± 0.250"
+    assert numbers((0.5, nan), ".3f", " ± ") == "0.500 ± –"
+    assert numbers((nan, nan), ".3f", " ± ") == numbers((nan,), ".2f") == "–"
 
 
 def test_json_has_null_for_what_is_no_number():

@@ -16,9 +16,8 @@ from medseg.recipe import Recipe
 
 # Two cases have no majority, and no outlier.
 _FEWEST = 3
-# Slices of one collection (LIDC-IDRI: 0.6 to 5 mm, Armato et al. 2011, doi:10.1118/1.3528204) lie
-# within a factor of 3 of their median, 1.8 mm; a wrong unit or swapped axes usually do not. The
-# same factor for the size is our choice: a chest, an abdomen and both together lie within it.
+# Our choice: thin and thick slices of one site (1 to 3 mm, 1.25 to 2.5 mm) and a chest beside a chest
+# with abdomen stay within it; a wrong unit (10, 1000) and a scan cut to a few slices do not.
 _FACTOR = 3.0
 _AXES = ("R-L", "A-P", "S-I")
 

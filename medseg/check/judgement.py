@@ -78,7 +78,7 @@ def _labels(case: Case, facts: Facts, recipe: Recipe | None) -> Iterator[Finding
             yield finding("annotated-name", told, case.id)
     if facts.truth is None:
         return
-    ignored = getattr(recipe, "ignore_value", None)
+    ignored = None if recipe is None else recipe.ignore_value
     drawn = [value for value, _ in facts.values if value not in (0, ignored)]
     looked_for = {} if recipe is None else named(case, recipe)
     if not drawn:

@@ -109,16 +109,26 @@ def read(folder: Path) -> Record:
     return Record(Recipe.read(folder / RECIPE), Manifest.read(folder / CASES).cases, facts)
 
 
-def check(record: Record, data: Mapping[str, str]) -> None:
-    """Compares the data and the software with those of a record.
+def check(record: Record, data: Mapping[str, str], *, processes: int = 1) -> None:
+    """Compares the data, the software and the number of processes with those of a record.
 
     Args:
         record: What is to be repeated.
         data: Digests of the cases now, as in :func:`write`.
+        processes: How many train now. Others see other patches in a step: that is no repetition.
 
     Raises:
-        UsageError: a case is not what it was (``rerun-data``).
+        UsageError: a case is not what it was (``rerun-data``), or there are more or fewer processes
+            (``rerun-processes``).
     """
+    then = record.facts.get("options", {}).get("processes", processes)
+    if then != processes:
+        raise UsageError(
+            f"{then} process(es) trained then, {processes} would now: each step would see other patches",
+            where="--rerun",
+            remedy=f"give --devices and --nodes so that {then} take part",
+            reason="rerun-processes",
+        )
     before = record.facts["data"]
     changed = sorted(case for case in before.keys() | data.keys() if before.get(case) != data.get(case))
     if changed:

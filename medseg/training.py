@@ -315,7 +315,7 @@ def _record(
     """Writes how this training comes about, once; compares it with the one it repeats."""
     data = {case.id: case.folder.name for case in prepared}
     if repeats is not None:
-        record.check(repeats, data)
+        record.check(repeats, data, processes=hardware.processes)
     if is_first_process() and not (folder / record.RUN).exists():
         options = {"processes": hardware.processes, "device": hardware.kind, "workers": hardware.workers}
         record.write(folder, recipe, cases, options=options, data=data)

@@ -54,6 +54,8 @@ def test_other_data_are_refused_and_other_versions_told(run, cases, tmp_path):
     held.facts["packages"]["torch"] = "1.0"
     with pytest.warns(InputWarning, match=r"torch 1\.0 then"):
         record.check(held, held.facts["data"])
+    with pytest.raises(UsageError, match=r"1 process\(es\) trained then, 2 would now"):
+        record.check(held, held.facts["data"], processes=2)
     cases[0].label.write_bytes(cases[1].label.read_bytes())
     with pytest.raises(UsageError, match=r"1 of 2 cases are not what they were, first case_0"):
         train(held.recipe, held.cases, tmp_path / "again", hardware=Hardware(workers=0), repeats=held)

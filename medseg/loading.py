@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator, Sequence
+from types import TracebackType
 from typing import TypedDict
 
 import torch
@@ -73,6 +75,7 @@ class Loader:
             sampler=sampler,
             num_workers=workers,
             persistent_workers=workers > 0,
+            worker_init_fn=_quiet,
             # The loader draws a seed for its workers; from torch's own generator that would shift dropout.
             generator=torch.Generator(),
         )
@@ -133,6 +136,17 @@ def scans(cases: Sequence[CachedCase], *, share: int, shares: int) -> DataLoader
         spacing_mm = prepared.grid.spacing_mm
         whole.append(Scan(image=prepared.image, label=prepared.label, case=case.id, spacing_mm=spacing_mm))
     return DataLoader(whole, batch_size=None, collate_fn=_as_is)  # type: ignore[arg-type]  # a list is a dataset
+
+
+def _quiet(worker: int) -> None:
+    """Where the training is interrupted, a worker that hands over a batch must not print a traceback."""
+    told = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if not isinstance(error, ConnectionError):  # the errors of patches go another way
+            told(kind, error, trace)
+
+    sys.excepthook = hook
 
 
 def _as_is(scan: Scan) -> Scan:

@@ -1,11 +1,13 @@
 """The table of trackers: where curves and pictures of a training go, beside ``history.csv``.
 
 Nothing leaves the machine: W&B runs offline (``wandb sync`` uploads a run when the user wants it), and
-MLflow writes into a database file of the run's folder.
+MLflow writes into a database file of the run's folder. The usage reports of both are switched off by
+their own environment variables, unless the user has set these.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -79,6 +81,7 @@ def _tensorboard(folder: Path, recipe: Recipe) -> Logger:
 
 
 def _wandb(folder: Path, recipe: Recipe) -> Logger:
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # read while it is imported
     import wandb
 
     # Settings of this run alone; Lightning's `offline` would set environment variables.
@@ -89,6 +92,7 @@ def _wandb(folder: Path, recipe: Recipe) -> Logger:
 
 
 def _mlflow(folder: Path, recipe: Recipe) -> Logger:
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read while it is imported
     import alembic  # noqa: F401 - with SQLAlchemy, what mlflow-skinny lacks for a database file
     import mlflow  # noqa: F401 - Lightning's message would name no extra
     import sqlalchemy  # noqa: F401

@@ -97,8 +97,8 @@ def nifti(path: Path, **changes: object) -> Path:
     return path
 
 
-def itk(path: Path) -> Path:
-    image = sitk.ReadImage(str(Thorax().scan(GRID).save(path.with_name(f"plain{path.suffix}"))))
+def itk(path: Path, *, seed: int = 0) -> Path:
+    image = sitk.ReadImage(str(Thorax().scan(GRID, seed=seed).save(path.with_name(f"plain{path.suffix}"))))
     for key in ("PatientName", "Comment", "content", "0010|0010", "ITK_InputFilterName"):
         image.SetMetaData(key, f"CnryItk {key}")
     sitk.WriteImage(image, str(path))
@@ -111,8 +111,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("scans")
     dicom(folder / "series")
     nifti(folder / "scan.nii.gz")
-    itk(folder / "scan.nrrd")
-    itk(folder / "scan.mha")
+    itk(folder / "scan.nrrd", seed=1)
+    itk(folder / "scan.mha", seed=2)
     untrained(tiny()).save(folder / "m.safetensors")
     return folder
 
@@ -196,7 +196,7 @@ def test_training_and_evaluation_hold_nothing_of_the_patient(world, tmp_path):
     Thorax().truth(GRID).save(tmp_path / "truth.nii.gz")
     rows = ["id,image,label,split"]
     for number, (name, split) in enumerate(
-        [(SCANS[0], "train"), (SCANS[1], "train"), (SCANS[2], "val"), (SCANS[0], "test")]
+        [(SCANS[0], "train"), (SCANS[1], "train"), (SCANS[2], "val"), (SCANS[3], "test")]
     ):
         rows.append(f"c{number},{world / name},{tmp_path / 'truth.nii.gz'},{split}")
     (tmp_path / "cases.csv").write_text("\n".join(rows) + "\n")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 
 import numpy as np
@@ -24,10 +26,50 @@ def test_tensorboard_has_the_curves_and_pictures_of_a_training(tmp_path):
     assert first.width >= 200
 
 
-def test_wandb_keeps_a_run_offline(tmp_path, monkeypatch):
+ASKED = """
+import os, socket, sys, threading, time
+from pathlib import Path
+server = socket.create_server(("127.0.0.1", 0))
+asked = []
+def listen():
+    while True:
+        caller, _ = server.accept()
+        asked.append(caller.recv(2000).split(b"\\r")[0])
+        caller.close()
+threading.Thread(target=listen, daemon=True).start()
+for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+    os.environ[name] = f"http://127.0.0.1:{server.getsockname()[1]}"
+from medseg.recipe import Recipe
+from medseg.tracking import loggers
+made = loggers([sys.argv[1]], Path(sys.argv[2]), Recipe.read("phantom_lungs"))
+made[1].log_metrics({"train_loss": 0.5}, step=1)
+made[1].finalize("success")
+time.sleep(1)
+print("asked:", asked)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["wandb", "mlflow"])
+def test_nobody_is_called(name, tmp_path):
+    """Asked is a proxy that writes down every name, in a process that is not told of the test."""
+    pytest.importorskip(name)
+    telling = ("PYTEST", "CI", "WANDB_ERROR_REPORTING", "MLFLOW_DISABLE_TELEMETRY")
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(telling)}
+    child = subprocess.run(
+        [sys.executable, "-c", ASKED, name, str(tmp_path)],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert child.stdout.splitlines()[-1:] == ["asked: []"], child.stdout + child.stderr
+
+
+def test_wandb_keeps_a_run_offline(tmp_path):
     pytest.importorskip("wandb")
-    for name in ("http_proxy", "https_proxy"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")  # whoever calls home is refused
     made = loggers(["wandb"], tmp_path, tiny())
     made[1].log_metrics({"train_loss": 0.5}, step=1)
     log_pictures(made, {"validation/a": PICTURE}, 1)

@@ -12,7 +12,7 @@ from pathlib import Path
 from medseg.layouts.found import Found, ambiguous, images, safe, stem
 from medseg.manifest import Case
 
-_LABEL = re.compile(r"_(dseg|mask|seg|probseg)$|_label-[^_]+_")
+_LABEL = re.compile(r"_(dseg|mask|seg)$|_label-[^_]+_")
 # What tells images of one session apart; what a derivative adds to a name tells nothing of the image.
 _ADDED = ("desc", "label", "space", "res", "den", "seg", "atlas", "from", "to", "mode", "hemi")
 
@@ -23,16 +23,23 @@ def matches(folder: Path) -> bool:
 
 
 def find(folder: Path, _: Path) -> Found:
-    """Each image of a subject with its label: the same entities, and the suffix where names have it."""
+    """Each image of a subject with its label: the same entities, and the suffix where names have it.
+
+    Raises:
+        UsageError: an image with two labels, or a label with two images (``layout-ambiguous``).
+    """
     every = images(folder, deep=True)
     labels = [p for p in every if _LABEL.search(stem(p))]
     outside = [p for p in every if p not in labels and p.relative_to(folder).parts[0].startswith("sub-")]
-    cases, used = [], set()
+    cases: list[Case] = []
+    owner: dict[Path, Path] = {}
     for image in outside:
         own = [label for label in labels if _belongs(label, image, outside)]
         if len(own) > 1:
             raise ambiguous(f"{len(own)} labels could be those of this image", image, own)
-        used.update(own)
+        for label in own:
+            if owner.setdefault(label, image) != image:
+                raise ambiguous("2 images could be those of this label", label, (owner[label], image))
         subject = _entities(image).get("sub", "")
         cases.append(
             Case(
@@ -44,13 +51,13 @@ def find(folder: Path, _: Path) -> Found:
         )
     paired = tuple(case for case in cases if case.label is not None)
     alone = [case.images[0] for case in cases if case.label is None]
-    return Found(paired, (*alone, *(label for label in labels if label not in used)))
+    return Found(paired, (*alone, *(label for label in labels if label not in owner)))
 
 
 def _belongs(label: Path, image: Path, outside: list[Path]) -> bool:
     theirs, ours = _entities(label), _entities(image)
     shared = {k: v for k, v in theirs.items() if k not in _ADDED}
-    if any(ours.get(key) != value for key, value in shared.items()):
+    if "sub" not in shared or any(ours.get(key) != value for key, value in shared.items()):
         return False
     # A label that names fewer entities than the image is that image's only if no other fits as well.
     session = [i for i in outside if all(_entities(i).get(k) == v for k, v in shared.items())]

@@ -21,10 +21,12 @@ class Found:
     Attributes:
         cases: In order of name.
         alone: Images without a label and labels without an image.
+        description: What the values of label maps mean that had to be made; else empty.
     """
 
     cases: tuple[Case, ...]
     alone: tuple[Path, ...] = ()
+    description: str = ""
 
 
 def images(folder: Path, *, deep: bool = False) -> list[Path]:

@@ -2,7 +2,8 @@
 
 Source: Armato et al. 2011, doi:10.1118/1.3528204, and the form of ``LidcReadMessage``: in each
 ``readingSession`` an ``unblindedReadNodule`` of at least 3 mm has contours (``roi``) of pixels just
-outside of it, on slices named by ``imageSOP_UID``; ``inclusion`` FALSE cuts a hole.
+outside of it, on slices named by ``imageSOP_UID``; ``inclusion`` FALSE cuts a hole. The file names its
+series (``SeriesInstanceUid``), so it may lie anywhere, as in the archive of all readings.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from skimage.draw import polygon, polygon_perimeter
 from medseg.errors import InputRefused
 from medseg.io import part10, read
 from medseg.label import Label
-from medseg.layouts.found import Found, distinct, safe
+from medseg.layouts.found import Found, ambiguous, distinct, safe
 from medseg.manifest import Case
 from medseg.volume import Mask, Volume
 
@@ -35,22 +36,30 @@ def matches(folder: Path) -> bool:
 
 def find(folder: Path, made: Path) -> Found:
     """Each series with a map of how many of the four readers marked a voxel, written to ``made``."""
-    readings = [path for path in sorted(folder.rglob("*.xml")) if _is_reading(path)]
-    patients = [
-        safe(next((p for p in path.relative_to(folder).parts if _PATIENT.fullmatch(p)), path.parent.name))
-        for path in readings
-    ]
-    cases, alone = [], []
-    for name, patient, path in zip(distinct(patients), patients, readings, strict=True):
-        slices = _slices(path.parent)
-        if not slices:  # the chest films have such files as well
-            alone.append(path)
+    series = _series(folder)
+    readings: dict[Path, Path] = {}
+    alone = []
+    for path in sorted(folder.rglob("*.xml")):
+        if not _is_reading(path):
             continue
-        scan = read(path.parent)
+        place = series.get(_series_uid(path))
+        if place is None:  # of a chest film, or of a series that is not here
+            alone.append(path)
+        elif readings.setdefault(place, path) != path:
+            raise ambiguous("2 readings of this series", place, (readings[place], path))
+    places = sorted(readings)
+    patients = [
+        safe(next((p for p in place.relative_to(folder).parts if _PATIENT.fullmatch(p)), place.name))
+        for place in places
+    ]
+    cases = []
+    for name, patient, place in zip(distinct(patients), patients, places, strict=True):
         made.mkdir(parents=True, exist_ok=True)
-        label = counted(path, scan).save(made / f"{name}.nii.gz")
-        cases.append(Case(id=name, patient=patient, images=(path.parent,), label=label))
-    return Found(tuple(cases), tuple(alone))
+        label = counted(readings[place], read(place)).save(made / f"{name}.nii.gz")
+        cases.append(Case(id=name, patient=patient, images=(place,), label=label))
+    alone += [place for place in series.values() if place not in readings]
+    told = "Labels: how many of the four readers marked the voxel, 0 to 4."
+    return Found(tuple(cases), tuple(alone), told)
 
 
 def counted(path: Path, scan: Volume) -> Mask:
@@ -109,14 +118,24 @@ def _points(roi: ElementTree.Element, root: ElementTree.Element) -> npt.NDArray[
     return np.array(both, np.int64).reshape(-1, 2)
 
 
-def _slices(folder: Path) -> list[Path]:
-    found = []
-    for path in sorted(folder.iterdir()):
-        if path.is_file() and path.suffix.lower() != ".xml" and part10.is_dicom(path):
-            if str(part10.header(path, ["Modality"]).get("Modality") or "") != "CT":
-                return []
-            found.append(path)
+def _series(folder: Path) -> dict[str, Path]:
+    """The folder of each CT series, by the first DICOM file in it."""
+    found: dict[str, Path] = {}
+    for place in sorted({path.parent for path in folder.rglob("*") if path.is_file()}):
+        for path in sorted(place.iterdir()):
+            if path.is_file() and path.suffix.lower() != ".xml" and part10.is_dicom(path):
+                head = part10.header(path, ["Modality", "SeriesInstanceUID"])
+                if str(head.get("Modality") or "") == "CT":
+                    uid = str(head.get("SeriesInstanceUID") or "")
+                    if found.setdefault(uid, place) != place:
+                        raise ambiguous("2 folders have this series", place, (found[uid], place))
+                break
     return found
+
+
+def _series_uid(path: Path) -> str:
+    root = _root(path)
+    return next((str(item.text or "").strip() for item in root.iter(_tag(root, "SeriesInstanceUid"))), "")
 
 
 def _uid(path: Path) -> str:

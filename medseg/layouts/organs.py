@@ -6,11 +6,13 @@ Source: the data set of Wasserthal et al. 2023, doi:10.1148/ryai.230024, version
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from medseg.errors import InputRefused
+from medseg.errors import InputRefused, InputWarning, UsageError
 from medseg.io import read_mask
 from medseg.label import Label
 from medseg.layouts.found import Found, images, safe, stem
@@ -33,28 +35,62 @@ def matches(folder: Path) -> bool:
     return any(True for _ in folder.glob("*/segmentations"))
 
 
-def find(folder: Path, made: Path) -> Found:
-    """Each case with a label map of the right (1) and left (2) lung, written to ``made``.
+def values_of(text: str) -> dict[str, int]:
+    """The integers of organs: ``heart,aorta`` is 1 and 2; ``kidney_left=1,kidney_right=1`` says them.
 
-    A label map holds one integer a voxel, so the organs' files are put together; a voxel in the
-    organs of both sides is refused.
+    Raises:
+        UsageError: a name twice or empty, or a value that is none of 1 to 255 (``organs``).
+    """
+    parts = [part.strip().partition("=") for part in text.split(",")]
+    try:
+        found = {n: int(value) if sign else at for at, (n, sign, value) in enumerate(parts, start=1)}
+    except ValueError:
+        found = {}
+    mixed = len({sign for _, sign, _ in parts}) > 1
+    if mixed or "" in found or len(found) < len(parts) or not all(0 < v < 256 for v in found.values()):
+        raise UsageError(
+            f"{text[:80]!r} does not name organs",
+            where="--organs",
+            remedy="write organ,organ or organ=1,organ=2 with values from 1 to 255",
+            reason="organs",
+        )
+    return found
+
+
+def find(folder: Path, made: Path, values: Mapping[str, int] = LUNGS) -> Found:
+    """Each case with one label map of its organs, written to ``made``; the lungs by default.
+
+    A label map holds one integer a voxel, so the organs' files are put together; a voxel in
+    organs of different values is refused. A case that lacks the file of an organ is left out with a
+    warning: an organ that nobody looked for is not an organ that is not there.
+
+    Args:
+        folder: Of the data set.
+        made: Where the label maps go.
+        values: The integer of each organ; several may share one.
     """
     cases, alone = [], []
     for place in sorted(p for p in folder.iterdir() if (p / "segmentations").is_dir()):
         scans = [path for path in images(place) if stem(path) in _SCANS]
         organs = {stem(path): path for path in images(place / "segmentations")}
-        there = {name: organs[name] for name in LUNGS if name in organs}
+        there = {name: organs[name] for name in values if name in organs}
         if len(scans) != 1 or not there:
             alone.append(place)
             continue
+        lacking = [name for name in values if name not in there]
+        if lacking:
+            told = f"{place}: no file for {', '.join(lacking)[:200]}; the case is left out"
+            warnings.warn(InputWarning(told), stacklevel=2)
+            continue
         label = made / f"{safe(place.name)}.nii.gz"
         made.mkdir(parents=True, exist_ok=True)
-        together(there, LUNGS).save(label)
+        together(there, values).save(label)
         cases.append(Case(id=safe(place.name), images=(scans[0],), label=label))
-    return Found(tuple(cases), tuple(alone))
+    told = ", ".join(f"{value} {name}" for name, value in values.items())
+    return Found(tuple(cases), tuple(alone), f"Labels: {told}.")
 
 
-def together(files: dict[str, Path], values: dict[str, int]) -> Mask:
+def together(files: Mapping[str, Path], values: Mapping[str, int]) -> Mask:
     """One label map of many binary ones.
 
     Args:

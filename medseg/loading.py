@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -139,7 +140,8 @@ def scans(cases: Sequence[CachedCase], *, share: int, shares: int) -> DataLoader
 
 
 def _quiet(worker: int) -> None:
-    """Where the training is interrupted, a worker that hands over a batch must not print a traceback."""
+    """A worker leaves Ctrl-C to the main process, and prints no traceback when that goes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     told = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

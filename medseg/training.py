@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import platform
-import signal
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from medseg.dataset import CachedCase, Patches, cached, tell
 from medseg.errors import UsageError
 from medseg.fitting import is_out_of_memory, out_of_memory
 from medseg.history import EpochEnd, History
+from medseg.interruption import Interruption
 from medseg.io.atomic import replacing
 from medseg.loading import patches, scans
 from medseg.manifest import Case
@@ -248,18 +248,19 @@ class _Run:
             History(self.folder / "history.csv", recipe, loader, self.on_epoch),
             self.keeper,
         ]
-        interrupt = signal.getsignal(signal.SIGINT)
+        interruption = Interruption()
+        trainer.callbacks.append(interruption)
         try:
-            trainer.fit(
-                task,
-                loader,
-                scans(held, **part) if held else None,
-                ckpt_path=str(last.checkpoint) if last else None,
-                weights_only=True,
-            )
+            with interruption.noticed():
+                trainer.fit(
+                    task,
+                    loader,
+                    scans(held, **part) if held else None,
+                    ckpt_path=str(last.checkpoint) if last else None,
+                    weights_only=True,
+                )
         except SystemExit:
             # What Lightning makes of Ctrl-C, after it has told the signal to be ignored.
-            signal.signal(signal.SIGINT, interrupt)
             raise KeyboardInterrupt from None
 
     def wait_for_all(self) -> None:

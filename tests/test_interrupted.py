@@ -63,14 +63,16 @@ def test_two_processes_learn_what_one_learns_with_the_doubled_batch(world):
 @pytest.mark.slow
 def test_ctrl_c_says_how_to_go_on_and_leaves_a_whole_run(world):
     words = command(world, "run", epochs=500)
-    child = subprocess.Popen(words, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
+    child = subprocess.Popen(
+        words, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     last = world / "run" / "checkpoints" / "last.ckpt"
     for _ in range(1200):
         if last.exists():
             break
         time.sleep(0.1)
-    child.send_signal(signal.SIGINT)
-    _, told = child.communicate(timeout=60)
+    os.killpg(child.pid, signal.SIGINT)  # as a terminal does: to the workers, too
+    _, told = child.communicate(timeout=120)
     assert child.returncode == 130, told
     assert "--resume goes on" in told
     assert "Traceback" not in told

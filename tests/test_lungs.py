@@ -1,0 +1,55 @@
+"""Lungs divided: boxes counted by hand, and the phantom, whose sides are known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from medseg.grid import Grid
+from medseg.lungs import divide
+from medseg.phantom import Thorax, default_grid, orientations
+
+GRID = Grid.from_spacing((30, 20, 10), (2.0, 2.0, 3.0))  # RAS: index 29 of the first axis is right
+
+
+def test_boxes_apart():
+    lungs = np.zeros(GRID.shape, dtype=bool)
+    lungs[2:12, 4:16, 1:9] = lungs[16:28, 4:16, 1:9] = True
+    right, left = divide(lungs, GRID)
+    assert np.array_equal(np.flatnonzero(right.any((1, 2))), np.arange(16, 28))
+    assert np.array_equal(np.flatnonzero(left.any((1, 2))), np.arange(2, 12))
+
+
+def test_boxes_that_touch_are_cut_at_the_bridge():
+    lungs = np.zeros(GRID.shape, dtype=bool)
+    lungs[2:13, 4:16, 1:9] = lungs[17:28, 4:16, 1:9] = True
+    lungs[13:17, 4:6, 1:9] = True  # a bridge of 4 mm
+    right, left = divide(lungs, GRID)
+    assert np.array_equal(right | left, lungs)
+    assert not (right & left).any()
+    assert right[15:, :, :].sum() == right.sum()
+    assert left[:15, :, :].sum() == left.sum()
+
+
+@pytest.mark.parametrize(("place", "side"), [(slice(20, 28), 0), (slice(2, 9), 1)])
+def test_one_part_is_the_side_it_lies_on(place, side):
+    lungs = np.zeros(GRID.shape, dtype=bool)
+    lungs[place, 4:16, 1:9] = True
+    found = divide(lungs, GRID)
+    assert np.array_equal(found[side], lungs)
+    assert not found[1 - side].any()
+
+
+def test_nothing_has_no_sides():
+    right, left = divide(np.zeros(GRID.shape, dtype=bool), GRID)
+    assert not right.any()
+    assert not left.any()
+
+
+@pytest.mark.parametrize("codes", orientations()[::5])
+def test_the_phantoms_sides_in_any_orientation(codes):
+    truth = Thorax().truth(default_grid((6.0, 7.0, 9.0)).oriented(codes))
+    right, left = (np.isin(truth.array, values) for values in ((1, 3), (2, 4)))
+    found_right, found_left = divide(right | left, truth.grid)
+    assert np.array_equal(found_right, right)
+    assert np.array_equal(found_left, left)

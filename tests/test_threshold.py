@@ -39,7 +39,8 @@ def test_any_orientation_gives_the_same_mask_on_the_scans_own_grid(codes):
 
 @pytest.mark.parametrize("hu", [-1000, 50])
 def test_a_scan_without_lungs_gives_an_empty_mask(hu):
-    mask = Threshold()(Volume(np.full((20, 20, 20), hu, dtype=np.int16), Grid.from_spacing((20,) * 3, (3,) * 3)))
+    grid = Grid.from_spacing((20, 20, 20), (3.0, 3.0, 3.0))
+    mask = Threshold()(Volume(np.full(grid.shape, hu, dtype=np.int16), grid))
     assert not mask.array.any()
 
 

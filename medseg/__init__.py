@@ -40,7 +40,7 @@ __all__ = [
 def segment(
     scan: str | Path | Volume | Sequence[str | Path | Volume],
     *,
-    model: str | Path,
+    model: str | Path | None = None,
     series: str | None = None,
     device: str = "cpu",
 ) -> Mask:
@@ -50,7 +50,7 @@ def segment(
 
     Args:
         scan: A file, a DICOM folder or a volume; several for a model of several channels.
-        model: A model file, or the name of a shipped model.
+        model: A model file, a name of ``medseg models``, or ``threshold``; ``lung_ct`` if None.
         series: Which DICOM series, where a folder holds several.
         device: Where the network runs, as torch names it.
 
@@ -60,12 +60,12 @@ def segment(
         UsageError: no such model.
     """
     from medseg.io import Choices, read_channels
-    from medseg.segmenter import Segmenter
+    from medseg.methods import method
 
-    segmenter = Segmenter(model, device=device)
+    segment_scan = method(model, device=device)
     parts = (scan,) if isinstance(scan, str | Path | Volume) else tuple(scan)
     if all(isinstance(part, Volume) for part in parts):
-        return segmenter([part for part in parts if isinstance(part, Volume)])
+        return segment_scan([part for part in parts if isinstance(part, Volume)])
     paths = [part for part in parts if not isinstance(part, Volume)]
-    channels = len(segmenter.model.recipe.channels)
-    return segmenter(read_channels(paths, channels=channels, choices=Choices(series=series)))
+    channels = len(segment_scan.channels)
+    return segment_scan(read_channels(paths, channels=channels, choices=Choices(series=series)))

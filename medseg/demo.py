@@ -60,7 +60,7 @@ def run(folder: str | Path, *, seed: int = 2026, model: str | Path = MODEL) -> R
     segmenter = Segmenter(model)
     mask = segmenter(scan)
     truth = patient.truth(scan.grid)
-    scores = score(mask, Mask(truth.array, truth.grid, segmenter.model.recipe.labels))
+    scores = score(mask, Mask(truth.array, truth.grid, segmenter.model.recipe.painted))
     return Result(
         scores,
         mask,

@@ -136,7 +136,7 @@ class Model:
 
 
 def find(source: str | Path) -> Path:
-    """The file of a model given by path or by the name of a shipped one.
+    """The file of a model given by path, or by the name of a shipped one or of one in :func:`own_folder`.
 
     Raises:
         UsageError: nothing is there (``model-not-found``).
@@ -144,11 +144,14 @@ def find(source: str | Path) -> Path:
     path = Path(source)
     if str(source) in shipped():
         return Path(str(resources.files("medseg").joinpath("models", f"{source}.safetensors")))
+    own = own_folder() / f"{source}.safetensors"
+    if not os.path.exists(path) and path.name == str(source) and os.path.exists(own):  # noqa: PTH110
+        return own
     if not os.path.exists(path):  # noqa: PTH110 - Path.exists of 3.11 raises for a name that is too long
         raise UsageError(
             "no such model",
             where=source,
-            remedy=f"give a .safetensors file or a shipped model: {', '.join(shipped()) or 'none'}",
+            remedy=f"give a .safetensors file, or a name of `medseg models`: {', '.join(names())}",
             reason="model-not-found",
         )
     return path
@@ -159,6 +162,21 @@ def shipped() -> tuple[str, ...]:
     folder = resources.files("medseg").joinpath("models")
     suffix = ".safetensors"
     return tuple(sorted(f.name.removesuffix(suffix) for f in folder.iterdir() if f.name.endswith(suffix)))
+
+
+def own_folder() -> Path:
+    """Where a user keeps further models: ``medseg/models`` in XDG_CACHE_HOME, by default ``~/.cache``.
+
+    Nothing is ever downloaded into it.
+    """
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "medseg" / "models"
+
+
+def names() -> tuple[str, ...]:
+    """Names of the models in the package and in :func:`own_folder`; a shipped one hides its namesake."""
+    folder = own_folder()
+    own = {f.stem for f in folder.glob("*.safetensors")} if folder.is_dir() else set()
+    return tuple(sorted(own | set(shipped())))
 
 
 def _refuse_pickles(path: Path) -> None:
@@ -238,8 +256,12 @@ def _kinds(weights: Mapping[str, torch.Tensor]) -> dict[str, _Kind]:
 
 
 def _check_fit(wanted: Mapping[str, _Kind], found: Mapping[str, _Kind]) -> None:
-    """Raises ModelRefused where a tensor is missing, not known, or of another shape or type."""
-    wrong = sorted(n for n in wanted.keys() | found.keys() if wanted.get(n) != found.get(n))
+    """Raises ModelRefused where a tensor is missing, not known, or of another shape or type.
+
+    Half precision is as good as single: it is half the file, and computed with in single precision.
+    """
+    names = wanted.keys() | found.keys()
+    wrong = sorted(n for n in names if _single(wanted.get(n)) != _single(found.get(n)))
     if wrong:
         first = wrong[0]
         raise ModelRefused(
@@ -248,6 +270,10 @@ def _check_fit(wanted: Mapping[str, _Kind], found: Mapping[str, _Kind]) -> None:
             remedy="train it again, or give the recipe it was trained with",
             reason="weights",
         )
+
+
+def _single(kind: _Kind | None) -> _Kind | None:
+    return ("F32", kind[1]) if kind and kind[0] == "F16" else kind
 
 
 def _described(kind: _Kind | None) -> str:
@@ -265,5 +291,6 @@ def _network(recipe: Recipe, weights: Mapping[str, torch.Tensor]) -> nn.Module:
             remedy="train it again with a lower learning rate",
             reason="weights",
         )
-    network.load_state_dict(dict(weights), assign=True)
+    single = {n: t.float() if t.dtype == torch.float16 else t for n, t in weights.items()}
+    network.load_state_dict(single, assign=True)
     return channels_last(network.eval().requires_grad_(False))

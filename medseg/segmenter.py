@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,10 +10,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from medseg.errors import InputRefused, UsageError
+from medseg.check import doubts
+from medseg.errors import InputRefused, InputWarning, UsageError
+from medseg.grid import Grid
+from medseg.label import Label
+from medseg.lungs import divide, oddities
 from medseg.model import Model
-from medseg.postprocess import postprocess
+from medseg.postprocess import Binary, postprocess
 from medseg.prepare import Prepared, prepare
+from medseg.recipe import Recipe
 from medseg.restore import binary, most_probable
 from medseg.sliding import logits, probabilities_of
 from medseg.volume import Mask, Volume
@@ -28,8 +34,9 @@ class Segmenter:
     >>> mask = segment(medseg.read("chest.nii.gz"))          # doctest: +SKIP
 
     Args:
-        model: A :class:`Model`, a model file, or the name of a shipped model.
+        model: A :class:`Model`, a model file, or a name of ``medseg models``.
         device: Where the network runs, as torch names it.
+        any_modality: Take scans of another modality than the model's, and CT that is not in HU.
 
     Raises:
         UsageError: no such model or device.
@@ -51,6 +58,31 @@ class Segmenter:
         self.any_modality = any_modality
         self._networks = [network.to(self.device) for network in self.model.networks()]
 
+    @property
+    def name(self) -> str:
+        """The recipe's."""
+        return self.model.recipe.name
+
+    @property
+    def labels(self) -> tuple[Label, ...]:
+        """Of the masks."""
+        return self.model.recipe.painted
+
+    @property
+    def ignore_value(self) -> int | None:
+        """Integer in a truth that means unknown."""
+        return self.model.recipe.ignore_value
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the scans of a case, in order."""
+        return self.model.recipe.channels
+
+    @property
+    def digest(self) -> str:
+        """Hexadecimal SHA-256 of the model file."""
+        return self.model.digest
+
     def __call__(self, scan: Volume | Sequence[Volume]) -> Mask:
         """The mask of one scan, on exactly its grid.
 
@@ -59,7 +91,8 @@ class Segmenter:
 
         Raises:
             InputRefused: the channels are not the recipe's, or the scan says it is of another
-                modality than the model's.
+                modality than the model's; the recipe is for CT and the voxels are not in HU
+                (``not-hu``). With ``any_modality`` the last two are not looked at.
         """
         volumes = (scan,) if isinstance(scan, Volume) else tuple(scan)
         for volume in volumes:
@@ -71,6 +104,8 @@ class Segmenter:
                     remedy="choose a model for this kind of scan, or say --any-modality",
                     reason="modality",
                 )
+        if self.model.recipe.modality == "CT" and not self.any_modality:
+            _check_hu(volumes, self.model.recipe)
         prepared = prepare(self.model.recipe, volumes)
         return self.mask(self.probabilities(prepared), prepared, volumes[0])
 
@@ -92,7 +127,7 @@ class Segmenter:
         exclude one another, to the most probable one, if that is more probable than none.
         """
         recipe = self.model.recipe
-        top = max(label.value for label in recipe.labels)
+        top = max(label.value for label in recipe.painted)
         painted: npt.NDArray[np.uint8 | np.uint16] = np.zeros(
             scan.grid.shape, dtype=np.uint8 if top < 256 else np.uint16, order="F"
         )
@@ -102,13 +137,35 @@ class Segmenter:
                 found = binary(channel, prepared.grid, scan.grid, threshold=recipe.predict.threshold)
             else:
                 found = best == number
-            rules = recipe.postprocess
-            found = postprocess(
-                found,
-                scan.grid,
-                keep_components=rules.keep_components,
-                fill_holes=rules.fill_holes,
-                min_volume_ml=rules.min_volume_ml,
-            )
-            painted[found] = label.value
-        return Mask(painted, scan.grid, recipe.labels, scan.source)
+            parts = divide(found, scan.grid) if recipe.postprocess.divide else (found,)
+            for part, painting in zip(parts, recipe.postprocess.divide or (label,), strict=True):
+                painted[self._cleaned(part, scan.grid)] = painting.value
+        mask = Mask(painted, scan.grid, recipe.painted, scan.source)
+        for told in oddities(mask, scan) if recipe.postprocess.divide else ():
+            warnings.warn(InputWarning(f"{scan.source.path or 'scan'}: {told}"), stacklevel=3)
+        return mask
+
+    def _cleaned(self, binary: Binary, grid: Grid) -> Binary:
+        rules = self.model.recipe.postprocess
+        return postprocess(
+            binary,
+            grid,
+            keep_components=rules.keep_components,
+            fill_holes=rules.fill_holes,
+            min_volume_ml=rules.min_volume_ml,
+        )
+
+
+def _check_hu(volumes: Sequence[Volume], recipe: Recipe) -> None:
+    """Refuses a CT that is not in HU; warns where that is in doubt."""
+    for volume in volumes:
+        for finding in doubts(volume, recipe):
+            if finding.severity == "error":
+                raise InputRefused(
+                    finding.problem,
+                    where=volume.source.path,
+                    remedy=f"{finding.remedy}; or say --any-modality",
+                    reason="not-hu",
+                )
+            where = volume.source.path or "scan"
+            warnings.warn(InputWarning(f"{where}: {finding.problem}: {finding.remedy}"), stacklevel=4)

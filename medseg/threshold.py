@@ -9,16 +9,17 @@ wall (consolidation, effusion, tumour at the pleura): there is nothing dark to f
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from medseg.errors import InputRefused
+from medseg.errors import InputRefused, InputWarning
 from medseg.grid import Grid
 from medseg.label import Label
-from medseg.lungs import divide
+from medseg.lungs import divide, oddities
 from medseg.postprocess import postprocess
 from medseg.volume import Mask, Volume
 
@@ -34,8 +35,17 @@ LUMEN_HU = -900.0
 AROUND_HU = -930.0
 """Mean of a dark part that is no lung: the air around the patient or in the bowel."""
 
-AIRWAY_MM2 = (30.0, 900.0)
-"""Cross-section of a trachea or main bronchus: diameter of 6 to 34 mm."""
+AIRWAY_MM2 = (50.0, 700.0)
+"""Cross-section of a trachea or of main bronchi: diameter of 8 to 30 mm."""
+
+TRACHEA_MM = 40.0
+"""A trachea goes on for at least this far; it is about 110 mm long."""
+
+NECK_MM = 3.0
+"""Half width of what may join lung and bowel: the diaphragm, half seen in thick slices."""
+
+SMALLEST_ML = 20.0
+"""Smaller parts are no lung."""
 
 CLOSING_MM = 8.0
 """Vessels and nodules of up to twice this width at the surface belong to the lung."""
@@ -50,6 +60,7 @@ class Threshold:
         name: ``threshold``.
         labels: ``right_lung`` (1) and ``left_lung`` (2).
         channels: One, CT.
+        ignore_value: None.
     """
 
     name = "threshold"
@@ -58,6 +69,7 @@ class Threshold:
         Label(name="left_lung", values=(2,), side="left"),
     )
     channels = ("CT",)
+    ignore_value = None
 
     def __init__(self, *, any_modality: bool = False) -> None:
         self.any_modality = any_modality
@@ -65,7 +77,7 @@ class Threshold:
     @property
     def digest(self) -> str:
         """Hexadecimal SHA-256 of the numbers above; it stands where a model file's would."""
-        numbers = (AIR_HU, LUMEN_HU, AROUND_HU, *AIRWAY_MM2, CLOSING_MM)
+        numbers = (AIR_HU, LUMEN_HU, AROUND_HU, *AIRWAY_MM2, TRACHEA_MM, NECK_MM, SMALLEST_ML, CLOSING_MM)
         return hashlib.sha256(repr(numbers).encode()).hexdigest()
 
     def __call__(self, scan: Volume | Sequence[Volume]) -> Mask:
@@ -92,81 +104,131 @@ class Threshold:
         upright = volume.oriented("RAS")
         right, left = _lungs(np.asarray(upright.array), upright.grid)
         painted = np.asfortranarray(right + 2 * left.astype(np.uint8))
-        return Mask(painted, upright.grid, self.labels, volume.source).oriented(volume.grid.axcodes)
+        mask = Mask(painted, upright.grid, self.labels, volume.source).oriented(volume.grid.axcodes)
+        for told in oddities(mask, volume):
+            warnings.warn(InputWarning(f"{volume.source.path or 'scan'}: {told}"), stacklevel=2)
+        return mask
 
 
 def _lungs(hu: Array, grid: Grid) -> tuple[Binary, Binary]:
     """Right and left lung, bool (X, Y, Z) in RAS order."""
-    inside = _inside(hu, grid)
+    inside = _inside(hu)
     airway = _airway(hu, inside, grid)
-    lungs = postprocess(inside & ~airway, grid, min_volume_ml=20.0)
+    lungs = _without_gas(hu, inside & ~airway, grid)
     sides = [_closed(side, grid) for side in divide(lungs, grid)]
     right, left = (
-        postprocess(side & ~airway, grid, keep_components=1, fill_holes=True, min_volume_ml=20.0)
+        postprocess(side & ~airway, grid, keep_components=1, fill_holes=True, min_volume_ml=SMALLEST_ML)
         for side in sides
     )
     return right & ~left, left
 
 
-def _inside(hu: Array, grid: Grid) -> Binary:
-    """What is dark within the body: parts that reach a side face of the scan are around it."""
+def _inside(hu: Array) -> Binary:
+    """What is dark within the body: in its axial slice it has no way to the sides of the scan.
+
+    In 3D there is one, where a scan of the chest shows the open mouth. A lung that the field of
+    view cuts reaches the sides, too, but is not as dark as air.
+    """
     from scipy import ndimage
 
-    dark = hu < AIR_HU
-    parts, count = ndimage.label(dark)
+    inside = hu < AIR_HU
+    for z in range(hu.shape[2]):
+        parts, count = ndimage.label(inside[:, :, z])
+        if not count:
+            continue
+        size = np.bincount(parts.ravel(), minlength=count + 1)
+        darkness = np.bincount(parts.ravel(), weights=hu[:, :, z].ravel(), minlength=count + 1)
+        edges = (parts[0], parts[-1], parts[:, 0], parts[:, -1])
+        around = np.zeros(count + 1, dtype=np.bool_)
+        around[np.unique(np.concatenate(edges))] = True
+        around &= darkness / np.maximum(size, 1) < AROUND_HU
+        inside[:, :, z] &= ~around[parts]
+    return np.asarray(inside)
+
+
+def _without_gas(hu: Array, inside: Binary, grid: Grid) -> Binary:
+    """The parts that are large and dense enough for lungs, without the gas in the bowel below them.
+
+    Only the diaphragm is between the two, and in thick slices they touch: the parts are those
+    that an erosion leaves, and every voxel goes with the nearest of them.
+    """
+    from scipy import ndimage
+
+    boxes = ndimage.find_objects(inside.astype(np.uint8))
+    if not boxes:
+        return inside
+    box = boxes[0]
+    depth_mm = ndimage.distance_transform_edt(np.pad(inside[box], 1), sampling=grid.spacing_mm)
+    parts, count = ndimage.label(depth_mm[1:-1, 1:-1, 1:-1] > NECK_MM, structure=np.ones((3, 3, 3)))
     if not count:
-        return np.asarray(dark)
-    reaching = [np.unique(np.take(parts, end, axis=axis)) for axis in (0, 1) for end in (0, -1)]
-    size = np.bincount(parts.ravel(), minlength=count + 1)
-    darkness = np.bincount(parts.ravel(), weights=hu.ravel().astype(np.float32), minlength=count + 1)
-    kept = (size * grid.voxel_ml >= 1.0) & (darkness / np.maximum(size, 1) > AROUND_HU)
-    for part in np.unique(np.concatenate(reaching)):
-        # A lung that the field of view cuts reaches a face too, but is not as dark as air.
-        kept[part] &= darkness[part] / size[part] > AROUND_HU + 30
-    kept[0] = False
-    return np.asarray(kept[parts])
+        return np.zeros_like(inside)
+    sizes = np.bincount(parts.ravel(), minlength=count + 1)
+    sizes[0] = 0
+    means = np.bincount(parts.ravel(), weights=hu[box].ravel(), minlength=count + 1) / np.maximum(sizes, 1)
+    lung = (sizes >= 0.02 * sizes.max()) & (means > AROUND_HU)
+    indices = ndimage.distance_transform_edt(
+        parts == 0, sampling=grid.spacing_mm, return_distances=False, return_indices=True
+    )
+    kept = np.zeros_like(inside)
+    kept[box] = inside[box] & lung[parts[tuple(indices)]]
+    return postprocess(kept, grid, min_volume_ml=SMALLEST_ML)
 
 
 def _airway(hu: Array, inside: Binary, grid: Grid) -> Binary:
-    """Trachea and main bronchi, followed from the top down, with their walls."""
+    """Trachea and main bronchi, followed from the top down, with their walls.
+
+    A dark round part in the middle of the body begins one where it goes on for `TRACHEA_MM`.
+    """
     from scipy import ndimage
 
     lumen = inside & (hu < LUMEN_HU)
-    airway = np.zeros_like(lumen)
-    area_mm2 = grid.spacing_mm[0] * grid.spacing_mm[1]
-    above: Binary | None = None
-    for z in range(hu.shape[2] - 1, -1, -1):
-        parts, count = ndimage.label(lumen[:, :, z])
-        areas = np.bincount(parts.ravel(), minlength=count + 1) * area_mm2
-        fitting = (areas >= AIRWAY_MM2[0]) & (areas <= AIRWAY_MM2[1])
-        fitting[0] = False
-        if above is None:
-            here = _round_and_central(parts, fitting, inside[:, :, z])
-        else:
-            touched = np.bincount(parts[above], minlength=count + 1) > 0
-            here = (fitting & touched)[parts]
-        if above is None and not here.any():
-            continue
-        airway[:, :, z] = above = here
-        if not here.any():
-            break
     wall = [max(1, round(1.5 / mm)) for mm in grid.spacing_mm[:2]]
-    return np.asarray(ndimage.binary_dilation(airway, np.ones((2 * wall[0] + 1, 2 * wall[1] + 1, 1))))
+    for z in range(hu.shape[2] - 1, -1, -1):
+        start = _trachea(lumen[:, :, z], hu[:, :, z] > AIR_HU, grid)
+        if start is None:
+            continue
+        airway = _followed(lumen, start, z, grid)
+        if np.count_nonzero(airway.any(axis=(0, 1))) * grid.spacing_mm[2] >= TRACHEA_MM:
+            walls = np.ones((2 * wall[0] + 1, 2 * wall[1] + 1, 1))
+            return np.asarray(ndimage.binary_dilation(airway, walls))
+    return np.zeros_like(lumen)
 
 
-def _round_and_central(parts: npt.NDArray[np.int32], fitting: Binary, inside: Binary) -> Binary:
-    """The one part of a slice that may be the trachea: compact, and no lung beside it is in its place."""
+def _trachea(lumen: Binary, body: Binary, grid: Grid) -> Binary | None:
+    """The part of an axial slice that may be the trachea: compact, and in the middle of the body."""
     from scipy import ndimage
 
-    best, found = 0.0, 0
-    for number in np.flatnonzero(fitting):
-        box = ndimage.find_objects((parts == number).astype(np.uint8))[0]
-        wide, deep = (s.stop - s.start for s in box)
-        fill = np.count_nonzero(parts[box] == number) / (wide * deep)
-        middle = (box[0].start + box[0].stop) / 2 / parts.shape[0]
-        if fill > 0.6 and 0.5 < wide / deep < 2 and abs(middle - 0.5) < 0.15 and fill > best:
-            best, found = fill, int(number)
-    return np.asarray(parts == found) if found else np.zeros_like(inside)
+    columns = np.flatnonzero(body.any(axis=1))
+    parts, count = ndimage.label(lumen)
+    if not count or not len(columns):
+        return None
+    middle = (columns[0] + columns[-1]) / 2
+    areas_mm2 = np.bincount(parts.ravel()) * grid.spacing_mm[0] * grid.spacing_mm[1]
+    for number, box in enumerate(ndimage.find_objects(parts), start=1):
+        wide, deep = ((s.stop - s.start) * mm for s, mm in zip(box, grid.spacing_mm[:2], strict=True))
+        away_mm = abs((box[0].start + box[0].stop - 1) / 2 - middle) * grid.spacing_mm[0]
+        compact = areas_mm2[number] > 0.55 * wide * deep and 0.4 < wide / deep < 2.5
+        if AIRWAY_MM2[0] < areas_mm2[number] < AIRWAY_MM2[1] and compact and away_mm < 40:
+            return np.asarray(parts == number)
+    return None
+
+
+def _followed(lumen: Binary, start: Binary, z: int, grid: Grid) -> Binary:
+    """From ``start`` downwards: in each slice the parts that touch the last ones and are no lung."""
+    from scipy import ndimage
+
+    airway = np.zeros_like(lumen)
+    airway[:, :, z] = start
+    for below in range(z - 1, -1, -1):
+        parts, count = ndimage.label(lumen[:, :, below])
+        areas_mm2 = np.bincount(parts.ravel(), minlength=count + 1) * grid.spacing_mm[0] * grid.spacing_mm[1]
+        touched = np.bincount(parts[airway[:, :, below + 1]], minlength=count + 1) > 0
+        going_on = touched & (areas_mm2 < AIRWAY_MM2[1])
+        going_on[0] = False
+        airway[:, :, below] = going_on[parts]
+        if not going_on.any():
+            break
+    return airway
 
 
 def _closed(side: Binary, grid: Grid) -> Binary:

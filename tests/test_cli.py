@@ -18,6 +18,7 @@ from medseg.cli.output import sidecar
 from medseg.cli.progress import Progress
 from medseg.errors import UsageError
 from medseg.io import write_dicom_series
+from medseg.model import shipped
 from medseg.phantom import Thorax, default_grid
 
 GRID = default_grid((8.0, 9.0, 12.0), "LPS")
@@ -203,7 +204,6 @@ def test_recipes_are_listed_shown_and_described():
     ("arguments", "code", "message"),
     [
         (["segment", "{w}/0.nii.gz"], 2, "need a scan and -o MASK"),
-        (["segment", "{w}/0.nii.gz", "-o", "{t}/m.nii.gz"], 2, "need --model"),
         (["segment", "{w}/0.nii.gz", "-o", "{t}/m.nii.gz", "--model", "nope"], 2, "no such model"),
         (["segment", "{w}/0.nii.gz", "-o", "{t}/m.xyz", "--model", "{m}"], 2, "suffix"),
         (["segment", "{w}/0.nii.gz", "-o", "{t}/no/m.nii.gz", "--model", "{m}"], 2, "does not exist"),
@@ -310,3 +310,33 @@ def test_the_terminal_progress_has_a_bar(monkeypatch):
         progress.show(EpochEnd(1, 4, 0.5, {"lungs": 0.9}, 61))
     assert "1:01 left" in progress.bar.tasks[0].fields["facts"]
     assert "lungs 0.9000" in progress.bar.tasks[0].fields["facts"]
+
+
+def test_models_are_listed_with_labels_size_digest_and_licence(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folder = tmp_path / "medseg" / "models"
+    folder.mkdir(parents=True)
+    untrained(tiny()).save(folder / "mine.safetensors")
+    (folder / "broken.safetensors").write_bytes(b"no model")
+    rows = {row["name"]: row for row in json.loads(run("models", "--json"))}
+    assert set(rows) == {*shipped(), "mine", "broken", "threshold"}
+    assert rows["mine"]["labels"] == {"right_lung": 1, "left_lung": 2}
+    assert rows["mine"]["sha256"] == untrained(tiny()).digest
+    assert rows["broken"]["refused"]
+    assert rows["threshold"]["labels"] == {"right_lung": 1, "left_lung": 2}
+    told = run("models")
+    assert "cannot be used" in told
+    assert f"sha256 {rows['mine']['sha256'][:12]}" in told
+
+
+def test_thresholds_segment_and_are_evaluated_as_a_model_is(tmp_path):
+    grid = default_grid((4.0, 4.0, 5.0))
+    Thorax().scan(grid).save(tmp_path / "ct.nii.gz")
+    Thorax().truth(grid).save(tmp_path / "truth.nii.gz")
+    mask = tmp_path / "mask.nii.gz"
+    told = json.loads(run("segment", tmp_path / "ct.nii.gz", "-o", mask, "--model", "threshold", "--json"))
+    assert told["recipe"] == "threshold"
+    assert told["volumes_ml"]["right_lung"] > 500
+    (tmp_path / "cases.csv").write_text("id,image,label,split\na,ct.nii.gz,truth.nii.gz,test\n")
+    run("evaluate", tmp_path / "cases.csv", "-o", tmp_path / "out", "--model", "threshold")
+    assert "right_lung" in (tmp_path / "out" / "evaluation.csv").read_text()

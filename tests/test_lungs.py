@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from medseg.grid import Grid
-from medseg.lungs import divide
+from medseg.lungs import divide, oddities
 from medseg.phantom import Thorax, default_grid, orientations
+from medseg.threshold import Threshold
+from medseg.volume import Mask, Volume
 
 GRID = Grid.from_spacing((30, 20, 10), (2.0, 2.0, 3.0))  # RAS: index 29 of the first axis is right
 
@@ -53,3 +55,35 @@ def test_the_phantoms_sides_in_any_orientation(codes):
     found_right, found_left = divide(right | left, truth.grid)
     assert np.array_equal(found_right, right)
     assert np.array_equal(found_left, left)
+
+
+def chest(heart: slice, middle: int) -> tuple[Mask, Volume]:
+    """Two lungs that meet at ``middle`` but for a heart between them; air lies around."""
+    grid = Grid.from_spacing((60, 30, 40), (5.0, 5.0, 5.0))
+    painted, hu = np.zeros(grid.shape, dtype=np.uint8), np.full(grid.shape, -1000, dtype=np.int16)
+    painted[5:middle, 5:25, 5:35], painted[middle:55, 5:25, 5:35] = 2, 1
+    hu[painted > 0] = -850
+    painted[heart, 10:20], hu[heart, 10:20] = 0, 50
+    return Mask(painted, grid, Threshold.labels), Volume(hu, grid)
+
+
+def test_a_chest_whose_heart_lies_left_is_not_odd():
+    mask, scan = chest(slice(20, 32), 28)
+    assert oddities(mask, scan) == ()
+
+
+@pytest.mark.parametrize("codes", ["RAS", "LPS", "IAR"])
+def test_sides_that_look_exchanged_are_told(codes):
+    mask, scan = chest(slice(28, 40), 32)
+    (told,) = oddities(mask.oriented(codes), scan.oriented(codes))
+    # The heart's middle is voxel 33.5, the chest's 29.5: 4 voxels of 5 mm.
+    assert "the heart lies 20 mm to the right" in told
+    assert "exchanged" in told
+
+
+def test_no_lung_and_a_missing_side_are_told():
+    mask, scan = chest(slice(20, 32), 28)
+    one = Mask(np.where(mask.array == 2, 0, mask.array).astype(np.uint8), mask.grid, mask.labels)
+    none = Mask(np.zeros(mask.grid.shape, dtype=np.uint8), mask.grid, mask.labels)
+    assert "hardly any left lung" in oddities(one, scan)[0]
+    assert "no lung was found" in oddities(none, scan)[0]

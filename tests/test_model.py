@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from worlds import tiny, untrained
 
 from medseg.errors import ModelRefused, UsageError
-from medseg.model import Model, shipped
+from medseg.model import Model, find, names, own_folder, shipped
 from medseg.tensor_file import TensorFile
 
 
@@ -122,12 +122,40 @@ def test_shipped_models_load(name):
 
 def test_weights_that_would_silently_give_nothing_are_refused():
     weights = dict(untrained(tiny()).folds[0])
-    half = {name: t.half() for name, t in weights.items()}
-    with pytest.raises(ModelRefused, match="F16"):
-        Model(tiny(), (half,)).networks()
+    double = {name: t.double() for name, t in weights.items()}
+    with pytest.raises(ModelRefused, match="F64"):
+        Model(tiny(), (double,)).networks()
     weights["head.bias"] = torch.full_like(weights["head.bias"], float("nan"))
     with pytest.raises(ModelRefused, match=r"not finite, first head\.bias"):
         Model(tiny(), (weights,)).networks()
+
+
+def test_half_precision_is_half_the_file_and_computed_with_in_single(tmp_path):
+    whole = untrained(tiny())
+    half = Model(tiny(), ({name: t.half() for name, t in whole.folds[0].items()},))
+    path = half.save(tmp_path / "half.safetensors")
+    assert path.stat().st_size < 0.6 * whole.save(tmp_path / "whole.safetensors").stat().st_size
+    loaded = Model.load(path)
+    assert loaded.digest == half.digest
+    (network,), (reference,) = loaded.networks(), whole.networks()
+    image = torch.rand(1, 1, 16, 16, 16)
+    found = network(image)
+    assert found.dtype == torch.float32
+    # Half precision has 11 bits: weights are off by at most 2**-11 of themselves.
+    assert torch.allclose(found, reference(image), atol=0.02)
+
+
+def test_a_model_in_the_users_folder_is_found_by_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folder = tmp_path / "medseg" / "models"
+    assert own_folder() == folder
+    assert names() == shipped()
+    folder.mkdir(parents=True)
+    path = untrained(tiny()).save(folder / "mine.safetensors")
+    assert names() == tuple(sorted((*shipped(), "mine")))
+    assert find("mine") == path
+    with pytest.raises(UsageError, match=r"no such model[\s\S]*mine"):
+        find("other")
 
 
 def test_a_header_with_odd_provenance_is_refused(tmp_path):

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import yaml
+from worlds import tiny
 
 from medseg.errors import UsageError
 from medseg.recipe import Recipe, shipped
@@ -115,3 +116,29 @@ def test_the_json_schema_covers_the_shipped_recipes():
     assert json.loads(json.dumps(schema)) == schema
     for name in SHIPPED:
         assert set(json.loads(Recipe.read(name).model_dump_json())) <= set(schema["properties"])
+
+
+DIVIDED = (
+    {"name": "right_lung", "values": [1], "side": "right"},
+    {"name": "left_lung", "values": [2], "side": "left"},
+)
+
+
+def test_a_label_is_divided_into_its_two_sides():
+    recipe = tiny(labels=[{"name": "lungs", "values": [1, 2]}], postprocess={"divide": list(DIVIDED)})
+    assert [label.name for label in recipe.painted] == ["right_lung", "left_lung"]
+    assert tiny().painted == tiny().labels
+    assert Recipe.checked(yaml.safe_load(recipe.yaml())) == recipe
+
+
+@pytest.mark.parametrize(
+    ("labels", "divide", "told"),
+    [
+        ([("a", [1]), ("b", [2])], DIVIDED, "for one label, and there are 2"),
+        ([("lungs", [1, 2])], DIVIDED[::-1], "side right and then left"),
+        ([("lungs", [1, 3])], DIVIDED, "must be the same"),
+    ],
+)
+def test_what_cannot_be_divided_is_refused(labels, divide, told):
+    with pytest.raises(UsageError, match=told):
+        tiny(labels=[{"name": n, "values": v} for n, v in labels], postprocess={"divide": list(divide)})

@@ -7,7 +7,7 @@ from worlds import tiny, untrained
 
 import medseg
 from medseg.dataset import cached
-from medseg.errors import InputRefused, UsageError
+from medseg.errors import InputRefused, InputWarning, UsageError
 from medseg.grid import Grid
 from medseg.manifest import Case
 from medseg.model import Model
@@ -157,3 +157,67 @@ def test_channels_on_different_grids_and_other_modalities_are_refused():
         Segmenter(untrained(tiny()))(pet)
     mask = Segmenter(untrained(tiny()), any_modality=True)(pet)
     assert np.array_equal(mask.array, Segmenter(untrained(tiny()))(scan).array)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda hu: hu + 1024, "about 1000 or 1024 too high"),
+        (lambda hu: ((hu.clip(-1000, 400) + 1000) / 1400 * 255).astype(np.uint8), "windowed or normalised"),
+        (lambda hu: (hu / 1000).astype(np.float32), "windowed or normalised"),
+    ],
+    ids=["unsigned", "bytes", "normalised"],
+)
+def test_ct_that_is_not_in_hu_is_refused(change, told):
+    hu = np.asarray(Thorax().scan(GRID).array)
+    scan = Volume(np.asfortranarray(change(hu)), GRID)
+    with pytest.raises(InputRefused, match=told) as refused:
+        Segmenter(untrained(tiny()))(scan)
+    assert refused.value.reason == "not-hu"
+    assert Segmenter(untrained(tiny()), any_modality=True)(scan).grid == GRID
+
+
+def test_ct_without_air_is_told():
+    hu = np.asarray(Thorax().scan(GRID).array)
+    with pytest.warns(InputWarning, match="1st percentile is 0 HU"):
+        Segmenter(untrained(tiny()))(Volume(np.asfortranarray(hu.clip(0, None)), GRID))
+
+
+DIVIDED = {
+    "labels": [{"name": "lungs", "values": [1, 2]}],
+    "postprocess": {
+        "divide": [
+            {"name": "right_lung", "values": [1], "side": "right"},
+            {"name": "left_lung", "values": [2], "side": "left"},
+        ],
+        "keep_components": 1,
+    },
+}
+
+
+@pytest.mark.parametrize("codes", ["RAS", "LPS", "SRA"])
+def test_lungs_found_as_one_are_divided_into_sides(codes):
+    segment = Segmenter(untrained(tiny(**DIVIDED)))
+    scan = Thorax().scan(GRID.oriented(codes))
+    truth = np.asarray(Thorax().truth(scan.grid).array)
+    prepared = prepare(segment.model.recipe, (scan,))
+    lungs = Thorax().truth(prepared.grid)
+    probabilities = torch.from_numpy(np.isin(lungs.array, (1, 2, 3, 4)).astype(np.float32))[None]
+    mask = segment.mask(probabilities, prepared, scan)
+    assert [label.name for label in mask.labels] == ["right_lung", "left_lung"]
+    assert segment.labels == mask.labels
+    for value, values in ((1, (1, 3)), (2, (2, 4))):
+        found, true = np.asarray(mask.array) == value, np.isin(truth, values)
+        assert 2 * (found & true).sum() / (found.sum() + true.sum()) > 0.85
+        assert not (found & np.isin(truth, (1, 2, 3, 4)) & ~true).any()
+
+
+def test_no_lung_and_one_lung_are_told():
+    segment = Segmenter(untrained(tiny(**DIVIDED)))
+    scan = Thorax().scan(GRID)
+    prepared = prepare(segment.model.recipe, (scan,))
+    with pytest.warns(InputWarning, match="no lung was found"):
+        segment.mask(torch.zeros(1, *prepared.grid.shape), prepared, scan)
+    right = torch.from_numpy(np.isin(Thorax().truth(prepared.grid).array, (1, 3)).astype(np.float32))
+    with pytest.warns(InputWarning, match="hardly any left lung"):
+        segment.mask(right[None], prepared, scan)

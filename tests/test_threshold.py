@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from medseg.errors import InputRefused
+from medseg.errors import InputRefused, InputWarning
 from medseg.grid import Grid
 from medseg.phantom import Thorax, default_grid, orientations
 from medseg.threshold import Threshold
@@ -40,7 +40,8 @@ def test_any_orientation_gives_the_same_mask_on_the_scans_own_grid(codes):
 @pytest.mark.parametrize("hu", [-1000, 50])
 def test_a_scan_without_lungs_gives_an_empty_mask(hu):
     grid = Grid.from_spacing((20, 20, 20), (3.0, 3.0, 3.0))
-    mask = Threshold()(Volume(np.full(grid.shape, hu, dtype=np.int16), grid))
+    with pytest.warns(InputWarning, match="no lung was found"):
+        mask = Threshold()(Volume(np.full(grid.shape, hu, dtype=np.int16), grid))
     assert not mask.array.any()
 
 

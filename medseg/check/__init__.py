@@ -13,7 +13,7 @@ from medseg.check.comparison import Entry, compare, compare_splits
 from medseg.check.examination import Examined, examine
 from medseg.check.facts import Facts, measure
 from medseg.check.finding import KINDS, Finding, Severity, refuse
-from medseg.check.judgement import judge
+from medseg.check.judgement import doubts, judge
 from medseg.check.subject import Subject, subject_of
 from medseg.manifest import Case
 from medseg.recipe import Recipe
@@ -32,6 +32,7 @@ __all__ = [
     "check",
     "compare",
     "compare_splits",
+    "doubts",
     "examine",
     "judge",
     "measure",

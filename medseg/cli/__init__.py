@@ -23,6 +23,7 @@ from medseg.cli.evaluate import evaluate
 from medseg.cli.import_weights import import_weights
 from medseg.cli.info import info
 from medseg.cli.manifest import manifest
+from medseg.cli.models import models
 from medseg.cli.output import RESEARCH
 from medseg.cli.phantom import phantom
 from medseg.cli.recipe import recipe
@@ -49,6 +50,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "augment": augment,
     "convert": convert,
     "info": info,
+    "models": models,
     "demo": demo,
     "phantom": phantom,
     "recipe": recipe,

@@ -14,9 +14,12 @@ from medseg.cli.output import RESEARCH, facts_of, sidecar, write_json
 from medseg.errors import UsageError
 
 if TYPE_CHECKING:
+    from medseg.label import Label
     from medseg.manifest import Case
-    from medseg.recipe import Recipe
     from medseg.volume import Mask
+
+    Way = tuple[Callable[[Case], Mask], tuple[Label, ...], int | None]
+    """Gives the mask of a case; which labels of it are scored; the integer that means unknown."""
 
 
 def evaluate(
@@ -53,9 +56,9 @@ def evaluate(
     single = _tolerances(nsd_tolerance_mm or [])
     output.mkdir(parents=True, exist_ok=True)
     if model is not None and masks is None:
-        predict, chosen = _segmenting(model, device, output)
+        predict, labels, ignore_value = _segmenting(model, device, output)
     elif masks is not None and recipe is not None and model is None:
-        predict, chosen = _reading(masks, recipe)
+        predict, labels, ignore_value = _reading(masks, recipe)
     else:
         raise UsageError(
             "need either --model, or --masks with --recipe", where="medseg evaluate", reason="usage"
@@ -64,9 +67,9 @@ def evaluate(
     frame = evaluation.evaluate(
         cases,
         predict,
-        chosen.labels,
-        nsd_tolerance_mm={label.name: every for label in chosen.labels} | single,
-        ignore_value=chosen.ignore_value,
+        labels,
+        nsd_tolerance_mm={label.name: every for label in labels} | single,
+        ignore_value=ignore_value,
     )
     evaluation.write(frame, output)
     if as_json:
@@ -98,28 +101,31 @@ def _tolerances(given: list[str]) -> dict[str, float]:
     return found
 
 
-def _segmenting(model: str, device: str, output: Path) -> tuple[Callable[[Case], Mask], Recipe]:
+def _segmenting(model: str, device: str, output: Path) -> Way:
     from medseg.io import read_channels
-    from medseg.segmenter import Segmenter
+    from medseg.methods import method
 
-    segmenter = Segmenter(model, device=device)
-    recipe = segmenter.model.recipe
+    segment_scan = method(model, device=device)
     folder = output / "masks"
     folder.mkdir(exist_ok=True)
 
     def predict(case: Case) -> Mask:
-        mask = segmenter(read_channels(case.images, channels=len(recipe.channels)))
+        mask = segment_scan(read_channels(case.images, channels=len(segment_scan.channels)))
         path = mask.save(folder / f"{case.id}.nii.gz")
-        write_json(sidecar(path), facts_of(mask, segmenter.model.digest, recipe.name))
+        write_json(sidecar(path), facts_of(mask, segment_scan.digest, segment_scan.name))
         print(f"{case.id}: segmented", file=sys.stderr)
         return mask
 
-    return predict, recipe
+    return predict, segment_scan.labels, segment_scan.ignore_value
 
 
-def _reading(masks: Path, recipe: str) -> tuple[Callable[[Case], Mask], Recipe]:
+def _reading(masks: Path, recipe: str) -> Way:
     from medseg.io import read_mask
     from medseg.recipe import Recipe
 
     chosen = Recipe.read(recipe)
-    return (lambda case: read_mask(masks / f"{case.id}.nii.gz", chosen.labels)), chosen
+
+    def predict(case: Case) -> Mask:
+        return read_mask(masks / f"{case.id}.nii.gz", chosen.labels)
+
+    return predict, chosen.labels, chosen.ignore_value

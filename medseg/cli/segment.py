@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -14,16 +14,15 @@ from medseg.cli.options import AsJson, Device, MaskFormat, Nonfinite, Series, Tr
 from medseg.cli.output import RESEARCH, facts_of, sidecar, spare_inputs, telling_of_older, write_json
 from medseg.errors import UsageError
 
-if TYPE_CHECKING:
-    pass
-
 
 def segment(
     scan: Annotated[Path | None, typer.Argument(help="NIfTI, NRRD, MHA or DICOM folder.")] = None,
     output_path: Annotated[Path | None, typer.Argument(metavar="[MASK]", help="Same as -o.")] = None,
     inputs: Annotated[list[Path] | None, typer.Option("-i", "--input", help="Scan; once a channel.")] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Mask to write.")] = None,
-    model: Annotated[str | None, typer.Option(help="Model file, or the name of a shipped model.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="File, or name of `medseg models`; lung_ct if none.")
+    ] = None,
     stats: Annotated[Path | None, typer.Option(help="Also write volumes and intensities per label.")] = None,
     format_: MaskFormat = None,
     series: Series = None,
@@ -44,29 +43,22 @@ def segment(
     scans = list(inputs or ([scan] if scan else []))
     target = output or output_path
     if not scans or target is None:
-        raise UsageError(
-            "need a scan and -o MASK", remedy="medseg segment SCAN -o MASK --model MODEL", reason="usage"
-        )
+        raise UsageError("need a scan and -o MASK", remedy="medseg segment SCAN -o MASK", reason="usage")
     from medseg.io import check_source, check_writable, read_channels
-    from medseg.model import shipped
 
-    if model is None:
-        raise UsageError(
-            "need --model", remedy=f"a model file, or one of: {', '.join(shipped())}", reason="usage"
-        )
     choices = choices_of(series, volume, trust, nonfinite)
     check_writable(target, format_)
     spare_inputs(target, scans)
     started = time.perf_counter()
-    from medseg.segmenter import Segmenter
+    from medseg.methods import method
 
     with telling_of_older(target):
-        segmenter = Segmenter(model, device=device, any_modality=any_modality)
-        volumes = read_channels(scans, channels=len(segmenter.model.recipe.channels), choices=choices)
+        segment_scan = method(model, device=device, any_modality=any_modality)
+        volumes = read_channels(scans, channels=len(segment_scan.channels), choices=choices)
         check_source(volumes[0].source, target)
-        mask = segmenter(volumes)
+        mask = segment_scan(volumes)
         mask.save(target, format=format_)
-    facts = facts_of(mask, segmenter.model.digest, segmenter.model.recipe.name)
+    facts = facts_of(mask, segment_scan.digest, segment_scan.name)
     write_json(sidecar(target), facts)
     if stats:
         from medseg.statistics import intensities

@@ -135,6 +135,8 @@ class Recipe(Part):
         values = [value for label in self.labels for value in label.values]
         if self.exclusive and len(set(values)) < len(values):
             raise ValueError("loss dice_ce is for labels that exclude one another, and these share values")
+        if self.postprocess.divide:
+            self._check_divided(self.postprocess.divide)
         factor = self.network.divisor
         wrong = [n for n in self.patch.size if n % factor]
         if wrong:
@@ -150,6 +152,23 @@ class Recipe(Part):
                 f"normalisation cannot use: make one number at least {2 * factor}"
             )
         return self
+
+    def _check_divided(self, parts: tuple[Label, Label]) -> None:
+        if len(self.labels) > 1:
+            raise ValueError(f"postprocess.divide is for one label, and there are {len(self.labels)}")
+        if [part.side for part in parts] != ["right", "left"]:
+            raise ValueError("postprocess.divide needs two labels, with side right and then left")
+        values = sorted(value for part in parts for value in part.values)
+        if values != sorted(self.labels[0].values):
+            raise ValueError(
+                f"postprocess.divide has the values {values}, and label {self.labels[0].name} "
+                f"{sorted(self.labels[0].values)}: they must be the same"
+            )
+
+    @property
+    def painted(self) -> tuple[Label, ...]:
+        """The labels of the masks: those of the recipe, or the two into which its label is divided."""
+        return self.postprocess.divide or self.labels
 
     @property
     def spatial_dims(self) -> int:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from medseg.label import Label
 from medseg.recipe.part import Count, NotNegative, Part, Size
 
 
@@ -27,11 +28,15 @@ class Postprocess(Part):
     """Cleaning of each label on the source grid.
 
     Attributes:
+        divide: Where the recipe's one label is both lungs: the labels of the right and of the left one,
+            into which its mask is divided (:func:`medseg.lungs.divide`) before each is cleaned. A network
+            that need not tell sides learns from far fewer patients, and cannot exchange them.
         keep_components: Keep this many largest components of each label; None keeps all.
         fill_holes: Fill holes that do not reach the outside.
         min_volume_ml: Remove components smaller than this.
     """
 
+    divide: tuple[Label, Label] | None = None
     keep_components: Count | None = None
     fill_holes: bool = False
     min_volume_ml: NotNegative = 0.0

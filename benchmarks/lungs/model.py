@@ -1,0 +1,164 @@
+"""Trains the shipped lung model and measures it by patient-level cross-validation.
+
+    python benchmarks/lungs/model.py --data ../shared/data --out runs/lungs [--recipe lung_ct] [STEP ...]
+
+Steps: ``cases`` (see cases.py), ``cross`` (four folds of two patients with manual masks, each trained on all
+others and scored on the scans and on the simulated diseases of its own two), ``thresholds`` (the same cases
+scored with ``--model threshold``), ``final`` (trained on all), ``ship`` (``final`` in half precision, with
+its licence, as a file of the package), ``table`` (prints what was scored). All of them without a name. A
+training that was stopped goes on where it was when the command is given again.
+
+No case of a patient is ever used to choose anything about the model that is scored on this patient: there
+is no validation set, the last epoch counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from medseg.model import Model
+
+HERE = Path(__file__).parent
+STEPS = ["cases", "cross", "thresholds", "final", "ship", "table"]
+SHIPPED = HERE.parents[1] / "medseg" / "models"
+LICENCE = "Apache-2.0; trained on data under CC BY 3.0, to be cited: docs/model_cards/lung-ct.md"
+DATA = (
+    "LCTSC 2017 (doi:10.7937/K9/TCIA.2017.3R3FVZ08), LIDC-IDRI (doi:10.7937/K9/TCIA.2015.LO9QL9SX), "
+    "4D-Lung (doi:10.7937/K9/TCIA.2016.ELN8YGLE)"
+)
+FOLDS = (
+    ("LCTSC-000", "LCTSC-004"),
+    ("LCTSC-001", "LCTSC-007"),
+    ("LCTSC-002", "LCTSC-006"),
+    ("LCTSC-003", "LCTSC-008"),
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=Path("runs/lungs"))
+    parser.add_argument("--recipe", default="lung_ct")
+    parser.add_argument("--folds", type=int, nargs="*", default=list(range(len(FOLDS))))
+    parser.add_argument(
+        "steps", nargs="*", default=["cases", "cross", "thresholds", "final", "ship", "table"]
+    )
+    arguments = parser.parse_args()
+    out: Path = arguments.out
+    if "cases" in arguments.steps and not (out / "cases" / "cases.csv").is_file():
+        run(HERE / "cases.py", "--data", arguments.data, "--out", out / "cases")
+    if "cross" in arguments.steps:
+        for fold in arguments.folds:
+            folder = train(arguments.recipe, out, f"fold{fold}", held_out=FOLDS[fold])
+            score(arguments.recipe, folder, out, FOLDS[fold])
+    if "thresholds" in arguments.steps:
+        everybody = tuple(patient for fold in FOLDS for patient in fold)
+        score(arguments.recipe, out / "threshold", out, everybody, model="threshold")
+    if "final" in arguments.steps:
+        train(arguments.recipe, out, "final", held_out=())
+    if "ship" in arguments.steps:
+        ship(out / Path(arguments.recipe).stem / "final" / "run" / "model.safetensors")
+    if "table" in arguments.steps:
+        stem = Path(arguments.recipe).stem
+        for name, folders in ((stem, sorted((out / stem).glob("fold*"))), ("threshold", [out / "threshold"])):
+            table(name, folders)
+
+
+def train(recipe: str, out: Path, name: str, *, held_out: tuple[str, ...]) -> Path:
+    """Trains on all patients but these; returns the folder of the run."""
+    folder = out / Path(recipe).stem / name
+    folder.mkdir(parents=True, exist_ok=True)
+    manifest = folder / "cases.csv"
+    write(
+        manifest, out, lambda row: row["patient"] not in held_out and row["kind"] in ("scan", "copy"), "train"
+    )
+    if not (folder / "run" / "model.safetensors").is_file():
+        resume = ("--resume",) if (folder / "run" / "checkpoints" / "last.ckpt").is_file() else ()
+        cache = out / "cache" / Path(recipe).stem
+        medseg("train", recipe, manifest, "-o", folder / "run", "--cache", cache, *resume)
+    return folder
+
+
+def score(
+    recipe: str, folder: Path, out: Path, patients: tuple[str, ...], model: str | Path | None = None
+) -> None:
+    """Scores each lung (``scores/``) and both as one (``both/``) on the patients' scans and diseases."""
+    folder.mkdir(parents=True, exist_ok=True)
+    manifest = folder / "held_out.csv"
+    write(manifest, out, lambda row: row["patient"] in patients and row["kind"] != "copy", "test")
+    if not (folder / "scores" / "evaluation.csv").is_file():
+        model = model or folder / "run" / "model.safetensors"
+        medseg("evaluate", manifest, "--model", model, "-o", folder / "scores", "--split", "test")
+        both = ("--masks", folder / "scores" / "masks", "--recipe", recipe)
+        medseg("evaluate", manifest, *both, "-o", folder / "both", "--split", "test")
+
+
+def ship(trained: Path) -> None:
+    """Half precision is half the file; the licence and the data stand in the header."""
+    model = Model.load(trained)
+    half = [{name: _half(tensor) for name, tensor in fold.items()} for fold in model.folds]
+    told = {**model.provenance, "licence": LICENCE, "trained_on": DATA}
+    path = Model(model.recipe, tuple(half), told).save(SHIPPED / f"{model.recipe.name}.safetensors")
+    print(f"{path}: {path.stat().st_size} bytes, sha256 {Model.load(path).digest}")
+
+
+def _half(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.half() if tensor.dtype == torch.float32 else tensor
+
+
+def table(name: str, folders: Sequence[Path]) -> None:
+    """Mean and worst Dice, HD95 of both lungs together by kind of case, and of each lung."""
+    frames = []
+    for folder in folders:
+        for part in ("both", "scores"):
+            if (folder / part / "evaluation.csv").is_file():
+                frames.append(pd.read_csv(folder / part / "evaluation.csv"))
+    if not frames:
+        return
+    frame = pd.concat(frames)
+    disease = frame["case"].str.extract(r"disease_[^_]+_(.*)")[0]
+    frame["kind"] = disease.fillna("as it is")
+    numbers = frame.groupby(["kind", "label"])[["dice", "hd95_mm"]].agg(["mean", "min", "max", "count"])
+    print(name)
+    print(numbers.round(4).to_string())
+
+
+def write(manifest: Path, out: Path, wanted: object, split: str) -> None:
+    """A manifest of some rows of the table of all cases."""
+    assert callable(wanted)
+    cases = out / "cases"
+    with (cases / "cases.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if wanted(row)]
+    with manifest.open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["id", "patient", "image", "label", "split"])
+        writer.writeheader()
+        for row in rows:
+            place = {key: os.path.relpath(cases / row[key], manifest.parent) for key in ("image", "label")}
+            writer.writerow({"id": row["id"], "patient": row["patient"], **place, "split": split})
+
+
+def medseg(*arguments: object) -> None:
+    run("-m", "medseg.cli", *arguments)
+
+
+def run(*arguments: object) -> None:
+    words = [sys.executable, *map(str, arguments)]
+    print("$", " ".join(words[1:]), flush=True)
+    code = subprocess.run(words, check=False).returncode
+    if code:
+        sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -11,11 +11,11 @@ import numpy as np
 from medseg.errors import UsageError
 from medseg.io import read, write_dicom_series
 from medseg.metrics import Score, score
-from medseg.phantom import Thorax, default_grid, rotated
+from medseg.phantom import LABELS, Thorax, default_grid, rotated
 from medseg.report import overlay
 from medseg.volume import Mask
 
-MODEL = "phantom_lungs"
+MODEL = "lung_ct"
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class Result:
 
     scores: tuple[Score, ...]
     found: Mask
+    model: str
     model_sha256: str
     series: Path
     mask: Path
@@ -36,12 +37,12 @@ def run(folder: str | Path, *, seed: int = 2026, model: str | Path = MODEL) -> R
     Args:
         folder: Gets ``ct/`` (the series), ``lungs.nii.gz`` and ``lungs.png``.
         seed: Which patient. Patients of the training set have seeds below 1,000.
-        model: Another model of right and left lung.
+        model: Another model of right (1) and left lung (2), or ``threshold``.
 
     Raises:
         UsageError: the folder holds a demo of another patient already.
     """
-    from medseg.segmenter import Segmenter
+    from medseg.methods import method
 
     folder = Path(folder)
     series = folder / "ct"
@@ -57,14 +58,16 @@ def run(folder: str | Path, *, seed: int = 2026, model: str | Path = MODEL) -> R
     grid = default_grid()
     write_dicom_series(patient.scan(grid, seed=seed), series)
     scan = read(series)
-    segmenter = Segmenter(model)
-    mask = segmenter(scan)
+    segment = method(model)
+    mask = segment(scan)
     truth = patient.truth(scan.grid)
-    scores = score(mask, Mask(truth.array, truth.grid, segmenter.model.recipe.painted))
+    lungs = LABELS[:2]  # with their nodules
+    scores = score(Mask(mask.array, mask.grid, lungs), Mask(truth.array, truth.grid, lungs))
     return Result(
         scores,
         mask,
-        segmenter.model.digest,
+        segment.name,
+        segment.digest,
         series,
         mask.save(folder / "lungs.nii.gz"),
         overlay(scan, mask, folder / "lungs.png", title="Phantom chest CT"),

@@ -33,19 +33,22 @@ _NECKS_MM = (0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0, 13.0, 16.0)
 """Half widths of the bridge between the lungs that are tried: where they touch it is a thin one."""
 
 
-def divide(lungs: Binary, grid: Grid) -> tuple[Binary, Binary]:
+def divide(lungs: Binary, grid: Grid, hu: npt.NDArray[np.generic] | None = None) -> tuple[Binary, Binary]:
     """The right and the left lung of a mask that holds both.
 
     The lungs touch in front of the heart and behind the gullet, where only the pleura is between
     them. The mask is eroded until two large parts are left; every voxel then belongs to the part that is
     nearest. Right is the part whose middle lies more to the patient's right.
 
-    A mask that no erosion up to 16 mm separates is one lung, or two sides that cannot be told apart:
-    it belongs to the side of the middle of the scan on which its own middle lies.
+    A mask that no erosion up to 16 mm separates is one lung, or two sides that cannot be told apart.
+    It is the right one where its middle lies to the right of that of the dense tissue in its slices:
+    heart, spine and the other side are medial, also where the field of view shows one lung alone.
+    Without ``hu`` the middle of the scan stands for that of the tissue.
 
     Args:
         lungs: bool (X, Y, Z).
         grid: Of the mask.
+        hu: The CT, (X, Y, Z).
 
     Returns:
         Right and left, bool (X, Y, Z), without common voxels; together they are ``lungs``.
@@ -63,8 +66,10 @@ def divide(lungs: Binary, grid: Grid) -> tuple[Binary, Binary]:
     coarse = lungs[box][:: every[0], :: every[1], :: every[2]]
     sides = _sides(coarse, coarse_mm, grid.affine[0, :3] * every)
     if sides is None:
-        middle = np.argwhere(lungs).mean(axis=0)
-        centre = (np.asarray(grid.shape) - 1) / 2
+        middle = np.argwhere(coarse).mean(axis=0) * every + [part.start for part in box]
+        centre = _dense_middle(hu, box, grid) if hu is not None else None
+        if centre is None:
+            centre = (np.asarray(grid.shape) - 1) / 2
         to_the_right = (grid.affine[:3, :3] @ (middle - centre))[0] >= 0
         (right if to_the_right else left)[:] = lungs
         return right, left
@@ -73,6 +78,20 @@ def divide(lungs: Binary, grid: Grid) -> tuple[Binary, Binary]:
     sides = sides[tuple(slice(0, n) for n in lungs[box].shape)]
     right[box], left[box] = lungs[box] & (sides == RIGHT), lungs[box] & (sides == LEFT)
     return right, left
+
+
+def _dense_middle(
+    hu: npt.NDArray[np.generic], box: tuple[slice, ...], grid: Grid
+) -> npt.NDArray[np.float64] | None:
+    """The mean place, in voxels, of what is denser than -200 HU in the lungs' slices; None without any."""
+    upward = int(np.argmax(np.abs(grid.affine[2, :3])))
+    every = [max(1, int(2 * COARSE_MM / mm)) for mm in grid.spacing_mm]
+    views = [slice(None, None, n) for n in every]
+    views[upward] = slice(box[upward].start, box[upward].stop, every[upward])
+    places = np.argwhere(np.asarray(hu[tuple(views)]) > -200)
+    if not len(places):
+        return None
+    return np.asarray(places.mean(axis=0) * every + [view.start or 0 for view in views])
 
 
 def _sides(

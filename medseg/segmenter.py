@@ -137,7 +137,7 @@ class Segmenter:
                 found = binary(channel, prepared.grid, scan.grid, threshold=recipe.predict.threshold)
             else:
                 found = best == number
-            parts = divide(found, scan.grid) if recipe.postprocess.divide else (found,)
+            parts = divide(found, scan.grid, scan.array) if recipe.postprocess.divide else (found,)
             for part, painting in zip(parts, recipe.postprocess.divide or (label,), strict=True):
                 painted[self._cleaned(part, scan.grid)] = painting.value
         mask = Mask(painted, scan.grid, recipe.painted, scan.source)

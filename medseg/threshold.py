@@ -115,7 +115,7 @@ def _lungs(hu: Array, grid: Grid) -> tuple[Binary, Binary]:
     inside = _inside(hu)
     airway = _airway(hu, inside, grid)
     lungs = _without_gas(hu, inside & ~airway, grid)
-    sides = [_closed(side, grid) for side in divide(lungs, grid)]
+    sides = [_closed(side, grid) for side in divide(lungs, grid, hu)]
     right, left = (
         postprocess(side & ~airway, grid, keep_components=1, fill_holes=True, min_volume_ml=SMALLEST_ML)
         for side in sides

@@ -42,6 +42,21 @@ def test_one_part_is_the_side_it_lies_on(place, side):
     assert not found[1 - side].any()
 
 
+@pytest.mark.parametrize("codes", ["RAS", "LIP", "SLA"])
+@pytest.mark.parametrize(("heart", "side"), [(slice(0, 8), 0), (slice(22, 30), 1)])
+def test_one_lung_in_view_lies_beside_the_heart(codes, heart, side):
+    """In the middle of the scan: the dense tissue tells where the middle of the body is."""
+    lungs, hu = np.zeros(GRID.shape, dtype=bool), np.full(GRID.shape, -1000, dtype=np.int16)
+    lungs[10:20, 4:16, 1:9], hu[heart] = True, 40
+    order, flips = GRID.moves_to(codes)
+    turned = [
+        np.flip(array.transpose(order), [n for n, flip in enumerate(flips) if flip]) for array in (lungs, hu)
+    ]
+    found = divide(turned[0], GRID.oriented(codes), turned[1])
+    assert np.array_equal(found[side], turned[0])
+    assert not found[1 - side].any()
+
+
 def test_nothing_has_no_sides():
     right, left = divide(np.zeros(GRID.shape, dtype=bool), GRID)
     assert not right.any()

@@ -196,7 +196,7 @@ def changed(name: str, value: object) -> dict[str, object]:
         (changed("head.bias", torch.zeros(2, device="meta")), "checkpoint-content"),
         (changed("head.bias", torch.zeros(3)), "weights"),
         (changed("head.bias", torch.zeros(1).expand(10**12)), "weights"),
-        (changed("head.bias", torch.zeros(2).half()), "weights"),
+        (changed("head.bias", torch.zeros(2).double()), "weights"),
         (changed("head.bias", torch.tensor([0.0, float("nan")])), "weights"),
         (changed("more", torch.zeros(2)), "weights"),
         ({"network.a": torch.zeros(2), "loss.b": torch.zeros(2)}, "weights"),

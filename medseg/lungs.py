@@ -27,6 +27,9 @@ HEART_MM, RIGHT_SHARE = 5.0, 0.46
 lung had 0.46 to 0.65 of the volume; both limits together are passed by one, whose right lung had shrunk
 after surgery, and by five of the eleven where they are mirrored."""
 
+AROUND_MM = 3.0
+"""The air beside one lung alone counts where it is as much as a layer of this width."""
+
 RIGHT, LEFT = 1, 2
 
 _NECKS_MM = (0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0, 13.0, 16.0)
@@ -41,9 +44,9 @@ def divide(lungs: Binary, grid: Grid, hu: npt.NDArray[np.generic] | None = None)
     nearest. Right is the part whose middle lies more to the patient's right.
 
     A mask that no erosion up to 16 mm separates is one lung, or two sides that cannot be told apart.
-    It is the right one where its middle lies to the right of that of the dense tissue in its slices:
-    heart, spine and the other side are medial, also where the field of view shows one lung alone.
-    Without ``hu`` the middle of the scan stands for that of the tissue.
+    Where the air around the patient is seen beside it on one side alone, that side is lateral: the
+    field of view shows one lung. Otherwise it is the right one where its middle lies to the right of
+    that of the dense tissue in its slices, or, without ``hu``, to the right of that of the scan.
 
     Args:
         lungs: bool (X, Y, Z).
@@ -53,6 +56,17 @@ def divide(lungs: Binary, grid: Grid, hu: npt.NDArray[np.generic] | None = None)
     Returns:
         Right and left, bool (X, Y, Z), without common voxels; together they are ``lungs``.
     """
+    # Upright, so that voxels that lie as near to either part go the same way in every order of axes.
+    order, flips = grid.moves_to("RAS")
+    flipped = tuple(axis for axis, flip in enumerate(flips) if flip)
+    upright = None if hu is None else np.flip(hu.transpose(order), flipped)
+    sides = _divide(np.flip(lungs.transpose(order), flipped), grid.oriented("RAS"), upright)
+    right, left = (np.flip(side, flipped).transpose(np.argsort(order)) for side in sides)
+    return right, left
+
+
+def _divide(lungs: Binary, grid: Grid, hu: npt.NDArray[np.generic] | None) -> tuple[Binary, Binary]:
+    """:func:`divide` of arrays in RAS order."""
     from scipy import ndimage
 
     right, left = np.zeros_like(lungs), np.zeros_like(lungs)
@@ -66,12 +80,7 @@ def divide(lungs: Binary, grid: Grid, hu: npt.NDArray[np.generic] | None = None)
     coarse = lungs[box][:: every[0], :: every[1], :: every[2]]
     sides = _sides(coarse, coarse_mm, grid.affine[0, :3] * every)
     if sides is None:
-        middle = np.argwhere(coarse).mean(axis=0) * every + [part.start for part in box]
-        centre = _dense_middle(hu, box, grid) if hu is not None else None
-        if centre is None:
-            centre = (np.asarray(grid.shape) - 1) / 2
-        to_the_right = (grid.affine[:3, :3] @ (middle - centre))[0] >= 0
-        (right if to_the_right else left)[:] = lungs
+        (right if _lies_right(lungs, box, grid, hu) else left)[:] = lungs
         return right, left
     for axis, n in enumerate(every):
         sides = np.repeat(sides, n, axis=axis)
@@ -80,18 +89,28 @@ def divide(lungs: Binary, grid: Grid, hu: npt.NDArray[np.generic] | None = None)
     return right, left
 
 
-def _dense_middle(
-    hu: npt.NDArray[np.generic], box: tuple[slice, ...], grid: Grid
-) -> npt.NDArray[np.float64] | None:
-    """The mean place, in voxels, of what is denser than -200 HU in the lungs' slices; None without any."""
-    upward = int(np.argmax(np.abs(grid.affine[2, :3])))
+def _lies_right(
+    lungs: Binary, box: tuple[slice, ...], grid: Grid, hu: npt.NDArray[np.generic] | None
+) -> bool:
+    """Whether one lung alone is the right one; arrays in RAS order, see :func:`divide`."""
+    middle = np.argwhere(lungs[box]).mean(axis=0)[0] + box[0].start
+    if hu is None:
+        return bool(middle >= (lungs.shape[0] - 1) / 2)
     every = [max(1, int(2 * COARSE_MM / mm)) for mm in grid.spacing_mm]
-    views = [slice(None, None, n) for n in every]
-    views[upward] = slice(box[upward].start, box[upward].stop, every[upward])
-    places = np.argwhere(np.asarray(hu[tuple(views)]) > -200)
-    if not len(places):
-        return None
-    return np.asarray(places.mean(axis=0) * every + [view.start or 0 for view in views])
+    seen = np.asarray(hu[:: every[0], :: every[1], box[2].start : box[2].stop : every[2]])
+    air = (seen < -900).mean(axis=(1, 2))
+    to_the_left, to_the_right = (
+        air[: box[0].start // every[0]].sum(),
+        air[-(-box[0].stop // every[0]) :].sum(),
+    )
+    if max(to_the_left, to_the_right) * every[0] * grid.spacing_mm[0] > AROUND_MM and (
+        max(to_the_left, to_the_right) > 2 * min(to_the_left, to_the_right)
+    ):
+        return bool(to_the_right > to_the_left)
+    dense = np.count_nonzero(seen > -200, axis=(1, 2))
+    if not dense.sum():
+        return bool(middle >= (lungs.shape[0] - 1) / 2)
+    return bool(middle >= np.average(np.arange(len(dense)), weights=dense) * every[0])
 
 
 def _sides(

@@ -57,6 +57,21 @@ def test_one_lung_in_view_lies_beside_the_heart(codes, heart, side):
     assert not found[1 - side].any()
 
 
+@pytest.mark.parametrize("codes", ["RAS", "LPS"])
+def test_half_a_chest_in_view_has_air_on_its_lateral_side(codes):
+    """The right half of a chest: more tissue lies laterally than medially, but air only there."""
+    lungs, hu = np.zeros(GRID.shape, dtype=bool), np.full(GRID.shape, 40, dtype=np.int16)
+    lungs[3:13, 4:16, 1:9] = True
+    hu[25:] = -1000
+    order, flips = GRID.moves_to(codes)
+    turned = [
+        np.flip(array.transpose(order), [n for n, flip in enumerate(flips) if flip]) for array in (lungs, hu)
+    ]
+    right, left = divide(turned[0], GRID.oriented(codes), turned[1])
+    assert np.array_equal(right, turned[0])
+    assert not left.any()
+
+
 def test_nothing_has_no_sides():
     right, left = divide(np.zeros(GRID.shape, dtype=bool), GRID)
     assert not right.any()

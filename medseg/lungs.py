@@ -86,6 +86,12 @@ def _divide(lungs: Binary, grid: Grid, hu: npt.NDArray[np.generic] | None) -> tu
         sides = np.repeat(sides, n, axis=axis)
     sides = sides[tuple(slice(0, n) for n in lungs[box].shape)]
     right[box], left[box] = lungs[box] & (sides == RIGHT), lungs[box] & (sides == LEFT)
+    sizes = np.count_nonzero(right), np.count_nonzero(left)
+    if min(sizes) < SMALLER * max(sizes):
+        # Beside one large lung a small part may be no lung: it must not decide what side that one is.
+        large, small = (right, left) if sizes[0] > sizes[1] else (left, right)
+        if _lies_right(large, box, grid, hu) != (large is right):
+            small[:], large[:] = lungs, False
     return right, left
 
 

@@ -72,6 +72,17 @@ def test_half_a_chest_in_view_has_air_on_its_lateral_side(codes):
     assert not left.any()
 
 
+def test_a_small_part_beside_a_lone_lung_does_not_exchange_its_side():
+    lungs, hu = np.zeros(GRID.shape, dtype=bool), np.full(GRID.shape, 40, dtype=np.int16)
+    lungs[3:19, 2:18, 1:9] = True
+    lungs[22:24, 4:12, 1:9] = True  # 1.5 ml in the lateral wall
+    hu[25:] = -1000
+    fine = Grid.from_spacing(GRID.shape, (8.0, 8.0, 12.0))  # now 98 ml beside 1573 ml
+    right, left = divide(lungs, fine, hu)
+    assert np.array_equal(right, lungs)
+    assert not left.any()
+
+
 def test_nothing_has_no_sides():
     right, left = divide(np.zeros(GRID.shape, dtype=bool), GRID)
     assert not right.any()

@@ -32,7 +32,9 @@ LABELS = (
     Label(name="left_lung", values=(2,), side="left"),
 )
 BOTH = (Label(name="lungs", values=(1,)),)
-COPIES_OF_MANUAL, COPIES_OF_SILVER = 11, 5
+COPIES_OF_MANUAL, COPIES_OF_SILVER = 20, 10
+# How often a copy gets each disease. What hides the edge of the lung is hardest to learn, and comes oftenest.
+SHARES = {"consolidation": 4, "collapse": 3, "effusion": 2, "mass": 2}
 TESTED = (
     "consolidation",
     "ground_glass",
@@ -108,14 +110,20 @@ def changed(
     spacing_mm = grid.spacing_mm
     lungs, right = values > 0, values == 1
     if random.random() < 0.8:
-        for disease in random.choice(list(simulate.DISEASES), size=random.integers(1, 3), replace=False):
+        weights = np.array([SHARES.get(disease, 1) for disease in simulate.DISEASES], dtype=float)
+        drawn = random.choice(
+            list(simulate.DISEASES), size=random.integers(1, 3), replace=False, p=weights / weights.sum()
+        )
+        for disease in drawn:
             hu = simulate.DISEASES[disease](hu, lungs, right, spacing_mm, random)
     if random.random() < 0.25:
         hu = simulate.contrast(hu, lungs, spacing_mm, random)
     if random.random() < 0.4:
         hu = simulate.arms(hu, spacing_mm, random)
     if random.random() < 0.5:
-        hu = simulate.table(hu, spacing_mm, random)
+        # In front for who lies prone.
+        facing = slice(None, None, -1 if random.random() < 0.2 else 1)
+        hu = simulate.table(hu[:, facing], spacing_mm, random)[:, facing]
     if random.random() < 0.5:
         hu = simulate.noise(hu, spacing_mm, random)
     hu = np.asarray(hu + random.normal(0, 12), dtype=np.float32)
@@ -125,7 +133,16 @@ def changed(
         hu, values, grid = thick(hu, values, grid, int(random.integers(2, 4)))
     if random.random() < 0.4:
         hu, values, grid = part(hu, values, grid, random)
+    if random.random() < 0.1:
+        hu, values, grid = turned(hu, values, grid, int(random.integers(1, 4)))
     return hu, values, grid
+
+
+def turned(hu: simulate.Scan, values: Values, grid: Grid, quarters: int) -> tuple[simulate.Scan, Values, Grid]:
+    """On the side or the front, with a header that does not know it."""
+    hu, values = np.rot90(hu, quarters), np.rot90(values, quarters)
+    shape = (hu.shape[0], hu.shape[1], hu.shape[2])
+    return hu, values, Grid(shape, grid.affine)
 
 
 def thick(hu: simulate.Scan, values: Values, grid: Grid, every: int) -> tuple[simulate.Scan, Values, Grid]:

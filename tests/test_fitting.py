@@ -81,10 +81,18 @@ resource.setrlimit(resource.RLIMIT_AS, (used + 2**29, used + 2**29))
 assert not fitting.fits(recipe, torch.device("cpu"))
 print(fitting.out_of_memory(recipe, torch.device("cpu")))
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd="tests", timeout=200
-    )
-    if done.returncode in (-signal.SIGSEGV, -signal.SIGABRT):
-        pytest.skip("a native library did not check a small allocation of its own and crashed")
+    # A native library that does not check a small allocation of its own crashes, now and then; that it
+    # crashes every time would be our fault.
+    for _ in range(3):
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd="tests",
+            timeout=200,
+        )
+        if done.returncode not in (-signal.SIGSEGV, -signal.SIGABRT):
+            break
     assert done.returncode == 0, (done.returncode, done.stderr[-2000:])
     assert "this fits: train.batch_size" in done.stdout

@@ -5,6 +5,7 @@ This is the only place where intensities or voxels change before the network.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -27,7 +28,9 @@ from medseg.grid import Grid
 from medseg.io import budget
 from medseg.recipe import Crop, Intensity, Percentile, Recipe, Window
 from medseg.resample import resample, resampled_grid
-from medseg.volume import Mask, Volume, members
+from medseg.volume import Mask, Volume, Voxels, members
+
+_AS_THEY_ARE = (np.dtype(np.bool_), np.dtype(np.uint8), np.dtype(np.int16), np.dtype(np.float32))
 
 UNKNOWN = -1
 """In a prepared label: whether this voxel belongs to the label is not known."""
@@ -49,39 +52,19 @@ class Prepared:
     label: torch.Tensor | None = None
 
 
-class Orientd(MapTransform):  # type: ignore[misc]  # monai has no types
-    """Permutes and flips array axes to ``axcodes``; values are untouched.
-
-    MONAI's Orientationd chooses the axes of an oblique scan by nibabel's rule; this one asks
-    :class:`Grid`, so that the whole package has one rule.
-    """
-
-    def __init__(self, keys: Sequence[str], axcodes: str) -> None:
-        super().__init__(keys, allow_missing_keys=True)
-        self.axcodes = axcodes
-
-    def __call__(self, data: Mapping[str, MetaTensor]) -> dict[str, MetaTensor]:
-        """The case with each tensor (C, X, Y, Z) reoriented and its affine updated."""
-        moved = dict(data)
-        for key in self.key_iterator(moved):
-            grid = grid_of(moved[key])
-            order, flips = grid.moves_to(self.axcodes)
-            values = moved[key].as_tensor().permute(0, *(axis + 1 for axis in order))
-            values = values.flip([axis + 1 for axis, flipped in enumerate(flips) if flipped])
-            moved[key] = on_grid(values.contiguous(), grid.oriented(self.axcodes))
-        return moved
-
-
 class Resampled(MapTransform):  # type: ignore[misc]  # monai has no types
-    """Resamples to ``spacing_mm`` over the same field of view, linear and anti-aliased.
+    """Resamples to ``spacing_mm`` along ``axcodes`` over the same field of view, linear and anti-aliased.
 
     MONAI's Spacingd samples without averaging, which lets the noise of fine scans alias into
-    coarse grids, and needs 1.4 GB and 1.2 s for a 512x512x300 CT. See :mod:`medseg.resample`.
-    Labels, in 0..1, are interpolated too and thresholded at one half.
+    coarse grids, and needs 1.4 GB and 1.2 s for a 512x512x300 CT; its Orientationd chooses the axes of an
+    oblique scan by nibabel's rule, where the whole package has that of :class:`Grid`. Both in one step
+    needs no turned copy of the scan. See :mod:`medseg.resample`. Labels, in 0..1, are interpolated too
+    and thresholded at one half.
     """
 
-    def __init__(self, keys: Sequence[str], spacing_mm: tuple[float, float, float]) -> None:
+    def __init__(self, keys: Sequence[str], axcodes: str, spacing_mm: tuple[float, float, float]) -> None:
         super().__init__(keys, allow_missing_keys=True)
+        self.axcodes = axcodes
         self.spacing_mm = spacing_mm
 
     def __call__(self, data: Mapping[str, MetaTensor]) -> dict[str, MetaTensor]:
@@ -89,7 +72,7 @@ class Resampled(MapTransform):  # type: ignore[misc]  # monai has no types
         moved = dict(data)
         for key in self.key_iterator(moved):
             grid = grid_of(moved[key])
-            target = resampled_grid(grid, self.spacing_mm)
+            target = resampled_grid(grid.oriented(self.axcodes), self.spacing_mm)
             values = resample(moved[key].as_tensor(), grid, target)
             if key == "label":
                 values = (values >= 0.5).to(torch.float32)
@@ -103,13 +86,10 @@ class Resampled(MapTransform):  # type: ignore[misc]  # monai has no types
 def compose(recipe: Recipe) -> Compose:
     """The MONAI transform of a case ``{"image": ..., "label": ..., "unknown": ...}``, the last two optional.
 
-    All are `MetaTensor` float32 (C, X, Y, Z) with the scan's affine; see :func:`prepare`.
+    All are `MetaTensor` (C, X, Y, Z) of any type with the scan's affine; see :func:`prepare`.
     """
     keys = ("image", "label", "unknown")
-    steps: list[Any] = [
-        Orientd(keys, recipe.prepare.orientation),
-        Resampled(keys, recipe.prepare.spacing_mm),
-    ]
+    steps: list[Any] = [Resampled(keys, recipe.prepare.orientation, recipe.prepare.spacing_mm)]
     if recipe.prepare.crop:
         steps.append(_crop(recipe.prepare.crop, keys, recipe.prepare.spacing_mm))
     steps.append(_normalise(recipe.prepare.intensity))
@@ -147,8 +127,7 @@ def prepare(recipe: Recipe, volumes: Sequence[Volume], truth: Mask | None = None
                 remedy="register and resample the channels to one grid first",
             )
     _check_memory(recipe, grid, len(volumes) + (len(recipe.labels) if truth is not None else 0))
-    stacked = np.stack([v.array.astype(np.float32) for v in volumes])
-    case = {"image": on_grid(torch.from_numpy(stacked), grid)}
+    case = {"image": on_grid(_channels([v.array for v in volumes]), grid)}
     if truth is not None:
         truth = truth.oriented(grid.axcodes)
         gap = grid.distance_mm(truth.grid)
@@ -158,17 +137,29 @@ def prepare(recipe: Recipe, volumes: Sequence[Volume], truth: Mask | None = None
                 reason="grid-mismatch",
                 remedy="resample the truth onto the scan",
             )
-        channels = np.stack([members(truth.array, label) for label in recipe.labels])
-        case["label"] = on_grid(torch.from_numpy(channels.astype(np.float32)), grid)
+        case["label"] = on_grid(_channels([members(truth.array, label) for label in recipe.labels]), grid)
         if recipe.ignore_value is not None:
-            unknown = (truth.array == recipe.ignore_value)[None].astype(np.float32)
-            case["unknown"] = on_grid(torch.from_numpy(unknown), grid)
+            case["unknown"] = on_grid(_channels([truth.array == recipe.ignore_value]), grid)
     done = compose(recipe)(case)
     label = done["label"].as_tensor().to(torch.int8).contiguous() if truth is not None else None
     if label is not None and "unknown" in done:
         label = label.masked_fill(done["unknown"].as_tensor() > 0, UNKNOWN)
     image = done["image"]
     return Prepared(image.as_tensor().to(torch.float32).contiguous(), grid_of(image), label)
+
+
+def _channels(arrays: Sequence[Voxels]) -> torch.Tensor:
+    """(C, X, Y, Z), without a copy for one upright array of a type that torch computes with."""
+    same = len({array.dtype for array in arrays}) == 1 and arrays[0].dtype in _AS_THEY_ARE
+    array = np.stack(arrays) if len(arrays) > 1 and same else arrays[0][None]
+    if not same:
+        array = np.stack([array.astype(np.float32) for array in arrays])
+    if min(array.strides) < 0:
+        array = array.copy()  # torch has no negative strides
+    with warnings.catch_warnings():
+        # A scan's array is read-only, and nothing is written into it.
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(array)
 
 
 def _check_memory(recipe: Recipe, grid: Grid, channels: int) -> None:

@@ -18,6 +18,9 @@ from medseg.grid import Grid
 # them the masks, equal to the last bit.
 _DECIMALS = 6
 
+# Resampled at a time: enough for the matrix products, and little memory.
+_SLICES = 16
+
 
 def resampled_grid(grid: Grid, spacing_mm: tuple[float, float, float]) -> Grid:
     """The grid of another voxel size over the same field of view.
@@ -114,18 +117,44 @@ def along(values: torch.Tensor, matrix: torch.Tensor, axis: int) -> torch.Tensor
 def resample(values: torch.Tensor, source: Grid, target: Grid) -> torch.Tensor:
     """float32 (C, X, Y, Z) on ``target``, by linear interpolation, averaged where voxels get larger.
 
-    Target voxels outside the source take the value of the nearest source voxel.
+    Target voxels outside the source take the value of the nearest source voxel. The result is the same
+    to the last bit in whatever order of axes the source is stored. Some slices at a time are turned into
+    numbers with a point, so that beside the source there is little more in memory than the result.
 
     Args:
-        values: float32 (C, X, Y, Z) on ``source``.
+        values: (C, X, Y, Z) on ``source``, of any type and with any strides.
         source: Grid of ``values``.
-        target: A grid with the same axes in the same order (other spacing or origin).
+        target: A grid of parallel axes, in any order and direction.
+
+    Raises:
+        InputRefused: the axes of the two grids are not parallel (reason ``not-parallel``).
     """
-    for axis, (row, offset, step) in enumerate(axis_maps(source, target)):
-        if row != axis:
-            raise InputRefused("grids store their axes in another order", reason="not-parallel")
-        n_in, n_out = source.shape[axis], target.shape[axis]
-        matrix = weights(n_in, n_out, offset=offset, step=step)
-        if n_in != n_out or not torch.equal(matrix, torch.eye(n_in)):
-            values = along(values, matrix, axis + 1)
-    return values.contiguous()
+    maps = axis_maps(source, target)
+    rows = [row for row, _, _ in maps]
+    flipped = [step < 0 for _, _, step in maps]
+    across, down, through = (
+        _axis(source.shape[row], n_out, offset, step)
+        for (row, offset, step), n_out in zip(maps, target.shape, strict=True)
+    )
+    # x varies fastest, as files have it: what is stored in this way needs no transposition.
+    stored = values.permute(0, rows[2] + 1, rows[1] + 1, rows[0] + 1)
+    turned = [axis for axis in (1, 2, 3) if flipped[3 - axis]]
+    depth = stored.shape[1]
+    between = torch.empty((len(values), depth, target.shape[1], target.shape[0]), dtype=torch.float32)
+    for first in range(0, depth, _SLICES):
+        last = min(first + _SLICES, depth)
+        read = slice(depth - last, depth - first) if flipped[2] else slice(first, last)
+        slab = stored[:, read].flip(turned) if turned else stored[:, read]
+        slab = slab.to(torch.float32).contiguous()
+        slab = slab if across is None else slab @ across.T
+        between[:, first:last] = slab if down is None else down @ slab
+    done = between if through is None else along(between, through, 1)
+    return done.permute(0, 3, 2, 1).contiguous()
+
+
+def _axis(n_in: int, n_out: int, offset: float, step: float) -> torch.Tensor | None:
+    """The weights of an axis walked in the target's direction; None where nothing would change."""
+    if step < 0:
+        offset, step = n_in - 1 - offset, -step
+    matrix = weights(n_in, n_out, offset=offset, step=step)
+    return None if n_in == n_out and torch.equal(matrix, torch.eye(n_in)) else matrix

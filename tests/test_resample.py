@@ -110,6 +110,15 @@ def test_rotated_grids_are_refused():
     turn = [[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]]
     with pytest.raises(InputRefused, match="not parallel"):
         axis_maps(Grid.from_spacing((9, 9, 9)), Grid.from_spacing((9, 9, 9), direction=turn))
-    grid = Grid.from_spacing((9, 9, 9))
-    with pytest.raises(InputRefused, match="another order"):
-        resample(torch.zeros(1, 9, 9, 9), grid, grid.oriented("SAR"))
+
+
+@pytest.mark.parametrize("dtype", [torch.int16, torch.float32])
+def test_the_order_of_axes_does_not_change_a_bit(dtype):
+    grid = Grid.from_spacing((21, 18, 40), (1.0, 1.5, 2.0), origin_mm=(3, 4, 5))
+    target = resampled_grid(grid, (1.7, 1.2, 3.0))
+    values = torch.from_numpy(np.random.default_rng(0).normal(0, 300, grid.shape)).to(dtype)
+    expected = resample(values[None], grid, target)
+    for codes in ("LPS", "SAR", "IRP", "ASL"):
+        order, flips = grid.moves_to(codes)
+        moved = values.permute(order).flip([axis for axis, flip in enumerate(flips) if flip])
+        assert torch.equal(resample(moved[None], grid.oriented(codes), target), expected), codes

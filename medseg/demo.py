@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,17 +16,19 @@ from medseg.phantom import LABELS, Thorax, default_grid, rotated
 from medseg.report import overlay
 from medseg.volume import Mask
 
+if TYPE_CHECKING:
+    from medseg.methods import Method
+
 MODEL = "lung_ct"
 
 
 @dataclass(frozen=True)
 class Result:
-    """What the demo made: scores against the exact truth, and where its files lie."""
+    """What the demo made: scores against the exact truth, by which method, and where its files lie."""
 
     scores: tuple[Score, ...]
     found: Mask
-    model: str
-    model_sha256: str
+    by: Method
     series: Path
     mask: Path
     picture: Path
@@ -66,8 +69,7 @@ def run(folder: str | Path, *, seed: int = 2026, model: str | Path = MODEL) -> R
     return Result(
         scores,
         mask,
-        segment.name,
-        segment.digest,
+        segment,
         series,
         mask.save(folder / "lungs.nii.gz"),
         overlay(scan, mask, folder / "lungs.png", title="Phantom chest CT"),

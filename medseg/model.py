@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
+from medseg import folders
 from medseg.document import json_data
 from medseg.errors import ModelRefused, UsageError
 from medseg.io.atomic import replacing
@@ -165,11 +166,11 @@ def shipped() -> tuple[str, ...]:
 
 
 def own_folder() -> Path:
-    """Where a user keeps further models: ``medseg/models`` in XDG_CACHE_HOME, by default ``~/.cache``.
+    """Where a user keeps further models: ``models`` in :func:`medseg.folders.cache`.
 
     Nothing is ever downloaded into it.
     """
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "medseg" / "models"
+    return folders.cache() / "models"
 
 
 def names() -> tuple[str, ...]:

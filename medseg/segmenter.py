@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 
 from medseg.check import doubts
+from medseg.engines import KINDS, Engine, choose
 from medseg.errors import InputRefused, InputWarning, UsageError
 from medseg.grid import Grid
 from medseg.label import Label
@@ -36,14 +37,23 @@ class Segmenter:
     Args:
         model: A :class:`Model`, a model file, or a name of ``medseg models``.
         device: Where the network runs, as torch names it.
+        engine: What runs it: ``auto`` or a row of :data:`medseg.engines.KINDS`.
         any_modality: Take scans of another modality than the model's, and CT that is not in HU.
 
     Raises:
-        UsageError: no such model or device.
+        UsageError: no such model, device or engine.
+        ResourceError: the engine is not installed (``extra``).
         ModelRefused: the model file is damaged or does not fit.
     """
 
-    def __init__(self, model: Model | str | Path, *, device: str = "cpu", any_modality: bool = False) -> None:
+    def __init__(
+        self,
+        model: Model | str | Path,
+        *,
+        device: str = "cpu",
+        engine: str = "auto",
+        any_modality: bool = False,
+    ) -> None:
         self.model = model if isinstance(model, Model) else Model.load(model)
         try:
             self.device = torch.device(device)
@@ -56,7 +66,7 @@ class Segmenter:
                 reason="device",
             ) from None
         self.any_modality = any_modality
-        self._networks = [network.to(self.device) for network in self.model.networks()]
+        self._engines = _engines(self.model, self.device, engine)
 
     @property
     def name(self) -> str:
@@ -82,6 +92,11 @@ class Segmenter:
     def digest(self) -> str:
         """Hexadecimal SHA-256 of the model file."""
         return self.model.digest
+
+    @property
+    def engine(self) -> str:
+        """What runs the network, with its version."""
+        return self._engines[0].name
 
     def __call__(self, scan: Volume | Sequence[Volume]) -> Mask:
         """The mask of one scan, on exactly its grid.
@@ -114,11 +129,11 @@ class Segmenter:
         recipe = self.model.recipe
         image = prepared.image.to(self.device)
         total = torch.zeros(())
-        for network in self._networks:
+        for engine in self._engines:
             total = total.to(self.device) + logits(
-                image, network, labels=len(recipe.labels), patch=recipe.patch, predict=recipe.predict
+                image, engine, labels=len(recipe.labels), patch=recipe.patch, predict=recipe.predict
             )
-        return probabilities_of(total / len(self._networks), recipe).cpu()
+        return probabilities_of(total / len(self._engines), recipe).cpu()
 
     def mask(self, probabilities: torch.Tensor, prepared: Prepared, scan: Volume) -> Mask:
         """Probabilities on the prepared grid, restored, decided on, cleaned and painted.
@@ -154,6 +169,25 @@ class Segmenter:
             fill_holes=rules.fill_holes,
             min_volume_ml=rules.min_volume_ml,
         )
+
+
+def _engines(model: Model, device: torch.device, name: str) -> list[Engine]:
+    """One a fold."""
+    recipe = model.recipe
+    shape = (recipe.predict.window_batch, recipe.in_channels, *recipe.patch.size)
+
+    def built(kind: str) -> list[Engine]:
+        networks = enumerate(model.networks())
+        return [KINDS[kind](network, shape, device, f"{model.digest} {fold}") for fold, network in networks]
+
+    kind = choose(name, device)
+    try:
+        return built(kind)
+    except RuntimeError:
+        # The graph of some networks cannot be exported, or not be compiled on this machine.
+        if name != "auto" or kind == "torch":
+            raise
+        return built("torch")
 
 
 def _check_hu(volumes: Sequence[Volume], recipe: Recipe) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Sequence
+from importlib.metadata import version
 from typing import TypeAlias
 
 import numpy as np
@@ -79,6 +80,11 @@ class Threshold:
         """Hexadecimal SHA-256 of the numbers above; it stands where a model file's would."""
         numbers = (AIR_HU, LUMEN_HU, AROUND_HU, *AIRWAY_MM2, TRACHEA_MM, NECK_MM, SMALLEST_ML, CLOSING_MM)
         return hashlib.sha256(repr(numbers).encode()).hexdigest()
+
+    @property
+    def engine(self) -> str:
+        """What computes it."""
+        return f"scipy {version('scipy')}"
 
     def __call__(self, scan: Volume | Sequence[Volume]) -> Mask:
         """The mask of one CT scan in HU, on exactly its grid; empty where nothing like a lung is found.

@@ -24,7 +24,7 @@ def demo(
     from medseg.demo import run
 
     result = run(output, seed=seed)
-    write_json(sidecar(result.mask), facts_of(result.found, result.model_sha256, result.model))
+    write_json(sidecar(result.mask), facts_of(result.found, result.by))
     print(f"{'label':16s}{'Dice':>8s}{'found ml':>12s}{'truth ml':>12s}")
     for row in result.scores:
         print(f"{row.label:16s}{row.dice:8.3f}{row.volume_ml:12.1f}{row.truth_ml:12.1f}")

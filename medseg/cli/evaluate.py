@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medseg.cli.options import AsJson, DataRoot, Device
+from medseg.cli.options import AsJson, DataRoot, Device, Engine
 from medseg.cli.output import RESEARCH, facts_of, sidecar, write_json
 from medseg.errors import UsageError
 
@@ -40,6 +40,7 @@ def evaluate(
         ),
     ] = None,
     device: Device = "cpu",
+    engine: Engine = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Compare masks with the truth: overlap, surfaces, volume and lesions of every case and label."""
@@ -56,7 +57,7 @@ def evaluate(
     single = _tolerances(nsd_tolerance_mm or [])
     output.mkdir(parents=True, exist_ok=True)
     if model is not None and masks is None:
-        predict, labels, ignore_value = _segmenting(model, device, output)
+        predict, labels, ignore_value = _segmenting(model, device, engine, output)
     elif masks is not None and recipe is not None and model is None:
         predict, labels, ignore_value = _reading(masks, recipe)
     else:
@@ -101,18 +102,18 @@ def _tolerances(given: list[str]) -> dict[str, float]:
     return found
 
 
-def _segmenting(model: str, device: str, output: Path) -> Way:
+def _segmenting(model: str, device: str, engine: str, output: Path) -> Way:
     from medseg.io import read_channels
     from medseg.methods import method
 
-    segment_scan = method(model, device=device)
+    segment_scan = method(model, device=device, engine=engine)
     folder = output / "masks"
     folder.mkdir(exist_ok=True)
 
     def predict(case: Case) -> Mask:
         mask = segment_scan(read_channels(case.images, channels=len(segment_scan.channels)))
         path = mask.save(folder / f"{case.id}.nii.gz")
-        write_json(sidecar(path), facts_of(mask, segment_scan.digest, segment_scan.name))
+        write_json(sidecar(path), facts_of(mask, segment_scan))
         print(f"{case.id}: segmented", file=sys.stderr)
         return mask
 

@@ -42,6 +42,11 @@ MaskFormat = Annotated[
 Device = Annotated[str, typer.Option(help="Where the network runs: cpu, cuda, cuda:1.")]
 
 
+Engine = Annotated[
+    str, typer.Option(help="What runs the network: auto, torch, openvino, onnx. The same masks from all.")
+]
+
+
 DataRoot = Annotated[
     Path | None, typer.Option(help="Where the manifest's files lie, instead of its own root.")
 ]

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from medseg.errors import UsageError
 
@@ -48,15 +48,29 @@ def sidecar(target: Path) -> Path:
     return target.with_name(f"{stem}.json")
 
 
-def facts_of(mask: Mask, model_digest: str, recipe_name: str) -> dict[str, Any]:
+class Made(Protocol):
+    """What made a mask: a :class:`medseg.methods.Method`, or what tells the same."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+
+    @property
+    def digest(self) -> str: ...  # noqa: D102
+
+    @property
+    def engine(self) -> str: ...  # noqa: D102
+
+
+def facts_of(mask: Mask, by: Made) -> dict[str, Any]:
     """What stands beside every mask: who made it, labels, volumes and grid."""
     from importlib.metadata import version
 
     return {
         "research_use_only": RESEARCH,
         "medseg": version("medseg"),
-        "recipe": recipe_name,
-        "model_sha256": model_digest,
+        "recipe": by.name,
+        "model_sha256": by.digest,
+        "engine": by.engine,
         **meaning_of(mask),
     }
 

@@ -10,7 +10,17 @@ from typing import Annotated
 
 import typer
 
-from medseg.cli.options import AsJson, Device, MaskFormat, Nonfinite, Series, Trust, VolumeNumber, choices_of
+from medseg.cli.options import (
+    AsJson,
+    Device,
+    Engine,
+    MaskFormat,
+    Nonfinite,
+    Series,
+    Trust,
+    VolumeNumber,
+    choices_of,
+)
 from medseg.cli.output import RESEARCH, facts_of, sidecar, spare_inputs, telling_of_older, write_json
 from medseg.errors import UsageError
 
@@ -30,6 +40,7 @@ def segment(
     trust: Trust = None,
     nonfinite: Nonfinite = None,
     device: Device = "cpu",
+    engine: Engine = "auto",
     any_modality: Annotated[
         bool, typer.Option("--any-modality", help="Also where the scan is MR and the model for CT, say.")
     ] = False,
@@ -53,12 +64,12 @@ def segment(
     from medseg.methods import method
 
     with telling_of_older(target):
-        segment_scan = method(model, device=device, any_modality=any_modality)
+        segment_scan = method(model, device=device, engine=engine, any_modality=any_modality)
         volumes = read_channels(scans, channels=len(segment_scan.channels), choices=choices)
         check_source(volumes[0].source, target)
         mask = segment_scan(volumes)
         mask.save(target, format=format_)
-    facts = facts_of(mask, segment_scan.digest, segment_scan.name)
+    facts = facts_of(mask, segment_scan)
     write_json(sidecar(target), facts)
     if stats:
         from medseg.statistics import intensities

@@ -1,0 +1,72 @@
+"""What runs a network: torch, OpenVINO or ONNX Runtime. To add one: a row in `KINDS`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Protocol
+
+import torch
+from torch import nn
+
+from medseg.engines import onnx, openvino, torch_engine
+from medseg.errors import ResourceError, UsageError
+
+
+class Engine(Protocol):
+    """Runs one network on windows of one shape.
+
+    Attributes:
+        name: With its version, as told in outputs.
+    """
+
+    name: str
+
+    def __call__(self, windows: torch.Tensor) -> torch.Tensor:
+        """Logits float32 (N, labels, ...) of windows float32 (N, in_channels, ...), at most the shape's N."""
+
+
+Shape = tuple[int, ...]
+
+# Each takes the network in evaluation mode, the shape of its windows (N, C, ...), the device and
+# the digest of its weights.
+KINDS: dict[str, Callable[[nn.Module, Shape, torch.device, str], Engine]] = {
+    "torch": torch_engine.TorchEngine,
+    "openvino": openvino.OpenVino,
+    "onnx": onnx.OnnxRuntime,
+}
+
+_PACKAGES = {"openvino": ("openvino", "onnx"), "onnx": ("onnxruntime", "onnx")}
+_EXTRAS = {"openvino": "fast", "onnx": "onnx"}
+
+
+def choose(name: str, device: torch.device) -> str:
+    """A row of `KINDS` for ``auto`` or a row's name.
+
+    ``auto`` is OpenVINO on a CPU where it is installed, about twice as fast there, and torch otherwise.
+
+    Raises:
+        UsageError: no such engine, or one that cannot use the device (``engine``).
+        ResourceError: its packages are not installed (``extra``).
+    """
+    if name == "auto":
+        return "openvino" if device.type == "cpu" and _installed("openvino") else "torch"
+    if name not in KINDS or (device.type != "cpu" and name != "torch"):
+        raise UsageError(
+            f"no engine is called {name!r}" if name not in KINDS else f"{name} runs on the CPU alone here",
+            where="engine",
+            remedy="give one of: auto, " + ", ".join(KINDS) if name not in KINDS else "use auto or torch",
+            reason="engine",
+        )
+    if not _installed(name):
+        raise ResourceError(
+            f"{name} is not installed",
+            where="engine",
+            remedy=f"pip install 'medseg[{_EXTRAS[name]}]', or use auto",
+            reason="extra",
+        )
+    return name
+
+
+def _installed(name: str) -> bool:
+    return all(find_spec(package) is not None for package in _PACKAGES.get(name, ()))

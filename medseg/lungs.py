@@ -13,7 +13,7 @@ from medseg.volume import Mask, Volume
 
 Binary: TypeAlias = npt.NDArray[np.bool_]
 
-COARSE_MM = 2.0
+COARSE_MM = 2.5
 """Finer voxels than this are not looked at."""
 
 SMALLER = 0.1
@@ -121,7 +121,7 @@ def _lies_right(
 
 def _sides(
     lungs: Binary, spacing_mm: list[float], to_the_right: npt.NDArray[np.float64]
-) -> npt.NDArray[np.int32] | None:
+) -> npt.NDArray[np.uint8] | None:
     """`RIGHT` or `LEFT` for every voxel, also outside the lungs; None where there are no two parts.
 
     Args:
@@ -131,25 +131,31 @@ def _sides(
     """
     from scipy import ndimage
 
-    depth_mm = ndimage.distance_transform_edt(np.pad(lungs, 1), sampling=spacing_mm)[1:-1, 1:-1, 1:-1]
-    seeds = _two_parts(depth_mm, prod(spacing_mm) / 1000)
+    seeds = _two_parts(lungs, spacing_mm)
     if seeds is None:
         return None
     # Where the parts of the erosion lie nearest decides: recesses that it took away belong to their own side.
     indices = ndimage.distance_transform_edt(
         seeds == 0, sampling=spacing_mm, return_distances=False, return_indices=True
     )
-    nearest = seeds[tuple(indices)]
+    nearest = seeds[tuple(indices)].astype(np.uint8)
     rightward = [to_the_right @ np.argwhere((nearest == n) & lungs).mean(axis=0) for n in (RIGHT, LEFT)]
     return np.asarray(nearest if rightward[0] > rightward[1] else RIGHT + LEFT - nearest)
 
 
-def _two_parts(depth_mm: npt.NDArray[np.float64], voxel_ml: float) -> npt.NDArray[np.int32] | None:
+def _two_parts(lungs: Binary, spacing_mm: list[float]) -> npt.NDArray[np.int32] | None:
     """1 and 2 in the two largest parts that the thinnest sufficient erosion leaves; None if there is none."""
     from scipy import ndimage
 
+    depth_mm, voxel_ml = None, prod(spacing_mm) / 1000
     for neck_mm in _NECKS_MM:
-        parts, count = ndimage.label(depth_mm > neck_mm, structure=np.ones((3, 3, 3)))
+        left = lungs
+        if neck_mm > 0:
+            if depth_mm is None:  # it takes long, and most lungs do not touch
+                padded = np.pad(lungs, 1)
+                depth_mm = ndimage.distance_transform_edt(padded, sampling=spacing_mm)[1:-1, 1:-1, 1:-1]
+            left = depth_mm > neck_mm
+        parts, count = ndimage.label(left, structure=np.ones((3, 3, 3)))
         if count < 2:
             continue
         sizes = np.bincount(parts.ravel())[1:]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +20,8 @@ from medseg.model import Model
 from medseg.postprocess import Binary, postprocess
 from medseg.prepare import Prepared, prepare
 from medseg.recipe import Recipe
-from medseg.restore import binary, most_probable
-from medseg.sliding import logits, probabilities_of
+from medseg.restore import Bits, Numbers, Planes, at_least, most_probable
+from medseg.sliding import planes, probabilities_of
 from medseg.volume import Mask, Volume
 
 # NIfTI, NRRD and MetaImage do not say what made the scan; OT is DICOM's "other".
@@ -122,42 +122,59 @@ class Segmenter:
         if self.model.recipe.modality == "CT" and not self.any_modality:
             _check_hu(volumes, self.model.recipe)
         prepared = prepare(self.model.recipe, volumes)
-        return self.mask(self.probabilities(prepared), prepared, volumes[0])
+        return self._mask(self.planes(prepared), prepared.grid, volumes[0])
 
-    def probabilities(self, prepared: Prepared) -> torch.Tensor:
-        """float32 (L, X, Y, Z) on the prepared grid: of the folds' mean logits."""
+    def planes(self, prepared: Prepared) -> Iterator[tuple[int, torch.Tensor]]:
+        """Probabilities on the prepared grid, of the folds' mean logits, as soon as they are known.
+
+        Yields:
+            The number of the first plane along the third axis, and float32 (L, X, Y, planes).
+        """
         recipe = self.model.recipe
         image = prepared.image.to(self.device)
-        total = torch.zeros(())
-        for engine in self._engines:
-            total = total.to(self.device) + logits(
-                image, engine, labels=len(recipe.labels), patch=recipe.patch, predict=recipe.predict
-            )
-        return probabilities_of(total / len(self._engines), recipe).cpu()
+        for first, values in planes(
+            image, self._mean, labels=len(recipe.labels), patch=recipe.patch, predict=recipe.predict
+        ):
+            yield first, probabilities_of(values, recipe).cpu()
+
+    def probabilities(self, prepared: Prepared) -> torch.Tensor:
+        """All of :meth:`planes`: float32 (L, X, Y, Z) on the prepared grid."""
+        return torch.cat([values for _, values in self.planes(prepared)], -1)
 
     def mask(self, probabilities: torch.Tensor, prepared: Prepared, scan: Volume) -> Mask:
-        """Probabilities on the prepared grid, restored, decided on, cleaned and painted.
+        """Probabilities (L, X, Y, Z) on the prepared grid, restored, decided on, cleaned and painted.
 
         A voxel belongs to each label whose probability reaches the threshold; where labels
         exclude one another, to the most probable one, if that is more probable than none.
         """
-        recipe = self.model.recipe
+        return self._mask([(0, probabilities)], prepared.grid, scan)
+
+    def _mean(self, windows: torch.Tensor) -> torch.Tensor:
+        logits = self._engines[0](windows)
+        for engine in self._engines[1:]:
+            logits = logits + engine(windows)
+        return logits / len(self._engines)
+
+    def _mask(self, planes: Planes, prepared: Grid, scan: Volume) -> Mask:
+        """See :meth:`mask`."""
+        recipe, count = self.model.recipe, len(self.model.recipe.labels)
+        found: Numbers | Bits
+        if recipe.exclusive:
+            found = most_probable(planes, prepared, scan.grid, labels=count)
+        else:
+            found = at_least(planes, prepared, scan.grid, labels=count, threshold=recipe.predict.threshold)
         top = max(label.value for label in recipe.painted)
         painted: npt.NDArray[np.uint8 | np.uint16] = np.zeros(
             scan.grid.shape, dtype=np.uint8 if top < 256 else np.uint16, order="F"
         )
-        best = most_probable(probabilities, prepared.grid, scan.grid) if recipe.exclusive else None
-        for number, (label, channel) in enumerate(zip(recipe.labels, probabilities, strict=True), start=1):
-            if best is None:
-                found = binary(channel, prepared.grid, scan.grid, threshold=recipe.predict.threshold)
-            else:
-                found = best == number
-            parts = divide(found, scan.grid, scan.array) if recipe.postprocess.divide else (found,)
+        for number, label in enumerate(recipe.labels, start=1):
+            whole = found.label(number)
+            parts = divide(whole, scan.grid, scan.array) if recipe.postprocess.divide else (whole,)
             for part, painting in zip(parts, recipe.postprocess.divide or (label,), strict=True):
                 painted[self._cleaned(part, scan.grid)] = painting.value
         mask = Mask(painted, scan.grid, recipe.painted, scan.source)
         for told in oddities(mask, scan) if recipe.postprocess.divide else ():
-            warnings.warn(InputWarning(f"{scan.source.path or 'scan'}: {told}"), stacklevel=3)
+            warnings.warn(InputWarning(f"{scan.source.path or 'scan'}: {told}"), stacklevel=4)
         return mask
 
     def _cleaned(self, binary: Binary, grid: Grid) -> Binary:

@@ -12,6 +12,10 @@ from medseg.recipe import Patch, Predict, Recipe
 
 Network = Callable[[torch.Tensor], torch.Tensor]
 
+# Of a 2D network's slices so many are given on together; of any network at most so many bytes.
+_FEWEST_PLANES = 16
+_BYTES_AT_ONCE = 2**27
+
 
 def starts(length: int, window: int, overlap: float) -> tuple[int, ...]:
     """Where windows begin along an axis: evenly placed, covering it, overlapping at least ``overlap``.
@@ -45,9 +49,21 @@ def importance(window: Sequence[int]) -> torch.Tensor:
 def logits(
     image: torch.Tensor, network: Network, *, labels: int, patch: Patch, predict: Predict
 ) -> torch.Tensor:
-    """Logits of a whole scan, windows averaged with Gaussian weights.
+    """Logits of a whole scan, float32 (labels, X, Y, Z): all of :func:`planes`, with the same arguments."""
+    whole = image.new_empty((labels, *image.shape[1:]))
+    for first, values in planes(image, network, labels=labels, patch=patch, predict=predict):
+        whole[..., first : first + values.shape[-1]] = values
+    return whole
 
-    Scans smaller than a window are padded with their smallest value (air, background).
+
+@torch.inference_mode()
+def planes(
+    image: torch.Tensor, network: Network, *, labels: int, patch: Patch, predict: Predict
+) -> Iterator[tuple[int, torch.Tensor]]:
+    """Logits of a scan, windows averaged with Gaussian weights, as soon as no further window changes them.
+
+    Scans smaller than a window are padded with their smallest value (air, background). Only as many
+    planes are held as a window is deep.
 
     Args:
         image: float32 (C, X, Y, Z), prepared, on the network's device.
@@ -56,27 +72,51 @@ def logits(
         patch: Window size, and neighbouring slices of a 2D network.
         predict: Overlap and window batch.
 
-    Returns:
-        float32 (labels, X, Y, Z).
+    Yields:
+        The number of the first plane along the third axis, and float32 (labels, X, Y, planes).
     """
     flat = len(patch.size) == 2
     window = (*patch.size, 1) if flat else patch.size
     padded, inner = _padded(image, window)
-    shape = padded.shape[1:]
-    total = padded.new_zeros((labels, *shape))
-    weight_sum = padded.new_zeros(shape)
+    x, y, z = padded.shape[1:]
+    depth = min(z, max(window[2], _FEWEST_PLANES))
+    total = padded.new_zeros((labels, x, y, depth))
+    weight_sum = padded.new_zeros((x, y, depth))
     weight = importance(patch.size).to(padded)
     weight = weight[..., None] if flat else weight
-    boxes = list(_boxes(shape, window, predict.overlap))
-    with torch.inference_mode():
-        for first in range(0, len(boxes), predict.window_batch):
-            batch = boxes[first : first + predict.window_batch]
-            inputs = torch.stack([_gather(padded, box, patch.neighbours, flat) for box in batch])
-            for box, out in zip(batch, network(inputs), strict=True):
-                total[(slice(None), *box)] += weight * (out[..., None] if flat else out)
-                weight_sum[box] += weight
-    total /= weight_sum
-    return total[(slice(None), *inner)]
+    most = max(1, _BYTES_AT_ONCE // (4 * labels * x * y))
+    boxes = list(_boxes((x, y, z), window, predict.overlap))
+    base = 0
+
+    def complete(stop: int) -> Iterator[tuple[int, torch.Tensor]]:
+        """The planes from ``base`` to ``stop``, without the padding."""
+        low, high = max(base, inner[2].start), min(stop, inner[2].stop)
+        for first in range(low, high, most):
+            part = slice(first - base, min(first + most, high) - base)
+            values = total[..., part] / weight_sum[..., part]
+            yield first - inner[2].start, values[:, inner[0], inner[1]]
+
+    for first in range(0, len(boxes), predict.window_batch):
+        batch = boxes[first : first + predict.window_batch]
+        inputs = torch.stack([_gather(padded, box, patch.neighbours, flat) for box in batch])
+        for box, out in zip(batch, network(inputs), strict=True):
+            if box[2].stop > base + depth:
+                yield from complete(box[2].start)
+                _advance(total, box[2].start - base)
+                _advance(weight_sum[None], box[2].start - base)
+                base = box[2].start
+            place = (box[0], box[1], slice(box[2].start - base, box[2].stop - base))
+            total[(slice(None), *place)] += weight * (out[..., None] if flat else out)
+            weight_sum[place] += weight
+    yield from complete(z)
+
+
+def _advance(values: torch.Tensor, planes: int) -> None:
+    """Moves (C, X, Y, Z) towards the start by so many planes, in place; zeros follow."""
+    kept = max(0, values.shape[-1] - planes)
+    for channel in values:
+        channel[..., :kept] = channel[..., planes:].clone()
+        channel[..., kept:] = 0
 
 
 def probabilities_of(logits: torch.Tensor, recipe: Recipe) -> torch.Tensor:

@@ -8,7 +8,21 @@ import torch
 from medseg.grid import Grid
 from medseg.phantom import orientations, rotated
 from medseg.resample import resampled_grid
-from medseg.restore import binary, most_probable, slabs
+from medseg.restore import at_least, most_probable, restored
+
+
+def whole(probabilities: torch.Tensor, prepared: Grid, source: Grid) -> np.ndarray:
+    return restored([(0, probabilities)], prepared, source, labels=len(probabilities))
+
+
+def binary(probabilities: torch.Tensor, prepared: Grid, source: Grid, threshold: float = 0.5) -> np.ndarray:
+    return at_least([(0, probabilities[None])], prepared, source, labels=1, threshold=threshold).label(1)
+
+
+def numbers(probabilities: torch.Tensor, prepared: Grid, source: Grid) -> np.ndarray:
+    count = len(probabilities)
+    found = most_probable([(0, probabilities)], prepared, source, labels=count)
+    return sum(number * found.label(number) for number in range(1, count + 1))
 
 
 def smooth(grid: Grid) -> torch.Tensor:
@@ -25,7 +39,7 @@ def test_restored_probabilities_lie_where_simpleitk_puts_them(axcodes, turn):
     prepared = resampled_grid(base, (3.3, 3.0, 3.5))
     source = base.oriented(axcodes)
     probabilities = smooth(prepared)
-    ours = np.concatenate([v.numpy() for _, v in slabs(probabilities, prepared, source, thickness=5)], axis=2)
+    (ours,) = whole(probabilities[None], prepared, source)
     oracle, inside = by_simpleitk(probabilities.numpy(), prepared, source)
     assert inside.mean() > 0.5
     np.testing.assert_allclose(ours[inside], oracle[inside], atol=2e-5)
@@ -49,20 +63,42 @@ def by_simpleitk(values: np.ndarray, grid: Grid, target: Grid) -> tuple[np.ndarr
 def test_outside_the_crop_is_zero_and_the_rim_goes_on():
     source = Grid.from_spacing((10, 1, 1))
     prepared = Grid.from_spacing((2, 1, 1), (2, 2, 2), origin_mm=(4.5, 0, 0))
-    ((_, values),) = slabs(torch.ones(2, 1, 1), prepared, source)
+    (values,) = whole(torch.ones(1, 2, 1, 1), prepared, source)
     # Prepared centres at 4.5 and 6.5; one prepared voxel (2 mm) beyond them still counts: 2.5..8.5.
     assert values[:, 0, 0].tolist() == [0, 0, 0, 1, 1, 1, 1, 1, 1, 0]
 
 
-@pytest.mark.parametrize("thickness", [1, 3, 100])
-def test_slabs_cover_the_source_once_and_do_not_change_the_result(thickness):
-    source = Grid.from_spacing((9, 8, 7), (1.0, 2.0, 3.0))
-    prepared = resampled_grid(source, (2, 2, 2))
-    probabilities = torch.stack([smooth(prepared), 1 - smooth(prepared)])
-    parts = list(slabs(probabilities, prepared, source, thickness=thickness))
-    assert [i for rows, _ in parts for i in range(7)[rows]] == list(range(7))
-    whole = torch.cat([v for _, v in slabs(probabilities, prepared, source, thickness=7)], -1)
-    torch.testing.assert_close(torch.cat([v for _, v in parts], -1), whole)
+@pytest.mark.parametrize("axcodes", ["RAS", "LPI", "SRA", "AIL"])
+@pytest.mark.parametrize("each", [1, 2, 5, 100])
+def test_planes_in_whatever_portions_give_the_same(axcodes, each):
+    source = Grid.from_spacing((150, 140, 37), (1.0, 0.9, 1.1)).oriented(axcodes)
+    prepared = resampled_grid(source.oriented("RAS"), (2.1, 3.0, 1.9))
+    torch.manual_seed(0)
+    chances = torch.softmax(3 * torch.randn(10, *prepared.shape), 0)[1:]
+    portions = [(z, chances[..., z : z + each]) for z in range(0, prepared.shape[2], each)]
+    one = [(0, chances)]
+    np.testing.assert_array_equal(
+        restored(portions, prepared, source, labels=9), restored(one, prepared, source, labels=9)
+    )
+    for decide in (
+        lambda planes: most_probable(planes, prepared, source, labels=9),
+        lambda planes: at_least(planes, prepared, source, labels=9, threshold=0.2),
+    ):
+        ours, theirs = decide(portions), decide(one)
+        assert theirs.label(9).any()
+        for number in range(1, 10):
+            np.testing.assert_array_equal(ours.label(number), theirs.label(number))
+
+
+def test_labels_at_least_a_threshold_are_those_of_restored_probabilities():
+    source = Grid.from_spacing((31, 18, 35), (1.0, 1.2, 0.8)).oriented("PSL")
+    prepared = resampled_grid(source, (2.1, 2.0, 2.3))
+    torch.manual_seed(0)
+    chances = torch.rand(11, *prepared.shape)
+    found = at_least([(0, chances)], prepared, source, labels=11, threshold=0.6)
+    expected = whole(chances, prepared, source) >= np.float32(0.6)
+    for number in range(1, 12):
+        np.testing.assert_array_equal(found.label(number), expected[number - 1])
 
 
 def test_threshold_is_inclusive():
@@ -77,10 +113,9 @@ def test_the_most_probable_label_is_numpys_argmax_of_restored_probabilities():
     chances = torch.softmax(
         4 * torch.randn(5, *prepared.shape, generator=torch.Generator().manual_seed(0)), 0
     )
-    found = most_probable(chances[1:], prepared, source)
-    ((_, restored),) = slabs(chances, prepared, source, thickness=99)
+    found = numbers(chances[1:], prepared, source)
     assert found.shape == source.shape
-    np.testing.assert_array_equal(found, restored.numpy().argmax(0))
+    np.testing.assert_array_equal(found, whole(chances, prepared, source).argmax(0))
     assert set(np.unique(found)) == {0, 1, 2, 3, 4}
 
 
@@ -89,12 +124,12 @@ def test_nothing_is_most_probable_outside_the_crop_and_in_a_tie():
     prepared = Grid.from_spacing((2, 1, 1), (2, 2, 2), origin_mm=(4.5, 0, 0))
     # As above, 3..8 are within reach.
     sure = torch.tensor([0.25, 0.5]).reshape(2, 1, 1, 1).expand(2, 2, 1, 1)
-    assert most_probable(sure, prepared, source).ravel().tolist() == [0, 0, 0, 2, 2, 2, 2, 2, 2, 0]
+    assert numbers(sure, prepared, source).ravel().tolist() == [0, 0, 0, 2, 2, 2, 2, 2, 2, 0]
     # A label of one half is no more probable than the background; of equal labels the first is taken.
     tie = torch.full((1, 2, 1, 1), 0.5)
-    assert not most_probable(tie, prepared, source).any()
+    assert not numbers(tie, prepared, source).any()
     equal = torch.full((2, 2, 1, 1), 0.375)
-    assert most_probable(equal, prepared, source).ravel().tolist() == [0, 0, 0, 1, 1, 1, 1, 1, 1, 0]
+    assert numbers(equal, prepared, source).ravel().tolist() == [0, 0, 0, 1, 1, 1, 1, 1, 1, 0]
 
 
 def test_a_small_sphere_survives_coarse_grids_better_than_labels_would():

@@ -45,9 +45,9 @@ def test_training_and_segmenter_prepare_bitwise_equal(tmp_path):
     seen: list[torch.Tensor] = []
 
     class Spy(Segmenter):
-        def probabilities(self, prepared: Prepared) -> torch.Tensor:
+        def planes(self, prepared: Prepared):
             seen.append(prepared.image)
-            return super().probabilities(prepared)
+            return super().planes(prepared)
 
     Spy(untrained(recipe))(medseg.read(image))
     assert torch.equal(trained_on.image, seen[0])

@@ -116,6 +116,8 @@ def changed(
         )
         for disease in drawn:
             hu = simulate.DISEASES[disease](hu, lungs, right, spacing_mm, random)
+    if random.random() < 0.4:
+        hu = simulate.gas(hu, lungs, spacing_mm, random)
     if random.random() < 0.25:
         hu = simulate.contrast(hu, lungs, spacing_mm, random)
     if random.random() < 0.4:
@@ -138,7 +140,9 @@ def changed(
     return hu, values, grid
 
 
-def turned(hu: simulate.Scan, values: Values, grid: Grid, quarters: int) -> tuple[simulate.Scan, Values, Grid]:
+def turned(
+    hu: simulate.Scan, values: Values, grid: Grid, quarters: int
+) -> tuple[simulate.Scan, Values, Grid]:
     """On the side or the front, with a header that does not know it."""
     hu, values = np.rot90(hu, quarters), np.rot90(values, quarters)
     shape = (hu.shape[0], hu.shape[1], hu.shape[2])

@@ -243,6 +243,37 @@ def soft_kernel(scan: Scan, spacing_mm: Spacing, random: Random) -> Scan:
     return np.asarray(ndimage.gaussian_filter(scan, [blur / mm for mm in spacing_mm]), dtype=np.float32)
 
 
+def gas(scan: Scan, lungs: Binary, spacing_mm: Spacing, random: Random) -> Scan:
+    """Air in stomach and bowel, with or without fluid below it: dark, under the lungs, and no lung."""
+    slices = np.flatnonzero(lungs.any(axis=(0, 1)))
+    if not len(slices):
+        return scan
+    body = ndimage.binary_erosion(scan > -300, iterations=4)
+    # The diaphragm and the walls of stomach and lung: some millimetres at least.
+    away_mm = ndimage.distance_transform_edt(~lungs, sampling=spacing_mm)
+    under = body & (away_mm > random.uniform(2.5, 7)) & (scan > -200) & (scan < 150)
+    under[:, :, slices[0] + int(0.45 * len(slices)) :] = False
+    # The stomach lies in front, on the left.
+    x, y, _ = _points_mm(scan.shape, spacing_mm)
+    for _ in range(int(random.integers(1, 7))):
+        place = under
+        if random.random() < 0.6:
+            place = under & (x > x.max() / 2) & (y < y.max() * 0.55)
+        if not place.any():
+            continue
+        # Near the lung it is most easily taken for it.
+        centre = min((_any_voxel(place, random) for _ in range(4)), key=lambda at: away_mm[tuple(at)])
+        blob = under & _blob(centre, random.uniform(8, 45), scan.shape, spacing_mm, random)
+        dark = np.full(scan.shape, random.uniform(-1010, -930), np.float32)
+        if random.random() < 0.5:
+            level = centre[1] * spacing_mm[1] + random.uniform(-10, 20)
+            dark = np.where(y > level, np.float32(random.uniform(0, 40)), dark)
+        noise_hu = np.float32(12) * random.standard_normal(scan.shape, dtype=np.float32)
+        weight = soft(blob, spacing_mm, 0.8) * ~lungs
+        scan = np.asarray(scan * (1 - weight) + (dark + noise_hu) * weight, dtype=np.float32)
+    return scan
+
+
 def contrast(scan: Scan, lungs: Binary, spacing_mm: Spacing, random: Random) -> Scan:
     """Contrast medium in heart and vessels: blood becomes brighter by 100 to 350 HU."""
     box = ndimage.find_objects(lungs.astype(np.uint8))[0]

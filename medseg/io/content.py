@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 import numpy as np
+from isal import igzip, isal_zlib
 
 from medseg.errors import InputRefused
 from medseg.volume import Voxels
@@ -38,7 +39,7 @@ class Content:
     def __init__(self, file: BinaryIO, file_bytes: int) -> None:
         self.packed = file.read(2) == GZIP
         file.seek(0)
-        self._stream = cast(BinaryIO, gzip.GzipFile(fileobj=file)) if self.packed else file
+        self._stream = cast(BinaryIO, igzip.IGzipFile(fileobj=file)) if self.packed else file
         self.file_bytes = file_bytes
         self.position = 0
 
@@ -177,7 +178,7 @@ def _told() -> Iterator[None]:
         yield
     except EOFError as error:
         raise truncated("its compressed data end too early") from error
-    except (gzip.BadGzipFile, zlib.error) as error:
+    except (gzip.BadGzipFile, zlib.error, isal_zlib.error) as error:
         told = str(error).removeprefix("Error -3 while decompressing data: ")  # zlib's Z_DATA_ERROR
         checksum = "CRC" in told or told == "incorrect data check"
         raise InputRefused(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import math
 import warnings
 from math import prod
@@ -11,6 +10,7 @@ from typing import Any
 
 import nibabel
 import numpy as np
+from isal import igzip
 
 from medseg.errors import InputRefused, InputWarning
 from medseg.grid import Grid
@@ -89,7 +89,7 @@ def write(image: Volume | Mask, path: Path) -> None:
             return
         # No file name and no time in the header: the bytes depend on the image alone. Level 1,
         # because masks shrink a hundredfold at any level and CT noise at none.
-        with gzip.GzipFile("", "wb", compresslevel=1, fileobj=file, mtime=0) as stream:
+        with igzip.IGzipFile("", "wb", compresslevel=1, fileobj=file, mtime=0) as stream:
             nifti.to_stream(stream)
 
 

@@ -37,7 +37,7 @@ class Remembering(torch.nn.Module):
 def segmenter() -> Segmenter:
     """The shipped model; 144 scans would take minutes if equal windows were not remembered."""
     made = Segmenter("phantom_lungs")
-    made._networks = [Remembering(network) for network in made._networks]
+    made._engines = [Remembering(network) for network in made._engines]
     return made
 
 

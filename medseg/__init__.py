@@ -43,6 +43,7 @@ def segment(
     model: str | Path | None = None,
     series: str | None = None,
     device: str = "cpu",
+    engine: str = "auto",
 ) -> Mask:
     """The mask of one scan, on exactly the scan's grid.
 
@@ -53,16 +54,17 @@ def segment(
         model: A model file, a name of ``medseg models``, or ``threshold``; ``lung_ct`` if None.
         series: Which DICOM series, where a folder holds several.
         device: Where the network runs, as torch names it.
+        engine: What runs it: ``auto``, ``torch``, ``openvino`` or ``onnx``.
 
     Raises:
         InputRefused: the scan cannot be read or trusted, or has other channels than the model.
         ModelRefused: the model is damaged or does not fit.
-        UsageError: no such model.
+        UsageError: no such model, device or engine.
     """
     from medseg.io import Choices, read_channels
     from medseg.methods import method
 
-    segment_scan = method(model, device=device)
+    segment_scan = method(model, device=device, engine=engine)
     parts = (scan,) if isinstance(scan, str | Path | Volume) else tuple(scan)
     if all(isinstance(part, Volume) for part in parts):
         return segment_scan([part for part in parts if isinstance(part, Volume)])

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from medseg.cli.output import RESEARCH, facts_of, sidecar, write_json
-
-if TYPE_CHECKING:
-    pass
 
 
 def demo(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 import numpy as np
-from isal import igzip, isal_zlib
+from isal import igzip, igzip_lib
 
 from medseg.errors import InputRefused
 from medseg.volume import Voxels
@@ -23,6 +23,8 @@ _LARGEST_RATIO = 1032
 _BOMB_RATIO = 900
 _BOMB_BYTES = 1 << 30
 _AT_ONCE = 1 << 20
+# isal's stubs do not say that it is an exception.
+_ISAL_ERROR = cast(type[Exception], igzip_lib.IsalError)
 # zlib.decompressobj: 32 for a zlib or a gzip header, whichever there is.
 _EITHER = 32 + zlib.MAX_WBITS
 
@@ -178,7 +180,7 @@ def _told() -> Iterator[None]:
         yield
     except EOFError as error:
         raise truncated("its compressed data end too early") from error
-    except (gzip.BadGzipFile, zlib.error, isal_zlib.error) as error:
+    except (gzip.BadGzipFile, zlib.error, _ISAL_ERROR) as error:
         told = str(error).removeprefix("Error -3 while decompressing data: ")  # zlib's Z_DATA_ERROR
         checksum = "CRC" in told or told == "incorrect data check"
         raise InputRefused(

@@ -1,0 +1,73 @@
+"""What every pipeline here shares: the network, the settings, and how its stages are told."""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+SPACING_MM = (1.5, 1.5, 1.5)
+WINDOW = (96, 96, 96)
+OVERLAP = 0.5
+LOW_HU, HIGH_HU = -1024.0, 276.0
+THREADS = 2
+
+
+class Stages:
+    """Seconds by name, printed as one JSON line at the end."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def done(self, name: str) -> None:
+        now = time.perf_counter()
+        self.seconds[name] = self.seconds.get(name, 0.0) + now - self._last
+        self._last = now
+
+    def tell(self) -> None:
+        print(json.dumps(self.seconds))
+
+
+def arguments() -> argparse.Namespace:
+    """scan, model, mask; ``--allocator`` gives this process the thresholds that medseg gives its own."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("scan", type=Path)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("mask", type=Path)
+    parser.add_argument("--allocator", action="store_true")
+    parser.add_argument("--engine", default="auto")
+    found = parser.parse_args()
+    if found.allocator:
+        libc = ctypes.CDLL("libc.so.6")
+        for option in (-3, -1):
+            libc.mallopt(option, 2**31 - 1)
+    return found
+
+
+def network(path: Path) -> Any:
+    """The trained network with the background's logit, which medseg leaves out, as channel 0."""
+    import torch
+
+    from medseg.model import Model
+
+    torch.set_num_threads(THREADS)
+    inner = Model.load(path).networks()[0]
+
+    class WithBackground(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            logits = self.inner(image)
+            return torch.cat([torch.zeros_like(logits[:, :1]), logits], 1)
+
+    return WithBackground().eval().requires_grad_(False)
+
+
+sys.path.insert(0, str(Path(__file__).parents[3]))

@@ -1,0 +1,43 @@
+"""medseg, by its own stages; the command line does nothing else."""
+
+from __future__ import annotations
+
+from common import THREADS, Stages, arguments
+
+given, stages = arguments(), Stages()
+
+import torch  # noqa: E402
+
+import medseg  # noqa: E402
+from medseg.prepare import prepare  # noqa: E402
+from medseg.segmenter import Segmenter  # noqa: E402
+
+stages.done("import")
+torch.set_num_threads(THREADS)
+segment = Segmenter(str(given.model) if given.model.is_file() else given.model.name, engine=given.engine)
+stages.done("model")
+scan = medseg.read(given.scan)
+stages.done("read")
+prepared = prepare(segment.model.recipe, [scan])
+stages.done("prepare")
+
+
+def timed():
+    """The planes, and the time that passes inside of them as the network's."""
+    planes = segment.planes(prepared)
+    while True:
+        stages.done("restore")
+        try:
+            plane = next(planes)
+        except StopIteration:
+            stages.done("network")
+            return
+        stages.done("network")
+        yield plane
+
+
+mask = segment._mask(timed(), prepared.grid, scan)
+stages.done("restore")
+mask.save(given.mask)
+stages.done("write")
+stages.tell()

@@ -1,0 +1,120 @@
+"""Peers beside medseg: whole processes, one after the other, A B A B.
+
+    python benchmarks/speed/run.py --scan SCAN --model MODEL [--rounds 5] [--peers nnunet monai_pipeline]
+        [--allocator] [--python .venv-peers/bin/python]
+
+Every row of ``rounds.csv`` is one process: wall and CPU seconds, peak memory, the seconds of its stages,
+and the GEMM rate measured just before it, which says how busy the machine was. ``table`` prints medians,
+and the ratios peer / medseg of each round as min, median and max. A first, cold run is not counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+
+HERE = Path(__file__).parent
+PEERS = ("nnunet", "monai_pipeline", "torchio_pipeline", "lungmask_shaped")
+GEMM = """
+import time, torch
+torch.set_num_threads(2)
+a = torch.randn(1536, 1536)
+a @ a
+best = min((lambda t: (a @ a, time.perf_counter() - t)[1])(time.perf_counter()) for _ in range(8))
+print(2 * 1536**3 / best / 1e9)
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--scan", type=Path, required=True)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=Path("runs/speed/rounds"))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--peers", nargs="*", choices=PEERS, default=list(PEERS[:3]))
+    parser.add_argument("--engines", nargs="+", default=["auto"])
+    parser.add_argument("--allocator", action="store_true", help="Peers get the thresholds, too.")
+    parser.add_argument("--python", default=sys.executable, help="Of the environment that has the peers.")
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for number in range(arguments.rounds + 1):
+        for engine in arguments.engines:
+            # medseg's own process always sets the thresholds, in its command line as here.
+            extra = ["--allocator", "--engine", engine]
+            rows.append(measured("ours", number, arguments, extra, name=f"medseg {engine}"))
+        for peer in arguments.peers:
+            extra = ["--allocator"] if arguments.allocator else []
+            rows.append(measured(peer, number, arguments, extra, name=peer))
+        write(arguments.out / "rounds.csv", rows)
+    table(pd.read_csv(arguments.out / "rounds.csv"))
+
+
+def measured(
+    script: str, number: int, arguments: argparse.Namespace, extra: list[str], *, name: str
+) -> dict[str, object]:
+    """One process as a row."""
+    gemm = float(subprocess.run([sys.executable, "-c", GEMM], capture_output=True, check=True).stdout)
+    mask = arguments.out / f"{name.replace(' ', '_')}.nii.gz"
+    python = sys.executable if script == "ours" else arguments.python
+    words = [python, "-W", "ignore", HERE / "peers" / f"{script}.py", arguments.scan, arguments.model, mask]
+    # As many threads for everybody as the machine of the table has cores.
+    environment = os.environ | {"OMP_NUM_THREADS": "2", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "2"}
+    started = time.perf_counter()
+    with subprocess.Popen(
+        [*map(str, words), *extra], stdout=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        assert process.stdout
+        said = process.stdout.read()
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        sys.exit(f"{name} failed: {words}")
+    row = {
+        "name": name,
+        "round": number,
+        "wall_s": time.perf_counter() - started,
+        "cpu_s": used.ru_utime + used.ru_stime,
+        "peak_mb": used.ru_maxrss / 1024,
+        "gemm_gflops": gemm,
+        "stages": json.dumps({k: round(v, 2) for k, v in json.loads(said.splitlines()[-1]).items()}),
+    }
+    print(" ".join(f"{k} {v:.1f}" if isinstance(v, float) else f"{v}" for k, v in row.items()), flush=True)
+    return row
+
+
+def write(path: Path, rows: list[dict[str, object]]) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def table(frame: pd.DataFrame) -> None:
+    """Medians of the warm rounds, and the ratios to the first engine of medseg within each round."""
+    cold = frame[frame["round"] == 0].set_index("name")
+    warm = frame[frame["round"] > 0]
+    stages = pd.DataFrame([json.loads(s) for s in warm["stages"]], index=warm.index)
+    medians = pd.concat([warm[["name", "wall_s", "cpu_s", "peak_mb", "gemm_gflops"]], stages], axis=1)
+    print(medians.groupby("name", sort=False).median().round(2).to_string())
+    print("cold:", cold["wall_s"].round(1).to_dict())
+    first = warm["name"].iloc[0]
+    ours = warm[warm["name"] == first].set_index("round")
+    for name, theirs in warm.groupby("name", sort=False):
+        for key in ("wall_s", "cpu_s", "peak_mb"):
+            ratio = theirs.set_index("round")[key] / ours[key]
+            print(f"{name:20s} {key:8s} {ratio.min():.2f} {ratio.median():.2f} {ratio.max():.2f}")
+
+
+if __name__ == "__main__":
+    main()

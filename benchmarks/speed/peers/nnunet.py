@@ -1,4 +1,4 @@
-"""nnU-Net v2's predictor as it ships, without mirroring: its reader, preprocessing, window, export, writer."""
+"""nnU-Net v2's predictor as it ships, without mirroring: reader, preprocessing, window, export, writer."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 
-from common import THREADS, Stages, arguments
+from peer import THREADS, Stages, arguments
 
 given, stages = arguments(), Stages()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from common import HIGH_HU, LOW_HU, OVERLAP, SPACING_MM, WINDOW, Stages, arguments, network
+from peer import HIGH_HU, LOW_HU, OVERLAP, SPACING_MM, WINDOW, Stages, arguments, network
 
 given, stages = arguments(), Stages()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from common import OVERLAP, SPACING_MM, WINDOW, Stages, arguments, network
+from peer import OVERLAP, SPACING_MM, WINDOW, Stages, arguments, network
 
 given, stages = arguments(), Stages()
 for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from common import THREADS, Stages, arguments
+from peer import THREADS, Stages, arguments
 
 given, stages = arguments(), Stages()
 

@@ -26,8 +26,10 @@ _MOST_BYTES = {".csv": 64 << 20, ".json": 64 << 20, ".yaml": 4 << 20, ".yml": 4 
 _CHANNEL = re.compile(r"image_([2-9]|[1-9]\d+)")
 
 
-def read_records(file: Path, root: Path | None) -> tuple[Record, list[tuple[str, Record]]]:
+def read_records(file: Path, root: Path | None) -> tuple[Record, list[tuple[str, Record | UsageError]]]:
     """The header (name, description, root, where given) and each record with its place, such as ``row 3``.
+
+    In the place of a record that is malformed by itself stands the error.
 
     Args:
         file: ``.csv``, ``.json``, ``.yaml`` or ``.yml``; JSON may be an MSD or nnU-Net dataset.json.
@@ -71,7 +73,7 @@ def _text(file: Path) -> str:
         raise wrong(f"not UTF-8 at byte {error.start}", file, "save it as UTF-8", "encoding") from None
 
 
-def _csv_records(text: str, file: Path) -> list[tuple[str, Record]]:
+def _csv_records(text: str, file: Path) -> list[tuple[str, Record | UsageError]]:
     first = text.lstrip().split("\n", 1)[0]
     # No column name has a comma, semicolon or tab in it: the header tells the delimiter.
     delimiter = max(",;\t", key=first.count)
@@ -89,15 +91,17 @@ def _csv_records(text: str, file: Path) -> list[tuple[str, Record]]:
     if not rows:
         raise wrong("the file is empty", file, "add a header and at least one case", "empty")
     header, channels = rows[0][1], _channels(rows[0][1], file)
-    records: list[tuple[str, Record]] = []
+    records: list[tuple[str, Record | UsageError]] = []
     for number, cells in rows[1:]:
         if len(cells) != len(header):
-            raise wrong(
+            mistake = wrong(
                 f"{len(cells)} cells, but the header has {len(header)}",
                 f"{file}, row {number}",
                 "give every row the same cells; quote a path that has the delimiter in it",
                 "csv",
             )
+            records.append((f"row {number}", mistake))
+            continue
         named = dict(zip(header, cells, strict=True))
         images = [named.pop(name) for name in channels]
         while len(images) > 1 and not images[-1]:  # cases may have fewer channels than the widest

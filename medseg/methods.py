@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -15,7 +15,7 @@ DEFAULT = "lung_ct"
 
 
 class Method(Protocol):
-    """Gives the mask of a scan, on exactly its grid.
+    """Gives the mask of a scan, on exactly its grid; :meth:`ready` does what can be done ahead.
 
     Attributes:
         name: Told in outputs.
@@ -45,6 +45,8 @@ class Method(Protocol):
     def ignore_value(self) -> int | None: ...  # noqa: D102
 
     def __call__(self, scan: Volume | Sequence[Volume]) -> Mask: ...  # noqa: D102
+
+    def ready(self, scan: Volume | Sequence[Volume]) -> Callable[[], Mask]: ...  # noqa: D102
 
 
 def method(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from medseg.model import Model
 from medseg.postprocess import Binary, postprocess
 from medseg.prepare import Prepared, prepare
 from medseg.recipe import Recipe
-from medseg.restore import Bits, Numbers, Planes, at_least, most_probable
+from medseg.restore import Bits, Numbers, Planes, at_least, most_probable, restored
 from medseg.sliding import planes, probabilities_of
 from medseg.volume import Mask, Volume
 
@@ -109,6 +110,10 @@ class Segmenter:
                 modality than the model's; the recipe is for CT and the voxels are not in HU
                 (``not-hu``). With ``any_modality`` the last two are not looked at.
         """
+        return self.ready(scan)()
+
+    def ready(self, scan: Volume | Sequence[Volume]) -> Ready:
+        """The scan checked and prepared, all but the network; errors as in :meth:`__call__`."""
         volumes = (scan,) if isinstance(scan, Volume) else tuple(scan)
         for volume in volumes:
             found, wanted = volume.source.modality, self.model.recipe.modality
@@ -121,8 +126,7 @@ class Segmenter:
                 )
         if self.model.recipe.modality == "CT" and not self.any_modality:
             _check_hu(volumes, self.model.recipe)
-        prepared = prepare(self.model.recipe, volumes)
-        return self._mask(self.planes(prepared), prepared.grid, volumes[0])
+        return Ready(self, prepare(self.model.recipe, volumes), volumes[0])
 
     def planes(self, prepared: Prepared) -> Iterator[tuple[int, torch.Tensor]]:
         """Probabilities on the prepared grid, of the folds' mean logits, as soon as they are known.
@@ -147,7 +151,7 @@ class Segmenter:
         A voxel belongs to each label whose probability reaches the threshold; where labels
         exclude one another, to the most probable one, if that is more probable than none.
         """
-        return self._mask([(0, probabilities)], prepared.grid, scan)
+        return self.mask_of([(0, probabilities)], prepared.grid, scan)
 
     def _mean(self, windows: torch.Tensor) -> torch.Tensor:
         logits = self._engines[0](windows)
@@ -155,8 +159,8 @@ class Segmenter:
             logits = logits + engine(windows)
         return logits / len(self._engines)
 
-    def _mask(self, planes: Planes, prepared: Grid, scan: Volume) -> Mask:
-        """See :meth:`mask`."""
+    def mask_of(self, planes: Planes, prepared: Grid, scan: Volume) -> Mask:
+        """As :meth:`mask`, from planes as they come."""
         recipe, count = self.model.recipe, len(self.model.recipe.labels)
         found: Numbers | Bits
         if recipe.exclusive:
@@ -186,6 +190,27 @@ class Segmenter:
             fill_holes=rules.fill_holes,
             min_volume_ml=rules.min_volume_ml,
         )
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A prepared scan and what segments it; called, it gives the mask."""
+
+    segmenter: Segmenter
+    prepared: Prepared
+    scan: Volume
+
+    def __call__(self) -> Mask:
+        """The mask."""
+        return self.segmenter.mask_of(self.segmenter.planes(self.prepared), self.prepared.grid, self.scan)
+
+    def with_maps(self) -> tuple[Mask, dict[str, npt.NDArray[np.float32]]]:
+        """The mask, and of each label of the network its probabilities (X, Y, Z) on the scan's grid."""
+        planes = list(self.segmenter.planes(self.prepared))
+        mask = self.segmenter.mask_of(planes, self.prepared.grid, self.scan)
+        labels = self.segmenter.model.recipe.labels
+        maps = restored(planes, self.prepared.grid, self.scan.grid, labels=len(labels))
+        return mask, {label.name: values for label, values in zip(labels, maps, strict=True)}
 
 
 def _engines(model: Model, device: torch.device, name: str) -> list[Engine]:

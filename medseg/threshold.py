@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from typing import TypeAlias
 
@@ -92,6 +92,10 @@ class Threshold:
         Raises:
             InputRefused: more than one channel (``channels``), or the scan says it is no CT (``modality``).
         """
+        return self.ready(scan)()
+
+    def ready(self, scan: Volume | Sequence[Volume]) -> Callable[[], Mask]:
+        """The scan checked; called, it gives the mask. Errors as in :meth:`__call__`."""
         volumes = (scan,) if isinstance(scan, Volume) else tuple(scan)
         if len(volumes) != 1:
             raise InputRefused(
@@ -107,6 +111,9 @@ class Threshold:
                 remedy="choose a model for this kind of scan, or say --any-modality",
                 reason="modality",
             )
+        return lambda: self._mask(volume)
+
+    def _mask(self, volume: Volume) -> Mask:
         upright = volume.oriented("RAS")
         right, left = _lungs(np.asarray(upright.array), upright.grid)
         painted = np.asfortranarray(right + 2 * left.astype(np.uint8))

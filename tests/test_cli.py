@@ -14,12 +14,12 @@ from worlds import tiny, untrained
 
 from medseg import cli
 from medseg.cli.options import seconds_of
-from medseg.cli.output import sidecar
 from medseg.cli.progress import Progress
 from medseg.errors import UsageError
 from medseg.io import write_dicom_series
 from medseg.model import shipped
 from medseg.phantom import Thorax, default_grid
+from medseg.sidecar import sidecar
 
 GRID = default_grid((8.0, 9.0, 12.0), "LPS")
 RESEARCH = "Research use only"

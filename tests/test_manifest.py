@@ -12,7 +12,8 @@ import pytest
 from pydantic import ValidationError
 
 from medseg.errors import UsageError
-from medseg.manifest import Case, Manifest, folds, with_splits
+from medseg.manifest import Case, Manifest
+from medseg.splits import folds, with_splits
 
 SHIPPED = sorted((Path(__file__).parents[1] / "data_manifests").glob("*.yaml"))
 

@@ -30,6 +30,8 @@ def desk(tmp_path, monkeypatch) -> Path:
     write_dicom_series(Thorax().scan(grid), tmp_path / "dicom_folder")
     (tmp_path / "runs" / "lungs").mkdir(parents=True)
     shutil.copy(find("phantom_lungs"), tmp_path / "runs" / "lungs" / "model.safetensors")
+    (tmp_path / "scans").mkdir()
+    Thorax().scan(grid).save(tmp_path / "scans" / "chest.nii.gz")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -37,7 +39,7 @@ def desk(tmp_path, monkeypatch) -> Path:
 @pytest.mark.slow
 def test_every_command_runs(desk, monkeypatch, capsys):
     ours = [command for command in COMMANDS if command.startswith("medseg ")]
-    names = {"segment", "info", "convert", "phantom", "check", "augment", "train", "evaluate"}
+    names = {"segment", "info", "convert", "phantom", "check", "augment", "train", "evaluate", "batch"}
     assert {command.split()[1] for command in ours} >= names
     for command in ours:
         # The same command with less patience: a few seconds of training, and fewer patients.
@@ -48,6 +50,7 @@ def test_every_command_runs(desk, monkeypatch, capsys):
         assert not stopped.value.code, (command, capsys.readouterr().err)
     assert (desk / "lungs.json").is_file()
     assert (desk / "scan.nii.gz").is_file()
+    assert (desk / "segmented" / "masks" / "chest.nii.gz").is_file()
     assert (desk / "runs" / "phantom" / "history.png").is_file()
     assert (desk / "runs" / "phantom" / "val" / "summary.csv").is_file()
 

@@ -5,7 +5,6 @@ To add a command: a file beside this one and a row in `COMMANDS`.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import sys
 import warnings
@@ -14,7 +13,9 @@ from typing import Any
 
 import typer
 
+from medseg.allocator import raise_thresholds
 from medseg.cli.augment import augment
+from medseg.cli.batch import batch
 from medseg.cli.check import check
 from medseg.cli.compare import compare
 from medseg.cli.convert import convert
@@ -24,12 +25,12 @@ from medseg.cli.import_weights import import_weights
 from medseg.cli.info import info
 from medseg.cli.manifest import manifest
 from medseg.cli.models import models
-from medseg.cli.output import RESEARCH
 from medseg.cli.phantom import phantom
 from medseg.cli.recipe import recipe
 from medseg.cli.segment import segment
 from medseg.cli.train import train
-from medseg.errors import InputWarning, MedsegError, ResourceError, UsageError, printable
+from medseg.errors import InputWarning, MedsegError, UsageError, as_ours, printable
+from medseg.sidecar import RESEARCH
 
 app = typer.Typer(
     help=f"Medical scans in, checked segmentation masks out.\n\n{RESEARCH}\n\n"
@@ -42,6 +43,7 @@ app = typer.Typer(
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "segment": segment,
+    "batch": batch,
     "manifest": manifest,
     "check": check,
     "train": train,
@@ -62,29 +64,24 @@ for _name, _command in COMMANDS.items():
 
 def main() -> None:
     """Runs the command line. Errors become at most three lines (``--json``: one object) and an exit code."""
-    _raise_allocator_thresholds()
+    raise_thresholds()
     warnings.showwarning = _warn
     try:
         code = app(standalone_mode=False)
     except MedsegError as error:
         _fail(error, error.exit_code)
-    except MemoryError:
-        _fail(_resource("out of memory", "close other programs, or use a larger machine", "memory"), 5)
-    except OSError as error:
-        _fail(_resource(str(error), "check free space and permissions", "disk"), 5)
-    except RuntimeError as error:
-        # torch's own: DefaultCPUAllocator on CPU, torch.OutOfMemoryError on GPU.
-        if "out of memory" not in str(error) and "can't allocate memory" not in str(error):
-            raise
-        _fail(_resource("out of memory", "use a smaller batch or a larger machine", "memory"), 5)
     except KeyboardInterrupt:
         _fail(UsageError("interrupted", reason="interrupted"), 130)
     except Exception as error:
         # The parser's own errors; depending on its version typer takes click or carries its own.
-        if not hasattr(error, "format_message"):
-            raise
-        remedy = "medseg --help shows what is understood"
-        _fail(UsageError(error.format_message(), remedy=remedy, reason="usage"), 2)
+        told = getattr(error, "format_message", None)
+        if told is None:
+            named = as_ours(error)
+            if named.reason == "unexpected":
+                raise
+            _fail(named, named.exit_code)
+        else:
+            _fail(UsageError(told(), remedy="medseg --help shows what is understood", reason="usage"), 2)
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -97,25 +94,7 @@ def _fail(error: MedsegError, code: int) -> None:
     sys.exit(code)
 
 
-def _resource(problem: str, remedy: str, reason: str) -> ResourceError:
-    return ResourceError(problem, remedy=remedy, reason=reason)
-
-
 def _warn(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
     """Shows our own warnings as one line; those of libraries are for developers."""
     if issubclass(category, InputWarning):
         print(f"warning: {printable(str(message))}", file=sys.stderr)
-
-
-def _raise_allocator_thresholds() -> None:
-    """Lets glibc keep freed memory for the next large tensor instead of returning it.
-
-    Without it eager torch on CPU loses a third of its time to page faults: forward 1.5-1.8x,
-    training step 1.3x. Only our own process does so, never the library on import.
-    """
-    try:
-        libc = ctypes.CDLL("libc.so.6")
-        for option in (-3, -1):  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
-            libc.mallopt(option, 2**31 - 1)
-    except (OSError, AttributeError):  # not glibc
-        return

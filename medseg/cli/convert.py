@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medseg.cli.options import AsJson, MaskFormat, Nonfinite, Series, Trust, VolumeNumber, choices_of
-from medseg.cli.output import meaning_of, sidecar, spare_inputs, telling_of_older, write_json
+from medseg.cli.output import spare_inputs, telling_of_older
 from medseg.errors import UsageError
+from medseg.sidecar import meaning_of, sidecar, write_json
 
 if TYPE_CHECKING:
     from medseg.io import Choices

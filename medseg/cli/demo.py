@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from medseg.cli.output import RESEARCH, facts_of, sidecar, write_json
+from medseg.sidecar import RESEARCH, facts_of, sidecar, write_json
 
 
 def demo(

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medseg.cli.options import AsJson, DataRoot, Device, Engine
-from medseg.cli.output import RESEARCH, facts_of, sidecar, write_json
 from medseg.errors import UsageError
+from medseg.sidecar import RESEARCH, facts_of, sidecar, write_json
 
 if TYPE_CHECKING:
     from medseg.label import Label

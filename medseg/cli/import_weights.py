@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medseg.cli.output import RESEARCH
 from medseg.errors import UsageError
+from medseg.sidecar import RESEARCH
 
 if TYPE_CHECKING:
     pass

@@ -46,8 +46,8 @@ def manifest(
     seed: Annotated[int, typer.Option(min=0, help="Decides which patients.")] = 0,
 ) -> None:
     """Make a manifest from a folder of scans and labels, divided by patient."""
-    from medseg.manifest import folds as folded
-    from medseg.manifest import with_splits
+    from medseg.splits import folds as folded
+    from medseg.splits import with_splits
 
     _refuse_mixtures(source, layout, labels, organs, divided=bool(folds and (val or test)))
     made = _made(source, output, layout, labels, organs)

@@ -1,9 +1,11 @@
-"""How far a training is, on the terminal."""
+"""How far a training or a batch is, on the terminal."""
 
 from __future__ import annotations
 
+import json
 import sys
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from medseg.history import EpochEnd
@@ -51,3 +53,66 @@ class Progress:
         self.bar.update(self.task, completed=end.epoch, facts=facts)
         if not self.console.is_terminal:
             print(f"epoch {end.epoch}/{end.epochs}: {facts}", file=sys.stderr, flush=True)
+
+
+class Cases:
+    """A batch: a bar with rate, time left and failures on a terminal, a line a case elsewhere.
+
+    Args:
+        as_json: One JSON object an event on standard output instead.
+    """
+
+    def __init__(self, *, as_json: bool) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        self.as_json = as_json
+        self.console = Console(stderr=True)
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[facts]}"),
+            console=self.console,
+            disable=as_json or not self.console.is_terminal,
+        )
+        self.task = self.bar.add_task("segmenting", total=None, facts="loading the model")
+        self.seen: set[str] = set()
+        self.failed: set[str] = set()
+        self.todo, self.since = 0, time.monotonic()
+
+    def __enter__(self) -> Cases:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def show(self, event: dict[str, Any]) -> None:
+        """Shows the start, a case or the end."""
+        if self.as_json:
+            print(json.dumps(event), flush=True)
+        elif event["event"] == "start":
+            self.todo, self.since = event["todo"], time.monotonic()
+            self.bar.update(self.task, total=self.todo, facts="")
+            if event["skipped"]:
+                self.console.print(f"{event['skipped']} of {event['cases']} cases are done already")
+        elif event["event"] == "case":
+            self._case(event)
+
+    def _case(self, event: dict[str, Any]) -> None:
+        self.seen.add(event["case"])
+        if event["status"] == "failed":
+            self.failed.add(event["case"])
+        spent = time.monotonic() - self.since
+        left = int(spent / len(self.seen) * max(0, self.todo - len(self.seen)))
+        facts = f"{60 * len(self.seen) / max(spent, 1e-9):.1f}/min · {left // 3600}:{left // 60 % 60:02d}:"
+        facts += f"{left % 60:02d} left · {len(self.failed)} failed"
+        self.bar.update(self.task, completed=len(self.seen), facts=facts)
+        told = event["message"] if event["status"] == "failed" else "done"
+        line = f"{event['case']}: {event['model']}: {event['status']}"
+        line = f"{line}: {event['reason']}: {told}" if event["status"] == "failed" else line
+        if not self.console.is_terminal:
+            print(f"{len(self.seen)}/{self.todo} {line}", file=sys.stderr, flush=True)
+        elif event["status"] == "failed":
+            self.console.print(line, markup=False, highlight=False)

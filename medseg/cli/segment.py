@@ -21,8 +21,9 @@ from medseg.cli.options import (
     VolumeNumber,
     choices_of,
 )
-from medseg.cli.output import RESEARCH, facts_of, sidecar, spare_inputs, telling_of_older, write_json
+from medseg.cli.output import spare_inputs, telling_of_older
 from medseg.errors import UsageError
+from medseg.sidecar import RESEARCH, facts_of, sidecar, write_json
 
 
 def segment(

@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 
 from medseg.cli.options import DataRoot, seconds_of
-from medseg.cli.output import RESEARCH
 from medseg.cli.progress import Progress
 from medseg.errors import UsageError
+from medseg.sidecar import RESEARCH
 
 
 def train(

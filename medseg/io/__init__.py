@@ -243,7 +243,7 @@ def _derived(path: Path) -> str:
     return kind if kind in (*dicom_seg.SOP_CLASSES, *rtstruct.SOP_CLASSES) else ""
 
 
-def write(image: Volume | Mask, path: str | Path, *, format: str | None = None) -> Path:
+def write(image: Volume | Mask, path: str | Path, *, format: str | None = None, flush: bool = True) -> Path:
     """Writes a scan or a mask and returns its path; the suffix chooses the format.
 
     The file carries exactly the grid's shape and affine. It appears whole or not at all, and
@@ -253,6 +253,7 @@ def write(image: Volume | Mask, path: str | Path, *, format: str | None = None) 
         image: For ``.dcm`` a mask of a DICOM scan, which the file will refer to.
         path: The file.
         format: For ``.dcm``: ``dicom-seg`` (the default) or ``rtstruct``.
+        flush: Wait until the disk has it; without it a power failure may leave an empty file.
 
     Raises:
         UsageError: unknown suffix or format (``format``), missing folder (``no-folder``), a mask
@@ -269,7 +270,7 @@ def write(image: Volume | Mask, path: str | Path, *, format: str | None = None) 
             remedy="write .nii.gz, .nrrd or .mha, or a series with medseg.io.write_dicom_series",
             reason="format",
         )
-    with atomic.replacing(path) as fresh:
+    with atomic.replacing(path, flush=flush) as fresh:
         if isinstance(image, Mask) and name in DICOM_FORMATS:
             DICOM_FORMATS[name](image, fresh)
         else:

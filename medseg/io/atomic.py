@@ -19,13 +19,17 @@ _swept: set[Path] = set()
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, flush: bool = True) -> Iterator[Path]:
     """A path to write to, of the same name; what was written replaces ``path`` at the end.
 
     The writer works in a hidden folder beside ``path``, so that a format of two files, whose
     header names its data file, finds the final names. If the block fails, nothing is left
     and an older file at ``path`` is untouched. Only a process that is killed leaves its hidden
     folder behind; the next to write there, a day later, removes it.
+
+    Args:
+        path: What is written.
+        flush: Wait until the disk has it before it replaces ``path``.
 
     Raises:
         UsageError: the folder is missing (``no-folder``) or ``path`` is a folder
@@ -41,7 +45,8 @@ def replacing(path: Path) -> Iterator[Path]:
         yield folder / path.name
         # The named file last: a header never points to data that is not there yet.
         for file in sorted(folder.iterdir(), key=lambda f: f.name == path.name):
-            _flush(file)
+            if flush:
+                _flush(file)
             file.replace(path.parent / file.name)
     except (OSError, RuntimeError) as error:  # RuntimeError is what SimpleITK raises
         raise ResourceError(

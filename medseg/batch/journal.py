@@ -1,0 +1,114 @@
+"""What a batch has done, one line of JSON an event, each on the disk before the next case is told of.
+
+Nothing in it is ever changed: a case that is segmented again has a later line. A line that a killed
+process left unfinished is cut off when the journal is opened again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from medseg.errors import ResourceError
+
+Record: TypeAlias = dict[str, Any]
+Key: TypeAlias = tuple[str, str]
+"""Case and model."""
+
+NAME = "journal.jsonl"
+
+
+class Journal:
+    """The journal of one run, open for appending.
+
+    Args:
+        path: The file; made when it is not there.
+
+    Raises:
+        ResourceError: the disk refuses (``disk``).
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._file = path.open("ab")
+            _cut_off(path)
+        except OSError as error:
+            raise _refused(path, error) from error
+
+    def append(self, record: Record) -> None:
+        """Adds a line, and returns when the disk has it.
+
+        Raises:
+            ResourceError: the disk refuses (``disk``).
+        """
+        try:
+            self._file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise _refused(self.path, error) from error
+
+    def close(self) -> None:
+        """Closes the file; what a full disk has kept back is given up."""
+        try:
+            self._file.close()
+        except OSError:
+            return
+
+
+def journals(folder: Path) -> list[Path]:
+    """All journals of an output folder: the whole run's and those of shards."""
+    return sorted(folder.glob("journal*.jsonl"))
+
+
+def read(paths: Iterable[Path]) -> list[Record]:
+    """The events of some journals, ordered by time. Unfinished last lines are left out."""
+    found: list[Record] = []
+    for path in paths:
+        with path.open("rb") as file:
+            for line in file:
+                record = _record(line)
+                if record is not None:
+                    found.append(record)
+    return sorted(found, key=lambda record: record["time"])
+
+
+def latest(records: Iterable[Record]) -> dict[Key, Record]:
+    """Of every case and model the last that was told."""
+    return {(record["case"], record["model"]): record for record in records if record.get("event") == "case"}
+
+
+def _record(line: bytes) -> Record | None:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    whole = line.endswith(b"\n") and isinstance(record, dict) and isinstance(record.get("time"), int | float)
+    return record if whole else None
+
+
+def _cut_off(path: Path) -> None:
+    """Removes the bytes after the last line break."""
+    with path.open("rb+") as file:
+        end = file.seek(0, os.SEEK_END)
+        at, tail = end, b""
+        while at and b"\n" not in tail:
+            at = max(0, at - 4096)
+            file.seek(at)
+            tail = file.read(4096)
+        keep = at + tail.rfind(b"\n") + 1
+        if keep < end:
+            file.truncate(keep)
+
+
+def _refused(path: Path, error: OSError) -> ResourceError:
+    return ResourceError(
+        f"the journal cannot be written: {error.strerror or error}",
+        where=path,
+        remedy="make room, or correct the permissions; then --resume goes on",
+        reason="disk",
+    )

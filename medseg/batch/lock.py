@@ -1,0 +1,74 @@
+"""One run an output folder: the second is refused, and what a dead process left behind is taken over."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+from medseg.errors import ResourceError, UsageError
+
+_WHOLE = ".lock"
+
+
+@contextlib.contextmanager
+def held(folder: Path, shard: str | None = None) -> Iterator[None]:
+    """Holds the folder, or one shard of it, while the block runs.
+
+    The lock is the system's (flock): it ends with its process, however that ends.
+
+    Args:
+        folder: Of the outputs; it exists.
+        shard: Such as ``3-of-10``; shards do not exclude one another, the whole run excludes all.
+
+    Raises:
+        UsageError: another process holds it (``in-use``).
+        ResourceError: the folder cannot be written to (``disk``).
+    """
+    from filelock import FileLock, Timeout
+
+    name = _WHOLE if shard is None else f"{_WHOLE}-{shard}"
+    others = folder.glob(f"{_WHOLE}*") if shard is None else (folder / _WHOLE,)
+    with contextlib.ExitStack() as stack:
+        for path in dict.fromkeys((folder / name, *others)):
+            if path.suffix == ".json" or not (path.name == name or path.exists()):
+                continue
+            lock = FileLock(path)
+            try:
+                lock.acquire(blocking=False)
+            except Timeout:
+                raise _in_use(folder, path) from None
+            except OSError as error:
+                raise ResourceError(
+                    f"the output folder cannot be written to: {error.strerror or error}",
+                    where=folder,
+                    remedy="correct its permissions, or choose another folder",
+                    reason="disk",
+                ) from error
+            if path.name == name:
+                stack.callback(lock.release)
+            else:
+                lock.release()
+        owner = folder / f"{name}.json"
+        facts = {"pid": os.getpid(), "host": socket.gethostname()}
+        with contextlib.suppress(OSError):  # a full disk: the lock itself holds
+            owner.write_text(json.dumps(facts), encoding="utf-8")
+        stack.callback(owner.unlink, missing_ok=True)
+        yield
+
+
+def _in_use(folder: Path, path: Path) -> UsageError:
+    try:
+        facts = json.loads((folder / f"{path.name}.json").read_text(encoding="utf-8"))
+        by = f"process {facts['pid']} on {facts['host']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        by = "another process"
+    return UsageError(
+        f"in use by {by}",
+        where=folder,
+        remedy="wait for it, or choose another folder; to share the work, give --shard to each",
+        reason="in-use",
+    )

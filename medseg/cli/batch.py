@@ -1,0 +1,202 @@
+"""``medseg batch``."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from medseg.cli.options import AsJson, DataRoot, Device, Nonfinite, Trust, choices_of
+from medseg.cli.progress import Cases
+from medseg.errors import UsageError
+from medseg.sidecar import RESEARCH
+
+if TYPE_CHECKING:
+    from medseg.batch import Order, Stop, Summary, Workers
+
+RAY = "ray"
+
+
+def batch(
+    source: Annotated[
+        Path | None,
+        typer.Argument(help="Manifest, or a folder with scans and DICOM series at any depth."),
+    ] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder of the outputs.")] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="File, or name of `medseg models`; lung_ct if none. Several: once each."),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on in a folder that has results.")] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Go on, and try failed cases again.")
+    ] = False,
+    shard: Annotated[
+        str | None, typer.Option(metavar="I/N", help="Do every n-th case from the i-th on: one run of n.")
+    ] = None,
+    merge: Annotated[
+        Path | None, typer.Option(metavar="OUT", help="Only write the table of all shards in OUT.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; one a core by default, as memory allows.")
+    ] = None,
+    memory: Annotated[
+        str | None, typer.Option(help="For all processes together, such as 8G; what is free by default.")
+    ] = None,
+    case_minutes: Annotated[float, typer.Option(min=0.01, help="A case that takes longer fails.")] = 120.0,
+    overlays: Annotated[bool, typer.Option("--overlays", help="Also a picture of every mask.")] = False,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Also a map of every label's probability.")
+    ] = False,
+    dicom: Annotated[
+        str | None, typer.Option(help="For DICOM scans also dicom-seg or rtstruct, in dicom/.")
+    ] = None,
+    data_root: DataRoot = None,
+    trust: Trust = None,
+    nonfinite: Nonfinite = None,
+    device: Device = "cpu",
+    engine: Annotated[
+        str, typer.Option(help="What runs the network: auto, torch, openvino, onnx; ray for a cluster.")
+    ] = "auto",
+    address: Annotated[
+        str | None, typer.Option(help="Of the Ray cluster, such as auto or ray://host:10001.")
+    ] = None,
+    gpus: Annotated[float, typer.Option(min=0, help="Of each worker in a Ray cluster, such as 0.5.")] = 0.0,
+    any_modality: Annotated[
+        bool, typer.Option("--any-modality", help="Also where the scan is MR and the model for CT, say.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Segment thousands of scans: resumable, and one bad scan never stops the rest."""
+    from medseg import batch as batches
+
+    if merge is not None:
+        if source or output:
+            raise UsageError("--merge takes its folder alone", where="--merge", reason="usage")
+        _end(batches.merge(merge), as_json)
+        return
+    if source is None or output is None:
+        raise UsageError(
+            "need cases and -o OUT", remedy="medseg batch MANIFEST|FOLDER -o OUT", reason="usage"
+        )
+    from medseg.batch.sources import items
+    from medseg.batch.sources import shard as part_of
+    from medseg.methods import DEFAULT
+
+    choices_of(None, None, trust, nonfinite)
+    if dicom is not None:
+        _check_dicom(dicom)
+    found = items(source, root=data_root, without=output)
+    if shard:
+        found = part_of(found, shard)
+    order = batches.Order(
+        models=tuple(_place(name) for name in model or [DEFAULT]),
+        folder=str(output),
+        scratch="",
+        device=device,
+        engine="auto" if engine == RAY else engine,
+        any_modality=any_modality,
+        trust=trust,
+        nonfinite=nonfinite,
+        overlays=overlays,
+        probabilities=probabilities,
+        dicom=dicom,
+    )
+    memory_bytes = _bytes_of(memory)
+
+    def cluster(order: Order, cases: int) -> Workers:
+        from medseg.batch.cluster import Cluster
+
+        return Cluster(order, cases=cases, address=address, workers=workers, gpus=gpus)
+
+    with Cases(as_json=as_json) as shown, _stopping() as stop:
+        summary = batches.run(
+            found,
+            order,
+            resume=resume,
+            retry_failed=retry_failed,
+            shard=shard and shard.replace("/", "-of-"),
+            workers=workers,
+            memory_bytes=memory_bytes,
+            case_seconds=60 * case_minutes,
+            start=cluster if engine == RAY else None,
+            show=shown.show,
+            stop=stop,
+        )
+    _end(summary, as_json)
+    if stop.asked:
+        raise typer.Exit(128 + stop.number)
+    if summary.failed:
+        raise typer.Exit(1)
+
+
+def _end(summary: Summary, as_json: bool) -> None:
+    if as_json:
+        return
+    told = [f"{summary.done} done"]
+    told += [f"{summary.skipped} done before"] if summary.skipped else []
+    told += [f"{summary.failed} failed"] if summary.failed else []
+    told += [f"{summary.left} left: --resume goes on"] if summary.left else []
+    print(", ".join(told))
+    print(f"wrote {summary.results}. {RESEARCH}", file=sys.stderr)
+
+
+@contextmanager
+def _stopping() -> Iterator[Stop]:
+    """Ctrl-C or SIGTERM once: the cases at hand are finished; twice: at once."""
+    from medseg.batch import Stop
+
+    stop = Stop()
+
+    def ask(number: int, frame: object) -> None:
+        stop.ask(number)
+        if stop.asked == 1:
+            print("stopping: the cases at hand are finished; once more stops at once", file=sys.stderr)
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _place(model: str) -> str:
+    """A model's file by its absolute path: workers may be started elsewhere."""
+    is_file = os.path.sep in model or model.endswith(".safetensors")
+    return os.path.abspath(model) if is_file else model  # noqa: PTH100 - without links resolved
+
+
+def _check_dicom(kind: str) -> None:
+    from medseg.io import DICOM_FORMATS
+
+    if kind not in DICOM_FORMATS:
+        raise UsageError(
+            f"cannot write {kind!r}",
+            where="--dicom",
+            remedy=f"give {' or '.join(DICOM_FORMATS)}",
+            reason="usage",
+        )
+    if kind == "dicom-seg":
+        from medseg.io.dicom_seg import check_installed
+
+        check_installed()
+
+
+def _bytes_of(text: str | None) -> int | None:
+    """``8G``, ``1500M`` or a bare number of bytes."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?", text.strip(), re.IGNORECASE)
+    if not match:
+        raise UsageError(
+            f"cannot read the size {text!r}", where="--memory", remedy="write 8G or 1500M", reason="usage"
+        )
+    return int(float(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " "))

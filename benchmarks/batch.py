@@ -8,7 +8,7 @@ is there) by ``medseg batch``, by one process that has loaded the model once and
 and by one ``medseg segment`` a case. A B C, repeated; ratios of each round.
 
 ``rows``: tiny volumes and the threshold model, 97 of the rows bad, in four ways. Seconds until the first
-case, memory of the batch's own process at 1,000 and at the last row, failures named, and a second run of it all.
+case, memory of the batch's own process at 1,000 and at the last row, failures named, and a second run of all.
 """
 
 from __future__ import annotations
@@ -33,10 +33,11 @@ import sys
 from pathlib import Path
 from medseg.allocator import raise_thresholds
 raise_thresholds()
+import medseg
 from medseg.segmenter import Segmenter
 segment, out = Segmenter("lung_ct"), Path(sys.argv[1])
 for scan in sys.argv[2:]:
-    segment(medseg.read(scan)).save(out / Path(scan).name)
+    segment(medseg.read(scan)).save(out / (scan.replace("/", "_").lstrip("._")))
 """
 
 
@@ -62,7 +63,7 @@ def main() -> None:
 def throughput(out: Path, data: Path | None, cases: int, rounds: int) -> None:
     scans = chests(out / "scans", data, cases)
     manifest = out / "throughput.csv"
-    manifest.write_text("id,image\n" + "".join(f"{p.name[:-7]},{p.resolve()}\n" for p in scans))
+    manifest.write_text("id,image\n" + "".join(f"{named(p)},{p.resolve()}\n" for p in scans))
     found = []
     for number in range(rounds):
         times = {}
@@ -78,7 +79,7 @@ def throughput(out: Path, data: Path | None, cases: int, rounds: int) -> None:
                 call("-c", IN_ONE_PROCESS, target, *scans)
             else:
                 for scan in scans:
-                    call("-m", "medseg.cli", "segment", scan, "-o", target / scan.name)
+                    call("-m", "medseg.cli", "segment", scan, "-o", target / f"{named(scan)}.nii.gz")
             times[name] = time.perf_counter() - started
             print(f"round {number + 1}: {name}: {times[name]:.1f} s", flush=True)
         found.append(times)
@@ -91,7 +92,7 @@ def throughput(out: Path, data: Path | None, cases: int, rounds: int) -> None:
 def chests(folder: Path, data: Path | None, cases: int) -> list[Path]:
     """Real ones first, then phantoms of 256 x 256 x 100, 1.5 x 1.5 x 3 mm."""
     folder.mkdir(exist_ok=True)
-    real = sorted(data.glob("lung_ct_2mm/*_ct.nii.gz"))[: cases // 2] if data else []
+    real = sorted(data.glob("lung_ct_2mm/*/ct.nii.gz"))[: cases // 2] if data else []
     made = []
     for number in range(cases - len(real)):
         path = folder / f"phantom_{number:02d}.nii.gz"
@@ -99,6 +100,11 @@ def chests(folder: Path, data: Path | None, cases: int) -> list[Path]:
             Thorax.random(number).scan(default_grid((1.5, 1.5, 3.0), "LPS"), seed=number).save(path)
         made.append(path)
     return [*real, *made]
+
+
+def named(scan: Path) -> str:
+    """Of a real scan the name of its folder: its file is called ct.nii.gz."""
+    return scan.parent.name if scan.name == "ct.nii.gz" else scan.name.removesuffix(".nii.gz")
 
 
 def rows(out: Path, count: int, bad: int) -> None:

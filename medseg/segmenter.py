@@ -137,7 +137,12 @@ class Segmenter:
         recipe = self.model.recipe
         image = prepared.image.to(self.device)
         for first, values in planes(
-            image, self._mean, labels=len(recipe.labels), patch=recipe.patch, predict=recipe.predict
+            image,
+            self._mean,
+            labels=len(recipe.labels),
+            patch=recipe.patch,
+            predict=recipe.predict,
+            divisor=recipe.network.divisor,
         ):
             yield first, probabilities_of(values, recipe).cpu()
 
@@ -217,10 +222,14 @@ def _engines(model: Model, device: torch.device, name: str) -> list[Engine]:
     """One a fold."""
     recipe = model.recipe
     shape = (recipe.predict.window_batch, recipe.in_channels, *recipe.patch.size)
+    free = recipe.predict.whole_planes
 
     def built(kind: str) -> list[Engine]:
         networks = enumerate(model.networks())
-        return [KINDS[kind](network, shape, device, f"{model.digest} {fold}") for fold, network in networks]
+        return [
+            KINDS[kind](network, shape, device, f"{model.digest} {fold}", free=free)
+            for fold, network in networks
+        ]
 
     kind = choose(name, device)
     try:

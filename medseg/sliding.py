@@ -47,18 +47,19 @@ def importance(window: Sequence[int]) -> torch.Tensor:
 
 
 def logits(
-    image: torch.Tensor, network: Network, *, labels: int, patch: Patch, predict: Predict
+    image: torch.Tensor, network: Network, *, labels: int, patch: Patch, predict: Predict, divisor: int = 1
 ) -> torch.Tensor:
     """Logits of a whole scan, float32 (labels, X, Y, Z): all of :func:`planes`, with the same arguments."""
     whole = image.new_empty((labels, *image.shape[1:]))
-    for first, values in planes(image, network, labels=labels, patch=patch, predict=predict):
+    rules = {"labels": labels, "divisor": divisor}
+    for first, values in planes(image, network, patch=patch, predict=predict, **rules):
         whole[..., first : first + values.shape[-1]] = values
     return whole
 
 
 @torch.inference_mode()
 def planes(
-    image: torch.Tensor, network: Network, *, labels: int, patch: Patch, predict: Predict
+    image: torch.Tensor, network: Network, *, labels: int, patch: Patch, predict: Predict, divisor: int = 1
 ) -> Iterator[tuple[int, torch.Tensor]]:
     """Logits of a scan, windows averaged with Gaussian weights, as soon as no further window changes them.
 
@@ -70,12 +71,16 @@ def planes(
         network: Maps (N, in_channels, *window) to (N, labels, *window).
         labels: Channels of the network's output.
         patch: Window size, and neighbouring slices of a 2D network.
-        predict: Overlap and window batch.
+        predict: Overlap, window batch, and whether a window is a whole plane.
+        divisor: Of the sides of a window that is a whole plane.
 
     Yields:
         The number of the first plane along the third axis, and float32 (labels, X, Y, planes).
     """
     flat = len(patch.size) == 2
+    if predict.whole_planes:
+        wide, deep = (-(-n // divisor) * divisor for n in image.shape[1:3])
+        patch = patch.model_copy(update={"size": (wide, deep)})
     window = (*patch.size, 1) if flat else patch.size
     padded, inner = _padded(image, window)
     x, y, z = padded.shape[1:]

@@ -150,7 +150,12 @@ class Task(pl.LightningModule):  # type: ignore[misc]  # lightning is not typed 
         """Boolean (L, X, Y, Z) on the prepared grid of a prepared ``image`` (C, X, Y, Z)."""
         recipe = self.recipe
         out = logits(
-            image, self.product, labels=len(recipe.labels), patch=recipe.patch, predict=recipe.predict
+            image,
+            self.product,
+            labels=len(recipe.labels),
+            patch=recipe.patch,
+            predict=recipe.predict,
+            divisor=recipe.network.divisor,
         )
         return labels_of(out, recipe)
 

@@ -57,6 +57,17 @@ def test_every_engine_gives_the_networks_logits(name, make, norm):
 
 
 @pytest.mark.parametrize("name", list(KINDS))
+def test_sides_are_free_where_a_window_is_a_whole_plane(name):
+    recipe = flat(network={"widths": [4, 8, 8], "norm": "batch"})
+    network = used(recipe)
+    engine = KINDS[name](network, (2, recipe.in_channels, *recipe.patch.size), CPU, "free", free=True)
+    for size in ((24, 32), (40, 16), (24, 32)):
+        windows = torch.randn(2, recipe.in_channels, *size)
+        torch.testing.assert_close(engine(windows), network(windows), atol=2e-4, rtol=1e-4)
+        torch.testing.assert_close(engine(windows[:1]), network(windows[:1]), atol=2e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", list(KINDS))
 def test_an_answer_is_not_overwritten_by_the_next(name):
     recipe = flat()
     network = used(recipe)
@@ -90,7 +101,7 @@ def test_the_graph_is_made_once(monkeypatch):
     network = used(flat())
     first = graph.graph(network, (1, 3, 32, 24), "digest")
     (path,) = graph.folder().iterdir()
-    monkeypatch.setattr(graph, "export", lambda *_: 1 / 0)
+    monkeypatch.setattr(graph, "export", lambda *_, **__: 1 / 0)
     assert graph.graph(network, (1, 3, 32, 24), "digest") == first
     with pytest.raises(ZeroDivisionError):
         graph.graph(network, (1, 3, 32, 24), "another")
@@ -126,7 +137,7 @@ def test_auto_takes_openvino_on_the_cpu_where_it_is(monkeypatch):
 
 
 def test_auto_takes_torch_where_a_network_cannot_be_exported(monkeypatch):
-    def impossible(network, shape):
+    def impossible(network, shape, *, free):
         raise RuntimeError("no such operation in ONNX")
 
     monkeypatch.setattr(graph, "export", impossible)

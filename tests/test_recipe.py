@@ -81,6 +81,15 @@ def test_wrong_recipes_are_refused_by_field(parts, message):
     assert len(str(caught.value).splitlines()) <= 3
 
 
+def test_whole_planes_are_for_2d_networks_whose_output_does_not_depend_on_their_size():
+    flat = {"patch": {"size": [32, 32]}, "network": {"norm": "batch"}, "predict": {"whole_planes": True}}
+    assert tiny(dims=2, **flat).predict.whole_planes
+    with pytest.raises(UsageError, match="for norm batch or none: with instance"):
+        tiny(dims=2, **flat | {"network": {"norm": "instance"}})
+    with pytest.raises(UsageError, match="two numbers"):
+        tiny(network={"norm": "batch"}, predict={"whole_planes": True})
+
+
 def test_labels_with_sides_but_no_partner_forbid_flips_across_the_midline():
     labels = [
         {"name": "right_lung", "values": [1], "side": "right"},

@@ -85,6 +85,30 @@ def test_2d_networks_see_the_right_slices():
     torch.testing.assert_close(out, (below + image + above) / 3)
 
 
+def test_a_whole_plane_is_one_window():
+    torch.manual_seed(1)
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.MaxPool2d(8), torch.nn.Upsample(scale_factor=8)
+    )
+    image = torch.rand(1, 26, 17, 5)
+    seen = []
+
+    def noted(x: torch.Tensor) -> torch.Tensor:
+        seen.append(tuple(x.shape))
+        return network(x)
+
+    whole = Predict(whole_planes=True, window_batch=2)
+    patch = Patch(size=(16, 16), neighbours=1)
+    out = logits(image, noted, labels=4, patch=patch, predict=whole, divisor=8)
+    assert seen == [(2, 3, 32, 24), (2, 3, 32, 24), (1, 3, 32, 24)]
+    # By hand: three pixels of the smallest value on either side of x, three and four of y.
+    padded = torch.full((1, 32, 24, 5), float(image.min()))
+    padded[:, 3:29, 3:20] = image
+    with torch.no_grad():
+        each = [network(stacked_slices(padded, z, 1)[None])[0, :, 3:29, 3:20] for z in range(5)]
+    torch.testing.assert_close(out, torch.stack(each, -1), atol=1e-6, rtol=1e-5)
+
+
 def test_small_scans_are_padded_with_their_smallest_value():
     image = torch.rand(1, 5, 4, 3) + 7
     seen = []

@@ -26,6 +26,7 @@ import pandas as pd
 import torch
 
 from medseg.model import Model
+from medseg.recipe import Recipe
 
 HERE = Path(__file__).parent
 STEPS = ["cases", "cross", "thresholds", "final", "ship", "table"]
@@ -98,7 +99,9 @@ def score(
     manifest = folder / "held_out.csv"
     write(manifest, out, lambda row: row["patient"] in patients and row["kind"] != "copy", "test")
     if not (folder / "scores" / "evaluation.csv").is_file():
-        model = model or folder / "run" / "model.safetensors"
+        if model is None:
+            model = folder / "model.safetensors"
+            as_used(Model.load(folder / "run" / "model.safetensors")).save(model)
         medseg("evaluate", manifest, "--model", model, "-o", folder / "scores", "--split", "test")
         both = ("--masks", folder / "scores" / "masks", "--recipe", recipe)
         medseg("evaluate", manifest, *both, "-o", folder / "both", "--split", "test")
@@ -107,10 +110,18 @@ def score(
 def ship(trained: Path) -> None:
     """Half precision is half the file; the licence and the data stand in the header."""
     model = Model.load(trained)
+    model = as_used(model)
     half = [{name: _half(tensor) for name, tensor in fold.items()} for fold in model.folds]
     told = {**model.provenance, "licence": LICENCE, "trained_on": DATA}
     path = Model(model.recipe, tuple(half), told).save(SHIPPED / f"{model.recipe.name}.safetensors")
     print(f"{path}: {path.stat().st_size} bytes, sha256 {Model.load(path).digest}")
+
+
+def as_used(model: Model) -> Model:
+    """The weights with the recipe's present windows and postprocessing, which training does not depend on."""
+    now = Recipe.read(model.recipe.name)
+    recipe = model.recipe.model_copy(update={"predict": now.predict, "postprocess": now.postprocess})
+    return Model(recipe, model.folds, model.provenance)
 
 
 def _half(tensor: torch.Tensor) -> torch.Tensor:

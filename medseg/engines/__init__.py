@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Protocol
 
@@ -14,7 +13,7 @@ from medseg.errors import ResourceError, UsageError
 
 
 class Engine(Protocol):
-    """Runs one network on windows of one shape.
+    """Runs one network on windows of one shape, or of one number of channels.
 
     Attributes:
         name: With its version, as told in outputs.
@@ -28,9 +27,19 @@ class Engine(Protocol):
 
 Shape = tuple[int, ...]
 
-# Each takes the network in evaluation mode, the shape of its windows (N, C, ...), the device and
-# the digest of its weights.
-KINDS: dict[str, Callable[[nn.Module, Shape, torch.device, str], Engine]] = {
+
+class _Kind(Protocol):
+    """Makes an engine of a network in evaluation mode, for windows (N, C, ...) of a shape.
+
+    The digest is that of the weights. With ``free`` the shape is an example: N and C hold, sides are free.
+    """
+
+    def __call__(
+        self, network: nn.Module, shape: Shape, device: torch.device, digest: str, *, free: bool = False
+    ) -> Engine: ...
+
+
+KINDS: dict[str, _Kind] = {
     "torch": torch_engine.TorchEngine,
     "openvino": openvino.OpenVino,
     "onnx": onnx.OnnxRuntime,

@@ -20,7 +20,7 @@ from medseg.io.atomic import replacing
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
 
-def graph(network: nn.Module, shape: tuple[int, ...], digest: str) -> bytes:
+def graph(network: nn.Module, shape: tuple[int, ...], digest: str, *, free: bool = False) -> bytes:
     """The ONNX file of ``network`` for inputs of ``shape``, from the cache where it is there.
 
     Each file of the cache begins with the SHA-256 of the rest: one that is damaged is made again. A folder
@@ -30,15 +30,16 @@ def graph(network: nn.Module, shape: tuple[int, ...], digest: str) -> bytes:
         network: In evaluation mode, on the CPU.
         shape: (N, C, ...).
         digest: Of the weights: equal digests are equal networks.
+        free: Take inputs of any sides.
     """
-    made_by = f"{version('medseg')} {version('torch')} {digest} {shape}"
+    made_by = f"{version('medseg')} {version('torch')} {digest} {shape} {free}"
     path = folder() / f"{hashlib.sha256(made_by.encode()).hexdigest()}.onnx"
     held = b""
     with suppress(OSError):
         held = path.read_bytes()
     if hashlib.sha256(held[_DIGEST_BYTES:]).digest() == held[:_DIGEST_BYTES]:
         return held[_DIGEST_BYTES:]
-    made = export(network, shape)
+    made = export(network, shape, free=free)
     with suppress(OSError, MedsegError):
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as part:
@@ -51,8 +52,8 @@ def folder() -> Path:
     return folders.cache() / "graphs"
 
 
-def export(network: nn.Module, shape: tuple[int, ...]) -> bytes:
-    """The network as an ONNX file with one input and one output of fixed shape.
+def export(network: nn.Module, shape: tuple[int, ...], *, free: bool = False) -> bytes:
+    """The network as an ONNX file with one input and one output of fixed shape, or with ``free`` sides.
 
     Raises:
         RuntimeError: the network has an operation that ONNX has not.
@@ -61,5 +62,8 @@ def export(network: nn.Module, shape: tuple[int, ...]) -> bytes:
     file = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracer's, about shapes, which are fixed here
-        torch.onnx.export(plain, (torch.zeros(shape),), file, dynamo=False)  # type: ignore[arg-type]  # a file is taken, too
+        names = {"input_names": ["windows"], "output_names": ["logits"]}
+        sides = {number: f"side_{number}" for number in range(2, len(shape))}
+        axes = {"dynamic_axes": {"windows": sides, "logits": sides}} if free else {}
+        torch.onnx.export(plain, (torch.zeros(shape),), file, dynamo=False, **names, **axes)  # type: ignore[arg-type]  # a file is taken, too
     return file.getvalue()

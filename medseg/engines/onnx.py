@@ -12,7 +12,15 @@ from medseg.engines.graph import graph
 class OnnxRuntime:
     """See :class:`medseg.engines.Engine`."""
 
-    def __init__(self, network: nn.Module, shape: tuple[int, ...], device: torch.device, digest: str) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        shape: tuple[int, ...],
+        device: torch.device,
+        digest: str,
+        *,
+        free: bool = False,
+    ) -> None:
         import onnxruntime
 
         onnxruntime.disable_telemetry_events()
@@ -22,7 +30,7 @@ class OnnxRuntime:
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 3
         self._session = onnxruntime.InferenceSession(
-            graph(network, shape, digest), options, providers=["CPUExecutionProvider"]
+            graph(network, shape, digest, free=free), options, providers=["CPUExecutionProvider"]
         )
         self._input = self._session.get_inputs()[0].name
 

@@ -14,7 +14,15 @@ from medseg.engines.graph import graph
 class OpenVino:
     """See :class:`medseg.engines.Engine`."""
 
-    def __init__(self, network: nn.Module, shape: tuple[int, ...], device: torch.device, digest: str) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        shape: tuple[int, ...],
+        device: torch.device,
+        digest: str,
+        *,
+        free: bool = False,
+    ) -> None:
         # Where its telemetry package cannot be imported, OpenVINO takes a stub that reports nothing.
         sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None forbids the import
         import openvino
@@ -25,10 +33,15 @@ class OpenVino:
             # Otherwise bfloat16 is taken where the processor has it, and masks differ between machines.
             "INFERENCE_PRECISION_HINT": "f32",
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            # Each process would pin its threads to the same first cores.
+            "ENABLE_CPU_PINNING": False,
             "PERFORMANCE_HINT": "LATENCY",
         }
         core = openvino.Core()
-        compiled = core.compile_model(core.read_model(graph(network, shape, digest), b""), "CPU", settings)
+        model = core.read_model(graph(network, shape, digest, free=free), b"")
+        if free:
+            model.reshape([*shape[:2], *(-1 for _ in shape[2:])])
+        compiled = core.compile_model(model, "CPU", settings)
         self._request = compiled.create_infer_request()
 
     def __call__(self, windows: torch.Tensor) -> torch.Tensor:  # noqa: D102

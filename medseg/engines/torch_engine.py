@@ -14,7 +14,15 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 class TorchEngine:
     """See :class:`medseg.engines.Engine`."""
 
-    def __init__(self, network: nn.Module, shape: tuple[int, ...], device: torch.device, digest: str) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        shape: tuple[int, ...],
+        device: torch.device,
+        digest: str,
+        *,
+        free: bool = False,
+    ) -> None:
         self.name = f"torch {torch.__version__}"
         self._network = folded(network).to(device)
         flat = len(shape) == 4

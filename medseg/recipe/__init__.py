@@ -135,6 +135,8 @@ class Recipe(Part):
         values = [value for label in self.labels for value in label.values]
         if self.exclusive and len(set(values)) < len(values):
             raise ValueError("loss dice_ce is for labels that exclude one another, and these share values")
+        if self.predict.whole_planes:
+            self._check_whole_planes()
         if self.postprocess.divide:
             self._check_divided(self.postprocess.divide)
         factor = self.network.divisor
@@ -152,6 +154,15 @@ class Recipe(Part):
                 f"normalisation cannot use: make one number at least {2 * factor}"
             )
         return self
+
+    def _check_whole_planes(self) -> None:
+        if self.spatial_dims != 2:
+            raise ValueError("predict.whole_planes is for patches of two numbers")
+        norm = getattr(self.network, "norm", "instance")
+        if norm not in ("batch", "none"):
+            raise ValueError(
+                f"predict.whole_planes is for norm batch or none: with {norm} the output depends on the size"
+            )
 
     def _check_divided(self, parts: tuple[Label, Label]) -> None:
         if len(self.labels) > 1:

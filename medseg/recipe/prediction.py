@@ -16,11 +16,15 @@ class Predict(Part):
     Attributes:
         overlap: Share of a window that its neighbour covers as well; 0.5 as in nnU-Net.
         window_batch: Windows run through the network at once.
+        whole_planes: 2D: one window as large as the plane, instead of windows of the patch's size. Cheaper
+            where planes are a little larger than a patch, and without seams; for networks with batch
+            normalisation or none, whose output does not depend on the size of the window.
         threshold: A voxel belongs to a label where its probability is at least this.
     """
 
     overlap: Annotated[float, Field(ge=0, le=0.9)] = 0.5
     window_batch: Size = 1
+    whole_planes: bool = False
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
 
 

@@ -13,7 +13,7 @@ from medseg.errors import UsageError
 from medseg.io import read, write_dicom_series
 from medseg.metrics import Score, score
 from medseg.phantom import LABELS, Thorax, default_grid, rotated
-from medseg.report import overlay
+from medseg.pictures import overlay
 from medseg.volume import Mask
 
 if TYPE_CHECKING:

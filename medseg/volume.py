@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,9 @@ import numpy.typing as npt
 from medseg.errors import InputRefused, UsageError
 from medseg.grid import Grid
 from medseg.label import Label
+
+if TYPE_CHECKING:
+    from medseg.pictures import Picture
 
 Voxels: TypeAlias = npt.NDArray[Any]
 
@@ -75,6 +78,11 @@ class Volume:
         from medseg.io import write
 
         return write(self, path)
+
+    def _repr_html_(self) -> str:
+        from medseg.thumbnails import card
+
+        return card(self)
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,6 +162,34 @@ class Mask:
         from medseg.io import write
 
         return write(self, path, format=format)
+
+    def preview(self, scan: Volume | None = None) -> Picture:
+        """The mask over its scan: three planes and a row of slices, a PNG that shows itself in a notebook.
+
+        Args:
+            scan: On the same grid; by default it is read again from where the mask's source says.
+
+        Raises:
+            UsageError: the mask does not know its scan (``no-source``), or it is not on the scan's grid.
+            InputRefused: the scan cannot be read any more, or there are several where it was.
+        """
+        from medseg.io import read
+        from medseg.pictures import picture
+
+        if scan is None:
+            if self.source.path is None:
+                raise UsageError(
+                    "the mask does not know which scan it is of",
+                    remedy="give it: mask.preview(scan)",
+                    reason="no-source",
+                )
+            scan = read(self.source.path)
+        return picture(scan, self)
+
+    def _repr_html_(self) -> str:
+        from medseg.thumbnails import card
+
+        return card(self)
 
 
 def members(array: Voxels, label: Label) -> npt.NDArray[np.bool_]:

@@ -26,9 +26,9 @@ from medseg.augment.sampling import along, read_at, spline_places, spline_weight
 from medseg.errors import UsageError
 from medseg.label import Label
 from medseg.model import Model
+from medseg.pictures import COLOURS, samples
 from medseg.recipe import Augment, Recipe
 from medseg.recipe.augmentation import PRESETS, mirrored
-from medseg.report import COLOURS, samples
 
 MR = {"modality": "MR", "prepare": {"spacing_mm": [8, 8, 10], "intensity": {"kind": "zscore"}}}
 OFF = {"rotate_degrees": 0, "scale": 0, "noise_sd": 0, "gamma": 0, "brightness": 0, "contrast": 0}

@@ -340,3 +340,27 @@ def test_thresholds_segment_and_are_evaluated_as_a_model_is(tmp_path):
     (tmp_path / "cases.csv").write_text("id,image,label,split\na,ct.nii.gz,truth.nii.gz,test\n")
     run("evaluate", tmp_path / "cases.csv", "-o", tmp_path / "out", "--model", "threshold")
     assert "right_lung" in (tmp_path / "out" / "evaluation.csv").read_text()
+
+
+def test_preview_draws_a_mask_with_the_names_of_its_sidecar(world, tmp_path):
+    mask, picture = tmp_path / "lungs.nii.gz", tmp_path / "p.png"
+    run("segment", world / "0.nii.gz", "-o", mask, "--model", "threshold")
+    out, err = both("preview", world / "0.nii.gz", mask, "-o", picture)
+    assert out.strip() == str(picture)
+    assert RESEARCH in err
+    whole = picture.read_bytes()
+    run("preview", world / "0.nii.gz", mask, "-o", picture, "--window", "-160,240", "--slices", 0)
+    assert picture.read_bytes() != whole
+    run("preview", world / "0.nii.gz", mask, "-o", picture, "--recipe", "lung_ct")
+    run("preview", world / "0.nii.gz", mask, "-o", picture, "--window", "3", code=2)
+    (tmp_path / "lungs.json").unlink()
+    run("preview", world / "0.nii.gz", mask, "-o", picture)
+
+
+def test_report_of_an_evaluation_has_pictures(world, tmp_path):
+    words = ("--model", "threshold", "--split", "test", "-o", tmp_path / "e")
+    run("evaluate", world / "cases.csv", *words)
+    out = run("report", tmp_path / "e")
+    text = Path(out.strip()).read_text()
+    assert '"0": "' in text.split('id="pictures">')[1]
+    run("report", tmp_path, code=2)

@@ -30,7 +30,7 @@ import medseg
 from medseg.errors import MedsegError
 from medseg.io import write_dicom_series
 from medseg.phantom import Thorax, default_grid
-from medseg.report import overlay
+from medseg.pictures import overlay
 
 GRID = default_grid((12.0, 13.0, 20.0), "LPS")
 DATE, BIRTH, TIME = "19911231", "19530417", "231759"

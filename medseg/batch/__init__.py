@@ -4,6 +4,7 @@ In the output folder::
 
     masks/<case>.nii.gz   with several models masks/<model>/<case>.nii.gz
     results.csv           a row a case and model
+    thumbnails.jsonl      a small picture of each mask, for medseg report
     journal.jsonl         what was done, and when; a shard has journal-3-of-10.jsonl
 
 A case is done when the journal says so for the same input, the same model and the same options, and when
@@ -21,8 +22,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TextIO
 
+from medseg import thumbnails
 from medseg.batch import identity, results
 from medseg.batch.crew import Crew, Size
 from medseg.batch.journal import NAME, Journal, Key, Record, journals, latest, read
@@ -78,6 +80,7 @@ def run(
     workers: int | None = None,
     memory_bytes: int | None = None,
     case_seconds: float = 7200.0,
+    command: str = "",
     start: Callable[[Order, int], Workers] | None = None,
     show: Callable[[Record], None] = lambda event: None,
     stop: Stop | None = None,
@@ -94,6 +97,7 @@ def run(
         workers: Processes; by default one a core, as far as memory allows.
         memory_bytes: For all of them together; by default nine tenths of what is free.
         case_seconds: A case that takes longer fails.
+        command: As it was typed, for the journal.
         start: Makes other workers for so many cases than the processes of this machine.
         show: Told of the start, every case and the end.
         stop: Ends the batch when it is asked to.
@@ -108,7 +112,7 @@ def run(
     _make(folder)
     with ExitStack() as stack:
         stack.enter_context(held(folder, shard))
-        own = folder / (NAME.replace(".", f"-{shard}.") if shard else NAME)
+        own = folder / (NAME.replace(".", f"{_behind(shard)}."))
         before = latest(read(journals(folder)))
         earlier = latest(read([own])) if shard and own.exists() else {} if shard else before
         if earlier and not (resume or retry_failed):
@@ -118,20 +122,21 @@ def run(
                 remedy="go on with --resume, or choose another folder",
                 reason="has-results",
             )
-        scratch = folder / (f"{_SCRATCH}-{shard}" if shard else _SCRATCH)
+        scratch = folder / (f"{_SCRATCH}{_behind(shard)}")
         shutil.rmtree(scratch, ignore_errors=True)
         stack.callback(shutil.rmtree, scratch, ignore_errors=True)
         order = replace(order, folder=str(folder), scratch=str(scratch))
         journal = Journal(own)
         stack.callback(journal.close)
+        pictures = stack.enter_context((folder / f"thumbnails{_behind(shard)}.jsonl").open("a"))
         if start is None:
             size = Size.planned(cases=len(items), workers=workers, memory_bytes=memory_bytes)
             crew: Workers = Crew(order, size, case_seconds=case_seconds)
         else:
             crew = start(order, len(items))
         stack.callback(crew.end)
-        book = _Book(items, order, before, journal, show, retry_failed=retry_failed)
-        jobs = book.open(crew.facts())
+        book = _Book(items, order, before, journal, pictures, show, retry_failed=retry_failed)
+        jobs = book.open(crew.facts(), command)
         try:
             if jobs:
                 crew.run(jobs, book.enter, stop)
@@ -172,11 +177,13 @@ class _Book:
         order: Order,
         before: dict[Key, Record],
         journal: Journal,
+        pictures: TextIO,
         show: Callable[[Record], None],
         *,
         retry_failed: bool,
     ) -> None:
         self.items, self.order, self.journal, self.show = items, order, journal, show
+        self.pictures = pictures
         self.retry_failed = retry_failed
         self.known = before
         self.options = identity.digest_of(order.decisive | {"medseg": version("medseg")})
@@ -187,13 +194,13 @@ class _Book:
         self.told: set[str] = set()
         self.written = time.monotonic()
 
-    def open(self, models: list[Record]) -> list[Job]:
+    def open(self, models: list[Record], command: str) -> list[Job]:
         """Notes the start in the journal; the jobs that are to be done."""
         self.models = models
         here = {"pid": os.getpid(), "host": socket.gethostname(), "medseg": version("medseg")}
         shard = self.journal.path.stem.partition("-")[2]
         start = {"event": "start", "time": time.time(), "cases": len(self.items), "shard": shard, **here}
-        self.journal.append({**start, "models": models, "options": self.order.decisive})
+        self.journal.append({**start, "command": command, "models": models, "options": self.order.decisive})
         listings: identity.Listings = {}
         jobs, bad = [], []
         for item in self.items:
@@ -224,6 +231,9 @@ class _Book:
         for record in records:
             case = record["case"]
             known = {"event": "case", "time": time.time(), "patient": self.patients[case]}
+            picture = record.pop("thumbnail", None)
+            if picture is not None:
+                self.pictures.write(thumbnails.line(case, record["model"], picture))
             whole = known | record | {"stamp": self.stamps.get(case), "options": self.options}
             self.journal.append(whole)
             self.known[case, record["model"]] = whole
@@ -295,6 +305,10 @@ def _make(folder: Path) -> None:
             remedy="correct the permissions, or choose another folder",
             reason="disk",
         ) from error
+
+
+def _behind(shard: str | None) -> str:
+    return f"-{shard}" if shard else ""
 
 
 def _line(error: Exception) -> str:

@@ -21,9 +21,9 @@ def write(folder: Path, records: Sequence[Record]) -> Path:
 
     Columns: case, patient, model; ``status`` (``done`` or ``failed``), ``reason`` (a code of
     docs/refusals.md) and ``message``; ``mask``, relative to the folder; for each label its volume
-    ``<label>_ml`` and of the intensities inside it (HU for CT) ``<label>_mean``, ``_sd``, ``_p5``, ``_p50``,
-    ``_p95``; ``warnings``; seconds of each stage; what made the mask and from which bytes (SHA-256). What is
-    not known is empty.
+    ``<label>_ml``, its ``_components`` and whether it is ``_at_border`` of the scan, and of the intensities
+    inside it (HU for CT) ``_mean``, ``_sd``, ``_p5``, ``_p50``, ``_p95``; ``warnings``; seconds of each
+    stage; what made the mask and from which bytes (SHA-256). What is not known is empty.
 
     Args:
         folder: Of the outputs.
@@ -49,6 +49,7 @@ def _row(record: Record) -> Record:
     row |= {f"seconds_{stage}": record.get("seconds", {}).get(stage, "") for stage in _STAGES}
     for label, volume_ml in record.get("volumes_ml", {}).items():
         row[f"{label}_ml"] = volume_ml
+        row |= {f"{label}_{name}": value for name, value in record["signs"].get(label, {}).items()}
         row |= dict(_intensities(label, record["intensities"].get(label, {})))
     return row
 

@@ -25,8 +25,10 @@ from medseg.batch.orders import Job, Order
 from medseg.errors import InputRefused, InputWarning, MedsegError, as_ours
 from medseg.io import Choices, read_channels, write
 from medseg.methods import Method, method
-from medseg.report import overlay
+from medseg.pictures import overlay
+from medseg.quality import signs
 from medseg.statistics import intensities
+from medseg.thumbnails import encoded, thumbnail
 from medseg.volume import Mask, Volume
 
 MASKS = "masks"
@@ -145,13 +147,16 @@ class Station:
                 mask = ready()
         with _timed(case, "write"):
             values = intensities(scan, mask)
+            picture = encoded(thumbnail(scan, mask))
             files = self._written(case.job.case, self.names[number], scan, mask, maps)
         return {
             "modality": scan.source.modality,
             "volumes_ml": {name: round(ml, 4) for name, ml in mask.volumes_ml().items()},
             "intensities": values,
+            "signs": signs(mask),
             "mask": next(iter(files)),
             "files": files,
+            "thumbnail": picture,
         }
 
     def _written(

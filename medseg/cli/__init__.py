@@ -26,7 +26,9 @@ from medseg.cli.info import info
 from medseg.cli.manifest import manifest
 from medseg.cli.models import models
 from medseg.cli.phantom import phantom
+from medseg.cli.preview import preview
 from medseg.cli.recipe import recipe
+from medseg.cli.report import report
 from medseg.cli.segment import segment
 from medseg.cli.train import train
 from medseg.errors import InputWarning, MedsegError, UsageError, as_ours, printable
@@ -49,6 +51,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "train": train,
     "evaluate": evaluate,
     "compare": compare,
+    "preview": preview,
+    "report": report,
     "augment": augment,
     "convert": convert,
     "info": info,

@@ -33,7 +33,7 @@ def augment(
 
     chosen = Recipe.read(recipe)
     picked = _picked(Manifest.read(manifest, root=data_root).cases, case, manifest)
-    from medseg.report import samples
+    from medseg.pictures import samples
 
     images, labels = _changed(picked, chosen, seed, count)
     samples(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import sys
 from collections.abc import Iterator
@@ -126,6 +127,7 @@ def batch(
             workers=workers,
             memory_bytes=memory_bytes,
             case_seconds=60 * case_minutes,
+            command=shlex.join(["medseg", *sys.argv[1:]]),
             start=cluster if engine == RAY else None,
             show=shown.show,
             stop=stop,

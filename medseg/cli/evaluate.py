@@ -105,15 +105,21 @@ def _tolerances(given: list[str]) -> dict[str, float]:
 def _segmenting(model: str, device: str, engine: str, output: Path) -> Way:
     from medseg.io import read_channels
     from medseg.methods import method
+    from medseg.thumbnails import encoded, line, thumbnail
 
     segment_scan = method(model, device=device, engine=engine)
     folder = output / "masks"
     folder.mkdir(exist_ok=True)
+    pictures = output / "thumbnails.jsonl"
+    pictures.unlink(missing_ok=True)
 
     def predict(case: Case) -> Mask:
-        mask = segment_scan(read_channels(case.images, channels=len(segment_scan.channels)))
+        volumes = read_channels(case.images, channels=len(segment_scan.channels))
+        mask = segment_scan(volumes)
         path = mask.save(folder / f"{case.id}.nii.gz")
         write_json(sidecar(path), facts_of(mask, segment_scan))
+        with pictures.open("a", encoding="utf-8") as file:
+            file.write(line(case.id, "", encoded(thumbnail(volumes[0], mask))))
         print(f"{case.id}: segmented", file=sys.stderr)
         return mask
 

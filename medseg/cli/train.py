@@ -92,7 +92,7 @@ def train(
             raise
     if not is_first_process():
         return
-    from medseg.report import history
+    from medseg.pictures import history
 
     history(output / "history.csv", output / "history.png")
     if progress.waiting is not None:

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from medseg.colours import COLOURS
 from medseg.errors import UsageError
 from medseg.io.atomic import replacing
+from medseg.thumbnails import centre, window
 from medseg.volume import Mask, Volume
 
 if TYPE_CHECKING:
@@ -19,13 +21,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.text import Text
 
-# Okabe and Ito's palette (2008, jfly.uni-koeln.de/color), told apart by colour-blind eyes; black left out.
-COLOURS = ("#56B4E9", "#E69F00", "#009E73", "#F0E442", "#CC79A7", "#D55E00", "#0072B2")
-LUNG_WINDOW_HU = (-1400.0, 200.0)
-"""Level -600, width 1600: the usual lung window."""
-
 _BACKGROUND, _INK = "#101418", "#E8ECEF"
 _SAME_GRID_MM = 0.01
+_ROW = 2.1  # inches of a row of axial slices
+
+
+class Picture(bytes):
+    """A PNG that shows itself in a notebook."""
+
+    def _repr_png_(self) -> bytes:
+        return bytes(self)
 
 
 def overlay(
@@ -35,6 +40,7 @@ def overlay(
     *,
     window_hu: tuple[float, float] | None = None,
     title: str | None = None,
+    slices: int = 0,
 ) -> Path:
     """Writes a PNG with three planes, each where most is labelled; each label as a coloured contour.
 
@@ -48,48 +54,102 @@ def overlay(
         window_hu: Black and white point; by default the lung window for CT, else the 1st and
             99th percentile.
         title: Shown on top.
+        slices: So many axial planes in a row below, evenly through what is labelled.
 
     Raises:
         UsageError: the mask is not on the scan's grid (more than 0.01 mm at a corner).
     """
+    return _save(_drawn(volume, mask, window_hu, title, slices), Path(path))
+
+
+def picture(volume: Volume, mask: Mask, *, slices: int = 8) -> Picture:
+    """What :func:`overlay` draws, for a notebook; errors as there."""
+    from io import BytesIO
+
+    figure, out = _drawn(volume, mask, None, None, slices), BytesIO()
+    figure.savefig(out, format="png", dpi=80, facecolor=_BACKGROUND)
+    return Picture(out.getvalue())
+
+
+def _drawn(
+    volume: Volume, mask: Mask, window_hu: tuple[float, float] | None, title: str | None, slices: int
+) -> Figure:
+    """See :func:`overlay`."""
     gap = volume.grid.distance_mm(mask.grid)
     if gap > _SAME_GRID_MM:
         raise UsageError(
             f"the mask is not on the scan's grid: {gap:.3g} mm apart",
-            where=path,
+            where=volume.source.path,
             remedy="give the mask that was made from this scan",
             reason="grid-mismatch",
         )
-    path = Path(path)
     scan, labels = volume.oriented("RAS"), mask.oriented("RAS")
-    low, high = window_hu or _window(volume)
-    shape, spacing = scan.grid.shape, scan.grid.spacing_mm
-    centre = _centre(labels)
-    figure = _figure(15, 5.6)
+    limits = window_hu or window(volume)
+    middle = centre(labels, scan)
+    below = _ROW if slices else 0.0
+    height = 5.6 + below
+    figure = _figure(15, height)
     planes = ((2, 0, 1, "RL", "AP"), (1, 0, 2, "RL", "SI"), (0, 1, 2, "AP", "SI"))
     for number, (across, right, up, sides, ends) in enumerate(planes):
-        axes = figure.add_axes((0.01 + number * 0.33, 0.1, 0.32, 0.8))
-        cut = _cut(scan.array, across, centre[across])
-        extent = (shape[right] * spacing[right], shape[up] * spacing[up])
-        axes.imshow(
-            cut, cmap="gray", vmin=low, vmax=high, origin="lower", extent=(0, extent[0], 0, extent[1])
-        )
-        for row, label in enumerate(labels.labels):
-            found = _cut(labels.of(label.name), across, centre[across])
-            _outline(axes, found, (spacing[right], spacing[up]), _colour(row))
-        # x runs to the patient's right (axial, coronal) or to the front (sagittal); both are
-        # shown on the left of the picture, as radiologists look at them.
-        axes.set_xlim(extent[0], 0)
-        axes.set_ylim(0, extent[1])
-        axes.set_axis_off()
+        place = (0.01 + number * 0.33, (0.56 + below) / height, 0.32, 4.48 / height)
+        axes = figure.add_axes(place)
+        extent = _plane(axes, scan, labels, (across, right, up), middle[across], limits)
         _letters(axes, sides, ends)
         if number == 0:
             _scale_bar(axes, extent)
+    for number, at in enumerate(_through(labels, slices)):
+        place = (0.01 + number * 0.98 / slices, 0.5 / height, 0.97 / slices, (_ROW - 0.05) / height)
+        axes = figure.add_axes(place)
+        _plane(axes, scan, labels, (2, 0, 1), at, limits)
+        number_of = axes.text(0.04, 0.9, f"{at + 1}", transform=axes.transAxes, color=_INK, fontsize=8)
+        _readable(number_of)
     _legend(figure, labels)
     if title:
         figure.text(0.5, 0.97, title, color=_INK, ha="center", va="top", fontsize=13)
     figure.text(0.99, 0.97, "research use only", color=_INK, ha="right", va="top", fontsize=8, alpha=0.7)
-    return _save(figure, path)
+    return figure
+
+
+def _plane(
+    axes: Axes,
+    scan: Volume,
+    labels: Mask,
+    order: tuple[int, int, int],
+    at: int,
+    limits: tuple[float, float],
+) -> tuple[float, float]:
+    """Draws one plane of arrays in RAS order, with contours; its width and height in mm.
+
+    ``order``: the axis that is cut, the one that runs to the left and the one that runs up.
+    """
+    across, right, up = order
+    shape, spacing = scan.grid.shape, scan.grid.spacing_mm
+    extent = (shape[right] * spacing[right], shape[up] * spacing[up])
+    axes.imshow(
+        _cut(scan.array, across, at),
+        cmap="gray",
+        vmin=limits[0],
+        vmax=limits[1],
+        origin="lower",
+        extent=(0, extent[0], 0, extent[1]),
+    )
+    for row, label in enumerate(labels.labels):
+        found = np.isin(_cut(labels.array, across, at), label.values)
+        _outline(axes, found, (spacing[right], spacing[up]), _colour(row))
+    # x runs to the patient's right (axial, coronal) or to the front (sagittal); both are
+    # shown on the left of the picture, as radiologists look at them.
+    axes.set_xlim(extent[0], 0)
+    axes.set_ylim(0, extent[1])
+    axes.set_axis_off()
+    return extent
+
+
+def _through(labels: Mask, slices: int) -> list[int]:
+    """Axial slices, evenly from the lowest to the highest labelled one, the highest first."""
+    found = np.flatnonzero(labels.array.any(axis=(0, 1)))
+    low, high = (found[0], found[-1]) if len(found) else (0, labels.grid.shape[2] - 1)
+    # In the middle of as many equal parts: the outermost slices show little.
+    return [round(high - (n + 0.5) / slices * (high - low)) for n in range(slices)]
 
 
 def history(table: str | Path, path: str | Path) -> Path:
@@ -197,23 +257,6 @@ def _save(figure: Figure, path: Path) -> Path:
             pil_kwargs={"optimize": True},
         )
     return path
-
-
-def _window(volume: Volume) -> tuple[float, float]:
-    if volume.source.modality == "CT" or float(volume.array.min()) <= -900:
-        return LUNG_WINDOW_HU
-    low, high = np.percentile(volume.array, (1, 99))
-    return float(low), float(max(high, low + 1))
-
-
-def _centre(mask: Mask) -> tuple[int, int, int]:
-    """For each axis the slice with the most labelled voxels; the middle slice of an empty mask."""
-    found = mask.array > 0
-    x, y, z = (
-        int(np.argmax(found.sum(axis=tuple(a for a in range(3) if a != axis)))) if found.any() else n // 2
-        for axis, n in enumerate(mask.grid.shape)
-    )
-    return x, y, z
 
 
 def _cut(array: npt.NDArray[Any], across: int, at: int) -> npt.NDArray[Any]:

@@ -1,0 +1,21 @@
+"""``medseg report``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medseg.sidecar import RESEARCH
+
+
+def report(
+    folder: Annotated[Path, typer.Argument(help="Output folder of medseg batch or medseg evaluate.")],
+) -> None:
+    """Tell in one HTML file how a batch or an evaluation went: opens from the disk, worst cases first."""
+    from medseg.report import write
+
+    print(write(folder))
+    print(RESEARCH, file=sys.stderr)

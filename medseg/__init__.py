@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from medseg.errors import InputRefused, MedsegError, ModelRefused, ResourceError, UsageError
 from medseg.grid import Grid
@@ -33,6 +34,7 @@ __all__ = [
     "read",
     "read_mask",
     "segment",
+    "view",
     "write",
 ]
 
@@ -71,3 +73,26 @@ def segment(
     paths = [part for part in parts if not isinstance(part, Volume)]
     channels = len(segment_scan.channels)
     return segment_scan(read_channels(paths, channels=channels, choices=Choices(series=series)))
+
+
+def view(scan: str | Path | Volume, *masks: str | Path | Mask, height: int = 480) -> Any:
+    """A scan with up to two masks in a notebook: a widget with three planes and 3D, without network.
+
+    Outside of a notebook use ``medseg view``.
+
+    Args:
+        scan: A file, a DICOM folder or a volume.
+        masks: Files or masks, on the scan's grid.
+        height: Of the widget, in pixels.
+
+    Raises:
+        InputRefused: a file cannot be read or trusted.
+        UsageError: more than two masks (``viewer-masks``), or one on another grid (``grid-mismatch``).
+        ResourceError: ipyniivue is not installed (``missing-extra``).
+    """
+    from medseg.named import read_named
+    from medseg.viewer.widget import widget
+
+    found = scan if isinstance(scan, Volume) else read(scan)
+    named = [mask if isinstance(mask, Mask) else read_named(mask, found) for mask in masks]
+    return widget(found, *named, height=height)

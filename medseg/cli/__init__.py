@@ -31,6 +31,7 @@ from medseg.cli.recipe import recipe
 from medseg.cli.report import report
 from medseg.cli.segment import segment
 from medseg.cli.train import train
+from medseg.cli.view import view
 from medseg.errors import InputWarning, MedsegError, UsageError, as_ours, printable
 from medseg.sidecar import RESEARCH
 
@@ -52,6 +53,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate,
     "compare": compare,
     "preview": preview,
+    "view": view,
     "report": report,
     "augment": augment,
     "convert": convert,

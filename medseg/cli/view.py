@@ -1,0 +1,42 @@
+"""``medseg view``."""
+
+from __future__ import annotations
+
+import sys
+import webbrowser
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medseg.cli.options import Nonfinite, Series, Trust, VolumeNumber, choices_of
+from medseg.sidecar import RESEARCH
+
+
+def view(
+    scan: Annotated[Path, typer.Argument(help="NIfTI, NRRD, MHA or DICOM folder.")],
+    masks: Annotated[list[Path] | None, typer.Argument(help="One mask, or two to compare.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="Of the masks: names of their labels.")] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free.")] = 0,
+    browser: Annotated[bool, typer.Option(help="Open it, or only tell the address.")] = True,
+    series: Series = None,
+    volume: VolumeNumber = None,
+    trust: Trust = None,
+    nonfinite: Nonfinite = None,
+) -> None:
+    """Look at a scan and its masks in the browser: three planes and 3D, on this machine only."""
+    from medseg.io import read_channels
+    from medseg.named import read_named
+    from medseg.viewer import Server, scene
+
+    (found,) = read_channels([scan], choices=choices_of(series, volume, trust, nonfinite))
+    named = [(path.name, read_named(path, found, recipe)) for path in masks or []]
+    with Server(scene(found, named), port=port) as server:
+        print(server.url, flush=True)
+        print(f"Ctrl-C ends it. {RESEARCH}", file=sys.stderr)
+        if browser:
+            webbrowser.open(server.url)
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            return

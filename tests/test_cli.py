@@ -110,10 +110,15 @@ def test_train_evaluate_and_resume(world, tmp_path):
         "model.safetensors",
         "history.csv",
         "history.png",
+        "summary.html",
         "recipe.yaml",
         "checkpoints",
         "tensorboard",
     } <= names
+    page = (folder / "summary.html").read_text()
+    assert "<b>2</b> of 2 epochs" in page
+    assert page.count("data:image/png;base64,") == 1
+    assert "widths" in page  # the recipe
     assert "holds a training already" in both(*train, code=2)[1]
     both(*train, "--resume")
     tables = tmp_path / "tables"

@@ -93,8 +93,10 @@ def train(
     if not is_first_process():
         return
     from medseg.pictures import history
+    from medseg.report.training import summary
 
     history(output / "history.csv", output / "history.png")
+    summary(output)
     if progress.waiting is not None:
         told = f"{100 * progress.waiting:.1f} % of the training time after the first epoch"
         print(f"waited for data: {told}", file=sys.stderr)

@@ -34,14 +34,19 @@ def write(folder: str | Path) -> Path:
     return folder / NAME
 
 
+def head(title: str) -> str:
+    """The beginning of a page up to its body, with the style and the policy that forbids all loading."""
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<link rel="icon" href="data:,"><style>{_resource("page.css")}</style></head><body>'
+    )
+
+
 def _parts(content: Content) -> Iterator[str]:
     title = f"medseg: {escape(content.title)}"
-    yield "<!doctype html>\n"
-    yield f'<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-    yield f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-    yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
-    yield '<link rel="icon" href="data:,">'
-    yield f"<style>{_resource('page.css')}</style></head><body>"
+    yield head(title)
     yield f'<header><h1>{title}</h1><p class="research">{RESEARCH}</p></header><main>'
     yield from _counts(content)
     yield from _failures(content)

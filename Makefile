@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint format fuzz real demo-model clean
+.PHONY: help demo test docs lint format fuzz real demo-model clean
 
 help:  ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,10 @@ format: $(READY_DEV)  ## Format the code, sort imports, strip notebook outputs
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 	$(BIN)/nbstripout notebooks/*.ipynb
+
+docs: export NO_MKDOCS_2_WARNING = 1
+docs: $(READY_DEV)  ## Build the documentation in site/; warnings and broken links are errors
+	$(BIN)/mkdocs build --quiet
 
 fuzz: export OMP_NUM_THREADS = 1
 fuzz: $(READY_DEV)  ## Damage 2,000 scans and models by chance: each is read or refused (minutes)

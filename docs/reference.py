@@ -40,8 +40,8 @@ def python() -> str:
 def recipes() -> str:
     """A table for every section of a recipe."""
     parts = [
-        "# Recipes\n\nA recipe is one YAML file: `medseg recipe lung_ct > mine.yaml` gives one to change. Unknown "
-        "keys are refused; what is left out has the default.\n"
+        "# Recipes\n\nA recipe is one YAML file: `medseg recipe lung_ct > mine.yaml` gives one to change. "
+        "Unknown keys are refused; what is left out has the default.\n"
     ]
     seen: set[type] = set()
     waiting: list[tuple[str, type[BaseModel]]] = [("recipe", Recipe)]

@@ -82,11 +82,13 @@ def test_every_case_has_a_mask_and_a_row(scans, tmp_path):
     assert set(found["status"]) == {"done"}
     assert found["input_sha256"].nunique() == 6
     assert found["seconds_segment"].notna().all()
+    assert found["right_lung_components"].tolist() == [1] * 6
+    assert not found["right_lung_at_border"].any()
     mask = nib.load(out / found.loc["c3", "mask"])
     np.testing.assert_array_equal(mask.affine, GRID.affine)
     assert int((np.asarray(mask.dataobj) == 1).sum()) == 432
     left = {path.name for path in out.iterdir()}
-    assert left == {"masks", "results.csv", "journal.jsonl", ".lock"}
+    assert left == {"masks", "results.csv", "journal.jsonl", "thumbnails.jsonl", ".lock"}
 
 
 def test_bad_scans_are_named_and_do_not_stop_the_others(scans, tmp_path):
@@ -243,6 +245,8 @@ def test_shards_divide_the_cases_and_merge_again(scans, tmp_path):
     assert sorted(item.id for part in parts for item in part) == [item.id for item in found]
     for number, part in enumerate(parts[:3], start=1):
         run(part, order(out), shard=f"{number}-of-4")
+    assert len(pd.read_csv(out / "results-1-of-4.csv")) == 2
+    assert not (out / "results.csv").exists()
     merged = merge(out)
     assert (merged.skipped, merged.failed, merged.left) == (5, 0, 0)
     assert len(table(out)) == 5

@@ -5,7 +5,9 @@ In the output folder::
     masks/<case>.nii.gz   with several models masks/<model>/<case>.nii.gz
     results.csv           a row a case and model
     thumbnails.jsonl      a small picture of each mask, for medseg report
-    journal.jsonl         what was done, and when; a shard has journal-3-of-10.jsonl
+    journal.jsonl         what was done, and when
+
+A shard has a journal and tables of its own, such as journal-3-of-10.jsonl; :func:`merge` makes one table.
 
 A case is done when the journal says so for the same input, the same model and the same options, and when
 its mask is still the file that was written.
@@ -135,14 +137,15 @@ def run(
         else:
             crew = start(order, len(items))
         stack.callback(crew.end)
-        book = _Book(items, order, before, journal, pictures, show, retry_failed=retry_failed)
+        table = folder / results.NAME.replace(".", f"{_behind(shard)}.")
+        book = _Book(items, order, before, journal, pictures, table, show, retry_failed=retry_failed)
         jobs = book.open(crew.facts(), command)
         try:
             if jobs:
                 crew.run(jobs, book.enter, stop)
         finally:
-            book.write(folder)
-        return book.close(shard)
+            book.write()
+        return book.close()
 
 
 def merge(folder: Path) -> Summary:
@@ -165,7 +168,7 @@ def merge(folder: Path) -> Summary:
     failed = {record["case"] for record in records if record["status"] == "failed"}
     cases = {record["case"] for record in records}
     left = max(0, sum(planned.values()) - len(cases))
-    return Summary(0, len(cases - failed), len(failed), left, results.write(folder, records))
+    return Summary(0, len(cases - failed), len(failed), left, results.write(folder / results.NAME, records))
 
 
 class _Book:
@@ -178,12 +181,13 @@ class _Book:
         before: dict[Key, Record],
         journal: Journal,
         pictures: TextIO,
+        table: Path,
         show: Callable[[Record], None],
         *,
         retry_failed: bool,
     ) -> None:
         self.items, self.order, self.journal, self.show = items, order, journal, show
-        self.pictures = pictures
+        self.pictures, self.table = pictures, table
         self.retry_failed = retry_failed
         self.known = before
         self.options = identity.digest_of(order.decisive | {"medseg": version("medseg")})
@@ -248,25 +252,20 @@ class _Book:
                     reason="disk",
                 )
         if time.monotonic() - self.written > _RESULTS_SECONDS:
-            self.write(Path(self.order.folder))
+            self.write()
 
-    def write(self, folder: Path) -> None:
+    def write(self) -> None:
         """Writes the table of all that is known, in the order of the cases."""
         self.written = time.monotonic()
-        results.write(folder, list(self._records()))
+        results.write(self.table, self._records())
 
-    def close(self, shard: str | None) -> Summary:
+    def close(self) -> Summary:
         """Notes the end."""
         failed = {record["case"] for record in self._records() if record["status"] == "failed"}
         done = self.told - failed
         left = {item.id for item in self.items} - self.told - self.skipped
-        summary = Summary(
-            len(done),
-            len(self.skipped - failed),
-            len(failed),
-            len(left),
-            Path(self.order.folder) / results.NAME,
-        )
+        skipped = self.skipped - failed
+        summary = Summary(len(done), len(skipped), len(failed), len(left), self.table)
         counts = {name: getattr(summary, name) for name in ("done", "skipped", "failed", "left")}
         self.journal.append({"event": "end", "time": time.time(), **counts})
         self.show({"event": "end", **counts, "results": str(summary.results)})

@@ -16,17 +16,17 @@ _STAGES = ("read", "prepare", "segment", "write")
 _LAST = ("warnings", *(f"seconds_{stage}" for stage in _STAGES), "engine", "model_sha256", "input_sha256")
 
 
-def write(folder: Path, records: Sequence[Record]) -> Path:
+def write(path: Path, records: Sequence[Record]) -> Path:
     """Writes the table, replacing it whole.
 
     Columns: case, patient, model; ``status`` (``done`` or ``failed``), ``reason`` (a code of
-    docs/refusals.md) and ``message``; ``mask``, relative to the folder; for each label its volume
+    docs/refusals.md) and ``message``; ``mask``, relative to its folder; for each label its volume
     ``<label>_ml``, its ``_components`` and whether it is ``_at_border`` of the scan, and of the intensities
     inside it (HU for CT) ``_mean``, ``_sd``, ``_p5``, ``_p50``, ``_p95``; ``warnings``; seconds of each
     stage; what made the mask and from which bytes (SHA-256). What is not known is empty.
 
     Args:
-        folder: Of the outputs.
+        path: The file.
         records: Of the journal, in the order of the rows.
 
     Raises:
@@ -38,9 +38,9 @@ def write(folder: Path, records: Sequence[Record]) -> Path:
     table = csv.DictWriter(text, [*_FIRST, *measured, *_LAST], restval="", lineterminator="\n")
     table.writeheader()
     table.writerows(rows)
-    with replacing(folder / NAME) as fresh:
+    with replacing(path) as fresh:
         fresh.write_text(text.getvalue(), encoding="utf-8", newline="")
-    return folder / NAME
+    return path
 
 
 def _row(record: Record) -> Record:

@@ -13,6 +13,7 @@ import os
 import queue
 import signal
 import threading
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -59,8 +60,12 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
     loaded: queue.Queue[Any] = queue.Queue(maxsize=1)
 
     def load() -> None:
-        for data in iter(jobs.get, None):
-            loaded.put(station.load(Job(data["case"], tuple(data["images"]), tuple(data["models"]))))
+        try:
+            for data in iter(jobs.get, None):
+                loaded.put(station.load(Job(data["case"], tuple(data["images"]), tuple(data["models"]))))
+        except BaseException:  # without this thread the process would wait for ever
+            traceback.print_exc()
+            os._exit(1)
 
     if ahead:
         threading.Thread(target=load, daemon=True).start()

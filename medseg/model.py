@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -48,9 +49,13 @@ class Model:
     folds: tuple[Mapping[str, torch.Tensor], ...]
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def digest(self) -> str:
-        """Hexadecimal SHA-256 of the file :meth:`save` writes; equal models have equal digests."""
+        """Hexadecimal SHA-256 of the file it was read from, else of the file :meth:`save` writes.
+
+        So it is what ``sha256sum`` says of the file, also where a later version of medseg would
+        write the same model with more fields.
+        """
         return hashlib.sha256(self.to_bytes()).hexdigest()
 
     def networks(self) -> tuple[nn.Module, ...]:
@@ -133,6 +138,8 @@ class Model:
         except ModelRefused as error:
             error.where = str(path)
             raise
+        with path.open("rb") as content:
+            model.__dict__["digest"] = hashlib.file_digest(content, "sha256").hexdigest()
         return model
 
 

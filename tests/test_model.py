@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import struct
@@ -34,6 +35,21 @@ def test_equal_models_are_equal_bytes(tmp_path):
     a, b = (untrained(tiny(), folds=2) for _ in range(2))
     assert a.to_bytes() == b.to_bytes()
     assert untrained(tiny(), seed=1).digest != a.digest
+
+
+def test_the_digest_is_that_of_the_file_that_was_read(tmp_path):
+    """Also of a file with fewer fields in its recipe than are written now."""
+    model = untrained(tiny())
+    path = model.save(tmp_path / "m.safetensors")
+    content = path.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    told = json.loads(header["__metadata__"]["medseg"])
+    del told["recipe"]["predict"]["whole_planes"]
+    header["__metadata__"]["medseg"] = json.dumps(told)
+    fresh = json.dumps(header).encode()
+    path.write_bytes(len(fresh).to_bytes(8, "little") + fresh + content[8 + length :])
+    assert Model.load(path).digest == hashlib.sha256(path.read_bytes()).hexdigest() != model.digest
 
 
 def test_provenance_survives(tmp_path):

@@ -25,6 +25,7 @@ import medseg
 from medseg.grid import Grid
 from medseg.label import Label
 from medseg.lungs import divide
+from medseg.phantom import Thorax, default_grid
 from medseg.volume import Mask, Volume
 
 LABELS = (
@@ -32,7 +33,9 @@ LABELS = (
     Label(name="left_lung", values=(2,), side="left"),
 )
 BOTH = (Label(name="lungs", values=(1,)),)
-COPIES_OF_MANUAL, COPIES_OF_SILVER = 20, 10
+COPIES_OF_MANUAL, COPIES_OF_SILVER, COPIES_OF_PHANTOMS = 20, 10, 2
+# Smooth organs without fat between them, which no patient has; that of `medseg demo` is none of these.
+PHANTOMS = range(900, 908)
 # How often a copy gets each disease. What hides the edge of the lung is hardest to learn, and comes oftenest.
 SHARES = {"consolidation": 4, "collapse": 3, "effusion": 2, "mass": 2}
 TESTED = (
@@ -60,9 +63,9 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     folders = sorted((arguments.data / "lung_ct_2mm").iterdir())
     with Pool(arguments.workers) as pool:
-        rows = [
-            row for rows in pool.starmap(patient, [(f, arguments.out) for f in folders], 1) for row in rows
-        ]
+        made = pool.starmap(patient, [(f, arguments.out) for f in folders], 1)
+        made += pool.starmap(phantom, [(seed, arguments.out) for seed in PHANTOMS], 1)
+    rows = [row for rows in made for row in rows]
     with (arguments.out / "cases.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, ["id", "patient", "image", "label", "kind"])
         writer.writeheader()
@@ -92,6 +95,20 @@ def patient(folder: Path, out: Path) -> list[dict[str, str]]:
     return written
 
 
+def phantom(seed: int, out: Path) -> list[dict[str, str]]:
+    """The cases of one phantom patient, whose truth is exact."""
+    name = f"phantom-{seed}"
+    thorax, grid = Thorax.random(seed), default_grid(axcodes="LPS")
+    truth = np.asarray(thorax.truth(grid).array)
+    values = np.where(np.isin(truth, [1, 3]), 1, np.where(np.isin(truth, [2, 4]), 2, 0)).astype(np.uint8)
+    hu = np.asarray(thorax.scan(grid, seed=seed).array, dtype=np.float32)
+    written = [save(out, name, name, "scan", hu, values, grid)]
+    for number in range(1, COPIES_OF_PHANTOMS + 1):
+        made, kept, cut = changed(hu, values, grid, np.random.default_rng([seed, number]))
+        written.append(save(out, f"{name}_{number:02d}", name, "copy", made, kept, cut))
+    return written
+
+
 def save(
     out: Path, case: str, whose: str, kind: str, hu: simulate.Scan, values: Values, grid: Grid
 ) -> dict[str, str]:
@@ -109,6 +126,10 @@ def changed(
     """A copy with other disease, another scanner and another field of view."""
     spacing_mm = grid.spacing_mm
     lungs, right = values > 0, values == 1
+    if random.random() < 0.4:
+        hu = simulate.organs(hu, lungs, spacing_mm, random)
+    if random.random() < 0.5:
+        hu = simulate.breath(hu, lungs, random)
     if random.random() < 0.8:
         weights = np.array([SHARES.get(disease, 1) for disease in simulate.DISEASES], dtype=float)
         drawn = random.choice(
@@ -116,7 +137,7 @@ def changed(
         )
         for disease in drawn:
             hu = simulate.DISEASES[disease](hu, lungs, right, spacing_mm, random)
-    if random.random() < 0.4:
+    if random.random() < 0.3:
         hu = simulate.gas(hu, lungs, spacing_mm, random)
     if random.random() < 0.25:
         hu = simulate.contrast(hu, lungs, spacing_mm, random)
@@ -164,14 +185,18 @@ def thick(hu: simulate.Scan, values: Values, grid: Grid, every: int) -> tuple[si
 def part(
     hu: simulate.Scan, values: Values, grid: Grid, random: np.random.Generator
 ) -> tuple[simulate.Scan, Values, Grid]:
-    """A partial field of view: bases, top, a slab of some slices, one lung, or a tight box."""
+    """A partial field of view: bases, top, a slab, one lung, a tight box, or no lung at all."""
     box = list(ndimage.find_objects((values > 0).astype(np.uint8))[0])
     low, high = [s.start for s in box], [s.stop for s in box]
     size = [b - a for a, b in zip(low, high, strict=True)]
     start, stop = [0, 0, 0], list(hu.shape)
-    kind = random.choice(["bases", "top", "slab", "one lung", "tight"])
+    kind = random.choice(["bases", "top", "slab", "one lung", "tight", "abdomen"])
+    if kind == "abdomen" and low[2] < 5:
+        kind = "bases"
     if kind == "bases":
         stop[2] = low[2] + max(5, int(size[2] * random.uniform(0.1, 0.5)))
+    elif kind == "abdomen":
+        stop[2] = low[2]
     elif kind == "top":
         start[2] = high[2] - max(5, int(size[2] * random.uniform(0.2, 0.6)))
     elif kind == "slab":

@@ -243,6 +243,28 @@ def soft_kernel(scan: Scan, spacing_mm: Spacing, random: Random) -> Scan:
     return np.asarray(ndimage.gaussian_filter(scan, [blur / mm for mm in spacing_mm]), dtype=np.float32)
 
 
+def breath(scan: Scan, lungs: Binary, random: Random) -> Scan:
+    """Air spaces thinner or denser: a deeper or a shallower breath, or a scanner that is some HU off.
+
+    Healthy lung is -910 to -700 HU, with emphysema in deep inspiration below -950; voxels above -500 HU
+    (vessels, disease) stay as they are.
+    """
+    thinner = random.uniform(0.25, 1.0) if random.random() < 0.6 else random.uniform(1.0, 1.8)
+    share = np.clip((-500 - scan) / 200, 0, 1) * lungs
+    return np.asarray(scan + share * (thinner - 1) * (scan + 1000), dtype=np.float32)
+
+
+def organs(scan: Scan, lungs: Binary, spacing_mm: Spacing, random: Random) -> Scan:
+    """Soft tissue outside the lungs without structure, as liver, spleen and muscle, enhanced or not."""
+    away_mm = ndimage.distance_transform_edt(~lungs, sampling=spacing_mm)
+    flesh = (scan > random.uniform(-150, -20)) & (scan < 200) & (away_mm > random.uniform(0, 10))
+    if random.random() < 0.7:
+        flesh &= rough(scan.shape, spacing_mm, random.uniform(50, 150), random) > random.uniform(-1, 0.5)
+    even = random.uniform(10, 160) + random.uniform(2, 25) * random.standard_normal(scan.shape, np.float32)
+    weight = soft(flesh, spacing_mm, 1.5) * ~lungs
+    return np.asarray(scan * (1 - weight) + even * weight, dtype=np.float32)
+
+
 def gas(scan: Scan, lungs: Binary, spacing_mm: Spacing, random: Random) -> Scan:
     """Air in stomach and bowel, with or without fluid below it: dark, under the lungs, and no lung."""
     slices = np.flatnonzero(lungs.any(axis=(0, 1)))

@@ -13,6 +13,7 @@ import torch
 
 from medseg.check import doubts
 from medseg.engines import KINDS, Engine, choose
+from medseg.entropy import Entropy
 from medseg.errors import InputRefused, InputWarning, UsageError
 from medseg.grid import Grid
 from medseg.label import Label
@@ -207,15 +208,23 @@ class Ready:
 
     def __call__(self) -> Mask:
         """The mask."""
-        return self.segmenter.mask_of(self.segmenter.planes(self.prepared), self.prepared.grid, self.scan)
+        return self.with_entropy()[0]
 
-    def with_maps(self) -> tuple[Mask, dict[str, npt.NDArray[np.float32]]]:
-        """The mask, and of each label of the network its probabilities (X, Y, Z) on the scan's grid."""
-        planes = list(self.segmenter.planes(self.prepared))
-        mask = self.segmenter.mask_of(planes, self.prepared.grid, self.scan)
+    def with_entropy(self) -> tuple[Mask, dict[str, float]]:
+        """The mask, and of each label of the network that was found its :class:`medseg.entropy.Entropy`."""
+        entropy = Entropy([label.name for label in self.segmenter.model.recipe.labels])
+        planes = entropy.watch(self.segmenter.planes(self.prepared))
+        return self.segmenter.mask_of(planes, self.prepared.grid, self.scan), entropy.bits()
+
+    def with_maps(self) -> tuple[Mask, dict[str, float], dict[str, npt.NDArray[np.float32]]]:
+        """As :meth:`with_entropy`, and of each label its probabilities (X, Y, Z) on the scan's grid."""
         labels = self.segmenter.model.recipe.labels
+        entropy = Entropy([label.name for label in labels])
+        planes = list(entropy.watch(self.segmenter.planes(self.prepared)))
+        mask = self.segmenter.mask_of(planes, self.prepared.grid, self.scan)
         maps = restored(planes, self.prepared.grid, self.scan.grid, labels=len(labels))
-        return mask, {label.name: values for label, values in zip(labels, maps, strict=True)}
+        named = {label.name: values for label, values in zip(labels, maps, strict=True)}
+        return mask, entropy.bits(), named
 
 
 def _engines(model: Model, device: torch.device, name: str) -> list[Engine]:

@@ -22,8 +22,9 @@ def write(path: Path, records: Sequence[Record]) -> Path:
     Columns: case, patient, model; ``status`` (``done`` or ``failed``), ``reason`` (a code of
     docs/refusals.md) and ``message``; ``mask``, relative to its folder; for each label its volume
     ``<label>_ml``, its ``_components`` and whether it is ``_at_border`` of the scan, and of the intensities
-    inside it (HU for CT) ``_mean``, ``_sd``, ``_p5``, ``_p50``, ``_p95``; ``warnings``; seconds of each
-    stage; what made the mask and from which bytes (SHA-256). What is not known is empty.
+    inside it (HU for CT) ``_mean``, ``_sd``, ``_p5``, ``_p50``, ``_p95``; for each label of the network its
+    ``_entropy`` in bits; ``warnings``; seconds of each stage; what made the mask and from which bytes
+    (SHA-256). What is not known is empty.
 
     Args:
         path: The file.
@@ -51,6 +52,7 @@ def _row(record: Record) -> Record:
         row[f"{label}_ml"] = volume_ml
         row |= {f"{label}_{name}": value for name, value in record["signs"].get(label, {}).items()}
         row |= dict(_intensities(label, record["intensities"].get(label, {})))
+    row |= {f"{label}_entropy": bits for label, bits in record.get("entropy", {}).items()}
     return row
 
 

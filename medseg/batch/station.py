@@ -139,10 +139,13 @@ class Station:
         """Segments a case by one model and writes its files; what there is to tell of them."""
         scan = case.volumes[0]
         maps: dict[str, npt.NDArray[np.float32]] = {}
+        entropy: dict[str, float] = {}
         with _timed(case, "segment"):
             ready = case.ready.pop(number)
             if self.order.probabilities and hasattr(ready, "with_maps"):
-                mask, maps = ready.with_maps()
+                mask, entropy, maps = ready.with_maps()
+            elif hasattr(ready, "with_entropy"):
+                mask, entropy = ready.with_entropy()
             else:
                 mask = ready()
         with _timed(case, "write"):
@@ -154,6 +157,7 @@ class Station:
             "volumes_ml": {name: round(ml, 4) for name, ml in mask.volumes_ml().items()},
             "intensities": values,
             "signs": signs(mask),
+            "entropy": {name: round(bits, 4) for name, bits in entropy.items()},
             "mask": next(iter(files)),
             "files": files,
             "thumbnail": picture,

@@ -18,7 +18,7 @@ from medseg.errors import UsageError
 # and the median absolute deviation.
 FAR = 3.5
 _FEWEST = 8
-_MEASURED = ("_ml", "_mean", "_sd", "_components", "left / right", "dice", "hd95 mm")
+_MEASURED = ("_ml", "_mean", "_sd", "_components", "_entropy", "left / right", "dice", "hd95 mm")
 
 
 @dataclass

@@ -175,6 +175,10 @@ def test_models_share_a_scan_and_have_a_row_each(tmp_path):
     assert (out / "overlays/tiny_3d/3.png").read_bytes()[:4] == b"\x89PNG"
     maps = sorted((out / "probabilities/tiny_3d").iterdir())
     assert maps
+    entropies = found.filter(regex="_entropy$")
+    assert entropies.iloc[0].isna().all()
+    assert entropies.iloc[1].dropna().between(0, 1).all()
+    assert len(entropies.iloc[1].dropna())
     values = voxels(maps[0])
     assert values.shape == alone.grid.shape
     assert 0 <= values.min() <= values.max() <= 1

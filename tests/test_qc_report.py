@@ -37,6 +37,7 @@ def batch(tmp_path_factory) -> Path:
         right = 2000 + 20 * rng.standard_normal()
         row |= {"right_lung_ml": right, "right_lung_components": 1, "right_lung_at_border": number == 6}
         row |= {"right_lung_mean": -800 + rng.standard_normal()}
+        row |= {"lungs_entropy": 0.5 if number == 8 else 0.02 + 0.001 * rng.standard_normal()}
         left = right * (5 if number == 5 else 0.9 + 0.01 * rng.standard_normal())
         row |= {"left_lung_ml": left, "left_lung_components": 2 if number == 7 else 1}
         if number == 3:
@@ -94,6 +95,7 @@ def test_the_worst_come_first_with_what_is_odd_about_them(batch):
     assert content.rows[1].case == "case_05"
     assert by_name["case_05"].signs == ["left lung ml is high", "lung left / right is high"]
     assert by_name["case_06"].signs == ["right lung touches the border of the scan"]
+    assert by_name["case_08"].signs == ["lungs entropy is high"]
     assert by_name["case_07"].signs == ["left lung in 2 parts"]
     assert by_name["case_02"].signs == ["x.nii.gz: the sides look exchanged"]
     assert by_name["case_04"].numbers["lung left / right"] == pytest.approx(0.9, abs=0.04)

@@ -90,14 +90,14 @@ def throughput(out: Path, data: Path | None, cases: int, rounds: int) -> None:
 
 
 def chests(folder: Path, data: Path | None, cases: int) -> list[Path]:
-    """Real ones first, then phantoms of 256 x 256 x 100, 1.5 x 1.5 x 3 mm."""
+    """Real ones of 2 mm first, then phantoms of 522 x 405 x 134, 0.75 x 0.75 x 2.5 mm."""
     folder.mkdir(exist_ok=True)
     real = sorted(data.glob("lung_ct_2mm/*/ct.nii.gz"))[: cases // 2] if data else []
     made = []
     for number in range(cases - len(real)):
         path = folder / f"phantom_{number:02d}.nii.gz"
         if not path.is_file():
-            Thorax.random(number).scan(default_grid((1.5, 1.5, 3.0), "LPS"), seed=number).save(path)
+            Thorax.random(number).scan(default_grid((0.75, 0.75, 2.5), "LPS"), seed=number).save(path)
         made.append(path)
     return [*real, *made]
 

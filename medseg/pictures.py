@@ -261,7 +261,7 @@ def _save(figure: Figure, path: Path) -> Path:
 
 def _cut(array: npt.NDArray[Any], across: int, at: int) -> npt.NDArray[Any]:
     """One plane as rows (up) x columns (right)."""
-    plane: npt.NDArray[Any] = np.take(array, at, axis=across).T
+    plane: npt.NDArray[Any] = np.moveaxis(array, across, 0)[at].T
     return plane
 
 

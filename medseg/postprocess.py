@@ -90,7 +90,7 @@ def _fill(inside: Binary) -> None:
     hole[0] = False  # the foreground
     for axis in range(3):
         for end in (0, -1):
-            hole[np.take(parts, end, axis=axis)] = False
+            hole[np.moveaxis(parts, axis, 0)[end]] = False
     inside |= hole[parts]
 
 

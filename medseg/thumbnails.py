@@ -139,7 +139,7 @@ def read(paths: Iterable[Path]) -> dict[tuple[str, str], str]:
 
 def _plane(array: Voxels, across: int, at: int) -> Voxels:
     """One plane as rows (from the top) and columns (from the left of the picture)."""
-    plane: Voxels = np.take(array, at, axis=across).T[::-1, ::-1]
+    plane: Voxels = np.moveaxis(array, across, 0)[at].T[::-1, ::-1]
     return plane
 
 

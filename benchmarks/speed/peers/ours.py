@@ -36,7 +36,7 @@ def timed():
         yield plane
 
 
-mask = segment._mask(timed(), prepared.grid, scan)
+mask = segment.mask_of(timed(), prepared.grid, scan)
 stages.done("restore")
 mask.save(given.mask)
 stages.done("write")

@@ -34,3 +34,17 @@ def test_intensities_by_hand():
     assert table["air"]["p50"] == -850
     assert table["absent"] == {"voxels": 0, "mean": None, "sd": None, "p5": None, "p50": None, "p95": None}
     assert json.loads(json.dumps(table)) == table
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.uint16, np.uint8, np.float32, np.int32])
+@pytest.mark.parametrize("count", [1, 2, 3, 1000, 4321])
+def test_intensities_are_those_of_numpy_in_every_dtype(dtype, count):
+    random = np.random.default_rng(count)
+    low = -1024 if np.dtype(dtype).kind in "if" else 0
+    values = random.integers(low, 256, count).astype(dtype).reshape(count, 1, 1)
+    grid = Grid.from_spacing(values.shape, (1.0, 1.0, 1.0))
+    mask = Mask(np.ones(values.shape, np.uint8), grid, (Label(name="all", values=(1,)),))
+    row = intensities(Volume(values, grid), mask)["all"]
+    true = [values.mean(), values.std(), *np.percentile(values, (5, 50, 95))]
+    found = [row[name] for name in ("mean", "sd", "p5", "p50", "p95")]
+    assert found == [pytest.approx(float(v), abs=2e-3 if dtype == np.float32 else 6e-5) for v in true]

@@ -121,7 +121,7 @@ def _cases(content: Content) -> Iterator[str]:
     yield "</select></label>"
     yield '<span id="count" role="status"></span></div>'
     several = any(row.model for row in content.rows)
-    heads = ["", "case", *(["model"] if several else []), "status", *content.columns, "signs"]
+    heads = ["", "case", *(["model"] if several else []), "status", "signs", *content.columns]
     yield '<div class=scroll><table id="cases"><thead><tr>'
     for head in heads:
         kind = ' class="number"' if head in content.columns else ""
@@ -131,11 +131,12 @@ def _cases(content: Content) -> Iterator[str]:
         yield f'<tr data-n="{number}" data-case="{escape(row.case)}" data-kind="{_kind(row)}">'
         yield f'<td class="picture"><td><button>{escape(row.case)}</button>'
         yield f"<td>{escape(row.model)}" if several else ""
-        yield f'<td class="{row.status}">{row.status}'
+        signs = "; ".join([row.told] * bool(row.told) + row.signs)
+        yield f'<td class="{row.status}">{row.status}<td class="signs">{escape(signs)}'
         for name in content.columns:
             value = row.numbers.get(name, math.nan)
             yield f'<td class="number" data-v="{value:.6g}">' + ("" if math.isnan(value) else f"{value:.4g}")
-        yield f"<td>{escape('; '.join([row.told] * bool(row.told) + row.signs))}</tr>"
+        yield "</tr>"
     yield "</tbody></table></div>"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
 from typing import TypeAlias
 
@@ -29,6 +30,11 @@ after surgery, and by five of the eleven where they are mirrored."""
 
 AROUND_MM = 3.0
 """The air beside one lung alone counts where it is as much as a layer of this width."""
+
+SOFT_HU, SOFT_MM, SOFT_SHARE = -200.0, 3.0, 0.01
+"""A lung is told of where this share of it is denser, on average over this distance to every side and away
+from its rim. Vessels and the hilum are not: of ten chest CTs each with a manual mask or one made by
+thresholds, none has more than 0.4 % of this, and with a simulated consolidation or effusion 10 to 45 %."""
 
 RIGHT, LEFT = 1, 2
 
@@ -172,8 +178,9 @@ def _two_parts(lungs: Binary, spacing_mm: list[float]) -> npt.NDArray[np.int32] 
 def oddities(mask: Mask, scan: Volume) -> tuple[str, ...]:
     """What looks wrong about a mask of the two lungs, in words; empty where nothing does.
 
-    Three things are looked at: whether anything was found, whether both sides were, and whether the
-    sides may be exchanged, as by a wrong header. The heart lies to the left and leaves the right lung
+    Four things are looked at: whether anything was found, whether both sides were, whether the
+    sides may be exchanged, as by a wrong header, and whether part of a lung is as dense as soft tissue
+    (`SOFT_HU`): diseased, or something else. The heart lies to the left and leaves the right lung
     more room; where it lies `HEART_MM` to the right of the chest's middle and the right lung has less
     than `RIGHT_SHARE` of the volume, the sides are exchanged, or the anatomy is unusual.
 
@@ -184,23 +191,47 @@ def oddities(mask: Mask, scan: Volume) -> tuple[str, ...]:
     upright, ct = mask.oriented("RAS"), scan.oriented("RAS")
     every = tuple(slice(None, None, max(1, int(2 * COARSE_MM / mm))) for mm in upright.grid.spacing_mm)
     painted, hu = np.asarray(upright.array)[every], np.asarray(ct.array)[every]
-    step_mm = upright.grid.spacing_mm[0] * (every[0].step or 1)
+    steps_mm = [mm * (part.step or 1) for mm, part in zip(upright.grid.spacing_mm, every, strict=True)]
     values = {label.side: label.value for label in mask.labels}
     right, left = painted == values["right"], painted == values["left"]
     sizes = np.count_nonzero(right), np.count_nonzero(left)
     if not any(sizes):
         return ("no lung was found: look whether the scan shows a chest, in HU",)
+    told = []
+    for lung, side in ((right, "right"), (left, "left")):
+        share, volume_ml = _soft(lung, hu, steps_mm)
+        if share > SOFT_SHARE:
+            told.append(
+                f"{volume_ml:.0f} ml of the {side} lung ({100 * share:.0f} %) are as dense as soft tissue: "
+                "look whether that is diseased lung, or no lung"
+            )
     for size, other, side in ((sizes[0], sizes[1], "right"), (sizes[1], sizes[0], "left")):
         if size < 0.05 * other:
-            return (f"hardly any {side} lung was found: look whether the scan shows it",)
-    off_mm = _heart_mm(right, left, hu, step_mm)
+            return (f"hardly any {side} lung was found: look whether the scan shows it", *told)
+    off_mm = _heart_mm(right, left, hu, steps_mm[0])
     share = sizes[0] / sum(sizes)
     if off_mm is not None and off_mm > HEART_MM and share < RIGHT_SHARE:
-        return (
+        told.insert(
+            0,
             f"the sides look exchanged: the heart lies {off_mm:.0f} mm to the right and the right lung has "
             f"{100 * share:.0f} % of the volume; look whether the header is right, or the lung is shrunken",
         )
-    return ()
+    return tuple(told)
+
+
+def _soft(lung: Binary, hu: npt.NDArray[np.generic], spacing_mm: Sequence[float]) -> tuple[float, float]:
+    """Share and millilitres of a lung that are as dense as soft tissue, see `SOFT_HU`."""
+    from scipy import ndimage
+
+    boxes = ndimage.find_objects(lung.view(np.uint8))
+    if not boxes:
+        return 0.0, 0.0
+    lung, hu = lung[boxes[0]], hu[boxes[0]]
+    size = [1 + 2 * round(SOFT_MM / mm) for mm in spacing_mm]
+    within = ndimage.minimum_filter(lung.view(np.uint8), size, mode="nearest").view(bool)
+    mean_hu = ndimage.uniform_filter(hu.astype(np.float32), size, mode="nearest")
+    count = np.count_nonzero(within & (mean_hu > SOFT_HU))
+    return count / np.count_nonzero(lung), count * prod(spacing_mm) / 1000
 
 
 def _heart_mm(right: Binary, left: Binary, hu: npt.NDArray[np.generic], step_mm: float) -> float | None:

@@ -10,7 +10,7 @@ import numpy as np
 from medseg.io import read_mask
 from medseg.label import Label
 from medseg.recipe import Recipe
-from medseg.sidecar import sidecar
+from medseg.sidecar import LABELS, sidecar
 from medseg.volume import Mask, Volume
 
 
@@ -20,8 +20,8 @@ def read_named(path: str | Path, scan: Volume, recipe: str | None = None) -> Mas
     Args:
         path: In any format; a DICOM mask is put on the scan's grid and has names of its own.
         scan: What it is of.
-        recipe: Names the labels; without it the sidecar beside the mask does, and without one each
-            value is a label, such as ``label_3``.
+        recipe: Names the labels; without it the sidecar beside the mask does, or the ``labels.json`` that
+            a batch leaves beside its masks, and without either each value is a label, such as ``label_3``.
 
     Raises:
         InputRefused: as :func:`medseg.io.read_mask`.
@@ -31,10 +31,13 @@ def read_named(path: str | Path, scan: Volume, recipe: str | None = None) -> Mas
     mask = read_mask(path, labels, scan)
     if mask.labels:
         return mask
-    try:
-        told = json.loads(sidecar(Path(path)).read_text(encoding="utf-8"))["labels"]
-        labels = tuple(Label(name=name, values=tuple(values)) for name, values in told.items())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        values = (int(value) for value in np.unique(mask.array) if value)
-        labels = tuple(Label(name=f"label_{value}", values=(value,)) for value in values)
+    for place in (sidecar(Path(path)), Path(path).parent / LABELS):
+        try:
+            told = json.loads(place.read_text(encoding="utf-8"))["labels"]
+            labels = tuple(Label(name=name, values=tuple(values)) for name, values in told.items())
+            return Mask(mask.array, mask.grid, labels, mask.source)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            continue
+    values = (int(value) for value in np.unique(mask.array) if value)
+    labels = tuple(Label(name=f"label_{value}", values=(value,)) for value in values)
     return Mask(mask.array, mask.grid, labels, mask.source)

@@ -10,6 +10,9 @@ from typing import Any, Protocol
 from medseg.io.atomic import replacing
 from medseg.volume import Mask
 
+LABELS = "labels.json"
+"""Names and values of the labels of all masks of a folder, where they have no sidecars."""
+
 RESEARCH = "Research use only. Not a medical device."
 
 

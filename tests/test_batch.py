@@ -24,7 +24,9 @@ from medseg.batch.journal import Journal, latest, read
 from medseg.batch.lock import held
 from medseg.batch.sources import Item, items, shard
 from medseg.errors import InputWarning, ResourceError, UsageError
+from medseg.io import read as read_scan
 from medseg.io import write_dicom_series
+from medseg.named import read_named
 from medseg.phantom import Thorax, default_grid
 
 GRID = Grid((24, 24, 10), np.diag([12.0, 12.0, 20.0, 1.0]))
@@ -115,7 +117,7 @@ def test_a_second_run_does_only_what_has_changed(scans, tmp_path):
     cases = items(scans / "cases.csv")
     run(cases, order(out))
     masks = out / "masks"
-    before = {path.name: path.stat().st_mtime_ns for path in masks.iterdir()}
+    before = {path.name: path.stat().st_mtime_ns for path in masks.glob("*.nii.gz")}
     chest(50).save(scans / "1.nii.gz")  # another input
     (masks / "c2.nii.gz").unlink()  # a mask that is gone
     (masks / "c3.nii.gz").write_bytes((masks / "c4.nii.gz").read_bytes()[:-9])  # one that was cut off
@@ -128,7 +130,7 @@ def test_a_second_run_does_only_what_has_changed(scans, tmp_path):
     )
     assert sorted(done) == ["c1", "c2", "c3"]
     assert (ended.done, ended.skipped) == (3, 3)
-    after = {path.name: path.stat().st_mtime_ns for path in masks.iterdir()}
+    after = {path.name: path.stat().st_mtime_ns for path in masks.glob("*.nii.gz")}
     assert {name for name in after if after[name] == before[name]} == {f"c{n}.nii.gz" for n in (0, 4, 5)}
     assert int((voxels(masks / "c3.nii.gz") == 1).sum()) == 432
     # Other options: everything again.
@@ -233,6 +235,27 @@ def test_an_empty_folder_is_refused(tmp_path):
     with pytest.raises(UsageError) as refused:
         items(tmp_path)
     assert refused.value.reason == "no-cases"
+
+
+def test_a_wrong_path_is_refused_before_anything_is_written(tmp_path):
+    ended = subprocess.run(
+        medseg("batch", tmp_path / "no" / "such", "-o", tmp_path / "out"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert "no such file or folder" in ended.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_masks_of_a_batch_know_the_names_of_their_labels(scans, tmp_path):
+    run(items(scans / "cases.csv"), order(tmp_path / "out"))
+    mask = read_named(tmp_path / "out" / "masks" / "c3.nii.gz", read_scan(scans / "3.nii.gz"))
+    assert [(label.name, label.values) for label in mask.labels] == [
+        ("right_lung", (1,)),
+        ("left_lung", (2,)),
+    ]
 
 
 def test_ids_that_are_there_twice_get_numbers(tmp_path):
@@ -443,7 +466,7 @@ def test_kills_at_any_moment_leave_whole_masks_only(scans, tmp_path):
         with subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL) as process:
             time.sleep(wait)
             os.killpg(process.pid, signal.SIGKILL)
-        for path in (out / "masks").glob("*"):
+        for path in (out / "masks").glob("*.nii.gz"):
             assert int((voxels(path) == 1).sum()) == 432
     ended = run(items(scans / "cases.csv"), order(out), resume=True)
     assert (ended.done + ended.skipped, ended.failed) == (6, 0)
@@ -479,6 +502,8 @@ def test_the_command_line_tells_of_failures(scans, tmp_path):
     assert ended.returncode == 1
     assert ended.stdout.strip() == "5 done, 1 failed"
     assert "1: threshold: failed: empty" in ended.stderr
+    assert "\nfailed: 1\n" in ended.stderr
+    assert f"medseg report {tmp_path / 'out'}" in ended.stderr
     merged = subprocess.run(
         medseg("batch", "--merge", tmp_path / "out"), capture_output=True, text=True, check=True
     )

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from worlds import tiny, untrained
 
-from medseg import cli
+from medseg import Grid, Volume, cli
 from medseg.cli.options import seconds_of
 from medseg.cli.progress import Progress
 from medseg.errors import UsageError
@@ -83,6 +83,15 @@ def test_segment_writes_mask_sidecar_and_statistics(world, tmp_path):
     assert re.search(r"right_lung +[\d.]+ ml", out)
     assert RESEARCH in err
     assert sorted(p.name for p in tmp_path.iterdir()) == ["lungs.json", "lungs.nii.gz", "stats.json"]
+
+
+def test_what_segment_warned_of_stands_in_the_sidecar_without_the_path(world, tmp_path):
+    water = Volume(np.zeros((20, 20, 20), dtype=np.int16), Grid.from_spacing((20, 20, 20), (5.0, 5.0, 5.0)))
+    scan = water.save(tmp_path / "JOHN_DOE.nii.gz")
+    _, err = both("segment", scan, "-o", tmp_path / "mask.nii.gz", "--model", "threshold")
+    assert f"warning: {scan}: no lung was found" in err
+    (told,) = json.loads((tmp_path / "mask.json").read_text())["warnings"]
+    assert told.startswith("scan: no lung was found")
 
 
 def test_segment_takes_dicom_and_the_fields_other_spellings(world, tmp_path):

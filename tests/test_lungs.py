@@ -122,6 +122,16 @@ def test_sides_that_look_exchanged_are_told(codes):
     assert "exchanged" in told
 
 
+def test_a_part_of_a_lung_that_is_soft_tissue_is_told():
+    """A block of 8 x 9 x 12 voxels of 5 mm, of which all but the outermost layer counts: 6 x 7 x 10."""
+    mask, scan = chest(slice(20, 32), 28)
+    hu = np.array(scan.array)
+    hu[42:50, 8:17, 10:22] = 50
+    (told,) = oddities(mask, Volume(hu, scan.grid))
+    # 420 voxels of 0.125 ml, of 27 x 20 x 30 - 4 x 10 x 30 of the right lung: 2.8 %.
+    assert "52 ml of the right lung (3 %) are as dense as soft tissue" in told
+
+
 def test_no_lung_and_a_missing_side_are_told():
     mask, scan = chest(slice(20, 32), 28)
     one = Mask(np.where(mask.array == 2, 0, mask.array).astype(np.uint8), mask.grid, mask.labels)

@@ -3,6 +3,7 @@
 In the output folder::
 
     masks/<case>.nii.gz   with several models masks/<model>/<case>.nii.gz
+    masks/labels.json     names and values of the labels
     results.csv           a row a case and model
     thumbnails.jsonl      a small picture of each mask, for medseg report
     journal.jsonl         what was done, and when
@@ -19,7 +20,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -31,9 +32,10 @@ from medseg.batch import identity, results
 from medseg.batch.crew import Crew, Size
 from medseg.batch.journal import NAME, Journal, Key, Record, journals, latest, read
 from medseg.batch.lock import held
-from medseg.batch.orders import Job, Order, Stop
+from medseg.batch.orders import MASKS, Job, Order, Stop
 from medseg.batch.sources import Item
 from medseg.errors import ResourceError, UsageError
+from medseg.sidecar import LABELS, write_json
 
 __all__ = ["Item", "Order", "Stop", "Summary", "Workers", "merge", "run"]
 
@@ -48,16 +50,23 @@ class Summary:
     Attributes:
         done: Segmented now.
         skipped: Were done before.
-        failed: Failed, now or before.
         left: Not reached, because the batch was asked to stop.
         results: The table.
+        failures: Names of those that failed, now or before.
+        warned: Names of those that were segmented with a warning, now or before.
     """
 
     done: int
     skipped: int
-    failed: int
     left: int
     results: Path
+    failures: tuple[str, ...] = ()
+    warned: tuple[str, ...] = ()
+
+    @property
+    def failed(self) -> int:
+        """How many failed, now or before."""
+        return len(self.failures)
 
 
 class Workers(Protocol):
@@ -165,10 +174,11 @@ def merge(folder: Path) -> Summary:
     known = latest(found)
     planned = {record["shard"]: record["cases"] for record in found if record.get("event") == "start"}
     records = [known[key] for key in sorted(known)]
-    failed = {record["case"] for record in records if record["status"] == "failed"}
+    failed, warned = _failed_and_warned(records)
     cases = {record["case"] for record in records}
     left = max(0, sum(planned.values()) - len(cases))
-    return Summary(0, len(cases - failed), len(failed), left, results.write(folder / results.NAME, records))
+    table = results.write(folder / results.NAME, records)
+    return Summary(0, len(cases) - len(failed), left, table, failed, warned)
 
 
 class _Book:
@@ -205,6 +215,11 @@ class _Book:
         shard = self.journal.path.stem.partition("-")[2]
         start = {"event": "start", "time": time.time(), "cases": len(self.items), "shard": shard, **here}
         self.journal.append({**start, "command": command, "models": models, "options": self.order.decisive})
+        for model in models:
+            inner = model["model"] if len(models) > 1 else ""
+            place = Path(self.order.folder) / MASKS / inner / LABELS
+            place.parent.mkdir(parents=True, exist_ok=True)
+            write_json(place, {"labels": model["labels"]})
         listings: identity.Listings = {}
         jobs, bad = [], []
         for item in self.items:
@@ -261,11 +276,11 @@ class _Book:
 
     def close(self) -> Summary:
         """Notes the end."""
-        failed = {record["case"] for record in self._records() if record["status"] == "failed"}
-        done = self.told - failed
+        failed, warned = _failed_and_warned(self._records())
+        done = self.told.difference(failed)
         left = {item.id for item in self.items} - self.told - self.skipped
-        skipped = self.skipped - failed
-        summary = Summary(len(done), len(skipped), len(failed), len(left), self.table)
+        skipped = self.skipped.difference(failed)
+        summary = Summary(len(done), len(skipped), len(left), self.table, failed, warned)
         counts = {name: getattr(summary, name) for name in ("done", "skipped", "failed", "left")}
         self.journal.append({"event": "end", "time": time.time(), **counts})
         self.show({"event": "end", **counts, "results": str(summary.results)})
@@ -292,6 +307,14 @@ class _Book:
             )
         except OSError:
             return False
+
+
+def _failed_and_warned(records: Iterable[Record]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of the cases that failed by any model, and of the others with a warning."""
+    records = list(records)
+    failed = dict.fromkeys(record["case"] for record in records if record["status"] == "failed")
+    warned = dict.fromkeys(record["case"] for record in records if record["warnings"])
+    return tuple(failed), tuple(case for case in warned if case not in failed)
 
 
 def _make(folder: Path) -> None:

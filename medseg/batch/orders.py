@@ -11,6 +11,9 @@ from medseg import errors
 from medseg.batch.journal import Record
 from medseg.errors import MedsegError
 
+MASKS = "masks"
+"""Folder of the masks in that of the outputs."""
+
 
 @dataclass(frozen=True)
 class Order:

@@ -49,14 +49,16 @@ def items(source: Path, *, root: Path | None = None, without: Path | None = None
         without: A folder in which no scans are looked for: the outputs.
 
     Raises:
-        UsageError: the manifest cannot be read, or there is no case (``no-cases``).
+        UsageError: the manifest cannot be read, or nothing is there or no case in it (``no-cases``).
     """
     if source.is_dir() and not (source / "dataset.json").is_file():
         found = [Item(safe(name), (path,)) for name, path in _scans(source, without)]
     elif source.suffix.lower() in (".csv", ".json", ".yaml", ".yml") or source.is_dir():
         found = [_item(place, name, row) for place, name, row in read_rows(source, root=root)]
-    else:
+    elif source.exists():
         found = [Item(safe(stem(source)), (_absolute(source),))]
+    else:
+        raise UsageError("no such file or folder", where=source, remedy="check the path", reason="no-cases")
     if not found:
         raise UsageError(
             "no scan is in it",

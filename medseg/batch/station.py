@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from medseg.batch.identity import digest
 from medseg.batch.journal import Record
-from medseg.batch.orders import Job, Order
+from medseg.batch.orders import MASKS, Job, Order
 from medseg.errors import InputRefused, InputWarning, MedsegError, as_ours
 from medseg.io import Choices, read_channels, write
 from medseg.methods import Method, method
@@ -30,8 +30,6 @@ from medseg.quality import signs
 from medseg.statistics import intensities
 from medseg.thumbnails import encoded, thumbnail
 from medseg.volume import Mask, Volume
-
-MASKS = "masks"
 
 
 @dataclass
@@ -75,7 +73,7 @@ class Station:
                 "model": name,
                 "model_sha256": each.digest,
                 "engine": each.engine,
-                "labels": [label.name for label in each.labels],
+                "labels": {label.name: list(label.values) for label in each.labels},
             }
             for name, each in zip(self.names, self.methods, strict=True)
         ]

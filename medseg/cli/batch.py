@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 RAY = "ray"
 
+NAMED = 5
+"""So many failed cases are named at the end; the table has all."""
+
 
 def batch(
     source: Annotated[
@@ -147,7 +150,17 @@ def _end(summary: Summary, as_json: bool) -> None:
     told += [f"{summary.failed} failed"] if summary.failed else []
     told += [f"{summary.left} left: --resume goes on"] if summary.left else []
     print(", ".join(told))
-    print(f"wrote {summary.results}. {RESEARCH}", file=sys.stderr)
+    for word, cases in (("failed", summary.failures), ("warned of", summary.warned)):
+        if cases:
+            more = f" and {len(cases) - NAMED} more" if len(cases) > NAMED else ""
+            print(f"{word}: {', '.join(cases[:NAMED])}{more}", file=sys.stderr)
+    if summary.failures:
+        print("--retry-failed tries the failed ones again", file=sys.stderr)
+    print(
+        f"wrote {summary.results}; to look at them all: medseg report {summary.results.parent}",
+        file=sys.stderr,
+    )
+    print(RESEARCH, file=sys.stderr)
 
 
 @contextmanager

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from medseg.errors import UsageError
+from medseg.errors import InputWarning, UsageError
 
 
 def spare_inputs(target: Path, scans: list[Path]) -> None:
@@ -18,6 +20,24 @@ def spare_inputs(target: Path, scans: list[Path]) -> None:
         raise UsageError(
             "the output is the scan itself", where=target, remedy="choose another name", reason="usage"
         )
+
+
+@contextmanager
+def heard() -> Iterator[list[str]]:
+    """The warnings about inputs that the block gives, each once; they are shown as ever."""
+    told: list[str] = []
+    show = warnings.showwarning
+
+    def note(message: Warning | str, category: type[Warning], *rest: Any, **named: Any) -> None:
+        if issubclass(category, InputWarning) and str(message) not in told:
+            told.append(str(message))
+        show(message, category, *rest, **named)
+
+    warnings.showwarning = note
+    try:
+        yield told
+    finally:
+        warnings.showwarning = show
 
 
 @contextmanager

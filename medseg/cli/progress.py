@@ -109,10 +109,12 @@ class Cases:
         facts = f"{60 * len(self.seen) / max(spent, 1e-9):.1f}/min · {left // 3600}:{left // 60 % 60:02d}:"
         facts += f"{left % 60:02d} left · {len(self.failed)} failed"
         self.bar.update(self.task, completed=len(self.seen), facts=facts)
-        told = event["message"] if event["status"] == "failed" else "done"
         line = f"{event['case']}: {event['model']}: {event['status']}"
-        line = f"{line}: {event['reason']}: {told}" if event["status"] == "failed" else line
+        if event["status"] == "failed":
+            line += f": {event['reason']}: {event['message']}"
+        elif event["warnings"]:
+            line += f", warning: {' | '.join(event['warnings'])}"
         if not self.console.is_terminal:
             print(f"{len(self.seen)}/{self.todo} {line}", file=sys.stderr, flush=True)
-        elif event["status"] == "failed":
+        elif event["status"] == "failed" or event["warnings"]:
             self.console.print(line, markup=False, highlight=False)

@@ -21,7 +21,7 @@ from medseg.cli.options import (
     VolumeNumber,
     choices_of,
 )
-from medseg.cli.output import spare_inputs, telling_of_older
+from medseg.cli.output import heard, spare_inputs, telling_of_older
 from medseg.errors import UsageError
 from medseg.sidecar import RESEARCH, facts_of, sidecar, write_json
 
@@ -64,13 +64,13 @@ def segment(
     started = time.perf_counter()
     from medseg.methods import method
 
-    with telling_of_older(target):
+    with telling_of_older(target), heard() as told:
         segment_scan = method(model, device=device, engine=engine, any_modality=any_modality)
         volumes = read_channels(scans, channels=len(segment_scan.channels), choices=choices)
         check_source(volumes[0].source, target)
         mask = segment_scan(volumes)
         mask.save(target, format=format_)
-    facts = facts_of(mask, segment_scan)
+    facts = facts_of(mask, segment_scan) | {"warnings": [_without_paths(text, scans) for text in told]}
     write_json(sidecar(target), facts)
     if stats:
         from medseg.statistics import intensities
@@ -82,3 +82,10 @@ def segment(
         for name, volume_ml in mask.volumes_ml().items():
             print(f"{name:20s} {volume_ml:10.1f} ml")
     print(f"wrote {target} in {time.perf_counter() - started:.1f} s. {RESEARCH}", file=sys.stderr)
+
+
+def _without_paths(text: str, scans: list[Path]) -> str:
+    """A warning without the paths of the scans, which may tell whose they are."""
+    for scan in scans:
+        text = text.replace(str(scan), "scan")
+    return text

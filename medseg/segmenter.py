@@ -136,14 +136,14 @@ class Segmenter:
             The number of the first plane along the third axis, and float32 (L, X, Y, planes).
         """
         recipe = self.model.recipe
-        image = prepared.image.to(self.device)
         for first, values in planes(
-            image,
+            prepared.image,
             self._mean,
             labels=len(recipe.labels),
             patch=recipe.patch,
             predict=recipe.predict,
             divisor=recipe.network.divisor,
+            device=self.device,
         ):
             yield first, probabilities_of(values, recipe).cpu()
 

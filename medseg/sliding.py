@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 
 import torch
 from torch.nn import functional as F
 
+from medseg.errors import InputWarning
 from medseg.recipe import Patch, Predict, Recipe
 
 Network = Callable[[torch.Tensor], torch.Tensor]
@@ -51,28 +53,40 @@ def logits(
 ) -> torch.Tensor:
     """Logits of a whole scan, float32 (labels, X, Y, Z): all of :func:`planes`, with the same arguments."""
     whole = image.new_empty((labels, *image.shape[1:]))
-    rules = {"labels": labels, "divisor": divisor}
-    for first, values in planes(image, network, patch=patch, predict=predict, **rules):
+    found = planes(image, network, labels=labels, patch=patch, predict=predict, divisor=divisor)
+    for first, values in found:
         whole[..., first : first + values.shape[-1]] = values
     return whole
 
 
 @torch.inference_mode()
 def planes(
-    image: torch.Tensor, network: Network, *, labels: int, patch: Patch, predict: Predict, divisor: int = 1
+    image: torch.Tensor,
+    network: Network,
+    *,
+    labels: int,
+    patch: Patch,
+    predict: Predict,
+    divisor: int = 1,
+    device: torch.device | None = None,
 ) -> Iterator[tuple[int, torch.Tensor]]:
     """Logits of a scan, windows averaged with Gaussian weights, as soon as no further window changes them.
 
     Scans smaller than a window are padded with their smallest value (air, background). Only as many
-    planes are held as a window is deep.
+    planes are held as a window is deep. Windows in which nothing varies, such as those of padding and air,
+    all have one answer, which the network gives once.
+
+    Where a GPU's memory does not suffice, fewer windows are run at once, and then the planes are held in
+    the computer's, each with a warning.
 
     Args:
-        image: float32 (C, X, Y, Z), prepared, on the network's device.
+        image: float32 (C, X, Y, Z), prepared.
         network: Maps (N, in_channels, *window) to (N, labels, *window).
         labels: Channels of the network's output.
         patch: Window size, and neighbouring slices of a 2D network.
         predict: Overlap, window batch, and whether a window is a whole plane.
         divisor: Of the sides of a window that is a whole plane.
+        device: Where image and planes are held if they fit; where the image is if None.
 
     Yields:
         The number of the first plane along the third axis, and float32 (labels, X, Y, planes).
@@ -83,37 +97,83 @@ def planes(
         patch = patch.model_copy(update={"size": (wide, deep)})
     window = (*patch.size, 1) if flat else patch.size
     padded, inner = _padded(image, window)
-    x, y, z = padded.shape[1:]
-    depth = min(z, max(window[2], _FEWEST_PLANES))
-    total = padded.new_zeros((labels, x, y, depth))
-    weight_sum = padded.new_zeros((x, y, depth))
-    weight = importance(patch.size).to(padded)
+    shape = (*padded.shape[1:3], min(padded.shape[3], max(window[2], _FEWEST_PLANES)))
+    weight = importance(patch.size)
     weight = weight[..., None] if flat else weight
-    most = max(1, _BYTES_AT_ONCE // (4 * labels * x * y))
-    boxes = list(_boxes((x, y, z), window, predict.overlap))
-    base = 0
+    try:
+        sums = _Sums(padded.to(device or padded.device), inner, labels, shape, weight)
+    except torch.OutOfMemoryError:
+        _tell("the scan is held in the computer's memory")
+        sums = _Sums(padded, inner, labels, shape, weight)
+    runner = _Runner(network, predict.window_batch)
 
-    def complete(stop: int) -> Iterator[tuple[int, torch.Tensor]]:
+    def run(boxes: list[Box]) -> list[torch.Tensor]:
+        try:
+            return runner.run([_gather(sums.image, box, patch.neighbours, flat) for box in boxes])
+        except torch.OutOfMemoryError:
+            if sums.image.device.type == "cpu":
+                raise
+            _tell("the scan is held in the computer's memory")
+            sums.to(torch.device("cpu"))
+            return runner.run([_gather(sums.image, box, patch.neighbours, flat) for box in boxes])
+
+    waiting: list[Box] = []
+    for box in _boxes(padded.shape[1:], window, predict.overlap):
+        waiting.append(box)
+        if len(waiting) == predict.window_batch:
+            for place, out in zip(waiting, run(waiting), strict=True):
+                yield from sums.before(place)
+                sums.add(place, out[..., None] if flat else out)
+            waiting = []
+    for place, out in zip(waiting, run(waiting), strict=True):
+        yield from sums.before(place)
+        sums.add(place, out[..., None] if flat else out)
+    yield from sums.rest()
+
+
+class _Sums:
+    """The scan, and sums of weighted logits and of weights of as many of its planes as a window is deep."""
+
+    def __init__(
+        self, image: torch.Tensor, inner: Box, labels: int, shape: Sequence[int], weight: torch.Tensor
+    ) -> None:
+        self.image, self.inner, self.depth, self.base = image, inner, shape[2], 0
+        self.total = image.new_zeros((labels, *shape))
+        self.weights = image.new_zeros(tuple(shape))
+        self.weight = weight.to(image)
+        self.most = max(1, _BYTES_AT_ONCE // (4 * labels * shape[0] * shape[1]))
+
+    def to(self, device: torch.device) -> None:
+        """Moves everything."""
+        self.image, self.total = self.image.to(device), self.total.to(device)
+        self.weights, self.weight = self.weights.to(device), self.weight.to(device)
+
+    def add(self, box: Box, out: torch.Tensor) -> None:
+        """Adds a window's logits (labels, ...)."""
+        place = (box[0], box[1], slice(box[2].start - self.base, box[2].stop - self.base))
+        self.total[(slice(None), *place)] += self.weight * out.to(self.total)
+        self.weights[place] += self.weight
+
+    def before(self, box: Box) -> Iterator[tuple[int, torch.Tensor]]:
+        """What is complete, if the window needs its room: windows come in the order of their planes."""
+        if box[2].stop > self.base + self.depth:
+            yield from self._complete(box[2].start)
+            _advance(self.total, box[2].start - self.base)
+            _advance(self.weights[None], box[2].start - self.base)
+            self.base = box[2].start
+
+    def rest(self) -> Iterator[tuple[int, torch.Tensor]]:
+        """All that is left."""
+        yield from self._complete(self.image.shape[3])
+
+    def _complete(self, stop: int) -> Iterator[tuple[int, torch.Tensor]]:
         """The planes from ``base`` to ``stop``, without the padding."""
-        low, high = max(base, inner[2].start), min(stop, inner[2].stop)
-        for first in range(low, high, most):
-            part = slice(first - base, min(first + most, high) - base)
-            values = total[..., part] / weight_sum[..., part]
-            yield first - inner[2].start, values[:, inner[0], inner[1]]
-
-    for first in range(0, len(boxes), predict.window_batch):
-        batch = boxes[first : first + predict.window_batch]
-        inputs = torch.stack([_gather(padded, box, patch.neighbours, flat) for box in batch])
-        for box, out in zip(batch, network(inputs), strict=True):
-            if box[2].stop > base + depth:
-                yield from complete(box[2].start)
-                _advance(total, box[2].start - base)
-                _advance(weight_sum[None], box[2].start - base)
-                base = box[2].start
-            place = (box[0], box[1], slice(box[2].start - base, box[2].stop - base))
-            total[(slice(None), *place)] += weight * (out[..., None] if flat else out)
-            weight_sum[place] += weight
-    yield from complete(z)
+        x, y, z = self.inner
+        low, high = max(self.base, z.start), min(stop, z.stop)
+        for first in range(low, high, self.most):
+            part = slice(first - self.base, min(first + self.most, high) - self.base)
+            values = self.total[..., part] / self.weights[..., part]
+            yield first - z.start, values[:, x, y]
 
 
 def _advance(values: torch.Tensor, planes: int) -> None:
@@ -122,6 +182,51 @@ def _advance(values: torch.Tensor, planes: int) -> None:
     for channel in values:
         channel[..., :kept] = channel[..., planes:].clone()
         channel[..., kept:] = 0
+
+
+class _Runner:
+    """Runs windows through a network: some at a time, and those in which nothing varies once."""
+
+    def __init__(self, network: Network, most: int) -> None:
+        self.network, self.most = network, most
+        self.constant: tuple[float, ...] | None = None
+        self.answer = torch.empty(0)
+
+    def run(self, windows: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Logits (labels, ...) of each window (channels, ...)."""
+        levels = [_level(window) for window in windows]
+        fresh = [n for n, level in enumerate(levels) if level is None or level != self.constant]
+        found = self._outputs(torch.stack([windows[n] for n in fresh])) if fresh else ()
+        outs = dict(zip(fresh, found, strict=True))
+        done = [outs.get(n, self.answer) for n in range(len(windows))]
+        for n in fresh:
+            if levels[n] is not None:
+                self.constant, self.answer = levels[n], outs[n]
+        return done
+
+    def _outputs(self, windows: torch.Tensor) -> torch.Tensor:
+        while True:
+            try:
+                if len(windows) <= self.most:
+                    return self.network(windows)
+                return torch.cat([self.network(part) for part in torch.split(windows, self.most)])
+            except torch.OutOfMemoryError:
+                if self.most == 1 or len(windows) == 1:
+                    raise
+                self.most = max(1, min(self.most, len(windows)) // 2)
+                _tell(f"{self.most} windows at once")
+
+
+def _level(window: torch.Tensor) -> tuple[float, ...] | None:
+    """The value of each channel of a window in which nothing varies."""
+    axes = tuple(range(1, window.ndim))
+    low = window.amin(axes)
+    return tuple(low.tolist()) if torch.equal(low, window.amax(axes)) else None
+
+
+def _tell(what: str) -> None:
+    torch.cuda.empty_cache()
+    warnings.warn(InputWarning(f"the device is out of memory: now {what}, which is slower"), stacklevel=3)
 
 
 def probabilities_of(logits: torch.Tensor, recipe: Recipe) -> torch.Tensor:

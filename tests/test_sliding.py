@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from monai.inferers.utils import sliding_window_inference
 from worlds import tiny
 
+from medseg.errors import InputWarning
 from medseg.recipe import Patch, Predict
 from medseg.sliding import importance, labels_of, logits, probabilities_of, stacked_slices, starts
 
@@ -53,6 +54,47 @@ def test_a_voxelwise_network_is_reproduced_exactly(size):
         image, network, labels=3, patch=Patch(size=size), predict=Predict(overlap=0.5, window_batch=3)
     )
     torch.testing.assert_close(out, network(image[None])[0], atol=1e-6, rtol=1e-5)
+
+
+def test_windows_in_which_nothing_varies_are_run_once():
+    """Of 8 x 1 x 1 windows of 8 voxels, that of voxel 8 to 15 and that of 40 to 47 vary; six are alike."""
+    image, seen = torch.zeros(1, 64, 8, 8), []
+    image[0, 10, 4, 4], image[0, 41, 2, 2] = 1.0, 2.0
+
+    def network(windows: torch.Tensor) -> torch.Tensor:
+        seen.append(len(windows))
+        return windows - 0.5
+
+    for batch in (1, 3, 8):
+        seen.clear()
+        predict = Predict(overlap=0.0, window_batch=batch)
+        out = logits(image, network, labels=1, patch=Patch(size=(8, 8, 8)), predict=predict)
+        torch.testing.assert_close(out, image - 0.5)
+        assert sum(seen) == {1: 3, 3: 4, 8: 8}[batch]
+
+
+def test_fewer_windows_at_once_where_memory_is_short():
+    image, seen = torch.rand(1, 40, 8, 8), []
+
+    def network(windows: torch.Tensor) -> torch.Tensor:
+        seen.append(len(windows))
+        if len(windows) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return windows * 2
+
+    predict = Predict(overlap=0.0, window_batch=5)
+    with pytest.warns(InputWarning, match="2 windows at once"):
+        out = logits(image, network, labels=1, patch=Patch(size=(8, 8, 8)), predict=predict)
+    torch.testing.assert_close(out, image * 2)
+    assert seen == [5, 2, 2, 1]
+
+
+def test_one_window_that_does_not_fit_is_an_error():
+    def network(windows: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        logits(torch.rand(1, 8, 8, 8), network, labels=1, patch=Patch(size=(8, 8, 8)), predict=Predict())
 
 
 def test_agrees_with_monai_where_both_place_windows_alike():

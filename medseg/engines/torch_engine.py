@@ -12,7 +12,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 class TorchEngine:
-    """See :class:`medseg.engines.Engine`."""
+    """See :class:`medseg.engines.Engine`. On a GPU torch's autocast takes half precision."""
 
     def __init__(
         self,
@@ -24,15 +24,18 @@ class TorchEngine:
         free: bool = False,
     ) -> None:
         self.name = f"torch {torch.__version__}"
+        self._device = device
         self._network = folded(network).to(device)
         flat = len(shape) == 4
         self._layout = torch.channels_last if flat else torch.channels_last_3d
         self._network = self._network.to(memory_format=self._layout)  # type: ignore[call-overload]
 
     def __call__(self, windows: torch.Tensor) -> torch.Tensor:  # noqa: D102
-        with torch.inference_mode():
+        if self._device.type == "cuda" and windows.device.type == "cpu":
+            windows = windows.pin_memory().to(self._device, non_blocking=True)
+        with torch.inference_mode(), torch.autocast("cuda", torch.float16, self._device.type == "cuda"):
             logits: torch.Tensor = self._network(windows.contiguous(memory_format=self._layout))
-        return logits
+        return logits.float()
 
 
 def folded(network: nn.Module) -> nn.Module:

@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test docs lint format fuzz real demo-model clean
+.PHONY: help demo test docs lint format fuzz real bench-peers demo-model clean
 
 help:  ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,10 @@ fuzz: $(READY_DEV)  ## Damage 2,000 scans and models by chance: each is read or 
 
 real: $(READY)  ## Train and evaluate on real scans (hours): docs/results.md; DATA=folder
 	$(BIN)/python benchmarks/real_data.py --data $(DATA)
+
+bench-peers: $(READY)  ## Set up MONAI, nnU-Net, TorchIO and lungmask in .venv-peers, for benchmarks/speed
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install -qq --disable-pip-version-check -e . nnunetv2 torchio lungmask
 
 demo-model: $(READY)  ## Train the shipped phantom model again, from nothing
 	rm -rf $(PHANTOM)

@@ -1,11 +1,14 @@
 """Peers beside medseg: whole processes, one after the other, A B A B.
 
+    make bench-peers
     python benchmarks/speed/run.py --scan SCAN --model MODEL [--rounds 5] [--peers nnunet monai_pipeline]
-        [--allocator] [--python .venv-peers/bin/python]
+        [--allocator no yes] [--resume]
 
 Every row of ``rounds.csv`` is one process: wall and CPU seconds, peak memory, the seconds of its stages,
 and the GEMM rate measured just before it, which says how busy the machine was. ``table`` prints medians,
 and the ratios peer / medseg of each round as min, median and max. A first, cold run is not counted.
+``--allocator no yes`` shows each peer twice: as it ships, and with the thresholds that medseg sets.
+A run that was cut off goes on with ``--resume`` at the round in which it was.
 """
 
 from __future__ import annotations
@@ -43,19 +46,25 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--peers", nargs="*", choices=PEERS, default=list(PEERS[:3]))
     parser.add_argument("--engines", nargs="+", default=["auto"])
-    parser.add_argument("--allocator", action="store_true", help="Peers get the thresholds, too.")
-    parser.add_argument("--python", default=sys.executable, help="Of the environment that has the peers.")
+    parser.add_argument("--allocator", nargs="+", choices=["no", "yes"], default=["no"])
+    parser.add_argument("--python", default=".venv-peers/bin/python", help="Of the environment of the peers.")
+    parser.add_argument("--resume", action="store_true")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    rows = []
-    for number in range(arguments.rounds + 1):
+    rows: list[dict[str, object]] = []
+    if arguments.resume and (arguments.out / "rounds.csv").is_file():
+        rows = list(pd.read_csv(arguments.out / "rounds.csv").to_dict("records"))
+    for number in range(len({row["round"] for row in rows}), arguments.rounds + 1):
+        print(f"round {number} of {arguments.rounds}", flush=True)
         for engine in arguments.engines:
             # medseg's own process always sets the thresholds, in its command line as here.
             extra = ["--allocator", "--engine", engine]
             rows.append(measured("ours", number, arguments, extra, name=f"medseg {engine}"))
         for peer in arguments.peers:
-            extra = ["--allocator"] if arguments.allocator else []
-            rows.append(measured(peer, number, arguments, extra, name=peer))
+            for given in arguments.allocator:
+                extra = ["--allocator"] if given == "yes" else []
+                name = f"{peer} + allocator" if extra else peer
+                rows.append(measured(peer, number, arguments, extra, name=name))
         write(arguments.out / "rounds.csv", rows)
     table(pd.read_csv(arguments.out / "rounds.csv"))
 

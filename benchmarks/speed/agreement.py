@@ -1,0 +1,72 @@
+"""How far masks that run.py wrote agree with a reference: the same windows in eager torch, restored whole.
+
+    python benchmarks/speed/agreement.py --scan SCAN --model MODEL MASK [MASK ...]
+
+The reference keeps all logits of the prepared scan and all probabilities on the scan's grid in memory at
+once, in float32, restores with scipy, and decides last; it is for recipes of labels that exclude one
+another, without crop and postprocessing. Of each mask it prints the Dice of each label and the share of
+voxels that differ. The mask of a peer differs by its grid and its interpolation.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+
+import medseg
+from medseg.model import Model
+from medseg.prepare import prepare
+from medseg.sliding import logits, probabilities_of
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--scan", type=Path, required=True)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("masks", type=Path, nargs="+")
+    arguments = parser.parse_args()
+    model = Model.load(arguments.model)
+    reference = whole(model, medseg.read(arguments.scan))
+    names = [label.name for label in model.recipe.labels]
+    for path in arguments.masks:
+        found = np.asarray(medseg.read(path).array)
+        told = []
+        for number, name in enumerate(names, start=1):
+            one, other = found == number, reference == number
+            told.append(f"{name} {2 * (one & other).sum() / max(one.sum() + other.sum(), 1):.6f}")
+        print(f"{path.name}: {', '.join(told)}, {np.mean(found != reference):.2e} of voxels differ")
+
+
+def whole(model: Model, scan: medseg.Volume) -> np.ndarray:
+    """The number of each voxel's label, (X, Y, Z)."""
+    recipe = model.recipe
+    prepared = prepare(recipe, [scan])
+    found = logits(
+        prepared.image,
+        model.networks()[0],
+        labels=len(recipe.labels),
+        patch=recipe.patch,
+        predict=recipe.predict,
+        divisor=recipe.network.divisor,
+    )
+    place = np.linalg.inv(prepared.grid.affine) @ scan.grid.affine
+    probabilities = np.stack(
+        [
+            ndimage.affine_transform(
+                values, place[:3, :3], place[:3, 3], scan.grid.shape, order=1, mode="nearest"
+            )
+            for values in probabilities_of(found, recipe).numpy()
+        ]
+    )
+    none = 1 - probabilities.sum(0, keepdims=True)
+    best: np.ndarray = np.concatenate([none, probabilities]).argmax(0)
+    return best
+
+
+if __name__ == "__main__":
+    main()

@@ -85,9 +85,9 @@ class Model:
 
     def save(self, path: str | Path) -> Path:
         """Writes the model file; a reader never sees half of it."""
-        path = Path(path)
+        path, content = Path(path), self.to_bytes()
         with replacing(path) as fresh:
-            fresh.write_bytes(self.to_bytes())
+            fresh.write_bytes(content)
         return path
 
     @classmethod
@@ -159,7 +159,7 @@ def find(source: str | Path) -> Path:
         raise UsageError(
             "no such model",
             where=source,
-            remedy=f"give a .safetensors file, or a name of `medseg models`: {', '.join(names())}",
+            remedy=f"give a .safetensors file, or a name of `medseg models`: {', '.join(names())}, threshold",
             reason="model-not-found",
         )
     return path

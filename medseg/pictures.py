@@ -77,10 +77,11 @@ def _drawn(
     """See :func:`overlay`."""
     gap = volume.grid.distance_mm(mask.grid)
     if gap > _SAME_GRID_MM:
+        apart = "another shape" if gap == float("inf") else f"{gap:.3g} mm apart"
         raise UsageError(
-            f"the mask is not on the scan's grid: {gap:.3g} mm apart",
-            where=volume.source.path,
-            remedy="give the mask that was made from this scan",
+            f"the mask is not on the scan's grid, {apart}: {mask.grid} against {volume.grid}",
+            where=mask.source.path,
+            remedy=f"give the mask that was made from {volume.source.path or 'this scan'}",
             reason="grid-mismatch",
         )
     scan, labels = volume.oriented("RAS"), mask.oriented("RAS")

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import nibabel as nib
@@ -293,6 +294,16 @@ def test_resources_and_interrupts_have_their_codes(monkeypatch, world, error, co
 
     monkeypatch.setattr("medseg.io.read_channels", raising)
     assert "Traceback" not in both("info", world / "0.nii.gz", code=code)[1]
+
+
+def test_a_mistyped_option_names_the_help_of_its_command():
+    _, err = both("segment", "--modle", "x", code=2)
+    assert "--model" in err
+    assert "medseg segment --help" in err
+
+
+def test_the_version_is_told():
+    assert run("--version") == f"medseg {version('medseg')}\n"
 
 
 def test_help_says_research_use_only_and_the_exit_codes():

@@ -46,7 +46,10 @@ KINDS: dict[str, Kind] = {
     "constant-channel": Kind("warning", "check that this channel is meant to be empty"),
     "same-channels": Kind("warning", "name the right file for each channel"),
     "hu-windowed": Kind("error", "convert the original DICOM series; HU cannot be brought back"),
-    "hu-shifted": Kind("error", "apply the series' RescaleIntercept once: convert the original DICOM series"),
+    "hu-shifted": Kind(
+        "error",
+        "look whether it is a CT; if so, apply the RescaleIntercept once: convert the original DICOM series",
+    ),
     "hu-no-air": Kind("warning", "unless the scan was cut to the inside of the body, convert it again"),
     "hu-no-tissue": Kind("warning", "check that the rescale was applied once and the unit is HU"),
     # the set

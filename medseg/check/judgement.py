@@ -133,7 +133,7 @@ def _hounsfield(channel: Channel, recipe: Recipe | None) -> Iterator[tuple[str, 
         return
     if hu.dense >= _SHIFTED_DENSE and hu.none < _SHIFTED_NONE:
         told = f"{100 * hu.dense:.0f} % of it lies in 850..1250 HU, and air at {hu.low:g}"
-        yield "hu-shifted", f"{told}: about 1000 or 1024 too high"
+        yield "hu-shifted", f"{told}: no CT, or about 1000 or 1024 too high"
         return
     if not _AIR_HU[0] <= hu.low <= _AIR_HU[1]:
         yield "hu-no-air", f"the 1st percentile is {hu.low:g} HU, where air is -1000"

@@ -9,7 +9,7 @@ import json
 import sys
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -68,6 +68,17 @@ for _name, _command in COMMANDS.items():
     app.command(_name)(_command)
 
 
+@app.callback(invoke_without_command=True)
+def _first(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        from importlib.metadata import version as version_of
+
+        print(f"medseg {version_of('medseg')}")
+        raise typer.Exit
+
+
 def main() -> None:
     """Runs the command line. Errors become at most three lines (``--json``: one object) and an exit code."""
     raise_thresholds()
@@ -87,7 +98,9 @@ def main() -> None:
                 raise
             _fail(named, named.exit_code)
         else:
-            _fail(UsageError(told(), remedy="medseg --help shows what is understood", reason="usage"), 2)
+            known = [word for word in sys.argv[1:2] if word in COMMANDS]
+            remedy = f"{' '.join(['medseg', *known, '--help'])} shows what is understood"
+            _fail(UsageError(told(), remedy=remedy, reason="usage"), 2)
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -31,4 +31,4 @@ def info(
         print(json.dumps(facts, indent=2))
     else:
         for name, value in facts.items():
-            print(f"{name:14s} {value}")
+            print(f"{name:14s} {'not said' if value is None else value}")

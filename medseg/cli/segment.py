@@ -22,6 +22,7 @@ from medseg.cli.options import (
     choices_of,
 )
 from medseg.cli.output import heard, spare_inputs, telling_of_older
+from medseg.cli.progress import working
 from medseg.errors import UsageError
 from medseg.sidecar import RESEARCH, facts_of, sidecar, write_json
 
@@ -64,7 +65,7 @@ def segment(
     started = time.perf_counter()
     from medseg.methods import method
 
-    with telling_of_older(target), heard() as told:
+    with telling_of_older(target), heard() as told, working(f"segmenting {scans[0].name}"):
         segment_scan = method(model, device=device, engine=engine, any_modality=any_modality)
         volumes = read_channels(scans, channels=len(segment_scan.channels), choices=choices)
         check_source(volumes[0].source, target)

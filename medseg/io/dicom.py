@@ -187,7 +187,7 @@ def _no_scan(found: Sequence[Slice], folder: Path) -> InputRefused:
     return InputRefused(
         f"no DICOM slices in this folder{seen}",
         reason="no-scan",
-        remedy="pass a DICOM folder, or one file of a supported format: NIfTI, NRRD or MetaImage",
+        remedy="pass a DICOM folder, or one file of NIfTI, NRRD or MetaImage; many scans: medseg batch",
     )
 
 

@@ -25,6 +25,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+from medseg.intervals import mean_interval
 from medseg.model import Model
 from medseg.recipe import Recipe
 
@@ -129,20 +130,29 @@ def _half(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def table(name: str, folders: Sequence[Path]) -> None:
-    """Mean and worst Dice, HD95 of both lungs together by kind of case, and of each lung."""
-    frames = []
-    for folder in folders:
-        for part in ("both", "scores"):
-            if (folder / part / "evaluation.csv").is_file():
-                frames.append(pd.read_csv(folder / part / "evaluation.csv"))
-    if not frames:
+    """By kind of case: Dice of both lungs together, with its interval and the worst, and HD95; each lung."""
+    found = [
+        pd.read_csv(folder / part / "evaluation.csv")
+        for folder in folders
+        for part in ("both", "scores")
+        if (folder / part / "evaluation.csv").is_file()
+    ]
+    if not found:
         return
-    frame = pd.concat(frames)
-    disease = frame["case"].str.extract(r"disease_[^_]+_(.*)")[0]
-    frame["kind"] = disease.fillna("as it is")
-    numbers = frame.groupby(["kind", "label"])[["dice", "hd95_mm"]].agg(["mean", "min", "max", "count"])
-    print(name)
-    print(numbers.round(4).to_string())
+    frame = pd.concat(found)
+    frame["kind"] = frame["case"].str.extract(r"disease_[^_]+_(.*)")[0].fillna("as it is")
+    print(f"\n{name}\n| case | label | n | Dice | 95 % CI | worst | HD95, mm | worst |")
+    print("|---|---|---:|---:|---|---:|---:|---:|")
+    for (kind, label), rows in frame.groupby(["kind", "label"]):
+        low, high = mean_interval(list(rows["dice"]), list(rows["patient"]))
+        dice = f"{rows['dice'].mean():.3f} | {low:.3f} to {high:.3f} | {rows['dice'].min():.3f}"
+        distance = f"{rows['hd95_mm'].mean():.1f} | {rows['hd95_mm'].max():.1f}"
+        print(f"| {kind} | {label} | {len(rows)} | {dice} | {distance} |")
+    both = frame[frame["label"] == "lungs"]
+    plain = both[both["kind"] == "as it is"].set_index("patient")["dice"]
+    drops = plain - both[both["kind"] != "as it is"].groupby("patient")["dice"].mean()
+    low, high = mean_interval(list(drops), list(drops.index))
+    print(f"drop with disease: {drops.mean():.4f}, 95 % CI {low:.4f} to {high:.4f}, worst {drops.max():.4f}")
 
 
 def write(manifest: Path, out: Path, wanted: object, split: str) -> None:

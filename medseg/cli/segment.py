@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated
 
@@ -66,8 +67,16 @@ def segment(
     from medseg.methods import method
 
     with telling_of_older(target), heard() as told, working(f"segmenting {scans[0].name}"):
-        segment_scan = method(model, device=device, engine=engine, any_modality=any_modality)
-        volumes = read_channels(scans, channels=len(segment_scan.channels), choices=choices)
+        with ThreadPoolExecutor(1) as beside:
+            # The scan is read while torch and MONAI are imported, which takes longer.
+            reading = beside.submit(read_channels, scans, channels=len(scans), choices=choices)
+            segment_scan = method(model, device=device, engine=engine, any_modality=any_modality)
+        channels = len(segment_scan.channels)
+        volumes = (
+            reading.result()
+            if channels == len(scans)
+            else read_channels(scans, channels=channels, choices=choices)
+        )
         check_source(volumes[0].source, target)
         mask = segment_scan(volumes)
         mask.save(target, format=format_)

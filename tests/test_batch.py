@@ -249,6 +249,17 @@ def test_a_wrong_path_is_refused_before_anything_is_written(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_warnings_stand_in_the_table_and_are_named_at_the_end(scans, tmp_path):
+    Volume(np.zeros(GRID.shape, np.int16), GRID).save(scans / "2.nii.gz")
+    command = medseg("batch", scans / "cases.csv", "-o", tmp_path / "out", "--model", "threshold")
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "c2: threshold: done, warning: no lung was found" in ended.stderr
+    assert "\nwarned of: c2\n" in ended.stderr
+    told = table(tmp_path / "out")["warnings"]
+    assert told["c2"].startswith("no lung was found")
+    assert told.drop("c2").isna().all()
+
+
 def test_masks_of_a_batch_know_the_names_of_their_labels(scans, tmp_path):
     run(items(scans / "cases.csv"), order(tmp_path / "out"))
     mask = read_named(tmp_path / "out" / "masks" / "c3.nii.gz", read_scan(scans / "3.nii.gz"))

@@ -127,7 +127,7 @@ class Station:
                     "model_sha256": method.digest,
                     "engine": method.engine,
                     "input_sha256": case.input_sha256,
-                    "warnings": list(dict.fromkeys(case.warnings)),
+                    "warnings": list(dict.fromkeys(_bare(text, case.job) for text in case.warnings)),
                     "seconds": {name: round(value, 3) for name, value in case.seconds.items()},
                 }
             )
@@ -206,6 +206,13 @@ class Station:
     def _note(self, message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
         if issubclass(category, InputWarning) and hasattr(self._here, "warnings"):
             self._here.warnings.append(" ".join(str(message).split()))
+
+
+def _bare(text: str, job: Job) -> str:
+    """A warning without the path of the scan, which its row has beside it."""
+    for image in job.images:
+        text = text.removeprefix(f"{image}: ")
+    return text
 
 
 @contextmanager

@@ -203,12 +203,14 @@ def _tiles(planes: Planes, prepared: Grid, source: Grid) -> Iterator[_Tile]:
         for axis in _axes(prepared, source)
     )
     across = [
-        (rows, *y.part(rows), columns, *x.part(columns)) for rows in y.blocks() for columns in x.blocks()
+        (high, *y.part(high), wide, *x.part(wide)) for high in y.blocks() for wide in x.blocks()
     ]
     # In the order in which planes come, which is backwards where the axis is flipped.
-    waiting = list(z.within)
-    if waiting and z.last[waiting[0]] > z.last[waiting[-1]]:
-        waiting.reverse()
+    rows = list(z.within)
+    if rows and z.last[rows[0]] > z.last[rows[-1]]:
+        rows.reverse()
+    # Tiles are the same whatever the portions: a product of matrices of another size may differ in its last bit.
+    waiting = [rows[start : start + _THICK] for start in range(0, len(rows), _THICK)]
     held: torch.Tensor | None = None
     for first, values in planes:
         stack = values.permute(0, 3, 2, 1)
@@ -216,21 +218,19 @@ def _tiles(planes: Planes, prepared: Grid, source: Grid) -> Iterator[_Tile]:
         if held is not None:
             first -= held.shape[1]
             stack = torch.cat([held, stack], 1)
-        count = sum(1 for row in waiting if z.last[row] < end)
-        ready, waiting = waiting[:count], waiting[count:]
-        for start in range(0, count, _THICK):
-            some = ready[start : start + _THICK]
-            depth, z_weights = z.part(range(min(some), max(some) + 1))
+        while waiting and max(z.last[row] for row in waiting[0]) < end:
+            thick = waiting.pop(0)
+            depth, z_weights = z.part(range(min(thick), max(thick) + 1))
             planes_of = slice(depth.start - first, depth.stop - first)
-            for rows, height, y_weights, columns, width, x_weights in across:
+            for high, height, y_weights, wide, width, x_weights in across:
                 yield _Tile(
                     (
-                        slice(min(some), max(some) + 1),
-                        slice(rows.start, rows.stop),
-                        slice(columns.start, columns.stop),
+                        slice(min(thick), max(thick) + 1),
+                        slice(high.start, high.stop),
+                        slice(wide.start, wide.stop),
                     ),
                     stack[:, planes_of, height, width],
                     (z_weights, y_weights, x_weights),
                 )
-        needed = min((int(z.first[row]) for row in waiting), default=end)
+        needed = min((int(z.first[row]) for thick in waiting for row in thick), default=end)
         held = stack[:, needed - first :].clone() if needed < end else None

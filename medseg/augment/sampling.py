@@ -7,7 +7,8 @@ on one CPU thread 2.5 times faster for a 96^3 patch (benchmarks/augment.py).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from math import prod
 
@@ -20,6 +21,21 @@ Matrix = npt.NDArray[np.float64]
 _SLAB_VOXELS = 1 << 16
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Products of matrices on one thread, for as long as this lasts.
+
+    On several threads a library of matrix products cuts them elsewhere, and on processors with AVX-512
+    (MKL) the last bit then depends on how many there are. Switching takes less than a microsecond.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def along(values: torch.Tensor, matrix: torch.Tensor, axis: int) -> torch.Tensor:
     """``values`` with each of its lines along ``axis``, of length n, multiplied by ``matrix`` (m, n).
 
@@ -27,9 +43,10 @@ def along(values: torch.Tensor, matrix: torch.Tensor, axis: int) -> torch.Tensor
     axis, where a convolution takes 13 and ``interpolate`` 9 for all three.
     """
     shape = values.shape
-    if axis == values.ndim - 1:
-        return values @ matrix.T
-    done = matrix @ values.reshape(prod(shape[:axis]), shape[axis], -1)
+    with one_thread():
+        if axis == values.ndim - 1:
+            return values @ matrix.T
+        done = matrix @ values.reshape(prod(shape[:axis]), shape[axis], -1)
     return done.reshape(*shape[:axis], len(matrix), *shape[axis + 1 :])
 
 
@@ -92,7 +109,9 @@ def read_at(
     sources = [channel.reshape(-1) for channel in image]
     for first in range(0, shape[0], rows):
         slab = slice(first, min(first + rows, shape[0]))
-        at = [(bases[0][slab] @ one).flatten().clamp_(0, n - 1) for one, n in zip(coarse, shape, strict=True)]
+        with one_thread():
+            found = [bases[0][slab] @ one for one in coarse]
+        at = [one.flatten().clamp_(0, n - 1) for one, n in zip(found, shape, strict=True)]
         lower = [one.to(torch.int32).clamp_max_(max(n - 2, 0)) for one, n in zip(at, shape, strict=True)]
         shares = [one - low for one, low in zip(at, lower, strict=True)]
         begin = _index(lower, shape)

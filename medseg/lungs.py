@@ -36,6 +36,10 @@ SOFT_HU, SOFT_MM, SOFT_SHARE = -200.0, 3.0, 0.01
 from its rim. Vessels and the hilum are not: of ten chest CTs each with a manual mask or one made by
 thresholds, none has more than 0.4 % of this, and with a simulated consolidation or effusion 10 to 45 %."""
 
+AIR_HU, AIR_SHARE = -500.0, 0.02
+"""Lungs hold air: of eleven chest CTs, and of 56 with simulated disease, at least 36 % are darker than this.
+The airless rest of a lung is guessed from what surrounds it; without any air it is liver or bowel."""
+
 RIGHT, LEFT = 1, 2
 
 _NECKS_MM = (0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0, 13.0, 16.0)
@@ -173,6 +177,17 @@ def _two_parts(lungs: Binary, spacing_mm: list[float]) -> npt.NDArray[np.int32] 
             seeds[parts == first], seeds[parts == second] = RIGHT, LEFT
             return seeds
     return None
+
+
+def airless(lungs: Binary, hu: npt.NDArray[np.generic]) -> bool:
+    """Whether hardly anything of a mask of both lungs is air (`AIR_HU`, `AIR_SHARE`); False for an empty one.
+
+    Args:
+        lungs: bool (X, Y, Z).
+        hu: The CT, (X, Y, Z).
+    """
+    found = np.count_nonzero(lungs)
+    return bool(np.count_nonzero(lungs & (np.asarray(hu) < AIR_HU)) < AIR_SHARE * found)
 
 
 def oddities(mask: Mask, scan: Volume) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ def postprocess(
     keep_components: int | None = None,
     fill_holes: bool = False,
     min_volume_ml: float = 0.0,
+    min_share: float = 0.0,
 ) -> Binary:
     """The cleaned mask, a new array; what is not asked for is not done.
 
@@ -38,6 +39,7 @@ def postprocess(
             last of them are kept too: choosing among equals would follow the storage order.
         fill_holes: Fill background that has no way to the faces of the volume.
         min_volume_ml: Remove components smaller than this.
+        min_share: Remove components smaller than this share of the largest one, in 0..1.
 
     Returns:
         bool, (X, Y, Z). An empty mask stays empty.
@@ -58,10 +60,10 @@ def postprocess(
     inside = _in_memory_order(cleaned[box])  # a view: changes reach `cleaned`
     if fill_holes:
         _fill(inside)
-    if keep_components is not None or min_volume_ml > 0:
+    if keep_components is not None or min_volume_ml > 0 or min_share > 0:
         # Less a billionth: the determinant of a turned affine may differ in the last digits.
         smallest = min_volume_ml / grid.voxel_ml * (1 - 1e-9)
-        _select(inside, keep_components, smallest)
+        _select(inside, keep_components, smallest, min_share)
     return cleaned
 
 
@@ -94,13 +96,14 @@ def _fill(inside: Binary) -> None:
     inside |= hole[parts]
 
 
-def _select(inside: Binary, keep: int | None, smallest: float) -> None:
-    """Removes components in place: those below ``smallest`` voxels, and those beyond the largest ones."""
+def _select(inside: Binary, keep: int | None, smallest: float, share: float) -> None:
+    """Removes components in place: those below ``smallest`` voxels or a share, surplus ones."""
     from scipy import ndimage
 
     parts, _ = ndimage.label(inside, structure=np.ones((3, 3, 3)))
     sizes = np.bincount(parts.ravel(order="K"))[1:]
     if keep is not None and keep < len(sizes):
         smallest = max(smallest, float(np.sort(sizes)[-keep]))
+    smallest = max(smallest, share * float(sizes.max()) * (1 - 1e-9))
     kept = np.concatenate(([False], sizes >= smallest))
     inside &= kept[parts]

@@ -202,14 +202,12 @@ def _tiles(planes: Planes, prepared: Grid, source: Grid) -> Iterator[_Tile]:
         _Axis.of(prepared.shape[maps[axis][0]], source.shape[axis], maps[axis][1], maps[axis][2])
         for axis in _axes(prepared, source)
     )
-    across = [
-        (high, *y.part(high), wide, *x.part(wide)) for high in y.blocks() for wide in x.blocks()
-    ]
+    across = [(high, *y.part(high), wide, *x.part(wide)) for high in y.blocks() for wide in x.blocks()]
     # In the order in which planes come, which is backwards where the axis is flipped.
     rows = list(z.within)
     if rows and z.last[rows[0]] > z.last[rows[-1]]:
         rows.reverse()
-    # Tiles are the same whatever the portions: a product of matrices of another size may differ in its last bit.
+    # The same tiles whatever the portions: matrix products of another size may differ in the last bit.
     waiting = [rows[start : start + _THICK] for start in range(0, len(rows), _THICK)]
     held: torch.Tensor | None = None
     for first, values in planes:

@@ -17,7 +17,7 @@ from medseg.entropy import Entropy
 from medseg.errors import InputRefused, InputWarning, UsageError
 from medseg.grid import Grid
 from medseg.label import Label
-from medseg.lungs import divide, oddities
+from medseg.lungs import airless, divide, oddities
 from medseg.model import Model
 from medseg.postprocess import Binary, postprocess
 from medseg.prepare import Prepared, prepare
@@ -179,6 +179,11 @@ class Segmenter:
         )
         for number, label in enumerate(recipe.labels, start=1):
             whole = found.label(number)
+            if recipe.postprocess.divide and airless(whole, scan.array):
+                volume_ml = np.count_nonzero(whole) * scan.grid.voxel_ml
+                told = f"{volume_ml:.0f} ml that hold no air were taken for no lung"
+                warnings.warn(InputWarning(f"{scan.source.path or 'scan'}: {told}"), stacklevel=4)
+                whole = np.zeros_like(whole)
             parts = divide(whole, scan.grid, scan.array) if recipe.postprocess.divide else (whole,)
             for part, painting in zip(parts, recipe.postprocess.divide or (label,), strict=True):
                 painted[self._cleaned(part, scan.grid)] = painting.value
@@ -195,6 +200,7 @@ class Segmenter:
             keep_components=rules.keep_components,
             fill_holes=rules.fill_holes,
             min_volume_ml=rules.min_volume_ml,
+            min_share=rules.min_share,
         )
 
 

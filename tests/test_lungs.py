@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from medseg.grid import Grid
-from medseg.lungs import divide, oddities
+from medseg.lungs import airless, divide, oddities
 from medseg.phantom import Thorax, default_grid, orientations
 from medseg.threshold import Threshold
 from medseg.volume import Mask, Volume
@@ -130,6 +130,18 @@ def test_a_part_of_a_lung_that_is_soft_tissue_is_told():
     (told,) = oddities(mask, Volume(hu, scan.grid))
     # 420 voxels of 0.125 ml, of 27 x 20 x 30 - 4 x 10 x 30 of the right lung: 2.8 %.
     assert "52 ml of the right lung (3 %) are as dense as soft tissue" in told
+
+
+def test_lungs_without_air_are_none():
+    mask, scan = chest(slice(20, 32), 28)
+    lungs, hu = np.asarray(mask.array) > 0, np.asarray(scan.array)
+    assert not airless(lungs, hu)
+    assert not airless(np.zeros_like(lungs), hu)
+    white = np.where(lungs, 40, hu)
+    assert airless(lungs, white)
+    # A lung whose air is left in one of its 30 slices (a thirtieth, more than 2 %) is one.
+    white[..., 5] = hu[..., 5]
+    assert not airless(lungs, white)
 
 
 def test_no_lung_and_a_missing_side_are_told():

@@ -67,6 +67,20 @@ def test_small_components_are_removed(least: float, kept: Binary) -> None:
     assert np.array_equal(postprocess(ALL, GRID, min_volume_ml=least), kept)
 
 
+@pytest.mark.parametrize(
+    ("share", "kept"),
+    [
+        (0.0, ALL),
+        (12 / 27, boxes(LARGE, MIDDLE)),  # exactly as large as asked for: kept
+        (12 / 27 + 1e-6, boxes(LARGE)),
+        (1.0, boxes(LARGE)),
+    ],
+)
+def test_components_below_a_share_of_the_largest_are_removed(share: float, kept: Binary) -> None:
+    assert np.array_equal(postprocess(ALL, GRID, min_share=share), kept)
+    assert not postprocess(boxes(), GRID, min_share=share).any()
+
+
 def test_both_rules_hold_together() -> None:
     assert np.array_equal(postprocess(ALL, GRID, keep_components=3, min_volume_ml=0.1), boxes(LARGE, MIDDLE))
 

@@ -221,3 +221,18 @@ def test_no_lung_and_one_lung_are_told():
     right = torch.from_numpy(np.isin(Thorax().truth(prepared.grid).array, (1, 3)).astype(np.float32))
     with pytest.warns(InputWarning, match="hardly any left lung"):
         segment.mask(right[None], prepared, scan)
+
+
+def test_what_holds_no_air_is_told_and_no_lung():
+    segment = Segmenter(untrained(tiny(**DIVIDED)))
+    scan = Thorax().scan(GRID)
+    prepared = prepare(segment.model.recipe, (scan,))
+    heart = torch.zeros(1, *prepared.grid.shape)
+    truth = Thorax().truth(prepared.grid)
+    heart[0] = torch.from_numpy(truth.of("heart").astype(np.float32))
+    with (
+        pytest.warns(InputWarning, match="ml that hold no air were taken for no lung"),
+        pytest.warns(InputWarning, match="no lung was found"),
+    ):
+        mask = segment.mask(heart, prepared, scan)
+    assert not mask.array.any()

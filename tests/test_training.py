@@ -203,6 +203,13 @@ def test_fp16_is_refused_on_a_cpu(cases, tmp_path):
         train(tiny(train={"precision": "fp16"}), cases, tmp_path / "run", hardware=Hardware("cpu"))
 
 
+def test_bf16_on_a_processor_without_it_is_told_to_be_slow(cases, tmp_path, monkeypatch):
+    monkeypatch.setattr("medseg.training._capability", lambda: "AVX2")
+    rules = tiny(train={"precision": "bf16"})
+    with pytest.warns(InputWarning, match="train.precision fp32 is faster here"):
+        train(rules, cases, tmp_path / "run", hardware=Hardware("cpu"))
+
+
 def test_hardware_that_is_not_there_is_refused(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert Hardware().kind == "cpu"

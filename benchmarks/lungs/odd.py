@@ -18,13 +18,14 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import numpy.typing as npt
-import simulate
+import torch
 
 import medseg
 from medseg.grid import Grid
 from medseg.methods import Method, method
 from medseg.metrics import dice
 from medseg.phantom import orientations
+from medseg.resample import along, axis_maps, resampled_grid, weights
 from medseg.volume import Volume
 
 
@@ -72,12 +73,8 @@ def inputs(data: Path, out: Path) -> Iterator[tuple[str, Volume]]:
     yield "DICOM 4DLung-113, 99 slices", medseg.read(max(set(folders), key=folders.count))
     yield "DICOM abdomen, 20 slices", medseg.read(data / "dicom" / "totalseg_ct_20slices")
     scan = medseg.read(data / "lung_ct_2mm" / "LCTSC-002" / "ct.nii.gz").oriented("LPS")
-    hu, grid = np.asarray(scan.array), scan.grid
-    thick = np.round(simulate.thick_slices(hu.astype(np.float32), 3)).astype(np.int16)
-    matrix = grid.affine.copy()
-    matrix[:3, 3] += matrix[:3, 2]
-    matrix[:3, 2] *= 3
-    yield "LCTSC-002 in slices of 9 mm", Volume(np.asfortranarray(thick), Grid(thick.shape, matrix))
+    hu = np.asarray(scan.array)
+    yield "LCTSC-002 in slices of 10 mm", thick(scan, 10.0)
     middle = hu.shape[2] // 2
     yield "LCTSC-002, 5 slices", cut(scan, (slice(None), slice(None), slice(middle - 10, middle - 5)))
     half = hu.shape[0] // 2
@@ -85,6 +82,15 @@ def inputs(data: Path, out: Path) -> Iterator[tuple[str, Volume]]:
     yield "LCTSC-002, left lung", cut(scan, (slice(half, None), slice(None), slice(None)))
     yield "LCTSC-002, abdomen", cut(scan, (slice(None), slice(None), slice(0, 12)))
     yield "LCTSC-002 at 512 x 512", medseg.read(data / "lung_ct_native" / "LCTSC-002" / "ct.nii.gz")
+
+
+def thick(scan: Volume, slice_mm: float) -> Volume:
+    """The scan in slices of another thickness, each the mean over it."""
+    grid = resampled_grid(scan.grid, (*scan.grid.spacing_mm[:2], slice_mm))
+    _, offset, step = axis_maps(scan.grid, grid)[2]
+    matrix = weights(scan.grid.shape[2], grid.shape[2], offset=offset, step=step)
+    hu = along(torch.from_numpy(scan.array.astype(np.float32)), matrix, 2).numpy()
+    return Volume(np.asfortranarray(np.round(hu).astype(np.int16)), grid)
 
 
 def masked(folder: Path, scan: Volume) -> npt.NDArray[np.bool_] | None:

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from medseg.label import Label
-from medseg.recipe.part import Count, NotNegative, Part, Size
+from medseg.recipe.part import Count, Fraction, NotNegative, Part, Size
 
 
 class Predict(Part):
@@ -38,9 +38,12 @@ class Postprocess(Part):
         keep_components: Keep this many largest components of each label; None keeps all.
         fill_holes: Fill holes that do not reach the outside.
         min_volume_ml: Remove components smaller than this.
+        min_share: Remove components smaller than this share of the label's largest one, where their
+            number is not known: the field of view may cut an organ into parts.
     """
 
     divide: tuple[Label, Label] | None = None
     keep_components: Count | None = None
     fill_holes: bool = False
     min_volume_ml: NotNegative = 0.0
+    min_share: Fraction = 0.0

@@ -17,7 +17,7 @@ from medseg.entropy import Entropy
 from medseg.errors import InputRefused, InputWarning, UsageError
 from medseg.grid import Grid
 from medseg.label import Label
-from medseg.lungs import airless, divide, oddities
+from medseg.lungs import divide, oddities, with_air
 from medseg.model import Model
 from medseg.postprocess import Binary, postprocess
 from medseg.prepare import Prepared, prepare
@@ -28,6 +28,9 @@ from medseg.volume import Mask, Volume
 
 # NIfTI, NRRD and MetaImage do not say what made the scan; OT is DICOM's "other".
 _UNSAID = (None, "unknown", "OT")
+
+# Less that was no lung is not told.
+_LEAST_ML = 5.0
 
 
 class Segmenter:
@@ -179,18 +182,22 @@ class Segmenter:
         )
         for number, label in enumerate(recipe.labels, start=1):
             whole = found.label(number)
-            if recipe.postprocess.divide and airless(whole, scan.array):
-                volume_ml = np.count_nonzero(whole) * scan.grid.voxel_ml
-                told = f"{volume_ml:.0f} ml that hold no air were taken for no lung"
-                warnings.warn(InputWarning(f"{scan.source.path or 'scan'}: {told}"), stacklevel=4)
-                whole = np.zeros_like(whole)
-            parts = divide(whole, scan.grid, scan.array) if recipe.postprocess.divide else (whole,)
+            parts = self._sides(whole, scan) if recipe.postprocess.divide else (whole,)
             for part, painting in zip(parts, recipe.postprocess.divide or (label,), strict=True):
                 painted[self._cleaned(part, scan.grid)] = painting.value
         mask = Mask(painted, scan.grid, recipe.painted, scan.source)
         for told in oddities(mask, scan) if recipe.postprocess.divide else ():
             warnings.warn(InputWarning(f"{scan.source.path or 'scan'}: {told}"), stacklevel=4)
         return mask
+
+    def _sides(self, lungs: Binary, scan: Volume) -> tuple[Binary, Binary]:
+        """The right and the left lung, without what holds no air."""
+        kept = with_air(lungs, scan.array)
+        gone_ml = (np.count_nonzero(lungs) - np.count_nonzero(kept)) * scan.grid.voxel_ml
+        if gone_ml > max(self.model.recipe.postprocess.min_volume_ml, _LEAST_ML):
+            told = f"{gone_ml:.0f} ml without air were taken for no lung"
+            warnings.warn(InputWarning(f"{scan.source.path or 'scan'}: {told}"), stacklevel=5)
+        return divide(kept, scan.grid, scan.array)
 
     def _cleaned(self, binary: Binary, grid: Grid) -> Binary:
         rules = self.model.recipe.postprocess

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from medseg.grid import Grid
-from medseg.lungs import airless, divide, oddities
+from medseg.lungs import divide, oddities, with_air
 from medseg.phantom import Thorax, default_grid, orientations
 from medseg.threshold import Threshold
 from medseg.volume import Mask, Volume
@@ -132,16 +132,28 @@ def test_a_part_of_a_lung_that_is_soft_tissue_is_told():
     assert "52 ml of the right lung (3 %) are as dense as soft tissue" in told
 
 
-def test_lungs_without_air_are_none():
+def test_parts_without_air_are_no_lung():
     mask, scan = chest(slice(20, 32), 28)
     lungs, hu = np.asarray(mask.array) > 0, np.asarray(scan.array)
-    assert not airless(lungs, hu)
-    assert not airless(np.zeros_like(lungs), hu)
-    white = np.where(lungs, 40, hu)
-    assert airless(lungs, white)
-    # A lung whose air is left in one of its 30 slices (a thirtieth, more than 2 %) is one.
-    white[..., 5] = hu[..., 5]
-    assert not airless(lungs, white)
+    assert np.array_equal(with_air(lungs, hu), lungs)
+    assert not with_air(np.zeros_like(lungs), hu).any()
+    # A head: a box of dense tissue above the lungs, 10 x 10 x 3 of their 26,400 voxels.
+    head = np.zeros_like(lungs)
+    head[25:35, 10:20, 36:39] = True
+    dense = np.where(head, 40, hu)
+    assert np.array_equal(with_air(lungs | head, dense), lungs)
+    # With air in one of its three slices it would be lung.
+    dense[..., 36] = -800
+    assert np.array_equal(with_air(lungs | head, dense), lungs | head)
+
+
+def test_a_lung_without_air_is_lung_beside_one_that_has_some_but_not_alone():
+    lungs = np.zeros(GRID.shape, dtype=bool)
+    lungs[2:12, 4:16, 1:9] = lungs[16:28, 4:16, 1:9] = True
+    hu = np.where(lungs, -800, 40)
+    hu[:14] = 40
+    assert np.array_equal(with_air(lungs, hu), lungs)
+    assert not with_air(lungs, np.full_like(hu, 40)).any()
 
 
 def test_no_lung_and_a_missing_side_are_told():

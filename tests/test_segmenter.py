@@ -231,7 +231,7 @@ def test_what_holds_no_air_is_told_and_no_lung():
     truth = Thorax().truth(prepared.grid)
     heart[0] = torch.from_numpy(truth.of("heart").astype(np.float32))
     with (
-        pytest.warns(InputWarning, match="ml that hold no air were taken for no lung"),
+        pytest.warns(InputWarning, match="ml without air were taken for no lung"),
         pytest.warns(InputWarning, match="no lung was found"),
     ):
         mask = segment.mask(heart, prepared, scan)

@@ -6,7 +6,7 @@
 
 Every row of ``rounds.csv`` is one process: wall and CPU seconds, peak memory, the seconds of its stages,
 and the GEMM rate measured just before it, which says how busy the machine was. ``table`` prints medians,
-and the ratios peer / medseg of each round as min, median and max. A first, cold run is not counted.
+and the ratios peer / medseg of each round as min, median and max. A first, cold run of medseg is not counted.
 ``--allocator no yes`` shows each peer twice: as it ships, and with the thresholds that medseg sets.
 A run that was cut off goes on with ``--resume`` at the round in which it was.
 """
@@ -60,7 +60,7 @@ def main() -> None:
             # medseg's own process always sets the thresholds, in its command line as here.
             extra = ["--allocator", "--engine", engine]
             rows.append(measured("ours", number, arguments, extra, name=f"medseg {engine}"))
-        for peer in arguments.peers:
+        for peer in arguments.peers if number else ():
             for given in arguments.allocator:
                 extra = ["--allocator"] if given == "yes" else []
                 name = f"{peer} + allocator" if extra else peer

@@ -38,7 +38,7 @@ thresholds, none has more than 0.4 % of this, and with a simulated consolidation
 
 AIR_HU, AIR_SHARE, AIRLESS_SHARE = -500.0, 0.02, 0.25
 """Lungs hold air: of eleven chest CTs, and of 56 with simulated disease, at least 36 % are darker than this.
-A part with less air than the second number is lung only where it has the third of the largest's volume."""
+A part with less air than `AIR_SHARE` is lung only where it has `AIRLESS_SHARE` of the largest's volume."""
 
 RIGHT, LEFT = 1, 2
 

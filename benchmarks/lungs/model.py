@@ -102,7 +102,7 @@ def score(
     if not (folder / "scores" / "evaluation.csv").is_file():
         if model is None:
             model = folder / "model.safetensors"
-            as_used(Model.load(folder / "run" / "model.safetensors")).save(model)
+            as_used(Model.load(folder / "run" / "model.safetensors"), recipe).save(model)
         medseg("evaluate", manifest, "--model", model, "-o", folder / "scores", "--split", "test")
         both = ("--masks", folder / "scores" / "masks", "--recipe", recipe)
         medseg("evaluate", manifest, *both, "-o", folder / "both", "--split", "test")
@@ -111,16 +111,16 @@ def score(
 def ship(trained: Path) -> None:
     """Half precision is half the file; the licence and the data stand in the header."""
     model = Model.load(trained)
-    model = as_used(model)
+    model = as_used(model, model.recipe.name)
     half = [{name: _half(tensor) for name, tensor in fold.items()} for fold in model.folds]
     told = {**model.provenance, "licence": LICENCE, "trained_on": DATA}
     path = Model(model.recipe, tuple(half), told).save(SHIPPED / f"{model.recipe.name}.safetensors")
     print(f"{path}: {path.stat().st_size} bytes, sha256 {Model.load(path).digest}")
 
 
-def as_used(model: Model) -> Model:
+def as_used(model: Model, source: str) -> Model:
     """The weights with the recipe's present windows and postprocessing, which training does not depend on."""
-    now = Recipe.read(model.recipe.name)
+    now = Recipe.read(source)
     recipe = model.recipe.model_copy(update={"predict": now.predict, "postprocess": now.postprocess})
     return Model(recipe, model.folds, model.provenance)
 

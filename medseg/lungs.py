@@ -38,7 +38,7 @@ thresholds, none has more than 0.4 % of this, and with a simulated consolidation
 
 AIR_HU, AIR_SHARE, AIRLESS_SHARE = -500.0, 0.02, 0.25
 """Lungs hold air: of eleven chest CTs, and of 56 with simulated disease, at least 36 % are darker than this.
-A part with less air than `AIR_SHARE` is lung only where it has `AIRLESS_SHARE` of the largest's volume."""
+A part with less than `AIR_SHARE` is lung only beside one with air, neither of them four times the other."""
 
 RIGHT, LEFT = 1, 2
 
@@ -182,9 +182,10 @@ def _two_parts(lungs: Binary, spacing_mm: list[float]) -> npt.NDArray[np.int32] 
 def with_air(lungs: Binary, hu: npt.NDArray[np.generic]) -> Binary:
     """A mask of both lungs without the parts that hold no air: the brain, the liver, a kidney.
 
-    A network that has learned what consolidated lung looks like takes these for it where nothing of them was
-    in its training. A part (26-connected) of which less than `AIR_SHARE` is air is left out, unless it has
-    `AIRLESS_SHARE` of the volume of the largest part with air: then it may be a lung without any.
+    A network that has learned what consolidated lung looks like takes these for it where its training had
+    none of them. A part (26-connected) of which less than `AIR_SHARE` is air is left out, unless its volume
+    and that of the largest part with air are at least `AIRLESS_SHARE` of one another: then it may be a
+    lung without any.
 
     Args:
         lungs: bool (X, Y, Z).
@@ -203,7 +204,8 @@ def with_air(lungs: Binary, hu: npt.NDArray[np.generic]) -> Binary:
     air = np.bincount(parts[dark.transpose(order)], minlength=count + 1)
     airy = air >= AIR_SHARE * sizes
     airy[0] = False
-    lung = airy | (sizes >= AIRLESS_SHARE * sizes[airy].max(initial=0)) & airy.any()
+    largest = sizes[airy].max(initial=0)
+    lung = airy | (sizes >= AIRLESS_SHARE * largest) & (largest >= AIRLESS_SHARE * sizes)
     lung[0] = False
     kept[boxes[0]] = lung[parts].transpose(np.argsort(order))
     return kept

@@ -9,7 +9,7 @@ is interpolated at a time: memory does not grow with the labels or with the leng
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -43,6 +43,16 @@ class Numbers:
         """Where this label is, bool (X, Y, Z)."""
         found: Binary = self._numbers == number
         return found
+
+    def painted(self, values: Sequence[int]) -> npt.NDArray[np.uint8 | np.uint16]:
+        """A label map (X, Y, Z) with the value of each label, in place of the numbers: this is used up."""
+        top = np.uint8 if max(values) < 256 else np.uint16
+        painted = self._numbers.astype(np.promote_types(top, self._numbers.dtype), copy=False)
+        if list(values) != list(range(1, len(values) + 1)):
+            value_of = np.array([0, *values], dtype=painted.dtype)
+            for z in range(painted.shape[2]):
+                painted[..., z] = value_of[painted[..., z]]
+        return painted
 
 
 class Bits:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from medseg.allocator import give_back
 from medseg.check import doubts
 from medseg.engines import KINDS, Engine, choose
 from medseg.entropy import Entropy
@@ -21,7 +22,7 @@ from medseg.lungs import divide, oddities, with_air
 from medseg.model import Model
 from medseg.postprocess import Binary, postprocess
 from medseg.prepare import Prepared, prepare
-from medseg.recipe import Recipe
+from medseg.recipe import Postprocess, Recipe
 from medseg.restore import Bits, Numbers, Planes, at_least, most_probable, restored
 from medseg.sliding import planes, probabilities_of
 from medseg.volume import Mask, Volume
@@ -139,6 +140,7 @@ class Segmenter:
             The number of the first plane along the third axis, and float32 (L, X, Y, planes).
         """
         recipe = self.model.recipe
+        give_back()  # what reading and preparing needed for a moment
         for first, values in planes(
             prepared.image,
             self._mean,
@@ -172,14 +174,16 @@ class Segmenter:
         """As :meth:`mask`, from planes as they come."""
         recipe, count = self.model.recipe, len(self.model.recipe.labels)
         found: Numbers | Bits
+        painted: npt.NDArray[np.uint8 | np.uint16]
         if recipe.exclusive:
             found = most_probable(planes, prepared, scan.grid, labels=count)
+            if recipe.postprocess == Postprocess():
+                painted = found.painted([label.value for label in recipe.labels])
+                return Mask(painted, scan.grid, recipe.painted, scan.source)
         else:
             found = at_least(planes, prepared, scan.grid, labels=count, threshold=recipe.predict.threshold)
         top = max(label.value for label in recipe.painted)
-        painted: npt.NDArray[np.uint8 | np.uint16] = np.zeros(
-            scan.grid.shape, dtype=np.uint8 if top < 256 else np.uint16, order="F"
-        )
+        painted = np.zeros(scan.grid.shape, dtype=np.uint8 if top < 256 else np.uint16, order="F")
         for number, label in enumerate(recipe.labels, start=1):
             whole = found.label(number)
             parts = self._sides(whole, scan) if recipe.postprocess.divide else (whole,)

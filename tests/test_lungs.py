@@ -154,6 +154,10 @@ def test_a_lung_without_air_is_lung_beside_one_that_has_some_but_not_alone():
     hu[:14] = 40
     assert np.array_equal(with_air(lungs, hu), lungs)
     assert not with_air(lungs, np.full_like(hu, 40)).any()
+    # Nor beside a bubble of 2 x 2 x 2 voxels.
+    bubble = np.zeros_like(lungs)
+    bubble[13:15, 0:2, 0:2] = True
+    assert np.array_equal(with_air(lungs | bubble, np.where(bubble, -900, 40)), bubble)
 
 
 def test_no_lung_and_a_missing_side_are_told():

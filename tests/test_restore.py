@@ -8,7 +8,7 @@ import torch
 from medseg.grid import Grid
 from medseg.phantom import orientations, rotated
 from medseg.resample import resampled_grid
-from medseg.restore import at_least, most_probable, restored
+from medseg.restore import Numbers, at_least, most_probable, restored
 
 
 def whole(probabilities: torch.Tensor, prepared: Grid, source: Grid) -> np.ndarray:
@@ -151,3 +151,13 @@ def test_a_small_sphere_survives_coarse_grids_better_than_labels_would():
         return 2 * (found & truth).sum() / (found.sum() + truth.sum())
 
     assert dice(binary(soft, prepared, source, threshold=0.5)) > dice(labels) + 0.03
+
+
+def test_numbers_are_painted_with_the_values_of_their_labels():
+    numbers = np.array([[[0, 1, 2, 3]]], dtype=np.uint8)
+    assert Numbers(numbers.copy()).painted([1, 2, 3]).tolist() == [[[0, 1, 2, 3]]]
+    # A value that is the number of a later label must not be painted twice.
+    assert Numbers(numbers.copy()).painted([2, 3, 1]).tolist() == [[[0, 2, 3, 1]]]
+    wide = Numbers(numbers.copy()).painted([4, 300, 1])
+    assert wide.tolist() == [[[0, 4, 300, 1]]]
+    assert wide.dtype == np.uint16

@@ -34,8 +34,10 @@ def main() -> None:
     reference = whole(model, medseg.read(arguments.scan))
     names = [label.name for label in model.recipe.labels]
     for path in arguments.masks:
-        found = np.asarray(medseg.read(path).array)
-        told = []
+        found, told = np.asarray(medseg.read(path).array), []
+        # Ours has the labels' values, those of the peers their numbers.
+        for number, label in enumerate(model.recipe.labels, start=1):
+            found = np.where(found == label.value, number, found)
         for number, name in enumerate(names, start=1):
             one, other = found == number, reference == number
             told.append(f"{name} {2 * (one & other).sum() / max(one.sum() + other.sum(), 1):.6f}")

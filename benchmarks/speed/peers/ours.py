@@ -1,4 +1,4 @@
-"""medseg, by its own stages; the command line does nothing else."""
+"""medseg, by its own stages, as the command line has them: the scan is read while torch is imported."""
 
 from __future__ import annotations
 
@@ -6,9 +6,14 @@ from peer import THREADS, Stages, arguments
 
 given, stages = arguments(), Stages()
 
-import torch  # noqa: E402
+from concurrent.futures import ThreadPoolExecutor  # noqa: E402
 
 import medseg  # noqa: E402
+
+reading = ThreadPoolExecutor(1).submit(medseg.read, given.scan)
+
+import torch  # noqa: E402
+
 from medseg.prepare import prepare  # noqa: E402
 from medseg.segmenter import Segmenter  # noqa: E402
 
@@ -16,7 +21,7 @@ stages.done("import")
 torch.set_num_threads(THREADS)
 segment = Segmenter(str(given.model) if given.model.is_file() else given.model.name, engine=given.engine)
 stages.done("model")
-scan = medseg.read(given.scan)
+scan = reading.result()
 stages.done("read")
 prepared = prepare(segment.model.recipe, [scan])
 stages.done("prepare")

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medseg.grid import Grid
+from medseg.postprocess import bounding_box, memory_order
 from medseg.volume import Mask, Volume
 
 Binary: TypeAlias = npt.NDArray[np.bool_]
@@ -193,21 +194,22 @@ def with_air(lungs: Binary, hu: npt.NDArray[np.generic]) -> Binary:
     """
     from scipy import ndimage
 
-    kept = np.zeros_like(lungs)
-    boxes = ndimage.find_objects(lungs.astype(np.uint8))
-    if not boxes:
+    kept = lungs.copy(order="K")
+    box = bounding_box(kept)
+    if box is None:
         return kept
-    inside, dark = lungs[boxes[0]], np.asarray(hu)[boxes[0]] < AIR_HU
-    order = np.argsort([-abs(stride) for stride in inside.strides], kind="stable")
-    parts, count = ndimage.label(inside.transpose(order), structure=np.ones((3, 3, 3)))
+    order = memory_order(kept)
+    inside = kept[box].transpose(order)  # a view: changes reach `kept`
+    dark = np.asarray(hu)[box].transpose(order) < AIR_HU
+    parts, count = ndimage.label(inside, structure=np.ones((3, 3, 3)))
     sizes = np.bincount(parts.ravel(), minlength=count + 1)
-    air = np.bincount(parts[dark.transpose(order)], minlength=count + 1)
+    air = np.bincount(parts[dark], minlength=count + 1)
     airy = air >= AIR_SHARE * sizes
     airy[0] = False
     largest = sizes[airy].max(initial=0)
     lung = airy | (sizes >= AIRLESS_SHARE * largest) & (largest >= AIRLESS_SHARE * sizes)
     lung[0] = False
-    kept[boxes[0]] = lung[parts].transpose(np.argsort(order))
+    inside &= lung[parts]
     return kept
 
 

@@ -54,10 +54,10 @@ def postprocess(
             remedy="pass a bool array (X, Y, Z) on this grid",
         )
     cleaned = binary.copy(order="K")
-    box = _bounding_box(cleaned)
+    box = bounding_box(cleaned)
     if box is None:
         return cleaned
-    inside = _in_memory_order(cleaned[box])  # a view: changes reach `cleaned`
+    inside = cleaned[box].transpose(memory_order(cleaned))  # a view: changes reach `cleaned`
     if fill_holes:
         _fill(inside)
     if keep_components is not None or min_volume_ml > 0 or min_share > 0:
@@ -67,7 +67,8 @@ def postprocess(
     return cleaned
 
 
-def _bounding_box(binary: Binary) -> tuple[slice, slice, slice] | None:
+def bounding_box(binary: Binary) -> tuple[slice, slice, slice] | None:
+    """What a mask (X, Y, Z) lies in; None where it is empty."""
     slices = []
     for others in ((1, 2), (0, 2), (0, 1)):
         found = np.flatnonzero(binary.any(axis=others))
@@ -77,9 +78,10 @@ def _bounding_box(binary: Binary) -> tuple[slice, slice, slice] | None:
     return slices[0], slices[1], slices[2]
 
 
-def _in_memory_order(array: Binary) -> Binary:
-    # Scans lie x-fastest in memory, and ndimage walks along the last axis.
-    return array.transpose(np.argsort([-abs(stride) for stride in array.strides], kind="stable"))
+def memory_order(array: npt.NDArray[np.generic]) -> tuple[int, ...]:
+    """The axes of an array from the slowest to the fastest: ndimage walks along the last one."""
+    # Scans lie x-fastest in memory.
+    return tuple(int(axis) for axis in np.argsort([-abs(stride) for stride in array.strides], kind="stable"))
 
 
 def _fill(inside: Binary) -> None:

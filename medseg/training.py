@@ -7,7 +7,6 @@ import platform
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
@@ -22,8 +21,9 @@ from medseg import keeping, record
 from medseg.check import Entry, compare, compare_splits, judge, refuse, subject_of
 from medseg.checkpoint import network_weights
 from medseg.dataset import CachedCase, Patches, cached, tell
-from medseg.errors import InputWarning, UsageError
+from medseg.errors import UsageError
 from medseg.fitting import is_out_of_memory, out_of_memory
+from medseg.hardware import Hardware, check_precision
 from medseg.history import EpochEnd, History
 from medseg.interruption import Interruption
 from medseg.io.atomic import replacing
@@ -41,51 +41,6 @@ _PRECISION: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
     "bf16": "bf16-mixed",
     "fp16": "16-mixed",
 }
-# What torch calls processors without AVX-512 or anything newer.
-_WITHOUT_BF16 = ("DEFAULT", "NO AVX", "AVX2")
-
-
-@dataclass(frozen=True)
-class Hardware:
-    """What a training runs on.
-
-    Several processes (``devices * nodes`` of them) share every step: each takes ``batch_size``
-    patches, and the result is that of one process with a batch that many times as large.
-
-    Attributes:
-        accelerator: ``cpu``, ``gpu`` or ``auto``: a GPU where there is one.
-        devices: GPUs, or processes on the CPU, of each node.
-        nodes: Machines; each runs the same command, see docs/cluster.md.
-        workers: Processes that cut and augment patches, for each device; 0 does it in the training process.
-    """
-
-    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
-    devices: int = 1
-    nodes: int = 1
-    workers: int = 1
-
-    def __post_init__(self) -> None:
-        if self.accelerator == "gpu" and not torch.cuda.is_available():
-            raise UsageError("no GPU here", where="accelerator", remedy="use cpu", reason="device")
-        there = torch.cuda.device_count() if self.kind == "gpu" else self.devices
-        if min(self.devices, self.nodes) < 1 or self.devices > there or self.workers < 0:
-            raise UsageError(
-                f"cannot train on {self.devices} devices of {self.nodes} nodes with {self.workers} workers",
-                where="hardware",
-                remedy=f"this machine has {there} GPU(s)" if self.kind == "gpu" else "give at least one",
-                reason="device",
-            )
-
-    @property
-    def kind(self) -> str:
-        """``gpu`` or ``cpu``."""
-        gpu = self.accelerator == "gpu" or (self.accelerator == "auto" and torch.cuda.is_available())
-        return "gpu" if gpu else "cpu"
-
-    @property
-    def processes(self) -> int:
-        """How many take part."""
-        return self.devices * self.nodes
 
 
 def train(
@@ -146,7 +101,7 @@ def train(
             remedy="fill the split column",
             reason="no-training-case",
         )
-    _check_precision(recipe, hardware)
+    check_precision(recipe.train.precision, hardware)
     last = _start(folder, recipe, resume)
     prepared = _prepared([*fitting, *checking], recipe, cache or folder / "cache", hardware, on_case)
     fitted, held = prepared[: len(fitting)], prepared[len(fitting) :]
@@ -343,26 +298,6 @@ def _prepared(
 def _cluster() -> list[SLURMEnvironment]:
     """On SLURM: without Lightning's own requeueing, which keeps checkpoints of another kind."""
     return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
-
-
-def _check_precision(recipe: Recipe, hardware: Hardware) -> None:
-    if recipe.train.precision == "fp16" and hardware.kind == "cpu":
-        raise UsageError(
-            "fp16 is for GPUs, and this training runs on the CPU",
-            where="train.precision",
-            remedy="use fp32, or bf16 where the processor has AVX-512",
-            reason="precision",
-        )
-    # Without instructions for it bf16 takes over a hundred times as long as fp32 (measured with AVX2).
-    if recipe.train.precision == "bf16" and hardware.kind == "cpu" and _capability() in _WITHOUT_BF16:
-        warnings.warn(
-            InputWarning("this processor computes bf16 very slowly: train.precision fp32 is faster here"),
-            stacklevel=3,
-        )
-
-
-def _capability() -> str:
-    return str(torch.backends.cpu.get_cpu_capability())
 
 
 def _device(hardware: Hardware) -> torch.device:

@@ -204,7 +204,7 @@ def test_fp16_is_refused_on_a_cpu(cases, tmp_path):
 
 
 def test_bf16_on_a_processor_without_it_is_told_to_be_slow(cases, tmp_path, monkeypatch):
-    monkeypatch.setattr("medseg.training._capability", lambda: "AVX2")
+    monkeypatch.setattr("medseg.hardware._capability", lambda: "AVX2")
     rules = tiny(train={"precision": "bf16"})
     with pytest.warns(InputWarning, match="train.precision fp32 is faster here"):
         train(rules, cases, tmp_path / "run", hardware=Hardware("cpu"))

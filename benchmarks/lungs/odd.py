@@ -25,7 +25,7 @@ from medseg.grid import Grid
 from medseg.methods import Method, method
 from medseg.metrics import dice
 from medseg.phantom import orientations
-from medseg.resample import along, axis_maps, resampled_grid, weights
+from medseg.resample import resample, resampled_grid
 from medseg.volume import Volume
 
 
@@ -87,9 +87,7 @@ def inputs(data: Path, out: Path) -> Iterator[tuple[str, Volume]]:
 def thick(scan: Volume, slice_mm: float) -> Volume:
     """The scan in slices of another thickness, each the mean over it."""
     grid = resampled_grid(scan.grid, (*scan.grid.spacing_mm[:2], slice_mm))
-    _, offset, step = axis_maps(scan.grid, grid)[2]
-    matrix = weights(scan.grid.shape[2], grid.shape[2], offset=offset, step=step)
-    hu = along(torch.from_numpy(scan.array.astype(np.float32)), matrix, 2).numpy()
+    (hu,) = resample(torch.from_numpy(scan.array[None].copy()), scan.grid, grid).numpy()
     return Volume(np.asfortranarray(np.round(hu).astype(np.int16)), grid)
 
 

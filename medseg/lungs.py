@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medseg.grid import Grid
-from medseg.postprocess import bounding_box, memory_order
+from medseg.runs import Array, Integers, Runs
 from medseg.volume import Mask, Volume
 
 Binary: TypeAlias = npt.NDArray[np.bool_]
@@ -47,7 +47,7 @@ _NECKS_MM = (0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0, 13.0, 16.0)
 """Half widths of the bridge between the lungs that are tried: where they touch it is a thin one."""
 
 
-def divide(lungs: Binary, grid: Grid, hu: npt.NDArray[np.generic] | None = None) -> tuple[Binary, Binary]:
+def divide(lungs: Runs, grid: Grid, hu: Array | None = None) -> tuple[Runs, Runs]:
     """The right and the left lung of a mask that holds both.
 
     The lungs touch in front of the heart and behind the gullet, where only the pleura is between
@@ -60,73 +60,88 @@ def divide(lungs: Binary, grid: Grid, hu: npt.NDArray[np.generic] | None = None)
     that of the dense tissue in its slices, or, without ``hu``, to the right of that of the scan.
 
     Args:
-        lungs: bool (X, Y, Z).
+        lungs: Of a mask (X, Y, Z).
         grid: Of the mask.
         hu: The CT, (X, Y, Z).
 
     Returns:
-        Right and left, bool (X, Y, Z), without common voxels; together they are ``lungs``.
+        Right and left, without common voxels; together they are ``lungs``.
     """
+    box, none = lungs.box(), lungs.kept(np.zeros(len(lungs.start), dtype=np.bool_))
+    if box is None:
+        return none, none
     # Upright, so that voxels that lie as near to either part go the same way in every order of axes.
     order, flips = grid.moves_to("RAS")
-    flipped = tuple(axis for axis, flip in enumerate(flips) if flip)
-    upright = None if hu is None else np.flip(hu.transpose(order), flipped)
-    sides = _divide(np.flip(lungs.transpose(order), flipped), grid.oriented("RAS"), upright)
-    right, left = (np.flip(side, flipped).transpose(np.argsort(order)) for side in sides)
-    return right, left
-
-
-def _divide(lungs: Binary, grid: Grid, hu: npt.NDArray[np.generic] | None) -> tuple[Binary, Binary]:
-    """:func:`divide` of arrays in RAS order."""
-    from scipy import ndimage
-
-    right, left = np.zeros_like(lungs), np.zeros_like(lungs)
-    boxes = ndimage.find_objects(lungs.astype(np.uint8))
-    if not boxes:
-        return right, left
-    box = boxes[0]
     # Sides need no finer voxels: those of thin slices are passed over, and take that of their neighbour.
     every = [max(1, int(COARSE_MM / mm)) for mm in grid.spacing_mm]
-    coarse_mm = [n * mm for n, mm in zip(every, grid.spacing_mm, strict=True)]
-    coarse = lungs[box][:: every[0], :: every[1], :: every[2]]
-    sides = _sides(coarse, coarse_mm, grid.affine[0, :3] * every)
+    coarse_mm = [every[axis] * grid.spacing_mm[axis] for axis in order]
+    indices = [_passing(box[axis], every[axis], flips[order.index(axis)]) for axis in range(3)]
+    coarse = lungs.at(indices).transpose(order)
+    upright = grid.oriented("RAS")
+    sides = _sides(coarse, coarse_mm, upright.affine[0, :3] * [every[axis] for axis in order])
     if sides is None:
-        (right if _lies_right(lungs, box, grid, hu) else left)[:] = lungs
-        return right, left
-    for axis, n in enumerate(every):
-        sides = np.repeat(sides, n, axis=axis)
-    sides = sides[tuple(slice(0, n) for n in lungs[box].shape)]
-    right[box], left[box] = lungs[box] & (sides == RIGHT), lungs[box] & (sides == LEFT)
-    sizes = np.count_nonzero(right), np.count_nonzero(left)
-    if min(sizes) < SMALLER * max(sizes):
+        return (lungs, none) if _lies_right(lungs, box, grid, hu) else (none, lungs)
+    # Of each voxel in the box the coarse one whose side it takes; axes as the runs have them, in memory.
+    taken = [
+        _taken(box[axis], every[axis], flips[order.index(axis)], grid.shape[axis]) for axis in lungs.order
+    ]
+    sides = sides.transpose([order.index(axis) for axis in lungs.order])
+
+    def rightward(first: int, slab: Binary) -> Binary:
+        part = sides[np.ix_(taken[0][first : first + len(slab)], taken[1], taken[2])]
+        return np.asarray(part == RIGHT)
+
+    right, left = lungs.where(rightward), lungs.where(lambda first, slab: ~rightward(first, slab))
+    if min(right.size, left.size) < SMALLER * max(right.size, left.size):
         # Beside one large lung a small part may be no lung: it must not decide what side that one is.
-        large, small = (right, left) if sizes[0] > sizes[1] else (left, right)
-        if _lies_right(large, box, grid, hu) != (large is right):
-            small[:], large[:] = lungs, False
+        large = right if right.size > left.size else left
+        lies_right = _lies_right(large, box, grid, hu)
+        if lies_right != (large is right):
+            return (lungs, none) if lies_right else (none, lungs)
     return right, left
 
 
-def _lies_right(
-    lungs: Binary, box: tuple[slice, ...], grid: Grid, hu: npt.NDArray[np.generic] | None
-) -> bool:
-    """Whether one lung alone is the right one; arrays in RAS order, see :func:`divide`."""
-    middle = np.argwhere(lungs[box]).mean(axis=0)[0] + box[0].start
+def _passing(part: slice, every: int, flipped: bool) -> Integers:
+    """The indices in a part of an axis, so many passed over, from its end backwards if it is flipped."""
+    if flipped:
+        return np.arange(part.stop - 1, part.start - 1, -every)
+    return np.arange(part.start, part.stop, every)
+
+
+def _taken(part: slice, every: int, flipped: bool, length: int) -> Integers:
+    """Of each index of an axis that of :func:`_passing` in whose place it lies; outside of the part any."""
+    at = np.clip(np.arange(length), part.start, part.stop - 1)
+    return np.asarray((part.stop - 1 - at if flipped else at - part.start) // every)
+
+
+def _lies_right(lungs: Runs, box: tuple[slice, slice, slice], grid: Grid, hu: Array | None) -> bool:
+    """Whether one lung alone is the right one, see :func:`divide`; the box is that of all that was found."""
+    order, flips = grid.moves_to("RAS")
+    # Upright, as all that follows.
+    middle, (across, _, along) = lungs.middle(order[0]), (box[axis] for axis in order)
+    length, high = grid.shape[order[0]], grid.shape[order[2]]
+    if flips[0]:
+        middle, across = length - 1 - middle, slice(length - across.stop, length - across.start)
+    if flips[2]:
+        along = slice(high - along.stop, high - along.start)
     if hu is None:
-        return bool(middle >= (lungs.shape[0] - 1) / 2)
-    every = [max(1, int(2 * COARSE_MM / mm)) for mm in grid.spacing_mm]
-    seen = np.asarray(hu[:: every[0], :: every[1], box[2].start : box[2].stop : every[2]])
+        return bool(middle >= (length - 1) / 2)
+    spacing_mm = [grid.spacing_mm[axis] for axis in order]
+    every = [max(1, int(2 * COARSE_MM / mm)) for mm in spacing_mm]
+    upright = np.flip(hu.transpose(order), tuple(axis for axis, flip in enumerate(flips) if flip))
+    seen = np.asarray(upright[:: every[0], :: every[1], along.start : along.stop : every[2]])
     air = (seen < -900).mean(axis=(1, 2))
     to_the_left, to_the_right = (
-        air[: box[0].start // every[0]].sum(),
-        air[-(-box[0].stop // every[0]) :].sum(),
+        air[: across.start // every[0]].sum(),
+        air[-(-across.stop // every[0]) :].sum(),
     )
-    if max(to_the_left, to_the_right) * every[0] * grid.spacing_mm[0] > AROUND_MM and (
+    if max(to_the_left, to_the_right) * every[0] * spacing_mm[0] > AROUND_MM and (
         max(to_the_left, to_the_right) > 2 * min(to_the_left, to_the_right)
     ):
         return bool(to_the_right > to_the_left)
     dense = np.count_nonzero(seen > -200, axis=(1, 2))
     if not dense.sum():
-        return bool(middle >= (lungs.shape[0] - 1) / 2)
+        return bool(middle >= (length - 1) / 2)
     return bool(middle >= np.average(np.arange(len(dense)), weights=dense) * every[0])
 
 
@@ -149,12 +164,18 @@ def _sides(
     indices = ndimage.distance_transform_edt(
         seeds == 0, sampling=spacing_mm, return_distances=False, return_indices=True
     )
-    nearest = seeds[tuple(indices)].astype(np.uint8)
-    rightward = [to_the_right @ np.argwhere((nearest == n) & lungs).mean(axis=0) for n in (RIGHT, LEFT)]
+    nearest = seeds[tuple(indices)]
+    rightward = [to_the_right @ _middle((nearest == n) & lungs) for n in (RIGHT, LEFT)]
     return np.asarray(nearest if rightward[0] > rightward[1] else RIGHT + LEFT - nearest)
 
 
-def _two_parts(lungs: Binary, spacing_mm: list[float]) -> npt.NDArray[np.int32] | None:
+def _middle(part: Binary) -> npt.NDArray[np.float64]:
+    """Mean indices (3) of where a mask is true."""
+    runs = Runs.of(part)
+    return np.array([runs.middle(axis) for axis in range(3)])
+
+
+def _two_parts(lungs: Binary, spacing_mm: list[float]) -> npt.NDArray[np.uint8] | None:
     """1 and 2 in the two largest parts that the thinnest sufficient erosion leaves; None if there is none."""
     from scipy import ndimage
 
@@ -174,13 +195,13 @@ def _two_parts(lungs: Binary, spacing_mm: list[float]) -> npt.NDArray[np.int32] 
         # What was apart from the beginning may be small: a lung that has shrunk.
         least = SMALLEST_ML / voxel_ml if neck_mm == 0 else SMALLER * sizes[first - 1]
         if sizes[second - 1] >= least:
-            seeds = np.zeros(parts.shape, dtype=np.int32)
+            seeds = np.zeros(parts.shape, dtype=np.uint8)
             seeds[parts == first], seeds[parts == second] = RIGHT, LEFT
             return seeds
     return None
 
 
-def with_air(lungs: Binary, hu: npt.NDArray[np.generic]) -> Binary:
+def with_air(lungs: Runs, hu: Array) -> Runs:
     """A mask of both lungs without the parts that hold no air: the brain, the liver, a kidney.
 
     A network that has learned what consolidated lung looks like takes these for it where its training had
@@ -189,28 +210,18 @@ def with_air(lungs: Binary, hu: npt.NDArray[np.generic]) -> Binary:
     lung without any.
 
     Args:
-        lungs: bool (X, Y, Z).
+        lungs: Of a mask (X, Y, Z).
         hu: The CT, (X, Y, Z).
     """
-    from scipy import ndimage
-
-    kept = lungs.copy(order="K")
-    box = bounding_box(kept)
-    if box is None:
-        return kept
-    order = memory_order(kept)
-    inside = kept[box].transpose(order)  # a view: changes reach `kept`
-    dark = np.asarray(hu)[box].transpose(order) < AIR_HU
-    parts, count = ndimage.label(inside, structure=np.ones((3, 3, 3)))
-    sizes = np.bincount(parts.ravel(), minlength=count + 1)
-    air = np.bincount(parts[dark], minlength=count + 1)
+    part, count = lungs.parts(corners=True)
+    sizes = np.bincount(part, weights=lungs.lengths, minlength=count)
+    air = np.bincount(
+        part, weights=lungs.counted(hu, lambda slab: np.asarray(slab < AIR_HU)), minlength=count
+    )
     airy = air >= AIR_SHARE * sizes
-    airy[0] = False
     largest = sizes[airy].max(initial=0)
     lung = airy | (sizes >= AIRLESS_SHARE * largest) & (largest >= AIRLESS_SHARE * sizes)
-    lung[0] = False
-    inside &= lung[parts]
-    return kept
+    return lungs.kept(lung[part])
 
 
 def oddities(mask: Mask, scan: Volume) -> tuple[str, ...]:
@@ -257,7 +268,7 @@ def oddities(mask: Mask, scan: Volume) -> tuple[str, ...]:
     return tuple(told)
 
 
-def _soft(lung: Binary, hu: npt.NDArray[np.generic], spacing_mm: Sequence[float]) -> tuple[float, float]:
+def _soft(lung: Binary, hu: Array, spacing_mm: Sequence[float]) -> tuple[float, float]:
     """Share and millilitres of a lung that are as dense as soft tissue, see `SOFT_HU`."""
     from scipy import ndimage
 
@@ -272,7 +283,7 @@ def _soft(lung: Binary, hu: npt.NDArray[np.generic], spacing_mm: Sequence[float]
     return count / np.count_nonzero(lung), count * prod(spacing_mm) / 1000
 
 
-def _heart_mm(right: Binary, left: Binary, hu: npt.NDArray[np.generic], step_mm: float) -> float | None:
+def _heart_mm(right: Binary, left: Binary, hu: Array, step_mm: float) -> float | None:
     """How far the middle of what is dense between the lungs lies to the right of that of the chest.
 
     In the lower half of the lungs, without their bases, where the liver is. RAS order.

@@ -19,12 +19,11 @@ import torch
 
 from medseg.grid import Grid
 from medseg.resample import axis_maps, weights
+from medseg.runs import Runs
 
 Planes: TypeAlias = Iterable[tuple[int, torch.Tensor]]
 """Of a prepared grid, along its third axis: the number of the first plane and probabilities float32
 (L, X, Y, planes); in order, without gaps, all of the grid."""
-
-Binary: TypeAlias = npt.NDArray[np.bool_]
 
 # Of a tile, in source voxels: it stays in the processor's cache.
 _THICK, _WIDE = 16, 128
@@ -39,10 +38,9 @@ class Numbers:
     def __init__(self, numbers: npt.NDArray[np.uint8 | np.uint16]) -> None:
         self._numbers = numbers
 
-    def label(self, number: int) -> Binary:
-        """Where this label is, bool (X, Y, Z)."""
-        found: Binary = self._numbers == number
-        return found
+    def runs(self, number: int) -> Runs:
+        """Where this label is."""
+        return Runs.of(self._numbers, lambda slab: np.asarray(slab == number))
 
     def painted(self, values: Sequence[int]) -> npt.NDArray[np.uint8 | np.uint16]:
         """A label map (X, Y, Z) with the value of each label, in place of the numbers: this is used up."""
@@ -61,11 +59,10 @@ class Bits:
     def __init__(self, bits: list[npt.NDArray[np.uint8]]) -> None:
         self._bits = bits
 
-    def label(self, number: int) -> Binary:
-        """Where this label is, bool (X, Y, Z)."""
+    def runs(self, number: int) -> Runs:
+        """Where this label is."""
         byte, bit = divmod(number - 1, 8)
-        found: Binary = (self._bits[byte] & np.uint8(1 << bit)) != 0
-        return found
+        return Runs.of(self._bits[byte], lambda slab: np.asarray((slab & np.uint8(1 << bit)) != 0))
 
 
 def most_probable(planes: Planes, prepared: Grid, source: Grid, *, labels: int) -> Numbers:

@@ -20,10 +20,11 @@ from medseg.grid import Grid
 from medseg.label import Label
 from medseg.lungs import divide, oddities, with_air
 from medseg.model import Model
-from medseg.postprocess import Binary, postprocess
+from medseg.postprocess import postprocess
 from medseg.prepare import Prepared, prepare
 from medseg.recipe import Postprocess, Recipe
 from medseg.restore import Bits, Numbers, Planes, at_least, most_probable, restored
+from medseg.runs import Runs
 from medseg.sliding import planes, probabilities_of
 from medseg.volume import Mask, Volume
 
@@ -182,31 +183,32 @@ class Segmenter:
                 return Mask(painted, scan.grid, recipe.painted, scan.source)
         else:
             found = at_least(planes, prepared, scan.grid, labels=count, threshold=recipe.predict.threshold)
+        runs = [found.runs(number) for number in range(1, count + 1)]
+        del found  # what it held is room for the mask
         top = max(label.value for label in recipe.painted)
         painted = np.zeros(scan.grid.shape, dtype=np.uint8 if top < 256 else np.uint16, order="F")
-        for number, label in enumerate(recipe.labels, start=1):
-            whole = found.label(number)
+        for whole, label in zip(runs, recipe.labels, strict=True):
             parts = self._sides(whole, scan) if recipe.postprocess.divide else (whole,)
             for part, painting in zip(parts, recipe.postprocess.divide or (label,), strict=True):
-                painted[self._cleaned(part, scan.grid)] = painting.value
+                self._cleaned(part, scan.grid).paint(painted, painting.value)
         mask = Mask(painted, scan.grid, recipe.painted, scan.source)
         for told in oddities(mask, scan) if recipe.postprocess.divide else ():
             warnings.warn(InputWarning(f"{scan.source.path or 'scan'}: {told}"), stacklevel=4)
         return mask
 
-    def _sides(self, lungs: Binary, scan: Volume) -> tuple[Binary, Binary]:
+    def _sides(self, lungs: Runs, scan: Volume) -> tuple[Runs, Runs]:
         """The right and the left lung, without what holds no air."""
         kept = with_air(lungs, scan.array)
-        gone_ml = (np.count_nonzero(lungs) - np.count_nonzero(kept)) * scan.grid.voxel_ml
+        gone_ml = (lungs.size - kept.size) * scan.grid.voxel_ml
         if gone_ml > max(self.model.recipe.postprocess.min_volume_ml, _LEAST_ML):
             told = f"{gone_ml:.0f} ml without air were taken for no lung"
             warnings.warn(InputWarning(f"{scan.source.path or 'scan'}: {told}"), stacklevel=5)
         return divide(kept, scan.grid, scan.array)
 
-    def _cleaned(self, binary: Binary, grid: Grid) -> Binary:
+    def _cleaned(self, mask: Runs, grid: Grid) -> Runs:
         rules = self.model.recipe.postprocess
         return postprocess(
-            binary,
+            mask,
             grid,
             keep_components=rules.keep_components,
             fill_holes=rules.fill_holes,

@@ -22,6 +22,7 @@ from medseg.grid import Grid
 from medseg.label import Label
 from medseg.lungs import divide, oddities
 from medseg.postprocess import postprocess
+from medseg.runs import Runs
 from medseg.volume import Mask, Volume
 
 Binary: TypeAlias = npt.NDArray[np.bool_]
@@ -128,9 +129,11 @@ def _lungs(hu: Array, grid: Grid) -> tuple[Binary, Binary]:
     inside = _inside(hu)
     airway = _airway(hu, inside, grid)
     lungs = _without_gas(hu, inside & ~airway, grid)
-    sides = [_closed(side, grid) for side in divide(lungs, grid, hu)]
+    sides = [_closed(side.binary(), grid) for side in divide(Runs.of(lungs), grid, hu)]
     right, left = (
-        postprocess(side & ~airway, grid, keep_components=1, fill_holes=True, min_volume_ml=SMALLEST_ML)
+        postprocess(
+            Runs.of(side & ~airway), grid, keep_components=1, fill_holes=True, min_volume_ml=SMALLEST_ML
+        ).binary()
         for side in sides
     )
     return right & ~left, left
@@ -184,7 +187,7 @@ def _without_gas(hu: Array, inside: Binary, grid: Grid) -> Binary:
     )
     kept = np.zeros_like(inside)
     kept[box] = inside[box] & lung[parts[tuple(indices)]]
-    return postprocess(kept, grid, min_volume_ml=SMALLEST_ML)
+    return postprocess(Runs.of(kept), grid, min_volume_ml=SMALLEST_ML).binary()
 
 
 def _airway(hu: Array, inside: Binary, grid: Grid) -> Binary:

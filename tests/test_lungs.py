@@ -5,13 +5,23 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import medseg.lungs
 from medseg.grid import Grid
-from medseg.lungs import divide, oddities, with_air
+from medseg.lungs import oddities
 from medseg.phantom import Thorax, default_grid, orientations
+from medseg.runs import Runs
 from medseg.threshold import Threshold
 from medseg.volume import Mask, Volume
 
 GRID = Grid.from_spacing((30, 20, 10), (2.0, 2.0, 3.0))  # RAS: index 29 of the first axis is right
+
+
+def divide(lungs, grid, hu=None):
+    return tuple(side.binary() for side in medseg.lungs.divide(Runs.of(lungs), grid, hu))
+
+
+def with_air(lungs, hu):
+    return medseg.lungs.with_air(Runs.of(lungs), hu).binary()
 
 
 def test_boxes_apart():

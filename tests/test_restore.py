@@ -16,13 +16,15 @@ def whole(probabilities: torch.Tensor, prepared: Grid, source: Grid) -> np.ndarr
 
 
 def binary(probabilities: torch.Tensor, prepared: Grid, source: Grid, threshold: float = 0.5) -> np.ndarray:
-    return at_least([(0, probabilities[None])], prepared, source, labels=1, threshold=threshold).label(1)
+    return (
+        at_least([(0, probabilities[None])], prepared, source, labels=1, threshold=threshold).runs(1).binary()
+    )
 
 
 def numbers(probabilities: torch.Tensor, prepared: Grid, source: Grid) -> np.ndarray:
     count = len(probabilities)
     found = most_probable([(0, probabilities)], prepared, source, labels=count)
-    return sum(number * found.label(number) for number in range(1, count + 1))
+    return sum(number * found.runs(number).binary() for number in range(1, count + 1))
 
 
 def smooth(grid: Grid) -> torch.Tensor:
@@ -85,9 +87,9 @@ def test_planes_in_whatever_portions_give_the_same(axcodes, each):
         lambda planes: at_least(planes, prepared, source, labels=9, threshold=0.2),
     ):
         ours, theirs = decide(portions), decide(one)
-        assert theirs.label(9).any()
+        assert theirs.runs(9).binary().any()
         for number in range(1, 10):
-            np.testing.assert_array_equal(ours.label(number), theirs.label(number))
+            np.testing.assert_array_equal(ours.runs(number).binary(), theirs.runs(number).binary())
 
 
 def test_labels_at_least_a_threshold_are_those_of_restored_probabilities():
@@ -98,7 +100,7 @@ def test_labels_at_least_a_threshold_are_those_of_restored_probabilities():
     found = at_least([(0, chances)], prepared, source, labels=11, threshold=0.6)
     expected = whole(chances, prepared, source) >= np.float32(0.6)
     for number in range(1, 12):
-        np.testing.assert_array_equal(found.label(number), expected[number - 1])
+        np.testing.assert_array_equal(found.runs(number).binary(), expected[number - 1])
 
 
 def test_threshold_is_inclusive():

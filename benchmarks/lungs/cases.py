@@ -26,6 +26,7 @@ from medseg.grid import Grid
 from medseg.label import Label
 from medseg.lungs import divide
 from medseg.phantom import Thorax, default_grid
+from medseg.runs import Runs
 from medseg.volume import Mask, Volume
 
 LABELS = (
@@ -79,7 +80,7 @@ def patient(folder: Path, out: Path) -> list[dict[str, str]]:
     scan = medseg.read(folder / "ct.nii.gz")
     truth = medseg.read_mask(folder / ("lung_mask.nii.gz" if manual else "lung_mask_auto.nii.gz"), BOTH)
     scan, truth = scan.oriented("LPS"), truth.oriented("LPS")
-    right, left = divide(np.asarray(truth.array) > 0, truth.grid)
+    right, left = (side.binary() for side in divide(Runs.of(np.asarray(truth.array) > 0), truth.grid))
     values = (right + 2 * left).astype(np.uint8)
     hu = np.asarray(scan.array, dtype=np.float32)
     written = [save(out, name, name, "scan", hu, values, scan.grid)]

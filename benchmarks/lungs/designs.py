@@ -24,6 +24,7 @@ from medseg.grid import Grid
 from medseg.metrics import dice
 from medseg.model import Model
 from medseg.postprocess import postprocess
+from medseg.runs import Runs
 from medseg.segmenter import Segmenter
 
 
@@ -63,7 +64,7 @@ def main() -> None:
 
 def cleaned(lungs: np.ndarray, grid: Grid) -> np.ndarray:
     """The two largest parts, without holes."""
-    return postprocess(lungs, grid, keep_components=2, fill_holes=True, min_volume_ml=5)
+    return postprocess(Runs.of(lungs), grid, keep_components=2, fill_holes=True, min_volume_ml=5).binary()
 
 
 if __name__ == "__main__":

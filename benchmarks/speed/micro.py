@@ -156,10 +156,11 @@ def metrics_monai(scan: Path) -> Callable[[], object]:
 def components_medseg(scan: Path) -> Callable[[], object]:
     import medseg
     from medseg.postprocess import postprocess
+    from medseg.runs import Runs
 
     mask = _mask(medseg.read(scan))
     binary = np.asarray(mask.array) > 0
-    return lambda: postprocess(binary, mask.grid, keep_components=2, fill_holes=False, min_volume_ml=0)
+    return lambda: postprocess(Runs.of(binary), mask.grid, keep_components=2).binary()
 
 
 def components_monai(scan: Path) -> Callable[[], object]:

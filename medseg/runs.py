@@ -1,0 +1,293 @@
+"""A mask as runs: the stretches of foreground along the axis that lies together in memory.
+
+A mask of a 512 x 512 x 300 scan has 79 million voxels, and two lungs in it some hundred thousand runs. What
+is asked of a whole mask (its parts, its holes, what lies in it) is asked of the runs; the voxels themselves
+are only looked at some slices at a time, so that memory does not grow with a mask's length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from medseg.errors import InputRefused
+
+Binary: TypeAlias = npt.NDArray[np.bool_]
+Integers: TypeAlias = npt.NDArray[np.intp]
+Array: TypeAlias = npt.NDArray[Any]
+
+# Voxels looked at together: slices of a scan as long as these are few, at least one.
+_VOXELS_AT_ONCE = 1 << 22
+
+
+@dataclass(frozen=True, eq=False)
+class Runs:
+    """Where a mask is foreground.
+
+    Positions count the voxels of the mask as they lie in memory: position 0 is its first voxel, 1 the next
+    one along ``order[2]``. Runs are sorted, do not touch, and do not go on into the next row.
+
+    Attributes:
+        shape: Of the mask, (X, Y, Z).
+        order: The mask's axes from the slowest to the fastest in memory.
+        start: Position of the first voxel of each run.
+        stop: Position after its last one.
+    """
+
+    shape: tuple[int, int, int]
+    order: tuple[int, int, int]
+    start: Integers
+    stop: Integers
+
+    @classmethod
+    def of(cls, array: Array, test: Callable[[Array], Binary] | None = None) -> Runs:
+        """The runs of a mask (X, Y, Z).
+
+        Args:
+            array: The mask; bool, if there is no test.
+            test: Tells of some slices of the array, of any shape, where they are foreground.
+
+        Raises:
+            InputRefused: the array is not bool or not 3-D, and there is no test (``shape``).
+        """
+        if array.ndim != 3 or (test is None and array.dtype != np.bool_):
+            raise InputRefused(
+                f"a mask of shape {array.shape} and type {array.dtype}",
+                reason="shape",
+                remedy="pass a bool array (X, Y, Z)",
+            )
+        order = memory_order(array)
+        x, y, z = array.shape
+        return cls._of_slabs((x, y, z), order, _slabs(array.transpose(order), test))
+
+    @classmethod
+    def _of_slabs(
+        cls,
+        shape: tuple[int, int, int],
+        order: tuple[int, int, int],
+        slabs: Iterator[tuple[int, Binary]],
+    ) -> Runs:
+        """Of some slices after the other, each with the number of the first one; the axes as in ``order``."""
+        height, width = shape[order[1]], shape[order[2]]
+        starts, stops = [np.zeros(0, dtype=np.intp)], [np.zeros(0, dtype=np.intp)]
+        for first, slab in slabs:
+            if not slab.size:
+                continue
+            # One column of background more between the rows, so that no run goes on into the next one.
+            changes = np.zeros((len(slab) * height, width + 1), dtype=np.bool_)
+            rows = np.ascontiguousarray(slab).reshape(len(changes), width)
+            np.not_equal(rows[:, 1:], rows[:, :-1], out=changes[:, 1:width])
+            changes[:, 0], changes[:, width] = rows[:, 0], rows[:, -1]
+            at = np.flatnonzero(changes)
+            at -= at // (width + 1)
+            starts.append(at[0::2] + first * height * width)
+            stops.append(at[1::2] + first * height * width)
+        return cls(shape, order, np.concatenate(starts), np.concatenate(stops))
+
+    @property
+    def lengths(self) -> Integers:
+        """Voxels of each run."""
+        return self.stop - self.start
+
+    @property
+    def size(self) -> int:
+        """Voxels of foreground."""
+        return int(self.lengths.sum())
+
+    @property
+    def _sides(self) -> tuple[int, int, int]:
+        """The shape in the order of memory."""
+        slow, middle, fast = (self.shape[axis] for axis in self.order)
+        return slow, middle, fast
+
+    def box(self) -> tuple[slice, slice, slice] | None:
+        """What the foreground lies in, along X, Y and Z; None where there is none."""
+        if not len(self.start):
+            return None
+        _, height, width = self._sides
+        rows = self.start // width
+        ends = (
+            (rows[0] // height, rows[-1] // height + 1),
+            ((rows % height).min(), (rows % height).max() + 1),
+            ((self.start % width).min(), (self.stop - rows * width).max()),
+        )
+        x, y, z = (slice(*map(int, ends[self.order.index(axis)])) for axis in range(3))
+        return x, y, z
+
+    def middle(self, axis: int) -> float:
+        """Mean index of the foreground along X, Y or Z (0, 1, 2)."""
+        _, height, width = self._sides
+        rows = self.start // width
+        doubled = (
+            2 * (rows // height),
+            2 * (rows % height),
+            self.start + self.stop - 1 - 2 * rows * width,
+        )[self.order.index(axis)]
+        return float((doubled * self.lengths).sum()) / (2 * self.size)
+
+    def kept(self, chosen: Binary) -> Runs:
+        """Those of the runs."""
+        return Runs(self.shape, self.order, self.start[chosen], self.stop[chosen])
+
+    def joined(self, others: Runs) -> Runs:
+        """With other runs of the same mask, which have no voxel in common with these."""
+        start, stop = np.sort(np.r_[self.start, others.start]), np.sort(np.r_[self.stop, others.stop])
+        width = self._sides[2]
+        apart = (stop[:-1] != start[1:]) | (start[1:] % width == 0)
+        first, last = np.r_[True, apart][: len(start)], np.r_[apart, True][: len(start)]
+        return Runs(self.shape, self.order, start[first], stop[last])
+
+    def gaps(self) -> tuple[Runs, Binary]:
+        """The background in the box of the foreground, and which of its runs lie at a face of the box."""
+        box = self.box()
+        if box is None:
+            return self, np.zeros(0, dtype=np.bool_)
+        slow, middle, fast = (box[axis] for axis in self.order)
+        _, height, width = self._sides
+        rows = np.add.outer(np.arange(slow.start, slow.stop) * height, np.arange(middle.start, middle.stop))
+        begin = rows.ravel() * width + fast.start
+        start = np.sort(np.r_[begin, self.stop])
+        stop = np.sort(np.r_[self.start, begin + (fast.stop - fast.start)])
+        some = start < stop
+        gaps = Runs(self.shape, self.order, start[some], stop[some])
+        row = gaps.start // width
+        ends = (row // height, slow), (row % height, middle)
+        at_face = (gaps.start - row * width == fast.start) | (gaps.stop - row * width == fast.stop)
+        for index, part in ends:
+            at_face |= (index == part.start) | (index == part.stop - 1)
+        return gaps, at_face
+
+    def parts(self, *, corners: bool) -> tuple[Integers, int]:
+        """The number of the connected part of each run, from 0, and how many parts there are.
+
+        Args:
+            corners: Whether voxels that share an edge or a corner are connected (26-connectivity), or
+                only those that share a face (6-connectivity).
+        """
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import connected_components
+
+        number, count = np.zeros(len(self.start), dtype=np.intp), 0
+        crossing = [np.zeros((2, 0), dtype=np.intp)]
+        for before, first, last in self._bounds():
+            # Within some slices, and then, of what these are one part in, with the slice before them.
+            one, other = self._touching(before, first, last, corners)
+            inside = one >= first
+            links = (one[inside] - first, other[inside] - first)
+            graph = coo_array((np.ones(len(links[0]), dtype=np.bool_), links), shape=(last - first,) * 2)
+            found, numbers = connected_components(graph, directed=False)
+            number[first:last] = numbers + count
+            count += found
+            crossing.append(np.stack([number[one[~inside]], number[other[~inside]]]))
+        links = tuple(np.concatenate(crossing, axis=1))
+        graph = coo_array((np.ones(len(links[0]), dtype=np.bool_), links), shape=(count, count))
+        total, numbers = connected_components(graph, directed=False)
+        return numbers.astype(np.intp)[number], total
+
+    def _bounds(self) -> Iterator[tuple[int, int, int]]:
+        """Of some slices after the other: the first run of the slice before, and their own first and last."""
+        plane = self._sides[1] * self._sides[2]
+        many = max(1, _VOXELS_AT_ONCE // max(1, plane))
+        edges = np.arange(0, self._sides[0] + many, many)
+        first = np.searchsorted(self.start, edges * plane)
+        before = np.searchsorted(self.start, np.maximum(edges - 1, 0) * plane)
+        for n in range(len(edges) - 1):
+            if first[n] < first[n + 1]:
+                yield int(before[n]), int(first[n]), int(first[n + 1])
+
+    def _touching(self, before: int, first: int, last: int, corners: bool) -> tuple[Integers, Integers]:
+        """Pairs of touching runs, one of ``before`` to ``last`` and one after it of ``first`` to ``last``."""
+        _, height, width = self._sides
+        reach = int(corners)
+        rows = self.start[before:last] // width
+        # Two more voxels a row: what reaches beyond the end of a row touches nothing in the next one.
+        start, stop = self.start[before:last] + 2 * rows, self.stop[before:last] + 2 * rows
+        own, column = slice(first - before, None), rows[first - before :] % height
+        ones, others = [], []
+        # The rows before a row that touch it: in its slice, and in the slice before.
+        for slices, step in ((0, -1), (-1, 0), *(((-1, -1), (-1, 1)) if corners else ())):
+            away = (slices * height + step) * (width + 2)
+            low = np.searchsorted(stop, start[own] + away - reach, side="right")
+            high = np.searchsorted(start, stop[own] + away + reach, side="left")
+            many = np.where((column + step >= 0) & (column + step < height), np.maximum(high - low, 0), 0)
+            after = np.repeat(np.arange(first, last), many)
+            within = np.arange(len(after)) - np.repeat(np.cumsum(many) - many, many)
+            ones.append(before + np.repeat(low, many) + within)
+            others.append(after)
+        return np.concatenate(ones), np.concatenate(others)
+
+    def counted(self, array: Array, test: Callable[[Array], Binary]) -> Integers:
+        """How many voxels of each run are so, of an array (X, Y, Z) of the mask's shape."""
+        counts, plane = np.zeros(len(self.start), dtype=np.intp), self._sides[1] * self._sides[2]
+        for first, slab in _slabs(array.transpose(self.order), test):
+            low, high = np.searchsorted(self.start, [first * plane, (first + len(slab)) * plane])
+            if low == high:
+                continue
+            start, stop = (ends[low:high] - first * plane for ends in (self.start, self.stop))
+            upto = np.zeros(slab.size + 1, dtype=np.int32)
+            np.cumsum(slab, dtype=np.int32, out=upto[1:])
+            counts[low:high] = upto[stop] - upto[start]
+        return counts
+
+    def where(self, test: Callable[[int, Binary], Binary]) -> Runs:
+        """The part of the foreground that is so.
+
+        Args:
+            test: Takes the number of a slice along ``order[0]`` and the foreground of some slices from it
+                on, axes as in ``order``, and tells of each voxel; what is not foreground does not count.
+        """
+        slabs = ((first, slab & test(first, slab)) for first, slab in self._filled())
+        return Runs._of_slabs(self.shape, self.order, slabs)
+
+    def at(self, indices: Sequence[Integers]) -> Binary:
+        """Whether the voxels at these X, at these Y and at these Z are foreground: bool of that shape."""
+        slow, middle, fast = (indices[axis] for axis in self.order)
+        found = np.zeros((len(slow), len(middle), len(fast)), dtype=np.bool_)
+        for first, slab in self._filled():
+            inside = (slow >= first) & (slow < first + len(slab))
+            found[inside] = slab[np.ix_(slow[inside] - first, middle, fast)]
+        return found.transpose(np.argsort(self.order))
+
+    def binary(self) -> Binary:
+        """The mask, bool (X, Y, Z), as it lay in memory."""
+        mask = np.zeros(self._sides, dtype=np.bool_).transpose(np.argsort(self.order))
+        self.paint(mask, True)
+        return mask
+
+    def paint(self, array: Array, value: int | bool) -> None:
+        """Sets the foreground of an array (X, Y, Z) to a value, in place."""
+        view = array.transpose(self.order)
+        for first, slab in self._filled():
+            view[first : first + len(slab)][slab] = value
+
+    def _filled(self) -> Iterator[tuple[int, Binary]]:
+        """The slices with foreground, some at a time: the number of the first, and bool as in ``order``."""
+        _, height, width = self._sides
+        plane = height * width
+        for _, low, high in self._bounds():
+            first, last = int(self.start[low] // plane), int(self.start[high - 1] // plane) + 1
+            steps = np.zeros((last - first) * plane + 1, dtype=np.int8)
+            steps[self.start[low:high] - first * plane] += 1
+            steps[self.stop[low:high] - first * plane] -= 1
+            filled = np.cumsum(steps[:-1], dtype=np.int8, out=steps[:-1])
+            yield first, filled.view(np.bool_).reshape(last - first, height, width)
+
+
+def _slabs(view: Array, test: Callable[[Array], Binary] | None) -> Iterator[tuple[int, Binary]]:
+    """An array, or what a test tells of it, some slices at a time, each with the number of the first."""
+    many = max(1, _VOXELS_AT_ONCE // max(1, view[0].size)) if len(view) else 1
+    for first in range(0, len(view), many):
+        slab = view[first : first + many]
+        yield first, np.asarray(slab, dtype=np.bool_) if test is None else test(slab)
+
+
+def memory_order(array: Array) -> tuple[int, int, int]:
+    """The axes of an array (X, Y, Z) from the slowest to the fastest."""
+    # Scans lie x-fastest in memory.
+    strides = [-abs(stride) for stride in array.strides]
+    slow, middle, fast = (int(axis) for axis in np.argsort(strides, kind="stable"))
+    return slow, middle, fast

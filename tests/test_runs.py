@@ -1,0 +1,132 @@
+"""Masks as runs, against scipy's labels and masks counted by hand."""
+
+from __future__ import annotations
+
+from itertools import permutations, product
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+import medseg.runs
+from medseg.errors import InputRefused
+from medseg.runs import Runs
+
+SHAPE = (7, 6, 9)
+
+
+def noise(seed: int, share: float = 0.4) -> np.ndarray:
+    return np.random.default_rng(seed).random(SHAPE) < share
+
+
+@pytest.fixture(params=[1, 1 << 22], ids=["a slice at a time", "all at once"], autouse=True)
+def _slabs(request, monkeypatch):
+    monkeypatch.setattr(medseg.runs, "_VOXELS_AT_ONCE", request.param)
+
+
+def test_runs_counted_by_hand():
+    mask = np.zeros((2, 2, 5), dtype=bool)
+    mask[0, 0, 1:3] = mask[0, 0, 4] = mask[0, 1, 0] = mask[1, 1, 2:] = True
+    runs = Runs.of(mask)
+    # Rows begin at 0, 5, 10 and 15; the end of the first one and the start of the second are two runs.
+    assert runs.start.tolist() == [1, 4, 5, 17]
+    assert runs.stop.tolist() == [3, 5, 6, 20]
+    assert runs.size == 7
+    assert runs.box() == (slice(0, 2), slice(0, 2), slice(0, 5))
+    # Along the third axis lie 1, 2, 4, 0, 2, 3 and 4.
+    assert runs.middle(2) == pytest.approx(16 / 7)
+    assert runs.middle(0) == pytest.approx(3 / 7)
+    assert runs.middle(1) == pytest.approx(4 / 7)
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+@pytest.mark.parametrize("flips", list(product((1, -1), repeat=3)))
+def test_there_and_back_in_every_memory_order(order, flips):
+    mask = noise(0).transpose(order)[tuple(slice(None, None, step) for step in flips)]
+    runs = Runs.of(mask)
+    back = runs.binary()
+    assert np.array_equal(back, mask)
+    assert np.argsort([-s for s in back.strides]).tolist() == np.argsort(-np.abs(mask.strides)).tolist()
+    where = np.argwhere(mask)
+    assert [runs.middle(axis) for axis in range(3)] == pytest.approx(where.mean(axis=0).tolist())
+    assert runs.box() == tuple(slice(a, b + 1) for a, b in zip(where.min(0), where.max(0), strict=True))
+
+
+@pytest.mark.parametrize(("corners", "structure"), [(True, np.ones((3, 3, 3))), (False, None)])
+@pytest.mark.parametrize("share", [0.05, 0.2, 0.5, 0.9])
+@pytest.mark.parametrize("seed", range(5))
+def test_parts_are_those_of_scipy(seed, share, corners, structure):
+    mask = noise(seed, share)
+    runs = Runs.of(mask)
+    part, count = runs.parts(corners=corners)
+    theirs, expected = ndimage.label(mask, structure)
+    assert count == expected
+    ours = np.zeros(mask.size, dtype=int)
+    for first, last, number in zip(runs.start, runs.stop, part, strict=True):
+        ours[first:last] = number + 1
+    pairs = set(zip(ours.tolist(), theirs.ravel().tolist(), strict=True))
+    assert len(pairs) == count + 1  # each of ours is one of theirs, and background is background
+
+
+def test_a_row_that_ends_and_the_next_that_begins_do_not_touch():
+    mask = np.zeros((1, 3, 4), dtype=bool)
+    mask[0, 0, 3] = mask[0, 1, 0] = True
+    assert Runs.of(mask).parts(corners=True)[1] == 2
+    mask[0, 1, 0], mask[0, 1, 2] = False, True
+    assert Runs.of(mask).parts(corners=True)[1] == 1
+    assert Runs.of(mask).parts(corners=False)[1] == 2
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_gaps_are_the_background_in_the_box(seed):
+    mask = np.zeros((9, 9, 12), dtype=bool)
+    mask[1:8, 2:8, 3:12] = noise(seed, 0.6)
+    runs = Runs.of(mask)
+    gaps, at_face = runs.gaps()
+    box = runs.box()
+    background = np.zeros_like(mask)
+    background[box] = ~mask[box]
+    assert np.array_equal(gaps.binary(), background)
+    inner = background.copy()
+    inner[tuple(slice(part.start + 1, part.stop - 1) for part in box)] = False
+    touching = [bool(inner.ravel()[a:b].any()) for a, b in zip(gaps.start, gaps.stop, strict=True)]
+    assert at_face.tolist() == touching
+    joined = runs.joined(gaps)
+    whole = np.zeros_like(mask)
+    whole[box] = True
+    assert np.array_equal(joined.binary(), whole)
+    assert joined.start.tolist() == Runs.of(whole).start.tolist()
+
+
+def test_part_of_a_mask_is_chosen_counted_and_painted():
+    mask, values = noise(1), np.random.default_rng(2).integers(0, 9, SHAPE)
+    for order in permutations(range(3)):
+        runs = Runs.of(mask.transpose(order))
+        moved = values.transpose(order)
+        assert runs.counted(moved, lambda slab: slab > 4).sum() == np.count_nonzero(mask & (values > 4))
+        dark = runs.where(lambda first, slab: moved.transpose(runs.order)[first : first + len(slab)] > 4)  # noqa: B023
+        assert np.array_equal(dark.binary(), (mask & (values > 4)).transpose(order))
+        painted = moved.copy()
+        dark.paint(painted, 77)
+        assert np.array_equal(painted == 77, (mask & (values > 4)).transpose(order))
+        indices = [np.arange(n)[::-2] for n in moved.shape]
+        assert np.array_equal(runs.at(indices), mask.transpose(order)[np.ix_(*indices)])
+
+
+def test_a_test_tells_of_any_array():
+    values = np.arange(24).reshape(2, 3, 4)
+    assert np.array_equal(Runs.of(values, lambda slab: slab % 5 == 0).binary(), values % 5 == 0)
+    with pytest.raises(InputRefused):
+        Runs.of(values)
+    with pytest.raises(InputRefused):
+        Runs.of(np.zeros((3, 3), dtype=bool))
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 5), (0, 4, 5), (3, 4, 0)])
+def test_nothing_is_nothing(shape):
+    runs = Runs.of(np.zeros(shape, dtype=bool))
+    assert runs.size == 0
+    assert runs.box() is None
+    assert runs.parts(corners=True)[1] == 0
+    assert runs.gaps()[0].size == 0
+    assert not runs.joined(runs).binary().any()

@@ -72,26 +72,23 @@ def divide(lungs: Runs, grid: Grid, hu: Array | None = None) -> tuple[Runs, Runs
         return none, none
     # Upright, so that voxels that lie as near to either part go the same way in every order of axes.
     order, flips = grid.moves_to("RAS")
+    flipped = [flips[order.index(axis)] for axis in range(3)]
     # Sides need no finer voxels: those of thin slices are passed over, and take that of their neighbour.
     every = [max(1, int(COARSE_MM / mm)) for mm in grid.spacing_mm]
-    coarse_mm = [every[axis] * grid.spacing_mm[axis] for axis in order]
-    indices = [_passing(box[axis], every[axis], flips[order.index(axis)]) for axis in range(3)]
-    coarse = lungs.at(indices).transpose(order)
-    upright = grid.oriented("RAS")
-    sides = _sides(coarse, coarse_mm, upright.affine[0, :3] * [every[axis] for axis in order])
+    passing = [_passing(box[axis], every[axis], flipped[axis]) for axis in range(3)]
+    turned = tuple(axis for axis in range(3) if flips[axis])
+    sides = _sides(
+        np.flip(lungs.at(passing).transpose(order), turned),
+        [every[axis] * grid.spacing_mm[axis] for axis in order],
+        grid.oriented("RAS").affine[0, :3] * [every[axis] for axis in order],
+    )
     if sides is None:
         return (lungs, none) if _lies_right(lungs, box, grid, hu) else (none, lungs)
-    # Of each voxel in the box the coarse one whose side it takes; axes as the runs have them, in memory.
-    taken = [
-        _taken(box[axis], every[axis], flips[order.index(axis)], grid.shape[axis]) for axis in lungs.order
-    ]
-    sides = sides.transpose([order.index(axis) for axis in lungs.order])
-
-    def rightward(first: int, slab: Binary) -> Binary:
-        part = sides[np.ix_(taken[0][first : first + len(slab)], taken[1], taken[2])]
-        return np.asarray(part == RIGHT)
-
-    right, left = lungs.where(rightward), lungs.where(lambda first, slab: ~rightward(first, slab))
+    found = lungs.divided(
+        np.flip(sides, turned).transpose([order.index(axis) for axis in lungs.order]),
+        [_taken(passing[axis], grid.shape[axis], flipped[axis]) for axis in lungs.order],
+    )
+    right, left = found.get(RIGHT, none), found.get(LEFT, none)
     if min(right.size, left.size) < SMALLER * max(right.size, left.size):
         # Beside one large lung a small part may be no lung: it must not decide what side that one is.
         large = right if right.size > left.size else left
@@ -102,16 +99,16 @@ def divide(lungs: Runs, grid: Grid, hu: Array | None = None) -> tuple[Runs, Runs
 
 
 def _passing(part: slice, every: int, flipped: bool) -> Integers:
-    """The indices in a part of an axis, so many passed over, from its end backwards if it is flipped."""
-    if flipped:
-        return np.arange(part.stop - 1, part.start - 1, -every)
-    return np.arange(part.start, part.stop, every)
+    """Indices in a part of an axis, so many passed over, from its start, or from its end if it is flipped."""
+    first = part.start + (part.stop - 1 - part.start) % every if flipped else part.start
+    return np.arange(first, part.stop, every)
 
 
-def _taken(part: slice, every: int, flipped: bool, length: int) -> Integers:
-    """Of each index of an axis that of :func:`_passing` in whose place it lies; outside of the part any."""
-    at = np.clip(np.arange(length), part.start, part.stop - 1)
-    return np.asarray((part.stop - 1 - at if flipped else at - part.start) // every)
+def _taken(passing: Integers, length: int, flipped: bool) -> Integers:
+    """Of each index of an axis the number of that of :func:`_passing` before it; behind, if flipped."""
+    at = np.arange(length)
+    behind = np.searchsorted(passing, at) if flipped else np.searchsorted(passing, at, side="right") - 1
+    return np.asarray(behind.clip(0, len(passing) - 1))
 
 
 def _lies_right(lungs: Runs, box: tuple[slice, slice, slice], grid: Grid, hu: Array | None) -> bool:

@@ -18,7 +18,6 @@ from monai.transforms.compose import Compose
 from monai.transforms.croppad.dictionary import CropForegroundd
 from monai.transforms.intensity.dictionary import (
     NormalizeIntensityd,
-    ScaleIntensityRanged,
     ScaleIntensityRangePercentilesd,
 )
 from monai.transforms.transform import MapTransform
@@ -80,6 +79,24 @@ class Resampled(MapTransform):  # type: ignore[misc]  # monai has no types
                 # A voxel that is unknown in any part is unknown.
                 values = (values > 0).to(torch.float32)
             moved[key] = on_grid(values, target)
+        return moved
+
+
+class Windowed(MapTransform):  # type: ignore[misc]  # monai has no types
+    """A window of intensities to 0..1, clipped: MONAI's ScaleIntensityRanged, in place.
+
+    That one holds the scan in memory three times. What comes before made a tensor of its own.
+    """
+
+    def __init__(self, keys: Sequence[str] | str, low: float, high: float) -> None:
+        super().__init__(keys)
+        self.low, self.high = low, high
+
+    def __call__(self, data: Mapping[str, MetaTensor]) -> dict[str, MetaTensor]:
+        """The case with each tensor float32 (C, X, Y, Z) changed in place."""
+        moved = dict(data)
+        for key in self.key_iterator(moved):
+            moved[key].as_tensor().sub_(self.low).div_(self.high - self.low).clamp_(0, 1)
         return moved
 
 
@@ -202,7 +219,7 @@ def _crop(crop: Crop, keys: Sequence[str], spacing_mm: tuple[float, float, float
 
 def _normalise(intensity: Intensity) -> MapTransform:
     if isinstance(intensity, Window):
-        return ScaleIntensityRanged("image", intensity.low_hu, intensity.high_hu, 0.0, 1.0, clip=True)
+        return Windowed("image", intensity.low_hu, intensity.high_hu)
     if isinstance(intensity, Percentile):
         return ScaleIntensityRangePercentilesd(
             "image", intensity.low, intensity.high, 0.0, 1.0, clip=True, channel_wise=True

@@ -108,12 +108,6 @@ def _hat_integral(end: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.where(end < 0, (1 + end) ** 2 / 2, 1 - (1 - end) ** 2 / 2)
 
 
-def along(values: torch.Tensor, matrix: torch.Tensor, axis: int) -> torch.Tensor:
-    """``values`` (..., n_in, ...) with ``matrix`` (n_out, n_in) applied along ``axis``."""
-    moved: torch.Tensor = torch.tensordot(values, matrix, dims=([axis], [1])).movedim(-1, axis)
-    return moved
-
-
 def resample(values: torch.Tensor, source: Grid, target: Grid) -> torch.Tensor:
     """float32 (C, X, Y, Z) on ``target``, by linear interpolation, averaged where voxels get larger.
 
@@ -140,16 +134,34 @@ def resample(values: torch.Tensor, source: Grid, target: Grid) -> torch.Tensor:
     stored = values.permute(0, rows[2] + 1, rows[1] + 1, rows[0] + 1)
     turned = [axis for axis in (1, 2, 3) if flipped[3 - axis]]
     depth = stored.shape[1]
-    between = torch.empty((len(values), depth, target.shape[1], target.shape[0]), dtype=torch.float32)
-    for first in range(0, depth, _SLICES):
+
+    def slab(first: int) -> torch.Tensor:
+        """Some slices on the target's x and y: float32 (C, slices, Y, X)."""
         last = min(first + _SLICES, depth)
         read = slice(depth - last, depth - first) if flipped[2] else slice(first, last)
-        slab = stored[:, read].flip(turned) if turned else stored[:, read]
-        slab = slab.to(torch.float32).contiguous()
-        slab = slab if across is None else slab @ across.T
-        between[:, first:last] = slab if down is None else down @ slab
-    done = between if through is None else along(between, through, 1)
-    return done.permute(0, 3, 2, 1).contiguous()
+        part = stored[:, read].flip(turned) if turned else stored[:, read]
+        part = part.to(torch.float32).contiguous()
+        part = part if across is None else part @ across.T
+        return part if down is None else down @ part
+
+    done = torch.empty((len(values), *target.shape), dtype=torch.float32)
+    slices = done.permute(0, 3, 2, 1)
+    if through is None:
+        for first in range(0, depth, _SLICES):
+            slices[:, first : first + _SLICES] = slab(first)
+        return done
+    # Of the source's slices those are held that the next ones of the target are made of.
+    held: dict[int, torch.Tensor] = {}
+    for first in range(0, len(through), _SLICES):
+        part = through[first : first + _SLICES]
+        counts = part.any(0).nonzero()
+        low, high = int(counts[0]), int(counts[-1]) + 1
+        needed = range(low // _SLICES * _SLICES, high, _SLICES)
+        held = {start: held[start] if start in held else slab(start) for start in needed}
+        stack = torch.cat(list(held.values()), 1)[:, low - needed.start : high - needed.start]
+        made = part[:, low:high] @ stack.flatten(2)
+        slices[:, first : first + _SLICES] = made.reshape(*made.shape[:2], *stack.shape[2:])
+    return done
 
 
 def _axis(n_in: int, n_out: int, offset: float, step: float) -> torch.Tensor | None:

@@ -11,15 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from medseg.allocator import zeros
 from medseg.grid import Grid
 from medseg.resample import axis_maps, weights
-from medseg.runs import Runs
+from medseg.runs import Binary, Runs
 
 Planes: TypeAlias = Iterable[tuple[int, torch.Tensor]]
 """Of a prepared grid, along its third axis: the number of the first plane and probabilities float32
@@ -32,87 +34,72 @@ _THICK, _WIDE = 16, 128
 _ROUNDING = 1e-5
 
 
-class Numbers:
-    """Labels that exclude one another on the source grid: in each voxel the number of one, from 1, or 0."""
+def label_map(
+    planes: Planes, prepared: Grid, source: Grid, *, values: Sequence[int]
+) -> npt.NDArray[np.uint8 | np.uint16]:
+    """A label map (X, Y, Z) of labels that exclude one another: in each voxel the most probable one.
 
-    def __init__(self, numbers: npt.NDArray[np.uint8 | np.uint16]) -> None:
-        self._numbers = numbers
-
-    def runs(self, number: int) -> Runs:
-        """Where this label is."""
-        return Runs.of(self._numbers, lambda slab: np.asarray(slab == number))
-
-    def painted(self, values: Sequence[int]) -> npt.NDArray[np.uint8 | np.uint16]:
-        """A label map (X, Y, Z) with the value of each label, in place of the numbers: this is used up."""
-        top = np.uint8 if max(values) < 256 else np.uint16
-        painted = self._numbers.astype(np.promote_types(top, self._numbers.dtype), copy=False)
-        if list(values) != list(range(1, len(values) + 1)):
-            value_of = np.array([0, *values], dtype=painted.dtype)
-            for z in range(painted.shape[2]):
-                painted[..., z] = value_of[painted[..., z]]
-        return painted
-
-
-class Bits:
-    """Labels that may overlap on the source grid: a bit each, uint8 (ceil(L / 8), X, Y, Z)."""
-
-    def __init__(self, bits: list[npt.NDArray[np.uint8]]) -> None:
-        self._bits = bits
-
-    def runs(self, number: int) -> Runs:
-        """Where this label is."""
-        byte, bit = divmod(number - 1, 8)
-        return Runs.of(self._bits[byte], lambda slab: np.asarray((slab & np.uint8(1 << bit)) != 0))
-
-
-def most_probable(planes: Planes, prepared: Grid, source: Grid, *, labels: int) -> Numbers:
-    """The most probable label of each voxel, where it is more probable than that there is none.
-
-    What remains to 1 is the probability of none, and what lies outside of the prepared grid is none; of
-    equal labels the first is taken.
+    What remains to 1 is the probability of none, which is 0 in the map, and what lies outside of the prepared
+    grid is none; of equal labels the first is taken.
 
     Args:
         planes: Probabilities that add up to at most 1.
         prepared: Their grid.
         source: The scan's grid, whose axes may be permuted or flipped.
-        labels: How many.
+        values: Of the labels, in the map.
     """
-    dtype = np.uint8 if labels < 256 else np.uint16
-    numbers = np.zeros(source.shape, dtype=dtype, order="F")
-    view = numbers.transpose(_axes(prepared, source))
+    painted = zeros(source.shape, np.uint8 if max(values) < 256 else np.uint16)
+    view = painted.transpose(_axes(prepared, source))
+    value_of = np.array([0, *values], dtype=painted.dtype)
     for tile in _tiles(planes, prepared, source):
-        largest = tile.interpolated(1 - tile.stack.sum(0))
-        best = torch.zeros(largest.shape, dtype=torch.int16)
-        floor = float(largest.min())
-        for number, most in enumerate(tile.upper(), start=1):
-            if most <= floor:
-                continue
-            values = tile.interpolated(tile.stack[number - 1])
-            best.masked_fill_(values > largest, number)
-            torch.maximum(largest, values, out=largest)
-            floor = float(largest.min())
-        view[tile.place] = best.numpy()
-    return Numbers(numbers)
+        view[tile.place] = value_of[tile.most_probable()]
+    return painted
 
 
-def at_least(planes: Planes, prepared: Grid, source: Grid, *, labels: int, threshold: float) -> Bits:
-    """Where each label's restored probability is at least ``threshold``.
+def label_runs(
+    planes: Planes, prepared: Grid, source: Grid, *, labels: int, threshold: float | None = None
+) -> list[Runs]:
+    """Where each label is, in the order of the probabilities.
 
     Args:
         planes: Probabilities.
         prepared: Their grid.
         source: The scan's grid, whose axes may be permuted or flipped.
         labels: How many.
-        threshold: In 0..1, without 0.
+        threshold: The restored probability from which on a voxel belongs to a label, in 0..1, without 0;
+            None where labels exclude one another: then as in :func:`label_map`.
     """
-    bits = [np.zeros(source.shape, dtype=np.uint8, order="F") for _ in range(-(-labels // 8))]
-    views = [each.transpose(_axes(prepared, source)) for each in bits]
-    for tile in _tiles(planes, prepared, source):
-        for number, most in enumerate(tile.upper()):
-            if most >= threshold:
-                found = tile.interpolated(tile.stack[number]) >= threshold
-                views[number // 8][tile.place] |= found.numpy().view(np.uint8) << np.uint8(number % 8)
-    return Bits(bits)
+    order = _axes(prepared, source)
+    pieces: list[list[Runs]] = [[] for _ in range(labels)]
+    width, height = source.shape[order[2]], source.shape[order[1]]
+    for rows, found in groupby(_tiles(planes, prepared, source), key=lambda tile: tile.place[0]):
+        tiles = list(found)
+        for number, slab in _slabs(tiles, (rows.stop - rows.start, height, width), labels, threshold):
+            pieces[number].append(Runs.of_slab(slab, source.shape, order, rows.start))
+    return [Runs.together(each, source.shape, order) for each in pieces]
+
+
+def _slabs(
+    tiles: Sequence[_Tile], shape: tuple[int, int, int], labels: int, threshold: float | None
+) -> Iterator[tuple[int, Binary]]:
+    """The number, from 0, of each label that is in these tiles, and where: bool, all rows of them."""
+    if threshold is None:
+        numbers = np.zeros(shape, dtype=np.int16)
+        for tile in tiles:
+            numbers[:, *tile.place[1:]] = tile.most_probable()
+        present = np.bincount(numbers.ravel(), minlength=labels + 1)[1:] > 0
+        yield from (
+            (number, np.asarray(numbers == number + 1)) for number in range(labels) if present[number]
+        )
+        return
+    highest = [tile.upper() for tile in tiles]
+    for number in range(labels):
+        there = [tile for tile, most in zip(tiles, highest, strict=True) if most[number] >= threshold]
+        if there:
+            slab = np.zeros(shape, dtype=np.bool_)
+            for tile in there:
+                slab[:, *tile.place[1:]] = (tile.interpolated(tile.stack[number]) >= threshold).numpy()
+            yield number, slab
 
 
 def restored(planes: Planes, prepared: Grid, source: Grid, *, labels: int) -> npt.NDArray[np.float32]:
@@ -155,6 +142,20 @@ class _Tile:
         depth, height, width = values.shape
         slices = (z @ values.reshape(depth, -1)).reshape(len(z), height, width)
         return (y @ slices) @ x.T
+
+    def most_probable(self) -> npt.NDArray[np.int16]:
+        """The number, from 1, of the most probable label (z, y, x); 0 where none is more probable still."""
+        largest = self.interpolated(1 - self.stack.sum(0))
+        best = torch.zeros(largest.shape, dtype=torch.int16)
+        floor = float(largest.min())
+        for number, most in enumerate(self.upper(), start=1):
+            if most <= floor:
+                continue
+            values = self.interpolated(self.stack[number - 1])
+            best.masked_fill_(values > largest, number)
+            torch.maximum(largest, values, out=largest)
+            floor = float(largest.min())
+        return np.asarray(best.numpy())
 
     def upper(self) -> list[float]:
         """What no interpolated value of each label exceeds."""

@@ -62,31 +62,44 @@ class Runs:
             )
         order = memory_order(array)
         x, y, z = array.shape
-        return cls._of_slabs((x, y, z), order, _slabs(array.transpose(order), test))
+        slabs = _slabs(array.transpose(order), test)
+        return cls.together(
+            [cls.of_slab(slab, (x, y, z), order, first) for first, slab in slabs], (x, y, z), order
+        )
 
     @classmethod
-    def _of_slabs(
-        cls,
-        shape: tuple[int, int, int],
-        order: tuple[int, int, int],
-        slabs: Iterator[tuple[int, Binary]],
+    def of_slab(
+        cls, slab: Binary, shape: tuple[int, int, int], order: tuple[int, int, int], first: int
     ) -> Runs:
-        """Of some slices after the other, each with the number of the first one; the axes as in ``order``."""
-        height, width = shape[order[1]], shape[order[2]]
-        starts, stops = [np.zeros(0, dtype=np.intp)], [np.zeros(0, dtype=np.intp)]
-        for first, slab in slabs:
-            if not slab.size:
-                continue
-            # One column of background more between the rows, so that no run goes on into the next one.
-            changes = np.zeros((len(slab) * height, width + 1), dtype=np.bool_)
-            rows = np.ascontiguousarray(slab).reshape(len(changes), width)
-            np.not_equal(rows[:, 1:], rows[:, :-1], out=changes[:, 1:width])
-            changes[:, 0], changes[:, width] = rows[:, 0], rows[:, -1]
-            at = np.flatnonzero(changes)
-            at -= at // (width + 1)
-            starts.append(at[0::2] + first * height * width)
-            stops.append(at[1::2] + first * height * width)
-        return cls(shape, order, np.concatenate(starts), np.concatenate(stops))
+        """The runs of some slices of a mask.
+
+        Args:
+            slab: bool, whole slices, axes as in ``order``.
+            shape: Of the mask, (X, Y, Z).
+            order: Its axes from the slowest to the fastest.
+            first: The number of the first slice.
+        """
+        rows, width = len(slab) * shape[order[1]], shape[order[2]]
+        if not slab.size:
+            return cls(shape, order, np.zeros(0, dtype=np.intp), np.zeros(0, dtype=np.intp))
+        # One column of background more between the rows, so that no run goes on into the next one.
+        changes = np.zeros((rows, width + 1), dtype=np.bool_)
+        values = np.ascontiguousarray(slab).reshape(rows, width)
+        np.not_equal(values[:, 1:], values[:, :-1], out=changes[:, 1:width])
+        changes[:, 0], changes[:, width] = values[:, 0], values[:, -1]
+        at = np.flatnonzero(changes)
+        at += first * shape[order[1]] * width - at // (width + 1)
+        return cls(shape, order, at[0::2], at[1::2])
+
+    @classmethod
+    def together(
+        cls, pieces: Sequence[Runs], shape: tuple[int, int, int], order: tuple[int, int, int]
+    ) -> Runs:
+        """The runs of pieces that do not touch along ``order[2]``: of different slices, in any sequence."""
+        none = np.zeros(0, dtype=np.intp)
+        start = np.concatenate([none, *(piece.start for piece in pieces)])
+        stop = np.concatenate([none, *(piece.stop for piece in pieces)])
+        return cls(shape, order, np.sort(start), np.sort(stop))
 
     @property
     def lengths(self) -> Integers:
@@ -233,24 +246,61 @@ class Runs:
             counts[low:high] = upto[stop] - upto[start]
         return counts
 
-    def where(self, test: Callable[[int, Binary], Binary]) -> Runs:
-        """The part of the foreground that is so.
+    def divided(self, values: Array, places: Sequence[Integers]) -> dict[int, Runs]:
+        """The foreground by the value that each voxel takes from a coarser array.
 
         Args:
-            test: Takes the number of a slice along ``order[0]`` and the foreground of some slices from it
-                on, axes as in ``order``, and tells of each voxel; what is not foreground does not count.
+            values: Integers, axes as in ``order``.
+            places: Of each of these axes, which index of ``values`` each index of the mask takes: never less
+                than the one before.
+
+        Returns:
+            For each value that is taken its runs.
         """
-        slabs = ((first, slab & test(first, slab)) for first, slab in self._filled())
-        return Runs._of_slabs(self.shape, self.order, slabs)
+        _, height, width = self._sides
+        slow, middle, fast = places
+        edges = np.searchsorted(fast, np.arange(values.shape[2] + 1))
+        flat = np.ascontiguousarray(values).reshape(-1, values.shape[2])
+        changes = np.ones_like(flat, dtype=np.bool_)
+        np.not_equal(flat[:, 1:], flat[:, :-1], out=changes[:, 1:])
+        of, change = flat.ravel(), np.append(np.flatnonzero(changes), flat.size)
+        start, stop, pieces = self.start, self.stop, []
+        while len(start):
+            # As far as the value stays the same; then what is left.
+            row = start // width
+            at = slow[row // height] * values.shape[1] + middle[row % height]
+            cell = at * values.shape[2] + fast[start - row * width]
+            beyond = change[np.searchsorted(change, cell, side="right")] - at * values.shape[2]
+            upto = np.minimum(stop, row * width + edges[beyond])
+            pieces.append((of[cell], start, upto))
+            start, stop = upto[upto < stop], stop[upto < stop]
+        found = {int(value) for taken, _, _ in pieces for value in np.unique(taken)}
+        return {value: self._chosen(pieces, value) for value in sorted(found)}
+
+    def _chosen(self, pieces: Sequence[tuple[Array, Integers, Integers]], value: int) -> Runs:
+        """The pieces of runs that have this value."""
+        parts = [Runs(self.shape, self.order, s[of == value], e[of == value]) for of, s, e in pieces]
+        return Runs.together(parts, self.shape, self.order)
 
     def at(self, indices: Sequence[Integers]) -> Binary:
-        """Whether the voxels at these X, at these Y and at these Z are foreground: bool of that shape."""
+        """Whether the voxels at these X, at these Y and at these Z are foreground: bool of that shape.
+
+        Args:
+            indices: Of each axis, each higher than the one before.
+        """
+        _, height, width = self._sides
         slow, middle, fast = (indices[axis] for axis in self.order)
-        found = np.zeros((len(slow), len(middle), len(fast)), dtype=np.bool_)
-        for first, slab in self._filled():
-            inside = (slow >= first) & (slow < first + len(slab))
-            found[inside] = slab[np.ix_(slow[inside] - first, middle, fast)]
-        return found.transpose(np.argsort(self.order))
+        row = self.start // width
+        slices, rows = np.searchsorted(slow, row // height), np.searchsorted(middle, row % height)
+        start, stop = (np.searchsorted(fast, ends - row * width) for ends in (self.start, self.stop))
+        there = (
+            (np.append(slow, -1)[slices] == row // height)
+            & (np.append(middle, -1)[rows] == row % height)
+            & (start < stop)
+        )
+        first = ((slices * len(middle) + rows) * len(fast))[there]
+        x, y, z = (len(each) for each in indices)
+        return Runs((x, y, z), self.order, first + start[there], first + stop[there]).binary()
 
     def binary(self) -> Binary:
         """The mask, bool (X, Y, Z), as it lay in memory."""
@@ -270,11 +320,12 @@ class Runs:
         plane = height * width
         for _, low, high in self._bounds():
             first, last = int(self.start[low] // plane), int(self.start[high - 1] // plane) + 1
-            steps = np.zeros((last - first) * plane + 1, dtype=np.int8)
-            steps[self.start[low:high] - first * plane] += 1
-            steps[self.stop[low:high] - first * plane] -= 1
-            filled = np.cumsum(steps[:-1], dtype=np.int8, out=steps[:-1])
-            yield first, filled.view(np.bool_).reshape(last - first, height, width)
+            ends = np.zeros(2 * (high - low) + 2, dtype=np.intp)
+            ends[1:-1:2], ends[2:-1:2] = self.start[low:high], self.stop[low:high]
+            ends[1:-1] -= first * plane
+            ends[-1] = (last - first) * plane
+            pattern = np.arange(len(ends) - 1) % 2 == 1
+            yield first, np.repeat(pattern, np.diff(ends)).reshape(last - first, height, width)
 
 
 def _slabs(view: Array, test: Callable[[Array], Binary] | None) -> Iterator[tuple[int, Binary]]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from medseg.allocator import give_back
+from medseg.allocator import give_back, zeros
 from medseg.check import doubts
 from medseg.engines import KINDS, Engine, choose
 from medseg.entropy import Entropy
@@ -23,7 +22,7 @@ from medseg.model import Model
 from medseg.postprocess import postprocess
 from medseg.prepare import Prepared, prepare
 from medseg.recipe import Postprocess, Recipe
-from medseg.restore import Bits, Numbers, Planes, at_least, most_probable, restored
+from medseg.restore import Planes, label_map, label_runs, restored
 from medseg.runs import Runs
 from medseg.sliding import planes, probabilities_of
 from medseg.volume import Mask, Volume
@@ -132,7 +131,7 @@ class Segmenter:
                 )
         if self.model.recipe.modality == "CT" and not self.any_modality:
             _check_hu(volumes, self.model.recipe)
-        return Ready(self, prepare(self.model.recipe, volumes), volumes[0])
+        return Ready(self, volumes)
 
     def planes(self, prepared: Prepared) -> Iterator[tuple[int, torch.Tensor]]:
         """Probabilities on the prepared grid, of the folds' mean logits, as soon as they are known.
@@ -174,19 +173,16 @@ class Segmenter:
     def mask_of(self, planes: Planes, prepared: Grid, scan: Volume) -> Mask:
         """As :meth:`mask`, from planes as they come."""
         recipe, count = self.model.recipe, len(self.model.recipe.labels)
-        found: Numbers | Bits
-        painted: npt.NDArray[np.uint8 | np.uint16]
-        if recipe.exclusive:
-            found = most_probable(planes, prepared, scan.grid, labels=count)
-            if recipe.postprocess == Postprocess():
-                painted = found.painted([label.value for label in recipe.labels])
-                return Mask(painted, scan.grid, recipe.painted, scan.source)
-        else:
-            found = at_least(planes, prepared, scan.grid, labels=count, threshold=recipe.predict.threshold)
-        runs = [found.runs(number) for number in range(1, count + 1)]
-        del found  # what it held is room for the mask
+        if recipe.exclusive and recipe.postprocess == Postprocess():
+            values = [label.value for label in recipe.labels]
+            return Mask(
+                label_map(planes, prepared, scan.grid, values=values), scan.grid, recipe.painted, scan.source
+            )
+        threshold = None if recipe.exclusive else recipe.predict.threshold
+        runs = label_runs(planes, prepared, scan.grid, labels=count, threshold=threshold)
+        give_back()  # what the network and the prepared scan needed
         top = max(label.value for label in recipe.painted)
-        painted = np.zeros(scan.grid.shape, dtype=np.uint8 if top < 256 else np.uint16, order="F")
+        painted = zeros(scan.grid.shape, np.uint8 if top < 256 else np.uint16)
         for whole, label in zip(runs, recipe.labels, strict=True):
             parts = self._sides(whole, scan) if recipe.postprocess.divide else (whole,)
             for part, painting in zip(parts, recipe.postprocess.divide or (label,), strict=True):
@@ -217,13 +213,15 @@ class Segmenter:
         )
 
 
-@dataclass(frozen=True)
 class Ready:
-    """A prepared scan and what segments it; called, it gives the mask."""
+    """A prepared scan and what segments it; called, it gives the mask.
 
-    segmenter: Segmenter
-    prepared: Prepared
-    scan: Volume
+    What was prepared is used up by the first call, so that its memory is the mask's; another prepares again.
+    """
+
+    def __init__(self, segmenter: Segmenter, volumes: tuple[Volume, ...]) -> None:
+        self._segmenter, self._volumes = segmenter, volumes
+        self._prepared: Prepared | None = prepare(segmenter.model.recipe, volumes)
 
     def __call__(self) -> Mask:
         """The mask."""
@@ -231,19 +229,24 @@ class Ready:
 
     def with_entropy(self) -> tuple[Mask, dict[str, float]]:
         """The mask, and of each label of the network that was found its :class:`medseg.entropy.Entropy`."""
-        entropy = Entropy([label.name for label in self.segmenter.model.recipe.labels])
-        planes = entropy.watch(self.segmenter.planes(self.prepared))
-        return self.segmenter.mask_of(planes, self.prepared.grid, self.scan), entropy.bits()
+        entropy, planes, grid = self._planes()
+        return self._segmenter.mask_of(planes, grid, self._volumes[0]), entropy.bits()
 
     def with_maps(self) -> tuple[Mask, dict[str, float], dict[str, npt.NDArray[np.float32]]]:
         """As :meth:`with_entropy`, and of each label its probabilities (X, Y, Z) on the scan's grid."""
-        labels = self.segmenter.model.recipe.labels
-        entropy = Entropy([label.name for label in labels])
-        planes = list(entropy.watch(self.segmenter.planes(self.prepared)))
-        mask = self.segmenter.mask_of(planes, self.prepared.grid, self.scan)
-        maps = restored(planes, self.prepared.grid, self.scan.grid, labels=len(labels))
+        entropy, watched, grid = self._planes()
+        planes, scan = list(watched), self._volumes[0]
+        mask = self._segmenter.mask_of(planes, grid, scan)
+        labels = self._segmenter.model.recipe.labels
+        maps = restored(planes, grid, scan.grid, labels=len(labels))
         named = {label.name: values for label, values in zip(labels, maps, strict=True)}
         return mask, entropy.bits(), named
+
+    def _planes(self) -> tuple[Entropy, Planes, Grid]:
+        recipe = self._segmenter.model.recipe
+        prepared, self._prepared = self._prepared or prepare(recipe, self._volumes), None
+        entropy = Entropy([label.name for label in recipe.labels])
+        return entropy, entropy.watch(self._segmenter.planes(prepared)), prepared.grid
 
 
 def _engines(model: Model, device: torch.device, name: str) -> list[Engine]:

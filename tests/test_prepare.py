@@ -3,12 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from monai.data.meta_tensor import MetaTensor
+from monai.transforms.intensity.dictionary import ScaleIntensityRanged
 from worlds import tiny
 
 from medseg.errors import InputRefused, ResourceError
 from medseg.grid import Grid
 from medseg.phantom import Thorax, default_grid, orientations
-from medseg.prepare import grid_of, on_grid, prepare
+from medseg.prepare import Windowed, grid_of, on_grid, prepare
 from medseg.volume import Mask, Volume
 
 COARSE = (6.0, 7.0, 9.0)
@@ -32,6 +34,13 @@ def test_window_maps_hu_to_zero_one_and_clips():
     for hu, expected in ((-3024, 0.0), (-1000, 0.0), (0, 0.5), (500, 0.75), (3000, 1.0)):
         image = prepare(recipe, [cube(hu)]).image
         assert float(image[0, 5, 8, 13]) == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_window_in_place_is_monais_to_the_bit():
+    values = torch.from_numpy(np.random.default_rng(0).normal(0, 900, (1, 9, 8, 7)).astype(np.float32))
+    theirs = ScaleIntensityRanged("image", -1024, 276, 0.0, 1.0, clip=True)({"image": MetaTensor(values)})
+    ours = Windowed("image", -1024, 276)({"image": MetaTensor(values.clone())})
+    assert torch.equal(ours["image"].as_tensor(), theirs["image"].as_tensor())
 
 
 def test_zscore_and_percentile_by_an_independent_formula():

@@ -122,3 +122,18 @@ def test_the_order_of_axes_does_not_change_a_bit(dtype):
         order, flips = grid.moves_to(codes)
         moved = values.permute(order).flip([axis for axis, flip in enumerate(flips) if flip])
         assert torch.equal(resample(moved[None], grid.oriented(codes), target), expected), codes
+
+
+@pytest.mark.parametrize("step", [0.6, 1.0, 2.7])
+def test_many_slices_are_the_product_of_three_matrices(step):
+    grid = Grid.from_spacing((9, 8, 75), (1.0, 1.0, 1.0))
+    affine = np.diag([1.0, 1.2, step, 1.0])
+    affine[2, 3] = 34.3  # begins in the middle of the scan and ends beyond it, or before its end
+    part = Grid((9, 7, 90), affine)
+    values = torch.from_numpy(np.random.default_rng(0).normal(0, 300, (2, *grid.shape)))
+    x, y, z = (
+        weights(n_in, n_out, offset=offset, step=step).double()
+        for n_in, n_out, (_, offset, step) in zip(grid.shape, part.shape, axis_maps(grid, part), strict=True)
+    )
+    expected = torch.einsum("cxyz,ax,by,dz->cabd", values, x, y, z)
+    torch.testing.assert_close(resample(values, grid, part).double(), expected, atol=1e-3, rtol=0)

@@ -8,7 +8,7 @@ import torch
 from medseg.grid import Grid
 from medseg.phantom import orientations, rotated
 from medseg.resample import resampled_grid
-from medseg.restore import Numbers, at_least, most_probable, restored
+from medseg.restore import label_map, label_runs, restored
 
 
 def whole(probabilities: torch.Tensor, prepared: Grid, source: Grid) -> np.ndarray:
@@ -16,15 +16,17 @@ def whole(probabilities: torch.Tensor, prepared: Grid, source: Grid) -> np.ndarr
 
 
 def binary(probabilities: torch.Tensor, prepared: Grid, source: Grid, threshold: float = 0.5) -> np.ndarray:
-    return (
-        at_least([(0, probabilities[None])], prepared, source, labels=1, threshold=threshold).runs(1).binary()
-    )
+    (runs,) = label_runs([(0, probabilities[None])], prepared, source, labels=1, threshold=threshold)
+    return runs.binary()
 
 
 def numbers(probabilities: torch.Tensor, prepared: Grid, source: Grid) -> np.ndarray:
     count = len(probabilities)
-    found = most_probable([(0, probabilities)], prepared, source, labels=count)
-    return sum(number * found.runs(number).binary() for number in range(1, count + 1))
+    found = label_map([(0, probabilities)], prepared, source, values=range(1, count + 1))
+    runs = label_runs([(0, probabilities)], prepared, source, labels=count)
+    for number, each in enumerate(runs, start=1):
+        np.testing.assert_array_equal(each.binary(), found == number)
+    return found
 
 
 def smooth(grid: Grid) -> torch.Tensor:
@@ -82,14 +84,13 @@ def test_planes_in_whatever_portions_give_the_same(axcodes, each):
     np.testing.assert_array_equal(
         restored(portions, prepared, source, labels=9), restored(one, prepared, source, labels=9)
     )
-    for decide in (
-        lambda planes: most_probable(planes, prepared, source, labels=9),
-        lambda planes: at_least(planes, prepared, source, labels=9, threshold=0.2),
-    ):
-        ours, theirs = decide(portions), decide(one)
-        assert theirs.runs(9).binary().any()
-        for number in range(1, 10):
-            np.testing.assert_array_equal(ours.runs(number).binary(), theirs.runs(number).binary())
+    for threshold in (None, 0.2):
+        ours, theirs = (
+            label_runs(planes, prepared, source, labels=9, threshold=threshold) for planes in (portions, one)
+        )
+        assert theirs[8].size
+        for mine, other in zip(ours, theirs, strict=True):
+            np.testing.assert_array_equal(mine.binary(), other.binary())
 
 
 def test_labels_at_least_a_threshold_are_those_of_restored_probabilities():
@@ -97,10 +98,10 @@ def test_labels_at_least_a_threshold_are_those_of_restored_probabilities():
     prepared = resampled_grid(source, (2.1, 2.0, 2.3))
     torch.manual_seed(0)
     chances = torch.rand(11, *prepared.shape)
-    found = at_least([(0, chances)], prepared, source, labels=11, threshold=0.6)
+    found = label_runs([(0, chances)], prepared, source, labels=11, threshold=0.6)
     expected = whole(chances, prepared, source) >= np.float32(0.6)
-    for number in range(1, 12):
-        np.testing.assert_array_equal(found.runs(number).binary(), expected[number - 1])
+    for runs, wanted in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(runs.binary(), wanted)
 
 
 def test_threshold_is_inclusive():
@@ -155,11 +156,12 @@ def test_a_small_sphere_survives_coarse_grids_better_than_labels_would():
     assert dice(binary(soft, prepared, source, threshold=0.5)) > dice(labels) + 0.03
 
 
-def test_numbers_are_painted_with_the_values_of_their_labels():
-    numbers = np.array([[[0, 1, 2, 3]]], dtype=np.uint8)
-    assert Numbers(numbers.copy()).painted([1, 2, 3]).tolist() == [[[0, 1, 2, 3]]]
-    # A value that is the number of a later label must not be painted twice.
-    assert Numbers(numbers.copy()).painted([2, 3, 1]).tolist() == [[[0, 2, 3, 1]]]
-    wide = Numbers(numbers.copy()).painted([4, 300, 1])
-    assert wide.tolist() == [[[0, 4, 300, 1]]]
-    assert wide.dtype == np.uint16
+def test_labels_are_painted_with_their_values():
+    grid = Grid.from_spacing((4, 1, 1))
+    # Voxel 0 has none, the others one label each.
+    chances = torch.zeros(3, 4, 1, 1)
+    chances[[0, 1, 2], [1, 2, 3]] = 1
+    for values in ([1, 2, 3], [2, 3, 1], [4, 300, 1]):
+        painted = label_map([(0, chances)], grid, grid, values=values)
+        assert painted.ravel().tolist() == [0, *values]
+        assert painted.dtype == (np.uint16 if 300 in values else np.uint8)

@@ -98,19 +98,35 @@ def test_gaps_are_the_background_in_the_box(seed):
     assert joined.start.tolist() == Runs.of(whole).start.tolist()
 
 
-def test_part_of_a_mask_is_chosen_counted_and_painted():
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+def test_voxels_are_counted_painted_and_looked_up(order):
     mask, values = noise(1), np.random.default_rng(2).integers(0, 9, SHAPE)
-    for order in permutations(range(3)):
-        runs = Runs.of(mask.transpose(order))
-        moved = values.transpose(order)
-        assert runs.counted(moved, lambda slab: slab > 4).sum() == np.count_nonzero(mask & (values > 4))
-        dark = runs.where(lambda first, slab: moved.transpose(runs.order)[first : first + len(slab)] > 4)  # noqa: B023
-        assert np.array_equal(dark.binary(), (mask & (values > 4)).transpose(order))
-        painted = moved.copy()
-        dark.paint(painted, 77)
-        assert np.array_equal(painted == 77, (mask & (values > 4)).transpose(order))
-        indices = [np.arange(n)[::-2] for n in moved.shape]
-        assert np.array_equal(runs.at(indices), mask.transpose(order)[np.ix_(*indices)])
+    mask, values = mask.transpose(order), values.transpose(order)
+    runs = Runs.of(mask)
+    counts = runs.counted(values, lambda slab: slab > 4)
+    assert counts.sum() == np.count_nonzero(mask & (values > 4))
+    assert runs.kept(counts == runs.lengths).binary().sum() == counts[counts == runs.lengths].sum()
+    painted = values.copy()
+    runs.paint(painted, 77)
+    assert np.array_equal(painted, np.where(mask, 77, values))
+    indices = [np.arange(n)[1::2] for n in mask.shape]
+    assert np.array_equal(runs.at(indices), mask[np.ix_(*indices)])
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+def test_foreground_is_divided_by_what_a_coarser_array_says(order):
+    mask = noise(3, 0.8).transpose(order)
+    runs = Runs.of(mask)
+    values = np.random.default_rng(4).integers(1, 4, [-(-n // 3) for n in mask.shape])
+    whole = values
+    for axis in range(3):
+        whole = np.repeat(whole, 3, axis=axis)
+    whole = whole[tuple(slice(0, n) for n in mask.shape)]
+    places = [np.arange(mask.shape[axis]) // 3 for axis in runs.order]
+    found = runs.divided(values.transpose(runs.order), places)
+    assert set(found) == {1, 2, 3}
+    for value, part in found.items():
+        assert np.array_equal(part.binary(), mask & (whole == value))
 
 
 def test_a_test_tells_of_any_array():

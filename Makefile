@@ -54,7 +54,9 @@ fuzz: $(READY_DEV)  ## Damage 2,000 scans and models by chance: each is read or 
 real: $(READY)  ## Train and evaluate on real scans (hours): docs/results.md; DATA=folder
 	$(BIN)/python benchmarks/real_data.py --data $(DATA)
 
-bench-peers: $(READY)  ## Set up MONAI, nnU-Net, TorchIO and lungmask in .venv-peers, for benchmarks/speed
+bench-peers: $(READY)  ## Set up MONAI, nnU-Net, TorchIO and lungmask, and medseg alone, for benchmarks/speed
+	$(PYTHON) -m venv .venv-plain
+	.venv-plain/bin/python -m pip install -qq --disable-pip-version-check -e '.[fast]'
 	$(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/python -m pip install -qq --disable-pip-version-check -e . nnunetv2 torchio lungmask
 

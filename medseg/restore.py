@@ -52,7 +52,9 @@ def label_map(
     view = painted.transpose(_axes(prepared, source))
     value_of = np.array([0, *values], dtype=painted.dtype)
     for tile in _tiles(planes, prepared, source):
-        view[tile.place] = value_of[tile.most_probable()]
+        numbers = tile.most_probable()
+        if numbers.any():
+            view[tile.place] = value_of[numbers]
     return painted
 
 
@@ -217,26 +219,31 @@ def _tiles(planes: Planes, prepared: Grid, source: Grid) -> Iterator[_Tile]:
         rows.reverse()
     # The same tiles whatever the portions: matrix products of another size may differ in the last bit.
     waiting = [rows[start : start + _THICK] for start in range(0, len(rows), _THICK)]
-    held: torch.Tensor | None = None
+    held: list[tuple[int, torch.Tensor]] = []
     for first, values in planes:
-        stack = values.permute(0, 3, 2, 1)
-        end = first + stack.shape[1]
-        if held is not None:
-            first -= held.shape[1]
-            stack = torch.cat([held, stack], 1)
+        held.append((first, values.permute(0, 3, 2, 1)))
+        end = first + values.shape[-1]
         while waiting and max(z.last[row] for row in waiting[0]) < end:
             thick = waiting.pop(0)
-            depth, z_weights = z.part(range(min(thick), max(thick) + 1))
-            planes_of = slice(depth.start - first, depth.stop - first)
+            lowest, highest = min(thick), max(thick)
+            depth, z_weights = z.part(range(lowest, highest + 1))
+            stack = torch.cat(
+                [
+                    part[:, max(0, depth.start - start) : depth.stop - start]
+                    for start, part in held
+                    if start < depth.stop
+                ],
+                1,
+            )
             for high, height, y_weights, wide, width, x_weights in across:
                 yield _Tile(
                     (
-                        slice(min(thick), max(thick) + 1),
+                        slice(lowest, highest + 1),
                         slice(high.start, high.stop),
                         slice(wide.start, wide.stop),
                     ),
-                    stack[:, planes_of, height, width],
+                    stack[:, :, height, width],
                     (z_weights, y_weights, x_weights),
                 )
-        needed = min((int(z.first[row]) for thick in waiting for row in thick), default=end)
-        held = stack[:, needed - first :].clone() if needed < end else None
+            needed = min(int(z.first[row]) for row in waiting[0]) if waiting else end
+            held = [(start, part) for start, part in held if start + part.shape[1] > needed]

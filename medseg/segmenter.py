@@ -10,28 +10,23 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from medseg.allocator import give_back, zeros
+from medseg.allocator import give_back
 from medseg.check import doubts
 from medseg.engines import KINDS, Engine, choose
 from medseg.entropy import Entropy
 from medseg.errors import InputRefused, InputWarning, UsageError
 from medseg.grid import Grid
 from medseg.label import Label
-from medseg.lungs import divide, oddities, with_air
+from medseg.masking import Target, mask_of
 from medseg.model import Model
-from medseg.postprocess import postprocess
 from medseg.prepare import Prepared, prepare
-from medseg.recipe import Postprocess, Recipe
-from medseg.restore import Planes, label_map, label_runs, restored
-from medseg.runs import Runs
+from medseg.recipe import Recipe
+from medseg.restore import Planes, restored
 from medseg.sliding import planes, probabilities_of
 from medseg.volume import Mask, Volume
 
 # NIfTI, NRRD and MetaImage do not say what made the scan; OT is DICOM's "other".
 _UNSAID = (None, "unknown", "OT")
-
-# Less that was no lung is not told.
-_LEAST_ML = 5.0
 
 
 class Segmenter:
@@ -157,12 +152,9 @@ class Segmenter:
         return torch.cat([values for _, values in self.planes(prepared)], -1)
 
     def mask(self, probabilities: torch.Tensor, prepared: Prepared, scan: Volume) -> Mask:
-        """Probabilities (L, X, Y, Z) on the prepared grid, restored, decided on, cleaned and painted.
-
-        A voxel belongs to each label whose probability reaches the threshold; where labels
-        exclude one another, to the most probable one, if that is more probable than none.
-        """
-        return self.mask_of([(0, probabilities)], prepared.grid, scan)
+        """Of probabilities (L, X, Y, Z) on the prepared grid, see :func:`medseg.masking.mask_of`."""
+        recipe = self.model.recipe
+        return mask_of([(0, probabilities)], prepared.grid, Target.of(scan, recipe), recipe)
 
     def _mean(self, windows: torch.Tensor) -> torch.Tensor:
         logits = self._engines[0](windows)
@@ -170,58 +162,18 @@ class Segmenter:
             logits = logits + engine(windows)
         return logits / len(self._engines)
 
-    def mask_of(self, planes: Planes, prepared: Grid, scan: Volume) -> Mask:
-        """As :meth:`mask`, from planes as they come."""
-        recipe, count = self.model.recipe, len(self.model.recipe.labels)
-        if recipe.exclusive and recipe.postprocess == Postprocess():
-            values = [label.value for label in recipe.labels]
-            return Mask(
-                label_map(planes, prepared, scan.grid, values=values), scan.grid, recipe.painted, scan.source
-            )
-        threshold = None if recipe.exclusive else recipe.predict.threshold
-        runs = label_runs(planes, prepared, scan.grid, labels=count, threshold=threshold)
-        give_back()  # what the network and the prepared scan needed
-        top = max(label.value for label in recipe.painted)
-        painted = zeros(scan.grid.shape, np.uint8 if top < 256 else np.uint16)
-        for whole, label in zip(runs, recipe.labels, strict=True):
-            parts = self._sides(whole, scan) if recipe.postprocess.divide else (whole,)
-            for part, painting in zip(parts, recipe.postprocess.divide or (label,), strict=True):
-                self._cleaned(part, scan.grid).paint(painted, painting.value)
-        mask = Mask(painted, scan.grid, recipe.painted, scan.source)
-        for told in oddities(mask, scan) if recipe.postprocess.divide else ():
-            warnings.warn(InputWarning(f"{scan.source.path or 'scan'}: {told}"), stacklevel=4)
-        return mask
-
-    def _sides(self, lungs: Runs, scan: Volume) -> tuple[Runs, Runs]:
-        """The right and the left lung, without what holds no air."""
-        kept = with_air(lungs, scan.array)
-        gone_ml = (lungs.size - kept.size) * scan.grid.voxel_ml
-        if gone_ml > max(self.model.recipe.postprocess.min_volume_ml, _LEAST_ML):
-            told = f"{gone_ml:.0f} ml without air were taken for no lung"
-            warnings.warn(InputWarning(f"{scan.source.path or 'scan'}: {told}"), stacklevel=5)
-        return divide(kept, scan.grid, scan.array)
-
-    def _cleaned(self, mask: Runs, grid: Grid) -> Runs:
-        rules = self.model.recipe.postprocess
-        return postprocess(
-            mask,
-            grid,
-            keep_components=rules.keep_components,
-            fill_holes=rules.fill_holes,
-            min_volume_ml=rules.min_volume_ml,
-            min_share=rules.min_share,
-        )
-
 
 class Ready:
-    """A prepared scan and what segments it; called, it gives the mask.
+    """A prepared scan and what segments it; called, once, it gives the mask.
 
-    What was prepared is used up by the first call, so that its memory is the mask's; another prepares again.
+    What was prepared is used up, so that its memory is the mask's, and so is the scan's where nobody else
+    holds it and the recipe needs it no more.
     """
 
-    def __init__(self, segmenter: Segmenter, volumes: tuple[Volume, ...]) -> None:
-        self._segmenter, self._volumes = segmenter, volumes
-        self._prepared: Prepared | None = prepare(segmenter.model.recipe, volumes)
+    def __init__(self, segmenter: Segmenter, volumes: Sequence[Volume]) -> None:
+        self._segmenter, self._recipe = segmenter, segmenter.model.recipe
+        self._target = Target.of(volumes[0], self._recipe)
+        self._prepared: Prepared | None = prepare(self._recipe, volumes)
 
     def __call__(self) -> Mask:
         """The mask."""
@@ -229,23 +181,23 @@ class Ready:
 
     def with_entropy(self) -> tuple[Mask, dict[str, float]]:
         """The mask, and of each label of the network that was found its :class:`medseg.entropy.Entropy`."""
-        entropy, planes, grid = self._planes()
-        return self._segmenter.mask_of(planes, grid, self._volumes[0]), entropy.bits()
+        entropy, planes, prepared = self._planes()
+        return mask_of(planes, prepared, self._target, self._recipe), entropy.bits()
 
     def with_maps(self) -> tuple[Mask, dict[str, float], dict[str, npt.NDArray[np.float32]]]:
         """As :meth:`with_entropy`, and of each label its probabilities (X, Y, Z) on the scan's grid."""
-        entropy, watched, grid = self._planes()
-        planes, scan = list(watched), self._volumes[0]
-        mask = self._segmenter.mask_of(planes, grid, scan)
-        labels = self._segmenter.model.recipe.labels
-        maps = restored(planes, grid, scan.grid, labels=len(labels))
+        entropy, watched, prepared = self._planes()
+        planes, labels = list(watched), self._recipe.labels
+        mask = mask_of(planes, prepared, self._target, self._recipe)
+        maps = restored(planes, prepared, self._target.grid, labels=len(labels))
         named = {label.name: values for label, values in zip(labels, maps, strict=True)}
         return mask, entropy.bits(), named
 
     def _planes(self) -> tuple[Entropy, Planes, Grid]:
-        recipe = self._segmenter.model.recipe
-        prepared, self._prepared = self._prepared or prepare(recipe, self._volumes), None
-        entropy = Entropy([label.name for label in recipe.labels])
+        prepared, self._prepared = self._prepared, None
+        if prepared is None:
+            raise UsageError("this scan was segmented before", remedy="call ready again", reason="used-up")
+        entropy = Entropy([label.name for label in self._recipe.labels])
         return entropy, entropy.watch(self._segmenter.planes(prepared)), prepared.grid
 
 

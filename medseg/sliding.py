@@ -16,7 +16,7 @@ Network = Callable[[torch.Tensor], torch.Tensor]
 
 # Of a 2D network's slices so many are given on together; of any network at most so many bytes.
 _FEWEST_PLANES = 16
-_BYTES_AT_ONCE = 2**27
+_BYTES_AT_ONCE = 2**22
 
 
 def starts(length: int, window: int, overlap: float) -> tuple[int, ...]:

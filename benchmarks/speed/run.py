@@ -4,9 +4,10 @@
     python benchmarks/speed/run.py --scan SCAN --model MODEL [--rounds 5] [--peers nnunet monai_pipeline]
         [--allocator no yes] [--resume]
 
-Every row of ``rounds.csv`` is one process: wall and CPU seconds, peak memory, the seconds of its stages,
-and the GEMM rate measured just before it, which says how busy the machine was. ``table`` prints medians,
-and the ratios peer / medseg of each round as min, median and max. A first, cold run of medseg is not counted.
+Each side runs in an environment of its own, because MONAI imports whatever it finds. Every row of
+``rounds.csv`` is one process: wall and CPU seconds, peak memory, the seconds of its stages, and the GEMM rate
+measured just before it, which says how busy the machine was. ``table`` prints medians, and the ratios
+peer / medseg of each round as min, median and max. A first, cold run of medseg is not counted.
 ``--allocator no yes`` shows each peer twice: as it ships, and with the thresholds that medseg sets.
 A run that was cut off goes on with ``--resume`` at the round in which it was.
 """
@@ -47,7 +48,8 @@ def main() -> None:
     parser.add_argument("--peers", nargs="*", choices=PEERS, default=list(PEERS[:3]))
     parser.add_argument("--engines", nargs="+", default=["auto"])
     parser.add_argument("--allocator", nargs="+", choices=["no", "yes"], default=["no"])
-    parser.add_argument("--python", default=".venv-peers/bin/python", help="Of the environment of the peers.")
+    parser.add_argument("--ours", default=".venv-plain/bin/python", help="Where medseg[fast] alone is installed.")
+    parser.add_argument("--theirs", default=".venv-peers/bin/python", help="Where the peers are.")
     parser.add_argument("--resume", action="store_true")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -75,7 +77,7 @@ def measured(
     """One process as a row."""
     gemm = float(subprocess.run([sys.executable, "-c", GEMM], capture_output=True, check=True).stdout)
     mask = arguments.out / f"{name.replace(' ', '_')}.nii.gz"
-    python = sys.executable if script == "ours" else arguments.python
+    python = arguments.ours if script == "ours" else arguments.theirs
     words = [python, "-W", "ignore", HERE / "peers" / f"{script}.py", arguments.scan, arguments.model, mask]
     # As many threads for everybody as the machine of the table has cores.
     environment = os.environ | {"OMP_NUM_THREADS": "2", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "2"}

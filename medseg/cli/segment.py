@@ -78,14 +78,16 @@ def segment(
             else read_channels(scans, channels=channels, choices=choices)
         )
         check_source(volumes[0].source, target)
-        mask = segment_scan(volumes)
+        ready, kept = segment_scan.ready(volumes), volumes[0] if stats else None
+        del volumes, reading  # the network may have the memory of a scan that nothing needs any more
+        mask = ready()
         mask.save(target, format=format_)
     facts = facts_of(mask, segment_scan) | {"warnings": [_without_paths(text, scans) for text in told]}
     write_json(sidecar(target), facts)
-    if stats:
+    if stats and kept:
         from medseg.statistics import intensities
 
-        write_json(stats, facts | {"intensities": intensities(volumes[0], mask)})
+        write_json(stats, facts | {"intensities": intensities(kept, mask)})
     if as_json:
         print(json.dumps({"mask": str(target)} | facts))
     else:

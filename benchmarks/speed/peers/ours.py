@@ -14,6 +14,7 @@ reading = ThreadPoolExecutor(1).submit(medseg.read, given.scan)
 
 import torch  # noqa: E402
 
+from medseg.masking import Target, mask_of  # noqa: E402
 from medseg.prepare import prepare  # noqa: E402
 from medseg.segmenter import Segmenter  # noqa: E402
 
@@ -23,13 +24,15 @@ segment = Segmenter(str(given.model) if given.model.is_file() else given.model.n
 stages.done("model")
 scan = reading.result()
 stages.done("read")
-prepared = prepare(segment.model.recipe, [scan])
+recipe = segment.model.recipe
+target, prepared = Target.of(scan, recipe), prepare(recipe, [scan])
+planes, grid = segment.planes(prepared), prepared.grid
+del scan, reading, prepared  # as the command line does
 stages.done("prepare")
 
 
 def timed():
     """The planes, and the time that passes inside of them as the network's."""
-    planes = segment.planes(prepared)
     while True:
         stages.done("restore")
         try:
@@ -41,7 +44,7 @@ def timed():
         yield plane
 
 
-mask = segment.mask_of(timed(), prepared.grid, scan)
+mask = mask_of(timed(), grid, target, recipe)
 stages.done("restore")
 mask.save(given.mask)
 stages.done("write")

@@ -12,6 +12,7 @@ from worlds import tiny, untrained
 
 from medseg.engines import KINDS, choose, graph
 from medseg.engines.torch_engine import folded
+from medseg.engines.upward import shortened
 from medseg.errors import ResourceError, UsageError
 from medseg.networks import build
 from medseg.phantom import Thorax, default_grid
@@ -54,6 +55,23 @@ def test_every_engine_gives_the_networks_logits(name, make, norm):
     # A batch that is not full, as the last one of a scan.
     torch.testing.assert_close(engine(windows[:1]), expected[:1], atol=2e-4, rtol=1e-4)
     assert engine.name.startswith({"onnx": "onnxruntime"}.get(name, name))
+
+
+@pytest.mark.parametrize("norm", ["batch", "instance", "none"])
+@pytest.mark.parametrize("make", [tiny, flat])
+def test_a_shortened_network_is_the_same_function(make, norm):
+    """In float64, where rounding is out of sight; the biases, which end at the borders, are not small."""
+    recipe = make(network={"widths": [4, 6, 8], "norm": norm})
+    network = used(recipe).double()
+    for name, values in network.named_parameters():
+        if name.endswith("bias"):
+            values.normal_()
+    windows = torch.randn(2, recipe.in_channels, *recipe.patch.size, dtype=torch.float64)
+    short = shortened(network)
+    torch.testing.assert_close(short(windows), network(windows), atol=1e-11, rtol=0)
+    kinds = {type(part).__name__ for part in short.modules()}
+    assert "UpCat" not in kinds
+    assert "UpCat" in {type(part).__name__ for part in network.modules()}
 
 
 @pytest.mark.parametrize("name", list(KINDS))

@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--peers", nargs="*", choices=PEERS, default=list(PEERS[:3]))
     parser.add_argument("--engines", nargs="+", default=["auto"])
     parser.add_argument("--allocator", nargs="+", choices=["no", "yes"], default=["no"])
-    parser.add_argument("--ours", default=".venv-plain/bin/python", help="Where medseg[fast] alone is installed.")
+    parser.add_argument("--ours", default=".venv-plain/bin/python", help="Where only medseg[fast] is.")
     parser.add_argument("--theirs", default=".venv-peers/bin/python", help="Where the peers are.")
     parser.add_argument("--resume", action="store_true")
     arguments = parser.parse_args()

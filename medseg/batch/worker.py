@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from medseg.allocator import raise_thresholds
+from medseg.allocator import lasting, raise_thresholds
 from medseg.batch.orders import Job, Order, told
 from medseg.errors import as_ours
 
@@ -47,9 +47,10 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
     ahead = order.pop("ahead")
     raise_thresholds()
     try:
-        from medseg.batch.station import Station
+        with lasting():
+            from medseg.batch.station import Station
 
-        station = Station(Order.of(order))
+            station = Station(Order.of(order))
     except Exception as error:
         _tell(answers, {"error": told(as_ours(error))})
         return

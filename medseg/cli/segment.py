@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from medseg.allocator import lasting
 from medseg.cli.options import (
     AsJson,
     Device,
@@ -67,7 +68,7 @@ def segment(
     from medseg.methods import method
 
     with telling_of_older(target), heard() as told, working(f"segmenting {scans[0].name}"):
-        with ThreadPoolExecutor(1) as beside:
+        with ThreadPoolExecutor(1) as beside, lasting():
             # The scan is read while torch and MONAI are imported, which takes longer.
             reading = beside.submit(read_channels, scans, channels=len(scans), choices=choices)
             segment_scan = method(model, device=device, engine=engine, any_modality=any_modality)

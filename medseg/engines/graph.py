@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import io
 import warnings
@@ -14,6 +13,7 @@ import torch
 from torch import nn
 
 from medseg import folders
+from medseg.engines.upward import shortened
 from medseg.errors import MedsegError
 from medseg.io.atomic import replacing
 
@@ -32,7 +32,7 @@ def graph(network: nn.Module, shape: tuple[int, ...], digest: str, *, free: bool
         digest: Of the weights: equal digests are equal networks.
         free: Take inputs of any sides.
     """
-    made_by = f"{version('medseg')} {version('torch')} {digest} {shape} {free}"
+    made_by = f"{version('medseg')} {version('torch')} shortened {digest} {shape} {free}"
     path = folder() / f"{hashlib.sha256(made_by.encode()).hexdigest()}.onnx"
     held = b""
     with suppress(OSError):
@@ -58,7 +58,7 @@ def export(network: nn.Module, shape: tuple[int, ...], *, free: bool = False) ->
     Raises:
         RuntimeError: the network has an operation that ONNX has not.
     """
-    plain = copy.deepcopy(network).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    plain = shortened(network).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     file = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracer's, about shapes, which are fixed here

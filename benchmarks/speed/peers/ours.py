@@ -9,18 +9,20 @@ given, stages = arguments(), Stages()
 from concurrent.futures import ThreadPoolExecutor  # noqa: E402
 
 import medseg  # noqa: E402
+from medseg.allocator import lasting  # noqa: E402
 
 reading = ThreadPoolExecutor(1).submit(medseg.read, given.scan)
 
-import torch  # noqa: E402
+with lasting():
+    import torch
 
-from medseg.masking import Target, mask_of  # noqa: E402
-from medseg.prepare import prepare  # noqa: E402
-from medseg.segmenter import Segmenter  # noqa: E402
+    from medseg.masking import Target, mask_of
+    from medseg.prepare import prepare
+    from medseg.segmenter import Segmenter
 
-stages.done("import")
-torch.set_num_threads(THREADS)
-segment = Segmenter(str(given.model) if given.model.is_file() else given.model.name, engine=given.engine)
+    stages.done("import")
+    torch.set_num_threads(THREADS)
+    segment = Segmenter(str(given.model) if given.model.is_file() else given.model.name, engine=given.engine)
 stages.done("model")
 scan = reading.result()
 stages.done("read")

@@ -76,7 +76,8 @@ def _joined(up: _ConvTransposeNd, conv: torch.Tensor) -> torch.Tensor:
     bias = torch.zeros(up.out_channels) if up.bias is None else up.bias.data
     weight, conv = up.weight.data.double(), conv.double()
     made = weight.new_zeros((up.in_channels + 1, len(conv), *(4,) * dims))
-    for t, r in product(product(range(3), repeat=dims), product(range(2), repeat=dims)):
+    for r in product(range(2), repeat=dims):
         taps = torch.cat([weight[*every, *r], bias.double()[None]])
-        made[*every, *(b + 2 - a for a, b in zip(t, r, strict=True))] += taps @ conv[*every, *t].T
+        for t in product(range(3), repeat=dims):
+            made[*every, *(b + 2 - a for a, b in zip(t, r, strict=True))] += taps @ conv[*every, *t].T
     return made.to(up.weight.dtype)

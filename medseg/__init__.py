@@ -72,7 +72,8 @@ def segment(
         return segment_scan([part for part in parts if isinstance(part, Volume)])
     paths = [part for part in parts if not isinstance(part, Volume)]
     channels = len(segment_scan.channels)
-    return segment_scan(read_channels(paths, channels=channels, choices=Choices(series=series)))
+    # Prepared before it is segmented, so that nothing holds the scan any longer than the recipe needs it.
+    return segment_scan.ready(read_channels(paths, channels=channels, choices=Choices(series=series)))()
 
 
 def view(scan: str | Path | Volume, *masks: str | Path | Mask, height: int = 480) -> Any:

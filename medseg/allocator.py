@@ -28,28 +28,36 @@ def raise_thresholds() -> None:
 
 @contextlib.contextmanager
 def lasting() -> Iterator[None]:
-    """What is imported and loaded within is never looked through for garbage: it is kept to the end.
+    """What is imported and loaded within is never looked through for garbage: all of it is kept to the end.
 
     Importing torch and MONAI takes half a second less, and the end of the process a second less.
     """
+    enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
         gc.freeze()
-        gc.enable()
+        if enabled:
+            gc.enable()
 
 
 def zeros(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     """Zeros, first axis fastest, that take memory only where they are written to.
 
     So does numpy, but not with raised thresholds: then it takes memory that was freed, and clears all of it.
+
+    Raises:
+        MemoryError: the system has no room for so many.
     """
     if not hasattr(mmap, "MAP_ANONYMOUS"):  # Windows
         return np.zeros(shape, dtype, order="F")
     size = prod(shape)
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-    pages = mmap.mmap(-1, max(1, size * np.dtype(dtype).itemsize), flags=flags)
+    try:
+        pages = mmap.mmap(-1, max(1, size * np.dtype(dtype).itemsize), flags=flags)
+    except OSError as error:  # as numpy has it
+        raise MemoryError(f"no memory for {' x '.join(map(str, shape))} voxels") from error
     return np.frombuffer(pages, dtype=dtype, count=size).reshape(shape, order="F")
 
 

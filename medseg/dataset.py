@@ -34,7 +34,7 @@ from medseg.recipe import Recipe, digest
 from medseg.sliding import stacked_slices
 
 # Raise when `prepare` changes its output for an unchanged recipe, so that old caches are not used.
-CACHE_VERSION = 2
+CACHE_VERSION = 3
 _FOREGROUND_VOXELS = 10_000
 
 

@@ -9,6 +9,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from medseg.components import components
 from medseg.grid import Grid
 from medseg.runs import Array, Integers, Runs
 from medseg.volume import Mask, Volume
@@ -210,7 +211,7 @@ def with_air(lungs: Runs, hu: Array) -> Runs:
         lungs: Of a mask (X, Y, Z).
         hu: The CT, (X, Y, Z).
     """
-    part, count = lungs.parts(corners=True)
+    part, count = components(lungs, corners=True)
     sizes = np.bincount(part, weights=lungs.lengths, minlength=count)
     air = np.bincount(
         part, weights=lungs.counted(hu, lambda slab: np.asarray(slab < AIR_HU)), minlength=count

@@ -62,7 +62,8 @@ def mask_of(planes: Planes, prepared: Grid, target: Target, recipe: Recipe) -> M
     give_back()  # what the network and the prepared scan needed
     top = max(label.value for label in recipe.painted)
     painted = zeros(target.grid.shape, np.uint8 if top < 256 else np.uint16)
-    for whole, label in zip(runs, recipe.labels, strict=True):
+    for label in recipe.labels:
+        whole = runs.pop(0)
         parts = (whole,) if target.scan is None else _sides(whole, target.scan, recipe.postprocess)
         for part, painting in zip(parts, recipe.postprocess.divide or (label,), strict=True):
             _cleaned(part, target.grid, recipe.postprocess).paint(painted, painting.value)

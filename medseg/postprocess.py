@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from medseg.components import components
 from medseg.errors import InputRefused
 from medseg.grid import Grid
 from medseg.runs import Runs
@@ -58,7 +59,7 @@ def postprocess(
 def _filled(mask: Runs) -> Runs:
     """With its holes: the background in the box of the foreground that has no way to the box's faces."""
     gaps, at_face = mask.gaps()
-    part, count = gaps.parts(corners=False)
+    part, count = components(gaps, corners=False)
     outside = np.zeros(count, dtype=np.bool_)
     outside[part[at_face]] = True
     return mask.joined(gaps.kept(~outside[part]))
@@ -66,7 +67,7 @@ def _filled(mask: Runs) -> Runs:
 
 def _selected(mask: Runs, keep: int | None, smallest: float, share: float) -> Runs:
     """Without components below ``smallest`` voxels or a share, and without surplus ones."""
-    part, count = mask.parts(corners=True)
+    part, count = components(mask, corners=True)
     sizes = np.bincount(part, weights=mask.lengths, minlength=count)
     if keep is not None and keep < count:
         smallest = max(smallest, float(np.sort(sizes)[-keep]))

@@ -183,7 +183,7 @@ def _check_memory(recipe: Recipe, grid: Grid, channels: int) -> None:
     """Refuses before anything is allocated; MONAI would wrap a refusal from inside its transforms."""
     spacing = recipe.prepare.spacing_mm
     shape = resampled_grid(grid.oriented(recipe.prepare.orientation), spacing).shape
-    needed = 8 * channels * prod(shape)  # float32, and the axis being resampled once more
+    needed = 8 * channels * prod(shape)  # float32, and what is cropped of it once more
     free = budget.available_bytes()
     if free is not None and needed > free:
         raise ResourceError(

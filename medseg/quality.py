@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
+from functools import partial
 
-from medseg.volume import Mask
+from medseg.components import components
+from medseg.runs import Runs
+from medseg.volume import Mask, members
 
 Signs = dict[str, int | bool]
 
@@ -14,17 +16,11 @@ def signs(mask: Mask) -> dict[str, Signs]:
 
     A label without voxels has no component and touches nothing.
     """
-    from scipy import ndimage
-
     found: dict[str, Signs] = {}
     for label in mask.labels:
-        inside = mask.of(label.name)
-        boxes = ndimage.find_objects(inside.view(np.uint8))
-        if not boxes:
-            found[label.name] = {"components": 0, "at_border": False}
-            continue
-        box = boxes[0]
-        _, count = ndimage.label(inside[box], np.ones((3, 3, 3)))
-        at_border = any(s.start == 0 or s.stop == n for s, n in zip(box, inside.shape, strict=True))
-        found[label.name] = {"components": int(count), "at_border": at_border}
+        runs = Runs.of(mask.array, partial(members, label=label))
+        box, (_, count) = runs.box(), components(runs, corners=True)
+        sides = zip(box or (), runs.shape, strict=box is not None)
+        at_border = any(part.start == 0 or part.stop == n for part, n in sides)
+        found[label.name] = {"components": count, "at_border": at_border}
     return found

@@ -1,8 +1,8 @@
 """A mask as runs: the stretches of foreground along the axis that lies together in memory.
 
 A mask of a 512 x 512 x 300 scan has 79 million voxels, and two lungs in it some hundred thousand runs. What
-is asked of a whole mask (its parts, its holes, what lies in it) is asked of the runs; the voxels themselves
-are only looked at some slices at a time, so that memory does not grow with a mask's length.
+is asked of a whole mask (its components, its holes, what lies in it) is asked of the runs, whose number grows
+with the surface; the voxels themselves are only looked at some slices at a time.
 """
 
 from __future__ import annotations
@@ -28,12 +28,13 @@ _VOXELS_AT_ONCE = 1 << 22
 class Runs:
     """Where a mask is foreground.
 
-    Positions count the voxels of the mask as they lie in memory: position 0 is its first voxel, 1 the next
-    one along ``order[2]``. Runs are sorted, do not touch, and do not go on into the next row.
+    Positions count the voxels with the axes in ``order``: position 0 is the first voxel, 1 the next one along
+    ``order[2]``, which is best the fastest axis in memory. Runs are sorted, do not touch, and do not go on
+    into the next row.
 
     Attributes:
         shape: Of the mask, (X, Y, Z).
-        order: The mask's axes from the slowest to the fastest in memory.
+        order: The mask's axes from the slowest to the fastest.
         start: Position of the first voxel of each run.
         stop: Position after its last one.
     """
@@ -52,13 +53,13 @@ class Runs:
             test: Tells of some slices of the array, of any shape, where they are foreground.
 
         Raises:
-            InputRefused: the array is not bool or not 3-D, and there is no test (``shape``).
+            InputRefused: the array is not 3-D, or without a test not bool (``shape``).
         """
         if array.ndim != 3 or (test is None and array.dtype != np.bool_):
             raise InputRefused(
                 f"a mask of shape {array.shape} and type {array.dtype}",
                 reason="shape",
-                remedy="pass a bool array (X, Y, Z)",
+                remedy="pass an array (X, Y, Z), of bool where there is no test",
             )
         order = memory_order(array)
         x, y, z = array.shape
@@ -112,7 +113,7 @@ class Runs:
         return int(self.lengths.sum())
 
     @property
-    def _sides(self) -> tuple[int, int, int]:
+    def extent(self) -> tuple[int, int, int]:
         """The shape in the order of memory."""
         slow, middle, fast = (self.shape[axis] for axis in self.order)
         return slow, middle, fast
@@ -121,7 +122,7 @@ class Runs:
         """What the foreground lies in, along X, Y and Z; None where there is none."""
         if not len(self.start):
             return None
-        _, height, width = self._sides
+        _, height, width = self.extent
         rows = self.start // width
         ends = (
             (rows[0] // height, rows[-1] // height + 1),
@@ -132,8 +133,12 @@ class Runs:
         return x, y, z
 
     def middle(self, axis: int) -> float:
-        """Mean index of the foreground along X, Y or Z (0, 1, 2)."""
-        _, height, width = self._sides
+        """Mean index of the foreground along X, Y or Z (0, 1, 2).
+
+        Raises:
+            ZeroDivisionError: there is no foreground.
+        """
+        _, height, width = self.extent
         rows = self.start // width
         doubled = (
             2 * (rows // height),
@@ -149,7 +154,7 @@ class Runs:
     def joined(self, others: Runs) -> Runs:
         """With other runs of the same mask, which have no voxel in common with these."""
         start, stop = np.sort(np.r_[self.start, others.start]), np.sort(np.r_[self.stop, others.stop])
-        width = self._sides[2]
+        width = self.extent[2]
         apart = (stop[:-1] != start[1:]) | (start[1:] % width == 0)
         first, last = np.r_[True, apart][: len(start)], np.r_[apart, True][: len(start)]
         return Runs(self.shape, self.order, start[first], stop[last])
@@ -160,7 +165,7 @@ class Runs:
         if box is None:
             return self, np.zeros(0, dtype=np.bool_)
         slow, middle, fast = (box[axis] for axis in self.order)
-        _, height, width = self._sides
+        _, height, width = self.extent
         rows = np.add.outer(np.arange(slow.start, slow.stop) * height, np.arange(middle.start, middle.stop))
         begin = rows.ravel() * width + fast.start
         start = np.sort(np.r_[begin, self.stop])
@@ -174,68 +179,20 @@ class Runs:
             at_face |= (index == part.start) | (index == part.stop - 1)
         return gaps, at_face
 
-    def parts(self, *, corners: bool) -> tuple[Integers, int]:
-        """The number of the connected part of each run, from 0, and how many parts there are.
-
-        Args:
-            corners: Whether voxels that share an edge or a corner are connected (26-connectivity), or
-                only those that share a face (6-connectivity).
-        """
-        from scipy.sparse import coo_array
-        from scipy.sparse.csgraph import connected_components
-
-        number, count = np.zeros(len(self.start), dtype=np.intp), 0
-        crossing = [np.zeros((2, 0), dtype=np.intp)]
-        for before, first, last in self._bounds():
-            # Within some slices, and then, of what these are one part in, with the slice before them.
-            one, other = self._touching(before, first, last, corners)
-            inside = one >= first
-            links = (one[inside] - first, other[inside] - first)
-            graph = coo_array((np.ones(len(links[0]), dtype=np.bool_), links), shape=(last - first,) * 2)
-            found, numbers = connected_components(graph, directed=False)
-            number[first:last] = numbers + count
-            count += found
-            crossing.append(np.stack([number[one[~inside]], number[other[~inside]]]))
-        links = tuple(np.concatenate(crossing, axis=1))
-        graph = coo_array((np.ones(len(links[0]), dtype=np.bool_), links), shape=(count, count))
-        total, numbers = connected_components(graph, directed=False)
-        return numbers.astype(np.intp)[number], total
-
-    def _bounds(self) -> Iterator[tuple[int, int, int]]:
+    def bounds(self) -> Iterator[tuple[int, int, int]]:
         """Of some slices after the other: the first run of the slice before, and their own first and last."""
-        plane = self._sides[1] * self._sides[2]
+        plane = self.extent[1] * self.extent[2]
         many = max(1, _VOXELS_AT_ONCE // max(1, plane))
-        edges = np.arange(0, self._sides[0] + many, many)
+        edges = np.arange(0, self.extent[0] + many, many)
         first = np.searchsorted(self.start, edges * plane)
         before = np.searchsorted(self.start, np.maximum(edges - 1, 0) * plane)
         for n in range(len(edges) - 1):
             if first[n] < first[n + 1]:
                 yield int(before[n]), int(first[n]), int(first[n + 1])
 
-    def _touching(self, before: int, first: int, last: int, corners: bool) -> tuple[Integers, Integers]:
-        """Pairs of touching runs, one of ``before`` to ``last`` and one after it of ``first`` to ``last``."""
-        _, height, width = self._sides
-        reach = int(corners)
-        rows = self.start[before:last] // width
-        # Two more voxels a row: what reaches beyond the end of a row touches nothing in the next one.
-        start, stop = self.start[before:last] + 2 * rows, self.stop[before:last] + 2 * rows
-        own, column = slice(first - before, None), rows[first - before :] % height
-        ones, others = [], []
-        # The rows before a row that touch it: in its slice, and in the slice before.
-        for slices, step in ((0, -1), (-1, 0), *(((-1, -1), (-1, 1)) if corners else ())):
-            away = (slices * height + step) * (width + 2)
-            low = np.searchsorted(stop, start[own] + away - reach, side="right")
-            high = np.searchsorted(start, stop[own] + away + reach, side="left")
-            many = np.where((column + step >= 0) & (column + step < height), np.maximum(high - low, 0), 0)
-            after = np.repeat(np.arange(first, last), many)
-            within = np.arange(len(after)) - np.repeat(np.cumsum(many) - many, many)
-            ones.append(before + np.repeat(low, many) + within)
-            others.append(after)
-        return np.concatenate(ones), np.concatenate(others)
-
     def counted(self, array: Array, test: Callable[[Array], Binary]) -> Integers:
         """How many voxels of each run are so, of an array (X, Y, Z) of the mask's shape."""
-        counts, plane = np.zeros(len(self.start), dtype=np.intp), self._sides[1] * self._sides[2]
+        counts, plane = np.zeros(len(self.start), dtype=np.intp), self.extent[1] * self.extent[2]
         for first, slab in _slabs(array.transpose(self.order), test):
             low, high = np.searchsorted(self.start, [first * plane, (first + len(slab)) * plane])
             if low == high:
@@ -251,13 +208,13 @@ class Runs:
 
         Args:
             values: Integers, axes as in ``order``.
-            places: Of each of these axes, which index of ``values`` each index of the mask takes: never less
-                than the one before.
+            places: Of each of these axes, which index of ``values`` each index of the mask takes: as much as
+                the index before takes, or one more.
 
         Returns:
             For each value that is taken its runs.
         """
-        _, height, width = self._sides
+        _, height, width = self.extent
         slow, middle, fast = places
         edges = np.searchsorted(fast, np.arange(values.shape[2] + 1))
         flat = np.ascontiguousarray(values).reshape(-1, values.shape[2])
@@ -288,7 +245,7 @@ class Runs:
         Args:
             indices: Of each axis, each higher than the one before.
         """
-        _, height, width = self._sides
+        _, height, width = self.extent
         slow, middle, fast = (indices[axis] for axis in self.order)
         row = self.start // width
         slices, rows = np.searchsorted(slow, row // height), np.searchsorted(middle, row % height)
@@ -304,7 +261,7 @@ class Runs:
 
     def binary(self) -> Binary:
         """The mask, bool (X, Y, Z), as it lay in memory."""
-        mask = np.zeros(self._sides, dtype=np.bool_).transpose(np.argsort(self.order))
+        mask = np.zeros(self.extent, dtype=np.bool_).transpose(np.argsort(self.order))
         self.paint(mask, True)
         return mask
 
@@ -316,9 +273,9 @@ class Runs:
 
     def _filled(self) -> Iterator[tuple[int, Binary]]:
         """The slices with foreground, some at a time: the number of the first, and bool as in ``order``."""
-        _, height, width = self._sides
+        _, height, width = self.extent
         plane = height * width
-        for _, low, high in self._bounds():
+        for _, low, high in self.bounds():
             first, last = int(self.start[low] // plane), int(self.start[high - 1] // plane) + 1
             ends = np.zeros(2 * (high - low) + 2, dtype=np.intp)
             ends[1:-1:2], ends[2:-1:2] = self.start[low:high], self.stop[low:high]

@@ -22,7 +22,7 @@ from medseg.model import Model
 from medseg.prepare import Prepared, prepare
 from medseg.recipe import Recipe
 from medseg.restore import Planes, restored
-from medseg.sliding import planes, probabilities_of
+from medseg.sliding import on_cpu, planes, probabilities_of
 from medseg.volume import Mask, Volume
 
 # NIfTI, NRRD and MetaImage do not say what made the scan; OT is DICOM's "other".
@@ -136,7 +136,7 @@ class Segmenter:
         """
         recipe = self.model.recipe
         give_back()  # what reading and preparing needed for a moment
-        for first, values in planes(
+        found = planes(
             prepared.image,
             self._mean,
             labels=len(recipe.labels),
@@ -144,8 +144,9 @@ class Segmenter:
             predict=recipe.predict,
             divisor=recipe.network.divisor,
             device=self.device,
-        ):
-            yield first, probabilities_of(values, recipe).cpu()
+            air=recipe.air,
+        )
+        yield from on_cpu((first, probabilities_of(values, recipe)) for first, values in found)
 
     def probabilities(self, prepared: Prepared) -> torch.Tensor:
         """All of :meth:`planes`: float32 (L, X, Y, Z) on the prepared grid."""

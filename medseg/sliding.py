@@ -49,11 +49,18 @@ def importance(window: Sequence[int]) -> torch.Tensor:
 
 
 def logits(
-    image: torch.Tensor, network: Network, *, labels: int, patch: Patch, predict: Predict, divisor: int = 1
+    image: torch.Tensor,
+    network: Network,
+    *,
+    labels: int,
+    patch: Patch,
+    predict: Predict,
+    divisor: int = 1,
+    air: float | None = None,
 ) -> torch.Tensor:
     """Logits of a whole scan, float32 (labels, X, Y, Z): all of :func:`planes`, with the same arguments."""
     whole = image.new_empty((labels, *image.shape[1:]))
-    found = planes(image, network, labels=labels, patch=patch, predict=predict, divisor=divisor)
+    found = planes(image, network, labels=labels, patch=patch, predict=predict, divisor=divisor, air=air)
     for first, values in found:
         whole[..., first : first + values.shape[-1]] = values
     return whole
@@ -69,6 +76,7 @@ def planes(
     predict: Predict,
     divisor: int = 1,
     device: torch.device | None = None,
+    air: float | None = None,
 ) -> Iterator[tuple[int, torch.Tensor]]:
     """Logits of a scan, windows averaged with Gaussian weights, as soon as no further window changes them.
 
@@ -87,6 +95,7 @@ def planes(
         predict: Overlap, window batch, and whether a window is a whole plane.
         divisor: Of the sides of a window that is a whole plane.
         device: Where image and planes are held if they fit; where the image is if None.
+        air: Windows in which no value is higher get the network's answer to windows of zeros. None runs all.
 
     Yields:
         The number of the first plane along the third axis, and float32 (labels, X, Y, planes).
@@ -107,15 +116,21 @@ def planes(
         sums = _Sums(padded, inner, labels, shape, weight)
     runner = _Runner(network, predict.window_batch)
 
+    def gathered(image: torch.Tensor, boxes: list[Box]) -> list[torch.Tensor]:
+        return [_gather(image, box, patch.neighbours, flat) for box in boxes]
+
     def run(boxes: list[Box]) -> list[torch.Tensor]:
+        windows = gathered(padded, boxes)
+        # Of the scan in the computer's memory: to look at a GPU's would be to wait for it.
+        levels = [_level(window, air) for window in windows]
         try:
-            return runner.run([_gather(sums.image, box, patch.neighbours, flat) for box in boxes])
+            return runner.run(windows if sums.image is padded else gathered(sums.image, boxes), levels)
         except torch.OutOfMemoryError:
             if sums.image.device.type == "cpu":
                 raise
             _tell("the scan is held in the computer's memory")
             sums.to(torch.device("cpu"))
-            return runner.run([_gather(sums.image, box, patch.neighbours, flat) for box in boxes])
+            return runner.run(gathered(sums.image, boxes), levels)
 
     waiting: list[Box] = []
     for box in _boxes(padded.shape[1:], window, predict.overlap):
@@ -192,11 +207,12 @@ class _Runner:
         self.constant: tuple[float, ...] | None = None
         self.answer = torch.empty(0)
 
-    def run(self, windows: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """Logits (labels, ...) of each window (channels, ...)."""
-        levels = [_level(window) for window in windows]
+    def run(
+        self, windows: Sequence[torch.Tensor], levels: Sequence[tuple[float, ...] | None]
+    ) -> list[torch.Tensor]:
+        """Logits (labels, ...) of each window (channels, ...), whose :func:`_level` is known."""
         fresh = [n for n, level in enumerate(levels) if level is None or level != self.constant]
-        found = self._outputs(torch.stack([windows[n] for n in fresh])) if fresh else ()
+        found = self._outputs(torch.stack([_plain(windows[n], levels[n]) for n in fresh])) if fresh else ()
         outs = dict(zip(fresh, found, strict=True))
         done = [outs.get(n, self.answer) for n in range(len(windows))]
         for n in fresh:
@@ -217,11 +233,53 @@ class _Runner:
                 _tell(f"{self.most} windows at once")
 
 
-def _level(window: torch.Tensor) -> tuple[float, ...] | None:
-    """The value of each channel of a window in which nothing varies."""
+def on_cpu(portions: Iterator[tuple[int, torch.Tensor]]) -> Iterator[tuple[int, torch.Tensor]]:
+    """The same portions in the computer's memory.
+
+    A GPU is given the work of the next portion before the last one is waited for, so that it computes while
+    that one is used.
+    """
+    sent: list[tuple[int, torch.Tensor, torch.cuda.Event | None]] = []
+    for first, values in portions:
+        sent.append((first, *_sent(values)))
+        if len(sent) > 1 or sent[0][2] is None:
+            yield _arrived(*sent.pop(0))
+    for each in sent:
+        yield _arrived(*each)
+
+
+def _sent(values: torch.Tensor) -> tuple[torch.Tensor, torch.cuda.Event | None]:
+    """A copy on its way to the computer's memory, and what tells that it is there."""
+    if values.device.type != "cuda":
+        return values.cpu(), None
+    copy = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+    copy.copy_(values, non_blocking=True)
+    event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    event.record(torch.cuda.current_stream(values.device))
+    return copy, event
+
+
+def _arrived(first: int, values: torch.Tensor, event: torch.cuda.Event | None) -> tuple[int, torch.Tensor]:
+    if event is None:
+        return first, values
+    event.synchronize()
+    return first, values.clone()  # what the copy lay in is for the next one: it is locked memory
+
+
+def _level(window: torch.Tensor, air: float | None) -> tuple[float, ...] | None:
+    """The value of each channel of a window in which nothing varies, or which is air."""
     axes = tuple(range(1, window.ndim))
-    low = window.amin(axes)
-    return tuple(low.tolist()) if torch.equal(low, window.amax(axes)) else None
+    low, high = window.amin(axes), window.amax(axes)
+    if air is not None and bool((high <= air).all()):
+        return (0.0,) * len(high)
+    return tuple(low.tolist()) if torch.equal(low, high) else None
+
+
+def _plain(window: torch.Tensor, level: tuple[float, ...] | None) -> torch.Tensor:
+    """A window all of one level, where there is one."""
+    if level is None:
+        return window
+    return window.new_tensor(level).reshape(-1, *(1,) * (window.ndim - 1)).expand_as(window)
 
 
 def _tell(what: str) -> None:

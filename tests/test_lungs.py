@@ -108,6 +108,30 @@ def test_the_phantoms_sides_in_any_orientation(codes):
     assert np.array_equal(found_left, left)
 
 
+@pytest.mark.parametrize("codes", orientations())
+def test_voxels_that_are_passed_over_take_the_side_of_their_neighbour(codes):
+    """Two boxes and a bridge of 0.7 x 0.8 x 1.2 mm voxels: every third, third and second one is seen."""
+    grid = Grid.from_spacing((97, 67, 31), (0.7, 0.8, 1.2))
+    lungs = np.zeros(grid.shape, dtype=bool)
+    lungs[5:44, 7:59, 4:27] = lungs[52:93, 7:59, 4:27] = True
+    lungs[44:52, 7:12, 4:27] = True
+    order, flips = grid.moves_to(codes)
+    turned = np.flip(lungs.transpose(order), [n for n, flip in enumerate(flips) if flip])
+    hu = np.where(turned, -800, 40).astype(np.int16)
+    back, mirrored = grid.oriented(codes).moves_to("RAS")
+    right, left = (
+        np.flip(side.transpose(back), [n for n, flip in enumerate(mirrored) if flip])
+        for side in divide(turned, grid.oriented(codes), hu)
+    )
+    assert np.array_equal(right | left, lungs)
+    assert not (right & left).any()
+    # The boxes are 28 mm wide; the bridge, 6 mm long, is cut in its middle to the width of a coarse voxel.
+    assert right[52:].sum() == lungs[52:].sum()
+    assert left[:44].sum() == lungs[:44].sum()
+    expected = divide(lungs, grid, np.where(lungs, -800, 40))
+    assert np.array_equal(right, expected[0])
+
+
 def chest(heart: slice, middle: int) -> tuple[Mask, Volume]:
     """Two lungs that meet at ``middle`` but for a heart between them; air lies around."""
     grid = Grid.from_spacing((60, 30, 40), (5.0, 5.0, 5.0))

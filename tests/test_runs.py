@@ -9,6 +9,7 @@ import pytest
 from scipy import ndimage
 
 import medseg.runs
+from medseg.components import components
 from medseg.errors import InputRefused
 from medseg.runs import Runs
 
@@ -54,27 +55,30 @@ def test_there_and_back_in_every_memory_order(order, flips):
 
 @pytest.mark.parametrize(("corners", "structure"), [(True, np.ones((3, 3, 3))), (False, None)])
 @pytest.mark.parametrize("share", [0.05, 0.2, 0.5, 0.9])
-@pytest.mark.parametrize("seed", range(5))
-def test_parts_are_those_of_scipy(seed, share, corners, structure):
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+@pytest.mark.parametrize("seed", range(3))
+def test_components_are_those_of_scipy(seed, order, share, corners, structure):
     mask = noise(seed, share)
-    runs = Runs.of(mask)
-    part, count = runs.parts(corners=corners)
+    runs = Runs.of(mask.transpose(order))
+    part, count = components(runs, corners=corners)
     theirs, expected = ndimage.label(mask, structure)
     assert count == expected
     ours = np.zeros(mask.size, dtype=int)
     for first, last, number in zip(runs.start, runs.stop, part, strict=True):
         ours[first:last] = number + 1
-    pairs = set(zip(ours.tolist(), theirs.ravel().tolist(), strict=True))
+    pairs = set(
+        zip(ours.tolist(), theirs.transpose(order).transpose(runs.order).ravel().tolist(), strict=True)
+    )
     assert len(pairs) == count + 1  # each of ours is one of theirs, and background is background
 
 
 def test_a_row_that_ends_and_the_next_that_begins_do_not_touch():
     mask = np.zeros((1, 3, 4), dtype=bool)
     mask[0, 0, 3] = mask[0, 1, 0] = True
-    assert Runs.of(mask).parts(corners=True)[1] == 2
+    assert components(Runs.of(mask), corners=True)[1] == 2
     mask[0, 1, 0], mask[0, 1, 2] = False, True
-    assert Runs.of(mask).parts(corners=True)[1] == 1
-    assert Runs.of(mask).parts(corners=False)[1] == 2
+    assert components(Runs.of(mask), corners=True)[1] == 1
+    assert components(Runs.of(mask), corners=False)[1] == 2
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -129,6 +133,18 @@ def test_foreground_is_divided_by_what_a_coarser_array_says(order):
         assert np.array_equal(part.binary(), mask & (whole == value))
 
 
+def test_beyond_the_coarse_array_its_ends_are_taken():
+    mask = np.ones((1, 1, 9), dtype=bool)
+    found = Runs.of(mask).divided(
+        np.array([[[7, 8, 8]]]),
+        [np.zeros(1, dtype=int), np.zeros(1, dtype=int), np.array([0, 0, 0, 0, 1, 1, 2, 2, 2])],
+    )
+    assert {value: (part.start.tolist(), part.stop.tolist()) for value, part in found.items()} == {
+        7: ([0], [4]),
+        8: ([4], [9]),
+    }
+
+
 def test_a_test_tells_of_any_array():
     values = np.arange(24).reshape(2, 3, 4)
     assert np.array_equal(Runs.of(values, lambda slab: slab % 5 == 0).binary(), values % 5 == 0)
@@ -143,6 +159,6 @@ def test_nothing_is_nothing(shape):
     runs = Runs.of(np.zeros(shape, dtype=bool))
     assert runs.size == 0
     assert runs.box() is None
-    assert runs.parts(corners=True)[1] == 0
+    assert components(runs, corners=True)[1] == 0
     assert runs.gaps()[0].size == 0
     assert not runs.joined(runs).binary().any()

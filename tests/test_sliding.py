@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from monai.inferers.utils import sliding_window_inference
 from worlds import tiny
 
+import medseg.sliding
 from medseg.errors import InputWarning
 from medseg.recipe import Patch, Predict
-from medseg.sliding import importance, labels_of, logits, probabilities_of, stacked_slices, starts
+from medseg.sliding import importance, labels_of, logits, on_cpu, probabilities_of, stacked_slices, starts
 
 
 @given(st.integers(1, 400), st.integers(1, 128), st.floats(0, 0.9))
@@ -71,6 +72,50 @@ def test_windows_in_which_nothing_varies_are_run_once():
         out = logits(image, network, labels=1, patch=Patch(size=(8, 8, 8)), predict=predict)
         torch.testing.assert_close(out, image - 0.5)
         assert sum(seen) == {1: 3, 3: 4, 8: 8}[batch]
+
+
+def test_windows_of_air_get_the_answer_to_plain_air():
+    """Of 4 x 1 x 1 windows of 8 voxels the first holds a voxel above 0.2, the others noise below it."""
+    image, seen = torch.rand(1, 32, 8, 8, generator=torch.Generator().manual_seed(0)) * 0.2, []
+    image[0, 3, 4, 4] = 0.9
+
+    def network(windows: torch.Tensor) -> torch.Tensor:
+        seen.append(windows.amax().item())
+        return windows - 0.5
+
+    predict = Predict(overlap=0.0, window_batch=1)
+    out = logits(image, network, labels=1, patch=Patch(size=(8, 8, 8)), predict=predict, air=0.2)
+    torch.testing.assert_close(out[:, :8], image[:, :8] - 0.5)
+    assert torch.equal(out[:, 8:], torch.full((1, 24, 8, 8), -0.5))
+    assert seen == pytest.approx([0.9, 0.0])
+
+
+def test_a_portion_on_a_gpu_is_waited_for_after_the_next_was_begun(monkeypatch):
+    """With events in the place of CUDA's: what was begun, sent, waited for and given on, in turn."""
+    told: list[str] = []
+
+    class Event:
+        def __init__(self, number: int) -> None:
+            self.number = number
+
+        def synchronize(self) -> None:
+            told.append(f"wait {self.number}")
+
+    def portions():
+        for number in range(3):
+            told.append(f"begin {number}")
+            yield number, torch.full((1,), float(number))
+
+    monkeypatch.setattr(medseg.sliding, "_sent", lambda values: (values, Event(int(values))))
+    for number, values in on_cpu(portions()):
+        told.append(f"use {number}")
+        assert values.item() == number
+    assert told == [
+        "begin 0", "begin 1", "wait 0", "use 0", "begin 2", "wait 1", "use 1", "wait 2", "use 2",
+    ]  # fmt: skip
+    monkeypatch.undo()
+    told.clear()
+    assert [number for number, _ in on_cpu(portions())] == [0, 1, 2]
 
 
 def test_fewer_windows_at_once_where_memory_is_short():

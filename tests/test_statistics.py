@@ -5,6 +5,8 @@ import json
 import numpy as np
 import pytest
 
+import medseg.statistics
+from medseg.errors import InputRefused
 from medseg.grid import Grid
 from medseg.label import Label
 from medseg.statistics import describe, intensities
@@ -34,6 +36,30 @@ def test_intensities_by_hand():
     assert table["air"]["p50"] == -850
     assert table["absent"] == {"voxels": 0, "mean": None, "sd": None, "p5": None, "p50": None, "p95": None}
     assert json.loads(json.dumps(table)) == table
+
+
+@pytest.mark.parametrize("at_once", [1, 50, 1 << 22])
+@pytest.mark.parametrize("dtype", [np.int16, np.float32])
+def test_intensities_do_not_depend_on_how_scan_and_mask_are_stored(monkeypatch, dtype, at_once):
+    monkeypatch.setattr(medseg.statistics, "_VOXELS_AT_ONCE", at_once)
+    random = np.random.default_rng(0)
+    values, painted = random.integers(-1000, 500, (5, 6, 7)).astype(dtype), random.integers(0, 4, (5, 6, 7))
+    grid = Grid.from_spacing(values.shape)
+    labels = (Label(name="one_and_three", values=(1, 3)),)
+    inside = values[(painted == 1) | (painted == 3)]
+    for scan in (values, np.asfortranarray(values), np.ascontiguousarray(values[::-1])[::-1]):
+        for mask in (painted, np.asfortranarray(painted)):
+            row = intensities(Volume(scan, grid), Mask(mask, grid, labels))["one_and_three"]
+            assert row["voxels"] == len(inside)
+            assert row["mean"] == pytest.approx(float(inside.mean()), abs=2e-3)
+            assert row["p5"] == pytest.approx(float(np.percentile(inside, 5)), abs=2e-3)
+
+
+def test_a_mask_of_another_shape_is_refused():
+    other = Grid.from_spacing((2, 2, 3))
+    mask = Mask(np.zeros(other.shape, np.uint8), other, (Label(name="air", values=(1,)),))
+    with pytest.raises(InputRefused, match="for a scan of shape"):
+        intensities(SCAN, mask)
 
 
 @pytest.mark.parametrize("dtype", [np.int16, np.uint16, np.uint8, np.float32, np.int32])

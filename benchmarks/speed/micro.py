@@ -3,9 +3,10 @@
     python benchmarks/speed/volumes.py --out runs/speed --slices 300
     python benchmarks/speed/micro.py --scan runs/speed/ct_512x512x300.nii.gz [--rounds 5] [PART ...]
 
-Parts: read, write, resample, restore, metrics, components. Each way of each part is one process, in turn
-with the others (A B A B), so that its peak memory is its own: seconds as min, median and max, and by how
-much memory the process grew (MB). What is timed is the work alone, without imports and what it starts from.
+Parts: read, write, resample, metrics, components (restoring: benchmarks/restore.py). Each way of each part is
+one process, in turn with the others (A B A B), so that its peak memory is its own: seconds as min, median and
+max, and by how much memory the process grew (MB). What is timed is the work alone, without imports and what
+it starts from.
 """
 
 from __future__ import annotations

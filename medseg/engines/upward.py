@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from itertools import product
+from typing import Any
 
 import torch
 from monai.networks.nets.basic_unet import UpCat
 from torch import nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.nn.utils import skip_init
 
 
 def shortened(network: nn.Module) -> nn.Module:
-    """A copy in which no step of the upward path concatenates.
+    """A copy in which no step of the upward path concatenates the encoder's maps.
 
     Such a step doubles the size by a transposed convolution, concatenates the encoder's maps and convolves.
     A convolution of concatenated maps is the sum of one of each, and a convolution after a transposed one is
-    a transposed one with larger kernels: together they multiply a quarter to a third less, and nothing is
-    copied. For windows whose sides the network halves without remainder.
+    a transposed one with larger kernels: together they multiply a quarter to a third less, and the finest
+    maps are not copied. For windows whose sides the network halves without remainder.
     """
     network = copy.deepcopy(network)
     for parent in list(network.modules()):
@@ -50,11 +53,11 @@ class _Step(nn.Module):
         super().__init__()
         (up,), conv = step.upsample.children(), step.convs.conv_0.conv
         skipped = conv.in_channels - up.out_channels
-        self.skip = type(conv)(skipped, conv.out_channels, 3, padding=1, bias=conv.bias is not None)
+        self.skip = _bare(type(conv), skipped, conv.out_channels, 3, padding=1, bias=conv.bias is not None)
         self.skip.weight.data = conv.weight.data[:, :skipped].clone()
         if conv.bias is not None:
             self.skip.bias.data = conv.bias.data.clone()
-        self.up = type(up)(up.in_channels + 1, conv.out_channels, 4, stride=2, padding=1, bias=False)
+        self.up = _bare(type(up), up.in_channels + 1, conv.out_channels, 4, stride=2, padding=1, bias=False)
         self.up.weight.data = _joined(up, conv.weight.data[:, skipped:])
         self.after, self.second = step.convs.conv_0.adn, step.convs.conv_1
         self.to(conv.weight.dtype)
@@ -66,18 +69,28 @@ class _Step(nn.Module):
         return maps
 
 
+def _bare(kind: type[nn.Module], *sizes: int, **settings: int) -> Any:
+    """A layer whose weights are still to come: drawing some would move torch's generator."""
+    return skip_init(kind, *sizes, **settings)  # type: ignore[no-untyped-call]
+
+
 def _joined(up: _ConvTransposeNd, conv: torch.Tensor) -> torch.Tensor:
     """The kernels (in + 1, out, 4, ...) of both: the last input is a channel of ones.
 
     With u[2 i + r] = sum of up[r] x[i], output o takes conv[t] u[o + t - 1]: that is kernel r + 2 - t of a
     transposed convolution with stride 2 and padding 1.
     """
-    dims, every = conv.ndim - 2, 2 * [slice(None)]
+    dims = conv.ndim - 2
     bias = torch.zeros(up.out_channels) if up.bias is None else up.bias.data
     weight, conv = up.weight.data.double(), conv.double()
     made = weight.new_zeros((up.in_channels + 1, len(conv), *(4,) * dims))
     for r in product(range(2), repeat=dims):
-        taps = torch.cat([weight[*every, *r], bias.double()[None]])
+        taps = torch.cat([weight[_tap(r)], bias.double()[None]])
         for t in product(range(3), repeat=dims):
-            made[*every, *(b + 2 - a for a, b in zip(t, r, strict=True))] += taps @ conv[*every, *t].T
+            made[_tap([b + 2 - a for a, b in zip(t, r, strict=True)])] += taps @ conv[_tap(t)].T
     return made.to(up.weight.dtype)
+
+
+def _tap(at: Sequence[int]) -> tuple[Any, ...]:
+    """One place of a kernel (in, out, ...), for all of its channels."""
+    return (slice(None), slice(None), *at)

@@ -1,0 +1,106 @@
+"""What is held while a mask is made, and how long."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+import numpy as np
+import pytest
+from worlds import tiny, untrained
+
+from medseg.allocator import lasting, zeros
+from medseg.errors import UsageError
+from medseg.grid import Grid
+from medseg.masking import Target
+from medseg.phantom import Thorax, default_grid
+from medseg.segmenter import Segmenter
+from medseg.volume import Volume
+
+COARSE = (8.0, 8.0, 10.0)
+DIVIDED = {
+    "labels": [{"name": "lungs", "values": [1, 2]}],
+    "postprocess": {
+        "divide": [
+            {"name": "right_lung", "values": [1], "side": "right"},
+            {"name": "left_lung", "values": [2], "side": "left"},
+        ]
+    },
+}
+
+
+@pytest.mark.parametrize(("parts", "kept"), [({}, False), (DIVIDED, True)])
+def test_a_scan_is_forgotten_where_nothing_needs_its_voxels(parts, kept):
+    segment = Segmenter(untrained(tiny(**parts)), engine="torch")
+    scan = Thorax().scan(default_grid(COARSE))
+    held, grid = weakref.ref(scan.array.base), scan.grid
+    ready = segment.ready(scan)
+    del scan
+    gc.collect()
+    assert (held() is not None) is kept
+    assert ready().grid == grid
+
+
+def test_a_prepared_scan_is_used_up():
+    scan = Thorax().scan(default_grid(COARSE))
+    ready = Segmenter(untrained(tiny()), engine="torch").ready(scan)
+    ready()
+    with pytest.raises(UsageError, match="ready again"):
+        ready()
+
+
+@pytest.mark.parametrize(("air_hu", "runs"), [(-800, 1), (None, 18)])
+def test_a_scan_of_noisy_air_is_one_window_where_the_recipe_knows_air(air_hu, runs):
+    """48 x 48 x 48 voxels of the recipe's size are 3 x 2 x 3 windows of 16 x 24 x 16."""
+    noise = np.random.default_rng(0).normal(-1000, 25, (48, 48, 48)).astype(np.int16)
+    air = Volume(noise, Grid.from_spacing(noise.shape, COARSE))
+    model = untrained(tiny(prepare={"crop": None}, predict={"air_hu": air_hu, "overlap": 0.0}))
+    segment, seen = Segmenter(model, engine="torch"), []
+    engine = segment._engines[0]
+
+    class Counted:
+        name = engine.name
+
+        def __call__(self, windows):
+            seen.append(len(windows))
+            return engine(windows)
+
+    segment._engines[0] = Counted()
+    segment(air)
+    assert sum(seen) == runs
+
+
+def test_the_target_of_a_scan_knows_its_grid_and_source():
+    scan = Thorax().scan(default_grid(COARSE))
+    target = Target.of(scan, tiny())
+    assert (target.grid, target.source, target.scan) == (scan.grid, scan.source, None)
+    assert Target.of(scan, tiny(**DIVIDED)).scan is scan
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_zeros_are_zeros_that_can_be_written(dtype):
+    array = zeros((3, 4, 5), dtype)
+    assert array.shape == (3, 4, 5)
+    assert array.dtype == dtype
+    assert array.flags.f_contiguous
+    assert not array.any()
+    array[1, 2, 3] = 7
+    assert array.sum() == 7
+    assert zeros((0, 4, 5), dtype).size == 0
+
+
+def test_no_room_for_zeros_is_an_error_of_memory():
+    with pytest.raises(MemoryError, match="no memory for"):
+        zeros((1 << 40, 1 << 20, 1), np.uint8)
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_collector_is_left_as_it_was(enabled):
+    (gc.enable if enabled else gc.disable)()
+    try:
+        with lasting():
+            assert not gc.isenabled()
+        assert gc.isenabled() is enabled
+    finally:
+        gc.unfreeze()
+        gc.enable()

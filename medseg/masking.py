@@ -65,8 +65,11 @@ def mask_of(planes: Planes, prepared: Grid, target: Target, recipe: Recipe) -> M
     for label in recipe.labels:
         whole = runs.pop(0)
         parts = (whole,) if target.scan is None else _sides(whole, target.scan, recipe.postprocess)
-        for part, painting in zip(parts, recipe.postprocess.divide or (label,), strict=True):
-            _cleaned(part, target.grid, recipe.postprocess).paint(painted, painting.value)
+        cleaned = [_cleaned(part, target.grid, recipe.postprocess) for part in parts]
+        del whole, parts
+        give_back()  # what finding them needed; painting takes memory of its own
+        for part, painting in zip(cleaned, recipe.postprocess.divide or (label,), strict=True):
+            part.paint(painted, painting.value)
     mask = Mask(painted, target.grid, recipe.painted, target.source)
     for told in () if target.scan is None else oddities(mask, target.scan):
         _tell(told, target.source)

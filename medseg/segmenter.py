@@ -144,7 +144,6 @@ class Segmenter:
             predict=recipe.predict,
             divisor=recipe.network.divisor,
             device=self.device,
-            air=recipe.air,
         )
         yield from on_cpu((first, probabilities_of(values, recipe)) for first, values in found)
 

@@ -56,11 +56,10 @@ def logits(
     patch: Patch,
     predict: Predict,
     divisor: int = 1,
-    air: float | None = None,
 ) -> torch.Tensor:
     """Logits of a whole scan, float32 (labels, X, Y, Z): all of :func:`planes`, with the same arguments."""
     whole = image.new_empty((labels, *image.shape[1:]))
-    found = planes(image, network, labels=labels, patch=patch, predict=predict, divisor=divisor, air=air)
+    found = planes(image, network, labels=labels, patch=patch, predict=predict, divisor=divisor)
     for first, values in found:
         whole[..., first : first + values.shape[-1]] = values
     return whole
@@ -76,7 +75,6 @@ def planes(
     predict: Predict,
     divisor: int = 1,
     device: torch.device | None = None,
-    air: float | None = None,
 ) -> Iterator[tuple[int, torch.Tensor]]:
     """Logits of a scan, windows averaged with Gaussian weights, as soon as no further window changes them.
 
@@ -95,7 +93,6 @@ def planes(
         predict: Overlap, window batch, and whether a window is a whole plane.
         divisor: Of the sides of a window that is a whole plane.
         device: Where image and planes are held if they fit; where the image is if None.
-        air: Windows in which no value is higher get the network's answer to windows of zeros. None runs all.
 
     Yields:
         The number of the first plane along the third axis, and float32 (labels, X, Y, planes).
@@ -122,7 +119,7 @@ def planes(
     def run(boxes: list[Box]) -> list[torch.Tensor]:
         windows = gathered(padded, boxes)
         # Of the scan in the computer's memory: to look at a GPU's would be to wait for it.
-        levels = [_level(window, air) for window in windows]
+        levels = [_level(window) for window in windows]
         try:
             return runner.run(windows if sums.image is padded else gathered(sums.image, boxes), levels)
         except torch.OutOfMemoryError:
@@ -212,7 +209,7 @@ class _Runner:
     ) -> list[torch.Tensor]:
         """Logits (labels, ...) of each window (channels, ...), whose :func:`_level` is known."""
         fresh = [n for n, level in enumerate(levels) if level is None or level != self.constant]
-        found = self._outputs(torch.stack([_plain(windows[n], levels[n]) for n in fresh])) if fresh else ()
+        found = self._outputs(torch.stack([windows[n] for n in fresh])) if fresh else ()
         outs = dict(zip(fresh, found, strict=True))
         done = [outs.get(n, self.answer) for n in range(len(windows))]
         for n in fresh:
@@ -266,20 +263,11 @@ def _arrived(first: int, values: torch.Tensor, event: torch.cuda.Event | None) -
     return first, values.clone()  # what the copy lay in is for the next one: it is locked memory
 
 
-def _level(window: torch.Tensor, air: float | None) -> tuple[float, ...] | None:
-    """The value of each channel of a window in which nothing varies, or which is air."""
+def _level(window: torch.Tensor) -> tuple[float, ...] | None:
+    """The value of each channel of a window in which nothing varies."""
     axes = tuple(range(1, window.ndim))
     low, high = window.amin(axes), window.amax(axes)
-    if air is not None and bool((high <= air).all()):
-        return (0.0,) * len(high)
     return tuple(low.tolist()) if torch.equal(low, high) else None
-
-
-def _plain(window: torch.Tensor, level: tuple[float, ...] | None) -> torch.Tensor:
-    """A window all of one level, where there is one."""
-    if level is None:
-        return window
-    return window.new_tensor(level).reshape(-1, *(1,) * (window.ndim - 1)).expand_as(window)
 
 
 def _tell(what: str) -> None:

@@ -156,7 +156,6 @@ class Task(pl.LightningModule):  # type: ignore[misc]  # lightning is not typed 
             patch=recipe.patch,
             predict=recipe.predict,
             divisor=recipe.network.divisor,
-            air=recipe.air,
         )
         return labels_of(out, recipe)
 

@@ -11,11 +11,9 @@ from worlds import tiny, untrained
 
 from medseg.allocator import lasting, zeros
 from medseg.errors import UsageError
-from medseg.grid import Grid
 from medseg.masking import Target
 from medseg.phantom import Thorax, default_grid
 from medseg.segmenter import Segmenter
-from medseg.volume import Volume
 
 COARSE = (8.0, 8.0, 10.0)
 DIVIDED = {
@@ -47,27 +45,6 @@ def test_a_prepared_scan_is_used_up():
     ready()
     with pytest.raises(UsageError, match="ready again"):
         ready()
-
-
-@pytest.mark.parametrize(("air_hu", "runs"), [(-800, 1), (None, 18)])
-def test_a_scan_of_noisy_air_is_one_window_where_the_recipe_knows_air(air_hu, runs):
-    """48 x 48 x 48 voxels of the recipe's size are 3 x 2 x 3 windows of 16 x 24 x 16."""
-    noise = np.random.default_rng(0).normal(-1000, 25, (48, 48, 48)).astype(np.int16)
-    air = Volume(noise, Grid.from_spacing(noise.shape, COARSE))
-    model = untrained(tiny(prepare={"crop": None}, predict={"air_hu": air_hu, "overlap": 0.0}))
-    segment, seen = Segmenter(model, engine="torch"), []
-    engine = segment._engines[0]
-
-    class Counted:
-        name = engine.name
-
-        def __call__(self, windows):
-            seen.append(len(windows))
-            return engine(windows)
-
-    segment._engines[0] = Counted()
-    segment(air)
-    assert sum(seen) == runs
 
 
 def test_the_target_of_a_scan_knows_its_grid_and_source():

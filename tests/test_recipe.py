@@ -90,16 +90,6 @@ def test_whole_planes_are_for_2d_networks_whose_output_does_not_depend_on_their_
         tiny(network={"norm": "batch"}, predict={"whole_planes": True})
 
 
-def test_air_is_known_in_hu_where_the_recipe_has_a_window():
-    window = {"intensity": {"kind": "window", "low_hu": -1000, "high_hu": 1000}}
-    assert tiny().air is None
-    assert tiny(prepare=window, predict={"air_hu": -800}).air == pytest.approx(0.1)
-    for air_hu, prepare in ((-1100, window), (1000, window), (-800, {"intensity": {"kind": "zscore"}})):
-        modality = {} if prepare is window else {"modality": "MR"}
-        with pytest.raises(UsageError, match="air_hu"):
-            tiny(prepare=prepare, predict={"air_hu": air_hu}, **modality)
-
-
 def test_labels_with_sides_but_no_partner_forbid_flips_across_the_midline():
     labels = [
         {"name": "right_lung", "values": [1], "side": "right"},

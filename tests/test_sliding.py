@@ -74,22 +74,6 @@ def test_windows_in_which_nothing_varies_are_run_once():
         assert sum(seen) == {1: 3, 3: 4, 8: 8}[batch]
 
 
-def test_windows_of_air_get_the_answer_to_plain_air():
-    """Of 4 x 1 x 1 windows of 8 voxels the first holds a voxel above 0.2, the others noise below it."""
-    image, seen = torch.rand(1, 32, 8, 8, generator=torch.Generator().manual_seed(0)) * 0.2, []
-    image[0, 3, 4, 4] = 0.9
-
-    def network(windows: torch.Tensor) -> torch.Tensor:
-        seen.append(windows.amax().item())
-        return windows - 0.5
-
-    predict = Predict(overlap=0.0, window_batch=1)
-    out = logits(image, network, labels=1, patch=Patch(size=(8, 8, 8)), predict=predict, air=0.2)
-    torch.testing.assert_close(out[:, :8], image[:, :8] - 0.5)
-    assert torch.equal(out[:, 8:], torch.full((1, 24, 8, 8), -0.5))
-    assert seen == pytest.approx([0.9, 0.0])
-
-
 def test_a_portion_on_a_gpu_is_waited_for_after_the_next_was_begun(monkeypatch):
     """With events in the place of CUDA's: what was begun, sent, waited for and given on, in turn."""
     told: list[str] = []

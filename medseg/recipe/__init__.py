@@ -137,8 +137,6 @@ class Recipe(Part):
             raise ValueError("loss dice_ce is for labels that exclude one another, and these share values")
         if self.predict.whole_planes:
             self._check_whole_planes()
-        if self.predict.air_hu is not None:
-            self._check_air(self.predict.air_hu)
         if self.postprocess.divide:
             self._check_divided(self.postprocess.divide)
         factor = self.network.divisor
@@ -165,22 +163,6 @@ class Recipe(Part):
             raise ValueError(
                 f"predict.whole_planes is for norm batch or none: with {norm} the output depends on the size"
             )
-
-    def _check_air(self, air_hu: float) -> None:
-        window = self.prepare.intensity
-        if not isinstance(window, Window) or not window.low_hu <= air_hu < window.high_hu:
-            raise ValueError(
-                f"predict.air_hu {air_hu:g} needs prepare.intensity of kind window around it, such as "
-                "{kind: window, low_hu: -1024, high_hu: 300}: leave it out"
-            )
-
-    @property
-    def air(self) -> float | None:
-        """``predict.air_hu`` as the network sees it: in 0..1 of the window of intensities."""
-        window, air_hu = self.prepare.intensity, self.predict.air_hu
-        if air_hu is None or not isinstance(window, Window):
-            return None
-        return (air_hu - window.low_hu) / (window.high_hu - window.low_hu)
 
     def _check_divided(self, parts: tuple[Label, Label]) -> None:
         if len(self.labels) > 1:

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from medseg.label import Label
-from medseg.recipe.part import Count, Finite, Fraction, NotNegative, Part, Size
+from medseg.recipe.part import Count, Fraction, NotNegative, Part, Size
 
 
 class Predict(Part):
@@ -20,16 +20,12 @@ class Predict(Part):
             where planes are a little larger than a patch, and without seams; for networks with batch
             normalisation or none, whose output does not depend on the size of the window.
         threshold: A voxel belongs to a label where its probability is at least this.
-        air_hu: CT with a window of intensities: windows in which no voxel is denser are taken for air and not
-            run through the network, whose answer to plain air they get. Above the noise of air, -800 say,
-            where no label lies in so much air; the table's cover and clothes are denser. None runs all.
     """
 
     overlap: Annotated[float, Field(ge=0, le=0.9)] = 0.5
     window_batch: Size = 1
     whole_planes: bool = False
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
-    air_hu: Finite | None = None
 
 
 class Postprocess(Part):

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from medseg.components import components
 from medseg.grid import Grid
-from medseg.runs import Array, Integers, Runs
+from medseg.runs import Array, Binary, Integers, Runs
 from medseg.volume import Mask, Volume
-
-Binary: TypeAlias = npt.NDArray[np.bool_]
 
 COARSE_MM = 2.5
 """Finer voxels than this are not looked at."""

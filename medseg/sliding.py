@@ -49,13 +49,7 @@ def importance(window: Sequence[int]) -> torch.Tensor:
 
 
 def logits(
-    image: torch.Tensor,
-    network: Network,
-    *,
-    labels: int,
-    patch: Patch,
-    predict: Predict,
-    divisor: int = 1,
+    image: torch.Tensor, network: Network, *, labels: int, patch: Patch, predict: Predict, divisor: int = 1
 ) -> torch.Tensor:
     """Logits of a whole scan, float32 (labels, X, Y, Z): all of :func:`planes`, with the same arguments."""
     whole = image.new_empty((labels, *image.shape[1:]))

@@ -22,10 +22,9 @@ from medseg.grid import Grid
 from medseg.label import Label
 from medseg.lungs import divide, oddities
 from medseg.postprocess import postprocess
-from medseg.runs import Runs
+from medseg.runs import Binary, Runs
 from medseg.volume import Mask, Volume
 
-Binary: TypeAlias = npt.NDArray[np.bool_]
 Array: TypeAlias = npt.NDArray[np.integer | np.floating]
 
 AIR_HU = -400.0

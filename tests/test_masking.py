@@ -7,7 +7,7 @@ import weakref
 
 import numpy as np
 import pytest
-from worlds import tiny, untrained
+from worlds import DIVIDED, tiny, untrained
 
 from medseg.allocator import lasting, zeros
 from medseg.errors import UsageError
@@ -16,15 +16,6 @@ from medseg.phantom import Thorax, default_grid
 from medseg.segmenter import Segmenter
 
 COARSE = (8.0, 8.0, 10.0)
-DIVIDED = {
-    "labels": [{"name": "lungs", "values": [1, 2]}],
-    "postprocess": {
-        "divide": [
-            {"name": "right_lung", "values": [1], "side": "right"},
-            {"name": "left_lung", "values": [2], "side": "left"},
-        ]
-    },
-}
 
 
 @pytest.mark.parametrize(("parts", "kept"), [({}, False), (DIVIDED, True)])

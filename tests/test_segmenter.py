@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from worlds import tiny, untrained
+from worlds import DIVIDED, tiny, untrained
 
 import medseg
 from medseg.dataset import cached
@@ -181,18 +181,6 @@ def test_ct_without_air_is_told():
     hu = np.asarray(Thorax().scan(GRID).array)
     with pytest.warns(InputWarning, match="1st percentile is 0 HU"):
         Segmenter(untrained(tiny()))(Volume(np.asfortranarray(hu.clip(0, None)), GRID))
-
-
-DIVIDED = {
-    "labels": [{"name": "lungs", "values": [1, 2]}],
-    "postprocess": {
-        "divide": [
-            {"name": "right_lung", "values": [1], "side": "right"},
-            {"name": "left_lung", "values": [2], "side": "left"},
-        ],
-        "keep_components": 1,
-    },
-}
 
 
 @pytest.mark.parametrize("codes", ["RAS", "LPS", "SRA"])

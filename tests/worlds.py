@@ -38,6 +38,19 @@ def tiny(dims: int = 3, **parts: Any) -> Recipe:
     return Recipe.checked(data)
 
 
+DIVIDED = {
+    "labels": [{"name": "lungs", "values": [1, 2]}],
+    "postprocess": {
+        "divide": [
+            {"name": "right_lung", "values": [1], "side": "right"},
+            {"name": "left_lung", "values": [2], "side": "left"},
+        ],
+        "keep_components": 1,
+    },
+}
+"""What makes :func:`tiny` find both lungs as one label, divided afterwards."""
+
+
 def untrained(recipe: Recipe, *, folds: int = 1, seed: int = 0) -> Model:
     """A model with random weights."""
     with torch.random.fork_rng():

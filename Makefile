@@ -49,7 +49,7 @@ docs: $(READY_DEV)  ## Build the documentation in site/; warnings and broken lin
 
 fuzz: export OMP_NUM_THREADS = 1
 fuzz: $(READY_DEV)  ## Damage 2,000 scans and models by chance: each is read or refused (minutes)
-	$(BIN)/python tests/fuzzing.py --count $(or $(COUNT),2000) --seed $(or $(SEED),0)
+	$(BIN)/python tests/support/fuzzing.py --count $(or $(COUNT),2000) --seed $(or $(SEED),0)
 
 real: $(READY)  ## Train and evaluate on real scans (hours): docs/results.md; DATA=folder
 	$(BIN)/python benchmarks/real_data.py --data $(DATA)

@@ -32,7 +32,7 @@ from monai.transforms import (
     RandSimulateLowResolutiond,
 )
 
-from medseg.augment import augment
+from medseg.preprocessing.augmentation import augment
 from medseg.recipe import Augment, Recipe
 
 PATCHES = ((96, 96, 96), (64, 64, 64), (256, 256))

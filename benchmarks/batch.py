@@ -26,15 +26,15 @@ import numpy as np
 import pandas as pd
 
 from medseg import Grid, Volume
-from medseg.phantom import Thorax, default_grid
+from medseg.phantom.thorax import Thorax, default_grid
 
 IN_ONE_PROCESS = """
 import sys
 from pathlib import Path
-from medseg.allocator import raise_thresholds
+from medseg.system.memory import raise_thresholds
 raise_thresholds()
 import medseg
-from medseg.segmenter import Segmenter
+from medseg.inference.segmenter import Segmenter
 segment, out = Segmenter("lung_ct"), Path(sys.argv[1])
 for scan in sys.argv[2:]:
     segment(medseg.read(scan)).save(out / (scan.replace("/", "_").lstrip("._")))

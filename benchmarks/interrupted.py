@@ -18,8 +18,8 @@ from pathlib import Path
 
 import torch
 
-from medseg.demo import write_cases
-from medseg.model import Model
+from medseg.inference.model import Model
+from medseg.phantom.demo import write_cases
 from medseg.recipe import Recipe
 
 RECIPE = """

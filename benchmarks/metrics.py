@@ -15,10 +15,10 @@ import time
 
 import numpy as np
 
-from medseg.grid import Grid
-from medseg.metrics import score
-from medseg.phantom import Thorax
-from medseg.volume import Mask
+from medseg.evaluation.metrics import score
+from medseg.images.grid import Grid
+from medseg.images.volume import Mask
+from medseg.phantom.thorax import Thorax
 
 
 def pair() -> tuple[Mask, Mask]:

@@ -39,8 +39,8 @@ def logits(labels: int, shape: tuple[int, int, int], first: int, last: int) -> t
 
 def ours(labels: int, slices: int) -> float:
     """Seconds of the restoring, without those of making the logits."""
-    from medseg.grid import Grid
-    from medseg.restore import label_map
+    from medseg.images.grid import Grid
+    from medseg.inference.native_grid import label_map
 
     source = Grid.from_spacing((512, 512, slices), SPACING_MM)
     prepared = Grid.from_spacing(_prepared(slices), (PREPARED_MM,) * 3)

@@ -11,11 +11,29 @@ from pydantic import BaseModel
 from medseg.recipe import Recipe
 
 MODULES = {
-    "The four things": ["medseg", "medseg.segmenter", "medseg.batch", "medseg.training", "medseg.evaluate"],
-    "Values": ["medseg.grid", "medseg.volume", "medseg.label", "medseg.manifest", "medseg.model"],
+    "The four things": [
+        "medseg",
+        "medseg.inference.segmenter",
+        "medseg.batch_processing.runner",
+        "medseg.training.trainer",
+        "medseg.evaluation.evaluator",
+    ],
+    "Values": [
+        "medseg.images.grid",
+        "medseg.images.volume",
+        "medseg.images.label",
+        "medseg.datasets.manifest",
+        "medseg.inference.model",
+    ],
     "Reading and writing": ["medseg.io"],
-    "Steps": ["medseg.prepare", "medseg.sliding", "medseg.restore", "medseg.postprocess", "medseg.metrics"],
-    "Looking": ["medseg.pictures", "medseg.report", "medseg.viewer"],
+    "Steps": [
+        "medseg.preprocessing.transforms",
+        "medseg.inference.sliding_window",
+        "medseg.inference.native_grid",
+        "medseg.inference.postprocessing",
+        "medseg.evaluation.metrics",
+    ],
+    "Looking": ["medseg.visualization.overlays", "medseg.reporting", "medseg.visualization.viewer"],
     "Errors": ["medseg.errors"],
 }
 

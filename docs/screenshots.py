@@ -15,7 +15,7 @@ import numpy as np
 from playwright.sync_api import sync_playwright
 
 from medseg import Grid, Volume
-from medseg.phantom import Thorax, default_grid
+from medseg.phantom.thorax import Thorax, default_grid
 
 HERE = Path(__file__).parent
 

@@ -6,20 +6,25 @@
 {'lungs': 4312.7}
 >>> mask.save("lungs.nii.gz")                                                    # doctest: +SKIP
 
-Importing medseg is cheap: torch and MONAI are imported when something is segmented or trained.
+Importing medseg is cheap: each name is imported from its module when it is first used, and torch and
+MONAI only where something is segmented or trained.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from medseg.errors import InputRefused, MedsegError, ModelRefused, ResourceError, UsageError
-from medseg.grid import Grid
-from medseg.io import read, read_mask, write
-from medseg.label import Label
-from medseg.volume import Mask, Volume
+if TYPE_CHECKING:
+    from medseg.errors import InputRefused, MedsegError, ModelRefused, ResourceError, UsageError
+    from medseg.images.grid import Grid
+    from medseg.images.label import Label
+    from medseg.images.volume import Mask, Volume
+    from medseg.inference.registry import segment
+    from medseg.io import read, read_mask, write
+    from medseg.visualization.overlays import picture as preview
+    from medseg.visualization.thumbnails import card as html_card
+    from medseg.visualization.viewer.widget import view
 
 __all__ = [
     "Grid",
@@ -31,6 +36,8 @@ __all__ = [
     "ResourceError",
     "UsageError",
     "Volume",
+    "html_card",
+    "preview",
     "read",
     "read_mask",
     "segment",
@@ -38,62 +45,35 @@ __all__ = [
     "write",
 ]
 
-
-def segment(
-    scan: str | Path | Volume | Sequence[str | Path | Volume],
-    *,
-    model: str | Path | None = None,
-    series: str | None = None,
-    device: str = "cpu",
-    engine: str = "auto",
-) -> Mask:
-    """The mask of one scan, on exactly the scan's grid.
-
-    For several scans make one :class:`medseg.segmenter.Segmenter`, which loads the model once.
-
-    Args:
-        scan: A file, a DICOM folder or a volume; several for a model of several channels.
-        model: A model file, a name of ``medseg models``, or ``threshold``; ``lung_ct`` if None.
-        series: Which DICOM series, where a folder holds several.
-        device: Where the network runs, as torch names it.
-        engine: What runs it: ``auto``, ``torch``, ``openvino`` or ``onnx``.
-
-    Raises:
-        InputRefused: the scan cannot be read or trusted, or has other channels than the model.
-        ModelRefused: the model is damaged or does not fit.
-        UsageError: no such model, device or engine.
-    """
-    from medseg.io import Choices, read_channels
-    from medseg.methods import method
-
-    segment_scan = method(model, device=device, engine=engine)
-    parts = (scan,) if isinstance(scan, str | Path | Volume) else tuple(scan)
-    if all(isinstance(part, Volume) for part in parts):
-        return segment_scan([part for part in parts if isinstance(part, Volume)])
-    paths = [part for part in parts if not isinstance(part, Volume)]
-    channels = len(segment_scan.channels)
-    # Prepared before it is segmented, so that nothing holds the scan any longer than the recipe needs it.
-    return segment_scan.ready(read_channels(paths, channels=channels, choices=Choices(series=series)))()
+_HOME = {
+    "Grid": "medseg.images.grid",
+    "InputRefused": "medseg.errors",
+    "Label": "medseg.images.label",
+    "Mask": "medseg.images.volume",
+    "MedsegError": "medseg.errors",
+    "ModelRefused": "medseg.errors",
+    "ResourceError": "medseg.errors",
+    "UsageError": "medseg.errors",
+    "Volume": "medseg.images.volume",
+    "html_card": "medseg.visualization.thumbnails:card",
+    "preview": "medseg.visualization.overlays:picture",
+    "read": "medseg.io",
+    "read_mask": "medseg.io",
+    "segment": "medseg.inference.registry",
+    "view": "medseg.visualization.viewer.widget",
+    "write": "medseg.io",
+}
+"""Module of each public name, with the name there where it is another one."""
 
 
-def view(scan: str | Path | Volume, *masks: str | Path | Mask, height: int = 480) -> Any:
-    """A scan with up to two masks in a notebook: a widget with three planes and 3D, without network.
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'medseg' has no attribute {name!r}")
+    module, _, there = _HOME[name].partition(":")
+    found = getattr(import_module(module), there or name)
+    globals()[name] = found
+    return found
 
-    Outside of a notebook use ``medseg view``.
 
-    Args:
-        scan: A file, a DICOM folder or a volume.
-        masks: Files or masks, on the scan's grid.
-        height: Of the widget, in pixels.
-
-    Raises:
-        InputRefused: a file cannot be read or trusted.
-        UsageError: more than two masks (``viewer-masks``), or one on another grid (``grid-mismatch``).
-        ResourceError: ipyniivue is not installed (``missing-extra``).
-    """
-    from medseg.named import read_named
-    from medseg.viewer.widget import widget
-
-    found = scan if isinstance(scan, Volume) else read(scan)
-    named = [mask if isinstance(mask, Mask) else read_named(mask, found) for mask in masks]
-    return widget(found, *named, height=height)
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

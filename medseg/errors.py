@@ -108,3 +108,13 @@ def as_ours(error: BaseException) -> MedsegError:
         remedy="this is a mistake in medseg: please report it",
         reason="unexpected",
     )
+
+
+def first_line(error: Exception) -> str:
+    """The part of a library's message that says what happened, at most 200 characters."""
+    # An OSError's number says nothing to a user, and its file name is told already.
+    text = (error.strerror or "") if isinstance(error, OSError) and error.strerror else str(error)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    # ITK starts with "Exception thrown in ..." and a source position; the reason stands last.
+    told = lines[-1] if lines and lines[0].startswith("Exception thrown in") else (lines or [""])[0]
+    return (told or type(error).__name__)[:200]

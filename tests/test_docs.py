@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from refusals import Use, uses
+from support.refusals import Use, uses
 
 ROOT = Path(__file__).parents[1]
 NAMED = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from medseg.phantom import Thorax, default_grid
+from medseg.phantom.thorax import Thorax, default_grid
 
 HEAVY = ("lightning", "matplotlib", "monai", "pandas", "torch")
 REPORT = f"""
@@ -50,8 +50,8 @@ def test_info_is_light(tmp_path: Path):
 def test_reading_writing_and_comparing_are_light(tmp_path: Path):
     code = """
 import medseg
-from medseg.metrics import score
-from medseg.phantom import Thorax, default_grid
+from medseg.evaluation.metrics import score
+from medseg.phantom.thorax import Thorax, default_grid
 grid = default_grid((16, 16, 24))
 truth = Thorax().truth(grid)
 medseg.write(Thorax().scan(grid), "ct.nii.gz")

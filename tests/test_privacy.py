@@ -17,20 +17,20 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
-import fuzzing
 import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from cli.test_cli import both
 from pydicom import Dataset, Sequence, dcmread, dcmwrite
-from test_cli import both
-from worlds import tiny, untrained
+from support import fuzzing
+from support.worlds import tiny, untrained
 
 import medseg
 from medseg.errors import MedsegError
 from medseg.io import write_dicom_series
-from medseg.phantom import Thorax, default_grid
-from medseg.pictures import overlay
+from medseg.phantom.thorax import Thorax, default_grid
+from medseg.visualization.overlays import overlay
 
 GRID = default_grid((12.0, 13.0, 20.0), "LPS")
 DATE, BIRTH, TIME = "19911231", "19530417", "231759"

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from medseg import cli
+from medseg.inference.model import find
 from medseg.io import write_dicom_series
-from medseg.model import find
-from medseg.phantom import Thorax, default_grid
+from medseg.phantom.thorax import Thorax, default_grid
 
 REPO = Path(__file__).parents[1]
 README = (REPO / "README.md").read_text(encoding="utf-8")

@@ -2,7 +2,8 @@
 
     python benchmarks/lungs/cases.py --data ../shared/data --out runs/lungs/cases
 
-Right and left are told apart by `medseg.lungs.divide`. A copy has simulated disease, another scanner and
+Right and left are told apart by `medseg.inference.lungs.divide`. A copy has simulated disease, another
+scanner and
 another field of view (`simulate.py`), drawn by the patient's name and the copy's number, so that the same
 command makes the same files. ``disease_*.nii.gz`` are the fixed test set: of each patient with a manual
 truth one scan a disease, with nothing else changed. Nothing of it is validation for its own patient.
@@ -22,12 +23,12 @@ import simulate
 from scipy import ndimage
 
 import medseg
-from medseg.grid import Grid
-from medseg.label import Label
-from medseg.lungs import divide
-from medseg.phantom import Thorax, default_grid
-from medseg.runs import Runs
-from medseg.volume import Mask, Volume
+from medseg.images.grid import Grid
+from medseg.images.label import Label
+from medseg.images.run_length import Runs
+from medseg.images.volume import Mask, Volume
+from medseg.inference.lungs import divide
+from medseg.phantom.thorax import Thorax, default_grid
 
 LABELS = (
     Label(name="right_lung", values=(1,), side="right"),

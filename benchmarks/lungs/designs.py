@@ -20,12 +20,12 @@ from statistics import mean
 import numpy as np
 
 import medseg
-from medseg.grid import Grid
-from medseg.metrics import dice
-from medseg.model import Model
-from medseg.postprocess import postprocess
-from medseg.runs import Runs
-from medseg.segmenter import Segmenter
+from medseg.evaluation.metrics import dice
+from medseg.images.grid import Grid
+from medseg.images.run_length import Runs
+from medseg.inference.model import Model
+from medseg.inference.postprocessing import postprocess
+from medseg.inference.segmenter import Segmenter
 
 
 def main() -> None:

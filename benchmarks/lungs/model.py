@@ -25,8 +25,8 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from medseg.intervals import mean_interval
-from medseg.model import Model
+from medseg.evaluation.confidence_intervals import mean_interval
+from medseg.inference.model import Model
 from medseg.recipe import Recipe
 
 HERE = Path(__file__).parent

@@ -21,12 +21,12 @@ import numpy.typing as npt
 import torch
 
 import medseg
-from medseg.grid import Grid
-from medseg.methods import Method, method
-from medseg.metrics import dice
-from medseg.phantom import orientations
-from medseg.resample import resample, resampled_grid
-from medseg.volume import Volume
+from medseg.evaluation.metrics import dice
+from medseg.images.grid import Grid
+from medseg.images.volume import Volume
+from medseg.inference.registry import Method, method
+from medseg.phantom.thorax import orientations
+from medseg.preprocessing.resampling import resample, resampled_grid
 
 
 def main() -> None:

@@ -17,9 +17,9 @@ import numpy as np
 from scipy import ndimage
 
 import medseg
-from medseg.model import Model
-from medseg.prepare import prepare
-from medseg.sliding import logits, probabilities_of
+from medseg.inference.model import Model
+from medseg.inference.sliding_window import logits, probabilities_of
+from medseg.preprocessing.transforms import prepare
 
 
 def main() -> None:

@@ -82,7 +82,7 @@ def resample_medseg(scan: Path) -> Callable[[], object]:
     import torch
 
     import medseg
-    from medseg.resample import resample, resampled_grid
+    from medseg.preprocessing.resampling import resample, resampled_grid
 
     volume = medseg.read(scan)
     target = resampled_grid(volume.grid.oriented("RAS"), SPACING_MM)
@@ -127,7 +127,7 @@ def resample_scipy_order_1(scan: Path) -> Callable[[], object]:
 
 def metrics_medseg(scan: Path) -> Callable[[], object]:
     import medseg
-    from medseg.metrics import score
+    from medseg.evaluation.metrics import score
 
     one, other = _pair(medseg.read(scan))
     return lambda: score(one, other)
@@ -156,8 +156,8 @@ def metrics_monai(scan: Path) -> Callable[[], object]:
 
 def components_medseg(scan: Path) -> Callable[[], object]:
     import medseg
-    from medseg.postprocess import postprocess
-    from medseg.runs import Runs
+    from medseg.images.run_length import Runs
+    from medseg.inference.postprocessing import postprocess
 
     mask = _mask(medseg.read(scan))
     binary = np.asarray(mask.array) > 0
@@ -242,7 +242,7 @@ def main() -> None:
 
 def once(way: Way, scan: Path) -> tuple[float, float]:
     """Seconds, and by how many MB the peak of this process grew."""
-    from medseg.allocator import raise_thresholds
+    from medseg.system.memory import raise_thresholds
 
     if way.__name__.endswith("_medseg"):
         raise_thresholds()
@@ -263,7 +263,7 @@ def _peak_mb() -> float:
 def _mask(volume: object) -> object:
     """Two lungs as an ellipsoid each, with specks."""
     import medseg
-    from medseg.threshold import Threshold
+    from medseg.inference.threshold_segmenter import Threshold
 
     assert isinstance(volume, medseg.Volume)
     return medseg.Mask(_lungs(volume.grid.shape, 0.0), volume.grid, Threshold.labels)
@@ -272,7 +272,7 @@ def _mask(volume: object) -> object:
 def _pair(volume: object) -> tuple[object, object]:
     """Two such masks that differ by some voxels at the surface."""
     import medseg
-    from medseg.threshold import Threshold
+    from medseg.inference.threshold_segmenter import Threshold
 
     assert isinstance(volume, medseg.Volume)
     arrays = (_lungs(volume.grid.shape, shift) for shift in (0.0, 0.01))

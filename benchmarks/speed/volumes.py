@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from medseg.grid import Grid
-from medseg.phantom import Thorax, default_grid
-from medseg.volume import Source, Volume
+from medseg.images.grid import Grid
+from medseg.images.volume import Source, Volume
+from medseg.phantom.thorax import Thorax, default_grid
 
 SPACING_MM = (0.7, 0.7, 1.0)
 NOISE_HU = 25.0  # of a thin slice of an ordinary chest CT

@@ -13,7 +13,6 @@ from typing import Annotated, Any
 
 import typer
 
-from medseg.allocator import raise_thresholds
 from medseg.cli.augment import augment
 from medseg.cli.batch import batch
 from medseg.cli.check import check
@@ -33,7 +32,8 @@ from medseg.cli.segment import segment
 from medseg.cli.train import train
 from medseg.cli.view import view
 from medseg.errors import InputWarning, MedsegError, UsageError, as_ours, printable
-from medseg.sidecar import RESEARCH
+from medseg.io.sidecar import RESEARCH
+from medseg.system.memory import raise_thresholds
 
 app = typer.Typer(
     help=f"Medical scans in, checked segmentation masks out.\n\n{RESEARCH}\n\n"

@@ -12,7 +12,7 @@ from medseg.cli.options import DataRoot
 from medseg.errors import UsageError
 
 if TYPE_CHECKING:
-    from medseg.manifest import Case
+    from medseg.datasets.manifest import Case
     from medseg.recipe import Recipe
 
 
@@ -28,12 +28,12 @@ def augment(
     data_root: DataRoot = None,
 ) -> None:
     """Draw a training patch with its labels as it is, and as a recipe's random changes make it."""
-    from medseg.manifest import Manifest
+    from medseg.datasets.manifest import Manifest
     from medseg.recipe import Recipe
 
     chosen = Recipe.read(recipe)
     picked = _picked(Manifest.read(manifest, root=data_root).cases, case, manifest)
-    from medseg.pictures import samples
+    from medseg.visualization.overlays import samples
 
     images, labels = _changed(picked, chosen, seed, count)
     samples(
@@ -64,8 +64,8 @@ def _changed(case: Case, recipe: Recipe, seed: int, count: int) -> tuple[Any, An
 
     import numpy as np
 
-    from medseg.augment import augment
-    from medseg.dataset import Patches, cached
+    from medseg.preprocessing.augmentation import augment
+    from medseg.training.case_cache import Patches, cached
 
     # Around a label, because that is what the picture is to show.
     schedule = recipe.train.model_copy(update={"foreground_fraction": 1.0})

@@ -17,10 +17,10 @@ import typer
 from medseg.cli.options import AsJson, DataRoot, Device, Nonfinite, Trust, choices_of
 from medseg.cli.progress import Cases
 from medseg.errors import UsageError
-from medseg.sidecar import RESEARCH
+from medseg.io.sidecar import RESEARCH
 
 if TYPE_CHECKING:
-    from medseg.batch import Order, Stop, Summary, Workers
+    from medseg.batch_processing.runner import Order, Stop, Summary, Workers
 
 RAY = "ray"
 
@@ -79,7 +79,7 @@ def batch(
     as_json: AsJson = False,
 ) -> None:
     """Segment thousands of scans: resumable, and one bad scan never stops the rest."""
-    from medseg import batch as batches
+    from medseg.batch_processing import runner as batches
 
     if merge is not None:
         if source or output:
@@ -90,9 +90,9 @@ def batch(
         raise UsageError(
             "need cases and -o OUT", remedy="medseg batch MANIFEST|FOLDER -o OUT", reason="usage"
         )
-    from medseg.batch.sources import items
-    from medseg.batch.sources import shard as part_of
-    from medseg.methods import DEFAULT
+    from medseg.batch_processing.case_discovery import items
+    from medseg.batch_processing.case_discovery import shard as part_of
+    from medseg.inference.registry import DEFAULT
 
     choices_of(None, None, trust, nonfinite)
     if dicom is not None:
@@ -116,7 +116,7 @@ def batch(
     memory_bytes = _bytes_of(memory)
 
     def cluster(order: Order, cases: int) -> Workers:
-        from medseg.batch.cluster import Cluster
+        from medseg.batch_processing.ray_pool import Cluster
 
         return Cluster(order, cases=cases, address=address, workers=workers, gpus=gpus)
 
@@ -166,7 +166,7 @@ def _end(summary: Summary, as_json: bool) -> None:
 @contextmanager
 def _stopping() -> Iterator[Stop]:
     """Ctrl-C or SIGTERM once: the cases at hand are finished; twice: at once."""
-    from medseg.batch import Stop
+    from medseg.batch_processing.runner import Stop
 
     stop = Stop()
 
@@ -200,7 +200,7 @@ def _check_dicom(kind: str) -> None:
             reason="usage",
         )
     if kind == "dicom-seg":
-        from medseg.io.dicom_seg import check_installed
+        from medseg.io.dicom.seg import check_installed
 
         check_installed()
 

@@ -15,7 +15,7 @@ from medseg.cli.options import AsJson, DataRoot
 from medseg.errors import UsageError
 
 if TYPE_CHECKING:
-    from medseg.check import Report
+    from medseg.datasets.validation import Report
 
 
 def check(
@@ -28,8 +28,8 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Open every scan and label of a manifest and tell what is wrong or odd. Exits with 1 on errors."""
-    from medseg.check import check as run
-    from medseg.manifest import read_cases
+    from medseg.datasets.manifest import read_cases
+    from medseg.datasets.validation import check as run
     from medseg.recipe import Recipe
 
     chosen = None if recipe is None else Recipe.read(recipe)

@@ -21,7 +21,7 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Compare evaluations of the same cases: paired differences, their intervals and tests."""
-    from medseg import compare as comparison
+    from medseg.evaluation import comparison
 
     names = _names(evaluations)
     frames = {name: comparison.read(path) for name, path in zip(names, evaluations, strict=True)}

@@ -12,7 +12,7 @@ import typer
 from medseg.cli.options import AsJson, MaskFormat, Nonfinite, Series, Trust, VolumeNumber, choices_of
 from medseg.cli.output import spare_inputs, telling_of_older
 from medseg.errors import UsageError
-from medseg.sidecar import meaning_of, sidecar, write_json
+from medseg.io.sidecar import meaning_of, sidecar, write_json
 
 if TYPE_CHECKING:
     from medseg.io import Choices
@@ -69,7 +69,7 @@ def convert(
         (scan_read,) = read_channels([source], choices=choices)
         scan_read.save(target)
     if as_json:
-        from medseg.statistics import describe
+        from medseg.images.intensity_stats import describe
 
         print(json.dumps({"image": str(target)} | describe(scan_read)))
     print(f"wrote {target}: {scan_read.grid}", file=sys.stderr)
@@ -85,9 +85,9 @@ def _convert_mask(
     as_json: bool,
 ) -> None:
     """A mask in another format: on the grid of its reference, which a .dcm file refers to."""
+    from medseg.images.volume import Mask
     from medseg.io import check_source, read_channels, read_mask
     from medseg.recipe import Recipe
-    from medseg.volume import Mask
 
     scan = read_channels([reference], choices=choices)[0] if reference else None
     if scan is not None:

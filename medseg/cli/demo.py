@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from medseg.sidecar import RESEARCH, facts_of, sidecar, write_json
+from medseg.io.sidecar import RESEARCH, facts_of, sidecar, write_json
 
 
 def demo(
@@ -18,7 +18,7 @@ def demo(
     seed: Annotated[int, typer.Option(min=0, help="Which phantom patient.")] = 2026,
 ) -> None:
     """Segment a phantom chest CT whose truth is known: DICOM series in, mask and picture out."""
-    from medseg.demo import run
+    from medseg.phantom.demo import run
 
     result = run(output, seed=seed)
     write_json(sidecar(result.mask), facts_of(result.found, result.by))

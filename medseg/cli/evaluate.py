@@ -11,12 +11,12 @@ import typer
 
 from medseg.cli.options import AsJson, DataRoot, Device, Engine
 from medseg.errors import UsageError
-from medseg.sidecar import RESEARCH, facts_of, sidecar, write_json
+from medseg.io.sidecar import RESEARCH, facts_of, sidecar, write_json
 
 if TYPE_CHECKING:
-    from medseg.label import Label
-    from medseg.manifest import Case
-    from medseg.volume import Mask
+    from medseg.datasets.manifest import Case
+    from medseg.images.label import Label
+    from medseg.images.volume import Mask
 
     Way = tuple[Callable[[Case], Mask], tuple[Label, ...], int | None]
     """Gives the mask of a case; which labels of it are scored; the integer that means unknown."""
@@ -44,9 +44,9 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Compare masks with the truth: overlap, surfaces, volume and lesions of every case and label."""
-    from medseg import evaluate as evaluation
-    from medseg.manifest import Manifest
-    from medseg.metrics import NSD_TOLERANCE_MM
+    from medseg.datasets.manifest import Manifest
+    from medseg.evaluation import evaluator as evaluation
+    from medseg.evaluation.metrics import NSD_TOLERANCE_MM
 
     everything = Manifest.read(manifest, root=data_root)
     cases = everything.cases if split == "all" else everything.split(split)
@@ -103,9 +103,9 @@ def _tolerances(given: list[str]) -> dict[str, float]:
 
 
 def _segmenting(model: str, device: str, engine: str, output: Path) -> Way:
+    from medseg.inference.registry import method
     from medseg.io import read_channels
-    from medseg.methods import method
-    from medseg.thumbnails import encoded, line, thumbnail
+    from medseg.visualization.thumbnails import encoded, line, thumbnail
 
     segment_scan = method(model, device=device, engine=engine)
     folder = output / "masks"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medseg.errors import UsageError
-from medseg.sidecar import RESEARCH
+from medseg.io.sidecar import RESEARCH
 
 if TYPE_CHECKING:
     pass
@@ -22,12 +22,12 @@ def import_weights(
     """Take over the weights of a PyTorch checkpoint, as tensors only: nothing in it is run."""
     if output.suffix != ".safetensors":
         raise UsageError("a model file ends in .safetensors", where=output, reason="format")
-    from medseg.io.atomic import check_folder
     from medseg.recipe import Recipe
+    from medseg.system.atomic_write import check_folder
 
     check_folder(output)
     chosen = Recipe.read(recipe)
-    from medseg.checkpoint import import_weights as imported
+    from medseg.training.checkpoint_files import import_weights as imported
 
     model = imported(weights, chosen)
     model.save(output)

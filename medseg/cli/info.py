@@ -23,8 +23,8 @@ def info(
     as_json: AsJson = False,
 ) -> None:
     """Show what a scan is: grid, orientation, intensities. Never patient data."""
+    from medseg.images.intensity_stats import describe
     from medseg.io import read_channels
-    from medseg.statistics import describe
 
     facts = describe(*read_channels([scan], choices=choices_of(series, volume, trust, nonfinite)))
     if as_json:

@@ -14,7 +14,7 @@ import typer
 from medseg.errors import UsageError
 
 if TYPE_CHECKING:
-    from medseg.manifest import Manifest
+    from medseg.datasets.manifest import Manifest
 
 
 def manifest(
@@ -46,8 +46,8 @@ def manifest(
     seed: Annotated[int, typer.Option(min=0, help="Decides which patients.")] = 0,
 ) -> None:
     """Make a manifest from a folder of scans and labels, divided by patient."""
-    from medseg.splits import folds as folded
-    from medseg.splits import with_splits
+    from medseg.datasets.splits import folds as folded
+    from medseg.datasets.splits import with_splits
 
     _refuse_mixtures(source, layout, labels, organs, divided=bool(folds and (val or test)))
     made = _made(source, output, layout, labels, organs)
@@ -86,9 +86,9 @@ def _refuse_mixtures(
 def _made(
     source: Path, output: Path, layout: str | None, labels: Path | None, organs: str | None
 ) -> Manifest:
-    from medseg.layouts import manifest_of, named
-    from medseg.layouts.organs import values_of
-    from medseg.manifest import Manifest
+    from medseg.datasets.layouts import manifest_of, named
+    from medseg.datasets.layouts.totalsegmentator import values_of
+    from medseg.datasets.manifest import Manifest
 
     if labels is not None:
         return named(source, labels)

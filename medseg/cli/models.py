@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 
 from medseg.cli.options import AsJson
-from medseg.threshold import Threshold
+from medseg.inference.threshold_segmenter import Threshold
 
 
 def models(as_json: AsJson = False) -> None:
     """List the models that can be named: shipped, and in ~/.cache/medseg/models. Nothing is downloaded."""
     from medseg.errors import MedsegError
-    from medseg.methods import DEFAULT
-    from medseg.model import Model, find, names, shipped
+    from medseg.inference.model import Model, find, names, shipped
+    from medseg.inference.registry import DEFAULT
 
     rows: list[dict[str, object]] = []
     for name in names():

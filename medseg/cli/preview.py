@@ -10,7 +10,7 @@ import typer
 
 from medseg.cli.options import Nonfinite, Series, Trust, VolumeNumber, choices_of
 from medseg.errors import UsageError
-from medseg.sidecar import RESEARCH
+from medseg.io.sidecar import RESEARCH
 
 
 def preview(
@@ -31,8 +31,8 @@ def preview(
 ) -> None:
     """Draw a mask over its scan: three planes and a row of slices, each label a contour."""
     from medseg.io import read_channels
-    from medseg.named import read_named
-    from medseg.pictures import overlay
+    from medseg.visualization.labelled_masks import read_named
+    from medseg.visualization.overlays import overlay
 
     choices = choices_of(series, volume, trust, nonfinite)
     (found,) = read_channels([scan], choices=choices)

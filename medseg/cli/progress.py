@@ -10,7 +10,7 @@ from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from medseg.history import EpochEnd
+    from medseg.training.history import EpochEnd
 
 
 @contextmanager

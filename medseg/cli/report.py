@@ -8,14 +8,14 @@ from typing import Annotated
 
 import typer
 
-from medseg.sidecar import RESEARCH
+from medseg.io.sidecar import RESEARCH
 
 
 def report(
     folder: Annotated[Path, typer.Argument(help="Output folder of medseg batch or medseg evaluate.")],
 ) -> None:
     """Tell in one HTML file how a batch or an evaluation went: opens from the disk, worst cases first."""
-    from medseg.report import write
+    from medseg.reporting import write
 
     print(write(folder))
     print(RESEARCH, file=sys.stderr)

@@ -11,7 +11,6 @@ from typing import Annotated
 
 import typer
 
-from medseg.allocator import lasting
 from medseg.cli.options import (
     AsJson,
     Device,
@@ -26,7 +25,8 @@ from medseg.cli.options import (
 from medseg.cli.output import heard, spare_inputs, telling_of_older
 from medseg.cli.progress import working
 from medseg.errors import UsageError
-from medseg.sidecar import RESEARCH, facts_of, sidecar, write_json
+from medseg.io.sidecar import RESEARCH, facts_of, sidecar, write_json
+from medseg.system.memory import lasting
 
 
 def segment(
@@ -65,7 +65,7 @@ def segment(
     check_writable(target, format_)
     spare_inputs(target, scans)
     started = time.perf_counter()
-    from medseg.methods import method
+    from medseg.inference.registry import method
 
     with telling_of_older(target), heard() as told, working(f"segmenting {scans[0].name}"):
         with ThreadPoolExecutor(1) as beside, lasting():
@@ -86,7 +86,7 @@ def segment(
     facts = facts_of(mask, segment_scan) | {"warnings": [_without_paths(text, scans) for text in told]}
     write_json(sidecar(target), facts)
     if stats and kept:
-        from medseg.statistics import intensities
+        from medseg.images.intensity_stats import intensities
 
         write_json(stats, facts | {"intensities": intensities(kept, mask)})
     if as_json:

@@ -11,7 +11,7 @@ import typer
 from medseg.cli.options import DataRoot, seconds_of
 from medseg.cli.progress import Progress
 from medseg.errors import UsageError
-from medseg.sidecar import RESEARCH
+from medseg.io.sidecar import RESEARCH
 
 
 def train(
@@ -57,19 +57,19 @@ def train(
             f"no device {device!r}", where="--device", remedy="give auto, cpu or gpu", reason="device"
         )
     seconds = seconds_of(max_time)
-    from medseg import record
-    from medseg.manifest import Manifest
+    from medseg.datasets.manifest import Manifest
     from medseg.recipe import Recipe
+    from medseg.training import provenance
 
-    repeats = record.read(rerun) if rerun else None
+    repeats = provenance.read(rerun) if rerun else None
     if repeats is not None:
         chosen, cases = repeats.recipe, repeats.cases
     else:
         assert recipe is not None  # checked above
         assert manifest is not None
         chosen, cases = Recipe.read(recipe), Manifest.read(manifest, root=data_root).cases
-    from medseg.training import Hardware, is_first_process
-    from medseg.training import train as run
+    from medseg.training.trainer import Hardware, is_first_process
+    from medseg.training.trainer import train as run
 
     hardware = Hardware(device, devices, nodes, workers)  # type: ignore[arg-type]  # checked just above
     with Progress(chosen.train.epochs) as progress:
@@ -92,8 +92,8 @@ def train(
             raise
     if not is_first_process():
         return
-    from medseg.pictures import history
-    from medseg.report.training import summary
+    from medseg.reporting.training import summary
+    from medseg.visualization.overlays import history
 
     history(output / "history.csv", output / "history.png")
     summary(output)

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from medseg.cli.options import Nonfinite, Series, Trust, VolumeNumber, choices_of
-from medseg.sidecar import RESEARCH
+from medseg.io.sidecar import RESEARCH
 
 
 def view(
@@ -26,8 +26,8 @@ def view(
 ) -> None:
     """Look at a scan and its masks in the browser: three planes and 3D, on this machine only."""
     from medseg.io import read_channels
-    from medseg.named import read_named
-    from medseg.viewer import Server, scene
+    from medseg.visualization.labelled_masks import read_named
+    from medseg.visualization.viewer import Server, scene
 
     (found,) = read_channels([scan], choices=choices_of(series, volume, trust, nonfinite))
     named = [(path.name, read_named(path, found, recipe)) for path in masks or []]

@@ -12,14 +12,16 @@ from pathlib import Path
 import numpy as np
 
 from medseg.errors import InputRefused, UsageError
-from medseg.grid import Grid
-from medseg.io import atomic, dicom, dicom_seg, foreign, itk, nifti, part10, place, references, rtstruct
-from medseg.io.choices import NO_CHOICES, Choices, Trust
-from medseg.io.dicom import Series, list_series
-from medseg.io.dicom_writer import write_dicom_series
-from medseg.io.segments import Segment
-from medseg.label import Label
-from medseg.volume import Mask, Source, Volume
+from medseg.images.grid import SAME_GRID_MM, Grid
+from medseg.images.label import Label
+from medseg.images.volume import Mask, Source, Volume
+from medseg.io import itk, nifti, path_checks, unsupported_formats
+from medseg.io.dicom import part10, rtstruct, seg, series_reader, source_series
+from medseg.io.dicom.segments import Segment
+from medseg.io.dicom.series_reader import Series, list_series
+from medseg.io.dicom.series_writer import write_dicom_series
+from medseg.io.read_options import NO_CHOICES, Choices, Trust
+from medseg.system import atomic_write
 
 __all__ = [
     "DICOM_FORMATS",
@@ -39,8 +41,6 @@ __all__ = [
     "write",
     "write_dicom_series",
 ]
-
-_SAME_GRID_MM = 0.01
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ FORMATS: dict[str, Format] = {
 _DICOM_SUFFIX = ".dcm"
 # Masks of DICOM scans, by the name that `--format` has for them; the first is the default.
 DICOM_FORMATS: dict[str, Callable[[Mask, Path], None]] = {
-    "dicom-seg": dicom_seg.write,
+    "dicom-seg": seg.write,
     "rtstruct": rtstruct.write,
 }
 _READ_ONLY = {".hdr.gz": _NIFTI, ".img.gz": _NIFTI}
@@ -98,24 +98,24 @@ def read(
 
     Raises:
         InputRefused: the scan cannot be read, or reading it would mean guessing. The readers
-            in `medseg.io.nifti`, `medseg.io.itk` and `medseg.io.dicom` list their reasons;
+            in `medseg.io.nifti`, `medseg.io.itk` and `medseg.io.dicom.series_reader` list their reasons;
             here ``not-found``, ``empty`` and ``format`` are added.
     """
     return _read(path, Choices(series, volume, trust, nonfinite))
 
 
 def _read(path: str | Path, choices: Choices) -> Volume:
-    path = place.existing(path)
+    path = path_checks.existing(path)
     if path.is_dir():
         return _read_folder(path, choices)
-    if dicom.is_dicom(path):
-        return dicom.read(path, choices)
+    if series_reader.is_dicom(path):
+        return series_reader.read(path, choices)
     return _format(path).read(path, choices)
 
 
 def _read_folder(path: Path, choices: Choices) -> Volume:
     try:
-        return dicom.read(path, choices)
+        return series_reader.read(path, choices)
     except InputRefused as error:
         if error.reason == "no-scan" and (_suffix(path) or path.suffix.lower() == ".gz"):
             error.problem = f"a folder, though its name ends like a file's ({path.suffix}): {error.problem}"
@@ -138,8 +138,8 @@ def read_channels(
         InputRefused: the channels lie on different grids (``grid-mismatch``), or as `read`.
     """
     if len(paths) == 1 and channels > 1:
-        only = place.existing(paths[0])
-        if only.is_file() and not dicom.is_dicom(only) and _format(only) is _NIFTI:
+        only = path_checks.existing(paths[0])
+        if only.is_file() and not series_reader.is_dicom(only) and _format(only) is _NIFTI:
             return nifti.read_channels(only, choices, channels=channels)
     if len(paths) != channels:
         raise UsageError(
@@ -150,7 +150,7 @@ def read_channels(
     volumes = tuple(_read(path, choices) for path in paths)
     for path, volume in zip(paths[1:], volumes[1:], strict=True):
         apart = volume.grid.distance_mm(volumes[0].grid)
-        if apart > _SAME_GRID_MM:
+        if apart > SAME_GRID_MM:
             raise InputRefused(
                 f"{volume.grid} is not the grid of {paths[0]}: {volumes[0].grid}, {apart:.3g} mm apart",
                 where=path,
@@ -175,15 +175,15 @@ def read_mask(path: str | Path, labels: Sequence[Label], grid: Grid | Volume | M
 
     Raises:
         InputRefused: values with a fraction (``mask-dtype``) or outside 0..65535
-            (``mask-range``), or as `read`, `medseg.io.dicom_seg.read` and
-            `medseg.io.rtstruct.read`.
+            (``mask-range``), or as `read`, `medseg.io.dicom.seg.read` and
+            `medseg.io.dicom.rtstruct.read`.
     """
-    path = place.existing(path)
+    path = path_checks.existing(path)
     kind = _derived(path)
     if kind:
         if kind in rtstruct.SOP_CLASSES:
             return rtstruct.read(path, labels, grid)
-        return dicom_seg.read(path, labels, grid)
+        return seg.read(path, labels, grid)
     volume = read(path)
     array = volume.array
     if array.dtype.kind == "f":
@@ -216,7 +216,7 @@ def list_segments(path: str | Path) -> tuple[Segment, ...]:
     Raises:
         InputRefused: it is neither (``no-segments``), or is damaged (``unreadable``).
     """
-    path = place.existing(path)
+    path = path_checks.existing(path)
     kind = _derived(path)
     if not kind:
         raise InputRefused(
@@ -227,12 +227,12 @@ def list_segments(path: str | Path) -> tuple[Segment, ...]:
         )
     if kind in rtstruct.SOP_CLASSES:
         return rtstruct.list_segments(path)
-    return dicom_seg.list_segments(path)
+    return seg.list_segments(path)
 
 
 def _derived(path: Path) -> str:
     """SOPClassUID of a SEG or RTSTRUCT; empty for everything else."""
-    if not path.is_file() or not dicom.is_dicom(path):
+    if not path.is_file() or not series_reader.is_dicom(path):
         return ""
     try:
         kind = str(part10.header(path, ["SOPClassUID"]).get("SOPClassUID") or "")
@@ -240,7 +240,7 @@ def _derived(path: Path) -> str:
         raise
     except Exception:  # whatever is wrong with it, the reader of scans will say so
         return ""
-    return kind if kind in (*dicom_seg.SOP_CLASSES, *rtstruct.SOP_CLASSES) else ""
+    return kind if kind in (*seg.SOP_CLASSES, *rtstruct.SOP_CLASSES) else ""
 
 
 def write(image: Volume | Mask, path: str | Path, *, format: str | None = None, flush: bool = True) -> Path:
@@ -270,7 +270,7 @@ def write(image: Volume | Mask, path: str | Path, *, format: str | None = None, 
             remedy="write .nii.gz, .nrrd or .mha, or a series with medseg.io.write_dicom_series",
             reason="format",
         )
-    with atomic.replacing(path, flush=flush) as fresh:
+    with atomic_write.replacing(path, flush=flush) as fresh:
         if isinstance(image, Mask) and name in DICOM_FORMATS:
             DICOM_FORMATS[name](image, fresh)
         else:
@@ -295,7 +295,7 @@ def check_writable(path: str | Path, format: str | None = None) -> str:
             remedy=f"use one of {', '.join(FORMATS)}, or {_DICOM_SUFFIX} for a mask",
             reason="format",
         )
-    atomic.check_folder(path)
+    atomic_write.check_folder(path)
     if format is not None and (not is_dicom or format not in DICOM_FORMATS):
         raise UsageError(
             f"{path.name!r} cannot have the format {format!r}",
@@ -307,7 +307,7 @@ def check_writable(path: str | Path, format: str | None = None) -> str:
         return FORMATS[suffix].name
     name = format or next(iter(DICOM_FORMATS))
     if name == "dicom-seg":
-        dicom_seg.check_installed()
+        seg.check_installed()
     return name
 
 
@@ -318,7 +318,7 @@ def check_source(source: Source, path: str | Path) -> None:
         UsageError: the path ends in .dcm, and the scan is not DICOM (``no-dicom-source``).
     """
     if Path(path).name.lower().endswith(_DICOM_SUFFIX):
-        references.check_source(source)
+        source_series.check_source(source)
 
 
 def _suffix(path: Path) -> str | None:
@@ -330,4 +330,4 @@ def _format(path: Path) -> Format:
     for suffix, form in (FORMATS | _READ_ONLY).items():
         if name.endswith(suffix):
             return form
-    raise foreign.refusal(path, place.head(path), ", ".join(FORMATS))
+    raise unsupported_formats.refusal(path, path_checks.head(path), ", ".join(FORMATS))

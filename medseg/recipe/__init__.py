@@ -15,17 +15,17 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, ModelWrapValidatorHandler, ValidationError, model_validator
 
-from medseg.document import text_of, yaml_data
 from medseg.errors import UsageError
-from medseg.label import Label
+from medseg.images.label import Label
+from medseg.images.volume import check_labels
 from medseg.recipe.augmentation import PRESETS, Augment, misfit, preset
 from medseg.recipe.loss import DiceBCE, DiceCE, Loss
 from medseg.recipe.network import Network, UNet
-from medseg.recipe.part import Part, SpacingMm
 from medseg.recipe.prediction import Postprocess, Predict
-from medseg.recipe.preparation import Crop, Intensity, Patch, Percentile, Prepare, Window, ZScore
-from medseg.recipe.schedule import Train
-from medseg.volume import check_labels
+from medseg.recipe.preprocessing import Crop, Intensity, Patch, Percentile, Prepare, Window, ZScore
+from medseg.recipe.section import Part, SpacingMm
+from medseg.recipe.training import Train
+from medseg.system.safe_parsing import text_of, yaml_data
 
 __all__ = [
     "Augment",

@@ -8,9 +8,9 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field, model_validator
 
-from medseg.label import Label
-from medseg.recipe.part import Fraction, NotNegative, Part
-from medseg.recipe.preparation import Intensity, Window
+from medseg.images.label import Label
+from medseg.recipe.preprocessing import Intensity, Window
+from medseg.recipe.section import Fraction, NotNegative, Part
 
 Preset = Literal["none", "light", "full"]
 PRESETS: tuple[Preset, ...] = get_args(Preset)
@@ -28,7 +28,8 @@ class Augment(Part):
 
     Lengths and angles are those of the patient, also where voxels are not cubes. Geometry moves
     image and label together; intensities are drawn for each scan channel on its own. See
-    :mod:`medseg.augment` for the formulas and :func:`preset` for numbers with their sources.
+    :mod:`medseg.preprocessing.augmentation` for the formulas and :func:`preset` for numbers with their
+    sources.
 
     Attributes:
         flip_axes: Prepared axes (0 R-L, 1 A-P, 2 S-I) along which half of the patches are flipped.

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from medseg.recipe.part import Fraction, NotNegative, Part, Positive
+from medseg.recipe.section import Fraction, NotNegative, Part, Positive
 
 
 class _Weighted(Part):
@@ -31,7 +31,7 @@ class DiceBCE(_Weighted):
     As in nnU-Net's region training (Isensee et al. 2021, doi:10.1038/s41592-020-01008-z).
 
     Attributes:
-        kind: A row of the table in :mod:`medseg.losses`.
+        kind: A row of the table in :mod:`medseg.training.losses`.
         class_weights: Weight of labels, by name; 1 for those not named.
         dice_weight: Weight of the Dice part.
         bce_weight: Weight of the cross-entropy part.
@@ -52,7 +52,7 @@ class DiceCE(_Weighted):
     nnU-Net's default (Isensee et al. 2021). A mask then has in each voxel the most probable one of them.
 
     Attributes:
-        kind: A row of the table in :mod:`medseg.losses`.
+        kind: A row of the table in :mod:`medseg.training.losses`.
         class_weights: Weight of labels, by name; 1 for those not named, and for the background.
         dice_weight: Weight of the Dice part.
         ce_weight: Weight of the cross-entropy part.
@@ -73,7 +73,7 @@ class BCE(_Weighted):
     The article's softmax over two classes is a sigmoid of the difference of their logits.
 
     Attributes:
-        kind: A row of the table in :mod:`medseg.losses`.
+        kind: A row of the table in :mod:`medseg.training.losses`.
         class_weights: Weight of labels, by name; 1 for those not named.
     """
 
@@ -84,7 +84,7 @@ class Tversky(_Weighted):
     """Dice with unequal weights of false positives and negatives (Salehi et al. 2017, arXiv:1706.05721).
 
     Attributes:
-        kind: A row of the table in :mod:`medseg.losses`.
+        kind: A row of the table in :mod:`medseg.training.losses`.
         class_weights: Weight of labels, by name; 1 for those not named.
         false_positives: Alpha; with beta 0.5 and 0.5 it is Dice.
         false_negatives: Beta; the article's best for small lesions is 0.7.
@@ -106,7 +106,7 @@ class Focal(_Weighted):
     """Cross-entropy in which voxels that are right already count little (Lin et al. 2017, arXiv:1708.02002).
 
     Attributes:
-        kind: A row of the table in :mod:`medseg.losses`.
+        kind: A row of the table in :mod:`medseg.training.losses`.
         class_weights: Weight of labels, by name; 1 for those not named.
         gamma: How little; the article's best is 2.
         alpha: Weight of a label's voxels, and 1 - alpha that of all others (equation 5); the
@@ -122,7 +122,7 @@ class BorderBCE(_Weighted):
     """Cross-entropy that weighs narrow gaps between structures (Ronneberger et al. 2015, equation 2).
 
     Attributes:
-        kind: A row of the table in :mod:`medseg.losses`.
+        kind: A row of the table in :mod:`medseg.training.losses`.
         class_weights: Weight of labels, by name; 1 for those not named.
         border_weight: The article's w0.
         sigma_voxels: The article's sigma, in voxels of the prepared patch.

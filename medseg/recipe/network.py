@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from medseg.recipe.part import Count, NotNegative, Part, Size
+from medseg.recipe.section import Count, NotNegative, Part, Size
 
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 Widths = Annotated[tuple[Size, ...], Field(min_length=2, max_length=8)]

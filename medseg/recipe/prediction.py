@@ -6,8 +6,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from medseg.label import Label
-from medseg.recipe.part import Count, Fraction, NotNegative, Part, Size
+from medseg.images.label import Label
+from medseg.recipe.section import Count, Fraction, NotNegative, Part, Size
 
 
 class Predict(Part):
@@ -33,8 +33,8 @@ class Postprocess(Part):
 
     Attributes:
         divide: Where the recipe's one label is both lungs: the labels of the right and of the left one,
-            into which its mask is divided (:func:`medseg.lungs.divide`) before each is cleaned. A network
-            that need not tell sides learns from far fewer patients, and cannot exchange them.
+            into which its mask is divided (:func:`medseg.inference.lungs.divide`) before each is cleaned. A
+            network that need not tell sides learns from far fewer patients, and cannot exchange them.
         keep_components: Keep this many largest components of each label; None keeps all.
         fill_holes: Fill holes that do not reach the outside.
         min_volume_ml: Remove components smaller than this.

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from worlds import tiny
+from support.worlds import tiny
 
-from medseg.augment import KINDS, augment
+from medseg.preprocessing.augmentation import KINDS, augment
 from medseg.recipe import Augment, Recipe
 
 ON: dict[str, Any] = {

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 import torch
-from worlds import tiny, untrained
+from support.worlds import tiny, untrained
 
-from medseg.checkpoint import import_weights
 from medseg.errors import UsageError
-from medseg.losses import build as build_loss
-from medseg.model import Model, needed_bytes
+from medseg.inference.model import Model, needed_bytes
+from medseg.inference.segmenter import Segmenter
 from medseg.networks import KINDS, build, channels_last
-from medseg.phantom import Thorax, default_grid
+from medseg.phantom.thorax import Thorax, default_grid
 from medseg.recipe import Recipe
-from medseg.segmenter import Segmenter
+from medseg.training.checkpoint_files import import_weights
+from medseg.training.losses import build as build_loss
 
 GRID = default_grid((8.0, 9.0, 12.0))
 # Small ones, and a patch of each that its poolings allow.

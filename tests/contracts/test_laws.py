@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from medseg.evaluation.metrics import score
+from medseg.images.volume import Mask, Volume
+from medseg.inference.segmenter import Segmenter
 from medseg.io import read, write_dicom_series
-from medseg.metrics import score
-from medseg.phantom import Thorax, default_grid, orientations, rotated
-from medseg.segmenter import Segmenter
-from medseg.volume import Mask, Volume
+from medseg.phantom.thorax import Thorax, default_grid, orientations, rotated
 
 TURNS = [(0.0, 0.0, 0.0), (8.0, -5.0, 12.0), (-14.0, 17.0, -6.0)]
 PATIENT = Thorax.random(4711)

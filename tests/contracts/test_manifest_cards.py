@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import typer
-from test_cli import both as cli
-from test_layouts import GRID, LUNGS, TRUTH, masked, msd, put, reading, series
+from cli.test_cli import both as cli
+from datasets.test_layouts import GRID, LUNGS, TRUTH, masked, msd, put, reading, series
 
 from medseg.cli import app
+from medseg.datasets.layouts.totalsegmentator import LUNGS as LUNGS_OF_TOTALSEGMENTATOR
+from medseg.datasets.manifest import Manifest
+from medseg.images.volume import Mask
 from medseg.io import read, read_mask
-from medseg.layouts.organs import LUNGS as LUNGS_OF_TOTALSEGMENTATOR
-from medseg.manifest import Manifest
-from medseg.volume import Mask
 
 FOLDER = Path(__file__).parents[2] / "data_manifests"
 CARDS = sorted(FOLDER.glob("*.md"))

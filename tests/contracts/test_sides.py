@@ -16,9 +16,9 @@ import numpy.typing as npt
 import pytest
 import SimpleITK as sitk
 
+from medseg.images.volume import Mask, Volume
 from medseg.io import read, read_mask, write_dicom_series
-from medseg.phantom import LABELS, Thorax, default_grid, orientations, rotated
-from medseg.volume import Mask, Volume
+from medseg.phantom.thorax import LABELS, Thorax, default_grid, orientations, rotated
 
 TURNS = [(0.0, 0.0, 0.0), (8.0, -5.0, 12.0), (-14.0, 17.0, -6.0)]
 RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # from LPS, which is ITK's and DICOM's

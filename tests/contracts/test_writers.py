@@ -10,9 +10,9 @@ from scipy.spatial.transform import Rotation
 
 from medseg import io
 from medseg.errors import InputRefused, ResourceError, UsageError
-from medseg.grid import Grid
-from medseg.label import Label
-from medseg.volume import Mask, Volume
+from medseg.images.grid import Grid
+from medseg.images.label import Label
+from medseg.images.volume import Mask, Volume
 
 SUFFIXES = list(io.FORMATS)
 LABELS = (Label(name="a", values=(1,)), Label(name="b", values=(2,)))

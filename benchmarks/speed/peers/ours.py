@@ -9,16 +9,16 @@ given, stages = arguments(), Stages()
 from concurrent.futures import ThreadPoolExecutor  # noqa: E402
 
 import medseg  # noqa: E402
-from medseg.allocator import lasting  # noqa: E402
+from medseg.system.memory import lasting  # noqa: E402
 
 reading = ThreadPoolExecutor(1).submit(medseg.read, given.scan)
 
 with lasting():
     import torch
 
-    from medseg.masking import Target, mask_of
-    from medseg.prepare import prepare
-    from medseg.segmenter import Segmenter
+    from medseg.inference.mask_assembly import Target, mask_of
+    from medseg.inference.segmenter import Segmenter
+    from medseg.preprocessing.transforms import prepare
 
     stages.done("import")
     torch.set_num_threads(THREADS)

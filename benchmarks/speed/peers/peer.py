@@ -53,7 +53,7 @@ def network(path: Path) -> Any:
     """The trained network with the background's logit, which medseg leaves out, as channel 0."""
     import torch
 
-    from medseg.model import Model
+    from medseg.inference.model import Model
 
     torch.set_num_threads(THREADS)
     inner = Model.load(path).networks()[0]

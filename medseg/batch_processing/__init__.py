@@ -1,0 +1,1 @@
+"""Segmentation of many scans by several processes, resumable at any moment."""

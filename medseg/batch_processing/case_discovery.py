@@ -1,0 +1,164 @@
+"""The cases of a batch: rows of a manifest, or the scans that lie in a folder."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from medseg.datasets.layouts.case_naming import distinct, safe, stem
+from medseg.datasets.manifest import read_rows
+from medseg.errors import InputWarning, MedsegError, UsageError
+from medseg.io import FORMATS
+from medseg.io.dicom import part10
+
+_MASKS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.481.3")
+# The data beside a header: the header is the scan.
+_DATA_OF = {".img": ".hdr"}
+
+
+@dataclass(frozen=True)
+class Item:
+    """One case.
+
+    Attributes:
+        id: Names its outputs; unique, whatever the case of its letters.
+        images: Absolute paths, one a channel.
+        patient: Whose it is; empty where nobody says.
+        error: What is wrong with its row in the manifest; then it has no images.
+    """
+
+    id: str
+    images: tuple[Path, ...] = ()
+    patient: str = ""
+    error: MedsegError | None = None
+
+
+def items(source: Path, *, root: Path | None = None, without: Path | None = None) -> tuple[Item, ...]:
+    """The cases of a manifest or a folder.
+
+    A row that is malformed is a case with an error, so that it does not stop the others. Ids that are
+    there twice get ``_1``, ``_2`` behind them, with a warning.
+
+    Args:
+        source: A CSV, JSON or YAML manifest; a folder of scans, DICOM series and image files at any
+            depth; a folder with a ``dataset.json``; or one scan.
+        root: Where a manifest's files lie, instead of its own root.
+        without: A folder in which no scans are looked for: the outputs.
+
+    Raises:
+        UsageError: the manifest cannot be read, or nothing is there or no case in it (``no-cases``).
+    """
+    if source.is_dir() and not (source / "dataset.json").is_file():
+        found = [Item(safe(name), (path,)) for name, path in _scans(source, without)]
+    elif source.suffix.lower() in (".csv", ".json", ".yaml", ".yml") or source.is_dir():
+        found = [_item(place, name, row) for place, name, row in read_rows(source, root=root)]
+    elif source.exists():
+        found = [Item(safe(stem(source)), (_absolute(source),))]
+    else:
+        raise UsageError("no such file or folder", where=source, remedy="check the path", reason="no-cases")
+    if not found:
+        raise UsageError(
+            "no scan is in it",
+            where=source,
+            remedy="give a folder with NIfTI, NRRD, MHA or DICOM files, or a manifest",
+            reason="no-cases",
+        )
+    return tuple(_named_apart(found, source))
+
+
+def shard(found: Sequence[Item], text: str) -> tuple[Item, ...]:
+    """The cases of a shard ``i/n``: every n-th from the i-th on, counted from 1.
+
+    Raises:
+        UsageError: it is no such pair (``shard``).
+    """
+    first, _, count = text.partition("/")
+    if not (first.isdecimal() and count.isdecimal() and 1 <= int(first) <= int(count)):
+        raise UsageError(
+            f"no shard can be read from {text!r}",
+            where="--shard",
+            remedy="give 1/10 to 10/10 to ten runs",
+            reason="shard",
+        )
+    return tuple(found[int(first) - 1 :: int(count)])
+
+
+def _item(place: str, name: str, row: object) -> Item:
+    if isinstance(row, MedsegError):
+        return Item(safe(name or place), error=row)
+    return Item(row.id, tuple(_absolute(path) for path in row.images), row.patient)  # type: ignore[attr-defined]
+
+
+def _named_apart(found: Sequence[Item], source: Path) -> Iterator[Item]:
+    names = [item.id for item in found]
+    twice = [name for name, times in Counter(name.casefold() for name in names).items() if times > 1]
+    if twice:
+        told = f"{source}: {len(twice)} names are there more than once, such as {twice[0]}: they get numbers"
+        warnings.warn(InputWarning(told), stacklevel=3)
+    taken = {name.casefold() for name in names} - set(twice)
+    for item, name in zip(found, distinct(names), strict=True):
+        if item.id.casefold() in twice:
+            while name.casefold() in taken:  # such as a, a and a_1
+                name += "_"
+            taken.add(name.casefold())
+        yield Item(name, item.images, item.patient, item.error)
+
+
+def _scans(folder: Path, without: Path | None) -> Iterator[tuple[str, Path]]:
+    """Name and path of every scan: image files, and of DICOM each series once."""
+    skipped = None if without is None else without.resolve()
+    for top, folders, names in os.walk(folder):
+        deepest = not folders
+        folders[:] = sorted(
+            name for name in folders if not name.startswith(".") and Path(top, name).resolve() != skipped
+        )
+        series: dict[str, Path] = {}
+        damaged: list[Path] = []
+        for path in (Path(top, name) for name in sorted(names) if not name.startswith(".")):
+            if path.name.lower().endswith(tuple(FORMATS)):
+                header = _DATA_OF.get(path.suffix.lower())
+                if header is None or not path.with_suffix(header).exists():
+                    yield _name(path.with_name(stem(path)), folder), _absolute(path)
+            elif path.is_file() and path.name != "DICOMDIR":
+                try:
+                    uid = _series(path)
+                except Exception:  # pydicom raises anything where a file is damaged
+                    damaged.append(path)
+                    continue
+                if uid is not None:
+                    series.setdefault(uid, path)
+        # Where there is a series its reader will tell of what is damaged beside it.
+        for path in () if series else damaged:
+            yield _name(path.with_name(stem(path)), folder), _absolute(path)
+        for uid, first in series.items():
+            name = _name(first.parent, folder)
+            if len(series) > 1:
+                yield f"{name}_{uid[-8:]}", _absolute(first)
+            else:
+                yield name, _absolute(first.parent if deepest else first)
+
+
+def _series(path: Path) -> str | None:
+    """SeriesInstanceUID of a DICOM image; None for all else."""
+    if not part10.is_dicom(path):
+        return None
+    head = part10.header(path, ["SOPClassUID", "SeriesInstanceUID", "Rows"])
+    if not head.get("SOPClassUID") and "Rows" not in head:
+        raise ValueError("it does not say what it is")
+    if "Rows" not in head or str(head.get("SOPClassUID")) in _MASKS:
+        return None
+    return str(head.get("SeriesInstanceUID") or "unknown")
+
+
+def _name(path: Path, folder: Path) -> str:
+    parts = path.relative_to(folder).parts
+    return "_".join(parts) or folder.resolve().name
+
+
+def _absolute(path: Path) -> Path:
+    # Not resolve(): images may be links into a store whose names mean nothing.
+    return Path(os.path.abspath(path))  # noqa: PTH100

@@ -1,0 +1,253 @@
+"""Models loaded once, through which one case after another goes: read, prepare, segment, write.
+
+The same in a process of this machine and in an actor of a Ray cluster.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from medseg.batch_processing.fingerprint import digest
+from medseg.batch_processing.journal import Record
+from medseg.batch_processing.messages import MASKS, Job, Order
+from medseg.errors import InputRefused, InputWarning, MedsegError, as_ours
+from medseg.images.intensity_stats import intensities
+from medseg.images.mask_quality import signs
+from medseg.images.volume import Mask, Volume
+from medseg.inference.registry import Method, method
+from medseg.io import Choices, read_channels, write
+from medseg.visualization.overlays import overlay
+from medseg.visualization.thumbnails import encoded, thumbnail
+
+
+@dataclass
+class _Case:
+    """A job on its way."""
+
+    job: Job
+    volumes: tuple[Volume, ...] = ()
+    ready: dict[int, Callable[[], Mask]] = field(default_factory=dict)
+    failed: dict[int, MedsegError] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+    input_sha256: str = ""
+
+
+class Station:
+    """The models of an order, loaded.
+
+    Attributes:
+        methods: One a model, in the order's order.
+        names: Of the methods, made distinct.
+
+    Raises:
+        MedsegError: as :func:`medseg.inference.registry.method`.
+    """
+
+    def __init__(self, order: Order) -> None:
+        self.order = order
+        self.methods: tuple[Method, ...] = tuple(
+            method(model, device=order.device, engine=order.engine, any_modality=order.any_modality)
+            for model in order.models
+        )
+        self.names = _distinct([each.name for each in self.methods])
+        self._here = threading.local()
+        warnings.showwarning = self._note
+
+    def facts(self) -> list[dict[str, Any]]:
+        """Of each model its name, digest, engine and labels."""
+        return [
+            {
+                "model": name,
+                "model_sha256": each.digest,
+                "engine": each.engine,
+                "labels": {label.name: list(label.values) for label in each.labels},
+            }
+            for name, each in zip(self.names, self.methods, strict=True)
+        ]
+
+    def load(self, job: Job) -> _Case:
+        """The case read and prepared for all its models; what fails is kept, and told by :meth:`finish`."""
+        case = _Case(job)
+        self._here.warnings = case.warnings
+        images = [Path(image) for image in job.images]
+        choices = Choices(None, None, self.order.trust, self.order.nonfinite)  # type: ignore[arg-type]
+        try:
+            with _timed(case, "read"):
+                # The first model's channels; one that needs others refuses the case by itself.
+                channels = len(self.methods[job.models[0]].channels)
+                case.volumes = read_channels(images, channels=channels, choices=choices)
+                case.input_sha256 = digest(_read_files(case.volumes, images))
+        except Exception as error:
+            case.failed = dict.fromkeys(job.models, _of_reading(error))
+            return case
+        for number in job.models:
+            try:
+                with _timed(case, "prepare"):
+                    case.ready[number] = self.methods[number].ready(case.volumes)
+            except Exception as error:
+                case.failed[number] = as_ours(error)
+        return case
+
+    def finish(self, case: _Case) -> list[Record]:
+        """The case segmented and written: a record a model, without its time."""
+        self._here.warnings = case.warnings
+        records = []
+        for number in case.job.models:
+            try:
+                if number in case.failed:
+                    raise case.failed[number]
+                told = {"status": "done", "reason": "", **self._done(case, number)}
+            except Exception as error:
+                named = as_ours(error)
+                told = {
+                    "status": "failed",
+                    "reason": named.reason,
+                    "message": " ".join(str(named).split()),
+                    "lasting": named.exit_code != 5,
+                }
+            method = self.methods[number]
+            records.append(
+                {
+                    "case": case.job.case,
+                    "model": self.names[number],
+                    **told,
+                    "model_sha256": method.digest,
+                    "engine": method.engine,
+                    "input_sha256": case.input_sha256,
+                    "warnings": list(dict.fromkeys(_bare(text, case.job) for text in case.warnings)),
+                    "seconds": {name: round(value, 3) for name, value in case.seconds.items()},
+                }
+            )
+        return records
+
+    def _done(self, case: _Case, number: int) -> Record:
+        """Segments a case by one model and writes its files; what there is to tell of them."""
+        scan = case.volumes[0]
+        maps: dict[str, npt.NDArray[np.float32]] = {}
+        entropy: dict[str, float] = {}
+        with _timed(case, "segment"):
+            ready = case.ready.pop(number)
+            if self.order.probabilities and hasattr(ready, "with_maps"):
+                mask, entropy, maps = ready.with_maps()
+            elif hasattr(ready, "with_entropy"):
+                mask, entropy = ready.with_entropy()
+            else:
+                mask = ready()
+        with _timed(case, "write"):
+            values = intensities(scan, mask)
+            picture = encoded(thumbnail(scan, mask))
+            files = self._written(case.job.case, self.names[number], scan, mask, maps)
+        return {
+            "modality": scan.source.modality,
+            "volumes_ml": {name: round(ml, 4) for name, ml in mask.volumes_ml().items()},
+            "intensities": values,
+            "signs": signs(mask),
+            "entropy": {name: round(bits, 4) for name, bits in entropy.items()},
+            "mask": next(iter(files)),
+            "files": files,
+            "thumbnail": picture,
+        }
+
+    def _written(
+        self,
+        case: str,
+        model: str,
+        scan: Volume,
+        mask: Mask,
+        maps: dict[str, npt.NDArray[np.float32]],
+    ) -> dict[str, str]:
+        """All files of a case and their digests, the mask first; they come to their places together."""
+        inner = model if len(self.methods) > 1 else ""
+        scratch = Path(self.order.scratch) / f"{os.getpid()}-{case}"
+        made: dict[str, Path] = {}
+
+        def place(kind: str, name: str) -> Path:
+            # Hidden, so that who looks for masks while the batch runs never finds an unfinished one.
+            path = scratch / kind / inner / f".{name}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            made[path.with_name(name).relative_to(scratch).as_posix()] = path
+            return path
+
+        try:
+            # No flush: a file that a power failure loses has not the digest that the journal knows.
+            write(mask, place(MASKS, f"{case}.nii.gz"), flush=False)
+            if self.order.overlays:
+                overlay(scan, mask, place("overlays", f"{case}.png"), title=case)
+            if self.order.dicom and scan.source.format == "dicom":
+                write(mask, place("dicom", f"{case}.dcm"), format=self.order.dicom, flush=False)
+            for label, values in maps.items():
+                # Thousandths: as exact as a network is, and a tenth of the size.
+                rounded = np.round(values, 3).astype(np.float32)
+                path = place("probabilities", f"{case}_{label}.nii.gz")
+                write(Volume(rounded, scan.grid, scan.source), path, flush=False)
+            digests = {name: digest([path]) for name, path in made.items()}
+            # The mask last: where it stands, all of the case stands.
+            for name, path in reversed(made.items()):
+                target = Path(self.order.folder) / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                path.replace(target)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+        return digests
+
+    def _note(self, message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+        if issubclass(category, InputWarning) and hasattr(self._here, "warnings"):
+            self._here.warnings.append(" ".join(str(message).split()))
+
+
+def _bare(text: str, job: Job) -> str:
+    """A warning without the path of the scan, which its row has beside it."""
+    for image in job.images:
+        text = text.removeprefix(f"{image}: ")
+    return text
+
+
+@contextmanager
+def _timed(case: _Case, stage: str) -> Iterator[None]:
+    """Adds the seconds of a block to a stage of a case."""
+    started = time.perf_counter()
+    try:
+        yield
+    finally:
+        case.seconds[stage] = case.seconds.get(stage, 0.0) + time.perf_counter() - started
+
+
+def _of_reading(error: Exception) -> MedsegError:
+    """A disk that fails while a scan is read is that scan's trouble, not that of the outputs."""
+    named = as_ours(error)
+    if named.reason != "disk":
+        return named
+    return InputRefused(
+        named.problem, where=named.where, remedy="copy or download it again", reason="unreadable"
+    )
+
+
+def _read_files(volumes: Sequence[Volume], images: Sequence[Path]) -> list[Path]:
+    """The files that were read: of DICOM the slices, else what was named."""
+    files = [path for volume in volumes for path in volume.source.files]
+    return files or [path for path in images if path.is_file()]
+
+
+def _distinct(names: Sequence[str]) -> tuple[str, ...]:
+    """The names; those that are there twice with ``_2`` and so on behind them."""
+    made: list[str] = []
+    for name in names:
+        number, fresh = 1, name
+        while fresh in made:
+            number += 1
+            fresh = f"{name}_{number}"
+        made.append(fresh)
+    return tuple(made)

@@ -1,0 +1,78 @@
+"""Whether a file is what it was: quickly by size and time, surely by its digest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from medseg.io.dicom import part10
+
+Listings: TypeAlias = dict[Path, list[tuple[str, os.stat_result]]]
+
+_PAIRED = {".hdr": ".img", ".img": ".hdr"}
+_AT_ONCE = 1 << 20
+# Nobody makes them alike on purpose: 64 bits tell a changed file from an unchanged one.
+_SHORT = 16
+
+
+def stamp(images: Sequence[Path], listings: Listings) -> str | None:
+    """Digest of the names, sizes and times of a case's files; None where one is not there.
+
+    Of a folder all files below it count, of a DICOM file those beside it: they may be its series. Where
+    the data lie does not count, so that a folder may be moved.
+
+    Args:
+        images: The files and folders of the case.
+        listings: Kept by the caller from case to case: what lies in folders with many cases.
+    """
+    known = hashlib.sha256()
+    try:
+        for number, image in enumerate(images):
+            for name, info in sorted(_files(image, listings)):
+                known.update(f"{number}\0{name}\0{info.st_size}\0{info.st_mtime_ns}\n".encode())
+    except (OSError, ValueError):
+        return None
+    return known.hexdigest()[:_SHORT]
+
+
+def digest(paths: Sequence[Path]) -> str:
+    """Hexadecimal SHA-256 of the content of some files, one after the other."""
+    known = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while part := file.read(_AT_ONCE):
+                known.update(part)
+    return known.hexdigest()
+
+
+def digest_of(facts: Mapping[str, Any]) -> str:
+    """Digest of plain data."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:_SHORT]
+
+
+def _files(image: Path, listings: Listings) -> Iterator[tuple[str, os.stat_result]]:
+    if image.is_dir():
+        for root, folders, names in os.walk(image):
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            for name in names:
+                if not name.startswith("."):
+                    path = Path(root, name)
+                    yield path.relative_to(image).as_posix(), path.stat()
+        return
+    yield image.name, image.stat()
+    other = image.with_suffix(_PAIRED.get(image.suffix.lower(), image.suffix))
+    if other != image and other.exists():
+        yield other.name, other.stat()
+    if part10.is_dicom(image):
+        if image.parent not in listings:
+            with os.scandir(image.parent) as entries:
+                listings[image.parent] = [
+                    (entry.name, entry.stat())
+                    for entry in entries
+                    if entry.is_file() and not entry.name.startswith(".")
+                ]
+        yield from listings[image.parent]

@@ -1,0 +1,192 @@
+"""DICOM series with segmentations (SEG) or structure sets (RTSTRUCT) anywhere below one folder.
+
+A mask belongs to the series that it refers to (PS3.3 C.8.20.2 and C.8.8.5). Ids and patients are
+names of folders, as TCIA's downloads have them. PatientID decides only which series are of one
+person and is not written, nor is a digest of it: a digest can be guessed by trying all of them.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pydicom
+
+from medseg.datasets.layouts.case_naming import Found, ambiguous, distinct, safe
+from medseg.datasets.manifest import Case
+from medseg.errors import InputWarning, UsageError
+from medseg.io.dicom import part10
+
+_SEG, _RTSTRUCT = "1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.481.3"
+_TAGS = [
+    "SOPClassUID",
+    "SeriesInstanceUID",
+    "Modality",
+    "PatientID",
+    "ReferencedSeriesSequence",
+    "ReferencedFrameOfReferenceSequence",
+]
+_SCANS = ("CT", "MR")
+
+
+class _Header(NamedTuple):
+    path: Path
+    kind: str
+    series: str
+    modality: str
+    person: str
+    masked: frozenset[str]  # UIDs of the series this is a mask of
+
+
+def matches(folder: Path) -> bool:
+    """Whether there is a mask in DICOM below it."""
+    return any(header.kind in (_SEG, _RTSTRUCT) for header in _headers(folder))
+
+
+def find(folder: Path, _: Path) -> Found:
+    """Each series with the one mask that refers to it."""
+    return _find(folder, (_SEG, _RTSTRUCT))
+
+
+def find_seg(folder: Path, _: Path) -> Found:
+    """The same, but structure sets are passed over."""
+    return _find(folder, (_SEG,))
+
+
+def find_rtstruct(folder: Path, _: Path) -> Found:
+    """The same, but segmentations are passed over."""
+    return _find(folder, (_RTSTRUCT,))
+
+
+def _find(folder: Path, kinds: tuple[str, ...]) -> Found:
+    scans: dict[str, list[Path]] = {}
+    persons: dict[str, str] = {}
+    masks: list[_Header] = []
+    alone: list[Path] = []
+    for header in _headers(folder):
+        if header.kind in kinds:
+            masks.append(header)
+        elif header.modality in _SCANS:
+            scans.setdefault(header.series, []).append(header.path)
+            persons.setdefault(header.series, header.person)
+        elif not header.kind:
+            alone.append(header.path)
+    places = {series: _place(files, scans) for series, files in scans.items()}
+    labels: dict[str, list[Path]] = {}
+    for mask in masks:
+        own = sorted(mask.masked & scans.keys())
+        if len(own) > 1:
+            raise ambiguous(f"it refers to {len(own)} series", mask.path, (places[uid] for uid in own))
+        if own:
+            labels.setdefault(own[0], []).append(mask.path)
+        else:
+            alone.append(mask.path)
+    paired = [series for series in scans if series in labels]
+    named = _patients(folder, places, persons)
+    patients = [named[series] for series in paired]
+    cases = []
+    for series, patient, name in zip(paired, patients, distinct(patients), strict=True):
+        if len(labels[series]) > 1:
+            raise _several(places[series], labels[series])
+        cases.append(Case(id=name, patient=patient, images=(places[series],), label=labels[series][0]))
+    alone += [places[series] for series in scans if series not in labels]
+    return Found(tuple(sorted(cases, key=lambda case: case.id)), tuple(sorted(alone)))
+
+
+def _headers(folder: Path) -> Iterator[_Header]:
+    for path in sorted(folder.rglob("*")):
+        if not path.is_file() or path.name == "DICOMDIR" or path.name.startswith("."):
+            continue
+        try:
+            if not part10.is_dicom(path):
+                continue
+            head = part10.header(path, _TAGS)
+            kind = str(head.get("SOPClassUID") or "")
+            series, modality, person = (
+                str(head.get(tag) or "").strip() for tag in ("SeriesInstanceUID", "Modality", "PatientID")
+            )
+            yield _Header(path, kind, series, modality, person, frozenset(_masked(head, kind)))
+        except Exception:  # pydicom raises anything; that a file is damaged is told as having no partner
+            yield _Header(path, "", "", "", "", frozenset())
+
+
+def _masked(head: pydicom.Dataset, kind: str) -> Iterator[str]:
+    """UIDs of the series that a mask refers to; none where it does not say."""
+    if kind == _SEG:
+        yield from (str(item.SeriesInstanceUID) for item in head.get("ReferencedSeriesSequence") or ())
+    elif kind == _RTSTRUCT:
+        for frame in head.get("ReferencedFrameOfReferenceSequence") or ():
+            for study in frame.get("RTReferencedStudySequence") or ():
+                for item in study.get("RTReferencedSeriesSequence") or ():
+                    yield str(item.SeriesInstanceUID)
+
+
+def _place(files: list[Path], scans: dict[str, list[Path]]) -> Path:
+    """The series' folder if it is alone in it, else its first file, which names the whole series."""
+    parent = files[0].parent
+    shared = any(path.parent == parent for other in scans.values() if other is not files for path in other)
+    return files[0] if shared or any(path.parent != parent for path in files) else parent
+
+
+def _patients(folder: Path, places: dict[str, Path], persons: dict[str, str]) -> dict[str, str]:
+    """Whose each series is: the name of the highest folder that holds nobody else's.
+
+    Series without a PatientID are of whom the folder below their common one is. Where folders do
+    not tell people apart they are numbered, in order of place. One PatientID in several folders is
+    one patient, with a warning: it may be what a tool writes for everybody, but divided into
+    train and test one person would be the worse mistake.
+    """
+    inside = {series: (place if place.is_dir() else place.parent) for series, place in places.items()}
+    common = _common(list(inside.values()), folder)
+    first = {series: _first(where, common) for series, where in inside.items()}
+    groups: dict[str, list[str]] = {}
+    for series in sorted(places, key=lambda one: places[one]):
+        groups.setdefault(f"id {persons[series]}" if persons[series] else f"in {first[series]}", []).append(
+            series
+        )
+    names: dict[str, str] = {}
+    for number, (group, members) in enumerate(groups.items(), start=1):
+        tops = {first[series] for series in members}
+        others = {first[series] for series in places if series not in members}
+        if len(tops) > 1:
+            told = f"{common}: {', '.join(sorted(tops))[:200]} have one PatientID, and so are one patient"
+            warnings.warn(InputWarning(told), stacklevel=4)
+        if len(groups) == 1 and len(tops) > 1:  # one person, whose folder is the common one
+            names[group] = safe(common.resolve().name)
+        else:
+            names[group] = safe(min(tops)) if not tops & others else f"patient_{number}"
+    twice = Counter(name.casefold() for name in names.values())
+    for number, (group, name) in enumerate(list(names.items()), start=1):
+        if twice[name.casefold()] > 1:
+            names[group] = f"patient_{number}"
+    return {series: names[group] for group, members in groups.items() for series in members}
+
+
+def _common(places: list[Path], folder: Path) -> Path:
+    """The deepest folder that has all of them below it; the folder itself where there is but one."""
+    if len(set(places)) < 2:
+        return folder
+    shared = folder
+    for level in zip(*(place.relative_to(folder).parts[:-1] for place in places), strict=False):
+        if len(set(level)) > 1:
+            break
+        shared = shared / level[0]
+    return shared
+
+
+def _first(place: Path, common: Path) -> str:
+    inside = place.relative_to(common).parts
+    return inside[0] if inside else common.resolve().name
+
+
+def _several(place: Path, masks: list[Path]) -> UsageError:
+    told = ", ".join(f"{path.parent.name}/{path.name}" for path in sorted(masks))
+    return UsageError(
+        f"{len(masks)} masks refer to this series: {told[:200]}",
+        where=place,
+        remedy="take one kind with --layout dicom-seg or dicom-rtstruct, or move away what is not meant",
+        reason="layout-ambiguous",
+    )

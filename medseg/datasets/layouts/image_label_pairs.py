@@ -1,0 +1,117 @@
+"""Images and labels as people keep them.
+
+- In two folders side by side: ``images/a.nii.gz`` and ``labels/a.nii.gz`` (also ``masks``,
+  ``Lung_Mask``, ``labelsTr`` ...).
+- In one folder: ``a.nii.gz`` and ``a_mask.nii.gz`` (also ``_seg``, ``_label``, ``-label``, ``_gt`` ...).
+- One folder a case, with one image and one label whose name says so: ``case/ct.nii.gz`` and
+  ``case/lung_mask.nii.gz``. Where such folders lie deeper
+  (``person/visit/ct.nii.gz``), the first is the patient.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from medseg.datasets.layouts.case_naming import Found, ambiguous, distinct, images, safe, stem
+from medseg.datasets.manifest import Case
+from medseg.errors import UsageError
+
+_WORDS = "masks?|seg|dseg|segmentations?|labels?|gt|groundtruth|truth|annotations?"
+_ENDING = re.compile(rf"[ ._-]({_WORDS})$", re.IGNORECASE)
+_IS_LABEL = re.compile(rf"(^|[ ._-])({_WORDS})($|[ ._-])", re.IGNORECASE)
+_FOLDER_OF_LABELS = re.compile(rf"(^|[ ._-])({_WORDS})(Tr|Ts)?($|[ ._-])", re.IGNORECASE)
+
+
+def matches(folder: Path) -> bool:
+    """Whether one of the three ways gives a case."""
+    return bool(find(folder, folder).cases)
+
+
+def find(folder: Path, _: Path) -> Found:
+    """The pairs of the first of the three ways that gives any."""
+    for way in (_side_by_side, _one_folder, _folder_a_case):
+        found = way(folder)
+        if found.cases:
+            return found
+    return Found(())
+
+
+def named(scans: Path, labels: Path) -> Found:
+    """The images of one folder with the labels of another that have their names."""
+    for place in (scans, labels):
+        if not place.is_dir():
+            raise UsageError("no such folder", where=place, remedy="give the data's folder", reason="layout")
+    truths = _by_name(images(labels), labels)
+    every = _by_name(images(scans), scans)
+    cases = [
+        Case(id=safe(stem(image)), images=(image,), label=truths[name])
+        for name, image in every.items()
+        if name in truths
+    ]
+    alone = [image for name, image in every.items() if name not in truths]
+    return Found(tuple(cases), (*alone, *(path for name, path in truths.items() if name not in every)))
+
+
+def _side_by_side(folder: Path) -> Found:
+    inner = [p for p in sorted(folder.iterdir()) if p.is_dir() and not p.name.startswith(".") and images(p)]
+    labels = [p for p in inner if _FOLDER_OF_LABELS.search(p.name)]
+    scans = [p for p in inner if p not in labels]
+    if len(labels) != 1 or len(scans) != 1:
+        return Found(())
+    return named(scans[0], labels[0])
+
+
+def _one_folder(folder: Path) -> Found:
+    every = images(folder)
+    labels: dict[str, list[Path]] = {}
+    for path in every:
+        if _ENDING.search(stem(path)):
+            labels.setdefault(_bare(path), []).append(path)
+    cases = []
+    scans = _by_name([path for path in every if not _ENDING.search(stem(path))], folder)
+    for name, image in scans.items():
+        own = labels.pop(name, [])
+        if len(own) > 1:
+            raise ambiguous(f"{len(own)} labels could be those of this image", image, own)
+        if own:
+            cases.append(Case(id=safe(stem(image)), images=(image,), label=own[0]))
+    taken = {case.images[0] for case in cases}
+    alone = [image for image in scans.values() if image not in taken]
+    return Found(tuple(cases), (*alone, *(path for left in labels.values() for path in left)))
+
+
+def _folder_a_case(folder: Path) -> Found:
+    cases, alone = [], []
+    places = sorted({path.parent for path in images(folder, deep=True)} - {folder})
+    inner = [place.relative_to(folder).parts for place in places]
+    while inner and all(len(parts) > 1 and parts[0] == inner[0][0] for parts in inner):
+        inner = [parts[1:] for parts in inner]
+    names = distinct([safe("_".join(parts)) for parts in inner])
+    for name, parts, place in zip(names, inner, places, strict=True):
+        every = images(place)
+        labels = [path for path in every if _IS_LABEL.search(stem(path))]
+        scans = [path for path in every if path not in labels]
+        if len(scans) == 1 and len(labels) == 1:
+            patient = name if len(parts) == 1 else safe(parts[0])
+            cases.append(Case(id=name, patient=patient, images=(scans[0],), label=labels[0]))
+        elif scans and labels:
+            raise ambiguous(f"{len(scans)} images and {len(labels)} labels in one folder", place, every)
+        else:
+            alone += every
+    return Found(tuple(cases), tuple(alone))
+
+
+def _by_name(paths: list[Path], folder: Path) -> dict[str, Path]:
+    """The files by what an image and its label have in common."""
+    named: dict[str, Path] = {}
+    for path in paths:
+        other = named.setdefault(_bare(path), path)
+        if other != path:
+            raise ambiguous("files of one name", folder, (other, path))
+    return named
+
+
+def _bare(path: Path) -> str:
+    """The name without suffix, ending of a label, and nnU-Net's channel number."""
+    return re.sub(r"_0000$", "", _ENDING.sub("", stem(path)))

@@ -1,0 +1,170 @@
+"""LIDC-IDRI: CT series, each with an XML file of the four readers' contours in its folder.
+
+Source: Armato et al. 2011, doi:10.1118/1.3528204, and the form of ``LidcReadMessage``: in each
+``readingSession`` an ``unblindedReadNodule`` of at least 3 mm has contours (``roi``) of pixels just
+outside of it, on slices named by ``imageSOP_UID``; ``inclusion`` FALSE cuts a hole. The file names its
+series (``SeriesInstanceUid``), so it may lie anywhere, as in the archive of all readings.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import numpy.typing as npt
+import pydicom
+from skimage.draw import polygon, polygon_perimeter
+
+from medseg.datasets.layouts.case_naming import Found, ambiguous, distinct, safe
+from medseg.datasets.manifest import Case
+from medseg.errors import InputRefused
+from medseg.images.label import Label
+from medseg.images.volume import Mask, Volume
+from medseg.io import read
+from medseg.io.dicom import part10
+
+LABELS = tuple(Label(name=f"readers_{n}", values=(n,)) for n in (1, 2, 3, 4))
+_PATIENT = re.compile(r"LIDC-IDRI-\d+")
+_XML_BYTES = 64 << 20
+
+
+def matches(folder: Path) -> bool:
+    """Whether any XML file below it is a reading of LIDC."""
+    return any(_is_reading(path) for path in folder.rglob("*.xml"))
+
+
+def find(folder: Path, made: Path) -> Found:
+    """Each series with a map of how many of the four readers marked a voxel, written to ``made``."""
+    series = _series(folder)
+    readings: dict[Path, Path] = {}
+    alone = []
+    for path in sorted(folder.rglob("*.xml")):
+        if not _is_reading(path):
+            continue
+        place = series.get(_series_uid(path))
+        if place is None:  # of a chest film, or of a series that is not here
+            alone.append(path)
+        elif readings.setdefault(place, path) != path:
+            raise ambiguous("2 readings of this series", place, (readings[place], path))
+    places = sorted(readings)
+    patients = [
+        safe(next((p for p in place.relative_to(folder).parts if _PATIENT.fullmatch(p)), place.name))
+        for place in places
+    ]
+    cases = []
+    for name, patient, place in zip(distinct(patients), patients, places, strict=True):
+        made.mkdir(parents=True, exist_ok=True)
+        label = counted(readings[place], read(place)).save(made / f"{name}.nii.gz")
+        cases.append(Case(id=name, patient=patient, images=(place,), label=label))
+    alone += [place for place in series.values() if place not in readings]
+    told = "Labels: how many of the four readers marked the voxel, 0 to 4."
+    return Found(tuple(cases), tuple(alone), told)
+
+
+def counted(path: Path, scan: Volume) -> Mask:
+    """How many readers marked each voxel (0 to 4), on the scan's grid.
+
+    Args:
+        path: The XML file.
+        scan: The CT series it refers to.
+
+    Raises:
+        InputRefused: it is no reading (``lidc-xml``), or marks a slice that the scan has not.
+    """
+    root = _root(path)
+    places = {_uid(file): at for at, file in enumerate(scan.source.files)}
+    # Contours are in columns and rows of the DICOM slices; the scan's array has them as its first axes.
+    shape = scan.grid.shape
+    total = np.zeros(shape, np.uint8)
+    for session in root.iter(_tag(root, "readingSession")):
+        marked = np.zeros(shape, np.bool_)
+        for nodule in session.iter(_tag(root, "unblindedReadNodule")):
+            own = np.zeros(shape, np.bool_)
+            holes = np.zeros(shape, np.bool_)
+            for roi in nodule.iter(_tag(root, "roi")):
+                points = _points(roi, root)
+                if len(points) < 3:  # nodules under 3 mm have one point, and no outline
+                    continue
+                uid = roi.findtext(_tag(root, "imageSOP_UID"), "").strip()
+                if uid not in places:
+                    raise InputRefused(
+                        f"it marks a slice that the series has not ({uid[:64]})",
+                        where=path,
+                        remedy="download the series again: a slice is missing",
+                        reason="lidc-xml",
+                    )
+                inside = roi.findtext(_tag(root, "inclusion"), "TRUE").strip().upper() != "FALSE"
+                (own if inside else holes)[..., places[uid]] |= _inner(points, shape[:2])
+            marked |= own & ~holes
+        total += marked
+    return Mask(total, scan.grid, LABELS, scan.source)
+
+
+def _inner(points: npt.NDArray[np.int64], shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+    """The pixels within a contour of pixels just outside."""
+    found = np.zeros(shape, np.bool_)
+    found[polygon(points[:, 0], points[:, 1], shape)] = True
+    found[polygon_perimeter(points[:, 0], points[:, 1], shape)] = False
+    return found
+
+
+def _points(roi: ElementTree.Element, root: ElementTree.Element) -> npt.NDArray[np.int64]:
+    edges = roi.iter(_tag(root, "edgeMap"))
+    both = [
+        (int(edge.findtext(_tag(root, "xCoord"), "0")), int(edge.findtext(_tag(root, "yCoord"), "0")))
+        for edge in edges
+    ]
+    return np.array(both, np.int64).reshape(-1, 2)
+
+
+def _series(folder: Path) -> dict[str, Path]:
+    """The folder of each CT series, by the first DICOM file in it."""
+    found: dict[str, Path] = {}
+    for place in sorted({path.parent for path in folder.rglob("*") if path.is_file()}):
+        for path in sorted(place.iterdir()):
+            if path.is_file() and path.suffix.lower() != ".xml" and part10.is_dicom(path):
+                head = part10.header(path, ["Modality", "SeriesInstanceUID"])
+                if str(head.get("Modality") or "") == "CT":
+                    uid = str(head.get("SeriesInstanceUID") or "")
+                    if found.setdefault(uid, place) != place:
+                        raise ambiguous("2 folders have this series", place, (found[uid], place))
+                break
+    return found
+
+
+def _series_uid(path: Path) -> str:
+    root = _root(path)
+    return next((str(item.text or "").strip() for item in root.iter(_tag(root, "SeriesInstanceUid"))), "")
+
+
+def _uid(path: Path) -> str:
+    head: pydicom.Dataset = part10.header(path, ["SOPInstanceUID"])
+    return str(head.get("SOPInstanceUID") or "")
+
+
+def _is_reading(path: Path) -> bool:
+    return b"LidcReadMessage" in part10.beginning(path, 4096)
+
+
+def _root(path: Path) -> ElementTree.Element:
+    try:
+        if path.stat().st_size > _XML_BYTES:
+            raise ValueError(f"larger than {_XML_BYTES} bytes")
+        text = path.read_bytes()
+        if b"<!DOCTYPE" in text or b"<!ENTITY" in text:  # entities could grow without bounds
+            raise ValueError("it declares entities")
+        return ElementTree.fromstring(text)
+    except (ValueError, ElementTree.ParseError) as error:
+        raise InputRefused(
+            f"not a reading of LIDC: {str(error)[:100]}",
+            where=path,
+            remedy="download it again",
+            reason="lidc-xml",
+        ) from None
+
+
+def _tag(root: ElementTree.Element, name: str) -> str:
+    """The element's name with the namespace that the file has."""
+    return f"{root.tag.split('}')[0]}}}{name}" if root.tag.startswith("{") else name

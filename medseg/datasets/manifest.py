@@ -1,0 +1,332 @@
+"""A manifest: which scans there are, whose they are, where their truth lies and which split they are in.
+
+Read from CSV, JSON or YAML, or from a dataset as the Medical Segmentation Decathlon (MSD) or
+nnU-Net (v2 raw) lays it out. No image is opened here.
+
+CSV: one case a row; the columns ``id`` and ``image`` are needed, ``patient``, ``label``,
+``group`` and ``split`` may be there, and further channels are ``image_2``, ``image_3`` and so on.
+JSON and YAML: ``cases`` is a list of the same fields, and ``image`` may be a list of files, one a
+channel; beside it may stand ``name``, ``description`` and ``root``, the folder of the data.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from medseg.datasets.manifest_readers import FIELDS, Record, as_text, read_records, wrong
+from medseg.errors import UsageError
+
+Split = Literal["train", "val", "test"]
+
+# Separators of paths, and what Windows and macOS do not allow in a file name.
+_NOT_IN_FILE_NAMES = frozenset('/\\:*?"<>|')
+
+
+class Case(BaseModel):
+    """One scan with what is known about it.
+
+    Attributes:
+        id: Names the case in tables and its output files, so it must be safe as a file name.
+        patient: Whose scan it is; splits never divide a patient. The id by default.
+        images: One file (or DICOM folder) a channel, or a single 4D file with all of them.
+        label: The label map of the truth; None where there is none.
+        group: Site, scanner or the like; splits keep its proportions.
+        split: ``train``, ``val`` or ``test``; None where the case is in no split.
+        annotated: Names of the labels that someone looked for in this case; None for all. Others
+            are unknown: training and evaluation leave them out. ``;`` between them in a CSV.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    patient: str = Field(default="", validate_default=False)
+    images: tuple[Path, ...] = Field(min_length=1)
+    label: Path | None = None
+    group: str | None = None
+    split: Split | None = None
+    annotated: tuple[str, ...] | None = None
+
+    @field_validator("annotated")
+    @classmethod
+    def _names(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if value is not None and (not value or not all(value) or len(set(value)) < len(value)):
+            raise ValueError("must name at least one label, each once")
+        return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_patient(cls, data: object) -> object:
+        if isinstance(data, dict) and data.get("patient") in (None, ""):
+            return {**data, "patient": data.get("id")}
+        return data
+
+    @field_validator("id")
+    @classmethod
+    def _safe(cls, value: str) -> str:
+        bad = sorted(_NOT_IN_FILE_NAMES & set(value))
+        if bad:
+            raise ValueError(f"must be usable as a file name, so without {' '.join(bad)}")
+        if not value.strip() or value != value.strip() or not value.isprintable():
+            raise ValueError("must be text without control characters or spaces at its ends")
+        if value.startswith(".") or len(value.encode()) > 200:  # 255 bytes less room for suffixes
+            raise ValueError("must be usable as a file name: no dot first, at most 200 bytes")
+        return value
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A checked list of cases: ids unique, no patient in two splits.
+
+    Attributes:
+        name: Of the data set.
+        cases: In the order of the source.
+        root: The folder that the source's relative paths start from.
+        description: Free text.
+
+    Raises:
+        UsageError: no case, an id used twice, or a patient in two splits.
+    """
+
+    name: str
+    cases: tuple[Case, ...]
+    root: Path = Path()
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "cases", tuple(self.cases))
+        _check(self.cases, [f"case {number}" for number in range(1, len(self.cases) + 1)], self.name)
+
+    @classmethod
+    def read(cls, path: str | Path, *, root: str | Path | None = None) -> Manifest:
+        """The manifest of a CSV, JSON or YAML file, an MSD ``dataset.json``, or an MSD or nnU-Net folder.
+
+        Args:
+            path: The file, or a folder with a ``dataset.json``.
+            root: The folder of the data, instead of the file's own ``root`` entry (which is
+                relative to the file) or the file's folder.
+
+        Raises:
+            UsageError: the file is missing or malformed, or a case is; the message names the
+                file, the row, the field and the value. Files of cases are not looked for:
+                see :meth:`missing`.
+        """
+        path, start = Path(path), None if root is None else Path(root)
+        file = path / "dataset.json" if path.is_dir() else path
+        header, records = read_records(file, start)
+        return _built(header, records, file, start)
+
+    def split(self, name: str) -> tuple[Case, ...]:
+        """The cases of ``train``, ``val`` or ``test``; may be empty.
+
+        Raises:
+            UsageError: there is no such split.
+        """
+        if name not in get_args(Split):
+            known = ", ".join(get_args(Split))
+            raise wrong(f"no split is called {name!r}", self.name, f"give one of: {known}", "split")
+        return tuple(case for case in self.cases if case.split == name)
+
+    def missing(self) -> tuple[Path, ...]:
+        """The images and labels that do not exist, each once, in the order of the cases."""
+        paths = [path for case in self.cases for path in (*case.images, case.label) if path is not None]
+        return tuple(path for path in dict.fromkeys(paths) if not path.exists())
+
+    def write(self, path: str | Path) -> Path:
+        """Writes CSV, JSON or YAML, as the suffix says; :meth:`read` gives equal cases back.
+
+        Paths under the data's folder are written relative to it (JSON, YAML), or relative to
+        the file's folder (CSV); others absolute. CSV has no room for ``name``,
+        ``description`` and ``root``.
+
+        Raises:
+            UsageError: another suffix, or the folder does not exist.
+            ResourceError: the disk refuses.
+        """
+        from medseg.system.atomic_write import replacing
+
+        path = Path(path)
+        if path.suffix.lower() == ".csv":
+            text = _as_csv(self.cases, _absolute(path.parent))
+        elif path.suffix.lower() in (".json", ".yaml", ".yml"):
+            root = _absolute(self.root)
+            data: Record = {
+                "name": self.name,
+                "description": self.description,
+                "root": _within(root, _absolute(path.parent)),
+                "cases": [_record(case, root) for case in self.cases],
+            }
+            as_json = path.suffix.lower() == ".json"
+            dumped: str = yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=1000)
+            text = json.dumps(data, indent=1, ensure_ascii=False) + "\n" if as_json else dumped
+        else:
+            raise wrong(
+                f"cannot write {path.suffix!r}", path, "end the name in .csv, .json or .yaml", "suffix"
+            )
+        with replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8", newline="\n")
+        return path
+
+
+def read_cases(path: str | Path, *, root: str | Path | None = None) -> tuple[Case, ...]:
+    """The cases that :meth:`Manifest.read` finds, patients in two splits too, for who tells of them himself.
+
+    Raises:
+        UsageError: as :meth:`Manifest.read`, but for patients.
+    """
+    path, start = Path(path), None if root is None else Path(root)
+    file = path / "dataset.json" if path.is_dir() else path
+    header, numbered = read_records(file, start)
+    folder = _root(header, file, start)
+    cases = [_case(record, folder, f"{file}, {place}") for place, record in numbered]
+    _check(cases, [place for place, _ in numbered], file, patients=False)
+    return tuple(cases)
+
+
+def read_rows(
+    path: str | Path, *, root: str | Path | None = None
+) -> Iterator[tuple[str, str, Case | UsageError]]:
+    """Every row's place, its id as it stands there, and its case or what is wrong with it.
+
+    For who goes on with the others. Ids may be there twice, patients in two splits.
+
+    Raises:
+        UsageError: the file is missing or malformed as a whole.
+    """
+    path, start = Path(path), None if root is None else Path(root)
+    file = path / "dataset.json" if path.is_dir() else path
+    header, numbered = read_records(file, start)
+    folder = _root(header, file, start)
+    for place, record in numbered:
+        name = "" if isinstance(record, UsageError) else str(record.get("id") or "")
+        try:
+            yield place, name, _case(record, folder, f"{file}, {place}")
+        except UsageError as error:
+            yield place, name, error
+
+
+def _check(cases: Sequence[Case], places: Sequence[str], where: str | Path, *, patients: bool = True) -> None:
+    if not cases:
+        raise wrong("there is no case in it", where, "add at least one case", "empty")
+    ids: dict[str, str] = {}
+    splits: dict[str, Split] = {}
+    for case, place in zip(cases, places, strict=True):
+        # Compared without case: on Windows and macOS 'a' and 'A' name the same output file.
+        earlier = ids.setdefault(case.id.casefold(), place)
+        if earlier != place:
+            raise wrong(f"id {case.id!r} of {place} is that of {earlier}", where, "make ids unique", "ids")
+        if patients and case.split and splits.setdefault(case.patient, case.split) != case.split:
+            raise wrong(
+                f"patient {case.patient!r} is in splits {splits[case.patient]} and {case.split} ({place})",
+                where,
+                "put all cases of a patient into one split",
+                "patient-in-two-splits",
+            )
+
+
+def _built(
+    header: Record, numbered: list[tuple[str, Record | UsageError]], file: Path, root: Path | None
+) -> Manifest:
+    folder = _root(header, file, root)
+    cases = [_case(record, folder, f"{file}, {place}") for place, record in numbered]
+    _check(cases, [place for place, _ in numbered], file)
+    plain = file.parent.resolve().name if file.name == "dataset.json" else file.stem
+    return Manifest(
+        name=str(header.get("name") or plain),
+        cases=tuple(cases),
+        root=folder,
+        description=str(header.get("description") or ""),
+    )
+
+
+def _root(header: Record, file: Path, given: Path | None) -> Path:
+    own = header.get("root")
+    return given if given is not None else file.parent / (str(own) if own else "")
+
+
+def _case(record: Record | UsageError, root: Path, where: str) -> Case:
+    if isinstance(record, UsageError):
+        raise record
+    unknown = [name for name in record if name not in FIELDS]
+    if unknown:
+        raise wrong(f"unknown field {unknown[0]!r}", where, f"known: {', '.join(FIELDS)}", "unknown-field")
+    for name in ("id", "image"):
+        if record.get(name) in (None, "", []):
+            raise wrong(f"{name} is missing", where, f"fill in {name}", "missing-field")
+    given = record["image"]
+    images = [as_text(image, "image", where) for image in (given if isinstance(given, list) else [given])]
+    plain = [name for name in FIELDS if name not in ("image", "label", "annotated")]
+    texts: dict[str, object] = {name: as_text(record.get(name), name, where) for name in plain}
+    texts["annotated"] = _names(record.get("annotated"), where)
+    label = as_text(record.get("label"), "label", where)
+    if None in images:
+        raise wrong("image has an empty channel", where, "give a file for every channel", "missing-field")
+    try:
+        return Case.model_validate(
+            texts | {"images": [root / str(i) for i in images], "label": root / label if label else None}
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        field, told = str(first["loc"][0]), first["msg"].removeprefix("Value error, ")
+        raise wrong(f"{field} {first['input']!r:.80}: {told}", where, f"correct {field}", "field") from None
+
+
+def _names(given: object, where: str) -> tuple[str, ...] | None:
+    """Names of labels: a list, or text with ``;`` between them; None where nothing is given."""
+    if given is None or given == "":
+        return None
+    parts = given if isinstance(given, list) else (as_text(given, "annotated", where) or "").split(";")
+    return tuple((as_text(part, "annotated", where) or "").strip() for part in parts)
+
+
+def _record(case: Case, root: Path) -> Record:
+    images = [_within(image, root) for image in case.images]
+    record: Record = {
+        "id": case.id,
+        "patient": case.patient,
+        "image": images if len(images) > 1 else images[0],
+    }
+    if case.label is not None:
+        record["label"] = _within(case.label, root)
+    if case.annotated is not None:
+        record["annotated"] = list(case.annotated)
+    return record | {name: value for name in ("group", "split") if (value := getattr(case, name)) is not None}
+
+
+def _as_csv(cases: Sequence[Case], folder: Path) -> str:
+    widest = max(len(case.images) for case in cases)
+    further = [f"image_{number}" for number in range(2, widest + 1)]
+    annotated = ["annotated"] if any(case.annotated is not None for case in cases) else []
+    out = io.StringIO(newline="")
+    table = csv.DictWriter(
+        out,
+        ["id", "patient", "image", *further, "label", "group", "split", *annotated],
+        lineterminator="\n",
+    )
+    table.writeheader()
+    for case in cases:
+        record = _record(case, folder)
+        images = [_within(image, folder) for image in case.images]
+        if case.annotated is not None:
+            record["annotated"] = ";".join(case.annotated)
+        table.writerow(record | dict(zip(["image", *further], images, strict=False)))
+    return out.getvalue()
+
+
+def _absolute(path: Path) -> Path:
+    # Not resolve(): images may be links into a store (git-annex) whose names mean nothing.
+    return Path(os.path.abspath(path))  # noqa: PTH100
+
+
+def _within(path: Path, folder: Path) -> str:
+    path = _absolute(path)
+    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.as_posix()

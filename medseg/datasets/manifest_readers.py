@@ -1,0 +1,227 @@
+"""The files of manifests: each becomes a header and numbered records of plain data, not yet cases.
+
+Formats are described in :mod:`medseg.datasets.manifest`, whose readers these are.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections import Counter
+from pathlib import Path
+from typing import TypeAlias
+
+import yaml
+
+from medseg.errors import UsageError
+from medseg.system.safe_parsing import PlainLoader, json_data, text_of, yaml_data
+
+Record: TypeAlias = dict[str, object]
+
+FIELDS = ("id", "patient", "image", "label", "group", "split", "annotated")
+_HEADER = ("name", "description", "root", "cases")
+# A hundred thousand cases. PyYAML reads about 100 kB a second: 4 MB are a matter of a minute.
+_MOST_BYTES = {".csv": 64 << 20, ".json": 64 << 20, ".yaml": 4 << 20, ".yml": 4 << 20}
+_CHANNEL = re.compile(r"image_([2-9]|[1-9]\d+)")
+
+
+def read_records(file: Path, root: Path | None) -> tuple[Record, list[tuple[str, Record | UsageError]]]:
+    """The header (name, description, root, where given) and each record with its place, such as ``row 3``.
+
+    In the place of a record that is malformed by itself stands the error.
+
+    Args:
+        file: ``.csv``, ``.json``, ``.yaml`` or ``.yml``; JSON may be an MSD or nnU-Net dataset.json.
+        root: Where the images of an nnU-Net dataset are looked for, instead of the file's folder.
+
+    Raises:
+        UsageError: the file cannot be read or is malformed.
+    """
+    suffix = file.suffix.lower()
+    if file.is_file() and suffix not in (".csv", ".json", ".yaml", ".yml"):
+        raise wrong(f"unknown suffix {suffix!r}", file, "give .csv, .json or .yaml, or a folder", "suffix")
+    text = _text(file)
+    if suffix == ".csv":
+        return {}, _csv_records(text, file)
+    data = _parsed(text, file)
+    if "cases" not in data and ("training" in data or "channel_names" in data):
+        header, records = _dataset(data, root or file.parent, file)
+    else:
+        header, records = _document(data, file)
+    return header, [(f"case {number}", record) for number, record in enumerate(records, start=1)]
+
+
+def as_text(value: object, name: str, where: str) -> str | None:
+    """A field as text; None when empty. Whole numbers of JSON have one spelling, so they may stand for it."""
+    if value is None or value == "":
+        return None
+    if isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool)):
+        return str(value)
+    raise wrong(f"{name} is {value!r:.80}, not text", where, "write it in quotes", "field")
+
+
+def _text(file: Path) -> str:
+    try:
+        return text_of(file, most_bytes=_MOST_BYTES.get(file.suffix.lower(), 0))
+    except OSError as error:
+        told = error.strerror or type(error).__name__
+        raise wrong(
+            f"cannot be read: {told}", file, "give a manifest, or a folder with one", "not-found"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise wrong(f"not UTF-8 at byte {error.start}", file, "save it as UTF-8", "encoding") from None
+
+
+def _csv_records(text: str, file: Path) -> list[tuple[str, Record | UsageError]]:
+    first = text.lstrip().split("\n", 1)[0]
+    # No column name has a comma, semicolon or tab in it: the header tells the delimiter.
+    delimiter = max(",;\t", key=first.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    rows: list[tuple[int, list[str]]] = []
+    try:
+        for row in reader:
+            cells = [cell.strip() for cell in row]
+            if any(cells):
+                rows.append((reader.line_num, cells))
+    except csv.Error as error:
+        raise wrong(
+            f"not CSV: {error}", f"{file}, row {reader.line_num}", "correct the quotes", "csv"
+        ) from None
+    if not rows:
+        raise wrong("the file is empty", file, "add a header and at least one case", "empty")
+    header, channels = rows[0][1], _channels(rows[0][1], file)
+    records: list[tuple[str, Record | UsageError]] = []
+    for number, cells in rows[1:]:
+        if len(cells) != len(header):
+            mistake = wrong(
+                f"{len(cells)} cells, but the header has {len(header)}",
+                f"{file}, row {number}",
+                "give every row the same cells; quote a path that has the delimiter in it",
+                "csv",
+            )
+            records.append((f"row {number}", mistake))
+            continue
+        named = dict(zip(header, cells, strict=True))
+        images = [named.pop(name) for name in channels]
+        while len(images) > 1 and not images[-1]:  # cases may have fewer channels than the widest
+            images.pop()
+        records.append((f"row {number}", {**named, "image": images if any(images) else ""}))
+    return records
+
+
+def _channels(header: list[str], file: Path) -> list[str]:
+    """The columns of images in channel order, after checking the header."""
+    twice = [name for name, times in Counter(header).items() if times > 1]
+    if twice:
+        raise wrong(f"column {twice[0]!r} is there twice", f"{file}, row 1", "rename or remove one", "column")
+    unknown = [name for name in header if name not in FIELDS and not _CHANNEL.fullmatch(name)]
+    if unknown:
+        known = ", ".join(FIELDS)
+        raise wrong(
+            f"unknown column {unknown[0]!r}", f"{file}, row 1", f"known: {known}, image_2, ...", "column"
+        )
+    further = sorted((name for name in header if _CHANNEL.fullmatch(name)), key=lambda name: int(name[6:]))
+    wanted = ["id", "image", *(f"image_{number}" for number in range(2, len(further) + 2))]
+    lacking = [name for name in wanted if name not in header]
+    if lacking:
+        raise wrong(f"column {lacking[0]!r} is missing", f"{file}, row 1", "add it", "column")
+    return ["image", *further]
+
+
+class _TextLoader(PlainLoader):
+    """YAML in which every plain scalar but null is text: 001 keeps its zeros, no stays no."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - the type of PyYAML
+        key: [(tag, pattern) for tag, pattern in resolvers if tag.endswith(":null")]
+        for key, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+def _parsed(text: str, file: Path) -> Record:
+    try:
+        data = json_data(text) if file.suffix.lower() == ".json" else yaml_data(text, _TextLoader)
+    except ValueError as error:
+        raise wrong(f"not valid {file.suffix[1:]}: {error}", file, "correct it there", "syntax") from None
+    if not isinstance(data, dict):
+        raise wrong("it does not hold a mapping", file, f"write the keys {', '.join(_HEADER)}", "syntax")
+    return data
+
+
+def _document(data: Record, file: Path) -> tuple[Record, list[Record]]:
+    unknown = [name for name in data if name not in _HEADER]
+    if unknown:
+        raise wrong(f"unknown key {unknown[0]!r}", file, f"known: {', '.join(_HEADER)}", "unknown-field")
+    header = {name: as_text(data.get(name), name, str(file)) for name in _HEADER if name != "cases"}
+    return dict(header), _list(data, "cases", file)
+
+
+def _list(data: Record, key: str, file: Path) -> list[Record]:
+    found = data.get(key) or []
+    if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
+        raise wrong(f"{key} is not a list of mappings", file, f"write {key} as a list of cases", "syntax")
+    return found
+
+
+def _dataset(data: Record, root: Path, file: Path) -> tuple[Record, list[Record]]:
+    header = {
+        name: data.get(name) if isinstance(data.get(name), str) else "" for name in ("name", "description")
+    }
+    return header, _nnunet(data, root, file) if "channel_names" in data else _msd(data, file)
+
+
+def _msd(data: Record, file: Path) -> list[Record]:
+    """MSD: ``training`` lists image and label, ``test`` images; several channels are one 4D file.
+
+    Source: dataset.json of the ten tasks, http://medicaldecathlon.com (Antonelli et al. 2022,
+    doi:10.1038/s41467-022-30695-9).
+    """
+    records: list[Record] = []
+    for entry in _list(data, "training", file):
+        records.append({"image": entry.get("image"), "label": entry.get("label"), "split": "train"})
+    tests = data.get("test") or []
+    for entry in tests if isinstance(tests, list) else []:
+        records.append({"image": entry.get("image") if isinstance(entry, dict) else entry, "split": "test"})
+    return [{"id": _stem(str(record["image"] or "")), **record} for record in records]
+
+
+def _nnunet(data: Record, root: Path, file: Path) -> list[Record]:
+    """nnU-Net v2 raw: imagesTr/<case>_0000<ending> and so on, labelsTr/<case><ending>, imagesTs.
+
+    Source: documentation/dataset_format.md of MIC-DKFZ/nnUNet. ``labelsTs`` is not part of the
+    format but common; where it has the case, that is its label.
+    """
+    names, ending = data["channel_names"], data.get("file_ending")
+    if not isinstance(names, dict) or not names or not isinstance(ending, str):
+        raise wrong("channel_names or file_ending is not as nnU-Net has it", file, "correct it", "nnunet")
+    records: list[Record] = []
+    for part, split in (("Tr", "train"), ("Ts", "test")):
+        folder = root / f"images{part}"
+        suffix = f"_0000{ending}"
+        found = sorted(p.name for p in folder.glob(f"*{suffix}")) if folder.is_dir() else []
+        for name in (n.removesuffix(suffix) for n in found if not n.startswith(".")):
+            images = [f"images{part}/{name}_{channel:04d}{ending}" for channel in range(len(names))]
+            label: str | None = f"labels{part}/{name}{ending}"
+            if part == "Ts" and not (root / str(label)).exists():
+                label = None
+            records.append({"id": name, "image": images, "label": label, "split": split})
+    expected, trained = data.get("numTraining"), sum(record["split"] == "train" for record in records)
+    if isinstance(expected, int) and expected != trained:
+        raise wrong(
+            f"numTraining is {expected}, but imagesTr has {trained} cases",
+            file,
+            "complete the folder, or correct numTraining",
+            "nnunet",
+        )
+    return records
+
+
+def _stem(name: str) -> str:
+    name = name.rsplit("/", 1)[-1]
+    name = name[:-3] if name.lower().endswith(".gz") else name
+    return name.rsplit(".", 1)[0]
+
+
+def wrong(problem: str, where: str | Path, remedy: str, reason: str) -> UsageError:
+    """An error about a manifest; its reason code starts with ``manifest-``."""
+    return UsageError(problem, where=where, remedy=remedy, reason=f"manifest-{reason}")

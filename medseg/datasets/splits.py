@@ -1,0 +1,120 @@
+"""Manifests divided by patient into train, val and test, or into folds."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from dataclasses import replace
+
+from medseg.datasets.manifest import Case, Manifest, Split
+from medseg.datasets.manifest_readers import wrong
+
+
+def with_splits(manifest: Manifest, *, val: float | int, test: float | int, seed: int) -> Manifest:
+    """The same cases, divided anew into train, val and test by patient.
+
+    Groups keep their proportions (Sainte-Laguë). The result depends on the patients and the
+    seed only, not on the order of cases. Patients whose cases all lack a label are never drawn.
+    A case without a label is kept in ``test`` if it is there, and is in no split otherwise.
+
+    Args:
+        manifest: Splits it has already are replaced, with one exception: when ``test`` is 0,
+            patients that are ``test`` stay so.
+        val: Patients to validate on: a number (int) or a share of all that are divided (float
+            below 1, rounded, at least one patient).
+        test: The same for testing.
+        seed: Decides which patients.
+
+    Raises:
+        UsageError: a number is not possible, or no patient would be left to train.
+    """
+    patients = _divisible(manifest, keep_test=not test)
+    counts = {"test": _count(test, len(patients), "test"), "val": _count(val, len(patients), "val")}
+    if sum(counts.values()) >= len(patients):
+        raise wrong(
+            f"{counts['val']} patients for val and {counts['test']} for test leave none of "
+            f"{len(patients)} to train",
+            manifest.name,
+            "ask for fewer",
+            "splits",
+        )
+    order = _proportional(patients, seed)
+    chosen: dict[str, Split] = dict.fromkeys(order, "train")
+    chosen |= dict.fromkeys(order[: counts["test"] + counts["val"]], "val")
+    chosen |= dict.fromkeys(order[: counts["test"]], "test")
+    return _divided(manifest, chosen)
+
+
+def folds(manifest: Manifest, k: int, seed: int) -> tuple[Manifest, ...]:
+    """Manifests for k-fold cross-validation: in each, another k-th of the patients is val, the others train.
+
+    Patients that are ``test`` stay so in all of them; earlier train and val are forgotten. In
+    every group the folds' numbers of patients differ by at most one. Order of cases: no effect.
+
+    Raises:
+        UsageError: k is below 2 or above the number of patients.
+    """
+    patients = _divisible(manifest, keep_test=True)
+    if not 2 <= k <= len(patients):
+        raise wrong(
+            f"{k} folds are not possible with {len(patients)} patients",
+            manifest.name,
+            f"give a number from 2 to {len(patients)}",
+            "folds",
+        )
+    # Dealt out group after group: along _proportional's order a fold could be all of one group.
+    order = sorted(patients, key=lambda patient: (patients[patient], _draw(patient, seed)))
+    splits: list[dict[str, Split]] = [
+        {patient: "val" if number % k == fold else "train" for number, patient in enumerate(order)}
+        for fold in range(k)
+    ]
+    return tuple(_divided(manifest, chosen) for chosen in splits)
+
+
+def _divisible(manifest: Manifest, *, keep_test: bool) -> dict[str, str]:
+    """The group of each patient that has a label; the first of its groups where it has several."""
+    kept = {case.patient for case in manifest.cases if case.split == "test"} if keep_test else set()
+    groups: dict[str, str] = {}
+    for case in manifest.cases:
+        if case.label is not None and case.patient not in kept:
+            group = case.group or ""
+            groups[case.patient] = min(groups.get(case.patient, group), group)
+    return groups
+
+
+def _count(wanted: float | int, patients: int, name: str) -> int:
+    if isinstance(wanted, bool) or not wanted >= 0 or (isinstance(wanted, float) and wanted >= 1):
+        raise wrong(f"{name} is {wanted!r}", name, "give a number of patients, or a share below 1", "splits")
+    if isinstance(wanted, int):
+        return wanted
+    return max(1, round(wanted * patients)) if wanted else 0
+
+
+def _draw(patient: str, seed: int) -> str:
+    # A hash and not a shuffle: it needs no order to start from and is the same everywhere.
+    return hashlib.sha256(f"{seed}\n{patient}".encode()).hexdigest()
+
+
+def _proportional(groups: dict[str, str], seed: int) -> list[str]:
+    """Patients ordered such that any first n hold the groups in proportion.
+
+    The i-th patient (from 0) of a group of size s stands at (i + 1/2) / s: taking the first n is
+    the Sainte-Laguë method of giving out n seats to groups of these sizes.
+    """
+    sizes, seen = Counter(groups.values()), Counter[str]()
+    places: list[tuple[float, str, str]] = []
+    for patient in sorted(groups, key=lambda patient: _draw(patient, seed)):
+        group = groups[patient]
+        places.append(((seen[group] + 0.5) / sizes[group], _draw(patient, seed), patient))
+        seen[group] += 1
+    return [patient for _, _, patient in sorted(places)]
+
+
+def _divided(manifest: Manifest, chosen: dict[str, Split]) -> Manifest:
+    def split(case: Case) -> Split | None:
+        if case.patient not in chosen:
+            return "test" if case.split == "test" else None
+        return chosen[case.patient] if case.label is not None or chosen[case.patient] == "test" else None
+
+    cases = tuple(case.model_copy(update={"split": split(case)}) for case in manifest.cases)
+    return replace(manifest, cases=cases)

@@ -1,0 +1,129 @@
+"""Examining one case: everything is opened, and whatever cannot be becomes a finding."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal, TypeAlias, TypeVar
+
+from medseg.datasets.manifest import Case
+from medseg.datasets.validation.case_rules import judge
+from medseg.datasets.validation.case_stats import Facts, measure
+from medseg.datasets.validation.findings import Finding, finding
+from medseg.errors import InputWarning, MedsegError
+from medseg.images.volume import Mask, Volume
+from medseg.io import read, read_channels, read_mask
+from medseg.recipe import Recipe
+
+Kind: TypeAlias = Literal["image", "label"]
+T = TypeVar("T")
+
+_LOG = logging.getLogger(__name__)
+# Codes of their own for what people look for; every other refusal is `image-` or `label-unreadable`.
+_CODES = {
+    "not-found": "missing-file",
+    "not-finite": "not-finite",
+    "mask-dtype": "label-values",
+    "mask-range": "label-values",
+}
+
+
+@dataclass(frozen=True)
+class Examined:
+    """A case that has been opened.
+
+    Attributes:
+        case: Which.
+        findings: Everything that is to say about this case alone.
+        facts: What was measured; of the scans only where all channels could be read.
+        volumes: One a channel; empty where a channel could not be read.
+        truth: The label map; None where there is none, or it could not be read.
+    """
+
+    case: Case
+    findings: tuple[Finding, ...]
+    facts: Facts
+    volumes: tuple[Volume, ...] = ()
+    truth: Mask | None = None
+
+
+def examine(case: Case, recipe: Recipe | None = None) -> Examined:
+    """Opens the scans and the label of a case, measures and judges them. Never raises for what a file holds.
+
+    Args:
+        case: Its label may be missing.
+        recipe: What it is to be trained with. Without one any number of channels and any label
+            values are right, and HU are looked at only where a DICOM file says that it is CT.
+    """
+    reading = _Reading(case.id)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", InputWarning)
+        volumes = _volumes(case, recipe, reading)
+        truth = _truth(case, recipe, volumes, reading)
+    findings = list(reading.findings)
+    findings += [finding("reader-warning", str(warning.message), case.id) for warning in told]
+    facts = measure(volumes, truth)
+    return Examined(case, (*findings, *judge(case, facts, recipe)), facts, volumes, truth)
+
+
+class _Reading:
+    """Tries to read one file after another and keeps what went wrong."""
+
+    def __init__(self, case: str) -> None:
+        self.case = case
+        self.findings: list[Finding] = []
+
+    def attempt(self, kind: Kind, path: Path, how: Callable[[], T], *, mild: str = "") -> T | None:
+        """What ``how`` gives; None where it fails. Reason code ``mild`` is a warning only."""
+        try:
+            return how()
+        except MedsegError as error:
+            code = _CODES.get(error.reason, f"{kind}-unreadable")
+            self.findings.append(
+                finding(
+                    code,
+                    f"{error.where or path}: {error.problem}",
+                    self.case,
+                    severity="warning" if error.reason == mild else None,
+                    # The reader's remedies speak of its own options where voxels are not finite.
+                    remedy=error.remedy if code.endswith("-unreadable") else None,
+                    refusal=error.reason,
+                )
+            )
+        except Exception as error:  # one case never stops the others
+            _LOG.exception("%s: unexpected", self.case)
+            told = f"{type(error).__name__}: {str(error)[:200]}"
+            self.findings.append(
+                finding(f"{kind}-unreadable", f"{path}: {told}", self.case, refusal="unexpected")
+            )
+        return None
+
+
+def _volumes(case: Case, recipe: Recipe | None, reading: _Reading) -> tuple[Volume, ...]:
+    """The scans, one a channel; empty where one of them cannot be read."""
+    channels = len(case.images) if recipe is None else len(recipe.channels)
+    if len(case.images) == 1 and channels > 1:
+        only = case.images[0]
+        return reading.attempt("image", only, lambda: read_channels([only], channels=channels)) or ()
+    if len(case.images) != channels:
+        told = f"{len(case.images)} image(s), but the recipe has {channels} channel(s)"
+        reading.findings.append(finding("channel-count", told, case.id))
+    found = [reading.attempt("image", path, partial(read, path)) for path in case.images]
+    volumes = tuple(volume for volume in found if volume is not None)
+    return volumes if len(volumes) == len(found) else ()
+
+
+def _truth(case: Case, recipe: Recipe | None, volumes: tuple[Volume, ...], reading: _Reading) -> Mask | None:
+    path = case.label
+    if path is None:
+        return None
+    labels = () if recipe is None else recipe.labels
+    # Segments that overlap can be told apart with a recipe: without one this is no fault of the file.
+    mild = "overlapping-segments" if recipe is None else ""
+    scan = volumes[0] if volumes else None
+    return reading.attempt("label", path, lambda: read_mask(path, labels, scan), mild=mild)

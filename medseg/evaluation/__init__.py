@@ -1,0 +1,1 @@
+"""Metrics, tables and statistical comparison of masks with their truth."""

@@ -1,0 +1,270 @@
+"""Two or more evaluations of the same cases against one another, with what chance may have done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import pandas as pd
+
+from medseg.errors import InputRefused, UsageError
+from medseg.evaluation import tables
+from medseg.evaluation.confidence_intervals import holm, mean_interval, wilcoxon
+from medseg.evaluation.evaluator import ALL_LABELS, METRICS
+from medseg.system.atomic_write import replacing
+
+Named: TypeAlias = tuple[str, pd.DataFrame]
+
+# Below it the smallest possible p, 2 / 2^n, is above 0.05.
+FEWEST_PAIRS = 6
+_SAME = 1e-3
+_DECIMALS = 9
+NOTES = (
+    "Differences are B - A over the cases that both have; in all labels a case counts with its mean over the "
+    "labels defined in both. CI: 95 % bootstrap of the mean difference over patients. p: Wilcoxon "
+    "signed-rank test, two-sided, differences of 0 left out, exact up to 50 pairs. Holm: p corrected for all "
+    "tests of this table. With fewer than 6 pairs that differ p cannot come below 0.05."
+)
+_HEADS = ("A", "B", "label", "metric", "pairs", "A mean", "B mean", "difference", "95 % CI", "p", "Holm")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The result of :func:`compare`.
+
+    Attributes:
+        table: One row a pair of evaluations, label and metric: ``a``, ``b``, ``label``, ``metric``,
+            ``pairs`` of cases, ``equal`` ones of these, rows ``undefined`` in either and left out,
+            ``a_mean``, ``b_mean``, ``difference_mean`` (B - A), ``difference_median``, ``ci_low``,
+            ``ci_high``, ``p``, ``p_holm``.
+        left_out: One row a case and label that could not be paired, and why; ``metric`` is empty
+            where that holds for all of them.
+    """
+
+    table: pd.DataFrame
+    left_out: pd.DataFrame
+
+
+def read(path: str | Path) -> pd.DataFrame:
+    """The ``evaluation.csv`` of ``medseg evaluate``.
+
+    Raises:
+        InputRefused: no such file (``not-found``), no such table, a case has a label twice, or a
+            metric is no number (``evaluation``).
+    """
+    names = dict.fromkeys(("case", "patient", "label", "status"), str)
+    try:  # only an empty cell is missing: a label may be called NA
+        frame = pd.read_csv(path, dtype=names, keep_default_na=False, na_values=[""])
+    except OSError as error:
+        raise InputRefused(
+            f"cannot be read: {error.strerror}",
+            where=path,
+            remedy="give the evaluation.csv of `medseg evaluate`",
+            reason="not-found",
+        ) from None
+    except (ValueError, UnicodeDecodeError):  # pandas' parser errors are ValueErrors
+        raise _refused("this is no CSV table", path) from None
+    lacking = sorted({"case", "patient", "label", "status", "dice"} - set(frame.columns))
+    if lacking:
+        raise _refused(f"it has no column {lacking[0]!r}", path)
+    twice = frame[frame.duplicated(["case", "label"])]
+    if len(twice):
+        first = twice.iloc[0]
+        raise _refused(f"case {first['case']!r} has label {first['label']!r} twice", path)
+    for metric in sorted({*METRICS, "volume_error_ml"} & set(frame.columns)):
+        if not pd.api.types.is_numeric_dtype(frame[metric]) or np.isinf(frame[metric]).any():
+            raise _refused(f"not all of column {metric!r} are finite numbers", path)
+    return frame
+
+
+def compare(frames: Mapping[str, pd.DataFrame], metrics: Sequence[str] = ("dice",)) -> Comparison:
+    """Every pair of evaluations compared in every label and metric, and in the mean over labels.
+
+    Args:
+        frames: Evaluations by name, in order; at least two.
+        metrics: Columns of the evaluations.
+
+    Raises:
+        UsageError: fewer than two, an unknown metric, or no case in common.
+        InputRefused: two have other truths, or other tolerances of nsd (``not-comparable``).
+    """
+    if len(frames) < 2:
+        raise UsageError("need at least two evaluations", remedy="give A.csv B.csv", reason="usage")
+    scores = {name: _scores(frame, metrics, name) for name, frame in frames.items()}
+    rows: list[dict[str, object]] = []
+    left: list[dict[str, object]] = []
+    for a, b in combinations(frames, 2):
+        both = _paired((a, scores[a]), (b, scores[b]), metrics)
+        left += _left_out((a, frames[a]), (b, frames[b]), both, metrics)
+        labels = list(dict.fromkeys([*scores[a]["label"], *scores[b]["label"]]))
+        parts = [(str(label), both[both["label"] == label]) for label in labels]
+        if both["label"].nunique() > 1:
+            parts.append((ALL_LABELS, both))
+        rows += [_row(a, b, label, metric, part) for label, part in parts for metric in metrics]
+    if not any(row["pairs"] for row in rows):
+        raise UsageError(
+            "the evaluations have no case in common",
+            where=", ".join(frames),
+            remedy="evaluate the same manifest with each model",
+            reason="nothing-in-common",
+        )
+    table = pd.DataFrame(rows)
+    tested = table["pairs"] > 0
+    table["p_holm"] = float("nan")
+    table.loc[tested, "p_holm"] = holm(table.loc[tested, "p"].tolist())
+    return Comparison(table, pd.DataFrame(left, columns=["a", "b", "case", "label", "metric", "why"]))
+
+
+def write(found: Comparison, folder: str | Path) -> tuple[Path, ...]:
+    """Writes ``comparison.csv``, ``.json``, ``.md``, ``.tex`` and ``left_out.csv`` into a folder.
+
+    Raises:
+        UsageError: the folder does not exist.
+        ResourceError: the disk refuses.
+    """
+    folder = Path(folder)
+    contents = {
+        "comparison.csv": found.table.to_csv(index=False, float_format="%.6g", lineterminator="\n"),
+        "comparison.json": tables.as_json(found.table),
+        "comparison.md": tables.markdown(_HEADS, _cells(found.table), NOTES),
+        "comparison.tex": tables.latex(_HEADS, _cells(found.table), NOTES),
+        "left_out.csv": found.left_out.to_csv(index=False, lineterminator="\n"),
+    }
+    for name, text in contents.items():
+        with replacing(folder / name) as temporary:
+            temporary.write_text(text, encoding="utf-8", newline="\n")
+    return tuple(folder / name for name in contents)
+
+
+def _scores(frame: pd.DataFrame, metrics: Sequence[str], name: str) -> pd.DataFrame:
+    """The rows of cases that did not fail, with the absolute volume error beside the rest."""
+    if "volume_error_ml" in frame:
+        frame = frame.assign(volume_error_abs_ml=frame["volume_error_ml"].abs())
+    for metric in metrics:
+        if metric not in METRICS or metric not in frame:
+            raise UsageError(
+                f"no metric is called {metric!r} in {name}",
+                where="--metric",
+                remedy=f"give one of: {', '.join(METRICS)}",
+                reason="metric",
+            )
+    return frame[frame["status"] == "ok"]
+
+
+def _paired(a: Named, b: Named, metrics: Sequence[str]) -> pd.DataFrame:
+    """One row a case and label that both have; columns end in ``_a`` and ``_b``.
+
+    Raises:
+        InputRefused: their truths or tolerances differ (``not-comparable``).
+    """
+    both = a[1].merge(b[1], on=["case", "label"], suffixes=("_a", "_b"))
+    checked = [("truth_ml", "the truth has {} ml in {} and {} in {}")]
+    if "nsd" in metrics:
+        checked.append(("nsd_tolerance_mm", "nsd is within {} mm in {} and {} in {}"))
+    for column, told in checked:
+        if f"{column}_a" not in both or f"{column}_b" not in both:
+            continue
+        first, second = both[f"{column}_a"], both[f"{column}_b"]
+        # Grids of one scan differ by rounding; so then do their volumes.
+        other = both[(first - second).abs() > _SAME * first.abs().clip(lower=second.abs())]
+        if len(other):
+            row = other.iloc[0]
+            raise InputRefused(
+                told.format(f"{row[f'{column}_a']:g}", a[0], f"{row[f'{column}_b']:g}", b[0]),
+                where=f"case {row['case']!r}, label {row['label']!r}",
+                remedy="evaluate both against the same label files and with the same tolerances",
+                reason="not-comparable",
+            )
+    return both.sort_values(["label", "case"], kind="stable")
+
+
+def _left_out(a: Named, b: Named, both: pd.DataFrame, metrics: Sequence[str]) -> list[dict[str, object]]:
+    """What is in one evaluation only, failed, or has an undefined metric in either."""
+    rows: list[dict[str, object]] = []
+    told = {"a": a[0], "b": b[0]}
+    failed = {name: set(frame.loc[frame["status"] == "failed", "case"]) for name, frame in (a, b)}
+    for (one, frame), (other, others) in ((a, b), (b, a)):
+        there = others[others["status"] == "ok"]
+        known = set(zip(there["case"], there["label"], strict=True))
+        scored = frame[frame["status"] == "ok"]
+        for case, label in zip(scored["case"], scored["label"], strict=True):
+            if (case, label) not in known:
+                why = f"failed in {other}" if case in failed[other] else f"not in {other}"
+                rows.append(told | {"case": case, "label": label, "metric": "", "why": why})
+        for case in sorted(failed[one] - set(there["case"])):
+            if case not in failed[other]:
+                why = f"failed in {one}; not in {other}"
+            elif one == a[0]:
+                why = f"failed in {one}; failed in {other}"
+            else:
+                continue
+            rows.append(told | {"case": case, "label": "", "metric": "", "why": why})
+    for metric in metrics:
+        for _, row in both.iterrows():
+            where = [
+                name
+                for name, value in ((a[0], row[f"{metric}_a"]), (b[0], row[f"{metric}_b"]))
+                if pd.isna(value)
+            ]
+            if where:
+                why = f"undefined in {' and '.join(where)}"
+                rows.append(told | {"case": row["case"], "label": row["label"], "metric": metric, "why": why})
+    return rows
+
+
+def _row(a: str, b: str, label: str, metric: str, part: pd.DataFrame) -> dict[str, object]:
+    first, second = part[f"{metric}_a"], part[f"{metric}_b"]
+    known = first.notna() & second.notna()
+    part = pd.DataFrame(
+        {"case": part["case"], "patient": part["patient_a"], "first": first, "second": second}
+    )[known]
+    # One row a case: for all labels the mean over those that are defined in both.
+    part = part.groupby("case", sort=False).agg({"patient": "first", "first": "mean", "second": "mean"})
+    # Tables have six digits: beyond, equal differences would be told apart by rounding.
+    difference = (part["second"] - part["first"]).round(_DECIMALS)
+    low, high = mean_interval(difference.to_numpy(float), list(part["patient"]))
+    return {
+        "a": a,
+        "b": b,
+        "label": label,
+        "metric": metric,
+        "pairs": len(part),
+        "equal": int((difference == 0).sum()),
+        "undefined": int((~known).sum()),
+        "a_mean": float(part["first"].mean()),
+        "b_mean": float(part["second"].mean()),
+        "difference_mean": float(difference.mean()),
+        "difference_median": float(difference.median()),
+        "ci_low": low,
+        "ci_high": high,
+        "p": wilcoxon(difference.to_numpy(float)) if len(part) else float("nan"),
+    }
+
+
+def _cells(table: pd.DataFrame) -> list[list[str]]:
+    return [
+        [
+            str(row["a"]),
+            str(row["b"]),
+            str(row["label"]),
+            str(row["metric"]),
+            f"{row['pairs']}",
+            tables.numbers((row["a_mean"],), ".4g"),
+            tables.numbers((row["b_mean"],), ".4g"),
+            tables.numbers((row["difference_mean"],), "+.4f"),
+            tables.numbers((row["ci_low"], row["ci_high"]), "+.4f", " – "),
+            tables.numbers((row["p"],), ".3g"),
+            tables.numbers((row["p_holm"],), ".3g"),
+        ]
+        for _, row in table.iterrows()
+    ]
+
+
+def _refused(problem: str, path: str | Path) -> InputRefused:
+    return InputRefused(
+        problem, where=path, remedy="give the evaluation.csv of `medseg evaluate`", reason="evaluation"
+    )

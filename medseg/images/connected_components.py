@@ -1,0 +1,58 @@
+"""What of a mask hangs together."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from medseg.images.run_length import Integers, Runs
+
+
+def components(runs: Runs, *, corners: bool) -> tuple[Integers, int]:
+    """The number of the connected component of each run, from 0, and how many there are.
+
+    Args:
+        runs: Of a mask.
+        corners: Whether voxels that share an edge or a corner are connected (26-connectivity), or
+            only those that share a face (6-connectivity).
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    number, count = np.zeros(len(runs.start), dtype=np.intp), 0
+    crossing = [np.zeros((2, 0), dtype=np.intp)]
+    for before, first, last in runs.bounds():
+        # Within some slices, and then, of what these are one part in, with the slice before them.
+        one, other = _touching(runs, before, first, last, corners)
+        inside = one >= first
+        links = (one[inside] - first, other[inside] - first)
+        graph = coo_array((np.ones(len(links[0]), dtype=np.bool_), links), shape=(last - first,) * 2)
+        found, numbers = connected_components(graph, directed=False)
+        number[first:last] = numbers + count
+        count += found
+        crossing.append(np.stack([number[one[~inside]], number[other[~inside]]]))
+    links = tuple(np.concatenate(crossing, axis=1))
+    graph = coo_array((np.ones(len(links[0]), dtype=np.bool_), links), shape=(count, count))
+    total, numbers = connected_components(graph, directed=False)
+    return numbers.astype(np.intp)[number], total
+
+
+def _touching(runs: Runs, before: int, first: int, last: int, corners: bool) -> tuple[Integers, Integers]:
+    """Pairs of touching runs, one of ``before`` to ``last`` and one after it of ``first`` to ``last``."""
+    _, height, width = runs.extent
+    reach = int(corners)
+    rows = runs.start[before:last] // width
+    # Two more voxels a row: what reaches beyond the end of a row touches nothing in the next one.
+    start, stop = runs.start[before:last] + 2 * rows, runs.stop[before:last] + 2 * rows
+    own, column = slice(first - before, None), rows[first - before :] % height
+    ones, others = [], []
+    # The rows before a row that touch it: in its slice, and in the slice before.
+    for slices, step in ((0, -1), (-1, 0), *(((-1, -1), (-1, 1)) if corners else ())):
+        away = (slices * height + step) * (width + 2)
+        low = np.searchsorted(stop, start[own] + away - reach, side="right")
+        high = np.searchsorted(start, stop[own] + away + reach, side="left")
+        many = np.where((column + step >= 0) & (column + step < height), np.maximum(high - low, 0), 0)
+        after = np.repeat(np.arange(first, last), many)
+        within = np.arange(len(after)) - np.repeat(np.cumsum(many) - many, many)
+        ones.append(before + np.repeat(low, many) + within)
+        others.append(after)
+    return np.concatenate(ones), np.concatenate(others)

@@ -1,0 +1,234 @@
+"""What medseg passes around: a `Volume` (a scan) and a `Mask` (labels), each with its `Grid`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from medseg.errors import InputRefused, UsageError
+from medseg.images.grid import Grid
+from medseg.images.label import Label
+
+if TYPE_CHECKING:
+    from medseg.visualization.overlays import Picture
+
+Voxels: TypeAlias = npt.NDArray[Any]
+
+_COUNTED_AT_ONCE = 1 << 22
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a volume came from, and what its writer must keep.
+
+    Attributes:
+        path: The file or folder that was read; None for data made in memory.
+        files: DICOM: the files of the slices in the order of the third array axis, or the
+            one multi-frame file. Empty for other formats.
+        format: ``nifti``, ``dicom``, ``nrrd``, ``mha`` or ``memory``.
+        modality: DICOM modality such as ``CT`` or ``MR``; None when the format has none.
+        sform_code: NIfTI sform code of the source; None when it was not NIfTI.
+        qform_code: NIfTI qform code of the source; None when it was not NIfTI.
+        xyzt_units: NIfTI units byte of the source; None when it was not NIfTI.
+    """
+
+    path: Path | None = None
+    format: str = "memory"
+    modality: str | None = None
+    sform_code: int | None = None
+    qform_code: int | None = None
+    xyzt_units: int | None = None
+    files: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """A single-channel scan: read-only array (X, Y, Z) and its grid.
+
+    The array keeps the source's dtype where that loses nothing (int16 for CT); intensities
+    are in the source's unit, which is HU for CT. Several channels are several volumes.
+
+    Raises:
+        InputRefused: the array is not 3-D or does not have the grid's shape.
+    """
+
+    array: Voxels
+    grid: Grid
+    source: Source = field(default_factory=Source)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "array", _read_only(self.array, self.grid))
+
+    @property
+    def affine(self) -> npt.NDArray[np.float64]:
+        """4x4 voxel-to-world affine, RAS+ mm."""
+        return self.grid.affine
+
+    def oriented(self, axcodes: str) -> Volume:
+        """The same scan with its array axes permuted and flipped to ``axcodes`` (a view)."""
+        return Volume(_moved(self.array, self.grid, axcodes), self.grid.oriented(axcodes), self.source)
+
+    def save(self, path: str | Path) -> Path:
+        """Writes the scan; the suffix chooses the format. See :func:`medseg.io.write`."""
+        import medseg
+
+        return medseg.write(self, path)
+
+    def _repr_html_(self) -> str:
+        import medseg
+
+        return medseg.html_card(self)
+
+
+@dataclass(frozen=True, eq=False)
+class Mask:
+    """Labels on a grid: read-only integer array (X, Y, Z), 0 for background.
+
+    The array is stored in the smallest unsigned dtype that holds the labels' values.
+
+    Raises:
+        InputRefused: the array is not 3-D, not integer, or not of the grid's shape.
+        UsageError: two labels share a name or a written value.
+    """
+
+    array: Voxels
+    grid: Grid
+    labels: tuple[Label, ...]
+    source: Source = field(default_factory=Source)
+
+    def __post_init__(self) -> None:
+        check_labels(self.labels)
+        array = np.asarray(self.array)
+        if array.dtype.kind not in "bui":
+            raise InputRefused(
+                f"a mask must hold integers, got {array.dtype}",
+                reason="mask-dtype",
+                remedy="round the labels, or pass the scan as a Volume",
+            )
+        top = max([int(array.max(initial=0)), *(v for label in self.labels for v in label.values)])
+        low = int(array.min(initial=0))
+        if low < 0 or top > 65535:
+            raise InputRefused(
+                f"mask values must lie in 0..65535, got {low}..{top}",
+                reason="mask-range",
+                remedy="renumber the labels",
+            )
+        array = array.astype(np.uint8 if top < 256 else np.uint16, copy=False)
+        object.__setattr__(self, "array", _read_only(array, self.grid))
+        object.__setattr__(self, "labels", tuple(self.labels))
+
+    @property
+    def affine(self) -> npt.NDArray[np.float64]:
+        """4x4 voxel-to-world affine, RAS+ mm."""
+        return self.grid.affine
+
+    def of(self, name: str) -> npt.NDArray[np.bool_]:
+        """Boolean (X, Y, Z): where the label ``name`` is, all its values together.
+
+        Raises:
+            UsageError: no label has that name.
+        """
+        for label in self.labels:
+            if label.name == name:
+                return members(self.array, label)
+        names = ", ".join(label.name for label in self.labels)
+        raise UsageError(f"no label {name!r} in this mask", remedy=f"it has: {names}", reason="no-such-label")
+
+    def volumes_ml(self) -> dict[str, float]:
+        """Volume of every label in millilitres, voxel count times voxel volume; 0.0 when absent."""
+        # One pass over the voxels whatever the number of labels, a piece at a time because
+        # bincount makes int64 of what it counts.
+        flat = self.array.ravel(order="K")
+        counts = np.zeros(65536, np.int64)
+        for start in range(0, flat.size, _COUNTED_AT_ONCE):
+            counts += np.bincount(flat[start : start + _COUNTED_AT_ONCE], minlength=65536)
+        return {
+            label.name: float(counts[sorted(set(label.values))].sum()) * self.grid.voxel_ml
+            for label in self.labels
+        }
+
+    def oriented(self, axcodes: str) -> Mask:
+        """The same mask with its array axes permuted and flipped to ``axcodes`` (a view)."""
+        array = _moved(self.array, self.grid, axcodes)
+        return Mask(array, self.grid.oriented(axcodes), self.labels, self.source)
+
+    def save(self, path: str | Path, *, format: str | None = None) -> Path:
+        """Writes the mask; the suffix chooses the format. See :func:`medseg.io.write`."""
+        import medseg
+
+        return medseg.write(self, path, format=format)
+
+    def preview(self, scan: Volume | None = None) -> Picture:
+        """The mask over its scan: three planes and a row of slices, a PNG that shows itself in a notebook.
+
+        Args:
+            scan: On the same grid; by default it is read again from where the mask's source says.
+
+        Raises:
+            UsageError: the mask does not know its scan (``no-source``), or it is not on the scan's grid.
+            InputRefused: the scan cannot be read any more, or there are several where it was.
+        """
+        import medseg
+
+        if scan is None:
+            if self.source.path is None:
+                raise UsageError(
+                    "the mask does not know which scan it is of",
+                    remedy="give it: mask.preview(scan)",
+                    reason="no-source",
+                )
+            scan = medseg.read(self.source.path)
+        return medseg.preview(scan, self)
+
+    def _repr_html_(self) -> str:
+        import medseg
+
+        return medseg.html_card(self)
+
+
+def members(array: Voxels, label: Label) -> npt.NDArray[np.bool_]:
+    """Boolean array of the voxels of a label map that belong to ``label``."""
+    found: npt.NDArray[np.bool_] = array == label.values[0]
+    for value in label.values[1:]:
+        found |= array == value
+    return found
+
+
+def check_labels(labels: Sequence[Label]) -> None:
+    """Raises UsageError when two labels share a name or a written value."""
+    for what, seen in (
+        ("name", [x.name for x in labels]),
+        ("written value", [str(x.value) for x in labels]),
+    ):
+        twice = sorted({s for s in seen if seen.count(s) > 1})
+        if twice:
+            raise UsageError(
+                f"labels share the same {what}: {', '.join(twice)}",
+                where="labels",
+                remedy=f"give each label its own {what}",
+                reason="labels",
+            )
+
+
+def _read_only(array: Voxels, grid: Grid) -> Voxels:
+    view = np.asarray(array).view()
+    if view.shape != grid.shape:
+        raise InputRefused(
+            f"array of shape {view.shape} does not fit a grid of shape {grid.shape}",
+            reason="shape",
+            remedy="pass one (X, Y, Z) array for each channel",
+        )
+    view.setflags(write=False)
+    return view
+
+
+def _moved(array: Voxels, grid: Grid, axcodes: str) -> Voxels:
+    order, flips = grid.moves_to(axcodes)
+    moved = np.transpose(array, order)
+    axes = tuple(axis for axis, flipped in enumerate(flips) if flipped)
+    return np.flip(moved, axes) if axes else moved

@@ -1,0 +1,1 @@
+"""Segmentation of one scan: models, sliding windows, the mask on the scan's own grid."""

@@ -1,0 +1,81 @@
+"""What runs a network: torch, OpenVINO or ONNX Runtime. To add one: a row in `KINDS`."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Protocol
+
+import torch
+from torch import nn
+
+from medseg.errors import ResourceError, UsageError
+from medseg.inference.backends import onnx_runtime, openvino, pytorch
+
+
+class Engine(Protocol):
+    """Runs one network on windows of one shape, or of one number of channels.
+
+    Attributes:
+        name: With its version, as told in outputs.
+    """
+
+    name: str
+
+    def __call__(self, windows: torch.Tensor) -> torch.Tensor:
+        """Logits float32 (N, labels, ...) of windows float32 (N, in_channels, ...), at most the shape's N."""
+
+
+Shape = tuple[int, ...]
+
+
+class _Kind(Protocol):
+    """Makes an engine of a network in evaluation mode, for windows (N, C, ...) of a shape.
+
+    The digest is that of the weights. With ``free`` the shape is an example: N and C hold, sides are free.
+    """
+
+    def __call__(
+        self, network: nn.Module, shape: Shape, device: torch.device, digest: str, *, free: bool = False
+    ) -> Engine: ...
+
+
+KINDS: dict[str, _Kind] = {
+    "torch": pytorch.TorchEngine,
+    "openvino": openvino.OpenVino,
+    "onnx": onnx_runtime.OnnxRuntime,
+}
+
+_PACKAGES = {"openvino": ("openvino", "onnx"), "onnx": ("onnxruntime", "onnx")}
+_EXTRAS = {"openvino": "fast", "onnx": "onnx"}
+
+
+def choose(name: str, device: torch.device) -> str:
+    """A row of `KINDS` for ``auto`` or a row's name.
+
+    ``auto`` is OpenVINO on a CPU where it is installed, about twice as fast there, and torch otherwise.
+
+    Raises:
+        UsageError: no such engine, or one that cannot use the device (``engine``).
+        ResourceError: its packages are not installed (``extra``).
+    """
+    if name == "auto":
+        return "openvino" if device.type == "cpu" and _installed("openvino") else "torch"
+    if name not in KINDS or (device.type != "cpu" and name != "torch"):
+        raise UsageError(
+            f"no engine is called {name!r}" if name not in KINDS else f"{name} runs on the CPU alone here",
+            where="engine",
+            remedy="give one of: auto, " + ", ".join(KINDS) if name not in KINDS else "use auto or torch",
+            reason="engine",
+        )
+    if not _installed(name):
+        raise ResourceError(
+            f"{name} is not installed",
+            where="engine",
+            remedy=f"pip install 'medseg[{_EXTRAS[name]}]', or use auto",
+            reason="extra",
+        )
+    return name
+
+
+def _installed(name: str) -> bool:
+    return all(find_spec(package) is not None for package in _PACKAGES.get(name, ()))

@@ -1,0 +1,55 @@
+"""Torch: on every device, and what the other engines are compared with."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from monai.networks.blocks.convolutions import Convolution
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+
+class TorchEngine:
+    """See :class:`medseg.inference.backends.Engine`. On a GPU torch's autocast takes half precision."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        shape: tuple[int, ...],
+        device: torch.device,
+        digest: str,
+        *,
+        free: bool = False,
+    ) -> None:
+        self.name = f"torch {torch.__version__}"
+        self._device = device
+        self._network = folded(network).to(device)
+        flat = len(shape) == 4
+        self._layout = torch.channels_last if flat else torch.channels_last_3d
+        self._network = self._network.to(memory_format=self._layout)  # type: ignore[call-overload]
+
+    def __call__(self, windows: torch.Tensor) -> torch.Tensor:  # noqa: D102
+        if self._device.type == "cuda" and windows.device.type == "cpu":
+            windows = windows.pin_memory().to(self._device, non_blocking=True)
+        with torch.inference_mode(), torch.autocast("cuda", torch.float16, self._device.type == "cuda"):
+            logits: torch.Tensor = self._network(windows.contiguous(memory_format=self._layout))
+        return logits.float()
+
+
+def folded(network: nn.Module) -> nn.Module:
+    """A copy in which each convolution has taken in the batch normalisation behind it.
+
+    In evaluation this is a scale and a shift a channel: the same function, to rounding.
+    """
+    network = copy.deepcopy(network)
+    for block in network.modules():
+        if not isinstance(block, Convolution):
+            continue
+        after = dict(dict(block.named_children()).get("adn", nn.Module()).named_children())
+        # The normalisation must be what follows at once.
+        if isinstance(after.get("N"), _BatchNorm) and next(iter(after)) == "N":
+            block.conv = fuse_conv_bn_eval(block.conv, after["N"])
+            block.adn.N = nn.Identity()
+    return network

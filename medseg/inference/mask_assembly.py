@@ -1,0 +1,100 @@
+"""From a network's probabilities to the mask of the scan: restored, decided on, cleaned and painted."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+
+from medseg.errors import InputWarning
+from medseg.images.grid import Grid
+from medseg.images.run_length import Runs
+from medseg.images.volume import Mask, Source, Volume
+from medseg.inference.lungs import divide, oddities, with_air
+from medseg.inference.native_grid import Planes, label_map, label_runs
+from medseg.inference.postprocessing import postprocess
+from medseg.recipe import Postprocess, Recipe
+from medseg.system.memory import give_back, zeros
+
+# Less that was no lung is not told.
+_LEAST_ML = 5.0
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a mask is made for.
+
+    Attributes:
+        grid: Of the scan.
+        source: Of the scan.
+        scan: The scan where its voxels are looked at once more, to tell lungs apart; elsewhere None, so that
+            whoever has prepared it may forget it.
+    """
+
+    grid: Grid
+    source: Source
+    scan: Volume | None
+
+    @classmethod
+    def of(cls, scan: Volume, recipe: Recipe) -> Target:
+        """What a recipe needs of a scan."""
+        return cls(scan.grid, scan.source, scan if recipe.postprocess.divide else None)
+
+
+def mask_of(planes: Planes, prepared: Grid, target: Target, recipe: Recipe) -> Mask:
+    """The mask on the scan's grid.
+
+    A voxel belongs to each label whose probability reaches the threshold; where labels exclude one another,
+    to the most probable one, if that is more probable than none.
+
+    Args:
+        planes: Probabilities, as they come.
+        prepared: Their grid.
+        target: What the mask is made for.
+        recipe: Says what the labels are and how each is cleaned.
+    """
+    if recipe.exclusive and recipe.postprocess == Postprocess():
+        found = label_map(planes, prepared, target.grid, values=[label.value for label in recipe.labels])
+        return Mask(found, target.grid, recipe.painted, target.source)
+    threshold = None if recipe.exclusive else recipe.predict.threshold
+    runs = label_runs(planes, prepared, target.grid, labels=len(recipe.labels), threshold=threshold)
+    give_back()  # what the network and the prepared scan needed
+    top = max(label.value for label in recipe.painted)
+    painted = zeros(target.grid.shape, np.uint8 if top < 256 else np.uint16)
+    for label in recipe.labels:
+        whole = runs.pop(0)
+        parts = (whole,) if target.scan is None else _sides(whole, target.scan, recipe.postprocess)
+        cleaned = [_cleaned(part, target.grid, recipe.postprocess) for part in parts]
+        del whole, parts
+        give_back()  # what finding them needed; painting takes memory of its own
+        for part, painting in zip(cleaned, recipe.postprocess.divide or (label,), strict=True):
+            part.paint(painted, painting.value)
+    mask = Mask(painted, target.grid, recipe.painted, target.source)
+    for told in () if target.scan is None else oddities(mask, target.scan):
+        _tell(told, target.source)
+    return mask
+
+
+def _sides(lungs: Runs, scan: Volume, rules: Postprocess) -> tuple[Runs, Runs]:
+    """The right and the left lung, without what holds no air."""
+    kept = with_air(lungs, scan.array)
+    gone_ml = (lungs.size - kept.size) * scan.grid.voxel_ml
+    if gone_ml > max(rules.min_volume_ml, _LEAST_ML):
+        _tell(f"{gone_ml:.0f} ml without air were taken for no lung", scan.source)
+    return divide(kept, scan.grid, scan.array)
+
+
+def _cleaned(mask: Runs, grid: Grid, rules: Postprocess) -> Runs:
+    return postprocess(
+        mask,
+        grid,
+        keep_components=rules.keep_components,
+        fill_holes=rules.fill_holes,
+        min_volume_ml=rules.min_volume_ml,
+        min_share=rules.min_share,
+    )
+
+
+def _tell(what: str, source: Source) -> None:
+    warnings.warn(InputWarning(f"{source.path or 'scan'}: {what}"), stacklevel=4)

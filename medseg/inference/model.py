@@ -1,0 +1,304 @@
+"""A trained model: one safetensors file with weights, recipe and provenance. Nothing is unpickled."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import nn
+
+from medseg.errors import ModelRefused, UsageError
+from medseg.inference.safetensors_header import TensorFile, shown
+from medseg.networks import build, channels_last
+from medseg.recipe import Recipe
+from medseg.system import user_folders
+from medseg.system.atomic_write import replacing
+from medseg.system.safe_parsing import json_data
+
+FORMAT = "medseg-model-1"
+_HEADER = "medseg"
+_DTYPES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.float64: "F64"}
+_DTYPES |= {torch.int64: "I64", torch.int32: "I32", torch.bool: "BOOL", torch.uint8: "U8"}
+# A pickle of protocol 2 to 5; the length that safetensors starts with may look the same.
+_PICKLE_STARTS = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+_PICKLED_SUFFIXES = (".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".bin", ".zip", ".tar", ".joblib")
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """Weights of one or more folds, the recipe that made them, and where they come from.
+
+    Attributes:
+        recipe: Everything needed to prepare scans, build the network and read its output.
+        folds: One state dict a fold; their logits are averaged.
+        provenance: Plain data: versions, data digest, training command, validation Dice.
+    """
+
+    recipe: Recipe
+    folds: tuple[Mapping[str, torch.Tensor], ...]
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def digest(self) -> str:
+        """Hexadecimal SHA-256 of the file it was read from, else of the file :meth:`save` writes.
+
+        So it is what ``sha256sum`` says of the file, also where a later version of medseg would
+        write the same model with more fields.
+        """
+        return hashlib.sha256(self.to_bytes()).hexdigest()
+
+    def networks(self) -> tuple[nn.Module, ...]:
+        """One network a fold, with its weights, in evaluation mode.
+
+        Raises:
+            ModelRefused: the weights do not fit the recipe's network (reason ``weights``).
+        """
+        return tuple(_network(self.recipe, weights) for weights in self.folds)
+
+    def to_bytes(self) -> bytes:
+        """The content of the model file. Equal models give equal bytes."""
+        header = {
+            "format": FORMAT,
+            "folds": len(self.folds),
+            "recipe": self.recipe.model_dump(mode="json"),
+            "provenance": dict(self.provenance),
+        }
+        tensors = {
+            f"{fold}.{name}": tensor.detach().cpu().contiguous()
+            for fold, weights in enumerate(self.folds)
+            for name, tensor in weights.items()
+        }
+        # One header key: safetensors writes several in no fixed order.
+        content: bytes = save(tensors, {_HEADER: json.dumps(header, sort_keys=True, allow_nan=False)})
+        return content
+
+    def save(self, path: str | Path) -> Path:
+        """Writes the model file; a reader never sees half of it."""
+        path, content = Path(path), self.to_bytes()
+        with replacing(path) as fresh:
+            fresh.write_bytes(content)
+        return path
+
+    @classmethod
+    def load(cls, source: str | Path) -> Model:
+        """The model of a file, or the shipped one of that name.
+
+        The header is checked first, against the file's size and the recipe's network; only
+        tensors of the expected shapes and types are then read.
+
+        Raises:
+            UsageError: no such file or shipped model (reason ``model-not-found``).
+            ModelRefused: a folder, pipe or device (``model-kind``), a pickle, which is never
+                loaded (``model-pickle``), not a whole safetensors file (``model-damaged``), of
+                another program (``model-foreign``) or version (``model-format``), with a
+                recipe that is not valid (``model-recipe``), or weights that do not fit it
+                (``weights``).
+        """
+        path = find(source)
+        _refuse_pickles(path)
+        file = TensorFile.read(path)
+        header = _header(path, file.metadata)
+        try:
+            recipe = Recipe.checked(header["recipe"])
+        except UsageError as error:
+            raise ModelRefused(
+                f"the recipe in its header is not valid: {error.problem}",
+                where=path,
+                remedy="install the medseg version that made it",
+                reason="model-recipe",
+            ) from None
+        names = _fold_names(path, file, recipe, header["folds"])
+        try:
+            with safe_open(path, framework="pt") as tensors:
+                folds = tuple(
+                    {name: tensors.get_tensor(f"{fold}.{name}") for name in names}
+                    for fold in range(header["folds"])
+                )
+        except (SafetensorError, OSError) as error:
+            raise ModelRefused(
+                f"not a whole safetensors file: {str(error).splitlines()[0]}",
+                where=path,
+                remedy="copy the model file again, or train it again",
+                reason="model-damaged",
+            ) from None
+        model = cls(recipe, folds, header["provenance"])
+        try:
+            model.networks()
+        except ModelRefused as error:
+            error.where = str(path)
+            raise
+        with path.open("rb") as content:
+            model.__dict__["digest"] = hashlib.file_digest(content, "sha256").hexdigest()
+        return model
+
+
+def find(source: str | Path) -> Path:
+    """The file of a model given by path, or by the name of a shipped one or of one in :func:`own_folder`.
+
+    Raises:
+        UsageError: nothing is there (``model-not-found``).
+    """
+    path = Path(source)
+    if str(source) in shipped():
+        return Path(str(resources.files("medseg").joinpath("models", f"{source}.safetensors")))
+    own = own_folder() / f"{source}.safetensors"
+    if not os.path.exists(path) and path.name == str(source) and os.path.exists(own):  # noqa: PTH110
+        return own
+    if not os.path.exists(path):  # noqa: PTH110 - Path.exists of 3.11 raises for a name that is too long
+        raise UsageError(
+            "no such model",
+            where=source,
+            remedy=f"give a .safetensors file, or a name of `medseg models`: {', '.join(names())}, threshold",
+            reason="model-not-found",
+        )
+    return path
+
+
+def shipped() -> tuple[str, ...]:
+    """Names of the models in the package."""
+    folder = resources.files("medseg").joinpath("models")
+    suffix = ".safetensors"
+    return tuple(sorted(f.name.removesuffix(suffix) for f in folder.iterdir() if f.name.endswith(suffix)))
+
+
+def own_folder() -> Path:
+    """Where a user keeps further models: ``models`` in :func:`medseg.system.user_folders.cache`.
+
+    Nothing is ever downloaded into it.
+    """
+    return user_folders.cache() / "models"
+
+
+def names() -> tuple[str, ...]:
+    """Names of the models in the package and in :func:`own_folder`; a shipped one hides its namesake."""
+    folder = own_folder()
+    own = {f.stem for f in folder.glob("*.safetensors")} if folder.is_dir() else set()
+    return tuple(sorted(own | set(shipped())))
+
+
+def _refuse_pickles(path: Path) -> None:
+    """Refuses, by its first bytes and its name, a file whose loading could run a program."""
+    first = b""
+    if path.is_file():
+        # What cannot be read is told by TensorFile.
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            first = file.read(9)
+    named = path.name.lower().endswith(_PICKLED_SUFFIXES) and path.is_file()
+    pickle = first.startswith(_PICKLE_STARTS) and first[8:] != b"{"
+    if named or pickle or first.startswith(b"PK\x03\x04"):
+        raise ModelRefused(
+            "an unsafe kind of model file: a checkpoint, pickle or archive may run a program when it "
+            "is loaded, so its weights were not loaded",
+            where=path,
+            remedy="give a .safetensors model; to take over the weights of a PyTorch checkpoint: "
+            "medseg import-weights FILE --recipe RECIPE -o model.safetensors",
+            reason="model-pickle",
+        )
+
+
+def _header(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+    try:
+        header: Any = json_data(metadata[_HEADER])
+        if header["format"] != FORMAT:
+            raise ModelRefused(
+                f"model format {header['format']!r:.40}, this version reads {FORMAT}",
+                where=path,
+                remedy="install the medseg version that made it",
+                reason="model-format",
+            )
+        if not isinstance(header["provenance"], dict):
+            raise ValueError("provenance")
+        if not (type(header["folds"]) is int and 1 <= header["folds"] <= 100):
+            raise ValueError("folds")
+        return {key: header[key] for key in ("folds", "recipe", "provenance")}
+    except (KeyError, ValueError, TypeError):
+        raise ModelRefused(
+            "a safetensors file, but not a medseg model: its header has no recipe",
+            where=path,
+            remedy="give a file written by `medseg train`",
+            reason="model-foreign",
+        ) from None
+
+
+def needed_bytes(recipe: Recipe) -> int:
+    """The memory of one fold's weights; none is allocated to find out."""
+    return sum(t.numel() * t.element_size() for t in _empty(recipe).state_dict().values())
+
+
+# The dtype as safetensors spells it, and the shape.
+_Kind: TypeAlias = tuple[str, tuple[int, ...]]
+
+
+def _fold_names(path: Path, file: TensorFile, recipe: Recipe, folds: int) -> list[str]:
+    """The weights' names of one fold, after checking that the file has exactly those of every fold."""
+    wanted = _kinds(_empty(recipe).state_dict())
+    found = {name: (tensor.dtype, tensor.shape) for name, tensor in file.tensors.items()}
+    every = {f"{fold}.{name}": kind for fold in range(folds) for name, kind in wanted.items()}
+    try:
+        _check_fit(every, found)
+    except ModelRefused as error:
+        error.where = str(path)
+        raise
+    return list(wanted)
+
+
+def _empty(recipe: Recipe) -> nn.Module:
+    """The recipe's network without memory for its weights: only their shapes are there."""
+    with torch.device("meta"):
+        return build(recipe)
+
+
+def _kinds(weights: Mapping[str, torch.Tensor]) -> dict[str, _Kind]:
+    return {name: (_DTYPES.get(t.dtype, str(t.dtype)), tuple(t.shape)) for name, t in weights.items()}
+
+
+def _check_fit(wanted: Mapping[str, _Kind], found: Mapping[str, _Kind]) -> None:
+    """Raises ModelRefused where a tensor is missing, not known, or of another shape or type.
+
+    Half precision is as good as single: it is half the file, and computed with in single precision.
+    """
+    names = wanted.keys() | found.keys()
+    wrong = sorted(n for n in names if _single(wanted.get(n)) != _single(found.get(n)))
+    if wrong:
+        first = wrong[0]
+        raise ModelRefused(
+            f"{len(wrong)} weights do not fit the recipe's network, first {shown(first)}: "
+            f"{_described(found.get(first))}, the network has {_described(wanted.get(first))}",
+            remedy="train it again, or give the recipe it was trained with",
+            reason="weights",
+        )
+
+
+def _single(kind: _Kind | None) -> _Kind | None:
+    return ("F32", kind[1]) if kind and kind[0] == "F16" else kind
+
+
+def _described(kind: _Kind | None) -> str:
+    return "none" if kind is None else f"{kind[0]} {list(kind[1])}"
+
+
+def _network(recipe: Recipe, weights: Mapping[str, torch.Tensor]) -> nn.Module:
+    # On the meta device nothing is allocated until the shapes are known to fit.
+    network = _empty(recipe)
+    _check_fit(_kinds(network.state_dict()), _kinds(weights))
+    broken = [n for n, t in weights.items() if t.is_floating_point() and not bool(torch.isfinite(t).all())]
+    if broken:
+        raise ModelRefused(
+            f"{len(broken)} weights have values that are not finite, first {shown(broken[0])}",
+            remedy="train it again with a lower learning rate",
+            reason="weights",
+        )
+    single = {n: t.float() if t.dtype == torch.float16 else t for n, t in weights.items()}
+    network.load_state_dict(single, assign=True)
+    return channels_last(network.eval().requires_grad_(False))

@@ -1,0 +1,110 @@
+"""What segments a scan, by name or file: a model, or thresholds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from medseg.images.label import Label
+from medseg.images.volume import Mask, Volume
+from medseg.inference.threshold_segmenter import Threshold
+from medseg.io import Choices, read_channels
+
+DEFAULT = "lung_ct"
+"""The model that is used where none is named."""
+
+
+class Method(Protocol):
+    """Gives the mask of a scan, on exactly its grid; :meth:`ready` does what can be done ahead.
+
+    Attributes:
+        name: Told in outputs.
+        labels: Of the masks.
+        ignore_value: Integer in a truth that means unknown.
+        channels: Names of the scans of a case, in order.
+        engine: What computes it, with its version; told in outputs.
+        digest: Hexadecimal SHA-256 of what decides the mask; told in outputs.
+    """
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+
+    @property
+    def labels(self) -> tuple[Label, ...]: ...  # noqa: D102
+
+    @property
+    def channels(self) -> tuple[str, ...]: ...  # noqa: D102
+
+    @property
+    def digest(self) -> str: ...  # noqa: D102
+
+    @property
+    def engine(self) -> str: ...  # noqa: D102
+
+    @property
+    def ignore_value(self) -> int | None: ...  # noqa: D102
+
+    def __call__(self, scan: Volume | Sequence[Volume]) -> Mask: ...  # noqa: D102
+
+    def ready(self, scan: Volume | Sequence[Volume]) -> Callable[[], Mask]: ...  # noqa: D102
+
+
+def method(
+    name: str | Path | None = None,
+    *,
+    device: str = "cpu",
+    engine: str = "auto",
+    any_modality: bool = False,
+) -> Method:
+    """The method of a name.
+
+    Args:
+        name: ``threshold``, or a model as :func:`medseg.inference.model.find` takes it; `DEFAULT` if None.
+        device: Where a network runs, as torch names it.
+        engine: What runs it: ``auto`` or a row of :data:`medseg.inference.backends.KINDS`.
+        any_modality: Take scans that say they are of another modality.
+
+    Raises:
+        UsageError: no such model, device or engine.
+        ModelRefused: the model file is damaged or does not fit.
+    """
+    if str(name) == Threshold.name:
+        return Threshold(any_modality=any_modality)
+    from medseg.inference.segmenter import Segmenter
+
+    return Segmenter(name or DEFAULT, device=device, engine=engine, any_modality=any_modality)
+
+
+def segment(
+    scan: str | Path | Volume | Sequence[str | Path | Volume],
+    *,
+    model: str | Path | None = None,
+    series: str | None = None,
+    device: str = "cpu",
+    engine: str = "auto",
+) -> Mask:
+    """The mask of one scan, on exactly the scan's grid.
+
+    For several scans make one :class:`medseg.inference.segmenter.Segmenter`, which loads the model once.
+
+    Args:
+        scan: A file, a DICOM folder or a volume; several for a model of several channels.
+        model: A model file, a name of ``medseg models``, or ``threshold``; ``lung_ct`` if None.
+        series: Which DICOM series, where a folder holds several.
+        device: Where the network runs, as torch names it.
+        engine: What runs it: ``auto``, ``torch``, ``openvino`` or ``onnx``.
+
+    Raises:
+        InputRefused: the scan cannot be read or trusted, or has other channels than the model.
+        ModelRefused: the model is damaged or does not fit.
+        UsageError: no such model, device or engine.
+    """
+    segment_scan = method(model, device=device, engine=engine)
+    parts = (scan,) if isinstance(scan, str | Path | Volume) else tuple(scan)
+    if all(isinstance(part, Volume) for part in parts):
+        return segment_scan([part for part in parts if isinstance(part, Volume)])
+    paths = [part for part in parts if not isinstance(part, Volume)]
+    channels = len(segment_scan.channels)
+    # Prepared before it is segmented, so that nothing holds the scan any longer than the recipe needs it.
+    return segment_scan.ready(read_channels(paths, channels=channels, choices=Choices(series=series)))()

@@ -1,0 +1,239 @@
+"""The heart: a model applied to a scan gives a mask on the scan's own grid."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from medseg.datasets.validation import doubts
+from medseg.errors import InputRefused, InputWarning, UsageError
+from medseg.images.grid import Grid
+from medseg.images.label import Label
+from medseg.images.volume import Mask, Volume
+from medseg.inference.backends import KINDS, Engine, choose
+from medseg.inference.mask_assembly import Target, mask_of
+from medseg.inference.model import Model
+from medseg.inference.native_grid import Planes, restored
+from medseg.inference.sliding_window import on_cpu, planes, probabilities_of
+from medseg.inference.uncertainty import Entropy
+from medseg.preprocessing.transforms import Prepared, prepare
+from medseg.recipe import Recipe
+from medseg.system.memory import give_back
+
+# NIfTI, NRRD and MetaImage do not say what made the scan; OT is DICOM's "other".
+_UNSAID = (None, "unknown", "OT")
+
+
+class Segmenter:
+    """Segments scans with one model, which is loaded once.
+
+    >>> segment = Segmenter("runs/lungs/model.safetensors")  # doctest: +SKIP
+    >>> mask = segment(medseg.read("chest.nii.gz"))          # doctest: +SKIP
+
+    Args:
+        model: A :class:`Model`, a model file, or a name of ``medseg models``.
+        device: Where the network runs, as torch names it.
+        engine: What runs it: ``auto`` or a row of :data:`medseg.inference.backends.KINDS`.
+        any_modality: Take scans of another modality than the model's, and CT that is not in HU.
+
+    Raises:
+        UsageError: no such model, device or engine.
+        ResourceError: the engine is not installed (``extra``).
+        ModelRefused: the model file is damaged or does not fit.
+    """
+
+    def __init__(
+        self,
+        model: Model | str | Path,
+        *,
+        device: str = "cpu",
+        engine: str = "auto",
+        any_modality: bool = False,
+    ) -> None:
+        self.model = model if isinstance(model, Model) else Model.load(model)
+        try:
+            self.device = torch.device(device)
+            torch.empty(0, device=self.device)
+        except (RuntimeError, AssertionError) as error:
+            raise UsageError(
+                f"no device {device!r}: {str(error).splitlines()[0][:80]}",
+                where="device",
+                remedy="use cpu",
+                reason="device",
+            ) from None
+        self.any_modality = any_modality
+        self._engines = _engines(self.model, self.device, engine)
+
+    @property
+    def name(self) -> str:
+        """The recipe's."""
+        return self.model.recipe.name
+
+    @property
+    def labels(self) -> tuple[Label, ...]:
+        """Of the masks."""
+        return self.model.recipe.painted
+
+    @property
+    def ignore_value(self) -> int | None:
+        """Integer in a truth that means unknown."""
+        return self.model.recipe.ignore_value
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the scans of a case, in order."""
+        return self.model.recipe.channels
+
+    @property
+    def digest(self) -> str:
+        """Hexadecimal SHA-256 of the model file."""
+        return self.model.digest
+
+    @property
+    def engine(self) -> str:
+        """What runs the network, with its version."""
+        return self._engines[0].name
+
+    def __call__(self, scan: Volume | Sequence[Volume]) -> Mask:
+        """The mask of one scan, on exactly its grid.
+
+        Args:
+            scan: A volume, or one volume a channel, all on one grid.
+
+        Raises:
+            InputRefused: the channels are not the recipe's, or the scan says it is of another
+                modality than the model's; the recipe is for CT and the voxels are not in HU
+                (``not-hu``). With ``any_modality`` the last two are not looked at.
+        """
+        return self.ready(scan)()
+
+    def ready(self, scan: Volume | Sequence[Volume]) -> Ready:
+        """The scan checked and prepared, all but the network; errors as in :meth:`__call__`."""
+        volumes = (scan,) if isinstance(scan, Volume) else tuple(scan)
+        for volume in volumes:
+            found, wanted = volume.source.modality, self.model.recipe.modality
+            if found not in (*_UNSAID, wanted) and not self.any_modality:
+                raise InputRefused(
+                    f"the scan is {found}, the model is for {wanted}",
+                    where=volume.source.path,
+                    remedy="choose a model for this kind of scan, or say --any-modality",
+                    reason="modality",
+                )
+        if self.model.recipe.modality == "CT" and not self.any_modality:
+            _check_hu(volumes, self.model.recipe)
+        return Ready(self, volumes)
+
+    def planes(self, prepared: Prepared) -> Iterator[tuple[int, torch.Tensor]]:
+        """Probabilities on the prepared grid, of the folds' mean logits, as soon as they are known.
+
+        Yields:
+            The number of the first plane along the third axis, and float32 (L, X, Y, planes).
+        """
+        recipe = self.model.recipe
+        give_back()  # what reading and preparing needed for a moment
+        found = planes(
+            prepared.image,
+            self._mean,
+            labels=len(recipe.labels),
+            patch=recipe.patch,
+            predict=recipe.predict,
+            divisor=recipe.network.divisor,
+            device=self.device,
+        )
+        yield from on_cpu((first, probabilities_of(values, recipe)) for first, values in found)
+
+    def probabilities(self, prepared: Prepared) -> torch.Tensor:
+        """All of :meth:`planes`: float32 (L, X, Y, Z) on the prepared grid."""
+        return torch.cat([values for _, values in self.planes(prepared)], -1)
+
+    def mask(self, probabilities: torch.Tensor, prepared: Prepared, scan: Volume) -> Mask:
+        """Mask from probabilities (L, X, Y, Z) on the prepared grid, see :func:`mask_of`."""
+        recipe = self.model.recipe
+        return mask_of([(0, probabilities)], prepared.grid, Target.of(scan, recipe), recipe)
+
+    def _mean(self, windows: torch.Tensor) -> torch.Tensor:
+        logits = self._engines[0](windows)
+        for engine in self._engines[1:]:
+            logits = logits + engine(windows)
+        return logits / len(self._engines)
+
+
+class Ready:
+    """A prepared scan and what segments it; called, once, it gives the mask.
+
+    What was prepared is used up, so that its memory is the mask's, and so is the scan's where nobody else
+    holds it and the recipe needs it no more.
+    """
+
+    def __init__(self, segmenter: Segmenter, volumes: Sequence[Volume]) -> None:
+        self._segmenter, self._recipe = segmenter, segmenter.model.recipe
+        self._target = Target.of(volumes[0], self._recipe)
+        self._prepared: Prepared | None = prepare(self._recipe, volumes)
+
+    def __call__(self) -> Mask:
+        """The mask."""
+        return self.with_entropy()[0]
+
+    def with_entropy(self) -> tuple[Mask, dict[str, float]]:
+        """The mask, and the :class:`Entropy` of each label of the network that was found."""
+        entropy, planes, prepared = self._planes()
+        return mask_of(planes, prepared, self._target, self._recipe), entropy.bits()
+
+    def with_maps(self) -> tuple[Mask, dict[str, float], dict[str, npt.NDArray[np.float32]]]:
+        """As :meth:`with_entropy`, and of each label its probabilities (X, Y, Z) on the scan's grid."""
+        entropy, watched, prepared = self._planes()
+        planes, labels = list(watched), self._recipe.labels
+        mask = mask_of(planes, prepared, self._target, self._recipe)
+        maps = restored(planes, prepared, self._target.grid, labels=len(labels))
+        named = {label.name: values for label, values in zip(labels, maps, strict=True)}
+        return mask, entropy.bits(), named
+
+    def _planes(self) -> tuple[Entropy, Planes, Grid]:
+        prepared, self._prepared = self._prepared, None
+        if prepared is None:
+            raise UsageError("this scan was segmented before", remedy="call ready again", reason="used-up")
+        entropy = Entropy([label.name for label in self._recipe.labels])
+        return entropy, entropy.watch(self._segmenter.planes(prepared)), prepared.grid
+
+
+def _engines(model: Model, device: torch.device, name: str) -> list[Engine]:
+    """One a fold."""
+    recipe = model.recipe
+    shape = (recipe.predict.window_batch, recipe.in_channels, *recipe.patch.size)
+    free = recipe.predict.whole_planes
+
+    def built(kind: str) -> list[Engine]:
+        networks = enumerate(model.networks())
+        return [
+            KINDS[kind](network, shape, device, f"{model.digest} {fold}", free=free)
+            for fold, network in networks
+        ]
+
+    kind = choose(name, device)
+    try:
+        return built(kind)
+    except RuntimeError:
+        # The graph of some networks cannot be exported, or not be compiled on this machine.
+        if name != "auto" or kind == "torch":
+            raise
+        return built("torch")
+
+
+def _check_hu(volumes: Sequence[Volume], recipe: Recipe) -> None:
+    """Refuses a CT that is not in HU; warns where that is in doubt."""
+    for volume in volumes:
+        for finding in doubts(volume, recipe):
+            if finding.severity == "error":
+                raise InputRefused(
+                    finding.problem,
+                    where=volume.source.path,
+                    remedy=f"{finding.remedy}; or say --any-modality",
+                    reason="not-hu",
+                )
+            where = volume.source.path or "scan"
+            warnings.warn(InputWarning(f"{where}: {finding.problem}: {finding.remedy}"), stacklevel=4)

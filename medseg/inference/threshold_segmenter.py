@@ -1,0 +1,263 @@
+"""The lungs without a trained model: what is as dark as lung, inside the body, and not the airway.
+
+The line of reference for every model of the lungs, and of use where no network may be. It follows Hu,
+Hoffman and Reinhardt 2001 (doi:10.1109/42.929615): threshold, airway removed slice by slice from
+the trachea down, right and left divided, each closed. It fails where a lung is as dense as the
+wall (consolidation, effusion, tumour at the pleura): there is nothing dark to find.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from medseg.errors import InputRefused, InputWarning
+from medseg.images.grid import Grid
+from medseg.images.label import Label
+from medseg.images.run_length import Binary, Runs
+from medseg.images.volume import Mask, Volume
+from medseg.inference.lungs import divide, oddities
+from medseg.inference.postprocessing import postprocess
+
+Array: TypeAlias = npt.NDArray[np.integer | np.floating]
+
+AIR_HU = -400.0
+"""Below is air or lung: between lung (-850) and soft tissue (50); usual in the field."""
+
+LUMEN_HU = -900.0
+"""Below may be airway: the wall is not, and healthy lung is denser."""
+
+AROUND_HU = -930.0
+"""Mean of a dark part that is no lung: the air around the patient or in the bowel."""
+
+AIRWAY_MM2 = (50.0, 700.0)
+"""Cross-section of a trachea or of main bronchi: diameter of 8 to 30 mm."""
+
+TRACHEA_MM = 40.0
+"""A trachea goes on for at least this far; it is about 110 mm long."""
+
+NECK_MM = 3.0
+"""Half width of what may join lung and bowel: the diaphragm, half seen in thick slices."""
+
+SMALLEST_ML = 20.0
+"""Smaller parts are no lung."""
+
+CLOSING_MM = 8.0
+"""Vessels and nodules of up to twice this width at the surface belong to the lung."""
+
+
+class Threshold:
+    """Segments the lungs of a CT scan with thresholds; used as a `Segmenter` is.
+
+    >>> mask = Threshold()(medseg.read("chest.nii.gz"))  # doctest: +SKIP
+
+    Attributes:
+        name: ``threshold``.
+        labels: ``right_lung`` (1) and ``left_lung`` (2).
+        channels: One, CT.
+        ignore_value: None.
+    """
+
+    name = "threshold"
+    labels = (
+        Label(name="right_lung", values=(1,), side="right"),
+        Label(name="left_lung", values=(2,), side="left"),
+    )
+    channels = ("CT",)
+    ignore_value = None
+
+    def __init__(self, *, any_modality: bool = False) -> None:
+        self.any_modality = any_modality
+
+    @property
+    def digest(self) -> str:
+        """Hexadecimal SHA-256 of the numbers above; it stands where a model file's would."""
+        numbers = (AIR_HU, LUMEN_HU, AROUND_HU, *AIRWAY_MM2, TRACHEA_MM, NECK_MM, SMALLEST_ML, CLOSING_MM)
+        return hashlib.sha256(repr(numbers).encode()).hexdigest()
+
+    @property
+    def engine(self) -> str:
+        """What computes it."""
+        return f"scipy {version('scipy')}"
+
+    def __call__(self, scan: Volume | Sequence[Volume]) -> Mask:
+        """The mask of one CT scan in HU, on exactly its grid; empty where nothing like a lung is found.
+
+        Raises:
+            InputRefused: more than one channel (``channels``), or the scan says it is no CT (``modality``).
+        """
+        return self.ready(scan)()
+
+    def ready(self, scan: Volume | Sequence[Volume]) -> Callable[[], Mask]:
+        """The scan checked; called, it gives the mask. Errors as in :meth:`__call__`."""
+        volumes = (scan,) if isinstance(scan, Volume) else tuple(scan)
+        if len(volumes) != 1:
+            raise InputRefused(
+                f"{len(volumes)} channel(s) given, thresholds need one",
+                remedy="give the CT scan alone",
+                reason="channels",
+            )
+        (volume,) = volumes
+        if volume.source.modality == "MR" and not self.any_modality:
+            raise InputRefused(
+                "the scan is MR, thresholds are for CT",
+                where=volume.source.path,
+                remedy="choose a model for this kind of scan, or say --any-modality",
+                reason="modality",
+            )
+        return lambda: self._mask(volume)
+
+    def _mask(self, volume: Volume) -> Mask:
+        upright = volume.oriented("RAS")
+        right, left = _lungs(np.asarray(upright.array), upright.grid)
+        painted = np.asfortranarray(right + 2 * left.astype(np.uint8))
+        mask = Mask(painted, upright.grid, self.labels, volume.source).oriented(volume.grid.axcodes)
+        for told in oddities(mask, volume):
+            warnings.warn(InputWarning(f"{volume.source.path or 'scan'}: {told}"), stacklevel=2)
+        return mask
+
+
+def _lungs(hu: Array, grid: Grid) -> tuple[Binary, Binary]:
+    """Right and left lung, bool (X, Y, Z) in RAS order."""
+    inside = _inside(hu)
+    airway = _airway(hu, inside, grid)
+    lungs = _without_gas(hu, inside & ~airway, grid)
+    sides = [_closed(side.binary(), grid) for side in divide(Runs.of(lungs), grid, hu)]
+    right, left = (
+        postprocess(
+            Runs.of(side & ~airway), grid, keep_components=1, fill_holes=True, min_volume_ml=SMALLEST_ML
+        ).binary()
+        for side in sides
+    )
+    return right & ~left, left
+
+
+def _inside(hu: Array) -> Binary:
+    """What is dark within the body: in its axial slice it has no way to the sides of the scan.
+
+    In 3D there is one, where a scan of the chest shows the open mouth. A lung that the field of
+    view cuts reaches the sides, too, but is not as dark as air.
+    """
+    from scipy import ndimage
+
+    inside = hu < AIR_HU
+    for z in range(hu.shape[2]):
+        parts, count = ndimage.label(inside[:, :, z])
+        if not count:
+            continue
+        size = np.bincount(parts.ravel(), minlength=count + 1)
+        darkness = np.bincount(parts.ravel(), weights=hu[:, :, z].ravel(), minlength=count + 1)
+        edges = (parts[0], parts[-1], parts[:, 0], parts[:, -1])
+        around = np.zeros(count + 1, dtype=np.bool_)
+        around[np.unique(np.concatenate(edges))] = True
+        around &= darkness / np.maximum(size, 1) < AROUND_HU
+        inside[:, :, z] &= ~around[parts]
+    return np.asarray(inside)
+
+
+def _without_gas(hu: Array, inside: Binary, grid: Grid) -> Binary:
+    """The parts that are large and dense enough for lungs, without the gas in the bowel below them.
+
+    Only the diaphragm is between the two, and in thick slices they touch: the parts are those
+    that an erosion leaves, and every voxel goes with the nearest of them.
+    """
+    from scipy import ndimage
+
+    boxes = ndimage.find_objects(inside.astype(np.uint8))
+    if not boxes:
+        return inside
+    box = boxes[0]
+    depth_mm = ndimage.distance_transform_edt(np.pad(inside[box], 1), sampling=grid.spacing_mm)
+    parts, count = ndimage.label(depth_mm[1:-1, 1:-1, 1:-1] > NECK_MM, structure=np.ones((3, 3, 3)))
+    if not count:
+        return np.zeros_like(inside)
+    sizes = np.bincount(parts.ravel(), minlength=count + 1)
+    sizes[0] = 0
+    means = np.bincount(parts.ravel(), weights=hu[box].ravel(), minlength=count + 1) / np.maximum(sizes, 1)
+    lung = (sizes >= 0.02 * sizes.max()) & (means > AROUND_HU)
+    indices = ndimage.distance_transform_edt(
+        parts == 0, sampling=grid.spacing_mm, return_distances=False, return_indices=True
+    )
+    kept = np.zeros_like(inside)
+    kept[box] = inside[box] & lung[parts[tuple(indices)]]
+    return postprocess(Runs.of(kept), grid, min_volume_ml=SMALLEST_ML).binary()
+
+
+def _airway(hu: Array, inside: Binary, grid: Grid) -> Binary:
+    """Trachea and main bronchi, followed from the top down, with their walls.
+
+    A dark round part in the middle of the body begins one where it goes on for `TRACHEA_MM`.
+    """
+    from scipy import ndimage
+
+    lumen = inside & (hu < LUMEN_HU)
+    wall = [max(1, round(1.5 / mm)) for mm in grid.spacing_mm[:2]]
+    for z in range(hu.shape[2] - 1, -1, -1):
+        start = _trachea(lumen[:, :, z], hu[:, :, z] > AIR_HU, grid)
+        if start is None:
+            continue
+        airway = _followed(lumen, start, z, grid)
+        if np.count_nonzero(airway.any(axis=(0, 1))) * grid.spacing_mm[2] >= TRACHEA_MM:
+            walls = np.ones((2 * wall[0] + 1, 2 * wall[1] + 1, 1))
+            return np.asarray(ndimage.binary_dilation(airway, walls))
+    return np.zeros_like(lumen)
+
+
+def _trachea(lumen: Binary, body: Binary, grid: Grid) -> Binary | None:
+    """The part of an axial slice that may be the trachea: compact, and in the middle of the body."""
+    from scipy import ndimage
+
+    columns = np.flatnonzero(body.any(axis=1))
+    parts, count = ndimage.label(lumen)
+    if not count or not len(columns):
+        return None
+    middle = (columns[0] + columns[-1]) / 2
+    areas_mm2 = np.bincount(parts.ravel()) * grid.spacing_mm[0] * grid.spacing_mm[1]
+    for number, box in enumerate(ndimage.find_objects(parts), start=1):
+        wide, deep = ((s.stop - s.start) * mm for s, mm in zip(box, grid.spacing_mm[:2], strict=True))
+        away_mm = abs((box[0].start + box[0].stop - 1) / 2 - middle) * grid.spacing_mm[0]
+        compact = areas_mm2[number] > 0.55 * wide * deep and 0.4 < wide / deep < 2.5
+        if AIRWAY_MM2[0] < areas_mm2[number] < AIRWAY_MM2[1] and compact and away_mm < 40:
+            return np.asarray(parts == number)
+    return None
+
+
+def _followed(lumen: Binary, start: Binary, z: int, grid: Grid) -> Binary:
+    """From ``start`` downwards: in each slice the parts that touch the last ones and are no lung."""
+    from scipy import ndimage
+
+    airway = np.zeros_like(lumen)
+    airway[:, :, z] = start
+    for below in range(z - 1, -1, -1):
+        parts, count = ndimage.label(lumen[:, :, below])
+        areas_mm2 = np.bincount(parts.ravel(), minlength=count + 1) * grid.spacing_mm[0] * grid.spacing_mm[1]
+        touched = np.bincount(parts[airway[:, :, below + 1]], minlength=count + 1) > 0
+        going_on = touched & (areas_mm2 < AIRWAY_MM2[1])
+        going_on[0] = False
+        airway[:, :, below] = going_on[parts]
+        if not going_on.any():
+            break
+    return airway
+
+
+def _closed(side: Binary, grid: Grid) -> Binary:
+    """Closed by a ball of `CLOSING_MM`, with air beyond the faces of the scan."""
+    from scipy import ndimage
+
+    boxes = ndimage.find_objects(side.astype(np.uint8))
+    if not boxes:
+        return side
+    margin = [int(np.ceil(CLOSING_MM / mm)) + 1 for mm in grid.spacing_mm]
+    inner = np.pad(side[boxes[0]], [(m, m) for m in margin])
+    wide = ndimage.distance_transform_edt(~inner, sampling=grid.spacing_mm) <= CLOSING_MM
+    closed = ndimage.distance_transform_edt(wide, sampling=grid.spacing_mm) > CLOSING_MM
+    core = tuple(slice(m, -m) for m in margin)
+    whole = side.copy()
+    whole[boxes[0]] |= closed[core]
+    return whole

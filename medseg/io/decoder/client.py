@@ -1,0 +1,310 @@
+"""Decoders written in C, run in a worker process: a scan that crashes one is a scan refused.
+
+One worker serves a process; it starts with the first scan that needs it and ends with the
+process. A process forked later (a PyTorch DataLoader worker) starts its own.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medseg.errors import InputRefused, ResourceError, first_line
+from medseg.images.volume import Voxels
+
+_SCRIPT = Path(__file__).with_name("worker.py")
+# The slowest decoder (GDCM, JPEG 2000) makes about 20 MB/s on one core; a loaded machine is
+# ten times slower. A first import of SimpleITK from a network disk takes up to half a minute.
+_SECONDS = 60
+_BYTES_PER_SECOND = 2 << 20
+_START_SECONDS = 120
+# Each thread of a decoder would count its stack against the memory limit.
+_ONE_THREAD = dict.fromkeys(
+    ("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"
+)
+
+
+def decoded(
+    source: Path | bytes, frames: Sequence[int], *, shape: tuple[int, int], expected_bytes: int
+) -> Voxels:
+    """The stored values of some frames of a compressed DICOM file, before any rescaling.
+
+    Args:
+        source: The file, or its content.
+        frames: Which frames, counted from 0.
+        shape: (rows, columns) that each must have.
+        expected_bytes: What these frames take decoded, by the header; memory and time are
+            granted in proportion.
+
+    Returns:
+        Integers (frame, row, column) in native byte order.
+
+    Raises:
+        InputRefused: the frames cannot be decoded, end too early, are in colour or of another
+            shape (``unreadable``), need far more memory than announced (``too-large``), crash
+            the decoder (``reader-crashed``) or keep it busy without end (``reader-timeout``).
+        ResourceError: no worker can be started (``worker``).
+    """
+    request = {
+        "task": "frames",
+        "path": str(source.absolute()) if isinstance(source, Path) else None,
+        "frames": [int(n) for n in frames],
+        "rows": shape[0],
+        "columns": shape[1],
+        "expected_bytes": expected_bytes,
+    }
+    payload = b"" if isinstance(source, Path) else source
+    where = source if isinstance(source, Path) else None
+    what = "the compressed pixels cannot be decoded"
+    _, array = call(request, payload, what=what, where=where, array_shape=(len(frames), *shape))
+    if array.dtype.kind not in "iu":
+        raise _refused(f"the pixels decode to {array.dtype}, not to integers", where)
+    return array
+
+
+def call(
+    request: dict[str, Any],
+    payload: bytes = b"",
+    *,
+    what: str,
+    where: Path | None = None,
+    array_shape: tuple[int, ...] | None = None,
+) -> tuple[dict[str, Any], Voxels]:
+    """What the worker answers to ``request``: its facts, and the array (empty when none).
+
+    Args:
+        request: ``task`` and what that task in `medseg.io.decoder.worker` takes. ``expected_bytes``
+            sets how long it may take.
+        payload: Bytes sent after the request.
+        what: The problem when the task fails, such as "this NRRD file cannot be read".
+        where: The file, for messages.
+        array_shape: The shape the array must have; None where no array is expected.
+
+    Raises:
+        InputRefused: as :func:`decoded`.
+        ResourceError: no worker can be started (``worker``).
+    """
+    seconds = _SECONDS + int(request.get("expected_bytes", 0)) / _BYTES_PER_SECOND
+    with _lock:
+        answer, array = _running().ask({**request, "seconds": seconds}, payload, where, array_shape)
+    if "error" in answer:
+        raise InputRefused(
+            f"{what}: {_told(answer['error'])}",
+            where=where,
+            reason=answer["reason"],
+            remedy="check that the file is complete; export or download it again",
+        )
+    return answer["facts"], array
+
+
+def _told(complaint: str) -> str:
+    """A library's complaint in one line; pydicom's lists what each of its decoders said."""
+    if complaint.startswith("Unable to decode as exceptions were raised"):
+        complaint = " ".join(complaint.partition(":")[2].split()) or complaint
+    return first_line(ValueError(complaint))
+
+
+class _Worker:
+    """A running worker process and the pipes to it."""
+
+    def __init__(self) -> None:
+        self.process: subprocess.Popen[bytes]
+        self.to: Any  # Any: Popen cannot tell the checker that these pipes exist
+        self.back: Any
+        try:
+            self.process = subprocess.Popen(
+                # -P: the folder of the script is no place to import from.
+                [sys.executable, "-P", str(_SCRIPT)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env={**os.environ, **_ONE_THREAD},
+                bufsize=0,  # no buffer, so no lock and nothing to flush twice after a fork
+            )
+        except (OSError, ValueError) as error:
+            raise ResourceError(
+                f"the process that decodes scans cannot be started: {first_line(error)}",
+                reason="worker",
+                remedy="check the limits on memory and processes",
+            ) from error
+        self.to, self.back = self.process.stdin, self.process.stdout
+        self._too_slow = False
+        search = [os.path.abspath(p) for p in sys.path if p]  # noqa: PTH100 - without links resolved
+        request = {"task": "setup", "sys_path": search, "seconds": _START_SECONDS}
+        try:
+            self.ask(request, b"", None, None)
+        except InputRefused as error:
+            raise ResourceError(
+                f"the process that decodes scans does not start: {error.problem}",
+                reason="worker",
+                remedy=f"try it: {sys.executable} {_SCRIPT}",
+            ) from error
+
+    def ask(
+        self,
+        request: dict[str, Any],
+        payload: bytes,
+        where: Path | None,
+        shape: tuple[int, ...] | None,
+    ) -> tuple[dict[str, Any], Voxels]:
+        """One request and its answer. Whatever goes wrong, this worker is ended with it."""
+        line = json.dumps({**request, "payload": len(payload)}).encode() + b"\n"
+        answer: dict[str, Any] | None = None
+        array: Voxels = np.empty(0)
+        whole = False
+        try:
+            with self._within(request["seconds"]):
+                _send(line, self.to)
+                _send(payload, self.to)
+                answer = json.loads(self.back.readline() or b"null")
+                if answer and "dtype" in answer:
+                    array = _announced(answer, shape, where)
+                    _fill(array, self.back)
+                whole = answer is not None
+        except (OSError, EOFError, ValueError):
+            whole = False
+        finally:
+            if not whole:
+                self.end(kill=True)
+        if answer is None or not whole:
+            raise self._death(request["seconds"], where)
+        return answer, array
+
+    @contextlib.contextmanager
+    def _within(self, seconds: float) -> Iterator[None]:
+        """A block that ends, with its pipes closed, after ``seconds`` at the latest."""
+
+        def kill() -> None:
+            self._too_slow = True
+            self.process.kill()
+
+        timer = threading.Timer(seconds, kill)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _death(self, seconds: float, where: Path | None) -> InputRefused:
+        if self._too_slow:
+            return InputRefused(
+                f"the decoder was still busy with this file after {seconds:.0f} s",
+                where=where,
+                reason="reader-timeout",
+                remedy="the file is probably damaged: export or download it again",
+            )
+        code = self.process.returncode
+        how = signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
+        return InputRefused(
+            f"the decoder crashed on this file ({how}): it is damaged, or larger than it says",
+            where=where,
+            reason="reader-crashed",
+            remedy="export or download it again, or convert it with the tool that made it",
+        )
+
+    def end(self, *, kill: bool = False) -> None:
+        """Ends the process: by closing its pipe, or by force."""
+        # A worker that died by itself is asked first, so that its own signal is told.
+        if kill and self._exit_code(0.2) is None:
+            self.process.kill()
+        for pipe in (self.to, self.back):
+            pipe.close()
+        if self._exit_code(5) is None:
+            self.process.kill()
+            self.process.wait()
+
+    def _exit_code(self, seconds: float) -> int | None:
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return None
+
+
+def _announced(answer: dict[str, Any], shape: tuple[int, ...] | None, where: Path | None) -> Voxels:
+    """An empty array for what the worker is about to send, when that is what is expected."""
+    dtype, seen = np.dtype(answer["dtype"]), tuple(answer["shape"])
+    if seen != shape:
+        raise _refused(f"the voxels decode to an array of shape {seen}, not {shape}", where)
+    return np.empty(prod(seen), dtype).reshape(seen)
+
+
+def _send(data: bytes, pipe: Any) -> None:
+    """Writes all of ``data``: a pipe without a buffer may take it in pieces."""
+    view = memoryview(data)
+    while view:
+        view = view[pipe.write(view) :]
+
+
+def _fill(array: Voxels, pipe: Any) -> None:
+    """Reads all bytes of ``array`` from ``pipe``."""
+    view = memoryview(array.reshape(-1).view(np.uint8).data)
+    while view:
+        count = pipe.readinto(view)
+        if not count:
+            raise EOFError("the worker ended within an answer")
+        view = view[count:]
+
+
+def _refused(problem: str, where: Path | None) -> InputRefused:
+    return InputRefused(
+        problem,
+        where=where,
+        reason="unreadable",
+        remedy="check that the file is complete; export or download it again",
+    )
+
+
+_lock = threading.Lock()
+_worker: _Worker | None = None
+
+
+def _running() -> _Worker:
+    """This process's worker, started when there is none or it has died."""
+    global _worker
+    if _worker is None or _worker.process.poll() is not None:
+        if _worker is not None:
+            _worker.end()
+        _worker = None
+        _worker = _Worker()
+    return _worker
+
+
+@atexit.register
+def close() -> None:
+    """Ends the worker, if one runs. The next call starts another."""
+    global _worker
+    if _worker is not None:
+        _worker.end()
+    _worker = None
+
+
+def _forget() -> None:
+    """In a forked child: lets go of the parent's worker and of a lock another thread may hold."""
+    global _lock, _worker
+    _lock = threading.Lock()
+    if _worker is not None:
+        # The numbers stay taken, by nothing: closed, they could be closed again when they
+        # already belong to another file.
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for pipe in (_worker.to, _worker.back):
+            os.dup2(nowhere, pipe.fileno(), inheritable=False)
+        os.close(nowhere)
+        _worker.process.returncode = 0  # not this process's child: nothing to wait for
+    _worker = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)

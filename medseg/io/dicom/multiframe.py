@@ -1,0 +1,167 @@
+"""Frames of a DICOM object with many: where each lies, the grid they form, and their pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydicom.dataset import Dataset
+from pydicom.pixels import iter_pixels
+
+from medseg.errors import InputRefused
+from medseg.images.grid import Array, Grid
+from medseg.images.volume import Mask, Volume, Voxels
+from medseg.io.dicom.source_series import SAME_MM, scanned
+from medseg.system import memory_budget
+
+_TO_RAS = np.array([-1.0, -1.0, 1.0])
+# Slices of a scan may lie so far off even spacing (medseg.io.dicom.stacking); a SEG of it has their
+# positions.
+_UNEVEN_MM, _UNEVEN_STEP = 0.1, 0.25
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A stored slice: the number of its segment (0 in a label map), its axes and first pixel, RAS+ mm."""
+
+    segment: int
+    affine: Array  # 4x4, third axis the unit normal
+
+
+@dataclass(frozen=True)
+class Placement:
+    """The grid that the frames are painted on, and each frame's slice of it."""
+
+    grid: Grid
+    at: tuple[int, ...]
+
+
+def frame_of(ds: Dataset, n: int, path: Path) -> Frame:
+    """The frame of index ``n``, by its own and the shared functional groups (PS3.3 C.7.6.16).
+
+    Raises:
+        InputRefused: position, orientation or spacing are missing (``no-geometry``).
+    """
+    groups = (ds.PerFrameFunctionalGroupsSequence[n], *(ds.get("SharedFunctionalGroupsSequence") or ()))
+
+    def of(name: str) -> Any:
+        return next((group.get(name)[0] for group in groups if group.get(name)), None)
+
+    position, orientation = of("PlanePositionSequence"), of("PlaneOrientationSequence")
+    measures = of("PixelMeasuresSequence")
+    if position is None or orientation is None or measures is None:
+        raise InputRefused(
+            "its frames have no position, orientation or pixel spacing",
+            where=path,
+            reason="no-geometry",
+            remedy="export the segmentation again; only those of patient scans can be used",
+        )
+    row, column = np.reshape(np.array(orientation.ImageOrientationPatient, float), (2, 3))
+    between_rows, between_columns = (float(v) for v in measures.PixelSpacing)
+    affine = np.eye(4)
+    affine[:3, 0], affine[:3, 1] = row * between_columns, column * between_rows
+    affine[:3, 2], affine[:3, 3] = np.cross(row, column), np.array(position.ImagePositionPatient, float)
+    affine[:3] *= _TO_RAS[:, None]
+    identification = of("SegmentIdentificationSequence")
+    number = 0 if identification is None else int(identification.ReferencedSegmentNumber)
+    return Frame(number, Grid((1, 1, 1), affine).affine)
+
+
+def placed(
+    frames: Sequence[Frame], ds: Dataset, reference: Volume | Mask | Grid | None, path: Path
+) -> Placement:
+    """Where the frames lie on the reference's grid, its axes moved; without it, on the smallest even grid.
+
+    Raises:
+        InputRefused: they do not lie on it within 0.01 mm (``grid-mismatch``), or form no
+            even stack of their own (``no-geometry``).
+    """
+    columns, rows = int(ds.Columns), int(ds.Rows)
+    if reference is None:
+        return _lattice(frames, (columns, rows), ds, path)
+    grid = reference if isinstance(reference, Grid) else reference.grid
+    if not _same_plane(grid, frames[0], columns, rows):
+        grid = grid.oriented(Grid((columns, rows, 1), frames[0].affine).axcodes)
+    origins = grid.world([(0, 0, k) for k in range(grid.shape[2])])
+    if isinstance(reference, Volume | Mask) and reference.source.format == "dicom" and reference.source.files:
+        scan = scanned(reference.source)  # its slices may lie a little off even spacing, a SEG of them too
+        if scan.grid.distance_mm(grid) <= SAME_MM:
+            origins = scan.origins_mm
+    at: list[int] = []
+    for frame in frames:
+        gaps = np.linalg.norm(origins - frame.affine[:3, 3], axis=1)
+        k = int(gaps.argmin())
+        if gaps[k] > SAME_MM or not _same_plane(grid, frame, columns, rows):
+            raise InputRefused(
+                f"its slices of {columns} x {rows} pixels do not lie on the scan's: {gaps[k]:.3g} mm from "
+                f"the nearest of {grid}",
+                where=path,
+                reason="grid-mismatch",
+                remedy="pass the scan that was segmented, or resample the segmentation to this one first",
+            )
+        at.append(k)
+    return Placement(grid, tuple(at))
+
+
+def _same_plane(grid: Grid, frame: Frame, columns: int, rows: int) -> bool:
+    """Whether the frame's pixels lie as a slice of the grid does, up to where it begins."""
+    ends = np.array([columns - 1, rows - 1]) * (grid.affine[:3, :2] - frame.affine[:3, :2])
+    same_size = grid.shape[:2] == (columns, rows)
+    # The ends of one row say nothing about its spacing where there is one pixel only.
+    return same_size and bool(np.linalg.norm(ends, axis=0).max() <= SAME_MM)
+
+
+def _lattice(frames: Sequence[Frame], size: tuple[int, int], ds: Dataset, path: Path) -> Placement:
+    """The smallest even stack of slices that has a place for each frame."""
+    first = frames[0].affine
+    normal = first[:3, 2]
+    depths = np.array([(frame.affine[:3, 3] - first[:3, 3]) @ normal for frame in frames])
+    step = _step_mm(ds, np.unique(np.round(depths, 4)))
+    at = np.rint((depths - depths.min()) / step).astype(int)
+    affine = frames[int(depths.argmin())].affine.copy()
+    affine[:3, 2] = normal * step
+    depth = int(at.max()) + 1
+    memory_budget.check(6 * prod(size) * depth, f"{depth} slices of {size} pixels", where=path)
+    grid = Grid((*size, depth), affine)
+    ideal = grid.world(np.stack([np.zeros_like(at), np.zeros_like(at), at], axis=1))
+    off = max(float(np.linalg.norm(f.affine[:3, 3] - p)) for f, p in zip(frames, ideal, strict=True))
+    if off > min(_UNEVEN_MM, _UNEVEN_STEP * step) or not all(_same_plane(grid, f, *size) for f in frames):
+        raise InputRefused(
+            "its slices are no even stack of parallel planes",
+            where=path,
+            reason="no-geometry",
+            remedy="read it with the scan that was segmented: --reference",
+        )
+    return Placement(grid, tuple(int(k) for k in at))
+
+
+def _step_mm(ds: Dataset, levels: Array) -> float:
+    """The distance between slices: told, or the least that is seen, or the thickness of one."""
+    groups = (*(ds.get("SharedFunctionalGroupsSequence") or ()), *ds.PerFrameFunctionalGroupsSequence[:1])
+    measures = next(g.PixelMeasuresSequence[0] for g in groups if g.get("PixelMeasuresSequence"))
+    told = float(measures.get("SpacingBetweenSlices") or 0)
+    if told > 0:
+        return told
+    if len(levels) > 1:
+        return float(np.diff(levels).min())
+    return float(measures.get("SliceThickness") or 0) or 1.0
+
+
+def pictures(ds: Any) -> Iterator[Voxels]:
+    """(rows, columns) of each frame."""
+    if int(ds.BitsAllocated) != 1 or ds.file_meta.TransferSyntaxUID.is_encapsulated:
+        yield from iter_pixels(ds)
+        return
+    # Frames of single bits follow each other without padding (PS3.5 8.1.1), which pydicom's
+    # iterator does not undo where a frame is no whole number of bytes.
+    rows, columns = int(ds.Rows), int(ds.Columns)
+    size = rows * columns
+    data = np.frombuffer(ds.PixelData, np.uint8)
+    for number in range(int(ds.NumberOfFrames)):
+        start, skip = divmod(number * size, 8)
+        bits = np.unpackbits(data[start : start + (skip + size + 7) // 8], bitorder="little")
+        yield bits[skip : skip + size].reshape(rows, columns)

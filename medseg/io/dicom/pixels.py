@@ -1,0 +1,247 @@
+"""The pixels of DICOM slices: decoded, cut to their stored bits, rescaled to intensities."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from io import BytesIO
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydicom.filewriter import dcmwrite
+from pydicom.pixels import get_decoder
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+from medseg.errors import InputRefused, InputWarning, first_line
+from medseg.images.volume import Voxels
+from medseg.io.decoder import client
+from medseg.io.dicom import codestream, part10
+from medseg.io.dicom.slice_headers import Slice
+from medseg.io.rescaling import narrowed, rescaled
+from medseg.system import memory_budget
+
+# What a file may unpack to beyond its pixels: header, icon, private data.
+_BESIDE_BYTES = 64 << 20
+
+
+def voxels(ordered: Sequence[Slice]) -> Voxels:
+    """(columns, rows, slices) of rescaled intensities, in the smallest dtype that fits them all.
+
+    Padding values keep their number, rescaled like any other (PS3.3 C.7.5.1.1.2). With
+    MONOCHROME1 the numbers mean the same as with MONOCHROME2; only their display is inverted
+    (PS3.3 C.7.6.3.1.2).
+
+    Args:
+        ordered: Slices of one volume, single-frame files or frames, in order.
+
+    Raises:
+        InputRefused: not one grey value a pixel (``pixel-type``), intensities that cannot be
+            computed (``modality-lut``, ``rescale``), pixels damaged or cut short
+            (``unreadable``), more than memory holds (``too-large``).
+    """
+    first = ordered[0]
+    _check_rescale(ordered)
+    # Stored numbers may need 4 bytes after rescaling, and each is held twice while widening.
+    shape = (first.columns, first.rows, len(ordered))
+    memory_budget.check(8 * prod(shape), f"{' x '.join(map(str, shape))} voxels", where=first.path)
+    out: Voxels | None = None
+    notes: Counter[str] = Counter()
+    for path, members in _by_file(ordered):
+        stored = _stored(path, members, notes)
+        for (k, one), pixels in zip(members, stored, strict=True):
+            slope, intercept = one.rescale
+            values = rescaled(
+                pixels.T, 1.0 if slope is None else slope, 0.0 if intercept is None else intercept
+            )
+            if out is None:
+                out = np.empty((*values.shape, len(ordered)), values.dtype, order="F")
+            wider = np.result_type(out, values)
+            if wider != out.dtype:
+                # A mix with uint16 or float32, which only some slices needed.
+                out = out.astype(np.float32 if wider.kind == "f" else wider, order="F")
+            out[:, :, k] = values
+    for note, files in notes.items():
+        warnings.warn(f"{first.path.parent}: {note} (in {files} file(s))", InputWarning, stacklevel=2)
+    assert out is not None  # there is at least one slice
+    return out if out.dtype.kind == "f" else narrowed(out)
+
+
+def _by_file(ordered: Sequence[Slice]) -> list[tuple[Path, list[tuple[int, Slice]]]]:
+    """Each file once, with its slices and their place in the volume."""
+    files: dict[Path, list[tuple[int, Slice]]] = {}
+    for k, one in enumerate(ordered):
+        files.setdefault(one.path, []).append((k, one))
+    return list(files.items())
+
+
+def check_kind(one: Slice) -> None:
+    """Refuses pixels whose numbers mean something else than intensity = slope x stored + intercept."""
+    if one.samples != 1 or one.photometric not in ("MONOCHROME1", "MONOCHROME2"):
+        raise InputRefused(
+            f"a colour or palette image, not grey values: {one.samples} sample(s) a pixel, "
+            f"PhotometricInterpretation {one.photometric[:20] or 'missing'}",
+            where=one.path,
+            reason="pixel-type",
+            remedy="pass the original series",
+        )
+    if one.has_lut:
+        raise InputRefused(
+            "intensities are given by a Modality LUT, which is not supported",
+            where=one.path,
+            reason="modality-lut",
+            remedy="convert it to NIfTI, for example with dcm2niix",
+        )
+
+
+def _check_rescale(ordered: Sequence[Slice]) -> None:
+    """Refuses a rescale that is no number, or that only some of the slices have."""
+    first = ordered[0]
+    for one in ordered:
+        if not all(v is None or np.isfinite(v) for v in one.rescale) or one.rescale[0] == 0:
+            raise InputRefused(
+                f"RescaleSlope and RescaleIntercept are {one.rescale}: intensities cannot be computed",
+                where=one.path,
+                reason="rescale",
+                remedy="export the series again from the scanner or archive",
+            )
+        if [v is None for v in one.rescale] != [v is None for v in first.rescale]:
+            raise InputRefused(
+                f"only some slices have RescaleSlope and RescaleIntercept: {first.name} has {first.rescale}, "
+                f"{one.name} has {one.rescale}",
+                where=one.path,
+                reason="rescale",
+                remedy="export the series again from the scanner or archive",
+            )
+    if first.modality == "CT" and first.rescale[1] is None:
+        warnings.warn(
+            f"{first.path.parent}: CT without RescaleIntercept, stored numbers are taken as HU",
+            InputWarning,
+            stacklevel=2,
+        )
+
+
+def _stored(path: Path, members: Sequence[tuple[int, Slice]], notes: Counter[str]) -> Voxels:
+    """(slices, rows, columns) of the stored numbers of one file's slices."""
+    one = members[0][1]
+    across = max(one.tiles, 1)
+    rows, columns = one.rows * across, one.columns * across
+    frames = [0] if one.tiles else [m.frame or 0 for _, m in members]
+    shape = (rows, columns, one.frames)
+    try:
+        with part10.quiet():
+            ds = part10.whole(path, 4 * prod(shape) + _BESIDE_BYTES)
+            _check_overlay(ds, one, path)
+            _check_size(ds, shape, path, notes)
+            stored = _bits(_decoded(ds, frames, shape, path), ds, path, notes)
+    except InputRefused as error:
+        error.where = str(path)
+        raise
+    except RecursionError:
+        raise _undecodable(path, "its sequences are nested too deeply") from None
+    except (MemoryError, KeyboardInterrupt):
+        raise
+    except Exception as error:
+        raise _undecodable(path, first_line(error)) from error
+    if not one.tiles:
+        return stored
+    tiles: Voxels = stored[0].reshape(across, one.rows, across, one.columns).swapaxes(1, 2)
+    chosen: Voxels = tiles.reshape(-1, one.rows, one.columns)[[m.frame or 0 for _, m in members]]
+    return chosen
+
+
+def _decoded(ds: Any, frames: Sequence[int], shape: tuple[int, int, int], path: Path) -> Voxels:
+    """(frames, rows, columns) of stored numbers, compressed ones by the worker that may die."""
+    syntax = ds.file_meta.get("TransferSyntaxUID")
+    if syntax is None:
+        # A bare data set; uncompressed then, in the encoding pydicom has found it in.
+        implicit, _ = ds.original_encoding
+        syntax = ds.file_meta.TransferSyntaxUID = (
+            ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+        )
+    if not syntax.is_encapsulated:
+        decode = get_decoder(syntax).as_array
+        return np.stack([decode(ds, raw=True, index=i, correct_unused_bits=False)[0] for i in frames])
+    codestream.check(ds, *shape)
+    source = _packed(ds) if part10.is_packed(path) else path
+    return client.decoded(source, frames, shape=shape[:2], expected_bytes=4 * prod(shape))
+
+
+def _undecodable(path: Path, why: str) -> InputRefused:
+    return InputRefused(
+        f"the pixels of this slice cannot be decoded: {why}",
+        where=path,
+        reason="unreadable",
+        remedy="export the series again, uncompressed if that is offered",
+    )
+
+
+def _check_overlay(ds: Any, one: Slice, path: Path) -> None:
+    """Refuses reformatted views with graphics, such as a report's pictures, which are no scan."""
+    planes = any(tag.element == 0x3000 and tag.group in range(0x6000, 0x6020, 2) for tag in tuple(ds.keys()))
+    if planes and one.image_type[:2] == ("DERIVED", "SECONDARY"):
+        raise InputRefused(
+            "a derived, secondary image with overlay graphics: a view for display, not a slice of a scan",
+            where=path,
+            reason="overlay",
+            remedy="pass the original series",
+        )
+
+
+def _check_size(ds: Any, shape: tuple[int, int, int], path: Path, notes: Counter[str]) -> None:
+    """Refuses pixel data of another length than rows x columns x frames promise."""
+    if "PixelData" not in ds or ds.get("BitsAllocated") not in (8, 16, 32):
+        raise InputRefused(
+            f"pixels of {ds.get('BitsAllocated')} bits where whole numbers of 8, 16 or 32 bits are expected",
+            where=path,
+            reason="pixel-type",
+            remedy="pass the original series",
+        )
+    syntax = ds.file_meta.get("TransferSyntaxUID")
+    if syntax is not None and syntax.is_encapsulated:
+        return
+    rows, columns, frames = shape
+    frame = rows * columns * ds.BitsAllocated // 8
+    found, promised = len(ds.PixelData), frame * frames
+    if found < promised or found >= promised + max(frame, 2):
+        raise InputRefused(
+            f"{found} bytes of pixel data where {columns} x {rows} pixels x {frames} frame(s) "
+            f"need {promised}: truncated or damaged",
+            where=path,
+            reason="unreadable",
+            remedy="export the series again; this file was not copied whole",
+        )
+    if found > promised + 1:
+        notes["the bytes after the last pixel are passed over"] += 1
+
+
+def _bits(stored: Voxels, ds: Any, path: Path, notes: Counter[str]) -> Voxels:
+    """The numbers in the bits that are said to hold them (PS3.5 8.1.1), sign extended."""
+    allocated, bits = int(ds.BitsAllocated), int(ds.get("BitsStored") or ds.BitsAllocated)
+    high = ds.get("HighBit")
+    high = bits - 1 if high is None else int(high)
+    if not 1 <= bits <= high + 1 <= allocated:
+        raise InputRefused(
+            f"BitsStored {bits} and HighBit {high} do not fit BitsAllocated {allocated}",
+            where=path,
+            reason="pixel-type",
+            remedy="export the series again from the scanner or archive",
+        )
+    syntax = ds.file_meta.get("TransferSyntaxUID")
+    if bits == allocated or (syntax is not None and syntax.is_encapsulated):
+        return stored  # a codec knows its precision, and delivers numbers, not containers
+    # Up to the top of the container and down again: the sign is the highest stored bit.
+    up, down = allocated - 1 - high, allocated - bits
+    cut: Voxels = np.right_shift(np.left_shift(stored, up), down)
+    if high == bits - 1 and not np.array_equal(cut, stored):
+        notes["pixels have bits above BitsStored, often an overlay, which are left out"] += 1
+    return cut
+
+
+def _packed(ds: Any) -> bytes:
+    """The data set as an unpacked part 10 file."""
+    file = BytesIO()
+    dcmwrite(file, ds, enforce_file_format=False)
+    return file.getvalue()

@@ -1,0 +1,248 @@
+"""DICOM: the slices of one series become a volume."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from medseg.errors import InputRefused, InputWarning
+from medseg.images.volume import Source, Volume
+from medseg.io.dicom.discovery import scan
+from medseg.io.dicom.mosaic import untiled
+from medseg.io.dicom.part10 import is_dicom
+from medseg.io.dicom.pixels import check_kind, voxels
+from medseg.io.dicom.slice_headers import Slice, slices
+from medseg.io.dicom.stacking import stack, volumes
+from medseg.io.read_options import NO_CHOICES, Choices
+
+__all__ = ["Series", "is_dicom", "list_series", "read"]
+
+
+@dataclass(frozen=True)
+class Series:
+    """The image slices in a folder that share series, modality, size and orientation.
+
+    Attributes:
+        uid: SeriesInstanceUID.
+        modality: Such as ``CT`` or ``MR``.
+        slices: Number of slices: files, or frames of multi-frame files.
+        shape: (columns, rows, slices).
+        files: Sorted by name. No patient data and no free text is kept.
+    """
+
+    uid: str
+    modality: str
+    slices: int
+    shape: tuple[int, int, int]
+    files: tuple[Path, ...]
+
+    def __str__(self) -> str:
+        return f"{self.uid} ({self.modality}, {self.slices} slices, {' x '.join(map(str, self.shape))})"
+
+
+def list_series(path: str | Path) -> tuple[Series, ...]:
+    """The image series in a folder and the folders in it, or beside a file; the largest first.
+
+    Objects that are not scans (SEG, RTSTRUCT, reports, dose) are passed over; a series whose
+    slices differ in size or orientation is listed once for each kind.
+
+    Raises:
+        InputRefused: the path does not exist (``not-found``), or a file is damaged
+            (``unreadable``).
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputRefused("no such file or folder", where=path, reason="not-found")
+    found = scan(path) if path.is_dir() else scan(path.parent, deep=False)
+    return tuple(_series(group) for group in _groups(found))
+
+
+def read(path: Path, choices: Choices = NO_CHOICES) -> Volume:
+    """The series at ``path`` as one volume, intensities rescaled (HU for CT), world RAS+ mm.
+
+    A localizer (scout) or a picture without a place in the patient, such as a dose report,
+    beside one other series is passed over with a warning.
+
+    Args:
+        path: A folder, whose inner folders count too; a DICOMDIR, which stands for its folder;
+            any file of a series, which stands for all files of that series in its own folder;
+            or a multi-frame file, which stands for itself.
+        choices: ``series`` and ``volume``.
+
+    Raises:
+        InputRefused: nothing to read (``no-scan``), a choice to make (``several-series``,
+            ``no-series``, ``several-volumes``, ``no-volume``), slices that do not belong
+            together (``inconsistent``, ``mixed-series``) or do not form a regular volume (see
+            `medseg.io.dicom.stacking.stack`), images that are no scan (``localizer``, ``overlay``),
+            kinds not supported (``mosaic``), pixels that cannot be read (see
+            `medseg.io.dicom.pixels.voxels`).
+    """
+    try:
+        found, wanted, place = _at(path, choices.series)
+        group = _chosen(found, wanted, place)
+        _check(group)
+        ordered, grid = stack(_volume(untiled(group), choices.volume))
+        files = tuple(dict.fromkeys(one.path for one in ordered))
+        source = Source(path, "dicom", ordered[0].modality, files=files)
+        return Volume(voxels(ordered), grid, source)
+    except InputRefused as error:
+        error.where = error.where or str(path)
+        raise
+
+
+def _at(path: Path, series: str | None) -> tuple[tuple[Slice, ...], str | None, Path]:
+    """The slices to choose from, the series wanted, and their folder."""
+    if path.is_dir():
+        return scan(path), series, path
+    own = slices(path)
+    if not own:  # a DICOMDIR
+        return scan(path.parent), series, path.parent
+    if series is None:
+        if not own[0].is_image:
+            raise _no_scan(own, path)
+        series = own[0].series
+    if (own[0].frame is not None and own[0].parts == 1) or not series:
+        return own, series, path.parent
+    return scan(path.parent, deep=False), series, path.parent
+
+
+def _groups(found: Sequence[Slice]) -> list[list[Slice]]:
+    """The images, put together with those they can form a volume with; the largest group first."""
+    groups: list[list[Slice]] = []
+    for one in found:
+        if not one.is_image:
+            continue
+        home = next((g for g in groups if g[0].stacks_with(one)), None)
+        if home is None:
+            groups.append([one])
+        else:
+            home.append(one)
+    return sorted(groups, key=lambda g: (-len(g), g[0].series))
+
+
+def _chosen(found: Sequence[Slice], wanted: str | None, folder: Path) -> list[Slice]:
+    """The slices of the one series that is meant."""
+    groups = _groups(found)
+    if not groups:
+        raise _no_scan(found, folder)
+    if wanted is None:
+        groups = _without_bystanders(groups, folder)
+    listed = "; ".join(str(_series(group)) for group in groups)
+    uids = {group[0].series for group in groups}
+    if wanted is not None:
+        uids = {wanted} & uids or {uid for uid in uids if uid.endswith(wanted)}
+        if not uids:
+            raise InputRefused(
+                f"no series ends in {wanted!r}", reason="no-series", remedy=f"choose one of: {listed}"
+            )
+    if len(uids) > 1:
+        raise InputRefused(
+            f"{len(uids)} series match: {listed}",
+            reason="several-series",
+            remedy="choose one with --series UID; the last digits are enough",
+        )
+    matching = [group for group in groups if group[0].series in uids]
+    if len(matching) > 1:
+        raise InputRefused(
+            f"the slices of one series differ in size, spacing or orientation: {listed}",
+            reason="inconsistent",
+            remedy="move the odd slices, often a localizer, out of the folder",
+        )
+    return matching[0]
+
+
+def _without_bystanders(groups: list[list[Slice]], folder: Path) -> list[list[Slice]]:
+    """The groups that are scans, when whole series beside them are none.
+
+    Localizers, and images without a place in the patient, such as a picture of the dose report.
+    """
+
+    def stands_by(group: Sequence[Slice]) -> bool:
+        return group[0].is_localizer or (group[0].position_mm is None and group[0].cosines is None)
+
+    passed = {g[0].series for g in groups if stands_by(g)}
+    passed -= {g[0].series for g in groups if not stands_by(g)}
+    rest = [g for g in groups if g[0].series not in passed]
+    if not rest or not passed:
+        return groups
+    told = "; ".join(str(_series(g)) for g in groups if g[0].series in passed)
+    warnings.warn(f"{folder}: localizer or picture passed over: {told}", InputWarning, stacklevel=2)
+    return rest
+
+
+def _no_scan(found: Sequence[Slice], folder: Path) -> InputRefused:
+    kinds = sorted({one.kind for one in found})
+    if kinds:
+        is_mask = any("Segmentation" in kind or "Structure Set" in kind for kind in kinds)
+        return InputRefused(
+            f"not an image: no scan here, only {', '.join(kinds)}",
+            reason="no-scan",
+            remedy="pass the image series that this object refers to"
+            + ("; to read the object as a mask: medseg convert --as-mask --reference SERIES" * is_mask),
+        )
+    names = sorted(f.name for f in folder.iterdir() if not f.name.startswith("."))
+    seen = f"; it holds {', '.join(names[:3])}" if names else ", it is empty"
+    return InputRefused(
+        f"no DICOM slices in this folder{seen}",
+        reason="no-scan",
+        remedy="pass a DICOM folder, or one file of NIfTI, NRRD or MetaImage; many scans: medseg batch",
+    )
+
+
+def _series(group: Sequence[Slice]) -> Series:
+    first = group[0]
+    shape = (first.columns, first.rows, len(group))
+    files = tuple(dict.fromkeys(one.path for one in group))
+    return Series(first.series, first.modality, len(group), shape, files)
+
+
+def _check(group: Sequence[Slice]) -> None:
+    """Refuses slices of several scans under one series, and images that are no part of a scan."""
+    first = group[0]
+    files = len({one.path for one in group})
+    if first.parts > files:
+        raise InputRefused(
+            f"a multi-frame image in {first.parts} parts, of which {files} are here: missing slices",
+            reason="missing-slices",
+            remedy="put all files of the series into the folder",
+        )
+    for name, _ in first.subject:
+        seen = {dict(one.subject)[name] for one in group}
+        if len(seen) > 1:
+            raise InputRefused(
+                f"one series UID, but its slices belong to {len(seen)} different values of {name}",
+                reason="mixed-series",
+                remedy="sort the files by patient and study, and pass one folder at a time",
+            )
+    for one in group:
+        check_kind(one)
+        if one.is_localizer and one.modality == "CT":
+            raise InputRefused(
+                "a localizer (scout), a projection and no slice of a scan",
+                where=one.path,
+                reason="localizer",
+                remedy="pass the series that was planned on it",
+            )
+
+
+def _volume(group: Sequence[Slice], number: int | None) -> Sequence[Slice]:
+    """The one volume of a series that is meant."""
+    parts = volumes(group)
+    if number is None and len(parts) == 1:
+        return parts[0][1]
+    told = "; ".join(f"{n}: {name}, {len(part)} slices" for n, (name, part) in enumerate(parts[:20], 1))
+    if number is None:
+        raise InputRefused(
+            f"4D: {len(parts)} volumes (phases, echoes or time points) lie in each other's place: {told}",
+            reason="several-volumes",
+            remedy="choose one with --volume N",
+        )
+    if number > len(parts):
+        raise InputRefused(
+            f"there is no volume {number}, only {len(parts)}: {told}",
+            reason="no-volume",
+            remedy="choose one of them with --volume N",
+        )
+    return parts[number - 1][1]

@@ -1,0 +1,362 @@
+"""DICOM slices by their headers: what each file, and each frame in it, says about itself."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydicom.uid import UID
+
+from medseg.errors import InputRefused
+from medseg.io.dicom import part10
+
+# Only these are read from a header. Those of the patient are kept as digests, for comparison.
+_SUBJECT = {"patient": ("PatientID", "PatientName"), "study": ("StudyInstanceUID",)}
+_SUBJECT |= {"frame of reference": ("FrameOfReferenceUID",)}
+# What tells volumes apart that lie at the same positions, the most telling first. The first
+# group stays constant within a volume, so it also tells interleaved volumes apart; times of
+# acquisition may differ from slice to slice and serve only for slices at one position.
+_CONSTANT = (
+    "TemporalPositionIdentifier",
+    "TemporalPositionIndex",
+    "EchoNumbers",
+    "EchoTime",
+    "DiffusionBValue",
+    "ComplexImageComponent",
+    "ImageType",
+    "ConvolutionKernel",
+    "KVP",
+    "AcquisitionNumber",
+)
+_VARYING = ("TriggerTime", "AcquisitionTime", "ContentTime")
+_TAGS = [
+    *(tag for tags in _SUBJECT.values() for tag in tags),
+    *_CONSTANT,
+    *_VARYING,
+    "SOPClassUID",
+    "SeriesInstanceUID",
+    "Modality",
+    "Rows",
+    "Columns",
+    "NumberOfFrames",
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "InstanceNumber",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "PixelSpacing",
+    "SliceThickness",
+    "SpacingBetweenSlices",
+    "RescaleSlope",
+    "RescaleIntercept",
+    "ModalityLUTSequence",
+    "InConcatenationTotalNumber",
+    "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
+]
+_DICOMDIR = "1.2.840.10008.1.3.10"
+# Objects with rows and columns that are results about a scan, or records: SEG, label map SEG,
+# parametric map, RT Dose.
+_DERIVED = (
+    "1.2.840.10008.5.1.4.1.1.66.4",
+    "1.2.840.10008.5.1.4.1.1.66.7",
+    "1.2.840.10008.5.1.4.1.1.30",
+    "1.2.840.10008.5.1.4.1.1.481.2",
+)
+# PS3.5 6.2: UI and CS, a little wider: anonymisers write digests, some scanners small letters.
+_UID = re.compile(r"[0-9A-Za-z._-]{0,64}")
+_CODE = re.compile(r"[A-Za-z0-9_ ]{0,16}")
+# Two slices belong to one stack when their cosines agree to 1e-4: 0.03 mm at 300 mm. Scanners
+# write 6 digits and more; a localizer in the same series differs in the first.
+_SAME_COSINE = 1e-4
+# The nesting of sequences is bounded by Python's recursion limit; far below it lies any scan.
+_FRAME_GROUPS = (
+    "PlanePositionSequence",
+    "PlaneOrientationSequence",
+    "PixelMeasuresSequence",
+    "PixelValueTransformationSequence",
+    "FrameContentSequence",
+    "MREchoSequence",
+    "MRDiffusionSequence",
+    "MRImageFrameTypeSequence",
+    "CTImageFrameTypeSequence",
+    "TemporalPositionSequence",
+    "CardiacSynchronizationSequence",
+)
+_RENAMED = {
+    "EffectiveEchoTime": "EchoTime",
+    "FrameType": "ImageType",
+    "NominalCardiacTriggerDelayTime": "TriggerTime",
+    "FrameAcquisitionNumber": "AcquisitionNumber",
+}
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One image slice, a file or one frame of a file: what its header says about it.
+
+    Attributes:
+        path: The file.
+        frame: Its index in a multi-frame file or a mosaic; None in a file of one slice.
+        tiles: How many slices lie side by side in a mosaic; 0 for any other image.
+        sop_class: SOPClassUID: the kind of object.
+        series: SeriesInstanceUID.
+        subject: Digests that differ where the patient, the study or the frame of reference
+            differ, by those names.
+        modality: Such as ``CT``, ``MR``, ``SEG``.
+        columns: Pixels along a row.
+        rows: Pixels along a column.
+        frames: NumberOfFrames of the file, 1 when absent.
+        samples: SamplesPerPixel, 1 when absent.
+        photometric: PhotometricInterpretation.
+        image_type: ImageType, such as ``("ORIGINAL", "PRIMARY", "AXIAL")``.
+        number: InstanceNumber, or None.
+        position_mm: ImagePositionPatient in LPS, or None.
+        cosines: ImageOrientationPatient in LPS, or None.
+        spacing_mm: PixelSpacing, (between rows, between columns), or None.
+        depth_mm: SpacingBetweenSlices, else SliceThickness, else None.
+        rescale: RescaleSlope and RescaleIntercept, None for what is absent.
+        has_lut: Whether intensities are given by a table, a Modality LUT.
+        marks: Attributes that may tell volumes of one series apart, as text.
+        parts: Over how many files its frames are spread (PS3.3 C.7.6.16.2.2.4); usually one.
+    """
+
+    path: Path
+    frame: int | None
+    sop_class: str
+    series: str
+    subject: tuple[tuple[str, str], ...]
+    modality: str
+    columns: int
+    rows: int
+    frames: int
+    samples: int
+    photometric: str
+    image_type: tuple[str, ...]
+    number: int | None
+    position_mm: tuple[float, ...] | None
+    cosines: tuple[float, ...] | None
+    spacing_mm: tuple[float, ...] | None
+    depth_mm: float | None
+    rescale: tuple[float | None, float | None]
+    has_lut: bool
+    marks: tuple[tuple[str, str], ...]
+    tiles: int = 0
+    parts: int = 1
+
+    @property
+    def is_image(self) -> bool:
+        """Whether it is a scan: it has pixels and is not a segmentation or a dose."""
+        return self.rows > 0 and self.columns > 0 and self.sop_class not in _DERIVED
+
+    @property
+    def is_localizer(self) -> bool:
+        """Whether it is a scout: a projection to plan the scan on, or a few crossed slices."""
+        return "LOCALIZER" in self.image_type
+
+    @property
+    def kind(self) -> str:
+        """The name of its SOP class, such as ``RT Structure Set Storage``."""
+        return str(UID(self.sop_class).name) or "object of unknown class"
+
+    @property
+    def name(self) -> str:
+        """The file's name, and the frame in it counted from 1."""
+        return self.path.name if self.frame is None else f"{self.path.name} frame {self.frame + 1}"
+
+    def stacks_with(self, other: Slice) -> bool:
+        """Whether both can be slices of one volume: same series, modality, size and orientation."""
+        same = (self.series, self.modality, self.rows, self.columns) == (
+            other.series,
+            other.modality,
+            other.rows,
+            other.columns,
+        )
+        return (
+            same
+            and _near(self.cosines, other.cosines, _SAME_COSINE)
+            and _near(self.spacing_mm, other.spacing_mm, _SAME_COSINE)
+        )
+
+
+def constant_marks() -> tuple[str, ...]:
+    """Names of the marks that do not change from slice to slice within one volume."""
+    return _CONSTANT
+
+
+def slices(path: Path) -> tuple[Slice, ...]:
+    """The slices in one file: one for each frame, or one for an object without any.
+
+    Empty for a DICOMDIR and for a file that turns out to be no DICOM object.
+
+    Raises:
+        InputRefused: it is DICOM but damaged (``unreadable``), or its frames are not
+            described (``no-geometry``).
+    """
+    try:
+        with part10.quiet():
+            found = _described(path)
+        problem = "no pixel data and no kind of object in its header"
+    except RecursionError:
+        found, problem = None, "its sequences are nested too deeply"
+    except MemoryError:
+        raise
+    except Exception as error:
+        # Only the kind of the complaint: pydicom quotes values, which may be the patient's.
+        found, problem = None, f"its header cannot be read ({type(error).__name__})"
+    if found is not None:
+        return found
+    if not part10.has_preamble(path):
+        return ()
+    raise InputRefused(
+        f"a damaged DICOM file, not an image: {problem}",
+        where=path,
+        remedy="export the series again, or move this file out of the folder",
+        reason="unreadable",
+    )
+
+
+def _described(path: Path) -> tuple[Slice, ...] | None:
+    """The slices in a file; None when its header does not say enough to be that of a whole file."""
+    ds = part10.header(path, _TAGS)
+    if ds.file_meta.get("MediaStorageSOPClassUID") == _DICOMDIR:
+        return ()
+    one = _slice(path, ds)
+    if one.rows > 0 and one.columns > 0:
+        return _frames(one, ds)
+    # Named twice in a whole file: a name cut short must not make a slice look like a report.
+    named = ds.file_meta.get("MediaStorageSOPClassUID", one.sop_class)
+    whole = one.sop_class and one.sop_class == named and not one.kind.endswith("Image Storage")
+    return (one,) if whole else None
+
+
+def _slice(path: Path, ds: Any) -> Slice:
+    subject = tuple(
+        (name, hashlib.sha256("\0".join(str(ds.get(tag, "")) for tag in tags).encode()).hexdigest()[:16])
+        for name, tags in _SUBJECT.items()
+    )
+    return Slice(
+        path=path,
+        frame=None,
+        sop_class=_coded(ds, "SOPClassUID", _UID),
+        series=_coded(ds, "SeriesInstanceUID", _UID),
+        subject=subject,
+        modality=_coded(ds, "Modality", _CODE) or "unknown",
+        columns=int(ds.get("Columns") or 0),
+        rows=int(ds.get("Rows") or 0),
+        frames=int(ds.get("NumberOfFrames") or 1),
+        samples=int(ds.get("SamplesPerPixel") or 1),
+        photometric=_coded(ds, "PhotometricInterpretation", _CODE),
+        image_type=_texts(ds.get("ImageType")),
+        number=_whole(ds.get("InstanceNumber")),
+        position_mm=_numbers(ds, "ImagePositionPatient", 3),
+        cosines=_numbers(ds, "ImageOrientationPatient", 6),
+        spacing_mm=_numbers(ds, "PixelSpacing", 2),
+        depth_mm=_depth_mm(ds),
+        rescale=_rescale(ds),
+        has_lut=bool(ds.get("ModalityLUTSequence")),
+        marks=_marks(ds),
+        parts=int(ds.get("InConcatenationTotalNumber") or 1),
+    )
+
+
+def _frames(one: Slice, ds: Any) -> tuple[Slice, ...]:
+    """One slice for each frame, from the functional groups of an enhanced object (PS3.3 C.7.6.16)."""
+    per_frame = ds.get("PerFrameFunctionalGroupsSequence") or []
+    shared = (ds.get("SharedFunctionalGroupsSequence") or [None])[0]
+    if not one.is_image or (one.frames == 1 and not per_frame and shared is None):
+        return (one,)
+    if one.frames != len(per_frame) and (per_frame or one.frames > 1):
+        # Kept as one slice without a position: whoever wants to read it is told why not.
+        return (replace(one, position_mm=None),)
+    return tuple(_frame(one, index, shared, group) for index, group in enumerate(per_frame))
+
+
+def _frame(one: Slice, index: int, shared: Any, own: Any) -> Slice:
+    """The slice that frame ``index`` is; its own groups stand before the shared ones."""
+    values: dict[str, Any] = {}
+    for name in _FRAME_GROUPS:
+        for group in (own, shared):
+            items = group.get(name) if group is not None else None
+            if items:
+                values |= {element.keyword: element.value for element in items[0]}
+                break
+    for name, usual in _RENAMED.items():
+        if name in values:
+            values[usual] = values[name]
+    rescale = _rescale(values)
+    return replace(
+        one,
+        frame=index,
+        position_mm=_numbers(values, "ImagePositionPatient", 3),
+        cosines=_numbers(values, "ImageOrientationPatient", 6),
+        spacing_mm=_numbers(values, "PixelSpacing", 2),
+        depth_mm=_depth_mm(values),
+        rescale=one.rescale if rescale == (None, None) else rescale,
+        number=index + 1,
+        marks=tuple((dict(one.marks) | dict(_marks(values)) | {"file": one.path.name}).items()),
+    )
+
+
+def _coded(ds: Any, keyword: str, allowed: re.Pattern[str]) -> str:
+    """A UID or code. Values that are neither have swallowed what stands behind them in the file.
+
+    Raises:
+        ValueError: without the value, which may hold the patient's name.
+    """
+    value = str(ds.get(keyword) or "").strip()
+    if not allowed.fullmatch(value):
+        raise ValueError(keyword)
+    return value
+
+
+def _marks(values: Any) -> tuple[tuple[str, str], ...]:
+    found = ((name, values.get(name)) for name in (*_CONSTANT, "StackID", *_VARYING))
+    return tuple((name, str(value)) for name, value in found if value not in (None, ""))
+
+
+def _depth_mm(values: Any) -> float | None:
+    depth = _numbers(values, "SpacingBetweenSlices", 1) or _numbers(values, "SliceThickness", 1)
+    return abs(depth[0]) if depth else None
+
+
+def _rescale(values: Any) -> tuple[float | None, float | None]:
+    slope, intercept = (values.get(k) for k in ("RescaleSlope", "RescaleIntercept"))
+    return (
+        None if slope in (None, "") else float(slope),
+        None if intercept in (None, "") else float(intercept),
+    )
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    if not value:
+        return ()
+    return (value,) if isinstance(value, str) else tuple(str(v) for v in value)
+
+
+def _whole(value: Any) -> int | None:
+    return None if value in (None, "") else int(value)
+
+
+def _numbers(values: Any, keyword: str, count: int) -> tuple[float, ...] | None:
+    """The finite numbers of an element, or None when it is absent, empty or of another length."""
+    try:
+        value = values.get(keyword)
+        if value is None or value == "":
+            return None
+        single = isinstance(value, str | float | int)
+        numbers = tuple(float(v) for v in ((value,) if single else value))
+    except (ValueError, TypeError, ArithmeticError):  # text where numbers belong
+        return None
+    return numbers if len(numbers) == count and np.isfinite(numbers).all() else None
+
+
+def _near(a: Sequence[float] | None, b: Sequence[float] | None, tolerance: float) -> bool:
+    if a is None or b is None:
+        return a is b
+    return max(abs(x - y) for x, y in zip(a, b, strict=True)) <= tolerance

@@ -1,0 +1,239 @@
+"""The DICOM scan behind a mask: its slices, its patient and study, and what a new object says of them."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydicom.dataset import Dataset
+from pydicom.uid import generate_uid
+from pydicom.valuerep import DSfloat
+
+from medseg.errors import InputRefused, InputWarning, UsageError
+from medseg.images.grid import Array, Grid
+from medseg.images.label import Label
+from medseg.images.volume import Mask, Source, Volume, Voxels
+from medseg.io.dicom import part10
+from medseg.io.dicom.slice_headers import Slice, slices
+from medseg.io.dicom.stacking import stack
+
+SAME_MM = 0.01
+MANUFACTURER = "medseg"
+# What is copied of the Patient, General Study and Patient Study modules (PS3.3 C.7.1.1, C.7.2.1,
+# C.7.2.2); type 2 attributes are written empty where the source has none. Nothing else is copied.
+_TYPE_2 = (
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyDate",
+    "StudyTime",
+    "ReferringPhysicianName",
+    "StudyID",
+    "AccessionNumber",
+)
+_TYPE_3 = (
+    "IssuerOfPatientID",
+    "PatientIdentityRemoved",
+    "DeidentificationMethod",
+    "DeidentificationMethodCodeSequence",
+    "StudyDescription",
+    "PatientAge",
+    "PatientSize",
+    "PatientWeight",
+)
+_NEEDED = ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "SOPInstanceUID", "SOPClassUID")
+_TIMES = ("Series", "Acquisition", "Content", "Study")
+_TAGS = [
+    *_TYPE_2,
+    *_TYPE_3,
+    *_NEEDED,
+    *(f"{name}{part}" for name in _TIMES for part in ("Date", "Time")),
+    "SpecificCharacterSet",
+    "SeriesNumber",
+    "Modality",
+    "PositionReferenceIndicator",
+]
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A DICOM scan that other objects refer to.
+
+    Attributes:
+        slices: In the order of the third array axis.
+        grid: The grid they form.
+        header: Of the first slice: patient, study, series, frame of reference.
+        uids: SOPInstanceUID of each slice's file.
+    """
+
+    slices: tuple[Slice, ...]
+    grid: Grid
+    header: Dataset
+    uids: tuple[str, ...]
+
+    @property
+    def origins_mm(self) -> Array:
+        """(Z, 3): where the first pixel of each slice lies by its own header, RAS+."""
+        return np.array([one.position_mm for one in self.slices]) * (-1.0, -1.0, 1.0)
+
+    @property
+    def date_time(self) -> tuple[str, str]:
+        """When the scan was made, as far as it says: DA and TM.
+
+        Objects made from it carry this instead of the clock's time, so that equal masks give
+        equal bytes.
+        """
+        for name in _TIMES:
+            date = str(self.header.get(f"{name}Date") or "")
+            if date:
+                return date, str(self.header.get(f"{name}Time") or "") or "000000"
+        return "19000101", "000000"
+
+    def subject(self) -> Dataset:
+        """The patient and the study, as the scan has them."""
+        ds = Dataset()
+        for name in _TYPE_2:
+            setattr(ds, name, copy.deepcopy(self.header.get(name)) or "")
+        for name in _TYPE_3:
+            if self.header.get(name):
+                setattr(ds, name, copy.deepcopy(self.header.get(name)))
+        ds.StudyInstanceUID = self.header.StudyInstanceUID
+        return ds
+
+    def about(self) -> Dataset:
+        """What every object made from the scan says: subject, equipment, frame of reference."""
+        ds = self.subject()
+        ds.SpecificCharacterSet = "ISO_IR 192"
+        ds.Manufacturer = ds.ManufacturerModelName = MANUFACTURER
+        ds.SoftwareVersions = version("medseg")
+        ds.FrameOfReferenceUID = self.header.FrameOfReferenceUID
+        ds.PositionReferenceIndicator = self.header.get("PositionReferenceIndicator") or ""
+        ds.SeriesNumber = self.series_number
+        ds.InstanceNumber = 1
+        return ds
+
+    @property
+    def series_number(self) -> int:
+        """A number for the new series: the scan's and a thousand."""
+        number = self.header.get("SeriesNumber")
+        return 1000 + (int(number) if number is not None and 0 <= int(number) < 1 << 20 else 0)
+
+
+def check_source(source: Source) -> None:
+    """Refuses what has no DICOM slices to refer to; asked before long work.
+
+    Raises:
+        UsageError: not from DICOM (``no-dicom-source``).
+    """
+    if source.format != "dicom" or not source.files:
+        raise UsageError(
+            f"the mask's scan is {source.format}, not a DICOM series: there is nothing to refer to",
+            where=source.path,
+            reason="no-dicom-source",
+            remedy="segment the DICOM series itself, or write .nii.gz, .nrrd or .mha; "
+            "medseg convert --as-mask --reference gives a mask its series",
+        )
+
+
+def scanned(source: Source) -> Scan:
+    """The scan that a volume or mask was read from.
+
+    Raises:
+        UsageError: not from DICOM (``no-dicom-source``).
+        InputRefused: its files are gone (``not-found``) or cannot be read, or lack what a
+            reference needs (``source-incomplete``).
+    """
+    check_source(source)
+    found: list[Slice] = []
+    uids: dict[Path, str] = {}
+    try:
+        for path in source.files:
+            found += slices(path)
+            uids[path] = str(part10.header(path, ["SOPInstanceUID"]).get("SOPInstanceUID") or "")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", InputWarning)  # told when the scan was read
+            ordered, grid = stack(found)
+        with part10.quiet():
+            header: Any = part10.header(source.files[0], _TAGS)
+            header.decode()
+    except FileNotFoundError as error:
+        raise InputRefused(
+            "a slice of the mask's scan is no longer there",
+            where=error.filename,
+            reason="not-found",
+            remedy="keep the DICOM series where it was read until the mask is written",
+        ) from error
+    absent = [name for name in _NEEDED if not header.get(name)] + ["SOPInstanceUID"] * (
+        not all(uids.values())
+    )
+    if absent or ordered[0].tiles:
+        lacking = ", ".join(dict.fromkeys(absent)) or "slices of their own: it is a mosaic"
+        raise InputRefused(
+            f"the scan lacks {lacking}; an object that refers to it cannot be written",
+            where=source.files[0],
+            reason="source-incomplete",
+            remedy="write .nii.gz, .nrrd or .mha, or export the scan again with its identifiers",
+        )
+    return Scan(ordered, grid, header, tuple(uids[one.path] for one in ordered))
+
+
+def aligned(mask: Mask, scan: Scan) -> Voxels:
+    """The mask's array (X, Y, Z) with its axes as the scan's: columns, rows, slices.
+
+    Raises:
+        InputRefused: the mask lies elsewhere (``grid-mismatch``).
+    """
+    for moved in (mask, mask.oriented(scan.grid.axcodes)):
+        if moved.grid.distance_mm(scan.grid) <= SAME_MM:
+            return moved.array
+    raise InputRefused(
+        f"the mask's grid {mask.grid} is not that of its scan: {scan.grid}",
+        where=mask.source.path,
+        reason="grid-mismatch",
+        remedy="resample the mask to the scan's grid first",
+    )
+
+
+class Identifiers:
+    """UIDs that follow from the content: equal masks of equal scans give equal objects."""
+
+    def __init__(self, kind: str, array: Voxels, labels: Sequence[Label], scan: Scan) -> None:
+        total = hashlib.sha256(np.ascontiguousarray(array.T).tobytes())
+        total.update(repr([(label.name, label.values, label.side) for label in labels]).encode())
+        total.update(repr((kind, version("medseg"), array.dtype.str, array.shape, scan.uids)).encode())
+        self._digest = total.hexdigest()
+
+    def __getitem__(self, name: str) -> str:
+        return str(generate_uid(entropy_srcs=[self._digest, name]))
+
+
+def check_frame_of_reference(found: set[str], reference: Volume | Mask | Grid | None, path: Path) -> None:
+    """Refuses an object of other frames of reference than a DICOM scan's; other scans name none.
+
+    Raises:
+        InputRefused: it belongs to another one (``frame-of-reference``).
+    """
+    source = Source() if reference is None or isinstance(reference, Grid) else reference.source
+    if source.format != "dicom" or not source.files:
+        return
+    wanted = str(part10.header(source.files[0], ["FrameOfReferenceUID"]).get("FrameOfReferenceUID") or "")
+    if wanted and found - {"", wanted}:
+        raise InputRefused(
+            "it refers to another frame of reference than the scan's: its positions are not the scan's",
+            where=path,
+            reason="frame-of-reference",
+            remedy="pass the scan that it was drawn on; register and resample them first if they differ",
+        )
+
+
+def as_text(number: float) -> str:
+    """A decimal string (DS) of at most 16 characters."""
+    return str(DSfloat(float(number), auto_format=True))

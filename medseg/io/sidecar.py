@@ -1,0 +1,65 @@
+"""What stands beside every mask: who made it, its labels, volumes and grid. Never patient data."""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol
+
+from medseg.images.volume import Mask
+from medseg.system.atomic_write import replacing
+
+LABELS = "labels.json"
+"""Names and values of the labels of all masks of a folder, where they have no sidecars."""
+
+RESEARCH = "Research use only. Not a medical device."
+
+
+class Made(Protocol):
+    """What made a mask: a :class:`medseg.inference.registry.Method`, or what tells the same."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+
+    @property
+    def digest(self) -> str: ...  # noqa: D102
+
+    @property
+    def engine(self) -> str: ...  # noqa: D102
+
+
+def sidecar(target: Path) -> Path:
+    """``mask.json`` beside ``mask.nii.gz``."""
+    stem = target.name
+    for suffix in (".gz", target.with_name(stem.removesuffix(".gz")).suffix):
+        stem = stem.removesuffix(suffix)
+    return target.with_name(f"{stem}.json")
+
+
+def facts_of(mask: Mask, by: Made) -> dict[str, Any]:
+    """What made a mask, and :func:`meaning_of` it."""
+    return {
+        "research_use_only": RESEARCH,
+        "medseg": version("medseg"),
+        "recipe": by.name,
+        "model_sha256": by.digest,
+        "engine": by.engine,
+        **meaning_of(mask),
+    }
+
+
+def meaning_of(mask: Mask) -> dict[str, Any]:
+    """Labels, volumes and grid of a mask."""
+    return {
+        "labels": {label.name: list(label.values) for label in mask.labels},
+        "volumes_ml": {name: round(ml, 4) for name, ml in mask.volumes_ml().items()},
+        "shape": list(mask.grid.shape),
+        "affine": mask.grid.affine.tolist(),
+    }
+
+
+def write_json(path: Path, facts: dict[str, Any]) -> None:
+    """Writes plain data, replacing the file whole."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,1 @@
+"""A synthetic chest CT whose truth is known exactly, and the demonstration that uses it."""

@@ -1,0 +1,134 @@
+"""How bright things are: gamma, contrast, brightness, noise, what is hidden, what is cut off."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from medseg.preprocessing.augmentation.transform import ChannelStep, Patch, Step
+
+_TINY = 1e-7  # a range of zero, in a patch of air, divides by this instead
+
+
+class Gamma(ChannelStep[float]):
+    """Another exponent of intensity: low + range * ((v - low) / range)^g.
+
+    ``low`` and ``range`` are those of the patch, as in MONAI's ``AdjustContrast`` and nnU-Net;
+    g is drawn from 1 - most..1 + most. Nothing leaves the patch's range, and a constant patch stays.
+    """
+
+    def draw(self, dims: int) -> float:
+        """The exponent."""
+        return 1 + self.within(self.most)
+
+    def change(self, values: torch.Tensor, drawn: float) -> torch.Tensor:
+        """The patch with the drawn exponent."""
+        low, high = torch.aminmax(values)
+        span = high - low
+        # Not pow: torch rounds it otherwise in the last voxels of each thread's share.
+        return ((values - low) / (span + _TINY)).log_().mul_(drawn).exp_().mul_(span).add_(low)
+
+
+class Contrast(ChannelStep[float]):
+    """Intensities multiplied by a factor of 1 - most..1 + most.
+
+    That is about the mean of z-scores, and about the lower end of a window or of percentiles.
+    """
+
+    def draw(self, dims: int) -> float:
+        """The factor."""
+        return 1 + self.within(self.most)
+
+    def change(self, values: torch.Tensor, drawn: float) -> torch.Tensor:
+        """The patch times the factor."""
+        return values * drawn
+
+
+class Brightness(ChannelStep[float]):
+    """Intensities shifted by -most..most, in normalised intensity."""
+
+    def draw(self, dims: int) -> float:
+        """The shift."""
+        return self.within(self.most)
+
+    def change(self, values: torch.Tensor, drawn: float) -> torch.Tensor:
+        """The patch plus the shift."""
+        return values + drawn
+
+
+class Noise(ChannelStep[tuple[float, int]]):
+    """Gaussian noise, independent in each voxel, of a standard deviation of 0..most.
+
+    Drawn by torch on the tensor's own device: the same seed gives other noise on a GPU than on a CPU.
+    """
+
+    def draw(self, dims: int) -> tuple[float, int]:
+        """Standard deviation and seed."""
+        return self.up_to(self.most), int(self.R.randint(2**31 - 1))
+
+    def change(self, values: torch.Tensor, drawn: tuple[float, int]) -> torch.Tensor:
+        """The patch with noise."""
+        sd, seed = drawn
+        generator = torch.Generator(values.device).manual_seed(seed)
+        noise = torch.randn(values.shape, generator=generator, device=values.device, dtype=values.dtype)
+        return noise.mul_(sd).add_(values)
+
+
+class Cutout(Step):
+    """A box of the patch hidden: each scan channel gets its mean of the patch there; the label stays.
+
+    DeVries and Taylor 2017 (arXiv:1708.04552), who filled with the mean of the data. The network has
+    to tell from the surroundings what lies there, as with nnU-Net's blank rectangles.
+
+    Args:
+        most: Largest share of each edge; at least a voxel is hidden.
+        probability: How often.
+        channels: Scan channels of the image; the same box is hidden in all of them.
+    """
+
+    def __init__(self, most: float, probability: float, *, channels: int = 1) -> None:
+        super().__init__(probability)
+        self.most = most
+        self.channels = channels
+        self.box: tuple[slice, ...] | None = None
+
+    def randomize(self, data: Mapping[str, torch.Tensor]) -> None:
+        """Draws the box."""
+        self.box = None
+        if self.happens():
+            shape = data["image"].shape[1:]
+            lengths = [max(1, int(n * self.up_to(self.most))) for n in shape]
+            starts = [int(self.R.randint(n - size + 1)) for n, size in zip(shape, lengths, strict=True)]
+            self.box = tuple(slice(at, at + size) for at, size in zip(starts, lengths, strict=True))
+
+    def __call__(self, data: Mapping[str, torch.Tensor]) -> Patch:
+        """The patch with its box hidden."""
+        self.randomize(data)
+        if self.box is None:
+            return dict(data)
+        image = data["image"].clone(memory_format=torch.contiguous_format)
+        for values in image.view(-1, self.channels, *image.shape[1:]).unbind(1):
+            values[(slice(None), *self.box)] = _mean(values)
+        return dict(data) | {"image": image}
+
+
+def _mean(values: torch.Tensor) -> torch.Tensor:
+    """The mean, axis by axis: summed at once, it would depend on the number of threads."""
+    while values.ndim:
+        values = values.mean(-1)
+    return values
+
+
+class Clip(Step):
+    """Intensities cut to 0..1, where the preparation put them; nothing is drawn."""
+
+    def __init__(self) -> None:
+        super().__init__(1.0)
+
+    def randomize(self, data: Mapping[str, torch.Tensor]) -> None:
+        """Draws nothing."""
+
+    def __call__(self, data: Mapping[str, torch.Tensor]) -> Patch:
+        """The patch with every intensity in 0..1."""
+        return dict(data) | {"image": data["image"].clamp(0, 1)}

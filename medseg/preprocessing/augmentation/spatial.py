@@ -1,0 +1,142 @@
+"""Where things are: flips, and affine maps and deformations in one resampling. The label moves along."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+
+from medseg.preprocessing.augmentation.interpolation import Matrix, read_at, spline_places
+from medseg.preprocessing.augmentation.transform import Patch, Step
+from medseg.recipe import Augment
+
+
+class Flip(Step):
+    """Half of the patches flipped along each of some axes.
+
+    Args:
+        axes: Of the patch.
+        mirrored: For each label the place of its mirror image: after a flip of axis 0 (R-L) what
+            was the right lung is the left one, unknown voxels with it.
+    """
+
+    def __init__(self, axes: Sequence[int], mirrored: Sequence[int]) -> None:
+        super().__init__(0.5)
+        self.axes = tuple(dict.fromkeys(axes))
+        self.mirrored = list(mirrored)
+        self.flipped: list[int] = []
+
+    def randomize(self, data: Mapping[str, torch.Tensor]) -> None:
+        """Draws which axes are flipped."""
+        self.flipped = [axis for axis in self.axes if self.happens()]
+
+    def __call__(self, data: Mapping[str, torch.Tensor]) -> Patch:
+        """The patch, flipped along the axes that were drawn."""
+        self.randomize(data)
+        if not self.flipped:
+            return dict(data)
+        image, label = (data[key].flip([axis + 1 for axis in self.flipped]) for key in ("image", "label"))
+        if 0 in self.flipped and self.mirrored != sorted(self.mirrored):
+            label = torch.stack([label[place] for place in self.mirrored])
+        return dict(data) | {"image": image, "label": label}
+
+
+class Deform(Step):
+    """Rotation, size, shear, shift and elastic deformation about the patch's centre, resampled once.
+
+    The affine part and the elastic part are each drawn with ``probability``. Both are held by the
+    control points of one cubic B-spline (Rueckert et al. 1999, doi:10.1109/42.796284), so that image
+    (linear) and label (nearest) are resampled once. Outside of the patch its border goes on.
+
+    Args:
+        rules: Largest amounts. With sided labels the recipe allows rotations up to 90 degrees only.
+        spacing_mm: Voxel size along each axis of the patch: angles and lengths are the patient's.
+    """
+
+    def __init__(self, rules: Augment, spacing_mm: Sequence[float]) -> None:
+        super().__init__(rules.probability)
+        self.rules = rules
+        self.spacing_mm = np.array(spacing_mm)
+        self.control: Matrix | None = None
+        self.distances: list[float] = []
+
+    def randomize(self, data: Mapping[str, torch.Tensor]) -> None:
+        """Draws the control points; None where nothing moves."""
+        rules, axes = self.rules, len(self.spacing_mm)
+        shape = data["image"].shape[1:]
+        matrix, shift_mm = np.eye(axes), np.zeros(axes)
+        affine = (
+            max(rules.rotate_degrees, rules.scale, rules.shear, rules.translate_mm) > 0 and self.happens()
+        )
+        elastic = rules.elastic_mm > 0 and self.happens()
+        if affine:
+            turns = [self.within(rules.rotate_degrees) for _ in range(3 if axes == 3 else 1)]
+            sizes = [1 + self.within(rules.scale) for _ in range(axes)]
+            leans = [self.within(rules.shear) for _ in range(axes * (axes - 1) // 2)]
+            matrix = placement(turns, sizes, leans)
+            shift_mm = np.array([self.within(rules.translate_mm) for _ in range(axes)])
+        self.distances = [
+            rules.elastic_grid_mm / mm if elastic else float(n)
+            for n, mm in zip(shape, self.spacing_mm, strict=True)
+        ]
+        control = positions(shape, self.distances, matrix, shift_mm, self.spacing_mm)
+        if elastic:
+            moves_mm = self.R.uniform(-rules.elastic_mm, rules.elastic_mm, size=control.shape)
+            control += moves_mm / self.spacing_mm.reshape(-1, *[1] * axes)
+        self.control = control if affine or elastic else None
+
+    def __call__(self, data: Mapping[str, torch.Tensor]) -> Patch:
+        """The patch, moved as drawn."""
+        self.randomize(data)
+        if self.control is None:
+            return dict(data)
+        image, label = read_at(data["image"], data["label"], self.control, self.distances)
+        return dict(data) | {"image": image, "label": label}
+
+
+def placement(turns_degrees: Sequence[float], sizes: Sequence[float], leans: Sequence[float]) -> Matrix:
+    """The matrix, in mm about the centre, that puts a patch's content where the result shows it.
+
+    First sizes, then shear, then rotation. A turn about an axis goes from the next axis to the one
+    after it (0 to 1 about axis 2, as ``numpy.rot90``); those of 3D are done about axis 2 first.
+    Its first entry is at least the product of the cosines about axes 1 and 2: up to 90 degrees
+    what is on the patient's right never comes to the left.
+
+    Args:
+        turns_degrees: About axes 0, 1, 2; in 2D the one in the plane.
+        sizes: Factor along each axis.
+        leans: Tangents by which axis 0 leans to 1 (and 2, and axis 1 to 2).
+    """
+    axes = len(sizes)
+    turn = np.eye(axes)
+    for axis, degrees in enumerate(turns_degrees):
+        start, end = ((axis + 1) % 3, (axis + 2) % 3) if axes == 3 else (0, 1)
+        one = np.eye(axes)
+        cosine, sine = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+        one[[start, start, end, end], [start, end, start, end]] = cosine, -sine, sine, cosine
+        turn = turn @ one
+    shear = np.eye(axes)
+    shear[np.triu_indices(axes, 1)] = leans
+    matrix: Matrix = turn @ shear @ np.diag(sizes)
+    return matrix
+
+
+def positions(
+    shape: Sequence[int], distances: Sequence[float], matrix: Matrix, shift_mm: Matrix, spacing_mm: Matrix
+) -> Matrix:
+    """(axes, *control points): the voxel of the patch that each control point of the result reads.
+
+    Args:
+        shape: Of the patch.
+        distances: Voxels between control points, along each axis.
+        matrix: Of :func:`placement`.
+        shift_mm: By how much the content moves.
+        spacing_mm: Voxel size.
+    """
+    places = [spline_places(n, d) * mm for n, d, mm in zip(shape, distances, spacing_mm, strict=True)]
+    wanted = np.stack(np.meshgrid(*places, indexing="ij")) - shift_mm.reshape(-1, *[1] * len(shape))
+    found = np.tensordot(np.linalg.inv(matrix), wanted, axes=1)
+    scale, centre = (np.reshape(v, (-1, *[1] * len(shape))) for v in (spacing_mm, (np.array(shape) - 1) / 2))
+    read: Matrix = found / scale + centre
+    return read

@@ -1,0 +1,172 @@
+"""Moving values between grids whose axes are parallel, one axis after the other.
+
+Linear interpolation in three dimensions is the product of three one-dimensional ones, so each
+axis is a small matrix: row j holds the weights of the input voxels in output voxel j.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from medseg.errors import InputRefused
+from medseg.images.grid import Grid
+
+# Positions are rounded to this many decimals of a voxel. Storing the same scan in another of
+# the 48 orientations changes its affine by some 1e-13; rounding makes the weights, and with
+# them the masks, equal to the last bit.
+_DECIMALS = 6
+
+# Resampled at a time: enough for the matrix products, and little memory.
+_SLICES = 16
+
+
+def resampled_grid(grid: Grid, spacing_mm: tuple[float, float, float]) -> Grid:
+    """The grid of another voxel size over the same field of view.
+
+    The field of view is counted from outer voxel face to outer voxel face, and its centre
+    stays where it is. An axis never has fewer than one voxel.
+    """
+    shape = np.asarray(grid.shape, dtype=np.float64)
+    ratio = np.asarray(spacing_mm) / np.asarray(grid.spacing_mm)
+    # Half a voxel is rounded down, with a margin that keeps rounding noise of the affine out.
+    counts = np.maximum(np.floor(shape / ratio + 0.5 - 1e-6), 1)
+    affine = np.eye(4)
+    affine[:3, :3] = grid.direction * np.asarray(spacing_mm)
+    centre = grid.world((shape - 1) / 2)
+    affine[:3, 3] = centre - affine[:3, :3] @ ((counts - 1) / 2)
+    x, y, z = (int(n) for n in counts)
+    return Grid((x, y, z), affine)
+
+
+def axis_maps(source: Grid, target: Grid) -> tuple[tuple[int, float, float], ...]:
+    """For each target axis: (source axis, offset, step), so that source index = offset + step * target index.
+
+    Raises:
+        InputRefused: the axes of the two grids are not parallel (reason ``not-parallel``).
+    """
+    matrix = np.linalg.inv(source.affine) @ target.affine
+    maps = []
+    for axis in range(3):
+        column = matrix[:3, axis]
+        row = int(np.argmax(np.abs(column)))
+        stray = np.abs(np.delete(column, row)).max() * target.shape[axis]
+        if stray > 1e-2:
+            raise InputRefused(
+                f"grids are not parallel: {stray:.3g} voxels apart along axis {axis}",
+                reason="not-parallel",
+                remedy="resample one of them with a tool that rotates",
+            )
+        maps.append((row, float(matrix[row, 3]), float(column[row])))
+    if sorted(m[0] for m in maps) != [0, 1, 2]:
+        raise InputRefused("grids are not parallel", reason="not-parallel")
+    return tuple(maps)
+
+
+def weights(
+    n_in: int, n_out: int, *, offset: float, step: float, reach: float = np.inf, smooth: bool = True
+) -> torch.Tensor:
+    """Interpolation matrix of one axis: float32 (n_out, n_in), rows summing to 1 (or 0, out of reach).
+
+    Output voxel j lies at input position ``offset + step * j``; beyond the ends the outermost
+    voxel goes on. Where voxels get smaller this is linear interpolation. Where they get larger
+    and ``smooth`` is set, the linear interpolant is averaged over a box of ``|step| - 1`` input
+    voxels, so that every input voxel counts and fine noise is averaged rather than sampled:
+    halving the resolution takes the mean of two voxels. Either way a linear field stays
+    exactly what it is, so nothing is shifted.
+
+    Args:
+        n_in: Input voxels.
+        n_out: Output voxels.
+        offset: Input position of output voxel 0.
+        step: Input voxels from one output voxel to the next; negative for a flip.
+        reach: Output voxels more than this many input voxels beyond the first or last input
+            voxel are 0.
+        smooth: Whether to average where voxels get larger.
+    """
+    position = np.round(offset + step * np.arange(n_out, dtype=np.float64), _DECIMALS)
+    box = abs(step) - 1 if smooth else 0.0
+    inside = np.clip(position, 0, n_in - 1)
+    # Beyond this many voxels outside, nothing but the outermost voxel is seen anyway.
+    margin = int(np.ceil(max(box, 0.0) / 2)) + 2
+    away = np.clip(position, -margin, n_in - 1 + margin)[:, None] - np.arange(-2 * margin, n_in + 2 * margin)
+    if box > 1e-3:
+        wide: npt.NDArray[np.float64] = (_hat_integral(away + box / 2) - _hat_integral(away - box / 2)) / box
+    else:
+        wide = np.maximum(0.0, 1.0 - np.abs(away))
+    matrix = wide[:, 2 * margin : 2 * margin + n_in].copy()
+    matrix[:, 0] += wide[:, : 2 * margin].sum(axis=1)
+    matrix[:, -1] += wide[:, 2 * margin + n_in :].sum(axis=1)
+    matrix[np.abs(position - inside) > reach] = 0.0
+    return torch.from_numpy(matrix.astype(np.float32))
+
+
+def _hat_integral(end: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Integral of the hat function max(0, 1 - |u|) from minus infinity to ``end``."""
+    end = np.clip(end, -1.0, 1.0)
+    return np.where(end < 0, (1 + end) ** 2 / 2, 1 - (1 - end) ** 2 / 2)
+
+
+def resample(values: torch.Tensor, source: Grid, target: Grid) -> torch.Tensor:
+    """float32 (C, X, Y, Z) on ``target``, by linear interpolation, averaged where voxels get larger.
+
+    Target voxels outside the source take the value of the nearest source voxel. The result is the same
+    to the last bit in whatever order of axes the source is stored. Some slices at a time are turned into
+    numbers with a point, so that beside the source there is little more in memory than the result.
+
+    Args:
+        values: (C, X, Y, Z) on ``source``, of any type and with any strides.
+        source: Grid of ``values``.
+        target: A grid of parallel axes, in any order and direction.
+
+    Raises:
+        InputRefused: the axes of the two grids are not parallel (reason ``not-parallel``).
+    """
+    maps = axis_maps(source, target)
+    rows = [row for row, _, _ in maps]
+    flipped = [step < 0 for _, _, step in maps]
+    across, down, through = (
+        _axis(source.shape[row], n_out, offset, step)
+        for (row, offset, step), n_out in zip(maps, target.shape, strict=True)
+    )
+    # x varies fastest, as files have it: what is stored in this way needs no transposition.
+    stored = values.permute(0, rows[2] + 1, rows[1] + 1, rows[0] + 1)
+    turned = [axis for axis in (1, 2, 3) if flipped[3 - axis]]
+    depth = stored.shape[1]
+
+    def slab(first: int) -> torch.Tensor:
+        """Some slices on the target's x and y: float32 (C, slices, Y, X)."""
+        last = min(first + _SLICES, depth)
+        read = slice(depth - last, depth - first) if flipped[2] else slice(first, last)
+        part = stored[:, read].flip(turned) if turned else stored[:, read]
+        part = part.to(torch.float32).contiguous()
+        part = part if across is None else part @ across.T
+        return part if down is None else down @ part
+
+    done = torch.empty((len(values), *target.shape), dtype=torch.float32)
+    slices = done.permute(0, 3, 2, 1)
+    if through is None:
+        for first in range(0, depth, _SLICES):
+            slices[:, first : first + _SLICES] = slab(first)
+        return done
+    # Of the source's slices those are held that the next ones of the target are made of.
+    held: dict[int, torch.Tensor] = {}
+    for first in range(0, len(through), _SLICES):
+        part = through[first : first + _SLICES]
+        counts = part.any(0).nonzero()
+        low, high = int(counts[0]), int(counts[-1]) + 1
+        needed = range(low // _SLICES * _SLICES, high, _SLICES)
+        held = {start: held[start] if start in held else slab(start) for start in needed}
+        stack = torch.cat(list(held.values()), 1)[:, low - needed.start : high - needed.start]
+        made = part[:, low:high] @ stack.flatten(2)
+        slices[:, first : first + _SLICES] = made.reshape(*made.shape[:2], *stack.shape[2:])
+    return done
+
+
+def _axis(n_in: int, n_out: int, offset: float, step: float) -> torch.Tensor | None:
+    """The weights of an axis walked in the target's direction; None where nothing would change."""
+    if step < 0:
+        offset, step = n_in - 1 - offset, -step
+    matrix = weights(n_in, n_out, offset=offset, step=step)
+    return None if n_in == n_out and torch.equal(matrix, torch.eye(n_in)) else matrix

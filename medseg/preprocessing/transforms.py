@@ -1,0 +1,227 @@
+"""From a scan to the network's input: one MONAI `Compose`, used by training and inference alike.
+
+This is the only place where intensities or voxels change before the network.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data.meta_tensor import MetaTensor
+from monai.transforms.compose import Compose
+from monai.transforms.croppad.dictionary import CropForegroundd
+from monai.transforms.intensity.dictionary import (
+    NormalizeIntensityd,
+    ScaleIntensityRangePercentilesd,
+)
+from monai.transforms.transform import MapTransform
+
+from medseg.errors import InputRefused, ResourceError
+from medseg.images.grid import Grid
+from medseg.images.volume import Mask, Volume, Voxels, members
+from medseg.preprocessing.resampling import resample, resampled_grid
+from medseg.recipe import Crop, Intensity, Percentile, Recipe, Window
+from medseg.system import memory_budget
+
+_AS_THEY_ARE = (np.dtype(np.bool_), np.dtype(np.uint8), np.dtype(np.int16), np.dtype(np.float32))
+
+UNKNOWN = -1
+"""In a prepared label: whether this voxel belongs to the label is not known."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What the network sees of one case.
+
+    Attributes:
+        image: float32 (C, X, Y, Z), normalised.
+        grid: Where its voxels lie; parallel to the scan's grid.
+        label: int8 (L, X, Y, Z), one channel a label in the recipe's order: 1 inside, 0 outside,
+            -1 unknown (the recipe's ``ignore_value``). None without a truth.
+    """
+
+    image: torch.Tensor
+    grid: Grid
+    label: torch.Tensor | None = None
+
+
+class Resampled(MapTransform):  # type: ignore[misc]  # monai has no types
+    """Resamples to ``spacing_mm`` along ``axcodes`` over the same field of view, linear and anti-aliased.
+
+    MONAI's Spacingd samples without averaging, which lets the noise of fine scans alias into
+    coarse grids, and needs 1.4 GB and 1.2 s for a 512x512x300 CT; its Orientationd chooses the axes of an
+    oblique scan by nibabel's rule, where the whole package has that of :class:`Grid`. Both in one step
+    needs no turned copy of the scan. See :mod:`medseg.preprocessing.resampling`. Labels, in 0..1, are
+    interpolated too and thresholded at one half.
+    """
+
+    def __init__(self, keys: Sequence[str], axcodes: str, spacing_mm: tuple[float, float, float]) -> None:
+        super().__init__(keys, allow_missing_keys=True)
+        self.axcodes = axcodes
+        self.spacing_mm = spacing_mm
+
+    def __call__(self, data: Mapping[str, MetaTensor]) -> dict[str, MetaTensor]:
+        """The case with each tensor float32 (C, X, Y, Z) on the new grid."""
+        moved = dict(data)
+        for key in self.key_iterator(moved):
+            grid = grid_of(moved[key])
+            target = resampled_grid(grid.oriented(self.axcodes), self.spacing_mm)
+            values = resample(moved[key].as_tensor(), grid, target)
+            if key == "label":
+                values = (values >= 0.5).to(torch.float32)
+            elif key == "unknown":
+                # A voxel that is unknown in any part is unknown.
+                values = (values > 0).to(torch.float32)
+            moved[key] = on_grid(values, target)
+        return moved
+
+
+class Windowed(MapTransform):  # type: ignore[misc]  # monai has no types
+    """A window of intensities to 0..1, clipped: MONAI's ScaleIntensityRanged, in place.
+
+    That one holds the scan in memory three times. What comes before made a tensor of its own.
+    """
+
+    def __init__(self, keys: Sequence[str] | str, low: float, high: float) -> None:
+        super().__init__(keys)
+        self.low, self.high = low, high
+
+    def __call__(self, data: Mapping[str, MetaTensor]) -> dict[str, MetaTensor]:
+        """The case with each tensor float32 (C, X, Y, Z) changed in place."""
+        moved = dict(data)
+        for key in self.key_iterator(moved):
+            moved[key].as_tensor().sub_(self.low).div_(self.high - self.low).clamp_(0, 1)
+        return moved
+
+
+def compose(recipe: Recipe) -> Compose:
+    """The MONAI transform of a case ``{"image": ..., "label": ..., "unknown": ...}``, the last two optional.
+
+    All are `MetaTensor` (C, X, Y, Z) of any type with the scan's affine; see :func:`prepare`.
+    """
+    keys = ("image", "label", "unknown")
+    steps: list[Any] = [Resampled(keys, recipe.prepare.orientation, recipe.prepare.spacing_mm)]
+    if recipe.prepare.crop:
+        steps.append(_crop(recipe.prepare.crop, keys, recipe.prepare.spacing_mm))
+    steps.append(_normalise(recipe.prepare.intensity))
+    return Compose(steps)
+
+
+def prepare(recipe: Recipe, volumes: Sequence[Volume], truth: Mask | None = None) -> Prepared:
+    """The network's view of a case.
+
+    Args:
+        recipe: Decides every step.
+        volumes: One per channel of the recipe, all on one grid.
+        truth: A label map on the same grid, for training; it may be stored in another order of axes.
+
+    Raises:
+        InputRefused: the number of channels is not the recipe's, or a channel or the truth lies elsewhere
+            (more than 0.01 mm at a corner) than the scan.
+        ResourceError: the prepared scan does not fit into memory (``memory``).
+    """
+    if len(volumes) != len(recipe.channels):
+        raise InputRefused(
+            f"{len(volumes)} channel(s) given, the recipe has {len(recipe.channels)}: "
+            + ", ".join(recipe.channels),
+            reason="channels",
+            remedy="give one scan for each channel, in this order",
+        )
+    grid = volumes[0].grid
+    for volume in volumes[1:]:
+        gap = grid.distance_mm(volume.grid)
+        if gap > 0.01:
+            raise InputRefused(
+                f"the channels are not on one grid: {gap:.3g} mm apart, {volume.grid} against {grid}",
+                where=volume.source.path,
+                reason="grid-mismatch",
+                remedy="register and resample the channels to one grid first",
+            )
+    _check_memory(recipe, grid, len(volumes) + (len(recipe.labels) if truth is not None else 0))
+    case = {"image": on_grid(_channels([v.array for v in volumes]), grid)}
+    if truth is not None:
+        truth = truth.oriented(grid.axcodes)
+        gap = grid.distance_mm(truth.grid)
+        if gap > 0.01:
+            raise InputRefused(
+                f"the truth is not on the scan's grid: {gap:.3g} mm apart, {truth.grid} against {grid}",
+                reason="grid-mismatch",
+                remedy="resample the truth onto the scan",
+            )
+        case["label"] = on_grid(_channels([members(truth.array, label) for label in recipe.labels]), grid)
+        if recipe.ignore_value is not None:
+            case["unknown"] = on_grid(_channels([truth.array == recipe.ignore_value]), grid)
+    done = compose(recipe)(case)
+    label = done["label"].as_tensor().to(torch.int8).contiguous() if truth is not None else None
+    if label is not None and "unknown" in done:
+        label = label.masked_fill(done["unknown"].as_tensor() > 0, UNKNOWN)
+    image = done["image"]
+    return Prepared(image.as_tensor().to(torch.float32).contiguous(), grid_of(image), label)
+
+
+def _channels(arrays: Sequence[Voxels]) -> torch.Tensor:
+    """(C, X, Y, Z), without a copy for one upright array of a type that torch computes with."""
+    same = len({array.dtype for array in arrays}) == 1 and arrays[0].dtype in _AS_THEY_ARE
+    array = np.stack(arrays) if len(arrays) > 1 and same else arrays[0][None]
+    if not same:
+        array = np.stack([array.astype(np.float32) for array in arrays])
+    if min(array.strides) < 0:
+        array = array.copy()  # torch has no negative strides
+    with warnings.catch_warnings():
+        # A scan's array is read-only, and nothing is written into it.
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(array)
+
+
+def _check_memory(recipe: Recipe, grid: Grid, channels: int) -> None:
+    """Refuses before anything is allocated; MONAI would wrap a refusal from inside its transforms."""
+    spacing = recipe.prepare.spacing_mm
+    shape = resampled_grid(grid.oriented(recipe.prepare.orientation), spacing).shape
+    needed = 8 * channels * prod(shape)  # float32, and what is cropped of it once more
+    free = memory_budget.available_bytes()
+    if free is not None and needed > free:
+        raise ResourceError(
+            f"at {' x '.join(f'{mm:g}' for mm in spacing)} mm the scan has {' x '.join(map(str, shape))} "
+            f"voxels: {needed / 2**30:.1f} GiB are needed, {free / 2**30:.1f} are free",
+            remedy="use a machine with more memory, crop the scan, or a model with larger voxels",
+            reason="memory",
+        )
+
+
+def on_grid(values: torch.Tensor, grid: Grid) -> MetaTensor:
+    """``values`` (C, X, Y, Z) as MONAI carries a scan: with its affine."""
+    return MetaTensor(values, affine=torch.from_numpy(grid.affine.copy()))
+
+
+def grid_of(image: MetaTensor) -> Grid:
+    """The grid of a MONAI tensor (C, X, Y, Z)."""
+    x, y, z = image.shape[1:]
+    return Grid((x, y, z), np.asarray(image.affine, dtype=np.float64))
+
+
+def _crop(crop: Crop, keys: Sequence[str], spacing_mm: tuple[float, float, float]) -> CropForegroundd:
+    def foreground(image: torch.Tensor) -> torch.Tensor:
+        found = image > crop.above
+        # A scan without any foreground stays whole instead of becoming empty.
+        return found if bool(found.any()) else torch.ones_like(found)
+
+    margin = [round(crop.margin_mm / s) for s in spacing_mm]
+    return CropForegroundd(
+        keys, "image", select_fn=foreground, margin=margin, allow_smaller=True, allow_missing_keys=True
+    )
+
+
+def _normalise(intensity: Intensity) -> MapTransform:
+    if isinstance(intensity, Window):
+        return Windowed("image", intensity.low_hu, intensity.high_hu)
+    if isinstance(intensity, Percentile):
+        return ScaleIntensityRangePercentilesd(
+            "image", intensity.low, intensity.high, 0.0, 1.0, clip=True, channel_wise=True
+        )
+    return NormalizeIntensityd("image", nonzero=intensity.nonzero, channel_wise=True)

@@ -1,0 +1,254 @@
+"""What a report tells: read from the tables that ``medseg batch`` and ``medseg evaluate`` leave."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from medseg.errors import UsageError
+from medseg.visualization import thumbnails
+
+# Iglewicz and Hoaglin 1993, How to detect and handle outliers: modified z scores beyond 3.5 by the median
+# and the median absolute deviation.
+FAR = 3.5
+_FEWEST = 8
+_MEASURED = ("_ml", "_mean", "_sd", "_components", "_entropy", "left / right", "dice", "hd95 mm")
+
+
+@dataclass
+class Row:
+    """A case, or a case and one of several models.
+
+    Attributes:
+        case: Its id.
+        model: Empty where there is one only.
+        status: ``done`` or ``failed``.
+        told: Why it failed, and what was warned of.
+        numbers: By column.
+        signs: What is odd about it, in words.
+        picture: WebP in base 64; empty where there is none.
+    """
+
+    case: str
+    model: str = ""
+    status: str = "done"
+    told: str = ""
+    numbers: dict[str, float] = field(default_factory=dict)
+    signs: list[str] = field(default_factory=list)
+    picture: str = ""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A volume and its truth, of one label of one case."""
+
+    case: str
+    label: str
+    volume_ml: float
+    truth_ml: float
+    dice: float
+
+
+@dataclass(frozen=True)
+class Content:
+    """All a report tells.
+
+    Attributes:
+        title: Name of the folder.
+        rows: The worst first: failed, then by how many signs and how far out.
+        columns: Of the numbers, in order.
+        pairs: Where truth is known.
+        summary: Heads and cells of the table of metrics; empty without truth.
+        provenance: Name and value.
+    """
+
+    title: str
+    rows: tuple[Row, ...]
+    columns: tuple[str, ...]
+    pairs: tuple[Pair, ...]
+    summary: tuple[tuple[str, ...], ...]
+    provenance: tuple[tuple[str, str], ...]
+
+
+def gather(folder: Path) -> Content:
+    """The content of the output folder of a batch, an evaluation, or both.
+
+    Raises:
+        UsageError: neither table is there (``nothing-to-report``), or one is damaged (``table``).
+    """
+    batch, evaluation = folder / "results.csv", folder / "evaluation.csv"
+    if not batch.is_file() and not evaluation.is_file():
+        raise UsageError(
+            "neither results.csv nor evaluation.csv is in this folder",
+            where=folder,
+            remedy="give the output folder of medseg batch or medseg evaluate",
+            reason="nothing-to-report",
+        )
+    try:
+        rows = _of_batch(_table(batch)) if batch.is_file() else []
+        pairs: list[Pair] = []
+        if evaluation.is_file():
+            table = _table(evaluation)
+            pairs = [_pair(row) for row in table if row["status"] == "ok"]
+            rows = _with_scores(rows, table)
+        summary = _summary(folder / "summary.csv")
+    except (KeyError, ValueError, OSError) as error:
+        raise UsageError(
+            f"its tables cannot be read: {type(error).__name__}: {error}",
+            where=folder,
+            remedy="let medseg batch or medseg evaluate write them again",
+            reason="table",
+        ) from error
+    pictures = thumbnails.read(sorted(folder.glob("thumbnails*.jsonl")))
+    for row in rows:
+        row.picture = pictures.get((row.case, row.model), "")
+    _add_ratios(rows)
+    columns = tuple(dict.fromkeys(name for row in rows for name in row.numbers))
+    distances = _mark(rows, columns)
+    several = len({row.model for row in rows}) > 1
+    order = sorted(
+        range(len(rows)),
+        key=lambda n: (rows[n].status != "failed", -len(rows[n].signs), -distances[n], _worst(rows[n])),
+    )
+    ordered = [rows[n] for n in order]
+    if not several:
+        for row in ordered:
+            row.model = ""
+    return Content(
+        folder.resolve().name, tuple(ordered), columns, tuple(pairs), summary, tuple(_provenance(folder))
+    )
+
+
+def _table(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def _of_batch(table: Sequence[dict[str, str]]) -> list[Row]:
+    rows = []
+    for line in table:
+        told = line["message"] if line["status"] == "failed" else ""
+        row = Row(line["case"], line["model"], line["status"], told)
+        if line["status"] == "failed":
+            row.told = f"{line['reason']}: {told}"
+        for name, value in line.items():
+            if name.endswith("_at_border") and value == "True":
+                row.signs.append(f"{_words(name.removesuffix('_at_border'))} touches the border of the scan")
+            elif name.endswith("_components") and value not in ("", "1"):
+                label = _words(name.removesuffix("_components"))
+                row.signs.append(f"{label} is not there" if value == "0" else f"{label} in {value} parts")
+            if name.endswith(_MEASURED) and value:
+                row.numbers[_words(name)] = float(value)
+        row.signs += [text for text in line["warnings"].split(" | ") if text]
+        rows.append(row)
+    return rows
+
+
+def _with_scores(rows: list[Row], table: Sequence[dict[str, str]]) -> list[Row]:
+    """The rows with Dice and HD95 of each label added; cases that have no row get one."""
+    known = {row.case: row for row in rows}
+    for line in table:
+        row = known.get(line["case"])
+        if row is None:
+            row = known[line["case"]] = Row(line["case"])
+        if line["status"] == "failed":
+            row.status, row.told = "failed", line["reason"]
+            continue
+        label = _words(line["label"])
+        for name, column in (("dice", "dice"), ("hd95_mm", "hd95 mm"), ("volume_ml", "ml")):
+            if line[name]:
+                row.numbers[f"{label} {column}"] = float(line[name])
+        if line["empty"]:
+            row.signs.append(f"{label}: {line['empty']} empty")
+    return list(known.values())
+
+
+def _pair(line: dict[str, str]) -> Pair:
+    numbers = (float(line[name] or "nan") for name in ("volume_ml", "truth_ml", "dice"))
+    return Pair(line["case"], _words(line["label"]), *numbers)
+
+
+def _add_ratios(rows: Iterable[Row]) -> None:
+    """Left volume by right volume, of labels that are there on both sides."""
+    for row in rows:
+        for name, value in list(row.numbers.items()):
+            other = name.replace("left", "right", 1)
+            if name.startswith("left") and name.endswith(" ml") and row.numbers.get(other):
+                part = name.removeprefix("left ").removesuffix(" ml")
+                row.numbers[f"{part} left / right"] = value / row.numbers[other]
+
+
+def _mark(rows: Sequence[Row], columns: Sequence[str]) -> list[float]:
+    """Adds a sign for every outlier; how far out each row's farthest number is."""
+    distances = [0.0] * len(rows)
+    for column in columns:
+        values = [row.numbers[column] for row in rows if column in row.numbers]
+        scale = spread(values)
+        if scale is None:
+            continue
+        middle, width = scale
+        for number, row in enumerate(rows):
+            if column in row.numbers:
+                z = (row.numbers[column] - middle) / width
+                if abs(z) > FAR:
+                    row.signs.append(f"{column} is {'high' if z > 0 else 'low'}")
+                    distances[number] = max(distances[number], abs(z))
+    return distances
+
+
+def spread(values: Sequence[float]) -> tuple[float, float] | None:
+    """Median, and 1.4826 times the median absolute deviation; None where there are too few or no spread."""
+    finite = [value for value in values if math.isfinite(value)]
+    if len(finite) < _FEWEST:
+        return None
+    middle = statistics.median(finite)
+    width = 1.4826 * statistics.median(abs(value - middle) for value in finite)
+    return (middle, width) if width > 0 else None
+
+
+def _worst(row: Row) -> float:
+    return min((value for name, value in row.numbers.items() if name.endswith("dice")), default=1.0)
+
+
+def _summary(path: Path) -> tuple[tuple[str, ...], ...]:
+    """Label, cases, Dice with its interval, HD95, of all groups together."""
+    if not path.is_file():
+        return ()
+    rows = [("label", "cases", "Dice, mean", "95 % CI", "Dice, worst", "HD95, mm", "failed")]
+    for line in _table(path):
+        if line["group"] == "all":
+            numbers = [_short(line[f"dice_{name}"]) for name in ("mean", "ci_low", "ci_high", "min")]
+            interval = f"{numbers[1]}–{numbers[2]}" if numbers[1] != "–" else "–"
+            cells = (_words(line["label"]), line["n"], numbers[0], interval, numbers[3])
+            rows.append((*cells, _short(line["hd95_mm_mean"], 1), line["failed"]))
+    return tuple(rows)
+
+
+def _provenance(folder: Path) -> Iterable[tuple[str, str]]:
+    start: dict[str, Any] = {}
+    for path in sorted(folder.glob("journal*.jsonl")):
+        with path.open(encoding="utf-8", errors="replace") as file:
+            for text in file:
+                if text.startswith('{"event": "start"') and text.endswith("\n"):
+                    start = json.loads(text)
+    for model in start.get("models", ()):
+        yield f"model {model['model']}", f"SHA-256 {model['model_sha256']}, {model['engine']}"
+    if start:
+        yield "medseg", start["medseg"]
+        yield "options", ", ".join(f"{k}: {v}" for k, v in start["options"].items() if v) or "none"
+        if start.get("command"):
+            yield "command", start["command"]
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ").strip()
+
+
+def _short(text: str, digits: int = 3) -> str:
+    return f"{float(text):.{digits}f}" if text else "–"

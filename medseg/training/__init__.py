@@ -1,0 +1,1 @@
+"""Training of a model from a recipe and a manifest."""

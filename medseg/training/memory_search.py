@@ -1,0 +1,110 @@
+"""Which patch and batch fit into memory, found by trying them."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+
+import torch
+
+from medseg.errors import ResourceError, UsageError
+from medseg.networks import build as build_network
+from medseg.networks import channels_last
+from medseg.recipe import Recipe
+from medseg.training.losses import build as build_loss
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether torch says with this error that memory is used up, on a GPU or on the CPU."""
+    told = str(error)
+    return isinstance(error, RuntimeError) and ("out of memory" in told or "can't allocate memory" in told)
+
+
+def out_of_memory(recipe: Recipe, device: torch.device) -> ResourceError:
+    """The error for a training that ran out of memory; it names sizes that fit.
+
+    They are found by a training step with random numbers, on the device and beside whatever else
+    it holds. Halved batches are tried first, then one patch, smaller by the network's divisor.
+
+    Args:
+        recipe: What was too large.
+        device: Where.
+    """
+    fits = [smaller for smaller in (_first_that_fits(each, device) for each in _smaller(recipe)) if smaller]
+    told = " or ".join(
+        f"train.batch_size {r.train.batch_size} with patch.size {list(r.patch.size)}" for r in fits
+    )
+    return ResourceError(
+        f"out of memory on {device} with train.batch_size {recipe.train.batch_size} and "
+        f"patch.size {list(recipe.patch.size)}",
+        where="training",
+        remedy=f"this fits: {told}" if told else "nothing smaller fits either: use a smaller network",
+        reason="memory",
+    )
+
+
+def fits(recipe: Recipe, device: torch.device) -> bool:
+    """Whether one training step of this recipe finds enough memory."""
+    try:
+        with torch.random.fork_rng(devices=[]):
+            network = channels_last(build_network(recipe)).to(device)
+            optimizer = torch.optim.AdamW(network.parameters())
+            shape = (recipe.train.batch_size, recipe.in_channels, *recipe.patch.size)
+            truth = (recipe.train.batch_size, len(recipe.labels), *recipe.patch.size)
+            loss = build_loss(recipe)(
+                network(torch.rand(shape, device=device)), torch.zeros(truth, device=device)
+            )
+            loss.backward()
+            optimizer.step()
+    except RuntimeError as error:
+        # oneDNN's words when it finds no memory; also said where an operation is not supported.
+        if not is_out_of_memory(error) and "could not create a primitive" not in str(error):
+            raise
+        return False
+    finally:
+        gc.collect()
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+    return True
+
+
+def _first_that_fits(recipes: Iterator[Recipe], device: torch.device) -> Recipe | None:
+    return next((recipe for recipe in recipes if fits(recipe, device)), None)
+
+
+def _smaller(recipe: Recipe) -> tuple[Iterator[Recipe], Iterator[Recipe]]:
+    """Two ways down: a smaller batch of the same patches; the same batch of smaller patches."""
+    return _smaller_batches(recipe), _smaller_patches(recipe)
+
+
+def _smaller_batches(recipe: Recipe) -> Iterator[Recipe]:
+    batch = recipe.train.batch_size // 2
+    while batch:
+        yield recipe.model_copy(update={"train": recipe.train.model_copy(update={"batch_size": batch})})
+        batch //= 2
+
+
+def _smaller_patches(recipe: Recipe) -> Iterator[Recipe]:
+    size = list(recipe.patch.size)
+    while True:
+        # The longest side first, to the next size that the recipe allows.
+        for axis in sorted(range(len(size)), key=lambda axis: -size[axis]):
+            shorter = _shorter(recipe, size, axis)
+            if shorter:
+                break
+        else:
+            return
+        size = list(shorter.patch.size)
+        yield shorter
+
+
+def _shorter(recipe: Recipe, size: list[int], axis: int) -> Recipe | None:
+    # A fifth at a time: each size that is tried costs a step.
+    for length in range(int(size[axis] * 0.8), 0, -1):
+        data = recipe.model_dump(mode="json")
+        data["patch"]["size"] = [*size[:axis], length, *size[axis + 1 :]]
+        try:
+            return Recipe.checked(data)
+        except UsageError:
+            continue
+    return None

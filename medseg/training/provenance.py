@@ -1,0 +1,207 @@
+"""What a run's folder says of how it came about, and how to do it again.
+
+``recipe.yaml``, ``cases.json`` (the manifest with its splits), ``run.json`` (versions, machine, git
+state, digests of the data, options). No environment variables, no names of users or machines.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from medseg.datasets.manifest import Case, Manifest
+from medseg.errors import InputWarning, UsageError
+from medseg.recipe import Recipe
+from medseg.system.atomic_write import replacing
+
+RECIPE, CASES, RUN = "recipe.yaml", "cases.json", "run.json"
+# Whose versions may change a number in the result.
+_PACKAGES = (
+    *("medseg", "torch", "monai", "lightning", "numpy", "scipy"),
+    *("nibabel", "SimpleITK", "pydicom", "python-gdcm", "pylibjpeg-openjpeg"),
+)
+_GIT_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class Record:
+    """A run as its folder describes it.
+
+    Attributes:
+        recipe: What was trained.
+        cases: On what, with splits and paths as they were.
+        facts: The content of ``run.json``.
+    """
+
+    recipe: Recipe
+    cases: tuple[Case, ...]
+    facts: dict[str, Any]
+
+
+def write(
+    folder: Path,
+    recipe: Recipe,
+    cases: Sequence[Case],
+    *,
+    options: Mapping[str, object],
+    data: Mapping[str, str],
+) -> None:
+    """Writes the three files into the folder of a run; each is replaced whole.
+
+    Args:
+        folder: Of the run; it exists.
+        recipe: What is trained.
+        cases: Of the splits that take part.
+        options: What else decides the result or how it was reached.
+        data: Digest of each case's files and preparation, by its id.
+    """
+    cases_file = Manifest(name=recipe.name, cases=tuple(cases), root=Path(os.path.commonpath(_paths(cases))))
+    with replacing(folder / RECIPE) as fresh:
+        fresh.write_text(recipe.yaml(), encoding="utf-8")
+    cases_file.write(folder / CASES)
+    facts = {
+        "recipe_digest": recipe.digest,
+        "data": dict(sorted(data.items())),
+        "options": dict(options),
+        "packages": _versions(),
+        "machine": _machine(),
+        "git": {"medseg": _git(Path(__file__).parent), "folder": _git(Path.cwd())},
+    }
+    with replacing(folder / RUN) as fresh:
+        fresh.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
+
+def ended(folder: Path, epochs: int) -> None:
+    """Adds to the record after which epoch the training ended: a time limit does not end it there again."""
+    facts = json.loads((folder / RUN).read_text(encoding="utf-8")) | {"epochs_done": epochs}
+    with replacing(folder / RUN) as fresh:
+        fresh.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
+
+def read(folder: Path) -> Record:
+    """The record of a run.
+
+    Raises:
+        UsageError: the folder holds no record (``no-record``), or one that is damaged.
+    """
+    try:
+        facts = json.loads((folder / RUN).read_text(encoding="utf-8"))
+        if not (isinstance(facts, dict) and isinstance(facts.get("data"), dict)):
+            raise ValueError("no table of digests")
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"this is not the folder of a training: {getattr(error, 'strerror', None) or error}",
+            where=folder / RUN,
+            remedy="give the folder that `medseg train -o` wrote",
+            reason="no-record",
+        ) from None
+    return Record(Recipe.read(folder / RECIPE), Manifest.read(folder / CASES).cases, facts)
+
+
+def check(record: Record, data: Mapping[str, str], *, processes: int = 1) -> None:
+    """Compares the data, the software and the number of processes with those of a record.
+
+    Args:
+        record: What is to be repeated.
+        data: Digests of the cases now, as in :func:`write`.
+        processes: How many train now. Others see other patches in a step: that is no repetition.
+
+    Raises:
+        UsageError: a case is not what it was (``rerun-data``), or there are more or fewer processes
+            (``rerun-processes``).
+    """
+    then = record.facts.get("options", {}).get("processes", processes)
+    if then != processes:
+        raise UsageError(
+            f"{then} process(es) trained then, {processes} would now: each step would see other patches",
+            where="--rerun",
+            remedy=f"give --devices and --nodes so that {then} take part",
+            reason="rerun-processes",
+        )
+    before = record.facts["data"]
+    changed = sorted(case for case in before.keys() | data.keys() if before.get(case) != data.get(case))
+    if changed:
+        raise UsageError(
+            f"{len(changed)} of {len(before)} cases are not what they were, first {changed[0]}",
+            where="--rerun",
+            remedy="bring the old files back, or train on the new ones without --rerun",
+            reason="rerun-data",
+        )
+    old, new = record.facts.get("packages", {}), _versions()
+    other = [f"{name} {old.get(name)} then, {new[name]} now" for name in new if old.get(name) != new[name]]
+    if other:
+        told = f"the result may differ in its last digits: {'; '.join(other)}"
+        warnings.warn(InputWarning(told), stacklevel=2)
+
+
+def _paths(cases: Sequence[Case]) -> list[str]:
+    # Not Path.resolve: images may be links into a store whose names mean nothing.
+    return [os.path.abspath(image.parent) for case in cases for image in case.images]  # noqa: PTH100
+
+
+def _versions() -> dict[str, str | None]:
+    found: dict[str, str | None] = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def _machine() -> dict[str, object]:
+    gpus = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
+    return {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "processors": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "cuda": torch.version.cuda,
+        "gpus": [torch.cuda.get_device_name(number) for number in gpus],
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:  # not Linux
+        return platform.processor()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def _git(folder: Path) -> dict[str, object] | None:
+    """Commit and uncommitted changes of the repository that ``folder`` is in; None where there is none."""
+    commit = _asked(folder, "rev-parse", "HEAD")
+    if commit is None:
+        return None
+    changes = _asked(folder, "diff", "HEAD") or ""
+    return {
+        "commit": commit,
+        "branch": _asked(folder, "rev-parse", "--abbrev-ref", "HEAD"),
+        "changed": bool(_asked(folder, "status", "--porcelain", "--untracked-files=no")),
+        "changes_sha256": hashlib.sha256(changes.encode()).hexdigest() if changes else None,
+    }
+
+
+def _asked(folder: Path, *words: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *words],
+            capture_output=True, text=True, errors="replace", timeout=_GIT_SECONDS, check=False,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):  # no git here
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

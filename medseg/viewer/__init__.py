@@ -1,8 +1,0 @@
-"""A scan and its masks in the browser, or in a notebook: NiiVue, from the installed package ipyniivue."""
-
-from __future__ import annotations
-
-from medseg.viewer.scene import scene
-from medseg.viewer.server import Server
-
-__all__ = ["Server", "scene"]

@@ -1,0 +1,43 @@
+"""Masks with names: of a recipe, of the file beside the mask, or made up."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from medseg.images.label import Label
+from medseg.images.volume import Mask, Volume
+from medseg.io import read_mask
+from medseg.io.sidecar import LABELS, sidecar
+from medseg.recipe import Recipe
+
+
+def read_named(path: str | Path, scan: Volume, recipe: str | None = None) -> Mask:
+    """The mask at ``path`` with its labels.
+
+    Args:
+        path: In any format; a DICOM mask is put on the scan's grid and has names of its own.
+        scan: What it is of.
+        recipe: Names the labels; without it the sidecar beside the mask does, or the ``labels.json`` that
+            a batch leaves beside its masks, and without either each value is a label, such as ``label_3``.
+
+    Raises:
+        InputRefused: as :func:`medseg.io.read_mask`.
+        UsageError: no such recipe.
+    """
+    labels = Recipe.read(recipe).painted if recipe else ()
+    mask = read_mask(path, labels, scan)
+    if mask.labels:
+        return mask
+    for place in (sidecar(Path(path)), Path(path).parent / LABELS):
+        try:
+            told = json.loads(place.read_text(encoding="utf-8"))["labels"]
+            labels = tuple(Label(name=name, values=tuple(values)) for name, values in told.items())
+            return Mask(mask.array, mask.grid, labels, mask.source)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            continue
+    values = (int(value) for value in np.unique(mask.array) if value)
+    labels = tuple(Label(name=f"label_{value}", values=(value,)) for value in values)
+    return Mask(mask.array, mask.grid, labels, mask.source)

@@ -1,0 +1,332 @@
+"""Pictures: a mask over its scan, and the curves of a training. Matplotlib without a display."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from medseg.errors import UsageError
+from medseg.images.grid import SAME_GRID_MM
+from medseg.images.volume import Mask, Volume
+from medseg.system.atomic_write import replacing
+from medseg.visualization.palette import COLOURS
+from medseg.visualization.thumbnails import centre, window
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.text import Text
+
+_BACKGROUND, _INK = "#101418", "#E8ECEF"
+_ROW = 2.1  # inches of a row of axial slices
+
+
+class Picture(bytes):
+    """A PNG that shows itself in a notebook."""
+
+    def _repr_png_(self) -> bytes:
+        return bytes(self)
+
+
+def overlay(
+    volume: Volume,
+    mask: Mask,
+    path: str | Path,
+    *,
+    window_hu: tuple[float, float] | None = None,
+    title: str | None = None,
+    slices: int = 0,
+) -> Path:
+    """Writes a PNG with three planes, each where most is labelled; each label as a coloured contour.
+
+    Radiological view: the patient's left is on the right of the picture. Pixels have their
+    physical aspect ratio. An empty mask is shown at the centre of the scan.
+
+    Args:
+        volume: The scan.
+        mask: On the same grid.
+        path: The PNG to write.
+        window_hu: Black and white point; by default the lung window for CT, else the 1st and
+            99th percentile.
+        title: Shown on top.
+        slices: So many axial planes in a row below, evenly through what is labelled.
+
+    Raises:
+        UsageError: the mask is not on the scan's grid (more than 0.01 mm at a corner).
+    """
+    return _save(_drawn(volume, mask, window_hu, title, slices), Path(path))
+
+
+def picture(volume: Volume, mask: Mask, *, slices: int = 8) -> Picture:
+    """What :func:`overlay` draws, for a notebook; errors as there."""
+    from io import BytesIO
+
+    figure, out = _drawn(volume, mask, None, None, slices), BytesIO()
+    figure.savefig(out, format="png", dpi=80, facecolor=_BACKGROUND)
+    return Picture(out.getvalue())
+
+
+def _drawn(
+    volume: Volume, mask: Mask, window_hu: tuple[float, float] | None, title: str | None, slices: int
+) -> Figure:
+    """See :func:`overlay`."""
+    gap = volume.grid.distance_mm(mask.grid)
+    if gap > SAME_GRID_MM:
+        apart = "another shape" if gap == float("inf") else f"{gap:.3g} mm apart"
+        raise UsageError(
+            f"the mask is not on the scan's grid, {apart}: {mask.grid} against {volume.grid}",
+            where=mask.source.path,
+            remedy=f"give the mask that was made from {volume.source.path or 'this scan'}",
+            reason="grid-mismatch",
+        )
+    scan, labels = volume.oriented("RAS"), mask.oriented("RAS")
+    limits = window_hu or window(volume)
+    middle = centre(labels, scan)
+    below = _ROW if slices else 0.0
+    height = 5.6 + below
+    figure = _figure(15, height)
+    planes = ((2, 0, 1, "RL", "AP"), (1, 0, 2, "RL", "SI"), (0, 1, 2, "AP", "SI"))
+    for number, (across, right, up, sides, ends) in enumerate(planes):
+        place = (0.01 + number * 0.33, (0.56 + below) / height, 0.32, 4.48 / height)
+        axes = figure.add_axes(place)
+        extent = _plane(axes, scan, labels, (across, right, up), middle[across], limits)
+        _letters(axes, sides, ends)
+        if number == 0:
+            _scale_bar(axes, extent)
+    for number, at in enumerate(_through(labels, slices)):
+        place = (0.01 + number * 0.98 / slices, 0.5 / height, 0.97 / slices, (_ROW - 0.05) / height)
+        axes = figure.add_axes(place)
+        _plane(axes, scan, labels, (2, 0, 1), at, limits)
+        number_of = axes.text(0.04, 0.9, f"{at + 1}", transform=axes.transAxes, color=_INK, fontsize=8)
+        _readable(number_of)
+    _legend(figure, labels)
+    if title:
+        figure.text(0.5, 0.97, title, color=_INK, ha="center", va="top", fontsize=13)
+    figure.text(0.99, 0.97, "research use only", color=_INK, ha="right", va="top", fontsize=8, alpha=0.7)
+    return figure
+
+
+def _plane(
+    axes: Axes,
+    scan: Volume,
+    labels: Mask,
+    order: tuple[int, int, int],
+    at: int,
+    limits: tuple[float, float],
+) -> tuple[float, float]:
+    """Draws one plane of arrays in RAS order, with contours; its width and height in mm.
+
+    ``order``: the axis that is cut, the one that runs to the left and the one that runs up.
+    """
+    across, right, up = order
+    shape, spacing = scan.grid.shape, scan.grid.spacing_mm
+    extent = (shape[right] * spacing[right], shape[up] * spacing[up])
+    axes.imshow(
+        _cut(scan.array, across, at),
+        cmap="gray",
+        vmin=limits[0],
+        vmax=limits[1],
+        origin="lower",
+        extent=(0, extent[0], 0, extent[1]),
+    )
+    for row, label in enumerate(labels.labels):
+        found = np.isin(_cut(labels.array, across, at), label.values)
+        _outline(axes, found, (spacing[right], spacing[up]), _colour(row))
+    # x runs to the patient's right (axial, coronal) or to the front (sagittal); both are
+    # shown on the left of the picture, as radiologists look at them.
+    axes.set_xlim(extent[0], 0)
+    axes.set_ylim(0, extent[1])
+    axes.set_axis_off()
+    return extent
+
+
+def _through(labels: Mask, slices: int) -> list[int]:
+    """Axial slices, evenly from the lowest to the highest labelled one, the highest first."""
+    found = np.flatnonzero(labels.array.any(axis=(0, 1)))
+    low, high = (found[0], found[-1]) if len(found) else (0, labels.grid.shape[2] - 1)
+    # In the middle of as many equal parts: the outermost slices show little.
+    return [round(high - (n + 0.5) / slices * (high - low)) for n in range(slices)]
+
+
+def history(table: str | Path, path: str | Path) -> Path:
+    """Draws the curves of ``history.csv``: training loss, and validation Dice of each label.
+
+    Args:
+        table: CSV with columns epoch, train_loss and val_dice_<label>; empty cells are skipped.
+        path: The PNG to write.
+    """
+    with Path(table).open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    figure = _figure(11, 4)
+    left, right = (figure.add_axes((x, 0.14, 0.4, 0.74)) for x in (0.07, 0.56))
+    _curve(left, rows, "train_loss", "training loss", _INK)
+    names = [name for name in (rows[0] if rows else {}) if name.startswith("val_dice_")]
+    for number, name in enumerate(names):
+        _curve(right, rows, name, name.removeprefix("val_dice_"), _colour(number))
+    right.set_ylim(0, 1.02)  # a curve at 1 is not lost in the frame
+    for axes, heading in ((left, "Training loss"), (right, "Validation Dice, whole scans")):
+        axes.set_title(heading, color=_INK, fontsize=11)
+        axes.set_xlabel("epoch", color=_INK)
+        axes.set_facecolor(_BACKGROUND)
+        axes.tick_params(colors=_INK)
+        axes.grid(alpha=0.15)
+        for spine in axes.spines.values():
+            spine.set_color("#5A646E")
+    if right.lines:
+        right.legend(facecolor=_BACKGROUND, labelcolor=_INK, edgecolor="none", loc="lower right")
+    return _save(figure, Path(path))
+
+
+def samples(
+    images: npt.NDArray[np.float32],
+    labels: npt.NDArray[np.float32],
+    path: str | Path,
+    *,
+    names: Sequence[str],
+    pixel_mm: tuple[float, float],
+) -> Path:
+    """Writes a PNG of training patches side by side: labels as coloured contours, unknown voxels in grey.
+
+    Radiological view, as :func:`overlay`. The first patch decides black (1st percentile) and white
+    (99th) of all of them, so that changes of intensity are seen.
+
+    Args:
+        images: (N, X, Y), axial.
+        labels: (N, L, X, Y) of 1, 0 and -1 (unknown).
+        path: The PNG to write.
+        names: Of the L labels.
+        pixel_mm: Size of a voxel along X and Y.
+    """
+    columns = int(np.ceil(np.sqrt(len(images))))
+    rows = -(-len(images) // columns)
+    extent = (images.shape[1] * pixel_mm[0], images.shape[2] * pixel_mm[1])
+    tile = 2.4 * min(extent[1] / extent[0], 4)
+    figure = _figure(2.4 * columns, tile * rows + 0.5)
+    bottom = 0.5 / (tile * rows + 0.5)
+    low, high = np.percentile(images[0], (1, 99))
+    for number, (image, label) in enumerate(zip(images, labels, strict=True)):
+        row, column = divmod(number, columns)
+        place = (column / columns, 1 - (row + 1) * (1 - bottom) / rows)
+        axes = figure.add_axes((*place, 0.98 / columns, 0.98 * (1 - bottom) / rows))
+        axes.imshow(
+            image.T,
+            cmap="gray",
+            vmin=low,
+            vmax=max(high, low + 1e-3),
+            origin="lower",
+            extent=(0, extent[0], 0, extent[1]),
+        )
+        _outline(axes, (label == -1).any(0).T, pixel_mm, "#8A949E")
+        for order, found in enumerate(label == 1):
+            _outline(axes, found.T, pixel_mm, _colour(order))
+        axes.set_xlim(extent[0], 0)
+        axes.set_ylim(0, extent[1])
+        axes.set_axis_off()
+        if number == 0:
+            _letters(axes, "RL", "AP")
+            heading = axes.text(0.03, 0.97, "as it is", transform=axes.transAxes, color=_INK, va="top")
+            _readable(heading)
+    for order, name in enumerate(names[:6]):
+        told = f"■ {name.replace('_', ' ')}" if order < 5 or len(names) == 6 else f"+ {len(names) - 5} more"
+        figure.text(0.015 + order / 6, bottom / 3, told, color=_colour(order), fontsize=9)
+    return _save(figure, Path(path))
+
+
+def _figure(width: float, height: float) -> Figure:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), facecolor=_BACKGROUND)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    with replacing(path) as fresh:
+        # No software version or date in the file: equal pictures are equal bytes.
+        figure.savefig(
+            fresh,
+            format="png",
+            dpi=80,
+            facecolor=_BACKGROUND,
+            metadata={"Software": None},
+            pil_kwargs={"optimize": True},
+        )
+    return path
+
+
+def _cut(array: npt.NDArray[Any], across: int, at: int) -> npt.NDArray[Any]:
+    """One plane as rows (up) x columns (right)."""
+    plane: npt.NDArray[Any] = np.moveaxis(array, across, 0)[at].T
+    return plane
+
+
+def _colour(number: int) -> str:
+    return COLOURS[number % len(COLOURS)]
+
+
+def _outline(axes: Axes, found: npt.NDArray[np.bool_], pixel_mm: tuple[float, float], colour: str) -> None:
+    """The contour of one label in one plane, rows (up) x columns (right)."""
+    if not found.any():
+        return
+    # The margin of background closes contours at the edge of the scan, and a plane that is one
+    # voxel thin has a contour too.
+    padded = np.pad(found, 1)
+    x = (np.arange(padded.shape[1]) - 0.5) * pixel_mm[0]
+    y = (np.arange(padded.shape[0]) - 0.5) * pixel_mm[1]
+    axes.contour(x, y, padded, levels=[0.5], colors=[colour], linewidths=1.4).set_clip_on(False)
+
+
+def _readable(text: Text) -> None:
+    """A dark rim: white letters on white bone can be read."""
+    from matplotlib.patheffects import withStroke
+
+    text.set_path_effects([withStroke(linewidth=2.5, foreground=_BACKGROUND)])
+
+
+def _letters(axes: Axes, sides: str, ends: str) -> None:
+    """Where the patient's sides are: ``sides`` left and right in the picture, ``ends`` top and bottom."""
+    for x, y, letter in (
+        (0.03, 0.5, sides[0]),
+        (0.97, 0.5, sides[1]),
+        (0.5, 0.97, ends[0]),
+        (0.5, 0.03, ends[1]),
+    ):
+        text = axes.text(x, y, letter, transform=axes.transAxes, color=_INK, fontsize=12, fontweight="bold")
+        text.set(ha="center", va="center")
+        _readable(text)
+
+
+def _scale_bar(axes: Axes, extent: tuple[float, float], length_mm: float = 50.0) -> None:
+    x, y = extent[0] * 0.95, extent[1] * 0.05
+    axes.plot([x, x - length_mm], [y, y], color=_INK, linewidth=2.5, solid_capstyle="butt")
+    name = f"{length_mm:.0f} mm"
+    _readable(axes.text(x - length_mm / 2, y * 1.4, name, color=_INK, ha="center", fontsize=8))
+
+
+def _legend(figure: Figure, mask: Mask, a_row: int = 8) -> None:
+    """Names and volumes in one or two rows; what does not fit is counted."""
+    entries = list(mask.volumes_ml().items())
+    shown = entries[: 2 * a_row] if len(entries) <= 2 * a_row else entries[: 2 * a_row - 1]
+    columns = min(max(len(shown), 6), a_row)
+    for number, (name, volume_ml) in enumerate(shown):
+        row, column = divmod(number, columns)
+        digits = 0 if volume_ml >= 10 else 1 if volume_ml >= 1 else 2
+        text = f"■ {name.replace('_', ' ')}  {volume_ml:.{digits}f} ml"
+        x, y = 0.015 + column * 0.98 / columns, 0.045 - 0.035 * row
+        figure.text(x, y, text, color=_colour(number), fontsize=10)
+    if len(shown) < len(entries):
+        text = f"+ {len(entries) - len(shown)} more"
+        figure.text(0.015 + (columns - 1) * 0.98 / columns, 0.01, text, color=_INK, fontsize=10)
+
+
+def _curve(axes: Axes, rows: Sequence[dict[str, str]], column: str, label: str, colour: str) -> None:
+    points = [(int(row["epoch"]), float(row[column])) for row in rows if row.get(column)]
+    if points:
+        x, y = zip(*points, strict=True)
+        axes.plot(x, y, color=colour, label=label, marker="o", markersize=3, linewidth=1.6)

@@ -1,0 +1,104 @@
+"""What the viewer shows, as files in memory: a scan, its masks, and where two of them differ."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medseg.errors import UsageError
+from medseg.images.label import Label
+from medseg.images.volume import Mask, Volume
+from medseg.io import write
+from medseg.visualization.palette import COLOURS
+from medseg.visualization.thumbnails import window
+
+PRESETS = {"lung": (-1400.0, 200.0), "mediastinum": (-160.0, 240.0), "bone": (-500.0, 1300.0)}
+"""Black and white in HU: level -600 width 1600, level 40 width 400, level 400 width 1800."""
+
+_DIFFERENCE = (Label(name="only_in_the_first", values=(1,)), Label(name="only_in_the_second", values=(2,)))
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The files that may be asked for, by name.
+
+    Attributes:
+        files: ``scene.json`` and NIfTI files.
+    """
+
+    files: dict[str, bytes]
+
+
+def scene(scan: Volume, masks: Sequence[tuple[str, Mask]]) -> Scene:
+    """The scene of a scan with up to two masks, each with its name.
+
+    Raises:
+        UsageError: more than two masks (``viewer-masks``), or one is not on the scan's grid
+            (``grid-mismatch``).
+    """
+    if len(masks) > 2:
+        raise UsageError(
+            f"{len(masks)} masks: two can be compared at a time",
+            where="medseg view",
+            remedy="give one or two",
+            reason="viewer-masks",
+        )
+    for name, mask in masks:
+        gap = scan.grid.distance_mm(mask.grid)
+        if gap > 0.01:
+            raise UsageError(
+                f"the mask is not on the scan's grid: {gap:.3g} mm apart",
+                where=name,
+                remedy="give the mask that was made from this scan",
+                reason="grid-mismatch",
+            )
+    layers = list(masks)
+    if len(masks) == 2:
+        layers.append(("difference", _difference(masks[0][1], masks[1][1])))
+    files = {"scan.nii": _nifti(scan)}
+    described: list[dict[str, Any]] = []
+    for number, (name, mask) in enumerate(layers):
+        files[f"mask{number}.nii"] = _nifti(_numbered(mask))
+        described.append({"name": name, "file": f"mask{number}.nii", "labels": _labels(mask)})
+    presets = PRESETS if window(scan) == PRESETS["lung"] else {"scan": window(scan)}
+    facts = {"presets": presets, "masks": described, "grid": str(scan.grid)}
+    return Scene(files | {"scene.json": json.dumps(facts).encode()})
+
+
+def _labels(mask: Mask) -> list[dict[str, Any]]:
+    volumes_ml = mask.volumes_ml()
+    return [
+        {
+            "name": label.name,
+            "value": number + 1,
+            "colour": COLOURS[number % len(COLOURS)],
+            "ml": round(volumes_ml[label.name], 1),
+        }
+        for number, label in enumerate(mask.labels)
+    ]
+
+
+def _numbered(mask: Mask) -> Mask:
+    """The labels as 1, 2, 3 ...; of two that overlap the later one is seen. Other values are left out."""
+    painted = np.zeros(mask.array.shape, np.uint16 if len(mask.labels) > 255 else np.uint8)
+    for number, label in enumerate(mask.labels, start=1):
+        painted[mask.of(label.name)] = number
+    return Mask(painted, mask.grid, ())
+
+
+def _difference(first: Mask, second: Mask) -> Mask:
+    """Where only one of two masks has a label, or they have different ones (as only in the first)."""
+    a, b = np.asarray(first.array), np.asarray(second.array)
+    differ = np.where(a != b, np.where(a > 0, 1, 2), 0).astype(np.uint8)
+    return Mask(differ, first.grid, _DIFFERENCE)
+
+
+def _nifti(image: Volume | Mask) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        return write(image, Path(folder) / "image.nii", flush=False).read_bytes()

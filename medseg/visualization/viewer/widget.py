@@ -1,0 +1,88 @@
+"""The viewer in a notebook: ipyniivue's widget, which needs no server and no network."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from medseg.errors import ResourceError
+from medseg.images.volume import Mask, Volume
+from medseg.io import read
+from medseg.visualization.labelled_masks import read_named
+from medseg.visualization.viewer.scene import scene
+
+
+def widget(scan: Volume, *masks: Mask, height: int = 480) -> Any:
+    """A widget with the scan and up to two masks, in planes and 3D, left on the right.
+
+    Args:
+        scan: The scan.
+        masks: On its grid; of two, where they differ is a layer of its own, not shown at first.
+        height: Of the widget, in pixels.
+
+    Raises:
+        ResourceError: ipyniivue is not installed (``missing-extra``).
+        UsageError: as :func:`medseg.visualization.viewer.scene.scene`.
+    """
+    try:
+        from ipyniivue import NiiVue
+    except ImportError:
+        raise ResourceError(
+            "the viewer is not installed", remedy="pip install 'medseg[view]'", reason="missing-extra"
+        ) from None
+    files = scene(scan, [(f"mask {number}", mask) for number, mask in enumerate(masks, start=1)]).files
+    facts = json.loads(files["scene.json"])
+    low, high = next(iter(facts["presets"].values()))
+    first = {
+        "data": files["scan.nii"],
+        "name": "scan.nii",
+        "colormap": "gray",
+        "cal_min": low,
+        "cal_max": high,
+    }
+    volumes: list[dict[str, Any]] = [first]
+    for layer in facts["masks"]:
+        opacity = 0.0 if layer["name"] == "difference" else 0.5
+        volumes.append({"data": files[layer["file"]], "name": layer["file"], "opacity": opacity})
+    shown = NiiVue(
+        height=height,
+        is_radiological_convention=True,
+        sagittal_nose_left=True,
+        multiplanar_force_render=True,
+        back_color=(0.06, 0.08, 0.09, 1.0),
+    )
+    shown.load_volumes(volumes)
+    for volume, layer in zip(shown.volumes[1:], facts["masks"], strict=True):
+        volume.set_colormap_label(_colours(layer["labels"]))
+    return shown
+
+
+def _colours(labels: list[dict[str, Any]]) -> dict[str, Any]:
+    """NiiVue's table of a label map: red, green, blue, alpha, index and name."""
+    rows = [(0, 0, 0, 0, 0, "none")]
+    for label in labels:
+        red, green, blue = (int(label["colour"][at : at + 2], 16) for at in (1, 3, 5))
+        rows.append((red, green, blue, 255, label["value"], label["name"]))
+    columns = map(list, zip(*rows, strict=True))
+    return dict(zip(("R", "G", "B", "A", "I", "labels"), columns, strict=True))
+
+
+def view(scan: str | Path | Volume, *masks: str | Path | Mask, height: int = 480) -> Any:
+    """A scan with up to two masks in a notebook: a widget with three planes and 3D, without network.
+
+    Outside of a notebook use ``medseg view``.
+
+    Args:
+        scan: A file, a DICOM folder or a volume.
+        masks: Files or masks, on the scan's grid.
+        height: Of the widget, in pixels.
+
+    Raises:
+        InputRefused: a file cannot be read or trusted.
+        UsageError: more than two masks (``viewer-masks``), or one on another grid (``grid-mismatch``).
+        ResourceError: ipyniivue is not installed (``missing-extra``).
+    """
+    found = scan if isinstance(scan, Volume) else read(scan)
+    named = [mask if isinstance(mask, Mask) else read_named(mask, found) for mask in masks]
+    return widget(found, *named, height=height)

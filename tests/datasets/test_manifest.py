@@ -1,0 +1,422 @@
+"""Manifests: every format in, errors that name the place, splits by patient."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from medseg.datasets.manifest import Case, Manifest
+from medseg.datasets.splits import folds, with_splits
+from medseg.errors import UsageError
+
+SHIPPED = sorted((Path(__file__).parents[2] / "data_manifests").glob("*.yaml"))
+
+
+def written(folder: Path, name: str, text: str | bytes) -> Path:
+    path = folder / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(UsageError) as caught:
+        Manifest.read(path)
+    assert caught.value.remedy
+    assert caught.value.reason.startswith("manifest-")
+    return str(caught.value)
+
+
+def people(n: int, *, scans: int = 1, groups: str = "", test: int = 0) -> Manifest:
+    """n patients p0.., each with some scans; group letters in turn; the last ``test`` ones are test."""
+    cases = [
+        Case(
+            id=f"p{p}-{s}",
+            patient=f"p{p}",
+            images=(Path(f"p{p}-{s}.nii"),),
+            label=Path("l.nii"),
+            group=groups[p % len(groups)] if groups else None,
+            split="test" if p >= n - test else None,
+        )
+        for p in range(n)
+        for s in range(scans)
+    ]
+    return Manifest("people", tuple(cases))
+
+
+def patients(manifest: Manifest, split: str) -> set[str]:
+    return {case.patient for case in manifest.split(split)}
+
+
+# ---- formats ----------------------------------------------------------------------------------
+
+
+def test_csv_gives_cases_with_paths_from_its_folder(tmp_path: Path) -> None:
+    text = "id,image,image_2,label,group,split\n001,a/t1.nii.gz,/abs/t2.nii.gz,a/l.nii.gz,siemens,train\n"
+    manifest = Manifest.read(written(tmp_path, "site.csv", text))
+    assert manifest.name == "site"
+    assert manifest.cases == (
+        Case(
+            id="001",
+            patient="001",
+            images=(tmp_path / "a/t1.nii.gz", Path("/abs/t2.nii.gz")),
+            label=tmp_path / "a/l.nii.gz",
+            group="siemens",
+            split="train",
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"\xef\xbb\xbfid;image;split\r\n007;x, y.nii;test\r\n;;\r\n\r\n",  # Excel in much of Europe
+        b"id\timage\tsplit\n007\tx, y.nii\ttest\n",
+        b'\nid,image,split\n 007 ,"x, y.nii", test\n',
+    ],
+)
+def test_csv_dialects_agree(tmp_path: Path, text: bytes) -> None:
+    (case,) = Manifest.read(written(tmp_path, "m.csv", text)).cases
+    assert (case.id, case.images, case.split, case.label) == ("007", (tmp_path / "x, y.nii",), "test", None)
+
+
+def test_csv_cases_may_have_fewer_channels_but_no_gap(tmp_path: Path) -> None:
+    head = "id,image_3,image,image_2\n"  # the order of columns is free
+    one, three = Manifest.read(written(tmp_path, "m.csv", head + "a,,1,\nb,3,1,2\n")).cases
+    assert [p.name for p in one.images] == ["1"]
+    assert [p.name for p in three.images] == ["1", "2", "3"]
+    assert "row 2" in refusal(written(tmp_path, "m.csv", head + "a,3,1,\n"))
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("id,image,sex\na,x,f\n", ["unknown column 'sex'", "patient", "image_2"]),
+        ("id,image,id\na,x,a\n", ["'id'", "twice"]),
+        ("id,image_2\na,x\n", ["'image' is missing"]),
+        ("id,image,image_3\na,x,y\n", ["'image_2' is missing"]),
+        ("image\nx\n", ["'id' is missing"]),
+        ("", ["empty"]),
+        ("id,image\n", ["no case"]),
+        ("id,image\n\na,x,y\n", ["row 3", "3 cells", "2"]),
+        ("id,image\n,x\n", ["row 2", "id is missing"]),
+        ("id,image\na,\n", ["row 2", "image is missing"]),
+        ("id,image,split\na,x,training\n", ["row 2", "split 'training'", "'val'"]),
+        ("id,image\na,x\n\nb,y\na,z\n", ["'a'", "row 5", "row 2"]),
+        ("id,image\na,x\nA,y\n", ["'A'", "row 3", "row 2"]),
+        ('id,image\na,"x\n', ["not CSV"]),
+        ("id,patient,image,split\na,p,x,train\nb,p,y,test\n", ["'p'", "train", "test", "row 3"]),
+        (b"id,image\n\xfc,x\n", ["not UTF-8 at byte 9", "save it as UTF-8"]),
+    ],
+)
+def test_bad_csv_is_refused_by_place_and_value(tmp_path: Path, text: str | bytes, told: list[str]) -> None:
+    message = refusal(written(tmp_path, "m.csv", text))
+    assert "m.csv" in message
+    for part in told:
+        assert part in message
+
+
+@pytest.mark.parametrize(
+    "id_", ["a/b", "a\\b", "..", ".hidden", "a\nb", " a", "", "a:b", "x" * 201, "a\u202eb"]
+)
+def test_ids_must_be_file_names(id_: str) -> None:
+    with pytest.raises(ValidationError):
+        Case(id=id_, images=(Path("x"),))
+
+
+def test_yaml_scalars_stay_text(tmp_path: Path) -> None:
+    text = """
+        name: 2024-01-01
+        root: ../scans
+        cases:
+          - {id: 001, image: no, group: no, label: null}
+          - {id: 1e-4, image: [1, 2], patient: 017, split: val, label: ~}
+    """
+    (tmp_path / "lists").mkdir()
+    manifest = Manifest.read(written(tmp_path / "lists", "m.yaml", text))
+    root = tmp_path / "lists" / "../scans"
+    assert (manifest.name, manifest.root) == ("2024-01-01", root)
+    first, second = manifest.cases
+    assert (first.id, first.group, first.images, first.label) == ("001", "no", (root / "no",), None)
+    assert (second.id, second.patient, second.images) == ("1e-4", "017", (root / "1", root / "2"))
+
+
+def test_a_given_root_replaces_the_own_one(tmp_path: Path) -> None:
+    path = written(tmp_path, "m.yml", "root: elsewhere\ncases: [{id: a, image: x}]")
+    assert Manifest.read(path).cases[0].images == (tmp_path / "elsewhere/x",)
+    assert Manifest.read(path, root="/data").cases[0].images == (Path("/data/x"),)
+
+
+def test_json_whole_numbers_may_be_ids(tmp_path: Path) -> None:
+    data = {"cases": [{"id": 7, "patient": 3, "image": "x"}]}
+    (case,) = Manifest.read(written(tmp_path, "m.json", json.dumps(data))).cases
+    assert (case.id, case.patient) == ("7", "3")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("m.json", '{"cases": [{"id": 1.5, "image": "x"}]}', ["case 1", "id is 1.5", "quotes"]),
+        ("m.json", '{"cases": [{"id": true, "image": "x"}]}', ["id is True"]),
+        ("m.json", '{"cases": [{"id": "a", "image": ["x", null]}]}', ["empty channel"]),
+        ("m.json", '{"cases": [{"id": "a", "image": "x", "sex": "f"}]}', ["'sex'", "known"]),
+        ("m.json", '{"cases": [{"id": "a", "image": "x", "image": "y"}]}', ["'image' is there twice"]),
+        ("m.json", '{"cases": ["a"]}', ["cases is not a list"]),
+        ("m.json", '{"case": []}', ["unknown key 'case'", "cases"]),
+        ("m.json", "[]", ["mapping"]),
+        ("m.json", "{", ["not valid json"]),
+        ("m.json", "[" * 100_000, ["not valid json"]),
+        ("m.yaml", "cases: [", ["not valid yaml"]),
+        ("m.yaml", "cases: []", ["no case"]),
+        ("m.yaml", "cases: [{id: a, image: x, label: y, label: z}]", ["'label' is there twice"]),
+        ("m.yaml", "cases: !!python/object/apply:os.getcwd []", ["not valid yaml"]),
+        ("m.txt", "id,image", ["'.txt'", ".csv"]),
+    ],
+)
+def test_bad_json_and_yaml_is_refused(tmp_path: Path, name: str, text: str, told: list[str]) -> None:
+    message = refusal(written(tmp_path, name, text))
+    for part in told:
+        assert part in message
+
+
+def test_what_does_not_exist_is_refused(tmp_path: Path) -> None:
+    assert "cannot be read" in refusal(tmp_path / "no.csv")
+    assert "cannot be read" in refusal(tmp_path / "no-folder")
+    assert "dataset.json" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["m.csv", "m.json", "m.yaml", "m.yml"])
+def test_written_manifests_give_their_cases_back(tmp_path: Path, name: str) -> None:
+    root = tmp_path / "data"
+    cases = (
+        Case(
+            id="001", images=(root / "ü, x.nii", root / "b.nii"), label=root / "no", group="no", split="val"
+        ),
+        Case(id="null", patient="1e-4", images=(Path("/elsewhere/c.nii"),)),
+    )
+    manifest = Manifest("some; name", cases, root, "what it is")
+    path = manifest.write(tmp_path / name)
+    back = Manifest.read(path)
+    assert back.cases == cases
+    assert str(tmp_path) not in path.read_text(encoding="utf-8")  # relative, so that it can be moved
+    if name != "m.csv":
+        assert back == manifest
+    with pytest.raises(UsageError):
+        manifest.write(tmp_path / "m.txt")
+
+
+def test_msd_as_it_is(tmp_path: Path) -> None:
+    data = {
+        "name": "Hippocampus",
+        "description": "Left and right",
+        "modality": {"0": "MRI"},
+        "numTraining": 1,
+        "training": [{"image": "./imagesTr/h_001.nii.gz", "label": "./labelsTr/h_001.nii.gz"}],
+        "test": ["./imagesTs/h_002.nii.gz", {"image": "./imagesTs/h.003.nii"}],
+    }
+    file = written(tmp_path, "dataset.json", json.dumps(data))
+    manifest = Manifest.read(tmp_path)
+    assert manifest == Manifest.read(file)
+    assert manifest.name == "Hippocampus"
+    (train,) = manifest.split("train")
+    assert (train.id, train.images) == ("h_001", (tmp_path / "imagesTr/h_001.nii.gz",))
+    assert train.label == tmp_path / "labelsTr/h_001.nii.gz"
+    assert [(case.id, case.label) for case in manifest.split("test")] == [("h_002", None), ("h.003", None)]
+
+
+def nnunet(folder: Path, *, training: int = 2) -> Path:
+    data = {
+        "channel_names": {"0": "T1", "1": "T2"},
+        "labels": {"background": 0, "tumour": 1},
+        "numTraining": training,
+        "file_ending": ".nii.gz",
+    }
+    written(folder, "dataset.json", json.dumps(data))
+    train = ["imagesTr/b_0000", "imagesTr/b_0001", "imagesTr/a_0000", "imagesTr/._a_0000"]
+    test = ["imagesTs/c_0000", "imagesTs/c_0001", "imagesTs/d_0000"]
+    for name in (*train, *test, "labelsTr/a", "labelsTr/b", "labelsTs/c"):
+        path = folder / f"{name}.nii.gz"
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    return folder
+
+
+def test_nnunet_as_it_is(tmp_path: Path) -> None:
+    folder = tmp_path / "Dataset001_Tumour"
+    folder.mkdir()
+    manifest = Manifest.read(nnunet(folder))
+    assert manifest.name == "Dataset001_Tumour"
+    assert [(c.id, c.split, c.label and c.label.name) for c in manifest.cases] == [
+        ("a", "train", "a.nii.gz"),
+        ("b", "train", "b.nii.gz"),
+        ("c", "test", "c.nii.gz"),
+        ("d", "test", None),
+    ]
+    assert [p.name for p in manifest.cases[1].images] == ["b_0000.nii.gz", "b_0001.nii.gz"]
+    assert [p.name for p in manifest.missing()] == ["a_0001.nii.gz", "d_0001.nii.gz"]
+
+
+def test_an_incomplete_nnunet_folder_is_refused(tmp_path: Path) -> None:
+    assert "numTraining is 3, but imagesTr has 2" in refusal(nnunet(tmp_path, training=3))
+    written(tmp_path, "dataset.json", '{"channel_names": {}}')
+    assert "channel_names" in refusal(tmp_path)
+
+
+def test_missing_names_each_file_once(tmp_path: Path) -> None:
+    here = written(tmp_path, "here.nii", "")
+    gone = tmp_path / "gone.nii"
+    cases = (Case(id="a", images=(here, gone), label=gone), Case(id="b", images=(gone,), label=here))
+    assert Manifest("m", cases).missing() == (gone,)
+
+
+def test_unknown_split_is_refused() -> None:
+    with pytest.raises(UsageError, match="no split is called 'valid'"):
+        people(1).split("valid")
+
+
+# ---- splits -----------------------------------------------------------------------------------
+
+
+def test_splits_keep_patients_whole_and_have_the_asked_sizes() -> None:
+    manifest = with_splits(people(20, scans=3), val=0.1, test=4, seed=1)
+    sizes = {name: len(patients(manifest, name)) for name in ("train", "val", "test")}
+    assert sizes == {"train": 14, "val": 2, "test": 4}
+    assert sum(len(manifest.split(name)) for name in sizes) == 60
+
+
+def test_splits_depend_on_the_seed_and_not_on_order() -> None:
+    manifest = people(30, scans=2, groups="aab")
+    cases = list(manifest.cases)
+    random.Random(0).shuffle(cases)
+    shuffled = Manifest("people", tuple(cases))
+    drawn = []
+    for seed in (1, 2):
+        one, other = (with_splits(m, val=5, test=5, seed=seed) for m in (manifest, shuffled))
+        assert [patients(one, s) for s in ("val", "test")] == [patients(other, s) for s in ("val", "test")]
+        drawn.append(patients(one, "test"))
+        kept = zip(folds(manifest, 4, seed), folds(shuffled, 4, seed), strict=True)
+        assert all(patients(a, "val") == patients(b, "val") for a, b in kept)
+    assert drawn[0] != drawn[1]
+
+
+def test_splits_keep_the_proportions_of_groups() -> None:
+    # 20 of a, 10 of b: 6 of 30 patients are 4 of a and 2 of b, 3 more are 2 and 1.
+    manifest = with_splits(people(30, groups="aab"), val=3, test=6, seed=5)
+    assert Counter(case.group for case in manifest.split("test")) == {"a": 4, "b": 2}
+    assert Counter(case.group for case in manifest.split("val")) == {"a": 2, "b": 1}
+
+
+def test_no_test_asked_keeps_the_test_there_is() -> None:
+    manifest = with_splits(people(10, test=3), val=2, test=0, seed=0)
+    assert patients(manifest, "test") == {"p7", "p8", "p9"}
+    assert (len(manifest.split("val")), len(manifest.split("train"))) == (2, 5)
+
+
+def test_cases_without_label_are_not_drawn() -> None:
+    cases = (
+        *people(4).cases,
+        Case(id="follow-up", patient="p0", images=(Path("x"),)),
+        Case(id="unseen", images=(Path("y"),), split="test"),
+        Case(id="spare", images=(Path("z"),), split="train"),
+    )
+    for seed in range(8):
+        manifest = with_splits(Manifest("m", cases), val=1, test=1, seed=seed)
+        split = {case.id: case.split for case in manifest.cases}
+        assert split["unseen"] == "test"
+        assert split["spare"] is None
+        assert split["follow-up"] == ("test" if split["p0-0"] == "test" else None)
+
+
+@pytest.mark.parametrize(
+    ("val", "test"), [(-1, 0), (1.0, 0), (0, 2.5), (True, 0), (5, 5), (0.6, 0.4), (10, 0), (float("nan"), 0)]
+)
+def test_impossible_splits_are_refused(val: float, test: float) -> None:
+    with pytest.raises(UsageError):
+        with_splits(people(10), val=val, test=test, seed=0)
+
+
+def test_a_small_share_is_at_least_one_patient() -> None:
+    assert len(with_splits(people(5), val=0.01, test=0, seed=0).split("val")) == 1
+
+
+def test_folds_cover_every_patient_once_and_leave_test_alone() -> None:
+    parts = folds(people(13, scans=2, groups="ab", test=2), 3, seed=4)
+    held = [patients(part, "val") for part in parts]
+    assert sorted(p for fold in held for p in fold) == sorted(f"p{n}" for n in range(11))
+    assert sorted(map(len, held)) == [3, 4, 4]
+    for part, fold in zip(parts, held, strict=True):
+        assert patients(part, "test") == {"p11", "p12"}
+        assert not patients(part, "train") & fold
+        groups = Counter(case.group for case in part.split("val"))
+        assert max(groups.values()) - min(groups.values()) <= 2  # two scans a patient: one patient
+
+
+@pytest.mark.parametrize("k", [1, 12])
+def test_impossible_folds_are_refused(k: int) -> None:
+    with pytest.raises(UsageError, match="2 to 11"):
+        folds(people(11), k, seed=0)
+
+
+def test_a_patient_in_two_splits_is_refused() -> None:
+    one, two = people(1, scans=2).cases
+    cases = (one.model_copy(update={"split": "train"}), two.model_copy(update={"split": "test"}))
+    with pytest.raises(UsageError, match=r"'p0' is in splits train and test \(case 2\)"):
+        Manifest("m", cases)
+
+
+# ---- the shipped manifests --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_shipped_manifests_hold_together(path: Path) -> None:
+    manifest = Manifest.read(path)
+    assert manifest.name == path.stem
+    assert all(case.split and case.label for case in manifest.cases)
+    listed = [line.split("  ", 1)[1] for line in path.with_suffix(".sha256").read_text().splitlines()]
+    named = [str(p.relative_to(manifest.root)) for c in manifest.cases for p in (*c.images, c.label) if p]
+    assert listed == named
+    card = path.with_suffix(".md").read_text()
+    assert all(part in card for part in ("Licence", "## Cite", "## Splits", "how to get it"))
+
+
+def test_shipped_splits_follow_their_cards() -> None:
+    folder = Path(__file__).parents[2] / "data_manifests"
+    lungs = Manifest.read(folder / "lctsc_lungs.yaml")
+    assert patients(lungs, "train") | patients(lungs, "val") == {f"LCTSC-{n:03d}" for n in (0, 1, 3, 4, 6)}
+    assert patients(lungs, "test") == {f"LCTSC-{n:03d}" for n in (2, 7, 8)}
+    cases = Manifest.read(folder / "hippocampus.yaml").cases
+    assert [case.id for case in cases] == sorted(case.id for case in cases)
+    assert all((case.split == "test") == (number % 5 == 4) for number, case in enumerate(cases))
+    rest = [case for case in cases if case.split != "test"]
+    assert all((case.split == "val") == (number % 10 == 9) for number, case in enumerate(rest))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_the_data_at_hand_is_what_the_manifests_describe(path: Path, shared_data: Path) -> None:
+    manifest = Manifest.read(path, root=shared_data)
+    assert manifest.missing() == ()
+    for line in path.with_suffix(".sha256").read_text().splitlines():
+        digest, name = line.split("  ", 1)
+        assert hashlib.sha256((shared_data / name).read_bytes()).hexdigest() == digest, name
+
+
+def test_annotated_labels_survive_every_format(tmp_path: Path) -> None:
+    cases = (
+        Case(id="a", images=(tmp_path / "a.nii.gz",), annotated=("lung", "left heart")),
+        Case(id="b", images=(tmp_path / "b.nii.gz",)),
+    )
+    for name in ("m.csv", "m.json", "m.yaml"):
+        back = Manifest.read(Manifest("m", cases, tmp_path).write(tmp_path / name)).cases
+        assert [case.annotated for case in back] == [("lung", "left heart"), None]
+    plain = Manifest("m", cases[1:], tmp_path).write(tmp_path / "plain.csv")
+    assert "annotated" not in plain.read_text()
+
+
+@pytest.mark.parametrize("text", ["lung;;heart", "lung;lung", ";"])
+def test_annotated_labels_are_named_once(tmp_path: Path, text: str) -> None:
+    assert "annotated" in refusal(written(tmp_path, "m.csv", f"id,image,annotated\na,a.nii.gz,{text}\n"))

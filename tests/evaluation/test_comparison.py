@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from cli.test_cli import both as cli
+
+from medseg.errors import InputRefused, UsageError
+from medseg.evaluation.comparison import compare, read, write
+
+
+def evaluation(dice: dict[str, dict[str, float]], failed: tuple[str, ...] = ()) -> pd.DataFrame:
+    rows = [
+        {
+            "case": case,
+            "patient": f"P{case}",
+            "label": label,
+            "status": "ok",
+            "dice": value,
+            "volume_error_ml": 1.0,
+        }
+        for case, values in dice.items()
+        for label, value in values.items()
+    ]
+    rows += [{"case": case, "patient": f"P{case}", "status": "failed"} for case in failed]
+    return pd.DataFrame(rows)
+
+
+A = evaluation({str(n): {"lung": 0.90 + n / 100, "heart": 0.8} for n in range(6)})
+B = evaluation({str(n): {"lung": 0.91 + n / 50, "heart": 0.8} for n in range(5)}, failed=("5",))
+
+
+def test_pairs_by_hand():
+    found = compare({"a": A, "b": B})
+    lung, heart, every = (
+        found.table[found.table["label"] == name].iloc[0] for name in ("lung", "heart", "all labels")
+    )
+    # B - A over cases 0 to 4: .01 .02 .03 .04 .05; all positive: p = 2 / 2^5.
+    assert lung["pairs"] == 5
+    assert lung["difference_mean"] == pytest.approx(0.03)
+    assert lung["difference_median"] == pytest.approx(0.03)
+    assert lung["ci_low"] < 0.03 < lung["ci_high"]
+    assert lung["p"] == pytest.approx(2 / 32)
+    assert (heart["p"], heart["difference_mean"]) == (1, 0)
+    assert every["difference_mean"] == pytest.approx(0.015)  # the mean over both labels
+    # Three tests with p 1/16, 1, 1/16: Holm gives 3/16, 1, 3/16 (2/16 is raised to the one before).
+    assert [lung["p_holm"], heart["p_holm"], every["p_holm"]] == pytest.approx([3 / 16, 1, 3 / 16])
+
+
+def test_what_cannot_be_paired_is_named():
+    left = compare({"a": A, "b": B}).left_out
+    told = {(row["case"], row["label"], row["why"]) for _, row in left.iterrows()}
+    assert told == {("5", "lung", "failed in b"), ("5", "heart", "failed in b")}
+    assert set(left["metric"]) == {""}
+
+
+def test_cases_of_one_evaluation_only_are_named_and_so_are_those_that_failed_in_both():
+    a = evaluation({"0": {"lung": 0.9}, "1": {"lung": 0.9}}, failed=("x", "y"))
+    b = evaluation({"0": {"lung": 0.9}, "2": {"lung": 0.9, "heart": 0.5}}, failed=("y", "z"))
+    left = compare({"a": a, "b": b}).left_out
+    assert [(row["case"], row["label"], row["why"]) for _, row in left.iterrows()] == [
+        ("1", "lung", "not in b"),
+        ("x", "", "failed in a; not in b"),
+        ("y", "", "failed in a; failed in b"),
+        ("2", "lung", "not in a"),
+        ("2", "heart", "not in a"),
+        ("z", "", "failed in b; not in a"),
+    ]
+
+
+def test_a_label_undefined_in_one_is_told_and_leaves_both_means():
+    # Truth and prediction of a have no heart in case 0, b finds one: Dice is undefined in a, 0 in b.
+    a = evaluation({"0": {"lung": 0.9, "heart": math.nan}, "1": {"lung": 0.8, "heart": 0.6}})
+    b = evaluation({"0": {"lung": 0.8, "heart": 0.0}, "1": {"lung": 0.9, "heart": 0.7}})
+    found = compare({"a": a, "b": b})
+    told = found.left_out.iloc[0]
+    assert (len(found.left_out), told["case"], told["label"]) == (1, "0", "heart")
+    assert (told["metric"], told["why"]) == ("dice", "undefined in a")
+    heart, every = (found.table.set_index("label").loc[name] for name in ("heart", "all labels"))
+    assert (heart["pairs"], heart["undefined"]) == (1, 1)
+    # Case 0 counts with its lung in both, case 1 with both labels: means (.9 + .7) / 2 and (.8 + .8) / 2.
+    assert (every["pairs"], every["a_mean"], every["b_mean"]) == (2, pytest.approx(0.8), pytest.approx(0.8))
+
+
+def test_labels_of_one_evaluation_only_are_in_no_mean():
+    a = evaluation({"0": {"lung": 0.9, "heart": 0.1, "liver": 0.2}})
+    b = evaluation({"0": {"lung": 0.8, "heart": 0.2}})
+    table = compare({"a": a, "b": b}).table.set_index("label")
+    assert table.loc["all labels", "difference_mean"] == pytest.approx(0.0)  # (-.1 + .1) / 2
+    assert table.loc["liver", "pairs"] == 0
+    assert math.isnan(table.loc["liver", "p_holm"])
+
+
+def test_equal_differences_stay_equal_in_spite_of_rounding():
+    # As floats .03 - .02, .02 - .01 ... differ in the last digit; all five ranks are equal: p = 2 / 32.
+    a = evaluation({str(n): {"lung": n / 100} for n in range(1, 6)})
+    b = evaluation({str(n): {"lung": (n + 1) / 100} for n in range(1, 6)})
+    row = compare({"a": a, "b": b}).table.iloc[0]
+    assert (row["p"], row["equal"]) == (2 / 32, 0)
+    assert compare({"a": a, "b": a}).table.iloc[0]["equal"] == 5
+
+
+def test_other_truths_and_tolerances_are_refused():
+    a = A.assign(truth_ml=10.0, nsd=0.9, nsd_tolerance_mm=3.0)
+    compare({"a": a, "b": B.assign(truth_ml=10.0001)})
+    with pytest.raises(InputRefused, match="the truth has 10 ml in a and 11 in b") as caught:
+        compare({"a": a, "b": B.assign(truth_ml=11.0)})
+    assert caught.value.reason == "not-comparable"
+    loose = a.assign(nsd_tolerance_mm=2.0)
+    compare({"a": a, "b": loose})
+    with pytest.raises(InputRefused, match="nsd is within 3 mm in a and 2 in b"):
+        compare({"a": a, "b": loose}, ("nsd",))
+
+
+def test_only_an_empty_cell_is_missing(tmp_path):
+    (tmp_path / "t.csv").write_text("case,patient,label,status,dice\nNA,1,null,ok,\n")
+    row = read(tmp_path / "t.csv").iloc[0]
+    assert (row["case"], row["label"], math.isnan(row["dice"])) == ("NA", "null", True)
+
+
+def test_every_pair_of_three_is_compared():
+    table = compare({"a": A, "b": B, "c": A}).table
+    assert list(dict.fromkeys(zip(table["a"], table["b"], strict=True))) == [
+        ("a", "b"),
+        ("a", "c"),
+        ("b", "c"),
+    ]
+
+
+def test_several_metrics_and_unknown_ones():
+    table = compare({"a": A, "b": B}, ("dice", "volume_error_abs_ml")).table
+    assert set(table["metric"]) == {"dice", "volume_error_abs_ml"}
+    with pytest.raises(UsageError, match="no metric is called 'patient'"):
+        compare({"a": A, "b": B}, ("patient",))
+
+
+def test_evaluations_with_nothing_in_common_and_single_ones_are_refused():
+    other = evaluation({"x": {"lung": 0.5}})
+    with pytest.raises(UsageError, match="no case in common"):
+        compare({"a": A, "b": other})
+    with pytest.raises(UsageError, match="at least two"):
+        compare({"a": A})
+
+
+def test_tables_that_are_none_are_refused(tmp_path):
+    with pytest.raises(InputRefused, match="cannot be read"):
+        read(tmp_path / "gone.csv")
+    for text, told in (
+        ("", "no CSV table"),
+        ("a,b\n1,2\n", "no column 'case'"),
+        ("case,patient,label,status,dice\n1,1,l,ok,1\n1,1,l,ok,1\n", "has label 'l' twice"),
+        ("case,patient,label,status,dice\n1,1,l,ok,good\n", "'dice' are finite numbers"),
+        ("case,patient,label,status,dice\n1,1,l,ok,inf\n", "'dice' are finite numbers"),
+    ):
+        (tmp_path / "t.csv").write_text(text)
+        with pytest.raises(InputRefused, match=told):
+            read(tmp_path / "t.csv")
+
+
+def test_the_command_writes_the_tables(tmp_path):
+    for name, frame in (("a", A), ("b", B)):
+        (tmp_path / name).mkdir()
+        frame.to_csv(tmp_path / name / "evaluation.csv", index=False)
+    files = [str(tmp_path / name / "evaluation.csv") for name in ("a", "b")]
+    out, told = cli("compare", *files, "-o", tmp_path / "out", "--json")
+    assert json.loads(out)[0]["pairs"] == 5
+    assert "left out: 5 lung: failed in b" in told
+    assert "3 of 3 tests have under 6 pairs that differ" in told
+    table, _ = cli("compare", *files, "-o", tmp_path / "out")
+    assert table.startswith("| A | B | label |")
+    names = ["comparison.csv", "comparison.json", "comparison.md", "comparison.tex", "left_out.csv"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == names
+    assert pd.read_csv(tmp_path / "out" / "comparison.csv")["p"][0] == pytest.approx(2 / 32)
+    cli("compare", files[0], files[0], "-o", tmp_path / "out", code=2)
+
+
+def test_the_written_files_are_those_returned(tmp_path):
+    assert all(path.is_file() for path in write(compare({"a": A, "b": B}), tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (["x/a.csv", "x/b.csv"], ["a", "b"]),
+        (["x/a/evaluation.csv", "x/b/evaluation.csv"], ["a", "b"]),
+        (["a/test/evaluation.csv", "b/test/evaluation.csv"], ["a", "b"]),
+        (["a/1/e.csv", "a/2/e.csv", "b/1/e.csv"], ["a/1/e.csv", "a/2/e.csv", "b/1/e.csv"]),
+    ],
+)
+def test_evaluations_are_named_for_what_tells_them_apart(tmp_path, monkeypatch, paths, names):
+    monkeypatch.chdir(tmp_path)
+    for path in map(Path, paths):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        A.to_csv(path, index=False)
+    out, _ = cli("compare", *paths, "-o", "out", "--json")
+    assert [json.loads(out)[0]["a"], json.loads(out)[-1]["b"]] == [names[0], names[-1]]

@@ -1,0 +1,237 @@
+"""Evaluation tables against numbers worked out by hand."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from cli.test_cli import both as cli
+from support.worlds import tiny
+
+from medseg.datasets.manifest import Case
+from medseg.errors import InputRefused, UsageError
+from medseg.evaluation.evaluator import COLUMNS, evaluate, summary, write
+from medseg.images.grid import Grid
+from medseg.images.label import Label
+from medseg.images.volume import Mask
+
+LABELS = (Label(name="a", values=(1,)), Label(name="b", values=(2,)))
+GRID = Grid.from_spacing((5, 4, 3), (10, 10, 10))  # a voxel has 1 ml
+
+
+def mask(a: int, b: int) -> Mask:
+    """Label a in the first ``a`` voxels of a row, b in the first ``b`` of another."""
+    array = np.zeros(GRID.shape, dtype=np.uint8)
+    array[:a, 0, 1], array[:b, 2, 1] = 1, 2
+    return Mask(array, GRID, LABELS)
+
+
+@pytest.fixture
+def cases(tmp_path: Path) -> list[Case]:
+    truths = {"one": mask(4, 2), "two": mask(4, 0), "bad": mask(1, 1)}
+    for name, truth in truths.items():
+        truth.save(tmp_path / f"{name}.nii.gz")
+    return [
+        Case(id=name, patient=f"P-{name}", images=(tmp_path / "scan.nii.gz",), group="siemens",
+             label=tmp_path / f"{name}.nii.gz")
+        for name in ("one", "bad", "two", "gone")
+    ]  # fmt: skip
+
+
+def predict(case: Case) -> Mask:
+    if case.id == "bad":
+        raise InputRefused("two lines\nof text", where=case.id, reason="geometry")
+    return {"one": mask(2, 2), "two": mask(5, 0)}[case.id]
+
+
+def test_every_case_and_label_has_its_row_and_failures_stop_nothing(cases: list[Case]) -> None:
+    frame = evaluate(cases, predict, LABELS)
+    assert tuple(frame.columns) == COLUMNS
+    # one: a 2 of 4 found, b exact; two: a 5 for 4, b in neither
+    assert frame["case"].tolist() == ["one", "one", "bad", "two", "two", "gone"]
+    assert frame["dice"].tolist()[:2] == [2 * 2 / (2 + 4), 1.0]
+    assert frame["dice"].tolist()[3] == 2 * 4 / (5 + 4)
+    assert math.isnan(frame["dice"].tolist()[4])
+    assert frame["volume_error_ml"].tolist()[:2] == pytest.approx([-2.0, 0.0])
+    assert frame["volume_error_percent"].tolist()[3] == 25.0
+    assert set(frame["group"]) == {"siemens"}
+    assert frame["status"].tolist() == ["ok", "ok", "failed", "ok", "ok", "failed"]
+    bad, gone = (frame[frame["case"] == name].iloc[0]["reason"] for name in ("bad", "gone"))
+    assert bad == "geometry: bad: two lines of text"
+    assert gone.startswith("not-found: ")
+    assert (frame.loc[frame["status"] == "ok", "seconds"] >= 0).all()
+
+
+def test_the_truth_is_read_before_time_is_spent(cases: list[Case]) -> None:
+    def never(case: Case) -> Mask:
+        raise AssertionError("predicted without a truth")
+
+    unlabelled = Case(id="x", images=(Path("x"),))
+    frame = evaluate([cases[3], unlabelled], never, LABELS)
+    assert [reason.split(":")[0] for reason in frame["reason"]] == ["not-found", "no-label"]
+
+
+def test_even_a_bug_fails_its_case_only(cases: list[Case], caplog: pytest.LogCaptureFixture) -> None:
+    def broken(case: Case) -> Mask:
+        return mask(4, 2) if case.id == "one" else [][1]
+
+    frame = evaluate(cases[:2], broken, LABELS)
+    assert frame["status"].tolist() == ["ok", "ok", "failed"]
+    assert frame["reason"].tolist()[2].startswith("unexpected: IndexError")
+    assert "bad failed unexpectedly" in caplog.text
+
+
+def test_summary_by_hand(cases: list[Case]) -> None:
+    table = summary(evaluate(cases, predict, LABELS))
+    assert table.index.tolist() == ["a", "b", "all labels"]
+    low, high = 2 / 3, 8 / 9
+    a = table.loc["a"]
+    assert (a["n"], a["undefined"], a["failed"]) == (2, 0, 2)
+    assert a["dice_mean"] == pytest.approx((low + high) / 2)
+    assert a["dice_sd"] == pytest.approx((high - low) / math.sqrt(2))  # n - 1
+    assert (a["dice_min"], a["dice_max"]) == pytest.approx((low, high))
+    assert a["dice_median"] == pytest.approx((low + high) / 2)
+    assert a["iou_mean"] == pytest.approx((2 / 4 + 4 / 5) / 2)
+    assert a["volume_error_abs_ml_mean"] == pytest.approx((2 + 1) / 2)
+    b = table.loc["b"]
+    assert (b["n"], b["undefined"], b["dice_mean"]) == (1, 1, 1.0)
+    assert math.isnan(b["dice_sd"])
+    # by case: (2/3 + 1) / 2 for one; two has a only, 8/9
+    assert table.loc["all labels", "dice_mean"] == pytest.approx(((low + 1) / 2 + high) / 2)
+    assert table.loc["all labels", "n"] == 2
+
+
+def test_all_cases_failed(cases: list[Case], tmp_path: Path) -> None:
+    frame = evaluate([cases[3]], predict, LABELS)
+    table = summary(frame)
+    assert table.index.tolist() == ["all labels"]
+    assert (table.loc["all labels", "n"], table.loc["all labels", "failed"]) == (0, 1)
+    assert math.isnan(table.loc["all labels", "dice_mean"])
+    text = write(frame, tmp_path)[3].read_text(encoding="utf-8")
+    assert "| all labels | 0 | – | – | – | – | – | – | – | – | 0 | 1 |" in text
+
+
+def test_written_tables_can_be_read_again(cases: list[Case], tmp_path: Path) -> None:
+    frame = evaluate(cases, predict, LABELS)
+    rows, table, as_json, text, tex = write(frame, tmp_path)
+    back = pd.read_csv(rows)
+    assert back["case"].tolist() == frame["case"].tolist()
+    assert back["dice"].tolist()[0] == pytest.approx(2 / 3, abs=1e-6)
+    pd.testing.assert_frame_equal(summary(back), summary(frame), rtol=1e-5)
+    assert pd.read_csv(table, index_col="label").loc["a", "n"] == 2
+    # Two patients: the bootstrap of their mean is 0.667, 0.778 or 0.889, the outer ones in a quarter each.
+    assert "| a | 2 | 0.778 ± 0.157 | 0.667–0.889 | 0.778 (0.667–0.889) |" in text.read_text(encoding="utf-8")
+    assert "a & 2 & 0.778 $\\pm$ 0.157 & 0.667--0.889 &" in tex.read_text(encoding="utf-8")
+    first = json.loads(as_json.read_text(encoding="utf-8"))[0]
+    assert (first["label"], first["group"], first["n"]) == ("a", "all", 2)
+    with pytest.raises(UsageError):
+        write(frame, tmp_path / "no folder")
+
+
+def test_groups_have_their_own_rows(cases: list[Case]) -> None:
+    other = [case.model_copy(update={"group": "ge"}) if case.id == "two" else case for case in cases]
+    table = summary(evaluate(other, predict, LABELS)).reset_index()
+    assert list(dict.fromkeys(table["group"])) == ["all", "ge", "siemens"]
+    rows = table.set_index(["group", "label"])
+    assert rows.loc[("ge", "a"), "dice_mean"] == pytest.approx(8 / 9)
+    assert rows.loc[("siemens", "a"), "dice_mean"] == pytest.approx(2 / 3)
+    assert (rows.loc[("siemens", "a"), "failed"], rows.loc[("ge", "a"), "failed"]) == (2, 0)
+
+
+def test_missing_structures_are_counted_and_cost_the_diagonal(cases: list[Case]) -> None:
+    frame = evaluate(cases[:1], lambda case: mask(4, 0), LABELS)
+    b = frame[frame["label"] == "b"].iloc[0]
+    diagonal = math.hypot(40, 30, 20)
+    assert (b["empty"], b["dice"], b["nsd"], b["sensitivity"]) == ("prediction", 0, 0, 0)
+    assert math.isnan(b["precision"])
+    assert b["hd95_mm"] == b["hd_mm"] == b["assd_mm"] == pytest.approx(diagonal)
+    table = summary(frame)
+    assert (table.loc["b", "one_empty"], table.loc["all labels", "one_empty"]) == (1, 1)
+    assert table.loc["b", "hd95_mm_mean"] == pytest.approx(diagonal)
+
+
+def test_lesions_are_pooled_over_cases(cases: list[Case]) -> None:
+    table = summary(evaluate([cases[0], cases[2]], predict, LABELS))
+    # a: both true lesions found, none false; b: the one of case `one` found.
+    counts = table.loc["a", ["lesions", "lesions_found", "lesions_false"]].tolist()
+    assert counts == [2, 2, 0]
+    assert table.loc["b", "lesion_sensitivity_pooled"] == 1
+    assert table.loc["all labels", "lesions"] == 3
+    assert table.loc["all labels", "false_lesions_per_case"] == 0
+
+
+def test_labels_that_are_not_annotated_have_no_row(cases: list[Case]) -> None:
+    partial = cases[0].model_copy(update={"annotated": ("b",)})
+    assert evaluate([partial], predict, LABELS)["label"].tolist() == ["b"]
+
+
+def test_ignored_voxels_count_in_nothing(tmp_path: Path) -> None:
+    array = mask(4, 2).array.copy()
+    array[2:4, 0, 1] = 9  # half of a is unknown
+    Mask(array, GRID, LABELS).save(tmp_path / "t.nii.gz")
+    case = Case(id="one", images=(tmp_path / "scan.nii.gz",), label=tmp_path / "t.nii.gz")
+    frame = evaluate([case], lambda case: mask(3, 2), LABELS, ignore_value=9)
+    a = frame.iloc[0]
+    assert [a["dice"], a["volume_ml"], a["truth_ml"], a["hd_mm"]] == pytest.approx([1, 2, 2, 0])
+
+
+def test_the_tolerance_of_the_surface_dice_is_that_asked_for(cases: list[Case]) -> None:
+    strict, loose = (
+        evaluate(cases[:1], predict, LABELS, nsd_tolerance_mm=mm).iloc[0]["nsd"] for mm in (9, 20)
+    )
+    # a: 2 of 4 voxels found; of 6 border voxels the last two of the truth are 10 and 20 mm away.
+    assert (strict, loose) == (pytest.approx(4 / 6), 1)
+
+
+def test_labels_may_have_their_own_tolerance(cases: list[Case], tmp_path: Path) -> None:
+    frame = evaluate(cases[:1], predict, LABELS, nsd_tolerance_mm={"a": 10})
+    assert frame["nsd_tolerance_mm"].tolist() == [10, 3]  # b has the default
+    assert frame["nsd"].tolist() == [pytest.approx(5 / 6), 1]
+    text = write(frame, tmp_path)[3].read_text(encoding="utf-8")
+    assert "NSD: within 10 mm (a), 3 mm (b)." in text
+    assert math.isnan(summary(frame).loc["all labels", "nsd_tolerance_mm"])
+    same = write(evaluate(cases[:1], predict, LABELS), tmp_path)[3].read_text(encoding="utf-8")
+    assert "NSD: within 3 mm." in same
+
+
+@pytest.mark.parametrize("bad", [-1.0, math.nan, {"a": math.inf}, {"c": 1.0}])
+def test_impossible_tolerances_are_refused_before_anything_is_read(bad: float | dict[str, float]) -> None:
+    with pytest.raises(UsageError, match="a tolerance of the surface Dice is") as caught:
+        evaluate([], predict, LABELS, nsd_tolerance_mm=bad)
+    assert caught.value.reason == "tolerance"
+
+
+@pytest.mark.parametrize(
+    ("given", "want"),
+    [(["2", "b=1.5"], "2 mm (a), 1.5 mm (b)"), (["a=1"], "1 mm (a), 3 mm (b)"), ([], "3 mm")],
+)
+def test_the_command_takes_tolerances_for_all_and_for_one(
+    cases: list[Case], tmp_path: Path, given: list[str], want: str
+) -> None:
+    rows = [f"{case.id},{case.images[0]},{case.label}" for case in cases[:1]]
+    (tmp_path / "cases.csv").write_text("\n".join(["id,image,label", *rows]), encoding="utf-8")
+    (tmp_path / "recipe.yaml").write_text(tiny(labels=LABELS).yaml(), encoding="utf-8")
+    options = [part for text in given for part in ("--nsd-tolerance-mm", text)]
+    out, _ = cli(
+        "evaluate", tmp_path / "cases.csv", "--masks", tmp_path, "--recipe", tmp_path / "recipe.yaml",
+        "-o", tmp_path / "out", "--split", "all", *options,
+    )  # fmt: skip
+    assert f"NSD: within {want}." in out
+
+
+def test_the_command_refuses_what_is_no_tolerance(cases: list[Case], tmp_path: Path) -> None:
+    (tmp_path / "cases.csv").write_text(f"id,image,label\none,x,{cases[0].label}\n", encoding="utf-8")
+    (tmp_path / "recipe.yaml").write_text(tiny(labels=LABELS).yaml(), encoding="utf-8")
+    for text, told in (
+        ("a=wide", "no tolerance can be read from 'a=wide'"),
+        ("c=1", "for 'c', which is no label"),
+    ):
+        _, err = cli(
+            "evaluate", tmp_path / "cases.csv", "--masks", tmp_path, "--recipe", tmp_path / "recipe.yaml",
+            "-o", tmp_path / "out", "--split", "all", "--nsd-tolerance-mm", text, code=2,
+        )  # fmt: skip
+        assert told in err

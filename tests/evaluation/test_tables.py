@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+
+from medseg.evaluation.tables import as_json, escaped, latex, markdown, numbers
+
+
+def test_markdown_and_latex_have_the_same_cells():
+    heads, rows = ("label", "Dice ± SD"), [["right_lung", "0.9"], ["a|b", "50 %"]]
+    assert markdown(heads, rows, "Note.").splitlines() == [
+        "| label | Dice ± SD |",
+        "|---|---:|",
+        "| right_lung | 0.9 |",
+        r"| a\|b | 50 % |",
+        "",
+        "Note.",
+    ]
+    text = latex(heads, rows, "Note.")
+    assert text.startswith("% Note.\n\\begin{tabular}{lr}\n\\toprule\nlabel & Dice $\\pm$ SD \\\\\n")
+    assert "right\\_lung & 0.9 \\\\\n" in text
+    assert "50 \\% \\\\\n" in text
+    assert text.endswith("\\bottomrule\n\\end{tabular}\n")
+
+
+def test_what_latex_takes_for_a_command_is_escaped():
+    assert (
+        escaped(r"a&b$c#d{e}~^\ ") == r"a\&b\$c\#d\{e\}\textasciitilde{}\textasciicircum{}\textbackslash{} "
+    )
+
+
+def test_undefined_numbers_are_dashes():
+    nan = float("nan")
+    assert numbers((0.5, 0.25), ".3f", " ± ") == "0.500 ± 0.250"
+    assert numbers((0.5, nan), ".3f", " ± ") == "0.500 ± –"
+    assert numbers((nan, nan), ".3f", " ± ") == numbers((nan,), ".2f") == "–"
+
+
+def test_json_has_null_for_what_is_no_number():
+    table = pd.DataFrame({"a": [1.5, float("nan")], "b": [1, 2], "c": ["x", None]})
+    assert json.loads(as_json(table)) == [{"a": 1.5, "b": 1, "c": "x"}, {"a": None, "b": 2, "c": None}]

@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from support.worlds import tiny, untrained
+from torch import nn
+
+from medseg.errors import ResourceError, UsageError
+from medseg.inference.backends import KINDS, choose, onnx_export
+from medseg.inference.backends.decoder_fusion import shortened
+from medseg.inference.backends.pytorch import folded
+from medseg.inference.segmenter import Segmenter
+from medseg.networks import build
+from medseg.phantom.thorax import Thorax, default_grid
+from medseg.recipe import Recipe
+
+CPU = torch.device("cpu")
+COARSE = (8.0, 8.0, 10.0)
+
+
+def flat(**changes) -> Recipe:
+    return tiny(**({"patch": {"size": [32, 24], "neighbours": 1}} | changes))
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def used(recipe: Recipe) -> nn.Module:
+    """With statistics as after training: a fresh batch normalisation does nothing."""
+    torch.manual_seed(0)
+    network = build(recipe).train()
+    with torch.no_grad():
+        for _ in range(3):
+            network(torch.randn(4, recipe.in_channels, *recipe.patch.size) * 3 + 1)
+    return network.eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize("norm", ["batch", "instance", "none"])
+@pytest.mark.parametrize("make", [tiny, flat])
+@pytest.mark.parametrize("name", list(KINDS))
+def test_every_engine_gives_the_networks_logits(name, make, norm):
+    recipe = make(network={"widths": [4, 8, 8], "norm": norm})
+    network = used(recipe)
+    windows = torch.randn(2, recipe.in_channels, *recipe.patch.size)
+    engine = KINDS[name](network, tuple(windows.shape), CPU, f"{norm} {make.__name__}")
+    expected = network(windows)
+    torch.testing.assert_close(engine(windows), expected, atol=2e-4, rtol=1e-4)
+    # A batch that is not full, as the last one of a scan.
+    torch.testing.assert_close(engine(windows[:1]), expected[:1], atol=2e-4, rtol=1e-4)
+    assert engine.name.startswith({"onnx": "onnxruntime"}.get(name, name))
+
+
+@pytest.mark.parametrize("norm", ["batch", "instance", "none"])
+@pytest.mark.parametrize("make", [tiny, flat])
+def test_a_shortened_network_is_the_same_function(make, norm):
+    """In float64, where rounding is out of sight; the biases, which end at the borders, are not small."""
+    recipe = make(network={"widths": [4, 6, 8], "norm": norm})
+    network = used(recipe).double()
+    for name, values in network.named_parameters():
+        if name.endswith("bias"):
+            values.normal_()
+    windows = torch.randn(2, recipe.in_channels, *recipe.patch.size, dtype=torch.float64)
+    short = shortened(network)
+    torch.testing.assert_close(short(windows), network(windows), atol=1e-11, rtol=0)
+    kinds = {type(part).__name__ for part in short.modules()}
+    assert "UpCat" not in kinds
+    assert "UpCat" in {type(part).__name__ for part in network.modules()}
+
+
+@pytest.mark.parametrize("name", list(KINDS))
+def test_sides_are_free_where_a_window_is_a_whole_plane(name):
+    recipe = flat(network={"widths": [4, 8, 8], "norm": "batch"})
+    network = used(recipe)
+    engine = KINDS[name](network, (2, recipe.in_channels, *recipe.patch.size), CPU, "free", free=True)
+    for size in ((24, 32), (40, 16), (24, 32)):
+        windows = torch.randn(2, recipe.in_channels, *size)
+        torch.testing.assert_close(engine(windows), network(windows), atol=2e-4, rtol=1e-4)
+        torch.testing.assert_close(engine(windows[:1]), network(windows[:1]), atol=2e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", list(KINDS))
+def test_an_answer_is_not_overwritten_by_the_next(name):
+    recipe = flat()
+    network = used(recipe)
+    one, two = torch.randn(2, 1, recipe.in_channels, *recipe.patch.size)
+    engine = KINDS[name](network, tuple(one.shape), CPU, "x")
+    first = engine(one)
+    kept = first.clone()
+    engine(two)
+    assert torch.equal(first, kept)
+
+
+def test_masks_of_all_engines_agree():
+    model = untrained(tiny())
+    scan = Thorax().scan(default_grid(COARSE))
+    masks = {name: np.asarray(Segmenter(model, engine=name)(scan).array) for name in KINDS}
+    assert masks["torch"].any()
+    for name, mask in masks.items():
+        assert np.mean(mask != masks["torch"]) <= 1e-5, name
+
+
+def test_batch_normalisation_is_folded_into_the_convolution():
+    network = used(flat(network={"widths": [4, 8, 8], "norm": "batch"}))
+    lean = folded(network)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in lean.modules())
+    assert any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+    image = torch.randn(2, 3, 32, 24)
+    torch.testing.assert_close(lean(image), network(image), atol=1e-5, rtol=1e-4)
+
+
+def test_the_graph_is_made_once(monkeypatch):
+    network = used(flat())
+    first = onnx_export.graph(network, (1, 3, 32, 24), "digest")
+    (path,) = onnx_export.folder().iterdir()
+    monkeypatch.setattr(onnx_export, "export", lambda *_, **__: 1 / 0)
+    assert onnx_export.graph(network, (1, 3, 32, 24), "digest") == first
+    with pytest.raises(ZeroDivisionError):
+        onnx_export.graph(network, (1, 3, 32, 24), "another")
+    with pytest.raises(ZeroDivisionError):
+        onnx_export.graph(network, (2, 3, 32, 24), "digest")
+    assert hashlib.sha256(path.read_bytes()[32:]).digest() == path.read_bytes()[:32]
+
+
+@pytest.mark.parametrize("damage", [b"", b"short", None])
+def test_a_damaged_graph_is_made_again(damage):
+    network = used(flat())
+    first = onnx_export.graph(network, (1, 3, 32, 24), "digest")
+    (path,) = onnx_export.folder().iterdir()
+    held = path.read_bytes()
+    path.write_bytes(held[:-1] + bytes([held[-1] ^ 1]) if damage is None else damage)
+    assert len(onnx_export.graph(network, (1, 3, 32, 24), "digest")) == len(first)
+    assert hashlib.sha256(path.read_bytes()[32:]).digest() == path.read_bytes()[:32]
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert onnx_export.graph(used(flat()), (1, 3, 32, 24), "digest")
+
+
+def test_auto_takes_openvino_on_the_cpu_where_it_is(monkeypatch):
+    assert choose("auto", CPU) == "openvino"
+    assert choose("auto", torch.device("cuda")) == "torch"
+    monkeypatch.setattr("medseg.inference.backends.find_spec", lambda package: None)
+    assert choose("auto", CPU) == "torch"
+    with pytest.raises(ResourceError, match=r"pip install 'medseg\[onnx\]'"):
+        choose("onnx", CPU)
+
+
+def test_auto_takes_torch_where_a_network_cannot_be_exported(monkeypatch):
+    def impossible(network, shape, *, free):
+        raise RuntimeError("no such operation in ONNX")
+
+    monkeypatch.setattr(onnx_export, "export", impossible)
+    assert Segmenter(untrained(tiny())).engine.startswith("torch")
+    with pytest.raises(RuntimeError, match="no such operation"):
+        Segmenter(untrained(tiny()), engine="openvino")
+
+
+@pytest.mark.parametrize(
+    ("name", "device", "problem"),
+    [("tensorrt", "cpu", "no engine is called 'tensorrt'"), ("onnx", "cuda", "CPU alone")],
+)
+def test_engines_that_cannot_be_are_refused(name, device, problem):
+    with pytest.raises(UsageError, match=problem) as caught:
+        choose(name, torch.device(device))
+    assert caught.value.reason == "engine"
+
+
+def test_openvino_is_imported_without_its_reports():
+    code = """
+import sys, torch
+from torch import nn
+from medseg.inference.backends.openvino import OpenVino
+OpenVino(nn.Conv2d(1, 1, 1), (1, 1, 4, 4), torch.device("cpu"), "x")
+loaded = [name for name in sys.modules if name.startswith("openvino_telemetry") and sys.modules[name]]
+assert not loaded, loaded
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=200)

@@ -1,0 +1,61 @@
+"""The shipped model of the lungs: its file, its card, and that it still finds what it found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import medseg
+from medseg.errors import InputWarning
+from medseg.images.grid import Grid
+from medseg.images.label import Label
+from medseg.images.volume import Volume
+from medseg.inference.model import Model, find
+from medseg.inference.registry import DEFAULT
+from medseg.phantom.demo import MODEL, run
+
+ROOT = Path(__file__).parents[2]
+CARD = (ROOT / "docs" / "model_cards" / "lung-ct.md").read_text(encoding="utf-8")
+PHANTOM = (0.9861, 0.9844)
+LUNGS = (Label(name="lungs", values=(1, 2)),)
+
+
+def test_the_file_is_small_and_its_digest_and_licence_are_in_the_card():
+    path = find(DEFAULT)
+    model = Model.load(path)
+    assert path.stat().st_size < 16e6
+    assert model.digest in CARD
+    assert model.provenance["licence"].startswith("Apache-2.0")
+    labels = {label.name: label.value for label in model.recipe.painted}
+    assert labels == {"right_lung": 1, "left_lung": 2}
+
+
+@pytest.mark.slow
+def test_it_finds_the_phantoms_lungs(tmp_path):
+    """Dice as measured when the model was made; the phantom is no part of its training."""
+    assert MODEL == DEFAULT
+    right, left = run(tmp_path).scores
+    assert right.dice == pytest.approx(PHANTOM[0], abs=0.003)
+    assert left.dice == pytest.approx(PHANTOM[1], abs=0.003)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("patient", "dice"), [("LCTSC-004", 0.9847), ("LCTSC-008", 0.9860)])
+def test_it_finds_the_lungs_of_patients(shared_data, patient, dice):
+    """As measured when the model was made; a check that nothing has changed, no measure of its quality."""
+    folder = shared_data / "lung_ct_2mm" / patient
+    truth = medseg.read_mask(folder / "lung_mask.nii.gz", LUNGS)
+    mask = medseg.segment(folder / "ct.nii.gz")
+    found, true = np.asarray(mask.array) > 0, np.asarray(truth.array) > 0
+    assert 2 * (found & true).sum() / (found.sum() + true.sum()) == pytest.approx(dice, abs=0.003)
+    x_mm = [(truth.grid.affine[0, :3] @ np.argwhere(mask.array == value).mean(axis=0)) for value in (1, 2)]
+    assert x_mm[0] > x_mm[1]
+
+
+def test_a_scan_without_a_chest_is_told():
+    water = Volume(np.zeros((40, 40, 20), dtype=np.int16), Grid.from_spacing((40, 40, 20), (4.0, 4.0, 5.0)))
+    with pytest.warns(InputWarning, match="no lung was found"):
+        mask = medseg.segment(water)
+    assert not mask.array.any()

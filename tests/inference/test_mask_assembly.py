@@ -1,0 +1,74 @@
+"""What is held while a mask is made, and how long."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+import numpy as np
+import pytest
+from support.worlds import DIVIDED, tiny, untrained
+
+from medseg.errors import UsageError
+from medseg.inference.mask_assembly import Target
+from medseg.inference.segmenter import Segmenter
+from medseg.phantom.thorax import Thorax, default_grid
+from medseg.system.memory import lasting, zeros
+
+COARSE = (8.0, 8.0, 10.0)
+
+
+@pytest.mark.parametrize(("parts", "kept"), [({}, False), (DIVIDED, True)])
+def test_a_scan_is_forgotten_where_nothing_needs_its_voxels(parts, kept):
+    segment = Segmenter(untrained(tiny(**parts)), engine="torch")
+    scan = Thorax().scan(default_grid(COARSE))
+    held, grid = weakref.ref(scan.array.base), scan.grid
+    ready = segment.ready(scan)
+    del scan
+    gc.collect()
+    assert (held() is not None) is kept
+    assert ready().grid == grid
+
+
+def test_a_prepared_scan_is_used_up():
+    scan = Thorax().scan(default_grid(COARSE))
+    ready = Segmenter(untrained(tiny()), engine="torch").ready(scan)
+    ready()
+    with pytest.raises(UsageError, match="ready again"):
+        ready()
+
+
+def test_the_target_of_a_scan_knows_its_grid_and_source():
+    scan = Thorax().scan(default_grid(COARSE))
+    target = Target.of(scan, tiny())
+    assert (target.grid, target.source, target.scan) == (scan.grid, scan.source, None)
+    assert Target.of(scan, tiny(**DIVIDED)).scan is scan
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_zeros_are_zeros_that_can_be_written(dtype):
+    array = zeros((3, 4, 5), dtype)
+    assert array.shape == (3, 4, 5)
+    assert array.dtype == dtype
+    assert array.flags.f_contiguous
+    assert not array.any()
+    array[1, 2, 3] = 7
+    assert array.sum() == 7
+    assert zeros((0, 4, 5), dtype).size == 0
+
+
+def test_no_room_for_zeros_is_an_error_of_memory():
+    with pytest.raises(MemoryError, match="no memory for"):
+        zeros((1 << 40, 1 << 20, 1), np.uint8)
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_collector_is_left_as_it_was(enabled):
+    (gc.enable if enabled else gc.disable)()
+    try:
+        with lasting():
+            assert not gc.isenabled()
+        assert gc.isenabled() is enabled
+    finally:
+        gc.unfreeze()
+        gc.enable()

@@ -1,0 +1,221 @@
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from monai.inferers.utils import sliding_window_inference
+from support.worlds import tiny
+
+import medseg.inference.sliding_window
+from medseg.errors import InputWarning
+from medseg.inference.sliding_window import (
+    importance,
+    labels_of,
+    logits,
+    on_cpu,
+    probabilities_of,
+    stacked_slices,
+    starts,
+)
+from medseg.recipe import Patch, Predict
+
+
+@given(st.integers(1, 400), st.integers(1, 128), st.floats(0, 0.9))
+def test_windows_cover_every_voxel_and_overlap_enough(length, window, overlap):
+    places = starts(length, window, overlap)
+    if length <= window:
+        assert places == (0,)
+        return
+    assert places[0] == 0
+    assert places[-1] == length - window
+    gaps = [b - a for a, b in itertools.pairwise(places)]
+    # One voxel of grace for placing windows on whole voxels.
+    assert max(gaps) <= max(1, int(window * (1 - overlap))) + 1
+    assert max(gaps) <= window
+    assert max(gaps) - min(gaps) <= 1
+
+
+def test_window_places_by_hand():
+    # 10 voxels, window 4, half overlap: steps of 2 end exactly at 6.
+    assert starts(10, 4, 0.5) == (0, 2, 4, 6)
+    # 9 voxels: four windows too, spread evenly over 0..5 instead of a last one pushed back.
+    assert starts(9, 4, 0.5) == (0, 2, 3, 5)
+
+
+def test_importance_is_a_gaussian_of_an_eighth_of_the_window():
+    weight = importance((17,))
+    assert weight[8] == 1
+    # One standard deviation (17 / 8 = 2.125 voxels) would be exp(-1/2); at 2 voxels exp(-0.4429).
+    assert float(weight[6]) == pytest.approx(np.exp(-0.5 * (2 / 2.125) ** 2), abs=1e-6)
+    assert torch.equal(weight, weight.flip(0))
+    assert importance((64, 64, 64)).min() == pytest.approx(1e-3)
+
+
+@pytest.mark.parametrize("size", [(8, 8, 8), (16, 8, 8), (40, 8, 8)])
+def test_a_voxelwise_network_is_reproduced_exactly(size):
+    image = torch.rand(2, 30, 17, 11)
+    network = lambda x: torch.stack([x[:, 0] * 2 - 1, x[:, 1] ** 2, x[:, 0] - x[:, 1]], 1)  # noqa: E731
+    out = logits(
+        image, network, labels=3, patch=Patch(size=size), predict=Predict(overlap=0.5, window_batch=3)
+    )
+    torch.testing.assert_close(out, network(image[None])[0], atol=1e-6, rtol=1e-5)
+
+
+def test_windows_in_which_nothing_varies_are_run_once():
+    """Of 8 x 1 x 1 windows of 8 voxels, that of voxel 8 to 15 and that of 40 to 47 vary; six are alike."""
+    image, seen = torch.zeros(1, 64, 8, 8), []
+    image[0, 10, 4, 4], image[0, 41, 2, 2] = 1.0, 2.0
+
+    def network(windows: torch.Tensor) -> torch.Tensor:
+        seen.append(len(windows))
+        return windows - 0.5
+
+    for batch in (1, 3, 8):
+        seen.clear()
+        predict = Predict(overlap=0.0, window_batch=batch)
+        out = logits(image, network, labels=1, patch=Patch(size=(8, 8, 8)), predict=predict)
+        torch.testing.assert_close(out, image - 0.5)
+        assert sum(seen) == {1: 3, 3: 4, 8: 8}[batch]
+
+
+def test_a_portion_on_a_gpu_is_waited_for_after_the_next_was_begun(monkeypatch):
+    """With events in the place of CUDA's: what was begun, sent, waited for and given on, in turn."""
+    told: list[str] = []
+
+    class Event:
+        def __init__(self, number: int) -> None:
+            self.number = number
+
+        def synchronize(self) -> None:
+            told.append(f"wait {self.number}")
+
+    def portions():
+        for number in range(3):
+            told.append(f"begin {number}")
+            yield number, torch.full((1,), float(number))
+
+    monkeypatch.setattr(medseg.inference.sliding_window, "_sent", lambda values: (values, Event(int(values))))
+    for number, values in on_cpu(portions()):
+        told.append(f"use {number}")
+        assert values.item() == number
+    assert told == [
+        "begin 0", "begin 1", "wait 0", "use 0", "begin 2", "wait 1", "use 1", "wait 2", "use 2",
+    ]  # fmt: skip
+    monkeypatch.undo()
+    told.clear()
+    assert [number for number, _ in on_cpu(portions())] == [0, 1, 2]
+
+
+def test_fewer_windows_at_once_where_memory_is_short():
+    image, seen = torch.rand(1, 40, 8, 8), []
+
+    def network(windows: torch.Tensor) -> torch.Tensor:
+        seen.append(len(windows))
+        if len(windows) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return windows * 2
+
+    predict = Predict(overlap=0.0, window_batch=5)
+    with pytest.warns(InputWarning, match="2 windows at once"):
+        out = logits(image, network, labels=1, patch=Patch(size=(8, 8, 8)), predict=predict)
+    torch.testing.assert_close(out, image * 2)
+    assert seen == [5, 2, 2, 1]
+
+
+def test_one_window_that_does_not_fit_is_an_error():
+    def network(windows: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        logits(torch.rand(1, 8, 8, 8), network, labels=1, patch=Patch(size=(8, 8, 8)), predict=Predict())
+
+
+def test_agrees_with_monai_where_both_place_windows_alike():
+    torch.manual_seed(0)
+    network = torch.nn.Conv3d(1, 2, 5, padding=2)
+    image = torch.rand(1, 24, 16, 32)
+    ours = logits(image, network, labels=2, patch=Patch(size=(16, 16, 16)), predict=Predict(overlap=0.5))
+    with torch.no_grad():
+        theirs = sliding_window_inference(
+            image[None], (16, 16, 16), 1, network, overlap=0.5, mode="gaussian", sigma_scale=0.125
+        )[0]
+    torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+
+
+def test_neighbouring_slices_are_channels_and_repeat_at_the_ends():
+    image = torch.arange(5.0).expand(2, 3, 3, 5) + torch.tensor([0.0, 10.0])[:, None, None, None]
+    # Two channels, one neighbour: lower slice of both, the slice of both, upper slice of both.
+    assert stacked_slices(image, 2, 1)[:, 0, 0].tolist() == [1, 11, 2, 12, 3, 13]
+    assert stacked_slices(image, 0, 1)[:, 0, 0].tolist() == [0, 10, 0, 10, 1, 11]
+    assert stacked_slices(image, 4, 2)[:, 0, 0].tolist() == [2, 12, 3, 13, 4, 14, 4, 14, 4, 14]
+
+
+def test_2d_networks_see_the_right_slices():
+    image = torch.rand(1, 20, 13, 6)
+    network = lambda x: x.mean(1, keepdim=True)  # noqa: E731
+    out = logits(
+        image, network, labels=1, patch=Patch(size=(16, 16), neighbours=1), predict=Predict(window_batch=4)
+    )
+    below, above = image[..., [0, 0, 1, 2, 3, 4]], image[..., [1, 2, 3, 4, 5, 5]]
+    torch.testing.assert_close(out, (below + image + above) / 3)
+
+
+def test_a_whole_plane_is_one_window():
+    torch.manual_seed(1)
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.MaxPool2d(8), torch.nn.Upsample(scale_factor=8)
+    )
+    image = torch.rand(1, 26, 17, 5)
+    seen = []
+
+    def noted(x: torch.Tensor) -> torch.Tensor:
+        seen.append(tuple(x.shape))
+        return network(x)
+
+    whole = Predict(whole_planes=True, window_batch=2)
+    patch = Patch(size=(16, 16), neighbours=1)
+    out = logits(image, noted, labels=4, patch=patch, predict=whole, divisor=8)
+    assert seen == [(2, 3, 32, 24), (2, 3, 32, 24), (1, 3, 32, 24)]
+    # By hand: three pixels of the smallest value on either side of x, three and four of y.
+    padded = torch.full((1, 32, 24, 5), float(image.min()))
+    padded[:, 3:29, 3:20] = image
+    with torch.no_grad():
+        each = [network(stacked_slices(padded, z, 1)[None])[0, :, 3:29, 3:20] for z in range(5)]
+    torch.testing.assert_close(out, torch.stack(each, -1), atol=1e-6, rtol=1e-5)
+
+
+def test_small_scans_are_padded_with_their_smallest_value():
+    image = torch.rand(1, 5, 4, 3) + 7
+    seen = []
+
+    def network(x: torch.Tensor) -> torch.Tensor:
+        seen.append(x)
+        return x
+
+    out = logits(image, network, labels=1, patch=Patch(size=(8, 8, 8)), predict=Predict())
+    torch.testing.assert_close(out, image)
+    assert float(seen[0].min()) == float(image.min())
+    assert seen[0].shape == (1, 1, 8, 8, 8)
+
+
+def test_labels_by_threshold_may_overlap():
+    # Probabilities .5 .75 and .2 .75.
+    out = torch.log(torch.tensor([[1.0, 3.0], [0.25, 3.0]]))
+    recipe = tiny()
+    torch.testing.assert_close(probabilities_of(out, recipe), torch.tensor([[0.5, 0.75], [0.2, 0.75]]))
+    assert labels_of(out, recipe).tolist() == [[True, True], [False, True]]
+    high = tiny(predict={"threshold": 0.6})
+    assert labels_of(out, high).tolist() == [[False, True], [False, True]]
+
+
+def test_labels_that_exclude_one_another_by_hand():
+    # Background : first : second, in three voxels, as 1:2:1, 4:3:1 and 1:2:5.
+    out = torch.log(torch.tensor([[2.0, 3 / 4, 2.0], [1.0, 1 / 4, 5.0]]))
+    recipe = tiny(loss={"kind": "dice_ce"})
+    expected = torch.tensor([[2 / 4, 3 / 8, 2 / 8], [1 / 4, 1 / 8, 5 / 8]])
+    torch.testing.assert_close(probabilities_of(out, recipe), expected)
+    assert labels_of(out, recipe).tolist() == [[True, False, False], [False, False, True]]

@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from monai.data.meta_tensor import MetaTensor
+from monai.transforms.intensity.dictionary import ScaleIntensityRanged
+from support.worlds import tiny
+
+from medseg.errors import InputRefused, ResourceError
+from medseg.images.grid import Grid
+from medseg.images.volume import Mask, Volume
+from medseg.phantom.thorax import Thorax, default_grid, orientations
+from medseg.preprocessing.transforms import Windowed, grid_of, on_grid, prepare
+
+COARSE = (6.0, 7.0, 9.0)
+
+
+def cube(value: float = 300.0, *, n: int = 20, spacing: float = 2.0) -> Volume:
+    """Air with one bright block; its geometry can be done in the head."""
+    array = np.full((n, n, n), -1000, np.int16)
+    array[4:8, 6:12, 10:18] = value
+    return Volume(array, Grid.from_spacing((n, n, n), (spacing,) * 3, origin_mm=(5, 6, 7)))
+
+
+def test_window_maps_hu_to_zero_one_and_clips():
+    recipe = tiny(
+        prepare={
+            "spacing_mm": [2, 2, 2],
+            "crop": None,
+            "intensity": {"kind": "window", "low_hu": -1000, "high_hu": 1000},
+        }
+    )
+    for hu, expected in ((-3024, 0.0), (-1000, 0.0), (0, 0.5), (500, 0.75), (3000, 1.0)):
+        image = prepare(recipe, [cube(hu)]).image
+        assert float(image[0, 5, 8, 13]) == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_window_in_place_is_monais_to_the_bit():
+    values = torch.from_numpy(np.random.default_rng(0).normal(0, 900, (1, 9, 8, 7)).astype(np.float32))
+    theirs = ScaleIntensityRanged("image", -1024, 276, 0.0, 1.0, clip=True)({"image": MetaTensor(values)})
+    ours = Windowed("image", -1024, 276)({"image": MetaTensor(values.clone())})
+    assert torch.equal(ours["image"].as_tensor(), theirs["image"].as_tensor())
+
+
+def test_zscore_and_percentile_by_an_independent_formula():
+    rng = np.random.default_rng(0)
+    scan = Volume(rng.gamma(2, 100, (12, 12, 12)).astype(np.float32), Grid.from_spacing((12, 12, 12)))
+    base = {"modality": "MR", "labels": [{"name": "x", "values": [1]}]}
+    steps = {"spacing_mm": [1, 1, 1], "crop": None}
+    z = prepare(
+        tiny(**base, prepare=steps | {"intensity": {"kind": "zscore", "nonzero": False}}), [scan]
+    ).image[0]
+    np.testing.assert_allclose(z.numpy(), (scan.array - scan.array.mean()) / scan.array.std(), atol=1e-4)
+    p = prepare(
+        tiny(**base, prepare=steps | {"intensity": {"kind": "percentile", "low": 5, "high": 95}}), [scan]
+    ).image[0]
+    low, high = np.percentile(scan.array, (5, 95))
+    np.testing.assert_allclose(p.numpy(), ((scan.array - low) / (high - low)).clip(0, 1), atol=1e-4)
+
+
+def test_crop_is_the_foreground_box_plus_the_margin():
+    recipe = tiny(prepare={"spacing_mm": [2, 2, 2], "crop": {"above": -500, "margin_mm": 4}})
+    done = prepare(recipe, [cube()])
+    # Block 4:8, 6:12, 10:18 widened by two voxels of 2 mm on each side.
+    assert done.grid.shape == (8, 10, 12)
+    np.testing.assert_allclose(done.grid.affine[:3, 3], (5 + 2 * 2, 6 + 4 * 2, 7 + 8 * 2))
+
+
+def test_a_crop_ends_at_the_scan():
+    recipe = tiny(prepare={"spacing_mm": [2, 2, 2], "crop": {"above": -500, "margin_mm": 500}})
+    assert prepare(recipe, [cube()]).grid.shape == (20, 20, 20)
+
+
+def test_a_scan_without_foreground_stays_whole():
+    assert prepare(tiny(prepare={"spacing_mm": [2, 2, 2]}), [cube(-1000)]).grid.shape == (20, 20, 20)
+
+
+def test_labels_overlap_and_follow_the_image():
+    labels = [{"name": "lung", "values": [1, 2]}, {"name": "lesion", "values": [2]}]
+    recipe = tiny(labels=labels, prepare={"spacing_mm": [1, 1, 1], "crop": {"above": -500, "margin_mm": 0}})
+    scan = cube()
+    truth = np.zeros(scan.grid.shape, np.uint8)
+    truth[4:8, 6:12, 10:18] = 1
+    truth[4:6, 6:12, 10:18] = 2
+    done = prepare(recipe, [scan], Mask(truth, scan.grid, recipe.labels))
+    assert done.label is not None
+    assert done.label.dtype == torch.int8
+    assert done.label.shape[1:] == done.image.shape[1:]
+    # In world space: the lung is the bright block, the lesion its half with x below 5 + 5.5 * 2 = 16 mm.
+    bright = (done.image[0] > 0.5).numpy()
+    assert (done.label[0].numpy() == bright).mean() > 0.9
+    x = done.grid.world(np.argwhere(done.label[1].numpy()))[:, 0]
+    assert x.max() < 16
+    assert int(done.label[1].sum()) * 2 == pytest.approx(int(done.label[0].sum()), rel=0.15)
+
+
+def test_ignored_voxels_are_unknown_wherever_they_take_part():
+    recipe = tiny(
+        labels=[{"name": "lung", "values": [1]}],
+        ignore_value=255,
+        prepare={"spacing_mm": [4, 2, 2], "crop": None},
+    )
+    scan = cube()  # 2 mm voxels: each prepared voxel is made of two and a little of their neighbours
+    truth = np.zeros(scan.grid.shape, np.uint8)
+    truth[4:8] = 1
+    truth[12] = 255
+    done = prepare(recipe, [scan], Mask(truth, scan.grid, recipe.labels))
+    assert done.label is not None
+    assert set(done.label.unique().tolist()) == {-1, 0, 1}
+    # Voxel 12 lies 24 mm from the first: prepared voxels, centred at 1, 5, ... 21, 25 mm, up to 4 mm away.
+    assert (done.label[0, 6] == -1).all()
+    assert (done.label[0, [2, 3]] == 1).all()
+    assert (done.label[0, 8:] == 0).all()
+
+
+@pytest.mark.parametrize("axcodes", orientations())
+def test_all_48_orientations_are_prepared_to_the_same_bits(axcodes):
+    grid = default_grid(COARSE)
+    scan, truth = Thorax().scan(grid), Thorax().truth(grid)
+    recipe = tiny()
+    one = prepare(recipe, [scan], truth)
+    other = prepare(recipe, [scan.oriented(axcodes)], truth.oriented(axcodes))
+    assert torch.equal(one.image, other.image)
+    assert one.label is not None
+    assert other.label is not None
+    assert torch.equal(one.label, other.label)
+    assert one.grid.distance_mm(other.grid) < 1e-9
+
+
+def test_the_prepared_grid_has_the_wanted_spacing_and_orientation():
+    done = prepare(tiny(), [Thorax().scan(default_grid(COARSE, "LIP"))])
+    assert done.grid.axcodes == "RAS"
+    assert done.grid.spacing_mm == pytest.approx((8, 8, 10))
+    assert done.image.dtype == torch.float32
+    assert done.image.is_contiguous()
+
+
+def test_channels_are_kept_apart():
+    recipe = tiny(channels=["CT", "PET-like"], prepare={"spacing_mm": [2, 2, 2], "crop": None})
+    done = prepare(recipe, [cube(276), cube(-374)])
+    assert done.image[:, 5, 8, 13].tolist() == pytest.approx([1.0, 0.5])
+    with pytest.raises(InputRefused, match="1 channel"):
+        prepare(recipe, [cube()])
+
+
+def test_a_truth_elsewhere_is_refused_with_the_distance():
+    scan = cube()
+    moved = Grid.from_spacing(scan.grid.shape, (2, 2, 2), origin_mm=(5, 6, 10))
+    with pytest.raises(InputRefused, match="3 mm apart"):
+        prepare(tiny(), [scan], Mask(np.zeros(moved.shape, np.uint8), moved, tiny().labels))
+
+
+def test_a_truth_stored_in_another_order_is_the_same_truth():
+    grid = default_grid(COARSE)
+    scan, truth = Thorax().scan(grid), Thorax().truth(grid)
+    same, turned = (prepare(tiny(), [scan], t).label for t in (truth, truth.oriented("SPL")))
+    assert same is not None
+    assert turned is not None
+    assert torch.equal(same, turned)
+
+
+def test_inputs_are_never_changed():
+    scan = cube()
+    before = scan.array.copy()
+    prepare(tiny(), [scan])
+    np.testing.assert_array_equal(scan.array, before)
+
+
+def test_monai_tensors_carry_the_grid():
+    grid = default_grid(COARSE, "PIR")
+    assert grid_of(on_grid(torch.zeros(1, *grid.shape), grid)) == grid
+
+
+def test_a_spacing_that_would_fill_the_memory_is_refused_before_it_does():
+    # 40 mm at 0.01 mm are 4000 voxels an axis: 4000 ** 3 * 8 bytes are 477 GiB.
+    with pytest.raises(ResourceError, match=r"4000 x 4000 x 4000 voxels: 476\.8 GiB") as caught:
+        prepare(tiny(prepare={"spacing_mm": [0.01] * 3, "crop": None}), [cube()])
+    assert caught.value.reason == "memory"

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+from support.worlds import tiny
+
+from medseg.errors import UsageError
+from medseg.recipe import Recipe, shipped
+
+SHIPPED = shipped()
+
+
+def changed(**parts: object) -> dict:
+    """A valid recipe as plain data, with some sections changed."""
+    data = yaml.safe_load(Recipe.read("lung_ct_3d").yaml())
+    for name, value in parts.items():
+        data[name] = {**data[name], **value} if isinstance(value, dict) else value
+    return data
+
+
+def test_the_promised_recipes_are_shipped():
+    assert {"lung_ct_2d", "lung_ct_3d", "hippocampus_mr_3d"} <= set(SHIPPED)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_recipes_survive_yaml_and_json(name):
+    recipe = Recipe.read(name)
+    assert recipe.name == name
+    assert Recipe.parse(recipe.yaml()) == recipe
+    assert Recipe.parse(recipe.model_dump_json()) == recipe
+    assert Recipe.parse(recipe.yaml()).digest == recipe.digest
+
+
+def test_yaml_exponents_without_a_dot_are_numbers():
+    # PyYAML reads `1e-4` as text; the recipe must not.
+    text = Recipe.read("lung_ct_3d").yaml() + "\n"
+    text = text.replace("weight_decay: 0.0001", "weight_decay: 1e-4")
+    assert "1e-4" in text
+    assert Recipe.parse(text).train.weight_decay == pytest.approx(0.0001)
+
+
+def test_the_digest_ignores_key_order_and_notices_every_change():
+    data = changed()
+    turned = dict(reversed(list(data.items())))
+    assert Recipe.checked(data).digest == Recipe.checked(turned).digest
+    other = changed(predict={"threshold": 0.4})
+    assert Recipe.checked(data).digest != Recipe.checked(other).digest
+
+
+def test_patch_sizes_that_cannot_work_name_the_sizes_that_do():
+    # Five widths are four poolings: multiples of 2^4 = 16.
+    with pytest.raises(UsageError, match=r"multiple of 16, such as \[64, 48, 64\] or \[64, 64, 64\]"):
+        Recipe.checked(changed(patch={"size": [64, 50, 64]}))
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"surprise": 1}, "surprise"),
+        ({"train": {"epochs": 0}}, r"train\.epochs"),
+        ({"train": {"learning_rate": float("nan")}}, r"train\.learning_rate"),
+        ({"predict": {"overlap": 0.99}}, r"predict\.overlap"),
+        ({"name": "no spaces"}, "name"),
+        ({"labels": []}, "labels"),
+        ({"labels": [{"name": "a", "values": [0]}]}, "values"),
+        ({"labels": [{"name": "a", "values": [1]}, {"name": "b", "values": [1]}]}, "same written value"),
+        ({"labels": [{"name": "a", "values": [1]}, {"name": "a", "values": [2]}]}, "same name"),
+        ({"prepare": {"intensity": {"kind": "zscore"}}}, "CT has absolute units"),
+        ({"prepare": {"intensity": {"kind": "window", "low_hu": 5, "high_hu": 5}}}, "must lie below"),
+        ({"modality": "MR", "prepare": {"intensity": {"kind": "percentile", "low": 9, "high": 2}}}, "below"),
+        ({"patch": {"neighbours": 1}}, "neighbours are for 2D"),
+        ({"patch": {"size": [16, 16, 16]}}, "make one number at least 32"),
+    ],
+)
+def test_wrong_recipes_are_refused_by_field(parts, message):
+    with pytest.raises(UsageError, match=message) as caught:
+        Recipe.checked(changed(**parts), where="mine.yaml")
+    assert str(caught.value).startswith("mine.yaml:")
+    assert len(str(caught.value).splitlines()) <= 3
+
+
+def test_whole_planes_are_for_2d_networks_whose_output_does_not_depend_on_their_size():
+    flat = {"patch": {"size": [32, 32]}, "network": {"norm": "batch"}, "predict": {"whole_planes": True}}
+    assert tiny(dims=2, **flat).predict.whole_planes
+    with pytest.raises(UsageError, match="for norm batch or none: with instance"):
+        tiny(dims=2, **flat | {"network": {"norm": "instance"}})
+    with pytest.raises(UsageError, match="two numbers"):
+        tiny(network={"norm": "batch"}, predict={"whole_planes": True})
+
+
+def test_labels_with_sides_but_no_partner_forbid_flips_across_the_midline():
+    labels = [
+        {"name": "right_lung", "values": [1], "side": "right"},
+        {"name": "left_kidney", "values": [2], "side": "left"},
+    ]
+    with pytest.raises(UsageError, match="exchange the sides"):
+        Recipe.checked(changed(labels=labels, augment={"flip_axes": [0]}))
+    assert Recipe.checked(changed(labels=labels, augment={"flip_axes": [1, 2]})).augment.flip_axes == (1, 2)
+
+
+def test_input_channels_are_scan_channels_times_slices():
+    recipe = Recipe.read("lung_ct_2d")
+    assert (recipe.spatial_dims, recipe.in_channels) == (2, 1 * 3)
+
+
+def test_unknown_recipes_name_the_shipped_ones(tmp_path):
+    with pytest.raises(UsageError, match="lung_ct_2d"):
+        Recipe.read(tmp_path / "none.yaml")
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("a: [1")
+    with pytest.raises(UsageError, match="not valid YAML"):
+        Recipe.read(broken)
+
+
+def test_recipe_files_are_read(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(Recipe.read("lung_ct_2d").yaml())
+    assert Recipe.read(path) == Recipe.read("lung_ct_2d")
+
+
+def test_the_json_schema_covers_the_shipped_recipes():
+    schema = Recipe.json_schema()
+    assert json.loads(json.dumps(schema)) == schema
+    for name in SHIPPED:
+        assert set(json.loads(Recipe.read(name).model_dump_json())) <= set(schema["properties"])
+
+
+DIVIDED = (
+    {"name": "right_lung", "values": [1], "side": "right"},
+    {"name": "left_lung", "values": [2], "side": "left"},
+)
+
+
+def test_a_label_is_divided_into_its_two_sides():
+    recipe = tiny(labels=[{"name": "lungs", "values": [1, 2]}], postprocess={"divide": list(DIVIDED)})
+    assert [label.name for label in recipe.painted] == ["right_lung", "left_lung"]
+    assert tiny().painted == tiny().labels
+    assert Recipe.checked(yaml.safe_load(recipe.yaml())) == recipe
+
+
+@pytest.mark.parametrize(
+    ("labels", "divide", "told"),
+    [
+        ([("a", [1]), ("b", [2])], DIVIDED, "for one label, and there are 2"),
+        ([("lungs", [1, 2])], DIVIDED[::-1], "side right and then left"),
+        ([("lungs", [1, 3])], DIVIDED, "must be the same"),
+    ],
+)
+def test_what_cannot_be_divided_is_refused(labels, divide, told):
+    with pytest.raises(UsageError, match=told):
+        tiny(labels=[{"name": n, "values": v} for n, v in labels], postprocess={"divide": list(divide)})

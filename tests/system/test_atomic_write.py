@@ -1,0 +1,82 @@
+import errno
+import os
+import time
+
+import pytest
+
+from medseg.errors import ResourceError, UsageError
+from medseg.system import atomic_write
+
+
+@pytest.fixture(autouse=True)
+def no_memory_of_other_tests(monkeypatch):
+    monkeypatch.setattr(atomic_write, "_swept", set())
+
+
+def test_what_was_written_replaces_the_file(tmp_path):
+    (tmp_path / "a.txt").write_text("old")
+    with atomic_write.replacing(tmp_path / "a.txt") as fresh:
+        fresh.write_text("new")
+        assert (tmp_path / "a.txt").read_text() == "old"
+    assert (tmp_path / "a.txt").read_text() == "new"
+    assert [f.name for f in tmp_path.iterdir()] == ["a.txt"]
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt()])
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, error):
+    (tmp_path / "a.txt").write_text("old")
+
+    def fail():
+        with atomic_write.replacing(tmp_path / "a.txt") as fresh:
+            fresh.write_text("half")
+            raise error
+
+    with pytest.raises(type(error)):
+        fail()
+    assert [f.read_text() for f in tmp_path.iterdir()] == ["old"]
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
+        (OSError(), "OSError"),
+        (RuntimeError("Exception thrown in SimpleITK\n/path.cxx:1\nsitk::ERROR: full"), "sitk::ERROR: full"),
+    ],
+)
+def test_what_the_disk_said_is_told(tmp_path, error, told):
+    def fail():
+        with atomic_write.replacing(tmp_path / "a.txt"):
+            raise error
+
+    with pytest.raises(ResourceError, match=f"cannot be written: {told}") as caught:
+        fail()
+    assert caught.value.reason == "disk"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_longest_name_a_disk_allows(tmp_path):
+    name = "n" * 251 + ".txt"
+    with atomic_write.replacing(tmp_path / name) as fresh:
+        fresh.write_text("x")
+    assert (tmp_path / name).read_text() == "x"
+
+
+def test_what_killed_processes_left_is_removed_after_a_day(tmp_path):
+    for name, days in ((".medseg-old", 2), (".medseg-new", 0), (".other", 2)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "half.nii").write_text("x")
+        when = time.time() - days * 24 * 3600
+        os.utime(tmp_path / name, (when, when))
+    with atomic_write.replacing(tmp_path / "a.txt") as fresh:
+        fresh.write_text("x")
+    assert sorted(f.name for f in tmp_path.iterdir()) == [".medseg-new", ".other", "a.txt"]
+    with atomic_write.replacing(tmp_path / "b.txt") as fresh:
+        fresh.write_text("x")
+
+
+@pytest.mark.parametrize(("path", "reason"), [("no/a.txt", "no-folder"), (".", "is-folder")])
+def test_places_that_cannot_be_written(tmp_path, path, reason):
+    with pytest.raises(UsageError) as caught, atomic_write.replacing(tmp_path / path):
+        pass
+    assert caught.value.reason == reason

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+import time
+
+import pytest
+
+from medseg.datasets.manifest import Manifest
+from medseg.errors import UsageError
+from medseg.recipe import Recipe
+from medseg.system.safe_parsing import json_data, text_of, yaml_data
+
+LAUGHS = "a0: &a0 [lol, lol]\n" + "".join(
+    f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}, *a{n - 1}, *a{n - 1}, *a{n - 1}]\n" for n in range(1, 40)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (LAUGHS, "aliases.*line 2"),
+        ("a: &a {b: *a}", "aliases"),
+        ("[" * 1000, "nested deeper than 64"),
+        ("- " * 5000 + "x", "nested deeper than 64"),
+        ("{a: " * 1000, "nested deeper than 64"),
+        ("!!python/object/apply:os.getcwd []", "constructor"),
+        ("a: 1\na: 2", "'a' is there twice"),
+        ("a: 2024-13-45", "month"),
+        ("a: [", "line 1"),
+        ("a: \x00", "special characters"),
+        ("? [1]\n: 2", "unhashable|hashable"),
+        ("a: 1\n---\nb: 2", "another document"),
+    ],
+)
+def test_yaml_that_is_not_plain_data_is_refused_quickly(text, told):
+    started = time.monotonic()
+    with pytest.raises(ValueError, match=told) as caught:
+        yaml_data(text)
+    assert len(str(caught.value)) < 300
+    assert "\n" not in str(caught.value)
+    assert time.monotonic() - started < 2
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[" * 10**6, "nested"),
+        ("[" * 65 + "]" * 65, "nested deeper than 64"),
+        ('{"a": 1, "a": 2}', "twice"),
+        ('{"a": NaN}', "NaN"),
+        ('{"a": -Infinity}', "Infinity"),
+        ('{"a": 1e999}', "too large"),
+        ("9" * 5000, "digits"),
+        ('{"a": 1\n "b": 2}', "line 2"),
+    ],
+)
+def test_json_that_is_not_plain_data_is_refused(text, told):
+    with pytest.raises(ValueError, match=told):
+        json_data(text)
+
+
+def test_plain_data_are_read():
+    assert json_data('{"a": [1, 2.5, null, {"b": []}]}') == {"a": [1, 2.5, None, {"b": []}]}
+    assert yaml_data("a: [1, 2.5, null, {b: []}]") == {"a": [1, 2.5, None, {"b": []}]}
+    assert json_data("3") == 3
+
+
+def test_the_bound_of_a_file_is_its_size(tmp_path):
+    path = tmp_path / "x"
+    path.write_text("12345")
+    assert text_of(path, most_bytes=5) == "12345"
+    with pytest.raises(OSError, match="5 bytes, more than 4"):
+        text_of(path, most_bytes=4)
+
+
+@pytest.mark.parametrize("name", ["m.yaml", "m.json", "m.csv", "recipe.yaml"])
+def test_a_file_of_a_gigabyte_is_refused_unread(tmp_path, name):
+    path = tmp_path / name
+    with path.open("wb") as file:
+        file.truncate(1 << 30)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    read = Recipe.read if name == "recipe.yaml" else Manifest.read
+    with pytest.raises(UsageError, match="1073741824 bytes, more than") as caught:
+        read(path)
+    assert caught.value.where == str(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 << 10
+
+
+@pytest.mark.parametrize("name", ["m.yaml", "m.json", "m.csv", "recipe.yaml"])
+def test_a_pipe_is_refused_at_once(tmp_path, name):
+    path = tmp_path / name
+    os.mkfifo(path)
+    read = Recipe.read if name == "recipe.yaml" else Manifest.read
+    with pytest.raises(UsageError, match="not a regular file"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("m.json", '{"cases": [\n{"id": "a" "image": "x"}]}', "line 2 column"),
+        ("m.yaml", "cases:\n- {id: a\n  image: x\n", "line 3"),
+        ("m.yaml", LAUGHS, "line 2"),
+        ("m.csv", 'id,image\na,x\nb,"x\n', "row"),
+        ("recipe.yaml", "name: x\nlabels: [\n", "line 3"),
+        ("recipe.yaml", LAUGHS, "line 2"),
+    ],
+)
+def test_an_error_names_file_and_line(tmp_path, name, text, told):
+    path = tmp_path / name
+    path.write_text(text)
+    read = Recipe.read if name == "recipe.yaml" else Manifest.read
+    with pytest.raises(UsageError, match=told) as caught:
+        read(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_bomb_takes_no_memory(tmp_path):
+    (tmp_path / "recipe.yaml").write_text(LAUGHS)
+    done = subprocess.run(
+        [sys.executable, "-m", "medseg.cli", "recipe", str(tmp_path / "recipe.yaml")],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30)),
+    )
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "alias" in done.stderr

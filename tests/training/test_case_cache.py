@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from support.worlds import phantoms, tiny
+
+from medseg.datasets.validation import measure
+from medseg.datasets.validation.findings import finding
+from medseg.errors import InputRefused, InputWarning, UsageError
+from medseg.images.volume import Volume
+from medseg.phantom.thorax import Thorax, default_grid
+from medseg.training.case_cache import Patches, cached, content_digest, tell, window
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory):
+    """Two training patients and one for validation."""
+    return phantoms(tmp_path_factory.mktemp("cases"), "train", "train", "val")
+
+
+def test_the_cache_is_keyed_by_content_and_recipe(cases, tmp_path):
+    recipe = tiny()
+    first = cached(cases[0], recipe, tmp_path)
+    made = (first.folder / "image.npy").stat().st_mtime_ns
+    assert cached(cases[0], tiny(train={"seed": 9}), tmp_path) == first
+    assert (first.folder / "image.npy").stat().st_mtime_ns == made
+    other = cached(cases[0], tiny(prepare={"spacing_mm": [9, 9, 9]}), tmp_path)
+    assert other.folder != first.folder
+    swapped = cases[0].model_copy(update={"label": cases[1].label})
+    assert cached(swapped, recipe, tmp_path).folder != first.folder
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(
+        {first.folder.name, other.folder.name, cached(swapped, recipe, tmp_path).folder.name}
+    )
+
+
+def test_unreadable_training_cases_are_named(cases, tmp_path):
+    lost = cases[0].model_copy(update={"images": (tmp_path / "gone.nii.gz",)})
+    with pytest.raises(InputRefused, match="no such file"):
+        cached(lost, tiny(), tmp_path)
+    with pytest.raises(UsageError, match="needs a label"):
+        cached(cases[0].model_copy(update={"label": None}), tiny(), tmp_path)
+    elsewhere = tmp_path / "coarser.nii.gz"
+    Thorax().truth(default_grid((8.0, 9.0, 16.0))).save(elsewhere)
+    with pytest.raises(InputRefused, match=r"case_0.*\n?.*not on the scan's grid"):
+        cached(cases[0].model_copy(update={"label": elsewhere}), tiny(), tmp_path)
+
+
+def test_the_digest_sees_the_file_that_holds_the_voxels(tmp_path):
+    Thorax().scan(default_grid((30.0, 30.0, 30.0))).save(tmp_path / "a.mhd")
+    before = content_digest(tmp_path / "a.mhd")
+    data = next(p for p in tmp_path.iterdir() if p.suffix != ".mhd")
+    data.write_bytes(data.read_bytes()[::-1])
+    assert content_digest(tmp_path / "a.mhd") != before
+
+
+def test_folders_have_a_content_digest_too(tmp_path):
+    folder = tmp_path / "series"
+    folder.mkdir()
+    (folder / "b").write_bytes(b"2")
+    (folder / "a").write_bytes(b"1")
+    before = content_digest(folder)
+    (folder / "a").write_bytes(b"3")
+    assert content_digest(folder) != before
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_patches_depend_on_seed_epoch_and_number_only(cases, tmp_path, dims):
+    recipe = tiny(dims)
+    prepared = [cached(case, recipe, tmp_path) for case in cases[:2]]
+    a, b = Patches(prepared, recipe), Patches(prepared, recipe)
+    a[0, 5], a[3, 1]  # what was drawn before must not matter
+    for at in ((0, 0), (1, 3)):
+        assert torch.equal(a[at]["image"], b[at]["image"])
+        assert torch.equal(a[at]["label"], b[at]["label"])
+    assert not torch.equal(a[0, 0]["image"], a[1, 0]["image"])
+    assert a[0, 0]["image"].shape == (recipe.in_channels, *recipe.patch.size)
+    assert set(np.unique(a[0, 0]["label"].numpy())) <= {0.0, 1.0}
+
+
+def test_foreground_patches_are_centred_on_a_label(cases, tmp_path):
+    plain = {"rotate_degrees": 0, "scale": 0, "noise_sd": 0, "gamma": 0, "brightness": 0, "contrast": 0}
+    recipe = tiny(train={"foreground_fraction": 1.0}, augment=plain, patch={"size": [8, 8, 8]})
+    patches = Patches([cached(cases[0], recipe, tmp_path)], recipe)
+    assert all(patches[0, n]["label"].any() for n in range(20))
+
+
+def test_windows_by_hand():
+    values = torch.arange(10.0)[None]
+    low = torch.tensor([0.5])
+    cut = lambda at, size: window(values, np.array([at]), (size,), fill=low)[0].tolist()  # noqa: E731
+    assert cut(5, 4) == [3, 4, 5, 6]
+    assert cut(0, 4) == [0, 1, 2, 3]  # moved inside
+    assert cut(9, 4) == [6, 7, 8, 9]
+    assert cut(5, 12) == [0.5, *range(10), 0.5]
+
+
+def test_labels_that_are_not_annotated_are_unknown(cases, tmp_path):
+    recipe = tiny()
+    partial = cases[0].model_copy(update={"annotated": ("left_lung",)})
+    place = cached(partial, recipe, tmp_path)
+    assert place.folder != cached(cases[0], recipe, tmp_path).folder
+    right, left = place.load().label
+    assert (right == -1).all()
+    assert set(left.unique().tolist()) == {0, 1}
+    assert len(place.foreground(0)) == 0
+    patches = [Patches([place], recipe)[0, n]["label"] for n in range(6)]
+    assert all((p[0] == -1).all() for p in patches)
+    assert all(set(p[1].unique().tolist()) <= {0, 1} for p in patches)
+
+
+def test_slices_are_padded_with_the_minimum_of_the_scan_as_the_sliding_window_does(cases, tmp_path):
+    plain = {"probability": 0}
+    recipe = tiny(2, patch={"size": [96, 96], "neighbours": 1}, augment=plain, prepare={"crop": None})
+    place = cached(cases[0], recipe, tmp_path)
+    scan = place.load().image
+    assert scan.shape[1] < 96
+    image = Patches([place], recipe)[0, 0]["image"]
+    assert (image[:, 0, 0] == scan.min()).all()
+
+
+def test_what_check_calls_an_error_is_refused_found_in_the_cache_too(cases, tmp_path):
+    shifted = tmp_path / "shifted.nii.gz"
+    scan = Thorax.random(0).scan(default_grid((8.0, 9.0, 12.0)))
+    wrong = Volume(scan.array + 1024, scan.grid)
+    wrong.save(shifted)
+    with pytest.raises(InputRefused, match="hu-shifted") as caught:
+        cached(cases[0].model_copy(update={"images": (shifted,)}), tiny(), tmp_path)
+    assert caught.value.reason == "data-errors"
+    place = cached(cases[0], tiny(), tmp_path)
+    # As if a later version found an error in what an earlier one had prepared.
+    (place.folder / "facts.json").write_text(measure((wrong,), None).model_dump_json())
+    with pytest.raises(InputRefused, match="hu-shifted"):
+        cached(cases[0], tiny(), tmp_path)
+
+
+def test_warnings_of_one_kind_are_told_in_one_line():
+    found = [finding("label-empty", "nothing in it", case) for case in "abc"]
+    errors = [finding("label-never", "never", None)]
+    with pytest.warns(InputWarning) as told:
+        tell([*found, *errors, finding("duplicate", "twice", "b")])
+    texts = [str(each.message) for each in told]
+    assert len(texts) == 2
+    assert texts[0].startswith("a: label-empty: nothing in it")
+    assert texts[0].endswith("(and 2 more cases)")
+    assert texts[1].startswith("b: duplicate")

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import time
+
+import pytest
+import torch
+from support.worlds import phantoms, tiny
+
+from medseg.training.case_cache import Patches, cached
+from medseg.training.dataloaders import EpochSampler, Loader, patches, scans
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """Three prepared cases."""
+    folder = tmp_path_factory.mktemp("cases")
+    return [cached(case, tiny(), folder / "cache") for case in phantoms(folder, "train", "train", "val")]
+
+
+def test_the_sampler_yields_epoch_and_number():
+    sampler = EpochSampler(3, 1, first=2)
+    assert (list(sampler), len(sampler)) == ([(2, 0), (2, 1), (2, 2)], 3)
+    assert list(sampler) == [(3, 0), (3, 1), (3, 2)]
+
+
+def test_several_processes_share_every_step():
+    # Two steps of four patches: 0 1 2 3 | 4 5 6 7; two processes take two patches of each step.
+    parts = [[number for _, number in EpochSampler(2, 2, share=share, shares=2)] for share in (0, 1)]
+    assert parts == [[0, 1, 4, 5], [2, 3, 6, 7]]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_batches_are_the_same_with_and_without_workers(prepared, workers):
+    rules = {"workers": workers, "first_epoch": 1, "augmented": True, "share": 0, "shares": 1}
+    batches = list(patches(prepared, tiny(train={"accumulate": 2}), **rules))
+    assert len(batches) == 6  # 3 steps of 2 batches
+    direct = Patches(prepared, tiny())
+    assert torch.equal(batches[1]["image"][0], direct[1, 2]["image"])
+    assert batches[1]["case"] == [direct[1, 2]["case"], direct[1, 3]["case"]]
+    assert batches[1]["seed"].tolist() == [direct[1, 2]["seed"], direct[1, 3]["seed"]]
+
+
+def test_the_time_of_waiting_is_that_of_the_loader(prepared):
+    class Slow(Patches):
+        def __getitem__(self, at):
+            time.sleep(0.02)
+            return super().__getitem__(at)
+
+    loader = Loader(Slow(prepared, tiny()), EpochSampler(3, 2), workers=0)
+    for _ in loader:
+        before = loader.waited_seconds
+        time.sleep(0.05)  # the network's work does not count
+        assert loader.waited_seconds == before
+    assert loader.waited_seconds >= 3 * 2 * 0.02
+
+
+def test_every_validation_scan_is_seen_by_one_process(prepared):
+    seen = [[scan["case"] for scan in scans(prepared, share=share, shares=2)] for share in (0, 1)]
+    assert seen == [["case_0", "case_2"], ["case_1"]]
+    few = [[scan["case"] for scan in scans(prepared[:1], share=share, shares=2)] for share in (0, 1)]
+    assert few == [["case_0"], ["case_0"]]

@@ -1,0 +1,84 @@
+"""Trainings killed with SIGKILL, shared by two processes, and stopped with Ctrl-C: as a user runs them."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from support.worlds import phantoms, tiny
+
+ROOT = Path(__file__).parents[2]
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture
+def world(tmp_path):
+    rows = [f"{c.id},{c.images[0]},{c.label},{c.split}" for c in phantoms(tmp_path, "train", "train", "val")]
+    (tmp_path / "manifest.csv").write_text("\n".join(["id,image,label,split", *rows]))
+    return tmp_path
+
+
+def command(world: Path, run: str, **train) -> list[str]:
+    recipe = world / f"{run}.yaml"
+    recipe.write_text(tiny(train={"epochs": 4, "steps_per_epoch": 3, **train}).yaml())
+    words = [sys.executable, "-m", "medseg.cli", "train", recipe, world / "manifest.csv", "-o", world / run]
+    return [*map(str, words), "--cache", str(world / "cache"), "--device", "cpu"]
+
+
+def losses(run: Path) -> list[float]:
+    with (run / "history.csv").open() as file:
+        return [float(row["train_loss"]) for row in csv.DictReader(file)]
+
+
+@pytest.mark.slow
+def test_killed_trainings_end_with_the_same_bits():
+    script = [sys.executable, "benchmarks/interrupted.py", "--kills", "2", "--seed", "3"]
+    done = subprocess.run(
+        script, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=280, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 kills, 3 starts: weights bitwise equal" in done.stdout
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_learns_with_the_doubled_batch(world):
+    for words in (
+        command(world, "one", batch_size=4),
+        [*command(world, "two", batch_size=2), "--devices", "2"],
+    ):
+        done = subprocess.run(
+            words, env=ENVIRONMENT, capture_output=True, text=True, timeout=140, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("wrote") == 1  # one of the processes speaks
+    assert losses(world / "two") == pytest.approx(losses(world / "one"), rel=1e-4)
+
+
+@pytest.mark.slow
+def test_ctrl_c_says_how_to_go_on_and_leaves_a_whole_run(world):
+    words = command(world, "run", epochs=500)
+    child = subprocess.Popen(
+        words, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    last = world / "run" / "checkpoints" / "last.ckpt"
+    for _ in range(1200):
+        if last.exists():
+            break
+        time.sleep(0.1)
+    os.killpg(child.pid, signal.SIGINT)  # as a terminal does: to the workers, too
+    _, told = child.communicate(timeout=120)
+    assert child.returncode == 130, told
+    assert "--resume goes on" in told
+    assert "Traceback" not in told
+    done = subprocess.run(
+        [*words, "--resume", "--max-time", "1s"],
+        env=ENVIRONMENT, capture_output=True, text=True, timeout=140, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "wrote" in done.stdout

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from support.worlds import tiny
+
+from medseg.errors import UsageError
+from medseg.recipe import Train
+from medseg.training import lightning_module
+from medseg.training.checkpoint_files import network_weights
+from medseg.training.lightning_module import Task, learning_rate_factor
+
+
+def rules(**changes) -> Train:
+    return Train(epochs=10, steps_per_epoch=10, batch_size=1, **changes)
+
+
+def test_the_learning_rate_rises_over_the_warm_up_then_falls_to_zero():
+    factors = [learning_rate_factor(step, rules()) for step in range(101)]
+    assert factors[0] == pytest.approx(0.1)
+    assert factors[9] == factors[10] == 1
+    assert factors[55] == pytest.approx(0.5)  # half way down the cosine
+    assert factors[100] == pytest.approx(0)
+    assert learning_rate_factor(0, Train(epochs=1, steps_per_epoch=1, batch_size=1)) == 1
+
+
+def test_the_poly_schedule_by_hand():
+    poly = rules(schedule="poly", warm_up=0)
+    assert learning_rate_factor(0, poly) == 1
+    assert learning_rate_factor(50, poly) == pytest.approx(0.5**0.9)
+    assert learning_rate_factor(100, poly) == 0
+
+
+def test_dice_of_the_validation_by_hand():
+    found, truth = torch.tensor([1, 1, 0, 0]).bool(), torch.tensor([1, 0, 1, 0]).bool()
+    known = torch.ones(4).bool()
+    assert lightning_module._dice(found, truth, known) == 0.5
+    assert math.isnan(lightning_module._dice(found & ~found, truth & ~truth, known))
+    assert math.isnan(lightning_module._dice(found, truth & ~truth, ~known))
+
+
+def test_the_average_follows_the_weights_by_hand(monkeypatch):
+    one = Task(tiny(train={"ema_decay": 0.5, "accumulate": 2}), "")
+    monkeypatch.setattr(Task, "global_step", 8)
+    for network, value in ((one.network, 1.0), (one.averaged, 0.0)):
+        for parameter in network.parameters():
+            parameter.data.fill_(value)
+    one.on_train_batch_end(None, {}, 0)  # half of a step: nothing moves
+    assert all((p == 0).all() for p in one.averaged.parameters())
+    one.on_train_batch_end(None, {}, 1)
+    # Decay min(0.5, 9 / 18) = 0.5: half of the way from 0 to 1.
+    assert all((p == 0.5).all() for p in one.averaged.parameters())
+    monkeypatch.setattr(Task, "global_step", 0)
+    one.on_train_batch_end(None, {}, 1)
+    # Decay 1/10 in the first step: 0.5 + 0.9 * 0.5.
+    assert all((p == pytest.approx(0.95)) for p in one.averaged.parameters() for p in p.flatten())
+    assert one.product is one.averaged
+    weights = network_weights(one.state_dict())
+    assert set(weights) == set(one.network.state_dict())
+    assert all(bool((w == 0.95).all()) or w.allclose(torch.tensor(0.95)) for w in weights.values())
+
+
+def test_a_loss_that_is_not_finite_names_the_case():
+    one = Task(tiny(), "")
+    image = torch.zeros(2, 1, 16, 24, 16)
+    image[1, 0, 3, 4, 5] = float("nan")
+    batch = {"image": image, "label": torch.zeros(2, 2, 16, 24, 16), "case": ["good", "bad"]}
+    with pytest.raises(UsageError, match=r"loss is nan in epoch 1, in the patch of bad\n.*medseg check"):
+        one.training_step(batch, 0)
+
+
+def test_a_gradient_that_is_not_finite_names_the_batch():
+    one = Task(tiny(), "")
+    one._cases = ["b", "a", "b"]
+    for parameter in one.network.parameters():
+        parameter.grad = torch.full_like(parameter, float("inf"))
+    with pytest.raises(UsageError, match=r"gradient's norm is inf in epoch 1, with patches of a, b"):
+        one.configure_gradient_clipping(torch.optim.SGD(one.network.parameters(), 0.1))
+
+
+def test_gradients_are_clipped_to_the_norm():
+    one = Task(tiny(train={"gradient_clip": 3.0}), "")
+    for parameter in one.network.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    one.configure_gradient_clipping(torch.optim.SGD(one.network.parameters(), 0.1))
+    squares = sum(float((p.grad**2).sum()) for p in one.network.parameters())
+    assert math.sqrt(squares) == pytest.approx(3.0, rel=1e-4)

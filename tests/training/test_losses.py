@@ -1,0 +1,356 @@
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from monai.losses.dice import DiceLoss
+from monai.losses.focal_loss import FocalLoss
+from monai.losses.tversky import TverskyLoss
+from scipy import ndimage
+from scipy.spatial.distance import cdist
+from support.worlds import tiny
+
+from medseg.errors import UsageError
+from medseg.recipe import Recipe
+from medseg.training.losses import (
+    KINDS,
+    BorderBCE,
+    DiceBCE,
+    DiceCE,
+    Focal,
+    Supervised,
+    Tversky,
+    border_weights,
+    build,
+)
+
+ONE, TWO = [1.0], [1.0, 1.0]
+# Of numbers that may be 0, where the slope of a root has no end.
+POWERS = [{"kind": "focal", "gamma": 0.5}, {"kind": "tversky", "gamma": 2}]
+
+
+def of_kind(kind: str, dims: int = 3, **loss) -> Recipe:
+    labels = [{"name": "right_lung", "values": [1, 3]}, {"name": "left_lung", "values": [2, 4]}]
+    return tiny(dims, labels=labels, loss={"kind": kind, **loss})
+
+
+@pytest.fixture
+def world():
+    """Random logits and truth of two labels that exclude one another."""
+    made = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 2, 6, 5, 4, generator=made)
+    classes = torch.randint(0, 3, (2, 6, 5, 4), generator=made)
+    return logits, torch.stack([classes == 1, classes == 2], 1).float()
+
+
+def test_dice_bce_by_hand():
+    # Four voxels with probabilities .5 .5 .75 .25 and truth 1 0 1 0.
+    logits = torch.tensor([0.0, 0.0, math.log(3), -math.log(3)]).reshape(1, 1, 4, 1, 1)
+    truth = torch.tensor([1.0, 0.0, 1.0, 0.0]).reshape(1, 1, 4, 1, 1)
+    bce = -(2 * math.log(0.5) + 2 * math.log(0.75)) / 4
+    dice = 1 - 2 * (0.5 + 0.75) / (2.0 + 2.0)
+    assert float(DiceBCE(ONE)(logits, truth)) == pytest.approx(bce + dice, abs=1e-5)
+    assert float(DiceBCE(ONE, dice_weight=0)(logits, truth)) == pytest.approx(bce, abs=1e-6)
+    assert float(DiceBCE(ONE, bce_weight=0)(logits, truth)) == pytest.approx(dice, abs=1e-5)
+
+
+def test_dice_ce_by_hand():
+    # One label, logits 0 and log 3 (probability .5 and .75), truth 1 and 0:
+    # cross-entropy -(log .5 + log .25) / 2, Dice 1 - 2 * .5 / (1.25 + 1).
+    logits = torch.tensor([0.0, math.log(3)]).reshape(1, 1, 2)
+    truth = torch.tensor([1.0, 0.0]).reshape(1, 1, 2)
+    ce = -(math.log(0.5) + math.log(0.25)) / 2
+    assert float(DiceCE(ONE, 0, 1)(logits, truth)) == pytest.approx(ce, abs=1e-5)
+    assert float(DiceCE(ONE, 1, 0)(logits, truth)) == pytest.approx(1 - 1 / 2.25, abs=1e-5)
+
+
+def test_tversky_and_focal_by_hand():
+    logits = torch.tensor([0.0, math.log(3)]).reshape(1, 1, 2)
+    truth = torch.tensor([1.0, 0.0]).reshape(1, 1, 2)
+    # TP .5, FP .75, FN .5.
+    assert float(Tversky(ONE, 0.3, 0.7)(logits, truth)) == pytest.approx(
+        1 - 0.5 / (0.5 + 0.225 + 0.35), abs=1e-5
+    )
+    plain = 1 - 0.5 / (0.5 + 0.225 + 0.35)
+    assert float(Tversky(ONE, 0.3, 0.7, 4 / 3)(logits, truth)) == pytest.approx(plain**0.75, abs=1e-5)
+    # pt .5 and .25.
+    focal = -(0.5**2 * math.log(0.5) + 0.75**2 * math.log(0.25)) / 2
+    assert float(Focal(ONE, 2.0)(logits, truth)) == pytest.approx(focal, abs=1e-5)
+    sided = -(0.1 * 0.5**2 * math.log(0.5) + 0.9 * 0.75**2 * math.log(0.25)) / 2
+    assert float(Focal(ONE, 2.0, 0.1)(logits, truth)) == pytest.approx(sided, abs=1e-5)
+
+
+def test_monai_agrees_where_all_is_known(world):
+    logits, truth = world
+    dice = DiceLoss(sigmoid=True, batch=True, smooth_nr=1e-5, smooth_dr=1e-5)(logits, truth)
+    bce = torch.nn.functional.binary_cross_entropy_with_logits(logits, truth)
+    torch.testing.assert_close(DiceBCE(TWO)(logits, truth), dice + bce)
+    tversky = TverskyLoss(sigmoid=True, alpha=0.3, beta=0.7, batch=True)(logits, truth)
+    torch.testing.assert_close(Tversky(TWO, 0.3, 0.7)(logits, truth), tversky, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(Focal(TWO, 2.0)(logits, truth), FocalLoss(gamma=2.0)(logits, truth))
+    focal = FocalLoss(gamma=0.5, alpha=0.25)(logits, truth)
+    torch.testing.assert_close(Focal(TWO, 0.5, 0.25)(logits, truth), focal)
+    # With the background written out, MONAI's softmax has the same cross-entropy.
+    three = torch.cat([torch.zeros_like(logits[:, :1]), logits], 1)
+    classes = torch.cat([1 - truth.sum(1, keepdim=True), truth], 1)
+    weight = torch.tensor([1.0, 3.0, 0.5])
+    ce = torch.nn.functional.cross_entropy(three, classes.argmax(1), weight=weight)
+    torch.testing.assert_close(DiceCE([3.0, 0.5], 0, 1)(logits, truth), ce)
+    soft = DiceLoss(softmax=True, include_background=False, batch=True, smooth_nr=1e-5, smooth_dr=1e-5)
+    torch.testing.assert_close(DiceCE(TWO, 1, 0)(logits, truth), soft(three, classes))
+
+
+def test_focal_without_gamma_is_cross_entropy(world):
+    torch.testing.assert_close(Focal(TWO, 0.0)(*world), DiceBCE(TWO, 0, 1)(*world))
+
+
+def test_labels_may_overlap():
+    """A perfect prediction of a lesion inside a lung costs nothing, on both channels."""
+    truth = torch.zeros(1, 2, 6, 6, 6)
+    truth[:, 0, 1:5] = 1
+    truth[:, 1, 2:4] = 1
+    assert float(DiceBCE(TWO)((truth - 0.5) * 200, truth)) == pytest.approx(0, abs=1e-4)
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_unknown_voxels_take_no_part(world, kind):
+    """What the network says where the truth is unknown changes nothing, and gets no gradient."""
+    logits, truth = world
+    loss = build(of_kind(kind))
+    truth[0, :, :3] = -1
+    other = logits.clone()
+    other[0, :, :3] += 5
+    other.requires_grad_(True)
+    value = loss(other, truth)
+    torch.testing.assert_close(value, loss(logits, truth))
+    value.backward()
+    assert (other.grad[0, :, :3] == 0).all()
+    assert (other.grad[0, :, 3:] != 0).any()
+
+
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - {"dice_ce"}))
+def test_a_label_that_is_annotated_nowhere_takes_no_part(world, kind):
+    logits, truth = world
+    only = build(tiny(labels=[{"name": "right_lung", "values": [1]}], loss={"kind": kind}))
+    expected = only(logits[:, :1], truth[:, :1])
+    truth[:, 1] = -1
+    torch.testing.assert_close(build(of_kind(kind))(logits, truth), expected)
+
+
+def test_the_marginal_loss_by_hand():
+    """One voxel, two labels with logits log 2 and log 3: background 1/6, first 2/6, second 3/6."""
+    logits = torch.log(torch.tensor([2.0, 3.0])).reshape(1, 2, 1)
+
+    def ce(first: float, second: float) -> float:
+        return float(DiceCE(TWO, 0, 1)(logits, torch.tensor([first, second]).reshape(1, 2, 1)))
+
+    assert ce(1, 0) == pytest.approx(-math.log(2 / 6), abs=1e-5)
+    assert ce(0, 0) == pytest.approx(-math.log(1 / 6), abs=1e-5)
+    assert ce(0, -1) == pytest.approx(-math.log(1 / 6 + 3 / 6), abs=1e-5)  # background or the second
+    assert ce(1, -1) == pytest.approx(-math.log(2 / 6), abs=1e-5)
+    assert ce(-1, -1) == 0
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_a_batch_of_which_nothing_is_known_costs_nothing(kind):
+    logits = torch.randn(1, 2, 4, 4, requires_grad=True)
+    loss = build(of_kind(kind))(logits, torch.full((1, 2, 4, 4), -1.0))
+    loss.backward()
+    assert loss.item() == 0
+    assert (logits.grad == 0).all()
+
+
+@pytest.mark.parametrize("true", [0.0, 1.0])
+@pytest.mark.parametrize(
+    "rules",
+    [*({"kind": kind} for kind in sorted(KINDS)), *POWERS],
+    ids=str,
+)
+def test_empty_and_full_truth_and_sure_logits_are_finite(rules, true):
+    for value in (-200.0, 200.0):
+        logits = torch.full((1, 2, 4, 4), value, requires_grad=True)
+        truth = torch.zeros(1, 2, 4, 4)
+        truth[:, 0] = true
+        loss = build(of_kind(**rules))(logits, truth)
+        loss.backward()
+        assert torch.isfinite(loss)
+        assert torch.isfinite(logits.grad).all()
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+@pytest.mark.parametrize("dims", [2, 3])
+def test_every_loss_prefers_the_truth(kind, dims):
+    recipe = of_kind(kind, dims)
+    loss = build(recipe)
+    classes = torch.randint(0, 3, (2, *recipe.patch.size))
+    truth = torch.stack([classes == 1, classes == 2], 1).to(torch.uint8)
+    right, wrong = (truth.float() - 0.5) * 8, (0.5 - truth.float()) * 8
+    assert float(loss(right, truth)) < float(loss(right * 0, truth)) < float(loss(wrong, truth))
+
+
+def test_class_weights_weigh_labels(world):
+    logits, truth = world
+    first, second = (DiceBCE(ONE)(logits[:, n : n + 1], truth[:, n : n + 1]) for n in (0, 1))
+    weighted = build(of_kind("dice_bce", class_weights={"left_lung": 3}))
+    torch.testing.assert_close(weighted(logits, truth), (first + 3 * second) / 4)
+    with pytest.raises(UsageError, match="'liver', which is no label"):
+        of_kind("dice_bce", class_weights={"liver": 3})
+
+
+@pytest.mark.parametrize(
+    ("rules", "told"),
+    [
+        ({"kind": "bce", "class_weights": {"left_lung": 0, "right_lung": 0}}, "0 for every label"),
+        ({"kind": "dice_bce", "dice_weight": 0, "bce_weight": 0}, "dice_weight and bce_weight are all 0"),
+        ({"kind": "dice_ce", "dice_weight": 0, "ce_weight": 0}, "dice_weight and ce_weight are all 0"),
+        ({"kind": "tversky", "false_positives": 0, "false_negatives": 0}, "nothing would be learned"),
+    ],
+)
+def test_what_would_learn_nothing_is_refused(rules, told):
+    with pytest.raises(UsageError, match=told):
+        of_kind(**rules)
+
+
+def test_a_threshold_of_labels_that_exclude_one_another_is_refused():
+    with pytest.raises(UsageError, match=r"threshold 0\.3 has no effect"):
+        tiny(loss={"kind": "dice_ce"}, predict={"threshold": 0.3})
+
+
+def test_labels_that_share_values_do_not_exclude_one_another():
+    labels = [{"name": "lung", "values": [1, 2]}, {"name": "lesion", "values": [2]}]
+    with pytest.raises(UsageError, match="exclude one another"):
+        tiny(labels=labels, loss={"kind": "dice_ce"})
+
+
+def test_coarser_outputs_see_the_coarser_truth():
+    truth = torch.zeros(1, 1, 8, 8)
+    truth[..., :4, :] = 1
+    fine, coarse = torch.randn(1, 1, 8, 8), torch.randn(1, 1, 4, 4)
+    small = torch.zeros(1, 1, 4, 4)
+    small[..., :2, :] = 1
+    loss = DiceBCE(ONE)
+    expected = (2 * loss(fine, truth) + loss(coarse, small)) / 3
+    torch.testing.assert_close(Supervised(loss, (1.0, 0.5))((fine, coarse), truth), expected)
+    torch.testing.assert_close(Supervised(loss, (1.0, 0.5))(fine, truth), loss(fine, truth))
+
+
+def test_unknown_voxels_stay_unknown_at_coarser_outputs():
+    truth = torch.zeros(1, 1, 8, 8)
+    truth[..., 4:, :] = -1
+    fine, coarse = torch.randn(1, 1, 8, 8), torch.randn(1, 1, 4, 4, requires_grad=True)
+    Supervised(DiceBCE(ONE), (1.0, 0.5))((fine, coarse), truth).backward()
+    assert (coarse.grad[..., :2, :] != 0).all()
+    assert (coarse.grad[..., 2:, :] == 0).all()
+
+
+def test_it_is_full_precision_under_autocast(world):
+    logits, truth = world
+    loss = build(of_kind("dice_ce"))
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = loss(logits, truth)
+    assert mixed.dtype == torch.float32
+    torch.testing.assert_close(mixed, loss(logits, truth), atol=0, rtol=0)
+
+
+def test_half_precision_is_computed_in_full(world):
+    logits, truth = world
+    loss = build(of_kind("dice_bce"))(logits.half(), truth)
+    assert loss.dtype == torch.float32
+    assert float(loss) == pytest.approx(float(build(of_kind("dice_bce"))(logits, truth)), rel=1e-3)
+
+
+def test_border_weights_by_hand():
+    # Two cells with three voxels between them: in the middle d1 = d2 = 2, beside a cell 1 + 3,
+    # on its edge 0 + 4: the sum is 4 in all of them, and 5 in the second voxel of the long cell.
+    truth = np.array([[1, 1, 0, 0, 0, 1]], np.float32)
+    found = border_weights(truth, border_weight=10, sigma_voxels=5)
+    four, five = 10 * math.exp(-16 / 50), 10 * math.exp(-25 / 50)
+    assert found == pytest.approx([five, four, four, four, four, four], rel=1e-5)
+
+
+def test_border_weights_are_between_labels_too_and_need_two_cells():
+    two = np.zeros((2, 7, 7), np.float32)
+    two[0, :, :3] = 1
+    assert (border_weights(two, border_weight=10, sigma_voxels=5) == 0).all()
+    two[1, :, 4:] = 1
+    assert border_weights(two, border_weight=10, sigma_voxels=5)[3, 3] == pytest.approx(
+        10 * math.exp(-4 / 50)
+    )
+    loss, logits = BorderBCE(TWO, 10.0, 5.0), torch.zeros(1, 2, 7, 7)
+    plain = math.log(2)  # of every voxel; times the mean of 1 + w
+    expected = plain * (1 + border_weights(two, border_weight=10, sigma_voxels=5).mean())
+    assert float(loss(logits, torch.from_numpy(two)[None])) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(40, 50), (14, 12, 13)])
+def test_border_weights_by_all_distances(shape):
+    """Every voxel against every voxel of every cell, with sigma 1.5, beyond whose reach there are voxels."""
+    truth = (np.random.default_rng(0).random((2, *shape)) > 0.99).astype(np.float32)
+    found = border_weights(truth, border_weight=10, sigma_voxels=1.5)
+    painted = np.where(truth[1] == 1, 2, truth[0])
+    cells = [c == n + 1 for v in (1, 2) for c, count in [ndimage.label(painted == v)] for n in range(count)]
+    assert len(cells) > 10
+    everywhere = np.argwhere(np.ones(shape))
+    each = np.sort([cdist(everywhere, np.argwhere(cell)).min(1) for cell in cells], axis=0)
+    expected = 10 * np.exp(-((each[0] + each[1]) ** 2) / (2 * 1.5**2))
+    np.testing.assert_allclose(found.ravel(), expected, atol=1e-4)
+    assert found.max() > 1
+
+
+_TWO_PROCESSES = """
+import os, sys, torch
+from torch import distributed
+from worlds import tiny
+from medseg.training.losses import build
+rank = int(os.environ["RANK"])
+distributed.init_process_group("gloo")
+labels = [{"name": "right_lung", "values": [1]}, {"name": "left_lung", "values": [2]}]
+for kind in sys.argv[1:]:
+    loss = build(tiny(labels=labels, loss={"kind": kind}))
+    made = torch.Generator().manual_seed(0)
+    scale = torch.ones(2, requires_grad=True)
+    logits = torch.randn(4, 2, 6, 6, generator=made)
+    classes = torch.randint(-1, 3, (4, 6, 6), generator=made)
+    truth = torch.stack([classes == 1, classes == 2], 1).float()
+    truth[(classes == -1)[:, None].expand_as(truth)] = -1
+    truth[3, 1] = -1
+    half = slice(2 * rank, 2 * rank + 2)
+    value = loss(logits[half] * scale.view(1, 2, 1, 1), truth[half])
+    value.backward()
+    distributed.all_reduce(scale.grad)
+    shared, mean = value.item(), scale.grad / 2
+    distributed.barrier()
+    whole = torch.ones(2, requires_grad=True)
+    from unittest import mock
+    with mock.patch("torch.distributed.get_world_size", return_value=1):
+        alone = loss(logits * whole.view(1, 2, 1, 1), truth)
+    alone.backward()
+    assert abs(shared - alone.item()) < 1e-5, (kind, shared, alone.item())
+    assert torch.allclose(mean, whole.grad, atol=1e-6), (kind, mean, whole.grad)
+print("equal")
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_have_the_loss_and_the_gradient_of_one(tmp_path):
+    here = os.environ | {
+        "MASTER_ADDR": "127.0.0.1", "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1",
+        "MASTER_PORT": str(20_000 + os.getpid() % 20_000), "PYTHONPATH": str(Path(__file__).parents[1]),
+    }  # fmt: skip
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", _TWO_PROCESSES, *sorted(KINDS)],
+            env=here | {"RANK": str(rank)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for rank in (0, 1)
+    ]  # fmt: skip
+    for child in started:
+        out, told = child.communicate(timeout=120)
+        assert child.returncode == 0, told
+        assert "equal" in out

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+from support.worlds import phantoms, tiny
+
+from medseg.errors import ResourceError
+from medseg.training import memory_search
+from medseg.training.trainer import Hardware, train
+
+
+def holding(most_voxels):
+    """Stands in for a device on which a batch of so many voxels fits."""
+
+    def fits(recipe, device):
+        x = torch.tensor(recipe.patch.size).prod() * recipe.train.batch_size
+        return bool(x <= most_voxels)
+
+    return fits
+
+
+def test_the_error_names_sizes_that_fit(monkeypatch):
+    recipe = tiny(patch={"size": [16, 24, 16]}, train={"batch_size": 5})
+    monkeypatch.setattr(memory_search, "fits", holding(16 * 24 * 16 * 2))
+    error = memory_search.out_of_memory(recipe, torch.device("cpu"))
+    assert isinstance(error, ResourceError)
+    assert "batch_size 5 and patch.size [16, 24, 16]" in error.problem
+    # Halved batches: 5 // 2 = 2 fits. Five smaller patches: sides go down to multiples of 4.
+    assert "train.batch_size 2 with patch.size [16, 24, 16]" in error.remedy
+    size = [int(n) for n in error.remedy.split("batch_size 5 with patch.size [")[1].split("]")[0].split(",")]
+    assert size[0] * size[1] * size[2] * 5 <= 16 * 24 * 16 * 2
+    assert all(n % 4 == 0 for n in size)
+
+
+def test_where_nothing_fits_the_error_says_so(monkeypatch):
+    monkeypatch.setattr(memory_search, "fits", holding(0))
+    assert "smaller network" in memory_search.out_of_memory(tiny(), torch.device("cpu")).remedy
+
+
+def test_a_real_step_is_tried():
+    assert memory_search.fits(tiny(), torch.device("cpu"))
+
+
+def test_other_errors_are_not_taken_for_memory(monkeypatch):
+    monkeypatch.setattr(memory_search, "build_network", lambda recipe: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        memory_search.fits(tiny(), torch.device("cpu"))
+
+    def broken(recipe):
+        raise RuntimeError("something else")
+
+    monkeypatch.setattr(memory_search, "build_network", broken)
+    with pytest.raises(RuntimeError, match="something else"):
+        memory_search.fits(tiny(), torch.device("cpu"))
+
+
+def test_training_out_of_memory_becomes_that_error(tmp_path, monkeypatch):
+    def full(self, batch, _):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr("medseg.training.lightning_module.Task.training_step", full)
+    with pytest.raises(ResourceError, match=r"out of memory on cpu with train.batch_size 2"):
+        train(tiny(), phantoms(tmp_path, "train"), tmp_path / "run", hardware=Hardware(workers=0))
+
+
+@pytest.mark.slow
+def test_memory_that_really_ends(tmp_path):
+    """The address space limited to what is in use and 0.5 GiB: 64 patches do not fit, some do."""
+    code = """
+import resource, torch
+from worlds import tiny
+from medseg import fitting
+recipe = tiny(patch={"size": [40, 40, 40]}, network={"widths": [16, 16, 16]}, train={"batch_size": 64})
+assert fitting.fits(tiny(), torch.device("cpu"))  # everything is loaded
+used = int(open("/proc/self/statm").read().split()[0]) * 4096
+resource.setrlimit(resource.RLIMIT_AS, (used + 2**29, used + 2**29))
+assert not fitting.fits(recipe, torch.device("cpu"))
+print(fitting.out_of_memory(recipe, torch.device("cpu")))
+"""
+    # A native library that does not check a small allocation of its own crashes, now and then; that it
+    # crashes every time would be our fault.
+    for _ in range(3):
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd="tests",
+            timeout=200,
+        )
+        if done.returncode not in (-signal.SIGSEGV, -signal.SIGABRT):
+            break
+    assert done.returncode == 0, (done.returncode, done.stderr[-2000:])
+    assert "this fits: train.batch_size" in done.stdout

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import json
+import subprocess
+
+import pytest
+from support.worlds import phantoms, tiny
+
+from medseg.errors import InputWarning, UsageError
+from medseg.training import provenance
+from medseg.training.trainer import Hardware, train
+
+
+@pytest.fixture
+def cases(tmp_path):
+    return phantoms(tmp_path, "train", "val", "test")
+
+
+@pytest.fixture
+def run(cases, tmp_path):
+    train(tiny(), cases, tmp_path / "run", hardware=Hardware(workers=0))
+    return tmp_path / "run"
+
+
+def test_a_run_says_how_it_came_about(run, cases):
+    held = provenance.read(run)
+    assert held.recipe == tiny()
+    assert [case.id for case in held.cases] == [case.id for case in cases]
+    assert [case.split for case in held.cases] == ["train", "val", "test"]
+    assert all(image.is_file() for case in held.cases for image in case.images)
+    assert set(held.facts["data"]) == {"case_0", "case_1"}  # those that took part
+    assert held.facts["options"] == {"processes": 1, "device": "cpu", "workers": 0}
+    assert held.facts["packages"]["torch"]
+    assert held.facts["epochs_done"] == 2
+
+
+def test_it_can_be_repeated_to_the_bit(run, tmp_path):
+    held = provenance.read(run)
+    again = train(held.recipe, held.cases, tmp_path / "again", hardware=Hardware(workers=0), repeats=held)
+    assert (run / "model.safetensors").read_bytes() == (tmp_path / "again" / "model.safetensors").read_bytes()
+    assert again.provenance["epoch"] <= 2
+
+
+def test_a_run_that_was_cut_short_ends_after_the_same_epoch(run, tmp_path):
+    facts = json.loads((run / "run.json").read_text()) | {"epochs_done": 1}
+    (run / "run.json").write_text(json.dumps(facts))
+    held = provenance.read(run)
+    train(held.recipe, held.cases, tmp_path / "again", hardware=Hardware(workers=0), repeats=held)
+    assert len((tmp_path / "again" / "history.csv").read_text().splitlines()) == 2
+
+
+def test_other_data_are_refused_and_other_versions_told(run, cases, tmp_path):
+    held = provenance.read(run)
+    held.facts["packages"]["torch"] = "1.0"
+    with pytest.warns(InputWarning, match=r"torch 1\.0 then"):
+        provenance.check(held, held.facts["data"])
+    with pytest.raises(UsageError, match=r"1 process\(es\) trained then, 2 would now"):
+        provenance.check(held, held.facts["data"], processes=2)
+    cases[0].label.write_bytes(cases[1].label.read_bytes())
+    with pytest.raises(UsageError, match=r"1 of 2 cases are not what they were, first case_0"):
+        train(held.recipe, held.cases, tmp_path / "again", hardware=Hardware(workers=0), repeats=held)
+
+
+@pytest.mark.parametrize("text", [None, "{", "[]", '{"data": 1}'])
+def test_other_folders_are_no_record(tmp_path, text):
+    if text is not None:
+        (tmp_path / "run.json").write_text(text)
+    with pytest.raises(UsageError, match="not the folder of a training"):
+        provenance.read(tmp_path)
+
+
+def test_the_state_of_a_repository(tmp_path):
+    assert provenance._git(tmp_path) is None
+
+    def git(*words: str) -> None:
+        who = ["-c", "user.name=a", "-c", "user.email=a@b.example"]
+        subprocess.run(["git", "-C", str(tmp_path), *who, *words], check=True, capture_output=True)
+
+    git("init", "-b", "work")
+    (tmp_path / "a").write_text("1")
+    git("add", "a")
+    git("commit", "-m", "first")
+    state = provenance._git(tmp_path)
+    assert (state["branch"], state["changed"], state["changes_sha256"]) == ("work", False, None)
+    (tmp_path / "a").write_text("2")
+    assert provenance._git(tmp_path)["changed"]
+    assert len(provenance._git(tmp_path)["changes_sha256"]) == 64
+
+
+def test_machines_without_git_or_proc_are_described(tmp_path, monkeypatch):
+    def missing(*_, **__):
+        raise FileNotFoundError("git")
+
+    monkeypatch.setattr("subprocess.run", missing)
+    assert provenance._git(tmp_path) is None
+    monkeypatch.setattr("pathlib.Path.read_text", missing)
+    assert isinstance(provenance._processor(), str)
+
+
+def test_packages_that_are_not_there_have_no_version(monkeypatch):
+    monkeypatch.setattr(provenance, "_PACKAGES", ("numpy", "no-such-package"))
+    assert provenance._versions()["no-such-package"] is None

@@ -1,0 +1,60 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from medseg import Grid, Label, Mask, Volume
+from medseg.images.mask_quality import signs
+from medseg.visualization.thumbnails import encoded, line, read, thumbnail
+
+LABELS = (Label(name="a", values=(1,)), Label(name="b", values=(2,)))
+
+
+def tinted(picture: np.ndarray, *, blue: bool) -> np.ndarray:
+    """Places that are more blue than red (the first label), or the other way (the second)."""
+    more = picture[..., 2].astype(int) - picture[..., 0]
+    return np.argwhere((more if blue else -more) > 40)
+
+
+@pytest.mark.parametrize("axcodes", ["RAS", "LPI", "SAL"])
+def test_the_patients_right_is_on_the_left(axcodes):
+    """A label at the right, front and top of the body, in scans of several orders of axes."""
+    array = np.zeros((80, 60, 40), np.uint8)
+    array[60:75, 40:55, 30:38] = 1  # RAS: to the right, the front and the top
+    array[5:20, 40:55, 30:38] = 2
+    grid = Grid(array.shape, np.diag([2.0, 2.0, 4.0, 1.0]))
+    scan = Volume(np.full(array.shape, -1000, np.int16), grid).oriented(axcodes)
+    mask = Mask(array, grid, LABELS).oriented(axcodes)
+    picture = np.asarray(Image.open(io.BytesIO(thumbnail(scan, mask, pixels=160))).convert("RGB"))
+    # 160 x 120 x 160 mm; the voxels of an axial plane are square, a coronal one is as high as it is wide.
+    height, width = picture.shape[:2]
+    assert width == pytest.approx(height * (160 + 160 + 120) / 160, abs=9)
+    axial = picture[:, : width * 160 // 440]
+    right, left = tinted(axial, blue=True), tinted(axial, blue=False)
+    assert right[:, 1].mean() < 0.3 * axial.shape[1] < left[:, 1].mean()
+    assert right[:, 0].mean() < 0.4 * axial.shape[0]  # the front is up
+    sagittal = picture[:, width * 320 // 440 :]
+    seen = np.concatenate([tinted(sagittal, blue=True), tinted(sagittal, blue=False)])
+    assert seen[:, 0].mean() < 0.35 * height  # the top is up
+    assert seen[:, 1].mean() < 0.5 * sagittal.shape[1]  # the front is on the left
+
+
+def test_pictures_are_read_back_and_cut_lines_left_out(tmp_path):
+    path = tmp_path / "thumbnails.jsonl"
+    path.write_text(line("a", "m", encoded(b"one")) + line("a", "m", encoded(b"two")) + '{"case": "b", "mo')
+    assert read([path]) == {("a", "m"): encoded(b"two")}
+
+
+def test_signs_by_hand():
+    array = np.zeros((10, 10, 10), np.uint8)
+    array[0:2, 3:5, 3:5] = 1
+    array[4, 4, 4] = array[5, 5, 5] = 2  # they meet at a corner: one part
+    array[8, 8, 8] = 2
+    labels = (*LABELS, Label(name="c", values=(3,)))
+    found = signs(Mask(array, Grid(array.shape, np.eye(4)), labels))
+    assert found == {
+        "a": {"components": 1, "at_border": True},
+        "b": {"components": 2, "at_border": False},
+        "c": {"components": 0, "at_border": False},
+    }

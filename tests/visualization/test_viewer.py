@@ -1,0 +1,149 @@
+"""The viewer answers on this machine only, for who knows its token, and shows left on the right."""
+
+import http.client
+import json
+import threading
+from collections.abc import Iterator
+
+import matplotlib.image as images
+import nibabel as nib
+import numpy as np
+import pytest
+from support.browser import page
+
+import medseg
+from medseg import Mask
+from medseg.errors import ResourceError, UsageError
+from medseg.phantom.thorax import LABELS, Thorax, default_grid
+from medseg.visualization.viewer import Server, scene
+from medseg.visualization.viewer import niivue_bundle as bundles
+
+pytest.importorskip("ipyniivue")
+
+GRID = default_grid((6.0, 6.0, 8.0), "LPS")
+
+
+def lungs() -> Mask:
+    truth = Thorax().truth(GRID)
+    return Mask(truth.array, truth.grid, LABELS[:2])
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    right_only = Mask(np.where(np.isin(lungs().array, LABELS[1].values), 0, lungs().array), GRID, LABELS[:2])
+    with Server(scene(Thorax().scan(GRID), [("all.nii.gz", lungs()), ("right.nii.gz", right_only)])) as one:
+        threading.Thread(target=one.serve_forever, daemon=True).start()
+        yield one
+        one.shutdown()
+
+
+def ask(server: Server, path: str, **headers: str) -> tuple[int, dict[str, str], bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port)
+    connection.putrequest("GET", path, skip_host="Host" in headers)
+    for name, value in headers.items():
+        connection.putheader(name, value)
+    connection.endheaders()
+    answer = connection.getresponse()
+    return answer.status, dict(answer.getheaders()), answer.read()
+
+
+def test_only_who_knows_the_token_is_answered(server):
+    status, headers, _ = ask(server, f"/{server.token}/page.html")
+    assert status == 200
+    assert "default-src 'none'" in headers["Content-Security-Policy"]
+    assert server.server_address[0] == "127.0.0.1"
+    for path in ("/", "/page.html", "/x/page.html", f"/{server.token[:-1]}/page.html"):
+        assert ask(server, path)[0] == 404
+
+
+def test_no_file_outside_the_scene_is_served(server):
+    for name in ("../../etc/passwd", "%2e%2e/etc/passwd", "/etc/passwd", "", "page.py", "scan.nii/.."):
+        assert ask(server, f"/{server.token}/{name}")[0] == 404
+
+
+def test_other_pages_are_refused(server):
+    path = f"/{server.token}/scene.json"
+    assert ask(server, path, Host="evil.example")[0] == 403
+    assert ask(server, path, Origin="http://evil.example")[0] == 403
+    assert ask(server, path, Origin="null")[0] == 403
+    assert ask(server, path, Origin=f"http://127.0.0.1:{server.server_port}")[0] == 200
+
+
+def test_the_scene_has_the_scan_and_numbered_masks_on_its_grid(server, tmp_path):
+    facts = json.loads(ask(server, f"/{server.token}/scene.json")[2])
+    assert [mask["name"] for mask in facts["masks"]] == ["all.nii.gz", "right.nii.gz", "difference"]
+    assert [label["name"] for label in facts["masks"][0]["labels"]] == ["right_lung", "left_lung"]
+    arrays = []
+    for name in ("scan.nii", "mask0.nii", "mask2.nii"):
+        (tmp_path / name).write_bytes(ask(server, f"/{server.token}/{name}")[2])
+        image = nib.load(tmp_path / name)
+        np.testing.assert_allclose(image.affine, GRID.affine)
+        arrays.append(np.asarray(image.dataobj))
+    left = np.isin(Thorax().truth(GRID).array, LABELS[1].values)
+    np.testing.assert_array_equal(arrays[1] == 2, left)
+    np.testing.assert_array_equal(arrays[2] == 1, left)  # only the first mask has it
+
+
+def test_masks_that_do_not_fit_are_refused():
+    scan = Thorax().scan(GRID)
+    with pytest.raises(UsageError) as refused:
+        scene(scan, [("a", lungs())] * 3)
+    assert refused.value.reason == "viewer-masks"
+    with pytest.raises(UsageError) as refused:
+        scene(Thorax().scan(default_grid((7.0, 6.0, 8.0))), [("a", lungs())])
+    assert refused.value.reason == "grid-mismatch"
+
+
+def test_an_unknown_bundle_is_refused(monkeypatch, tmp_path):
+    (tmp_path / "static").mkdir()
+    (tmp_path / "static" / "widget.js").write_text("export default {}")
+    spec = type("Spec", (), {"origin": str(tmp_path / "__init__.py")})
+    for found, reason in ((spec, "viewer"), (None, "missing-extra")):
+        monkeypatch.setattr(bundles, "find_spec", lambda name, found=found: found)
+        with pytest.raises(ResourceError) as refused:
+            bundles.bundle.__wrapped__()
+        assert refused.value.reason == reason
+
+
+def tinted(picture: np.ndarray, *, blue: bool) -> np.ndarray:
+    """Places of the first label's blue, or of the second's orange; the crosshair is red."""
+    red, green, other = np.moveaxis(picture, -1, 0)
+    return np.argwhere(other - red > 0.12 if blue else (red - other > 0.12) & (green - other > 0.06))
+
+
+@pytest.mark.slow
+def test_left_is_on_the_right_and_masks_are_seen(server, tmp_path):
+    with page(viewport={"width": 1000, "height": 700}) as tab:
+        tab.goto(server.url)
+        tab.wait_for_selector("body[data-ready=yes]", timeout=120_000)
+        assert all(url.startswith(f"http://127.0.0.1:{server.server_port}/") for url in tab.asked)
+        tab.get_by_label("axial").check()
+        tab.wait_for_timeout(500)
+
+        def shot(number: int) -> np.ndarray:
+            tab.locator("main > div").nth(number).screenshot(path=tmp_path / "shot.png")
+            return images.imread(tmp_path / "shot.png")[..., :3]
+
+        both, alone = shot(0), shot(1)
+        blue, orange = tinted(both, blue=True), tinted(both, blue=False)
+        assert len(blue) > 1000
+        assert len(orange) > 1000
+        assert blue[:, 1].mean() < both.shape[1] / 2 < orange[:, 1].mean()  # the right lung is on the left
+        assert len(tinted(alone, blue=False)) < 300
+        tab.get_by_label("right lung").uncheck()
+        tab.wait_for_timeout(500)
+        assert len(tinted(shot(0), blue=True)) < 300
+        tab.get_by_label("difference", exact=True).check()
+        tab.wait_for_timeout(500)
+        apart = tinted(shot(1), blue=True)
+        assert apart[:, 1].mean() > both.shape[1] / 2  # the left lung, only in the first
+        bright = shot(0).mean()
+        tab.get_by_role("button", name="mediastinum").click()
+        tab.wait_for_timeout(500)
+        assert shot(0).mean() < bright
+
+
+def test_a_notebook_gets_a_widget(tmp_path):
+    path = Thorax().scan(GRID).save(tmp_path / "scan.nii.gz")
+    shown = medseg.view(path, lungs())
+    assert [volume.name for volume in shown.volumes] == ["scan.nii", "mask0.nii"]

@@ -2,11 +2,11 @@
 
     python benchmarks/lungs/cases.py --data ../shared/data --out runs/lungs/cases
 
-Right and left are told apart by `medseg.inference.lungs.divide`. A copy has simulated disease, another
-scanner and
-another field of view (`simulate.py`), drawn by the patient's name and the copy's number, so that the same
-command makes the same files. ``disease_*.nii.gz`` are the fixed test set: of each patient with a manual
-truth one scan a disease, with nothing else changed. Nothing of it is validation for its own patient.
+Right and left are told apart by `medseg.inference.lungs.split_left_right`. A copy has simulated disease,
+another scanner and another field of view (`simulate.py`), drawn by the patient's name and the copy's number,
+so that the same command makes the same files. ``disease_*.nii.gz`` are the fixed test set: of each patient
+with a manual truth one scan a disease, with nothing else changed. Nothing of it is validation for its own
+patient.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from medseg.images.grid import Grid
 from medseg.images.label import Label
 from medseg.images.run_length import Runs
 from medseg.images.volume import Mask, Volume
-from medseg.inference.lungs import divide
+from medseg.inference.lungs import split_left_right
 from medseg.phantom.thorax import Thorax, default_grid
 
 LABELS = (
@@ -81,7 +81,9 @@ def patient(folder: Path, out: Path) -> list[dict[str, str]]:
     scan = medseg.read(folder / "ct.nii.gz")
     truth = medseg.read_mask(folder / ("lung_mask.nii.gz" if manual else "lung_mask_auto.nii.gz"), BOTH)
     scan, truth = scan.oriented("LPS"), truth.oriented("LPS")
-    right, left = (side.binary() for side in divide(Runs.of(np.asarray(truth.array) > 0), truth.grid))
+    right, left = (
+        side.binary() for side in split_left_right(Runs.of(np.asarray(truth.array) > 0), truth.grid)
+    )
     values = (right + 2 * left).astype(np.uint8)
     hu = np.asarray(scan.array, dtype=np.float32)
     written = [save(out, name, name, "scan", hu, values, scan.grid)]

@@ -24,7 +24,7 @@ import medseg
 from medseg.evaluation.metrics import dice
 from medseg.images.grid import Grid
 from medseg.images.volume import Volume
-from medseg.inference.registry import Method, method
+from medseg.inference.registry import SegmentationMethod, load_segmenter
 from medseg.phantom.thorax import orientations
 from medseg.preprocessing.resampling import resample, resampled_grid
 
@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/lungs/odd"))
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    segment = method(arguments.model)
+    segment = load_segmenter(arguments.model)
     rows, pictures = ["| input | right ml | left ml | Dice | s | told |", "|---|---:|---:|---:|---:|---|"], []
     for name, scan in inputs(arguments.data, arguments.out):
         with warnings.catch_warnings(record=True) as told:
@@ -109,7 +109,7 @@ def cut(scan: Volume, box: tuple[slice, slice, slice]) -> Volume:
     return Volume(part, Grid(part.shape, matrix))
 
 
-def turned(segment: Method, data: Path) -> list[str]:
+def turned(segment: SegmentationMethod, data: Path) -> list[str]:
     """One scan stored in all 48 orientations: the same mask in world space."""
     scan = medseg.read(data / "lung_ct_small" / "cip-ct64" / "ct.nii.gz").oriented("RAS")
     first = segment(scan)

@@ -263,20 +263,20 @@ def _peak_mb() -> float:
 def _mask(volume: object) -> object:
     """Two lungs as an ellipsoid each, with specks."""
     import medseg
-    from medseg.inference.threshold_segmenter import Threshold
+    from medseg.inference.threshold_segmenter import ThresholdSegmenter
 
     assert isinstance(volume, medseg.Volume)
-    return medseg.Mask(_lungs(volume.grid.shape, 0.0), volume.grid, Threshold.labels)
+    return medseg.Mask(_lungs(volume.grid.shape, 0.0), volume.grid, ThresholdSegmenter.labels)
 
 
 def _pair(volume: object) -> tuple[object, object]:
     """Two such masks that differ by some voxels at the surface."""
     import medseg
-    from medseg.inference.threshold_segmenter import Threshold
+    from medseg.inference.threshold_segmenter import ThresholdSegmenter
 
     assert isinstance(volume, medseg.Volume)
     arrays = (_lungs(volume.grid.shape, shift) for shift in (0.0, 0.01))
-    one, other = (medseg.Mask(array, volume.grid, Threshold.labels) for array in arrays)
+    one, other = (medseg.Mask(array, volume.grid, ThresholdSegmenter.labels) for array in arrays)
     return one, other
 
 

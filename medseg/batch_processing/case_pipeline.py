@@ -21,13 +21,13 @@ import numpy.typing as npt
 
 from medseg.batch_processing.fingerprint import digest
 from medseg.batch_processing.journal import Record
-from medseg.batch_processing.messages import MASKS, Job, Order
+from medseg.batch_processing.messages import MASKS, BatchConfig, CaseJob
 from medseg.errors import InputRefused, InputWarning, MedsegError, as_ours
 from medseg.images.intensity_stats import intensities
-from medseg.images.mask_quality import signs
+from medseg.images.mask_quality import qc_flags
 from medseg.images.volume import Mask, Volume
-from medseg.inference.registry import Method, method
-from medseg.io import Choices, read_channels, write
+from medseg.inference.registry import SegmentationMethod, load_segmenter
+from medseg.io import ReadOptions, read_channels, write
 from medseg.visualization.overlays import overlay
 from medseg.visualization.thumbnails import encoded, thumbnail
 
@@ -36,7 +36,7 @@ from medseg.visualization.thumbnails import encoded, thumbnail
 class _Case:
     """A job on its way."""
 
-    job: Job
+    job: CaseJob
     volumes: tuple[Volume, ...] = ()
     ready: dict[int, Callable[[], Mask]] = field(default_factory=dict)
     failed: dict[int, MedsegError] = field(default_factory=dict)
@@ -45,7 +45,7 @@ class _Case:
     input_sha256: str = ""
 
 
-class Station:
+class CasePipeline:
     """The models of an order, loaded.
 
     Attributes:
@@ -53,13 +53,13 @@ class Station:
         names: Of the methods, made distinct.
 
     Raises:
-        MedsegError: as :func:`medseg.inference.registry.method`.
+        MedsegError: as :func:`medseg.inference.registry.load_segmenter`.
     """
 
-    def __init__(self, order: Order) -> None:
+    def __init__(self, order: BatchConfig) -> None:
         self.order = order
-        self.methods: tuple[Method, ...] = tuple(
-            method(model, device=order.device, engine=order.engine, any_modality=order.any_modality)
+        self.methods: tuple[SegmentationMethod, ...] = tuple(
+            load_segmenter(model, device=order.device, engine=order.engine, any_modality=order.any_modality)
             for model in order.models
         )
         self.names = _distinct([each.name for each in self.methods])
@@ -78,12 +78,12 @@ class Station:
             for name, each in zip(self.names, self.methods, strict=True)
         ]
 
-    def load(self, job: Job) -> _Case:
+    def load(self, job: CaseJob) -> _Case:
         """The case read and prepared for all its models; what fails is kept, and told by :meth:`finish`."""
         case = _Case(job)
         self._here.warnings = case.warnings
         images = [Path(image) for image in job.images]
-        choices = Choices(None, None, self.order.trust, self.order.nonfinite)  # type: ignore[arg-type]
+        choices = ReadOptions(None, None, self.order.trust, self.order.nonfinite)  # type: ignore[arg-type]
         try:
             with _timed(case, "read"):
                 # The first model's channels; one that needs others refuses the case by itself.
@@ -154,7 +154,7 @@ class Station:
             "modality": scan.source.modality,
             "volumes_ml": {name: round(ml, 4) for name, ml in mask.volumes_ml().items()},
             "intensities": values,
-            "signs": signs(mask),
+            "signs": qc_flags(mask),
             "entropy": {name: round(bits, 4) for name, bits in entropy.items()},
             "mask": next(iter(files)),
             "files": files,
@@ -208,7 +208,7 @@ class Station:
             self._here.warnings.append(" ".join(str(message).split()))
 
 
-def _bare(text: str, job: Job) -> str:
+def _bare(text: str, job: CaseJob) -> str:
     """A warning without the path of the scan, which its row has beside it."""
     for image in job.images:
         text = text.removeprefix(f"{image}: ")

@@ -15,7 +15,7 @@ _WHOLE = ".lock"
 
 
 @contextlib.contextmanager
-def held(folder: Path, shard: str | None = None) -> Iterator[None]:
+def lock_folder(folder: Path, shard: str | None = None) -> Iterator[None]:
     """Holds the folder, or one shard of it, while the block runs.
 
     The lock is the system's (flock): it ends with its process, however that ends.

@@ -16,7 +16,7 @@ MASKS = "masks"
 
 
 @dataclass(frozen=True)
-class Order:
+class BatchConfig:
     """What is to be done with every case; plain data, so that it can be sent to a process.
 
     Attributes:
@@ -24,7 +24,7 @@ class Order:
         folder: Of the outputs.
         scratch: A folder on the same disk, in which files grow before they are moved to their place.
         device: Where networks run, as torch names it.
-        engine: What runs them: see :data:`medseg.inference.backends.KINDS`.
+        engine: What runs them: see :data:`medseg.inference.backends.REGISTRY`.
         any_modality: Take scans that say they are of another modality than the model's.
         trust: NIfTI geometry to believe in doubt: see :func:`medseg.io.read`.
         nonfinite: What NaN and infinite voxels become.
@@ -46,7 +46,7 @@ class Order:
     dicom: str | None = None
 
     @classmethod
-    def of(cls, data: dict[str, Any]) -> Order:
+    def of(cls, data: dict[str, Any]) -> BatchConfig:
         """From :meth:`plain` data, as JSON gives it back."""
         return cls(**{**data, "models": tuple(data["models"])})
 
@@ -62,7 +62,7 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Job:
+class CaseJob:
     """One case for a station.
 
     Attributes:
@@ -77,7 +77,7 @@ class Job:
 
 
 @dataclass
-class Stop:
+class StopRequest:
     """Whether the user wants the batch to end: after the cases at hand, or at once."""
 
     asked: int = 0
@@ -89,7 +89,7 @@ class Stop:
         self.number = number
 
 
-def lost(job: Job, error: MedsegError, models: Sequence[Record]) -> list[Record]:
+def lost(job: CaseJob, error: MedsegError, models: Sequence[Record]) -> list[Record]:
     """Records of a case that nothing is known of but this."""
     facts = {
         "status": "failed",

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import IO, Any
 
 from medseg.batch_processing.journal import Record
-from medseg.batch_processing.messages import Job, Order, Stop, lost, raised
+from medseg.batch_processing.messages import BatchConfig, CaseJob, StopRequest, lost, raised
 from medseg.errors import MedsegError, ResourceError
 from medseg.system import memory_budget
 
@@ -34,7 +34,7 @@ _START_SECONDS = 300
 
 
 @dataclass(frozen=True)
-class Size:
+class PoolSize:
     """How many workers there are, and what each may take.
 
     Attributes:
@@ -50,7 +50,7 @@ class Size:
     all_bytes: int
 
     @classmethod
-    def planned(cls, *, cases: int, workers: int | None, memory_bytes: int | None) -> Size:
+    def planned(cls, *, cases: int, workers: int | None, memory_bytes: int | None) -> PoolSize:
         """One worker a core where memory allows, and at most one a case.
 
         Args:
@@ -84,12 +84,12 @@ class _Worker:
     process: subprocess.Popen[bytes]
     said: IO[bytes]  # what it writes to stderr
     facts: list[Record] | None = None
-    jobs: deque[Job] = field(default_factory=deque)
+    jobs: deque[CaseJob] = field(default_factory=deque)
     since: float = 0.0  # when it was started, or its first job became the first
     unread: bytes = b""
 
 
-class Crew:
+class ProcessPool:
     """Workers that do jobs.
 
     Args:
@@ -101,13 +101,13 @@ class Crew:
         MedsegError: the models cannot be loaded; told by :meth:`facts`.
     """
 
-    def __init__(self, order: Order, size: Size, *, case_seconds: float) -> None:
+    def __init__(self, order: BatchConfig, size: PoolSize, *, case_seconds: float) -> None:
         self.order, self.size, self.case_seconds = order, size, case_seconds
         self._selector = selectors.DefaultSelector()
         self._workers: list[_Worker] = [self._started(0, size.room_bytes, ahead=size.ahead)]
-        self._again: list[Job] = []
+        self._again: list[CaseJob] = []
 
-    def __enter__(self) -> Crew:
+    def __enter__(self) -> ProcessPool:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -117,10 +117,10 @@ class Crew:
         """What the models are, once the first worker has loaded them."""
         first = self._workers[0]
         while first.facts is None:
-            self._look(Stop(), lambda records: None)
+            self._look(StopRequest(), lambda records: None)
         return first.facts
 
-    def run(self, jobs: Iterable[Job], tell: Callable[[list[Record]], None], stop: Stop) -> None:
+    def run(self, jobs: Iterable[CaseJob], tell: Callable[[list[Record]], None], stop: StopRequest) -> None:
         """Does the jobs; ends early, with nothing at hand, when it is asked to stop.
 
         Args:
@@ -153,7 +153,7 @@ class Crew:
             self._forget(worker)
         self._workers = []
 
-    def _hand_out(self, waiting: Iterator[Job]) -> bool:
+    def _hand_out(self, waiting: Iterator[CaseJob]) -> bool:
         """Gives jobs to workers that have room for one; whether there may be more."""
         at_hand = 2 if self.size.ahead else 1
         # One after another, or the first would have two cases while the last has none.
@@ -172,7 +172,9 @@ class Crew:
                 self._give(worker, job)
         return True
 
-    def _alone(self, jobs: Sequence[Job], tell: Callable[[list[Record]], None], stop: Stop) -> None:
+    def _alone(
+        self, jobs: Sequence[CaseJob], tell: Callable[[list[Record]], None], stop: StopRequest
+    ) -> None:
         """Tries jobs once more: one at a time, with nobody beside and all the memory."""
         self.end()
         try:
@@ -210,7 +212,7 @@ class Crew:
         self._selector.register(process.stdout, selectors.EVENT_READ, worker)
         return worker
 
-    def _give(self, worker: _Worker, job: Job) -> None:
+    def _give(self, worker: _Worker, job: CaseJob) -> None:
         if not worker.jobs:
             worker.since = time.monotonic()
         worker.jobs.append(job)
@@ -223,7 +225,7 @@ class Crew:
         except OSError:
             return  # it has died; the end of its answers tells
 
-    def _look(self, stop: Stop, tell: Callable[[list[Record]], None], *, last: bool = False) -> None:
+    def _look(self, stop: StopRequest, tell: Callable[[list[Record]], None], *, last: bool = False) -> None:
         """Takes what workers answer, and notices those that died or hang."""
         for key, _ in self._selector.select(_LOOK_SECONDS):
             worker: _Worker = key.data
@@ -258,12 +260,14 @@ class Crew:
             models = tuple(
                 number for number, record in zip(job.models, records, strict=True) if record in short
             )
-            self._again.append(Job(job.case, job.images, models))
+            self._again.append(CaseJob(job.case, job.images, models))
             records = [record for record in records if record not in short]
         if records:
             tell(records)
 
-    def _died(self, worker: _Worker, stop: Stop, tell: Callable[[list[Record]], None], *, last: bool) -> None:
+    def _died(
+        self, worker: _Worker, stop: StopRequest, tell: Callable[[list[Record]], None], *, last: bool
+    ) -> None:
         """Puts what a dead worker had at hand back; alone it is the case's own fault."""
         hung = worker.since == float("inf")
         how = self._forget(worker)
@@ -289,7 +293,7 @@ class Crew:
         ahead = self.size.ahead
         self._workers[number] = self._started(number, self.size.room_bytes, ahead=ahead)
 
-    def _lost(self, worker: _Worker, job: Job, how: str, *, hung: bool) -> list[Record]:
+    def _lost(self, worker: _Worker, job: CaseJob, how: str, *, hung: bool) -> list[Record]:
         """Records of a case that nothing is known of but how its process ended."""
         error: MedsegError = ResourceError(
             f"the process that segmented it ended: {how}",

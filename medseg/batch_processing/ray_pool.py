@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from medseg.batch_processing.journal import Record
-from medseg.batch_processing.messages import Job, Order, Stop, lost, raised, told
+from medseg.batch_processing.messages import BatchConfig, CaseJob, StopRequest, lost, raised, told
 from medseg.errors import MedsegError, ResourceError, as_ours
 
 # A node that is preempted takes its cases with it; the third time it is the case's own doing.
@@ -22,9 +22,9 @@ class Actor:
     def __init__(self, order: dict[str, Any]) -> None:
         self.error: MedsegError | None = None
         try:
-            from medseg.batch_processing.case_pipeline import Station
+            from medseg.batch_processing.case_pipeline import CasePipeline
 
-            self.station = Station(Order.of(order))
+            self.station = CasePipeline(BatchConfig.of(order))
         except Exception as error:
             # Raised in a constructor it would come as a death of the actor.
             self.error = as_ours(error)
@@ -35,12 +35,12 @@ class Actor:
             return {"error": told(self.error)}
         return {"ready": self.station.facts()}
 
-    def do(self, job: Job) -> list[Record]:
+    def do(self, job: CaseJob) -> list[Record]:
         """The records of a case."""
         return self.station.finish(self.station.load(job))
 
 
-class Cluster:
+class RayPool:
     """Actors of a Ray cluster; the journal and the table stay with the process that asks.
 
     The folder of the outputs and the scans must have the same paths on all nodes.
@@ -57,7 +57,7 @@ class Cluster:
     """
 
     def __init__(
-        self, order: Order, *, cases: int, address: str | None, workers: int | None, gpus: float
+        self, order: BatchConfig, *, cases: int, address: str | None, workers: int | None, gpus: float
     ) -> None:
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         try:
@@ -106,13 +106,13 @@ class Cluster:
             self._facts = answer["ready"]
         return self._facts
 
-    def run(self, jobs: Sequence[Job], tell: Callable[[list[Record]], None], stop: Stop) -> None:
-        """See :meth:`medseg.batch_processing.process_pool.Crew.run`.
+    def run(self, jobs: Sequence[CaseJob], tell: Callable[[list[Record]], None], stop: StopRequest) -> None:
+        """See :meth:`medseg.batch_processing.process_pool.ProcessPool.run`.
 
         Each actor has one case at hand, and one that waits.
         """
         waiting = deque((job, 1) for job in jobs)
-        at_hand: dict[Any, tuple[Any, Job, int]] = {}
+        at_hand: dict[Any, tuple[Any, CaseJob, int]] = {}
         while (waiting and not stop.asked) or at_hand:
             if stop.asked > 1:
                 return
@@ -141,7 +141,7 @@ class Cluster:
         """Lets go of the cluster; one that was started here ends."""
         self._ray.shutdown()
 
-    def _lost(self, job: Job, error: Exception) -> list[Record]:
+    def _lost(self, job: CaseJob, error: Exception) -> list[Record]:
         named = ResourceError(
             f"the process that segmented it ended {ATTEMPTS} times: {str(error).splitlines()[0][:200]}",
             remedy="its scan may be damaged, or larger than the memory; see what medseg segment says",

@@ -29,15 +29,15 @@ from typing import Protocol, TextIO
 
 from medseg.batch_processing import fingerprint, results
 from medseg.batch_processing.case_discovery import Item
-from medseg.batch_processing.folder_lock import held
+from medseg.batch_processing.folder_lock import lock_folder
 from medseg.batch_processing.journal import NAME, Journal, Key, Record, journals, latest, read
-from medseg.batch_processing.messages import MASKS, Job, Order, Stop
-from medseg.batch_processing.process_pool import Crew, Size
+from medseg.batch_processing.messages import MASKS, BatchConfig, CaseJob, StopRequest
+from medseg.batch_processing.process_pool import PoolSize, ProcessPool
 from medseg.errors import ResourceError, UsageError
 from medseg.io.sidecar import LABELS, write_json
 from medseg.visualization import thumbnails
 
-__all__ = ["Item", "Order", "Stop", "Summary", "Workers", "merge", "run"]
+__all__ = ["BatchConfig", "Item", "StopRequest", "Summary", "Workers", "merge", "run"]
 
 _SCRATCH = ".scratch"
 _RESULTS_SECONDS = 60.0
@@ -75,7 +75,7 @@ class Workers(Protocol):
     def facts(self) -> list[Record]: ...  # noqa: D102
 
     def run(  # noqa: D102
-        self, jobs: Sequence[Job], tell: Callable[[list[Record]], None], stop: Stop
+        self, jobs: Sequence[CaseJob], tell: Callable[[list[Record]], None], stop: StopRequest
     ) -> None: ...
 
     def end(self) -> None: ...  # noqa: D102
@@ -83,7 +83,7 @@ class Workers(Protocol):
 
 def run(
     items: Sequence[Item],
-    order: Order,
+    order: BatchConfig,
     *,
     resume: bool = False,
     retry_failed: bool = False,
@@ -92,9 +92,9 @@ def run(
     memory_bytes: int | None = None,
     case_seconds: float = 7200.0,
     command: str = "",
-    start: Callable[[Order, int], Workers] | None = None,
+    start: Callable[[BatchConfig, int], Workers] | None = None,
     show: Callable[[Record], None] = lambda event: None,
-    stop: Stop | None = None,
+    stop: StopRequest | None = None,
 ) -> Summary:
     """Segments every item that is not done yet.
 
@@ -119,10 +119,10 @@ def run(
         ResourceError: the disk refuses (``disk``), or no worker can be started.
         ModelRefused: a model is damaged.
     """
-    folder, stop = Path(os.path.abspath(order.folder)), stop or Stop()  # noqa: PTH100
+    folder, stop = Path(os.path.abspath(order.folder)), stop or StopRequest()  # noqa: PTH100
     _make(folder)
     with ExitStack() as stack:
-        stack.enter_context(held(folder, shard))
+        stack.enter_context(lock_folder(folder, shard))
         own = folder / (NAME.replace(".", f"{_behind(shard)}."))
         before = latest(read(journals(folder)))
         earlier = latest(read([own])) if shard and own.exists() else {} if shard else before
@@ -141,8 +141,8 @@ def run(
         stack.callback(journal.close)
         pictures = stack.enter_context((folder / f"thumbnails{_behind(shard)}.jsonl").open("a"))
         if start is None:
-            size = Size.planned(cases=len(items), workers=workers, memory_bytes=memory_bytes)
-            crew: Workers = Crew(order, size, case_seconds=case_seconds)
+            size = PoolSize.planned(cases=len(items), workers=workers, memory_bytes=memory_bytes)
+            crew: Workers = ProcessPool(order, size, case_seconds=case_seconds)
         else:
             crew = start(order, len(items))
         stack.callback(crew.end)
@@ -187,7 +187,7 @@ class _Book:
     def __init__(
         self,
         items: Sequence[Item],
-        order: Order,
+        order: BatchConfig,
         before: dict[Key, Record],
         journal: Journal,
         pictures: TextIO,
@@ -208,7 +208,7 @@ class _Book:
         self.told: set[str] = set()
         self.written = time.monotonic()
 
-    def open(self, models: list[Record], command: str) -> list[Job]:
+    def open(self, models: list[Record], command: str) -> list[CaseJob]:
         """Notes the start in the journal; the jobs that are to be done."""
         self.models = models
         here = {"pid": os.getpid(), "host": socket.gethostname(), "medseg": version("medseg")}
@@ -229,7 +229,7 @@ class _Book:
             self.stamps[item.id] = fingerprint.stamp(item.images, listings)
             todo = tuple(number for number, model in enumerate(models) if not self._is_done(item, model))
             if todo:
-                jobs.append(Job(item.id, tuple(map(str, item.images)), todo))
+                jobs.append(CaseJob(item.id, tuple(map(str, item.images)), todo))
             else:
                 self.skipped.add(item.id)
         self.show({**start, "skipped": len(self.skipped), "todo": len(jobs) + len(bad)})

@@ -18,9 +18,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from medseg.batch_processing.messages import Job, Order, told
+from medseg.batch_processing.messages import BatchConfig, CaseJob, told
 from medseg.errors import as_ours
-from medseg.system.memory import lasting, raise_thresholds
+from medseg.system.memory import no_gc, raise_thresholds
 
 _LEAST_BYTES = 256 << 20
 """Room for small cases, whatever was asked for."""
@@ -47,10 +47,10 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
     ahead = order.pop("ahead")
     raise_thresholds()
     try:
-        with lasting():
-            from medseg.batch_processing.case_pipeline import Station
+        with no_gc():
+            from medseg.batch_processing.case_pipeline import CasePipeline
 
-            station = Station(Order.of(order))
+            station = CasePipeline(BatchConfig.of(order))
     except Exception as error:
         _tell(answers, {"error": told(as_ours(error))})
         return
@@ -63,7 +63,7 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
     def load() -> None:
         try:
             for data in iter(jobs.get, None):
-                loaded.put(station.load(Job(data["case"], tuple(data["images"]), tuple(data["models"]))))
+                loaded.put(station.load(CaseJob(data["case"], tuple(data["images"]), tuple(data["models"]))))
         except BaseException:  # without this thread the process would wait for ever
             traceback.print_exc()
             os._exit(1)
@@ -73,7 +73,7 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
         cases: Iterator[Any] = iter(loaded.get, None)
     else:
         cases = (
-            station.load(Job(data["case"], tuple(data["images"]), tuple(data["models"])))
+            station.load(CaseJob(data["case"], tuple(data["images"]), tuple(data["models"])))
             for data in iter(jobs.get, None)
         )
     for case in cases:

@@ -20,7 +20,7 @@ from medseg.errors import UsageError
 from medseg.io.sidecar import RESEARCH
 
 if TYPE_CHECKING:
-    from medseg.batch_processing.runner import Order, Stop, Summary, Workers
+    from medseg.batch_processing.runner import BatchConfig, StopRequest, Summary, Workers
 
 RAY = "ray"
 
@@ -100,7 +100,7 @@ def batch(
     found = items(source, root=data_root, without=output)
     if shard:
         found = part_of(found, shard)
-    order = batches.Order(
+    order = batches.BatchConfig(
         models=tuple(_place(name) for name in model or [DEFAULT]),
         folder=str(output),
         scratch="",
@@ -115,10 +115,10 @@ def batch(
     )
     memory_bytes = _bytes_of(memory)
 
-    def cluster(order: Order, cases: int) -> Workers:
-        from medseg.batch_processing.ray_pool import Cluster
+    def cluster(order: BatchConfig, cases: int) -> Workers:
+        from medseg.batch_processing.ray_pool import RayPool
 
-        return Cluster(order, cases=cases, address=address, workers=workers, gpus=gpus)
+        return RayPool(order, cases=cases, address=address, workers=workers, gpus=gpus)
 
     with Cases(as_json=as_json) as shown, _stopping() as stop:
         summary = batches.run(
@@ -164,11 +164,11 @@ def _end(summary: Summary, as_json: bool) -> None:
 
 
 @contextmanager
-def _stopping() -> Iterator[Stop]:
+def _stopping() -> Iterator[StopRequest]:
     """Ctrl-C or SIGTERM once: the cases at hand are finished; twice: at once."""
-    from medseg.batch_processing.runner import Stop
+    from medseg.batch_processing.runner import StopRequest
 
-    stop = Stop()
+    stop = StopRequest()
 
     def ask(number: int, frame: object) -> None:
         stop.ask(number)

@@ -12,10 +12,10 @@ import typer
 from medseg.cli.options import AsJson, MaskFormat, Nonfinite, Series, Trust, VolumeNumber, choices_of
 from medseg.cli.output import spare_inputs, telling_of_older
 from medseg.errors import UsageError
-from medseg.io.sidecar import meaning_of, sidecar, write_json
+from medseg.io.sidecar import meaning_of, sidecar_path, write_json
 
 if TYPE_CHECKING:
-    from medseg.io import Choices
+    from medseg.io import ReadOptions
 
 
 def convert(
@@ -81,7 +81,7 @@ def _convert_mask(
     reference: Path | None,
     recipe: str | None,
     format_: str | None,
-    choices: Choices,
+    choices: ReadOptions,
     as_json: bool,
 ) -> None:
     """A mask in another format: on the grid of its reference, which a .dcm file refers to."""
@@ -103,7 +103,7 @@ def _convert_mask(
         found = Mask(found.array, found.grid, found.labels, scan.source)
     found.save(target, format=format_)
     facts = meaning_of(found)
-    write_json(sidecar(target), facts)
+    write_json(sidecar_path(target), facts)
     if as_json:
         print(json.dumps({"mask": str(target)} | facts))
     print(f"wrote {target}: {found.grid}", file=sys.stderr)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from medseg.io.sidecar import RESEARCH, facts_of, sidecar, write_json
+from medseg.io.sidecar import RESEARCH, facts_of, sidecar_path, write_json
 
 
 def demo(
@@ -21,7 +21,7 @@ def demo(
     from medseg.phantom.demo import run
 
     result = run(output, seed=seed)
-    write_json(sidecar(result.mask), facts_of(result.found, result.by))
+    write_json(sidecar_path(result.mask), facts_of(result.found, result.by))
     print(f"{'label':16s}{'Dice':>8s}{'found ml':>12s}{'truth ml':>12s}")
     for row in result.scores:
         print(f"{row.label:16s}{row.dice:8.3f}{row.volume_ml:12.1f}{row.truth_ml:12.1f}")

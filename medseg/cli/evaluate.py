@@ -11,7 +11,7 @@ import typer
 
 from medseg.cli.options import AsJson, DataRoot, Device, Engine
 from medseg.errors import UsageError
-from medseg.io.sidecar import RESEARCH, facts_of, sidecar, write_json
+from medseg.io.sidecar import RESEARCH, facts_of, sidecar_path, write_json
 
 if TYPE_CHECKING:
     from medseg.datasets.manifest import Case
@@ -103,11 +103,11 @@ def _tolerances(given: list[str]) -> dict[str, float]:
 
 
 def _segmenting(model: str, device: str, engine: str, output: Path) -> Way:
-    from medseg.inference.registry import method
+    from medseg.inference.registry import load_segmenter
     from medseg.io import read_channels
     from medseg.visualization.thumbnails import encoded, line, thumbnail
 
-    segment_scan = method(model, device=device, engine=engine)
+    segment_scan = load_segmenter(model, device=device, engine=engine)
     folder = output / "masks"
     folder.mkdir(exist_ok=True)
     pictures = output / "thumbnails.jsonl"
@@ -117,7 +117,7 @@ def _segmenting(model: str, device: str, engine: str, output: Path) -> Way:
         volumes = read_channels(case.images, channels=len(segment_scan.channels))
         mask = segment_scan(volumes)
         path = mask.save(folder / f"{case.id}.nii.gz")
-        write_json(sidecar(path), facts_of(mask, segment_scan))
+        write_json(sidecar_path(path), facts_of(mask, segment_scan))
         with pictures.open("a", encoding="utf-8") as file:
             file.write(line(case.id, "", encoded(thumbnail(volumes[0], mask))))
         print(f"{case.id}: segmented", file=sys.stderr)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from medseg.cli.options import AsJson
-from medseg.inference.threshold_segmenter import Threshold
+from medseg.inference.threshold_segmenter import ThresholdSegmenter
 
 
 def models(as_json: AsJson = False) -> None:
@@ -34,7 +34,7 @@ def models(as_json: AsJson = False) -> None:
                 "sha256": model.digest,
             }
         )
-    plain = Threshold()
+    plain = ThresholdSegmenter()
     rows.append(
         {
             "name": plain.name,

@@ -11,7 +11,7 @@ import typer
 from medseg.errors import UsageError
 
 if TYPE_CHECKING:
-    from medseg.io import Choices
+    from medseg.io import ReadOptions
 
 
 Series = Annotated[str | None, typer.Option(help="DICOM series UID, or an ending of it that only it has.")]
@@ -52,15 +52,17 @@ DataRoot = Annotated[
 ]
 
 
-def choices_of(series: str | None, volume: int | None, trust: str | None, nonfinite: float | None) -> Choices:
+def choices_of(
+    series: str | None, volume: int | None, trust: str | None, nonfinite: float | None
+) -> ReadOptions:
     """The choices of the four options, checked."""
-    from medseg.io import Choices
+    from medseg.io import ReadOptions
 
     if trust not in (None, "sform", "qform", "pixdim"):
         raise UsageError(
             f"cannot trust {trust!r}", where="--trust", remedy="give sform, qform or pixdim", reason="usage"
         )
-    return Choices(series, volume, trust, nonfinite)  # type: ignore[arg-type]  # checked just above
+    return ReadOptions(series, volume, trust, nonfinite)  # type: ignore[arg-type]  # checked just above
 
 
 def seconds_of(text: str | None) -> float | None:

@@ -25,8 +25,8 @@ from medseg.cli.options import (
 from medseg.cli.output import heard, spare_inputs, telling_of_older
 from medseg.cli.progress import working
 from medseg.errors import UsageError
-from medseg.io.sidecar import RESEARCH, facts_of, sidecar, write_json
-from medseg.system.memory import lasting
+from medseg.io.sidecar import RESEARCH, facts_of, sidecar_path, write_json
+from medseg.system.memory import no_gc
 
 
 def segment(
@@ -65,13 +65,13 @@ def segment(
     check_writable(target, format_)
     spare_inputs(target, scans)
     started = time.perf_counter()
-    from medseg.inference.registry import method
+    from medseg.inference.registry import load_segmenter
 
     with telling_of_older(target), heard() as told, working(f"segmenting {scans[0].name}"):
-        with ThreadPoolExecutor(1) as beside, lasting():
+        with ThreadPoolExecutor(1) as beside, no_gc():
             # The scan is read while torch and MONAI are imported, which takes longer.
             reading = beside.submit(read_channels, scans, channels=len(scans), choices=choices)
-            segment_scan = method(model, device=device, engine=engine, any_modality=any_modality)
+            segment_scan = load_segmenter(model, device=device, engine=engine, any_modality=any_modality)
         channels = len(segment_scan.channels)
         volumes = (
             reading.result()
@@ -84,7 +84,7 @@ def segment(
         mask = ready()
         mask.save(target, format=format_)
     facts = facts_of(mask, segment_scan) | {"warnings": [_without_paths(text, scans) for text in told]}
-    write_json(sidecar(target), facts)
+    write_json(sidecar_path(target), facts)
     if stats and kept:
         from medseg.images.intensity_stats import intensities
 

@@ -8,15 +8,15 @@ from medseg.images.connected_components import components
 from medseg.images.run_length import Runs
 from medseg.images.volume import Mask, members
 
-Signs = dict[str, int | bool]
+QCFlags = dict[str, int | bool]
 
 
-def signs(mask: Mask) -> dict[str, Signs]:
+def qc_flags(mask: Mask) -> dict[str, QCFlags]:
     """For each label the number of its components (26 neighbours), and whether it touches the scan's border.
 
     A label without voxels has no component and touches nothing.
     """
-    found: dict[str, Signs] = {}
+    found: dict[str, QCFlags] = {}
     for label in mask.labels:
         runs = Runs.of(mask.array, partial(members, label=label))
         box, (_, count) = runs.box(), components(runs, corners=True)

@@ -45,7 +45,7 @@ _NECKS_MM = (0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0, 13.0, 16.0)
 """Half widths of the bridge between the lungs that are tried: where they touch it is a thin one."""
 
 
-def divide(lungs: Runs, grid: Grid, hu: Array | None = None) -> tuple[Runs, Runs]:
+def split_left_right(lungs: Runs, grid: Grid, hu: Array | None = None) -> tuple[Runs, Runs]:
     """The right and the left lung of a mask that holds both.
 
     The lungs touch in front of the heart and behind the gullet, where only the pleura is between
@@ -110,7 +110,7 @@ def _taken(passing: Integers, length: int, flipped: bool) -> Integers:
 
 
 def _lies_right(lungs: Runs, box: tuple[slice, slice, slice], grid: Grid, hu: Array | None) -> bool:
-    """Whether one lung alone is the right one, see :func:`divide`; the box is that of all that was found."""
+    """Whether a lone lung is the right one, see :func:`split_left_right`; ``box`` encloses all lung."""
     order, flips = grid.moves_to("RAS")
     # Upright, as all that follows.
     middle, (across, _, along) = lungs.middle(order[0]), (box[axis] for axis in order)
@@ -219,7 +219,7 @@ def with_air(lungs: Runs, hu: Array) -> Runs:
     return lungs.kept(lung[part])
 
 
-def oddities(mask: Mask, scan: Volume) -> tuple[str, ...]:
+def qc_findings(mask: Mask, scan: Volume) -> tuple[str, ...]:
     """What looks wrong about a mask of the two lungs, in words; empty where nothing does.
 
     Four things are looked at: whether anything was found, whether both sides were, whether the

@@ -11,11 +11,11 @@ from medseg.errors import InputWarning
 from medseg.images.grid import Grid
 from medseg.images.run_length import Runs
 from medseg.images.volume import Mask, Source, Volume
-from medseg.inference.lungs import divide, oddities, with_air
+from medseg.inference.lungs import qc_findings, split_left_right, with_air
 from medseg.inference.native_grid import Planes, label_map, label_runs
 from medseg.inference.postprocessing import postprocess
 from medseg.recipe import Postprocess, Recipe
-from medseg.system.memory import give_back, zeros
+from medseg.system.memory import trim_heap, zeros
 
 # Less that was no lung is not told.
 _LEAST_ML = 5.0
@@ -42,7 +42,7 @@ class Target:
         return cls(scan.grid, scan.source, scan if recipe.postprocess.divide else None)
 
 
-def mask_of(planes: Planes, prepared: Grid, target: Target, recipe: Recipe) -> Mask:
+def build_mask(planes: Planes, prepared: Grid, target: Target, recipe: Recipe) -> Mask:
     """The mask on the scan's grid.
 
     A voxel belongs to each label whose probability reaches the threshold; where labels exclude one another,
@@ -59,7 +59,7 @@ def mask_of(planes: Planes, prepared: Grid, target: Target, recipe: Recipe) -> M
         return Mask(found, target.grid, recipe.painted, target.source)
     threshold = None if recipe.exclusive else recipe.predict.threshold
     runs = label_runs(planes, prepared, target.grid, labels=len(recipe.labels), threshold=threshold)
-    give_back()  # what the network and the prepared scan needed
+    trim_heap()  # what the network and the prepared scan needed
     top = max(label.value for label in recipe.painted)
     painted = zeros(target.grid.shape, np.uint8 if top < 256 else np.uint16)
     for label in recipe.labels:
@@ -67,11 +67,11 @@ def mask_of(planes: Planes, prepared: Grid, target: Target, recipe: Recipe) -> M
         parts = (whole,) if target.scan is None else _sides(whole, target.scan, recipe.postprocess)
         cleaned = [_cleaned(part, target.grid, recipe.postprocess) for part in parts]
         del whole, parts
-        give_back()  # what finding them needed; painting takes memory of its own
+        trim_heap()  # what finding them needed; painting takes memory of its own
         for part, painting in zip(cleaned, recipe.postprocess.divide or (label,), strict=True):
             part.paint(painted, painting.value)
     mask = Mask(painted, target.grid, recipe.painted, target.source)
-    for told in () if target.scan is None else oddities(mask, target.scan):
+    for told in () if target.scan is None else qc_findings(mask, target.scan):
         _tell(told, target.source)
     return mask
 
@@ -82,7 +82,7 @@ def _sides(lungs: Runs, scan: Volume, rules: Postprocess) -> tuple[Runs, Runs]:
     gone_ml = (lungs.size - kept.size) * scan.grid.voxel_ml
     if gone_ml > max(rules.min_volume_ml, _LEAST_ML):
         _tell(f"{gone_ml:.0f} ml without air were taken for no lung", scan.source)
-    return divide(kept, scan.grid, scan.array)
+    return split_left_right(kept, scan.grid, scan.array)
 
 
 def _cleaned(mask: Runs, grid: Grid, rules: Postprocess) -> Runs:

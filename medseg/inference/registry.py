@@ -8,14 +8,14 @@ from typing import Protocol
 
 from medseg.images.label import Label
 from medseg.images.volume import Mask, Volume
-from medseg.inference.threshold_segmenter import Threshold
-from medseg.io import Choices, read_channels
+from medseg.inference.threshold_segmenter import ThresholdSegmenter
+from medseg.io import ReadOptions, read_channels
 
 DEFAULT = "lung_ct"
 """The model that is used where none is named."""
 
 
-class Method(Protocol):
+class SegmentationMethod(Protocol):
     """Gives the mask of a scan, on exactly its grid; :meth:`ready` does what can be done ahead.
 
     Attributes:
@@ -50,27 +50,27 @@ class Method(Protocol):
     def ready(self, scan: Volume | Sequence[Volume]) -> Callable[[], Mask]: ...  # noqa: D102
 
 
-def method(
+def load_segmenter(
     name: str | Path | None = None,
     *,
     device: str = "cpu",
     engine: str = "auto",
     any_modality: bool = False,
-) -> Method:
+) -> SegmentationMethod:
     """The method of a name.
 
     Args:
         name: ``threshold``, or a model as :func:`medseg.inference.model.find` takes it; `DEFAULT` if None.
         device: Where a network runs, as torch names it.
-        engine: What runs it: ``auto`` or a row of :data:`medseg.inference.backends.KINDS`.
+        engine: What runs it: ``auto`` or a row of :data:`medseg.inference.backends.REGISTRY`.
         any_modality: Take scans that say they are of another modality.
 
     Raises:
         UsageError: no such model, device or engine.
         ModelRefused: the model file is damaged or does not fit.
     """
-    if str(name) == Threshold.name:
-        return Threshold(any_modality=any_modality)
+    if str(name) == ThresholdSegmenter.name:
+        return ThresholdSegmenter(any_modality=any_modality)
     from medseg.inference.segmenter import Segmenter
 
     return Segmenter(name or DEFAULT, device=device, engine=engine, any_modality=any_modality)
@@ -100,11 +100,11 @@ def segment(
         ModelRefused: the model is damaged or does not fit.
         UsageError: no such model, device or engine.
     """
-    segment_scan = method(model, device=device, engine=engine)
+    segment_scan = load_segmenter(model, device=device, engine=engine)
     parts = (scan,) if isinstance(scan, str | Path | Volume) else tuple(scan)
     if all(isinstance(part, Volume) for part in parts):
         return segment_scan([part for part in parts if isinstance(part, Volume)])
     paths = [part for part in parts if not isinstance(part, Volume)]
     channels = len(segment_scan.channels)
     # Prepared before it is segmented, so that nothing holds the scan any longer than the recipe needs it.
-    return segment_scan.ready(read_channels(paths, channels=channels, choices=Choices(series=series)))()
+    return segment_scan.ready(read_channels(paths, channels=channels, choices=ReadOptions(series=series)))()

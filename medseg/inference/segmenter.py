@@ -10,20 +10,20 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from medseg.datasets.validation import doubts
+from medseg.datasets.validation import check_hu_units
 from medseg.errors import InputRefused, InputWarning, UsageError
 from medseg.images.grid import Grid
 from medseg.images.label import Label
 from medseg.images.volume import Mask, Volume
-from medseg.inference.backends import KINDS, Engine, choose
-from medseg.inference.mask_assembly import Target, mask_of
+from medseg.inference.backends import REGISTRY, Engine, choose
+from medseg.inference.mask_assembly import Target, build_mask
 from medseg.inference.model import Model
 from medseg.inference.native_grid import Planes, restored
 from medseg.inference.sliding_window import on_cpu, planes, probabilities_of
 from medseg.inference.uncertainty import Entropy
 from medseg.preprocessing.transforms import Prepared, prepare
 from medseg.recipe import Recipe
-from medseg.system.memory import give_back
+from medseg.system.memory import trim_heap
 
 # NIfTI, NRRD and MetaImage do not say what made the scan; OT is DICOM's "other".
 _UNSAID = (None, "unknown", "OT")
@@ -38,7 +38,7 @@ class Segmenter:
     Args:
         model: A :class:`Model`, a model file, or a name of ``medseg models``.
         device: Where the network runs, as torch names it.
-        engine: What runs it: ``auto`` or a row of :data:`medseg.inference.backends.KINDS`.
+        engine: What runs it: ``auto`` or a row of :data:`medseg.inference.backends.REGISTRY`.
         any_modality: Take scans of another modality than the model's, and CT that is not in HU.
 
     Raises:
@@ -112,7 +112,7 @@ class Segmenter:
         """
         return self.ready(scan)()
 
-    def ready(self, scan: Volume | Sequence[Volume]) -> Ready:
+    def ready(self, scan: Volume | Sequence[Volume]) -> PreparedScan:
         """The scan checked and prepared, all but the network; errors as in :meth:`__call__`."""
         volumes = (scan,) if isinstance(scan, Volume) else tuple(scan)
         for volume in volumes:
@@ -126,7 +126,7 @@ class Segmenter:
                 )
         if self.model.recipe.modality == "CT" and not self.any_modality:
             _check_hu(volumes, self.model.recipe)
-        return Ready(self, volumes)
+        return PreparedScan(self, volumes)
 
     def planes(self, prepared: Prepared) -> Iterator[tuple[int, torch.Tensor]]:
         """Probabilities on the prepared grid, of the folds' mean logits, as soon as they are known.
@@ -135,7 +135,7 @@ class Segmenter:
             The number of the first plane along the third axis, and float32 (L, X, Y, planes).
         """
         recipe = self.model.recipe
-        give_back()  # what reading and preparing needed for a moment
+        trim_heap()  # what reading and preparing needed for a moment
         found = planes(
             prepared.image,
             self._mean,
@@ -152,9 +152,9 @@ class Segmenter:
         return torch.cat([values for _, values in self.planes(prepared)], -1)
 
     def mask(self, probabilities: torch.Tensor, prepared: Prepared, scan: Volume) -> Mask:
-        """Mask from probabilities (L, X, Y, Z) on the prepared grid, see :func:`mask_of`."""
+        """Mask from probabilities (L, X, Y, Z) on the prepared grid, see :func:`build_mask`."""
         recipe = self.model.recipe
-        return mask_of([(0, probabilities)], prepared.grid, Target.of(scan, recipe), recipe)
+        return build_mask([(0, probabilities)], prepared.grid, Target.of(scan, recipe), recipe)
 
     def _mean(self, windows: torch.Tensor) -> torch.Tensor:
         logits = self._engines[0](windows)
@@ -163,7 +163,7 @@ class Segmenter:
         return logits / len(self._engines)
 
 
-class Ready:
+class PreparedScan:
     """A prepared scan and what segments it; called, once, it gives the mask.
 
     What was prepared is used up, so that its memory is the mask's, and so is the scan's where nobody else
@@ -182,13 +182,13 @@ class Ready:
     def with_entropy(self) -> tuple[Mask, dict[str, float]]:
         """The mask, and the :class:`Entropy` of each label of the network that was found."""
         entropy, planes, prepared = self._planes()
-        return mask_of(planes, prepared, self._target, self._recipe), entropy.bits()
+        return build_mask(planes, prepared, self._target, self._recipe), entropy.bits()
 
     def with_maps(self) -> tuple[Mask, dict[str, float], dict[str, npt.NDArray[np.float32]]]:
         """As :meth:`with_entropy`, and of each label its probabilities (X, Y, Z) on the scan's grid."""
         entropy, watched, prepared = self._planes()
         planes, labels = list(watched), self._recipe.labels
-        mask = mask_of(planes, prepared, self._target, self._recipe)
+        mask = build_mask(planes, prepared, self._target, self._recipe)
         maps = restored(planes, prepared, self._target.grid, labels=len(labels))
         named = {label.name: values for label, values in zip(labels, maps, strict=True)}
         return mask, entropy.bits(), named
@@ -210,7 +210,7 @@ def _engines(model: Model, device: torch.device, name: str) -> list[Engine]:
     def built(kind: str) -> list[Engine]:
         networks = enumerate(model.networks())
         return [
-            KINDS[kind](network, shape, device, f"{model.digest} {fold}", free=free)
+            REGISTRY[kind](network, shape, device, f"{model.digest} {fold}", free=free)
             for fold, network in networks
         ]
 
@@ -227,7 +227,7 @@ def _engines(model: Model, device: torch.device, name: str) -> list[Engine]:
 def _check_hu(volumes: Sequence[Volume], recipe: Recipe) -> None:
     """Refuses a CT that is not in HU; warns where that is in doubt."""
     for volume in volumes:
-        for finding in doubts(volume, recipe):
+        for finding in check_hu_units(volume, recipe):
             if finding.severity == "error":
                 raise InputRefused(
                     finding.problem,

@@ -22,7 +22,7 @@ from medseg.images.grid import Grid
 from medseg.images.label import Label
 from medseg.images.run_length import Binary, Runs
 from medseg.images.volume import Mask, Volume
-from medseg.inference.lungs import divide, oddities
+from medseg.inference.lungs import qc_findings, split_left_right
 from medseg.inference.postprocessing import postprocess
 
 Array: TypeAlias = npt.NDArray[np.integer | np.floating]
@@ -52,7 +52,7 @@ CLOSING_MM = 8.0
 """Vessels and nodules of up to twice this width at the surface belong to the lung."""
 
 
-class Threshold:
+class ThresholdSegmenter:
     """Segments the lungs of a CT scan with thresholds; used as a `Segmenter` is.
 
     >>> mask = Threshold()(medseg.read("chest.nii.gz"))  # doctest: +SKIP
@@ -118,7 +118,7 @@ class Threshold:
         right, left = _lungs(np.asarray(upright.array), upright.grid)
         painted = np.asfortranarray(right + 2 * left.astype(np.uint8))
         mask = Mask(painted, upright.grid, self.labels, volume.source).oriented(volume.grid.axcodes)
-        for told in oddities(mask, volume):
+        for told in qc_findings(mask, volume):
             warnings.warn(InputWarning(f"{volume.source.path or 'scan'}: {told}"), stacklevel=2)
         return mask
 
@@ -128,7 +128,7 @@ def _lungs(hu: Array, grid: Grid) -> tuple[Binary, Binary]:
     inside = _inside(hu)
     airway = _airway(hu, inside, grid)
     lungs = _without_gas(hu, inside & ~airway, grid)
-    sides = [_closed(side.binary(), grid) for side in divide(Runs.of(lungs), grid, hu)]
+    sides = [_closed(side.binary(), grid) for side in split_left_right(Runs.of(lungs), grid, hu)]
     right, left = (
         postprocess(
             Runs.of(side & ~airway), grid, keep_components=1, fill_holes=True, min_volume_ml=SMALLEST_ML

@@ -20,15 +20,15 @@ from medseg.io.dicom import part10, rtstruct, seg, series_reader, source_series
 from medseg.io.dicom.segments import Segment
 from medseg.io.dicom.series_reader import Series, list_series
 from medseg.io.dicom.series_writer import write_dicom_series
-from medseg.io.read_options import NO_CHOICES, Choices, Trust
+from medseg.io.read_options import DEFAULT_OPTIONS, ReadOptions, Trust
 from medseg.system import atomic_write
 
 __all__ = [
+    "DEFAULT_OPTIONS",
     "DICOM_FORMATS",
     "FORMATS",
-    "NO_CHOICES",
-    "Choices",
     "Format",
+    "ReadOptions",
     "Series",
     "check_source",
     "check_writable",
@@ -48,7 +48,7 @@ class Format:
     """How files of one suffix are read and written."""
 
     name: str
-    read: Callable[[Path, Choices], Volume]
+    read: Callable[[Path, ReadOptions], Volume]
     write: Callable[[Volume | Mask, Path], None]
 
 
@@ -101,10 +101,10 @@ def read(
             in `medseg.io.nifti`, `medseg.io.itk` and `medseg.io.dicom.series_reader` list their reasons;
             here ``not-found``, ``empty`` and ``format`` are added.
     """
-    return _read(path, Choices(series, volume, trust, nonfinite))
+    return _read(path, ReadOptions(series, volume, trust, nonfinite))
 
 
-def _read(path: str | Path, choices: Choices) -> Volume:
+def _read(path: str | Path, choices: ReadOptions) -> Volume:
     path = path_checks.existing(path)
     if path.is_dir():
         return _read_folder(path, choices)
@@ -113,7 +113,7 @@ def _read(path: str | Path, choices: Choices) -> Volume:
     return _format(path).read(path, choices)
 
 
-def _read_folder(path: Path, choices: Choices) -> Volume:
+def _read_folder(path: Path, choices: ReadOptions) -> Volume:
     try:
         return series_reader.read(path, choices)
     except InputRefused as error:
@@ -123,7 +123,7 @@ def _read_folder(path: Path, choices: Choices) -> Volume:
 
 
 def read_channels(
-    paths: Sequence[str | Path], *, channels: int = 1, choices: Choices = NO_CHOICES
+    paths: Sequence[str | Path], *, channels: int = 1, choices: ReadOptions = DEFAULT_OPTIONS
 ) -> tuple[Volume, ...]:
     """One volume a channel, all on the same grid.
 

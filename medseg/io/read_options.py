@@ -9,7 +9,7 @@ Trust: TypeAlias = Literal["sform", "qform", "pixdim"]
 
 
 @dataclass(frozen=True)
-class Choices:
+class ReadOptions:
     """The answers to questions that only the user can answer; None where none was given.
 
     Attributes:
@@ -27,4 +27,4 @@ class Choices:
     nonfinite: float | None = None
 
 
-NO_CHOICES = Choices()
+DEFAULT_OPTIONS = ReadOptions()

@@ -17,7 +17,7 @@ RESEARCH = "Research use only. Not a medical device."
 
 
 class Made(Protocol):
-    """What made a mask: a :class:`medseg.inference.registry.Method`, or what tells the same."""
+    """What made a mask: a :class:`medseg.inference.registry.SegmentationMethod`, or what tells the same."""
 
     @property
     def name(self) -> str: ...  # noqa: D102
@@ -29,7 +29,7 @@ class Made(Protocol):
     def engine(self) -> str: ...  # noqa: D102
 
 
-def sidecar(target: Path) -> Path:
+def sidecar_path(target: Path) -> Path:
     """``mask.json`` beside ``mask.nii.gz``."""
     stem = target.name
     for suffix in (".gz", target.with_name(stem.removesuffix(".gz")).suffix):

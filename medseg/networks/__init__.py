@@ -1,4 +1,4 @@
-"""The table of network architectures. To add one: a file beside this one and a row in `KINDS`."""
+"""The table of network architectures. To add one: a file beside this one and a row in `REGISTRY`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from medseg.networks.unet import UNet
 from medseg.recipe import Recipe
 
 # Each takes its own section of the recipe, the spatial dimensions, and channels in and out.
-KINDS: dict[str, Callable[..., nn.Module]] = {
+REGISTRY: dict[str, Callable[..., nn.Module]] = {
     "unet": UNet.from_recipe,
     "residual_unet": residual_unet.build,
     "attention_unet": attention_unet.build,
@@ -29,7 +29,7 @@ def build(recipe: Recipe) -> nn.Module:
     It maps float32 (N, in_channels, *patch) to logits (N, labels, *patch); in training, a network
     with deep supervision gives a tuple of them, finest first, the others at coarser resolutions.
     """
-    make = KINDS[recipe.network.kind]
+    make = REGISTRY[recipe.network.kind]
     return make(recipe.network, recipe.spatial_dims, recipe.in_channels, len(recipe.labels))
 
 

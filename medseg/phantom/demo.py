@@ -17,7 +17,7 @@ from medseg.phantom.thorax import LABELS, Thorax, default_grid, rotated
 from medseg.visualization.overlays import overlay
 
 if TYPE_CHECKING:
-    from medseg.inference.registry import Method
+    from medseg.inference.registry import SegmentationMethod
 
 MODEL = "lung_ct"
 
@@ -28,7 +28,7 @@ class Result:
 
     scores: tuple[Score, ...]
     found: Mask
-    by: Method
+    by: SegmentationMethod
     series: Path
     mask: Path
     picture: Path
@@ -45,7 +45,7 @@ def run(folder: str | Path, *, seed: int = 2026, model: str | Path = MODEL) -> R
     Raises:
         UsageError: the folder holds a demo of another patient already.
     """
-    from medseg.inference.registry import method
+    from medseg.inference.registry import load_segmenter
 
     folder = Path(folder)
     series = folder / "ct"
@@ -61,7 +61,7 @@ def run(folder: str | Path, *, seed: int = 2026, model: str | Path = MODEL) -> R
     grid = default_grid()
     write_dicom_series(patient.scan(grid, seed=seed), series)
     scan = read(series)
-    segment = method(model)
+    segment = load_segmenter(model)
     mask = segment(scan)
     truth = patient.truth(scan.grid)
     lungs = LABELS[:2]  # with their nodules

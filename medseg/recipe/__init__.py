@@ -23,7 +23,7 @@ from medseg.recipe.loss import DiceBCE, DiceCE, Loss
 from medseg.recipe.network import Network, UNet
 from medseg.recipe.prediction import Postprocess, Predict
 from medseg.recipe.preprocessing import Crop, Intensity, Patch, Percentile, Prepare, Window, ZScore
-from medseg.recipe.section import Part, SpacingMm
+from medseg.recipe.section import Section, SpacingMm
 from medseg.recipe.training import Train
 from medseg.system.safe_parsing import text_of, yaml_data
 
@@ -53,7 +53,7 @@ def _or_a_preset(schema: dict[str, Any]) -> None:
     schema["anyOf"] = [{"$ref": schema.pop("$ref")}, {"enum": list(PRESETS)}]
 
 
-class Recipe(Part):
+class Recipe(Section):
     """The whole configuration of one model. See the sections' own docstrings.
 
     Attributes:

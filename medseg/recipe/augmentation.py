@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from medseg.images.label import Label
 from medseg.recipe.preprocessing import Intensity, Window
-from medseg.recipe.section import Fraction, NotNegative, Part
+from medseg.recipe.section import Fraction, NotNegative, Section
 
 Preset = Literal["none", "light", "full"]
 PRESETS: tuple[Preset, ...] = get_args(Preset)
@@ -23,7 +23,7 @@ _MOST_BEND = 0.4
 _SD_OF_PERCENTILES = 0.2
 
 
-class Augment(Part):
+class Augment(Section):
     """Random changes of training patches; 0 switches each of them off.
 
     Lengths and angles are those of the patient, also where voxels are not cubes. Geometry moves

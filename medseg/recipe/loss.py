@@ -6,10 +6,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from medseg.recipe.section import Fraction, NotNegative, Part, Positive
+from medseg.recipe.section import Fraction, NotNegative, Positive, Section
 
 
-class _Weighted(Part):
+class _Weighted(Section):
     class_weights: dict[str, NotNegative] = Field(default_factory=dict)
 
     @model_validator(mode="after")

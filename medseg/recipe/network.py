@@ -6,14 +6,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from medseg.recipe.section import Count, NotNegative, Part, Size
+from medseg.recipe.section import Count, NotNegative, Section, Size
 
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 Widths = Annotated[tuple[Size, ...], Field(min_length=2, max_length=8)]
 Norm = Literal["batch", "instance", "none"]
 
 
-class UNet(Part):
+class UNet(Section):
     """The classic U-Net (Ronneberger et al. 2015, doi:10.1007/978-3-319-24574-4_28).
 
     Attributes:
@@ -40,7 +40,7 @@ class UNet(Part):
         return self.norm != "none"
 
 
-class ResidualUNet(Part):
+class ResidualUNet(Section):
     """U-Net of residual units with strided convolutions: MONAI's.
 
     Kerfoot et al. 2019, doi:10.1007/978-3-030-12029-0_40.
@@ -70,7 +70,7 @@ class ResidualUNet(Part):
         return self.norm != "none"
 
 
-class AttentionUNet(Part):
+class AttentionUNet(Section):
     """U-Net whose skip connections pass attention gates (Oktay et al. 2018, arXiv:1804.03999).
 
     It has batch normalisation, as MONAI builds it.
@@ -96,7 +96,7 @@ class AttentionUNet(Part):
         return True
 
 
-class DynUNet(Part):
+class DynUNet(Section):
     """nnU-Net's network: strided convolutions, leaky ReLU, instance normalisation, deep supervision.
 
     Isensee et al. 2021, doi:10.1038/s41592-020-01008-z.
@@ -138,7 +138,7 @@ class DynUNet(Part):
         return True
 
 
-class SegResNet(Part):
+class SegResNet(Section):
     """Residual encoder-decoder that won BraTS 2018, without its autoencoder.
 
     Myronenko 2018, arXiv:1810.11654.
@@ -172,7 +172,7 @@ class SegResNet(Part):
         return False
 
 
-class SwinUNETR(Part):
+class SwinUNETR(Section):
     """Swin transformer encoder with a convolutional decoder (Hatamizadeh et al. 2022, arXiv:2201.01266).
 
     Attributes:

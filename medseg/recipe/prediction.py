@@ -7,10 +7,10 @@ from typing import Annotated
 from pydantic import Field
 
 from medseg.images.label import Label
-from medseg.recipe.section import Count, Fraction, NotNegative, Part, Size
+from medseg.recipe.section import Count, Fraction, NotNegative, Section, Size
 
 
-class Predict(Part):
+class Predict(Section):
     """The sliding window.
 
     Attributes:
@@ -28,13 +28,14 @@ class Predict(Part):
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
 
 
-class Postprocess(Part):
+class Postprocess(Section):
     """Cleaning of each label on the source grid.
 
     Attributes:
         divide: Where the recipe's one label is both lungs: the labels of the right and of the left one,
-            into which its mask is divided (:func:`medseg.inference.lungs.divide`) before each is cleaned. A
-            network that need not tell sides learns from far fewer patients, and cannot exchange them.
+            into which its mask is divided before each is cleaned, see
+            :func:`medseg.inference.lungs.split_left_right`.
+            A network that need not tell sides learns from far fewer patients, and cannot exchange them.
         keep_components: Keep this many largest components of each label; None keeps all.
         fill_holes: Fill holes that do not reach the outside.
         min_volume_ml: Remove components smaller than this.

@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from medseg.recipe.section import Finite, NotNegative, Part, Size, SpacingMm
+from medseg.recipe.section import Finite, NotNegative, Section, Size, SpacingMm
 
 
-class Window(Part):
+class Window(Section):
     """CT: ``low..high`` HU becomes 0..1, values outside are clipped."""
 
     kind: Literal["window"] = "window"
@@ -24,7 +24,7 @@ class Window(Part):
         return self
 
 
-class Percentile(Part):
+class Percentile(Section):
     """MR: the ``low`` and ``high`` percentiles of the cropped scan become 0 and 1, clipped."""
 
     kind: Literal["percentile"] = "percentile"
@@ -38,7 +38,7 @@ class Percentile(Part):
         return self
 
 
-class ZScore(Part):
+class ZScore(Section):
     """MR: mean 0 and standard deviation 1 over the cropped scan (over its non-zero voxels)."""
 
     kind: Literal["zscore"] = "zscore"
@@ -48,14 +48,14 @@ class ZScore(Part):
 Intensity = Annotated[Window | Percentile | ZScore, Field(discriminator="kind")]
 
 
-class Crop(Part):
+class Crop(Section):
     """Foreground crop: the box of voxels above ``above`` (in source units, HU for CT), widened."""
 
     above: Finite
     margin_mm: NotNegative = 10.0
 
 
-class Prepare(Part):
+class Prepare(Section):
     """From the scan to the network's input: orient, resample, crop, normalise; in this order.
 
     Attributes:
@@ -74,7 +74,7 @@ class Prepare(Part):
 _PATCH_VOXELS = 512**3
 
 
-class Patch(Part):
+class Patch(Section):
     """What the network sees at once.
 
     Attributes:

@@ -18,7 +18,7 @@ Size = Annotated[int, Field(ge=1, le=4096)]
 SpacingMm = Annotated[float, Field(ge=0.01, le=100)]  # the finest micro-CT; a scan in a few voxels
 
 
-class Part(BaseModel):
+class Section(BaseModel):
     """A section of the recipe: immutable, unknown keys refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from medseg.recipe.section import Count, Fraction, NotNegative, Part, Positive, Size
+from medseg.recipe.section import Count, Fraction, NotNegative, Positive, Section, Size
 
 
-class Train(Part):
+class Train(Section):
     """The training schedule.
 
     Attributes:

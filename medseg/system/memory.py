@@ -27,7 +27,7 @@ def raise_thresholds() -> None:
 
 
 @contextlib.contextmanager
-def lasting() -> Iterator[None]:
+def no_gc() -> Iterator[None]:
     """What is imported and loaded within is never looked through for garbage: all of it is kept to the end.
 
     Importing torch and MONAI takes half a second less, and the end of the process a second less.
@@ -61,7 +61,7 @@ def zeros(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     return np.frombuffer(pages, dtype=dtype, count=size).reshape(shape, order="F")
 
 
-def give_back() -> None:
+def trim_heap() -> None:
     """Lets the system have the memory that was freed; does nothing where the C library is not glibc.
 
     Takes some milliseconds; with raised thresholds glibc would never do so by itself.

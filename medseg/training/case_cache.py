@@ -23,7 +23,7 @@ import torch
 from torch.utils.data import Dataset
 
 from medseg.datasets.manifest import Case
-from medseg.datasets.validation import Facts, Finding, examine, judge, refuse
+from medseg.datasets.validation import Facts, Finding, apply_case_rules, examine, refuse
 from medseg.errors import InputRefused, InputWarning, UsageError
 from medseg.images.grid import Grid
 from medseg.inference.sliding_window import stacked_slices
@@ -124,7 +124,7 @@ def cached(case: Case, recipe: Recipe, folder: Path) -> CachedCase:
         _store(prepared, examined.facts, place)
         return CachedCase(case.id, place)
     found = CachedCase(case.id, place)
-    refuse(judge(case, found.facts(), recipe))
+    refuse(apply_case_rules(case, found.facts(), recipe))
     return found
 
 

@@ -31,7 +31,7 @@ _LAST, _PREVIOUS, _BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 
 
 @dataclass(frozen=True)
-class Resumption:
+class ResumePoint:
     """Where a training goes on.
 
     Attributes:
@@ -43,7 +43,7 @@ class Resumption:
     epochs_done: int
 
 
-def resumption(folder: Path) -> Resumption | None:
+def resumption(folder: Path) -> ResumePoint | None:
     """The last whole checkpoint of a run; None before the end of its first epoch.
 
     A damaged ``last.ckpt`` is passed over for ``previous.ckpt`` with a warning that says so.
@@ -60,7 +60,7 @@ def resumption(folder: Path) -> Resumption | None:
     refused: ModelRefused | None = None
     for place in there:
         try:
-            found = Resumption(place, _epochs_done(place))
+            found = ResumePoint(place, _epochs_done(place))
         except ModelRefused as error:
             refused = refused or error
             continue
@@ -127,7 +127,7 @@ class WholeFiles(TorchCheckpointIO):  # type: ignore[misc]  # lightning is not t
         temporary.replace(last.with_name(_PREVIOUS))
 
 
-class Keeping(Callback):  # type: ignore[misc]  # lightning is not typed strictly
+class CheckpointCallback(Callback):  # type: ignore[misc]  # lightning is not typed strictly
     """Keeps the best and last state, and ends the training early where there is a reason.
 
     Reasons are ``patience`` validations in a row without a better mean Dice, and that another

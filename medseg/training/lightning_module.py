@@ -40,7 +40,7 @@ def learning_rate_factor(step: int, rules: Train) -> float:
     return 0.5 * (1 + math.cos(math.pi * done)) if rules.schedule == "cosine" else (1 - done) ** 0.9
 
 
-class Task(pl.LightningModule):  # type: ignore[misc]  # lightning is not typed strictly
+class SegmentationModule(pl.LightningModule):  # type: ignore[misc]  # lightning is not typed strictly
     """Training and validation steps of a recipe.
 
     Attributes:

@@ -25,7 +25,7 @@ def loggers(names: Sequence[str], folder: Path, recipe: Recipe) -> list[Logger]:
     """TensorBoard's logger and those asked for, each told the recipe.
 
     Args:
-        names: Rows of `KINDS`; ``tensorboard`` is always there.
+        names: Rows of `REGISTRY`; ``tensorboard`` is always there.
         folder: Of the run; everything is written into it.
         recipe: Its fields are the hyper-parameters; its name that of the experiment.
 
@@ -35,17 +35,17 @@ def loggers(names: Sequence[str], folder: Path, recipe: Recipe) -> list[Logger]:
     """
     wanted = list(dict.fromkeys(["tensorboard", *names]))
     for name in wanted:
-        if name not in KINDS:
+        if name not in REGISTRY:
             raise UsageError(
                 f"no tracker is called {name!r}",
                 where="track",
-                remedy=f"give one of: {', '.join(KINDS)}",
+                remedy=f"give one of: {', '.join(REGISTRY)}",
                 reason="tracker",
             )
     made = []
     for name in wanted:
         try:
-            made.append(KINDS[name](folder, recipe))
+            made.append(REGISTRY[name](folder, recipe))
         except ModuleNotFoundError:
             raise ResourceError(
                 f"{name} is not installed",
@@ -106,7 +106,7 @@ def _mlflow(folder: Path, recipe: Recipe) -> Logger:
     )
 
 
-KINDS: dict[str, Callable[[Path, Recipe], Logger]] = {
+REGISTRY: dict[str, Callable[[Path, Recipe], Logger]] = {
     "tensorboard": _tensorboard,
     "wandb": _wandb,
     "mlflow": _mlflow,

@@ -245,7 +245,7 @@ class Supervised(nn.Module):
         return total
 
 
-KINDS: dict[str, Callable[..., Loss]] = {
+REGISTRY: dict[str, Callable[..., Loss]] = {
     "dice_bce": lambda rules, weights: DiceBCE(weights, rules.dice_weight, rules.bce_weight),
     "dice_ce": lambda rules, weights: DiceCE(weights, rules.dice_weight, rules.ce_weight),
     "bce": lambda rules, weights: DiceBCE(weights, 0.0, 1.0),
@@ -262,7 +262,7 @@ def build(recipe: Recipe) -> Supervised:
     rules: loss.Loss = recipe.loss
     weights = [rules.class_weights.get(label.name, 1.0) for label in recipe.labels]
     deep = recipe.network.deep_supervision if isinstance(recipe.network, network.DynUNet) else (1.0,)
-    return Supervised(KINDS[rules.kind](rules, weights), deep)
+    return Supervised(REGISTRY[rules.kind](rules, weights), deep)
 
 
 def border_weights(

@@ -18,7 +18,7 @@ from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from medseg.datasets.manifest import Case
-from medseg.datasets.validation import Entry, compare, compare_splits, judge, refuse, subject_of
+from medseg.datasets.validation import Entry, apply_case_rules, compare, compare_splits, refuse, subject_of
 from medseg.errors import UsageError
 from medseg.inference.model import Model
 from medseg.recipe import Recipe, digest
@@ -30,7 +30,7 @@ from medseg.training.dataloaders import patches, scans
 from medseg.training.hardware import Hardware, check_precision
 from medseg.training.history import EpochEnd, History
 from medseg.training.interrupt import Interruption
-from medseg.training.lightning_module import Task
+from medseg.training.lightning_module import SegmentationModule
 from medseg.training.loggers import loggers
 from medseg.training.memory_search import is_out_of_memory, out_of_memory
 from medseg.training.provenance import Record
@@ -112,7 +112,7 @@ def train(
         with _quiet(), _same_switches(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.train.seed)
             most_epochs = repeats.facts.get("epochs_done") if repeats else None
-            keeper = checkpointing.Keeping(folder, recipe.train, max_seconds, most_epochs)
+            keeper = checkpointing.CheckpointCallback(folder, recipe.train, max_seconds, most_epochs)
             trackers = loggers(track, folder, recipe) if is_first_process() else []
             run = _Run(recipe, folder, data, hardware, keeper, trackers, on_epoch)
             run.fit(fitted, held, last)
@@ -152,7 +152,7 @@ class _Run:
         folder: Path,
         data: str,
         hardware: Hardware,
-        keeper: checkpointing.Keeping,
+        keeper: checkpointing.CheckpointCallback,
         trackers: list[Logger],
         on_epoch: Callable[[EpochEnd], None],
     ) -> None:
@@ -186,7 +186,7 @@ class _Run:
         self,
         fitted: Sequence[CachedCase],
         held: Sequence[CachedCase],
-        last: checkpointing.Resumption | None,
+        last: checkpointing.ResumePoint | None,
     ) -> None:
         recipe, trainer = self.recipe, self.trainer
         part = {"share": trainer.global_rank, "shares": trainer.world_size}
@@ -200,7 +200,7 @@ class _Run:
             augmented=not on_device,
             **part,
         )
-        task = Task(recipe, self.data, Patches(fitted, recipe) if on_device else None)
+        task = SegmentationModule(recipe, self.data, Patches(fitted, recipe) if on_device else None)
         trainer.callbacks += [
             History(self.folder / "history.csv", recipe, loader, self.on_epoch),
             self.keeper,
@@ -224,7 +224,7 @@ class _Run:
         self.trainer.strategy.barrier()
 
 
-def _start(folder: Path, recipe: Recipe, resume: bool) -> checkpointing.Resumption | None:
+def _start(folder: Path, recipe: Recipe, resume: bool) -> checkpointing.ResumePoint | None:
     """Where to go on, None for a new training; the recipe is written into the folder."""
     if resume:
         if checkpointing.used(folder):
@@ -255,7 +255,7 @@ def _compare(cases: Sequence[Case], prepared: Sequence[CachedCase], recipe: Reci
     entries = [
         Entry(case, held.facts(), subject_of(case)) for case, held in zip(cases, prepared, strict=True)
     ]
-    findings = [each for entry in entries for each in judge(entry.case, entry.facts, recipe)]
+    findings = [each for entry in entries for each in apply_case_rules(entry.case, entry.facts, recipe)]
     findings += [*compare(entries, recipe), *compare_splits(cases, recipe)]
     refuse(findings)
     if is_first_process():

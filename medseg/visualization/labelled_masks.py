@@ -10,7 +10,7 @@ import numpy as np
 from medseg.images.label import Label
 from medseg.images.volume import Mask, Volume
 from medseg.io import read_mask
-from medseg.io.sidecar import LABELS, sidecar
+from medseg.io.sidecar import LABELS, sidecar_path
 from medseg.recipe import Recipe
 
 
@@ -31,7 +31,7 @@ def read_named(path: str | Path, scan: Volume, recipe: str | None = None) -> Mas
     mask = read_mask(path, labels, scan)
     if mask.labels:
         return mask
-    for place in (sidecar(Path(path)), Path(path).parent / LABELS):
+    for place in (sidecar_path(Path(path)), Path(path).parent / LABELS):
         try:
             told = json.loads(place.read_text(encoding="utf-8"))["labels"]
             labels = tuple(Label(name=name, values=tuple(values)) for name, values in told.items())

@@ -19,10 +19,10 @@ from support.worlds import tiny, untrained
 from medseg import Grid, Volume
 from medseg.batch_processing.case_discovery import Item, items, shard
 from medseg.batch_processing.fingerprint import stamp
-from medseg.batch_processing.folder_lock import held
+from medseg.batch_processing.folder_lock import lock_folder
 from medseg.batch_processing.journal import Journal, latest, read
-from medseg.batch_processing.process_pool import Size
-from medseg.batch_processing.runner import Order, Stop, merge, run
+from medseg.batch_processing.process_pool import PoolSize
+from medseg.batch_processing.runner import BatchConfig, StopRequest, merge, run
 from medseg.errors import InputWarning, ResourceError, UsageError
 from medseg.io import read as read_scan
 from medseg.io import write_dicom_series
@@ -54,8 +54,8 @@ def scans(tmp_path) -> Path:
     return folder
 
 
-def order(folder: Path, **changes: object) -> Order:
-    return Order(**{"models": ("threshold",), "folder": str(folder), "scratch": "", **changes})
+def order(folder: Path, **changes: object) -> BatchConfig:
+    return BatchConfig(**{"models": ("threshold",), "folder": str(folder), "scratch": "", **changes})
 
 
 def table(folder: Path) -> pd.DataFrame:
@@ -312,12 +312,12 @@ def test_two_runs_on_one_folder_exclude_one_another(scans, tmp_path):
         with pytest.raises(UsageError, match=f"process {other.pid} on ") as refused:
             run(items(scans / "cases.csv"), order(out))
         assert refused.value.reason == "in-use"
-        with pytest.raises(UsageError), held(out, "1-of-2"):
+        with pytest.raises(UsageError), lock_folder(out, "1-of-2"):
             pass
         other.kill()
         other.wait()
     assert run(items(scans / "cases.csv")[:1], order(out)).done == 1
-    with held(out, "1-of-2"), held(out, "2-of-2"), pytest.raises(UsageError), held(out):
+    with lock_folder(out, "1-of-2"), lock_folder(out, "2-of-2"), pytest.raises(UsageError), lock_folder(out):
         pass
 
 
@@ -357,13 +357,13 @@ SPOILED = """
 import os, signal, time
 from pathlib import Path
 import medseg.inference.threshold_segmenter
-before = medseg.inference.threshold_segmenter.Threshold.ready
+before = medseg.inference.threshold_segmenter.ThresholdSegmenter.ready
 def ready(self, scan):
     (volume,) = scan
     if volume.source.path.name.startswith("3"):
         {what}
     return before(self, scan)
-medseg.inference.threshold_segmenter.Threshold.ready = ready
+medseg.inference.threshold_segmenter.ThresholdSegmenter.ready = ready
 """
 
 
@@ -396,12 +396,12 @@ def test_a_case_short_of_memory_is_tried_again_alone(scans, tmp_path, spoiled):
 
 
 def test_memory_decides_how_many_workers_there_are():
-    few = Size.planned(cases=100, workers=None, memory_bytes=3 << 30)
+    few = PoolSize.planned(cases=100, workers=None, memory_bytes=3 << 30)
     assert few.workers == 1
-    assert not Size.planned(cases=100, workers=2, memory_bytes=3 << 30).ahead
-    assert Size.planned(cases=1, workers=8, memory_bytes=30 << 30).workers == 1
+    assert not PoolSize.planned(cases=100, workers=2, memory_bytes=3 << 30).ahead
+    assert PoolSize.planned(cases=1, workers=8, memory_bytes=30 << 30).workers == 1
     with pytest.raises(ResourceError) as refused:
-        Size.planned(cases=1, workers=None, memory_bytes=100 << 20)
+        PoolSize.planned(cases=1, workers=None, memory_bytes=100 << 20)
     assert refused.value.reason == "memory"
 
 
@@ -458,7 +458,7 @@ def test_a_signal_ends_the_batch_after_the_cases_at_hand(scans, tmp_path, spoile
 
 def test_a_batch_asked_twice_ends_at_once(scans, tmp_path, spoiled):
     spoiled.write_text(SPOILED.format(what="time.sleep(1000)"))
-    stop = Stop()
+    stop = StopRequest()
 
     def show(event: dict[str, object]) -> None:
         if event["event"] == "case":
@@ -527,7 +527,7 @@ def test_the_command_line_tells_of_failures(scans, tmp_path):
 def test_a_ray_cluster_makes_the_same(scans, tmp_path):
     """Also when one of its two workers is killed."""
     pytest.importorskip("ray")
-    from medseg.batch_processing.ray_pool import Cluster
+    from medseg.batch_processing.ray_pool import RayPool
 
     here, there, killed = tmp_path / "here", tmp_path / "there", []
     found = items(scans / "cases.csv")
@@ -545,7 +545,7 @@ def test_a_ray_cluster_makes_the_same(scans, tmp_path):
     ended = run(
         found,
         order(there),
-        start=lambda order, cases: Cluster(order, cases=cases, address=None, workers=2, gpus=0),
+        start=lambda order, cases: RayPool(order, cases=cases, address=None, workers=2, gpus=0),
         show=show,
     )
     assert killed

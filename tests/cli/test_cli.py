@@ -19,7 +19,7 @@ from medseg.cli.progress import Progress
 from medseg.errors import UsageError
 from medseg.inference.model import shipped
 from medseg.io import write_dicom_series
-from medseg.io.sidecar import sidecar
+from medseg.io.sidecar import sidecar_path
 from medseg.phantom.thorax import Thorax, default_grid
 
 GRID = default_grid((8.0, 9.0, 12.0), "LPS")
@@ -324,7 +324,7 @@ def test_times_are_read():
 
 def test_sidecars_stand_beside_their_masks():
     names = {"a.nii.gz": "a.json", "a.b.nrrd": "a.b.json", "m.mha": "m.json"}
-    assert {n: sidecar(Path("x") / n).name for n in names} == names
+    assert {n: sidecar_path(Path("x") / n).name for n in names} == names
 
 
 def test_the_terminal_progress_has_a_bar(monkeypatch):

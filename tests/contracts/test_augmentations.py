@@ -15,7 +15,7 @@ import pytest
 import torch
 from support.worlds import tiny
 
-from medseg.preprocessing.augmentation import KINDS, augment
+from medseg.preprocessing.augmentation import REGISTRY, augment
 from medseg.recipe import Augment, Recipe
 
 ON: dict[str, Any] = {
@@ -38,7 +38,7 @@ ON: dict[str, Any] = {
     "clip": True,
 }
 OFF = {field: type(value)() for field, value in ON.items()}
-ROWS = [(kind, field) for kind, row in KINDS.items() for field in row.fields]
+ROWS = [(kind, field) for kind, row in REGISTRY.items() for field in row.fields]
 GEOMETRY = ("flip", "deform")
 NOT_DRAWN = ("clip",)
 
@@ -91,7 +91,7 @@ def threads(count: int) -> Iterator[None]:
 
 
 def test_every_field_has_its_row():
-    fields = [field for row in KINDS.values() for field in row.fields]
+    fields = [field for row in REGISTRY.values() for field in row.fields]
     assert sorted(fields) == sorted(ON)
     assert set(Augment.model_fields) == {*fields, "elastic_grid_mm", "probability"}
 
@@ -201,10 +201,10 @@ def test_scan_channels_change_on_their_own_and_move_together(kind, field, dims):
     assert all(together) == (kind in (*GEOMETRY, *NOT_DRAWN, "cutout"))
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("flip", *NOT_DRAWN)])
+@pytest.mark.parametrize("kind", [kind for kind in REGISTRY if kind not in ("flip", *NOT_DRAWN)])
 @in_2d_and_3d
 def test_with_probability_0_nothing_changes(kind, dims):
-    fields = {field: ON[field] for field in KINDS[kind].fields}
+    fields = {field: ON[field] for field in REGISTRY[kind].fields}
     of = recipe(dims, **fields, probability=0)
     given = patch(of)
     assert all(same(changed(of, given, seed), given) for seed in range(4))

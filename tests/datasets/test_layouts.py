@@ -13,7 +13,7 @@ import pydicom
 import pytest
 from cli.test_cli import both as cli
 
-from medseg.datasets.layouts import KINDS, lidc, manifest_of, named, totalsegmentator
+from medseg.datasets.layouts import REGISTRY, lidc, manifest_of, named, totalsegmentator
 from medseg.datasets.manifest import Manifest
 from medseg.errors import InputRefused, InputWarning, UsageError
 from medseg.images.label import Label
@@ -491,9 +491,9 @@ def test_folders_of_no_layout_are_refused(tmp_path):
 
 
 def test_every_layout_has_a_title_and_is_named_in_the_help():
-    assert all(row.title for row in KINDS.values())
+    assert all(row.title for row in REGISTRY.values())
     told, _ = cli("manifest", "--help")
-    assert all(kind in "".join(told.split()).replace("│", "") for kind in KINDS)
+    assert all(kind in "".join(told.split()).replace("│", "") for kind in REGISTRY)
 
 
 def test_the_command_divides_by_patient_and_makes_folds(tmp_path):

@@ -21,7 +21,7 @@ import medseg
 from medseg.datasets import validation as checking
 from medseg.datasets.manifest import Case, Manifest
 from medseg.datasets.validation import (
-    KINDS,
+    REGISTRY,
     Entry,
     Facts,
     Finding,
@@ -716,7 +716,9 @@ def test_kept_facts_say_what_reading_again_says(cases):
     everything = [*cases[:2], copy]
     kept = [Facts.model_validate_json(examine(c, RECIPE).facts.model_dump_json()) for c in everything]
     alone = [
-        f for case, facts in zip(everything, kept, strict=True) for f in checking.judge(case, facts, RECIPE)
+        f
+        for case, facts in zip(everything, kept, strict=True)
+        for f in checking.apply_case_rules(case, facts, RECIPE)
     ]
     together = compare([Entry(c, f) for c, f in zip(everything, kept, strict=True)], RECIPE)
     assert set(check(everything, RECIPE).findings) == {*alone, *together}
@@ -861,11 +863,11 @@ def test_files_may_lie_elsewhere(manifest, cases, tmp_path):
 def test_the_page_explains_every_finding_and_names_its_test():
     page = rows((ROOT / "docs" / "checks.md").read_text(encoding="utf-8"))
     described = {row[0].strip("`"): row for row in page}
-    assert list(described) == list(KINDS)
-    assert len(page) == len(KINDS)
+    assert list(described) == list(REGISTRY)
+    assert len(page) == len(REGISTRY)
     here = set(globals())
     for code, (_, severity, what, remedy, test) in described.items():
-        assert severity.split(" ")[0] == KINDS[code].severity, code
+        assert severity.split(" ")[0] == REGISTRY[code].severity, code
         assert what, code
         assert remedy, code
         assert test.strip("`") in here, code

@@ -11,7 +11,7 @@ from support.worlds import tiny, untrained
 from torch import nn
 
 from medseg.errors import ResourceError, UsageError
-from medseg.inference.backends import KINDS, choose, onnx_export
+from medseg.inference.backends import REGISTRY, choose, onnx_export
 from medseg.inference.backends.decoder_fusion import shortened
 from medseg.inference.backends.pytorch import folded
 from medseg.inference.segmenter import Segmenter
@@ -44,12 +44,12 @@ def used(recipe: Recipe) -> nn.Module:
 
 @pytest.mark.parametrize("norm", ["batch", "instance", "none"])
 @pytest.mark.parametrize("make", [tiny, flat])
-@pytest.mark.parametrize("name", list(KINDS))
+@pytest.mark.parametrize("name", list(REGISTRY))
 def test_every_engine_gives_the_networks_logits(name, make, norm):
     recipe = make(network={"widths": [4, 8, 8], "norm": norm})
     network = used(recipe)
     windows = torch.randn(2, recipe.in_channels, *recipe.patch.size)
-    engine = KINDS[name](network, tuple(windows.shape), CPU, f"{norm} {make.__name__}")
+    engine = REGISTRY[name](network, tuple(windows.shape), CPU, f"{norm} {make.__name__}")
     expected = network(windows)
     torch.testing.assert_close(engine(windows), expected, atol=2e-4, rtol=1e-4)
     # A batch that is not full, as the last one of a scan.
@@ -74,23 +74,23 @@ def test_a_shortened_network_is_the_same_function(make, norm):
     assert "UpCat" in {type(part).__name__ for part in network.modules()}
 
 
-@pytest.mark.parametrize("name", list(KINDS))
+@pytest.mark.parametrize("name", list(REGISTRY))
 def test_sides_are_free_where_a_window_is_a_whole_plane(name):
     recipe = flat(network={"widths": [4, 8, 8], "norm": "batch"})
     network = used(recipe)
-    engine = KINDS[name](network, (2, recipe.in_channels, *recipe.patch.size), CPU, "free", free=True)
+    engine = REGISTRY[name](network, (2, recipe.in_channels, *recipe.patch.size), CPU, "free", free=True)
     for size in ((24, 32), (40, 16), (24, 32)):
         windows = torch.randn(2, recipe.in_channels, *size)
         torch.testing.assert_close(engine(windows), network(windows), atol=2e-4, rtol=1e-4)
         torch.testing.assert_close(engine(windows[:1]), network(windows[:1]), atol=2e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", list(KINDS))
+@pytest.mark.parametrize("name", list(REGISTRY))
 def test_an_answer_is_not_overwritten_by_the_next(name):
     recipe = flat()
     network = used(recipe)
     one, two = torch.randn(2, 1, recipe.in_channels, *recipe.patch.size)
-    engine = KINDS[name](network, tuple(one.shape), CPU, "x")
+    engine = REGISTRY[name](network, tuple(one.shape), CPU, "x")
     first = engine(one)
     kept = first.clone()
     engine(two)
@@ -100,7 +100,7 @@ def test_an_answer_is_not_overwritten_by_the_next(name):
 def test_masks_of_all_engines_agree():
     model = untrained(tiny())
     scan = Thorax().scan(default_grid(COARSE))
-    masks = {name: np.asarray(Segmenter(model, engine=name)(scan).array) for name in KINDS}
+    masks = {name: np.asarray(Segmenter(model, engine=name)(scan).array) for name in REGISTRY}
     assert masks["torch"].any()
     for name, mask in masks.items():
         assert np.mean(mask != masks["torch"]) <= 1e-5, name

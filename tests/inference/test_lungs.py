@@ -9,15 +9,15 @@ import medseg.inference.lungs
 from medseg.images.grid import Grid
 from medseg.images.run_length import Runs
 from medseg.images.volume import Mask, Volume
-from medseg.inference.lungs import oddities
-from medseg.inference.threshold_segmenter import Threshold
+from medseg.inference.lungs import qc_findings
+from medseg.inference.threshold_segmenter import ThresholdSegmenter
 from medseg.phantom.thorax import Thorax, default_grid, orientations
 
 GRID = Grid.from_spacing((30, 20, 10), (2.0, 2.0, 3.0))  # RAS: index 29 of the first axis is right
 
 
 def divide(lungs, grid, hu=None):
-    return tuple(side.binary() for side in medseg.inference.lungs.divide(Runs.of(lungs), grid, hu))
+    return tuple(side.binary() for side in medseg.inference.lungs.split_left_right(Runs.of(lungs), grid, hu))
 
 
 def with_air(lungs, hu):
@@ -139,18 +139,18 @@ def chest(heart: slice, middle: int) -> tuple[Mask, Volume]:
     painted[5:middle, 5:25, 5:35], painted[middle:55, 5:25, 5:35] = 2, 1
     hu[painted > 0] = -850
     painted[heart, 10:20], hu[heart, 10:20] = 0, 50
-    return Mask(painted, grid, Threshold.labels), Volume(hu, grid)
+    return Mask(painted, grid, ThresholdSegmenter.labels), Volume(hu, grid)
 
 
 def test_a_chest_whose_heart_lies_left_is_not_odd():
     mask, scan = chest(slice(20, 32), 28)
-    assert oddities(mask, scan) == ()
+    assert qc_findings(mask, scan) == ()
 
 
 @pytest.mark.parametrize("codes", ["RAS", "LPS", "IAR"])
 def test_sides_that_look_exchanged_are_told(codes):
     mask, scan = chest(slice(28, 40), 32)
-    (told,) = oddities(mask.oriented(codes), scan.oriented(codes))
+    (told,) = qc_findings(mask.oriented(codes), scan.oriented(codes))
     # The heart's middle is voxel 33.5, the chest's 29.5: 4 voxels of 5 mm.
     assert "the heart lies 20 mm to the right" in told
     assert "exchanged" in told
@@ -161,7 +161,7 @@ def test_a_part_of_a_lung_that_is_soft_tissue_is_told():
     mask, scan = chest(slice(20, 32), 28)
     hu = np.array(scan.array)
     hu[42:50, 8:17, 10:22] = 50
-    (told,) = oddities(mask, Volume(hu, scan.grid))
+    (told,) = qc_findings(mask, Volume(hu, scan.grid))
     # 420 voxels of 0.125 ml, of 27 x 20 x 30 - 4 x 10 x 30 of the right lung: 2.8 %.
     assert "52 ml of the right lung (3 %) are as dense as soft tissue" in told
 
@@ -198,5 +198,5 @@ def test_no_lung_and_a_missing_side_are_told():
     mask, scan = chest(slice(20, 32), 28)
     one = Mask(np.where(mask.array == 2, 0, mask.array).astype(np.uint8), mask.grid, mask.labels)
     none = Mask(np.zeros(mask.grid.shape, dtype=np.uint8), mask.grid, mask.labels)
-    assert "hardly any left lung" in oddities(one, scan)[0]
-    assert "no lung was found" in oddities(none, scan)[0]
+    assert "hardly any left lung" in qc_findings(one, scan)[0]
+    assert "no lung was found" in qc_findings(none, scan)[0]

@@ -13,7 +13,7 @@ from medseg.errors import UsageError
 from medseg.inference.mask_assembly import Target
 from medseg.inference.segmenter import Segmenter
 from medseg.phantom.thorax import Thorax, default_grid
-from medseg.system.memory import lasting, zeros
+from medseg.system.memory import no_gc, zeros
 
 COARSE = (8.0, 8.0, 10.0)
 
@@ -66,7 +66,7 @@ def test_no_room_for_zeros_is_an_error_of_memory():
 def test_the_collector_is_left_as_it_was(enabled):
     (gc.enable if enabled else gc.disable)()
     try:
-        with lasting():
+        with no_gc():
             assert not gc.isenabled()
         assert gc.isenabled() is enabled
     finally:

@@ -8,7 +8,7 @@ import pytest
 from medseg.errors import InputRefused, InputWarning
 from medseg.images.grid import Grid
 from medseg.images.volume import Source, Volume
-from medseg.inference.threshold_segmenter import Threshold
+from medseg.inference.threshold_segmenter import ThresholdSegmenter
 from medseg.phantom.thorax import Thorax, default_grid, orientations
 
 GRID = default_grid((3.0, 3.0, 4.0))
@@ -20,7 +20,7 @@ def dice(a, b):
 
 @pytest.mark.parametrize("patient", [Thorax(), Thorax.random(3)], ids=["standard", "other"])
 def test_it_finds_the_phantoms_lungs_and_their_sides(patient):
-    mask = Threshold()(patient.scan(GRID))
+    mask = ThresholdSegmenter()(patient.scan(GRID))
     truth = np.asarray(patient.truth(GRID).array)
     assert dice(mask.array == 1, np.isin(truth, (1, 3))) > 0.95
     assert dice(mask.array == 2, np.isin(truth, (2, 4))) > 0.95
@@ -32,23 +32,25 @@ def test_it_finds_the_phantoms_lungs_and_their_sides(patient):
 def test_any_orientation_gives_the_same_mask_on_the_scans_own_grid(codes):
     scan = Thorax().scan(GRID)
     turned = scan.oriented(codes)
-    mask = Threshold()(turned)
+    mask = ThresholdSegmenter()(turned)
     assert mask.grid == turned.grid
-    assert np.array_equal(mask.oriented("RAS").array, Threshold()(scan).array)
+    assert np.array_equal(mask.oriented("RAS").array, ThresholdSegmenter()(scan).array)
 
 
 @pytest.mark.parametrize("hu", [-1000, 50])
 def test_a_scan_without_lungs_gives_an_empty_mask(hu):
     grid = Grid.from_spacing((20, 20, 20), (3.0, 3.0, 3.0))
     with pytest.warns(InputWarning, match="no lung was found"):
-        mask = Threshold()(Volume(np.full(grid.shape, hu, dtype=np.int16), grid))
+        mask = ThresholdSegmenter()(Volume(np.full(grid.shape, hu, dtype=np.int16), grid))
     assert not mask.array.any()
 
 
 def test_other_input_is_refused():
     scan = Thorax().scan(GRID)
     with pytest.raises(InputRefused, match="2 channel"):
-        Threshold()((scan, scan))
+        ThresholdSegmenter()((scan, scan))
     with pytest.raises(InputRefused, match="the scan is MR"):
-        Threshold()(Volume(scan.array, scan.grid, Source(modality="MR")))
-    assert Threshold(any_modality=True)(Volume(scan.array, scan.grid, Source(modality="MR"))).array.any()
+        ThresholdSegmenter()(Volume(scan.array, scan.grid, Source(modality="MR")))
+    assert ThresholdSegmenter(any_modality=True)(
+        Volume(scan.array, scan.grid, Source(modality="MR"))
+    ).array.any()

@@ -100,7 +100,7 @@ def test_a_run_that_ended_does_not_go_on(run, finished):
 
 
 def test_the_time_limit_looks_ahead(tmp_path):
-    kept = checkpointing.Keeping(tmp_path, tiny().train, most_seconds=100.0)
+    kept = checkpointing.CheckpointCallback(tmp_path, tiny().train, most_seconds=100.0)
 
     class Trainer:
         class strategy:

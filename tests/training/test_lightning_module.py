@@ -10,7 +10,7 @@ from medseg.errors import UsageError
 from medseg.recipe import Train
 from medseg.training import lightning_module
 from medseg.training.checkpoint_files import network_weights
-from medseg.training.lightning_module import Task, learning_rate_factor
+from medseg.training.lightning_module import SegmentationModule, learning_rate_factor
 
 
 def rules(**changes) -> Train:
@@ -42,8 +42,8 @@ def test_dice_of_the_validation_by_hand():
 
 
 def test_the_average_follows_the_weights_by_hand(monkeypatch):
-    one = Task(tiny(train={"ema_decay": 0.5, "accumulate": 2}), "")
-    monkeypatch.setattr(Task, "global_step", 8)
+    one = SegmentationModule(tiny(train={"ema_decay": 0.5, "accumulate": 2}), "")
+    monkeypatch.setattr(SegmentationModule, "global_step", 8)
     for network, value in ((one.network, 1.0), (one.averaged, 0.0)):
         for parameter in network.parameters():
             parameter.data.fill_(value)
@@ -52,7 +52,7 @@ def test_the_average_follows_the_weights_by_hand(monkeypatch):
     one.on_train_batch_end(None, {}, 1)
     # Decay min(0.5, 9 / 18) = 0.5: half of the way from 0 to 1.
     assert all((p == 0.5).all() for p in one.averaged.parameters())
-    monkeypatch.setattr(Task, "global_step", 0)
+    monkeypatch.setattr(SegmentationModule, "global_step", 0)
     one.on_train_batch_end(None, {}, 1)
     # Decay 1/10 in the first step: 0.5 + 0.9 * 0.5.
     assert all((p == pytest.approx(0.95)) for p in one.averaged.parameters() for p in p.flatten())
@@ -63,7 +63,7 @@ def test_the_average_follows_the_weights_by_hand(monkeypatch):
 
 
 def test_a_loss_that_is_not_finite_names_the_case():
-    one = Task(tiny(), "")
+    one = SegmentationModule(tiny(), "")
     image = torch.zeros(2, 1, 16, 24, 16)
     image[1, 0, 3, 4, 5] = float("nan")
     batch = {"image": image, "label": torch.zeros(2, 2, 16, 24, 16), "case": ["good", "bad"]}
@@ -72,7 +72,7 @@ def test_a_loss_that_is_not_finite_names_the_case():
 
 
 def test_a_gradient_that_is_not_finite_names_the_batch():
-    one = Task(tiny(), "")
+    one = SegmentationModule(tiny(), "")
     one._cases = ["b", "a", "b"]
     for parameter in one.network.parameters():
         parameter.grad = torch.full_like(parameter, float("inf"))
@@ -81,7 +81,7 @@ def test_a_gradient_that_is_not_finite_names_the_batch():
 
 
 def test_gradients_are_clipped_to_the_norm():
-    one = Task(tiny(train={"gradient_clip": 3.0}), "")
+    one = SegmentationModule(tiny(train={"gradient_clip": 3.0}), "")
     for parameter in one.network.parameters():
         parameter.grad = torch.ones_like(parameter)
     one.configure_gradient_clipping(torch.optim.SGD(one.network.parameters(), 0.1))

@@ -10,7 +10,7 @@ from support.worlds import phantoms, tiny
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from medseg.errors import ResourceError, UsageError
-from medseg.training.loggers import KINDS, log_pictures, loggers
+from medseg.training.loggers import REGISTRY, log_pictures, loggers
 from medseg.training.trainer import Hardware, train
 
 PICTURE = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3)
@@ -107,4 +107,4 @@ def test_trackers_that_are_unknown_or_absent_are_named(tmp_path, monkeypatch):
 
 def test_each_is_named_once(tmp_path):
     assert len(loggers(["tensorboard", "tensorboard"], tmp_path, tiny())) == 1
-    assert list(KINDS) == ["tensorboard", "wandb", "mlflow"]
+    assert list(REGISTRY) == ["tensorboard", "wandb", "mlflow"]

@@ -19,7 +19,7 @@ from support.worlds import tiny
 from medseg.errors import UsageError
 from medseg.recipe import Recipe
 from medseg.training.losses import (
-    KINDS,
+    REGISTRY,
     BorderBCE,
     DiceBCE,
     DiceCE,
@@ -118,7 +118,7 @@ def test_labels_may_overlap():
     assert float(DiceBCE(TWO)((truth - 0.5) * 200, truth)) == pytest.approx(0, abs=1e-4)
 
 
-@pytest.mark.parametrize("kind", sorted(KINDS))
+@pytest.mark.parametrize("kind", sorted(REGISTRY))
 def test_unknown_voxels_take_no_part(world, kind):
     """What the network says where the truth is unknown changes nothing, and gets no gradient."""
     logits, truth = world
@@ -134,7 +134,7 @@ def test_unknown_voxels_take_no_part(world, kind):
     assert (other.grad[0, :, 3:] != 0).any()
 
 
-@pytest.mark.parametrize("kind", sorted(set(KINDS) - {"dice_ce"}))
+@pytest.mark.parametrize("kind", sorted(set(REGISTRY) - {"dice_ce"}))
 def test_a_label_that_is_annotated_nowhere_takes_no_part(world, kind):
     logits, truth = world
     only = build(tiny(labels=[{"name": "right_lung", "values": [1]}], loss={"kind": kind}))
@@ -157,7 +157,7 @@ def test_the_marginal_loss_by_hand():
     assert ce(-1, -1) == 0
 
 
-@pytest.mark.parametrize("kind", sorted(KINDS))
+@pytest.mark.parametrize("kind", sorted(REGISTRY))
 def test_a_batch_of_which_nothing_is_known_costs_nothing(kind):
     logits = torch.randn(1, 2, 4, 4, requires_grad=True)
     loss = build(of_kind(kind))(logits, torch.full((1, 2, 4, 4), -1.0))
@@ -169,7 +169,7 @@ def test_a_batch_of_which_nothing_is_known_costs_nothing(kind):
 @pytest.mark.parametrize("true", [0.0, 1.0])
 @pytest.mark.parametrize(
     "rules",
-    [*({"kind": kind} for kind in sorted(KINDS)), *POWERS],
+    [*({"kind": kind} for kind in sorted(REGISTRY)), *POWERS],
     ids=str,
 )
 def test_empty_and_full_truth_and_sure_logits_are_finite(rules, true):
@@ -183,7 +183,7 @@ def test_empty_and_full_truth_and_sure_logits_are_finite(rules, true):
         assert torch.isfinite(logits.grad).all()
 
 
-@pytest.mark.parametrize("kind", sorted(KINDS))
+@pytest.mark.parametrize("kind", sorted(REGISTRY))
 @pytest.mark.parametrize("dims", [2, 3])
 def test_every_loss_prefers_the_truth(kind, dims):
     recipe = of_kind(kind, dims)
@@ -345,7 +345,7 @@ def test_two_processes_have_the_loss_and_the_gradient_of_one(tmp_path):
     }  # fmt: skip
     started = [
         subprocess.Popen(
-            [sys.executable, "-c", _TWO_PROCESSES, *sorted(KINDS)],
+            [sys.executable, "-c", _TWO_PROCESSES, *sorted(REGISTRY)],
             env=here | {"RANK": str(rank)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )
         for rank in (0, 1)

@@ -62,7 +62,7 @@ def test_training_out_of_memory_becomes_that_error(tmp_path, monkeypatch):
     def full(self, batch, _):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
-    monkeypatch.setattr("medseg.training.lightning_module.Task.training_step", full)
+    monkeypatch.setattr("medseg.training.lightning_module.SegmentationModule.training_step", full)
     with pytest.raises(ResourceError, match=r"out of memory on cpu with train.batch_size 2"):
         train(tiny(), phantoms(tmp_path, "train"), tmp_path / "run", hardware=Hardware(workers=0))
 

@@ -231,7 +231,7 @@ def test_operations_without_a_deterministic_form_are_named(cases, tmp_path, monk
     def refused(self, batch, _):
         raise RuntimeError("max_pool3d_backward does not have a deterministic implementation, but you set")
 
-    monkeypatch.setattr("medseg.training.lightning_module.Task.training_step", refused)
+    monkeypatch.setattr("medseg.training.lightning_module.SegmentationModule.training_step", refused)
     with pytest.raises(UsageError, match=r"(?s)max_pool3d_backward.*switch it off"):
         train(tiny(), cases, tmp_path / "run", hardware=Hardware(workers=0))
 
@@ -247,7 +247,7 @@ def test_a_resumed_run_that_had_no_epoch_begins_anew(cases, tmp_path):
 def test_patches_augmented_on_the_device_are_those_of_the_loader(cases, tmp_path):
     from medseg.training.case_cache import Patches, cached
     from medseg.training.dataloaders import patches
-    from medseg.training.lightning_module import Task
+    from medseg.training.lightning_module import SegmentationModule
 
     recipe = tiny()
     prepared = [cached(case, recipe, tmp_path) for case in cases[:2]]
@@ -257,7 +257,7 @@ def test_patches_augmented_on_the_device_are_those_of_the_loader(cases, tmp_path
     class Trainer:
         training = True
 
-    task = Task(recipe, "", Patches(prepared, recipe))
+    task = SegmentationModule(recipe, "", Patches(prepared, recipe))
     task._trainer = Trainer()
     task._fabric = None
     changed = task.on_after_batch_transfer(plain, 0)

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from medseg import Grid, Label, Mask, Volume
-from medseg.images.mask_quality import signs
+from medseg.images.mask_quality import qc_flags
 from medseg.visualization.thumbnails import encoded, line, read, thumbnail
 
 LABELS = (Label(name="a", values=(1,)), Label(name="b", values=(2,)))
@@ -52,7 +52,7 @@ def test_signs_by_hand():
     array[4, 4, 4] = array[5, 5, 5] = 2  # they meet at a corner: one part
     array[8, 8, 8] = 2
     labels = (*LABELS, Label(name="c", values=(3,)))
-    found = signs(Mask(array, Grid(array.shape, np.eye(4)), labels))
+    found = qc_flags(Mask(array, Grid(array.shape, np.eye(4)), labels))
     assert found == {
         "a": {"components": 1, "at_border": True},
         "b": {"components": 2, "at_border": False},

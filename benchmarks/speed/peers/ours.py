@@ -9,14 +9,14 @@ given, stages = arguments(), Stages()
 from concurrent.futures import ThreadPoolExecutor  # noqa: E402
 
 import medseg  # noqa: E402
-from medseg.system.memory import lasting  # noqa: E402
+from medseg.system.memory import no_gc  # noqa: E402
 
 reading = ThreadPoolExecutor(1).submit(medseg.read, given.scan)
 
-with lasting():
+with no_gc():
     import torch
 
-    from medseg.inference.mask_assembly import Target, mask_of
+    from medseg.inference.mask_assembly import Target, build_mask
     from medseg.inference.segmenter import Segmenter
     from medseg.preprocessing.transforms import prepare
 
@@ -46,7 +46,7 @@ def timed():
         yield plane
 
 
-mask = mask_of(timed(), grid, target, recipe)
+mask = build_mask(timed(), grid, target, recipe)
 stages.done("restore")
 mask.save(given.mask)
 stages.done("write")

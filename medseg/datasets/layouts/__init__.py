@@ -1,4 +1,4 @@
-"""The table of folder layouts from which a manifest can be made. To add one: a file and a row in `KINDS`.
+"""The table of folder layouts from which a manifest can be made. To add one: a file and a row in `REGISTRY`.
 
 Nothing is guessed silently: what has no partner is told, what could be two things is refused.
 """
@@ -39,7 +39,7 @@ def _never(_: Path) -> bool:
 
 
 # ``pairs`` is last and tried only where none of the others matches: folders of most layouts have pairs.
-KINDS: dict[str, Layout] = {
+REGISTRY: dict[str, Layout] = {
     "dataset.json": Layout(
         "Medical Segmentation Decathlon or nnU-Net", dataset_json.matches, dataset_json.find
     ),
@@ -71,7 +71,7 @@ def manifest_of(
 
     Args:
         folder: Of the data set.
-        layout: A row of `KINDS`; None for the one that matches.
+        layout: A row of `REGISTRY`; None for the one that matches.
         name: Of the manifest; the folder's by default.
         made: Folder for label maps that have to be made: of many organs' files, or of contours in XML.
         organ_values: For TotalSegmentator, the integer of each organ; the lungs by default.
@@ -85,11 +85,11 @@ def manifest_of(
         raise UsageError("no such folder", where=folder, remedy="give the data's folder", reason="layout")
     if layout is None:
         layout = "totalsegmentator" if organ_values else _kind(folder)
-    if layout not in KINDS:
+    if layout not in REGISTRY:
         raise UsageError(
             f"no layout is called {layout!r}",
             where="--layout",
-            remedy=f"give one of: {', '.join(KINDS)}",
+            remedy=f"give one of: {', '.join(REGISTRY)}",
             reason="layout",
         )
     if organ_values and layout != "totalsegmentator":
@@ -99,7 +99,7 @@ def manifest_of(
             remedy="leave it out",
             reason="organs",
         )
-    find = KINDS[layout].find
+    find = REGISTRY[layout].find
     found = totalsegmentator.find(folder, made, organ_values) if organ_values else find(folder, made)
     return _manifest(found, name, folder)
 
@@ -122,8 +122,8 @@ def _manifest(found: Found, name: str | None, folder: Path) -> Manifest:
 
 def _kind(folder: Path) -> str:
     """The one layout that the folder looks like."""
-    like = [kind for kind, row in KINDS.items() if kind != "pairs" and row.matches(folder)]
-    if not like and KINDS["pairs"].matches(folder):
+    like = [kind for kind, row in REGISTRY.items() if kind != "pairs" and row.matches(folder)]
+    if not like and REGISTRY["pairs"].matches(folder):
         like = ["pairs"]
     if len(like) != 1:
         told = (
@@ -134,7 +134,7 @@ def _kind(folder: Path) -> str:
         raise UsageError(
             told,
             where=folder,
-            remedy=f"name one with --layout: {', '.join(like or KINDS)}; or write the CSV by hand",
+            remedy=f"name one with --layout: {', '.join(like or REGISTRY)}; or write the CSV by hand",
             reason="layout-ambiguous" if like else "layout-unknown",
         )
     return like[0]

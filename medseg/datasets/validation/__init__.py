@@ -10,17 +10,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 from medseg.datasets.manifest import Case
-from medseg.datasets.validation.case_rules import doubts, judge
+from medseg.datasets.validation.case_rules import apply_case_rules, check_hu_units
 from medseg.datasets.validation.case_stats import Facts, measure
 from medseg.datasets.validation.dataset_rules import Entry, compare, compare_splits
 from medseg.datasets.validation.dicom_identity import Subject, subject_of
-from medseg.datasets.validation.findings import KINDS, Finding, Severity, refuse
+from medseg.datasets.validation.findings import REGISTRY, Finding, Severity, refuse
 from medseg.datasets.validation.inspection import Examined, examine
 from medseg.images.volume import Mask
 from medseg.recipe import Recipe
 
 __all__ = [
-    "KINDS",
+    "REGISTRY",
     "Entry",
     "Examined",
     "Facts",
@@ -29,12 +29,12 @@ __all__ = [
     "Severity",
     "Subject",
     "Value",
+    "apply_case_rules",
     "check",
+    "check_hu_units",
     "compare",
     "compare_splits",
-    "doubts",
     "examine",
-    "judge",
     "measure",
     "refuse",
     "subject_of",

@@ -31,7 +31,7 @@ _MOST_LISTED = 10
 _LOOKED_AT = 1_000_000
 
 
-def judge(case: Case, facts: Facts, recipe: Recipe | None = None) -> tuple[Finding, ...]:
+def apply_case_rules(case: Case, facts: Facts, recipe: Recipe | None = None) -> tuple[Finding, ...]:
     """What is to say about a case alone, given what was measured.
 
     Args:
@@ -140,7 +140,7 @@ def _hounsfield(channel: Channel, recipe: Recipe | None) -> Iterator[tuple[str, 
         yield "hu-no-tissue", f"only {100 * hu.soft:.2g} % of it lies in -200..300 HU, where soft tissue is"
 
 
-def doubts(volume: Volume, recipe: Recipe) -> tuple[Finding, ...]:
+def check_hu_units(volume: Volume, recipe: Recipe) -> tuple[Finding, ...]:
     """What speaks against the voxels of a CT being in HU; about a million of them are looked at.
 
     A scan of one value says nothing, and nothing is said of it.

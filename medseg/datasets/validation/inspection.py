@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias, TypeVar
 
 from medseg.datasets.manifest import Case
-from medseg.datasets.validation.case_rules import judge
+from medseg.datasets.validation.case_rules import apply_case_rules
 from medseg.datasets.validation.case_stats import Facts, measure
 from medseg.datasets.validation.findings import Finding, finding
 from medseg.errors import InputWarning, MedsegError
@@ -68,7 +68,7 @@ def examine(case: Case, recipe: Recipe | None = None) -> Examined:
     findings = list(reading.findings)
     findings += [finding("reader-warning", str(warning.message), case.id) for warning in told]
     facts = measure(volumes, truth)
-    return Examined(case, (*findings, *judge(case, facts, recipe)), facts, volumes, truth)
+    return Examined(case, (*findings, *apply_case_rules(case, facts, recipe)), facts, volumes, truth)
 
 
 class _Reading:

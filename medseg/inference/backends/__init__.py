@@ -1,4 +1,4 @@
-"""What runs a network: torch, OpenVINO or ONNX Runtime. To add one: a row in `KINDS`."""
+"""What runs a network: torch, OpenVINO or ONNX Runtime. To add one: a row in `REGISTRY`."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class _Kind(Protocol):
     ) -> Engine: ...
 
 
-KINDS: dict[str, _Kind] = {
+REGISTRY: dict[str, _Kind] = {
     "torch": pytorch.TorchEngine,
     "openvino": openvino.OpenVino,
     "onnx": onnx_runtime.OnnxRuntime,
@@ -50,7 +50,7 @@ _EXTRAS = {"openvino": "fast", "onnx": "onnx"}
 
 
 def choose(name: str, device: torch.device) -> str:
-    """A row of `KINDS` for ``auto`` or a row's name.
+    """A row of `REGISTRY` for ``auto`` or a row's name.
 
     ``auto`` is OpenVINO on a CPU where it is installed, about twice as fast there, and torch otherwise.
 
@@ -60,11 +60,13 @@ def choose(name: str, device: torch.device) -> str:
     """
     if name == "auto":
         return "openvino" if device.type == "cpu" and _installed("openvino") else "torch"
-    if name not in KINDS or (device.type != "cpu" and name != "torch"):
+    if name not in REGISTRY or (device.type != "cpu" and name != "torch"):
         raise UsageError(
-            f"no engine is called {name!r}" if name not in KINDS else f"{name} runs on the CPU alone here",
+            f"no engine is called {name!r}" if name not in REGISTRY else f"{name} runs on the CPU alone here",
             where="engine",
-            remedy="give one of: auto, " + ", ".join(KINDS) if name not in KINDS else "use auto or torch",
+            remedy="give one of: auto, " + ", ".join(REGISTRY)
+            if name not in REGISTRY
+            else "use auto or torch",
             reason="engine",
         )
     if not _installed(name):

@@ -34,7 +34,7 @@ from medseg.io.dicom.source_series import (
     scanned,
 )
 from medseg.io.error_context import refusing
-from medseg.io.read_options import Choices
+from medseg.io.read_options import ReadOptions
 from medseg.system import memory_budget
 
 SOP_CLASSES = ("1.2.840.10008.5.1.4.1.1.481.3",)
@@ -343,7 +343,7 @@ def _own_scan(series: set[str], path: Path) -> Volume:
     remedy = "name its scan: --reference FOLDER, or read_mask(..., grid=scan)"
     if len(series) == 1:
         try:
-            return series_reader.read(path.parent, Choices(series=series.pop()))
+            return series_reader.read(path.parent, ReadOptions(series=series.pop()))
         except InputRefused as error:
             if error.reason not in ("no-scan", "no-series"):
                 raise

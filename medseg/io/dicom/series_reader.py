@@ -15,7 +15,7 @@ from medseg.io.dicom.part10 import is_dicom
 from medseg.io.dicom.pixels import check_kind, voxels
 from medseg.io.dicom.slice_headers import Slice, slices
 from medseg.io.dicom.stacking import stack, volumes
-from medseg.io.read_options import NO_CHOICES, Choices
+from medseg.io.read_options import DEFAULT_OPTIONS, ReadOptions
 
 __all__ = ["Series", "is_dicom", "list_series", "read"]
 
@@ -59,7 +59,7 @@ def list_series(path: str | Path) -> tuple[Series, ...]:
     return tuple(_series(group) for group in _groups(found))
 
 
-def read(path: Path, choices: Choices = NO_CHOICES) -> Volume:
+def read(path: Path, choices: ReadOptions = DEFAULT_OPTIONS) -> Volume:
     """The series at ``path`` as one volume, intensities rescaled (HU for CT), world RAS+ mm.
 
     A localizer (scout) or a picture without a place in the patient, such as a dose report,

@@ -23,7 +23,7 @@ from medseg.io.error_context import refusing
 from medseg.io.gzip_stream import check_promise, truncated, unpacked_size
 from medseg.io.itk import text_header
 from medseg.io.itk.text_header import TextHeader, numbers
-from medseg.io.read_options import NO_CHOICES, Choices
+from medseg.io.read_options import DEFAULT_OPTIONS, ReadOptions
 from medseg.io.rescaling import rescaled
 from medseg.system import memory_budget
 
@@ -36,12 +36,12 @@ _SHORT_SPACES = ("lps", "ras", "las")
 _PADDING_BYTES = 4096
 
 
-def read_nrrd(path: Path, choices: Choices = NO_CHOICES) -> Volume:
+def read_nrrd(path: Path, choices: ReadOptions = DEFAULT_OPTIONS) -> Volume:
     """The scan in a .nrrd or .nhdr file, world RAS+ mm. See :func:`read_metaimage`."""
     return _read(path, choices, "NrrdImageIO", "nrrd", text_header.nrrd, _check_nrrd)
 
 
-def read_metaimage(path: Path, choices: Choices = NO_CHOICES) -> Volume:
+def read_metaimage(path: Path, choices: ReadOptions = DEFAULT_OPTIONS) -> Volume:
     """The scan in a .mha or .mhd file, world RAS+ mm.
 
     Args:
@@ -83,7 +83,7 @@ def write(image: Volume | Mask, path: Path) -> None:
 
 def _read(
     path: Path,
-    choices: Choices,
+    choices: ReadOptions,
     imageio: str,
     name: str,
     parsed: Callable[[Path], TextHeader],
@@ -135,7 +135,7 @@ def _grid(facts: dict[str, Any], header: TextHeader) -> Grid:
     return Grid((x, y, z), LPS @ affine)
 
 
-def _check_axes(header: TextHeader, choices: Choices) -> None:
+def _check_axes(header: TextHeader, choices: ReadOptions) -> None:
     """Refuses what is not one 3D channel."""
     dims = " x ".join(map(str, header.sizes))
     if len(header.sizes) < 3:

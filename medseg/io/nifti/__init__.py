@@ -19,7 +19,7 @@ from medseg.io.error_context import refusing
 from medseg.io.gzip_stream import opened
 from medseg.io.nifti.header import Header, header_of, sibling
 from medseg.io.nifti.orientation import LENGTH_BITS, geometry
-from medseg.io.read_options import NO_CHOICES, Choices
+from medseg.io.read_options import DEFAULT_OPTIONS, ReadOptions
 from medseg.io.rescaling import rescaled
 from medseg.system import memory_budget
 
@@ -30,7 +30,7 @@ _NIFTI1_LONGEST = 32767
 _PADDING_BYTES = 4096
 
 
-def read(path: Path, choices: Choices = NO_CHOICES) -> Volume:
+def read(path: Path, choices: ReadOptions = DEFAULT_OPTIONS) -> Volume:
     """The scan in a NIfTI file, intensities rescaled, world RAS+ mm.
 
     Whether gzip has packed the file is told by its content, not by its name.
@@ -53,7 +53,7 @@ def read(path: Path, choices: Choices = NO_CHOICES) -> Volume:
         return _volumes(path, header, (_chosen(header, choices.volume),), choices)[0]
 
 
-def read_channels(path: Path, choices: Choices = NO_CHOICES, *, channels: int) -> tuple[Volume, ...]:
+def read_channels(path: Path, choices: ReadOptions = DEFAULT_OPTIONS, *, channels: int) -> tuple[Volume, ...]:
     """One volume for each step along the 4th dimension, which must have ``channels`` steps."""
     with refusing(path, "NIfTI file"):
         header = header_of(path)
@@ -118,7 +118,7 @@ def _told(header: Header) -> str:
     return f"{len(header.dims)}D data ({dims}) with {header.volumes} volume(s)"
 
 
-def _volumes(path: Path, header: Header, wanted: tuple[int, ...], choices: Choices) -> tuple[Volume, ...]:
+def _volumes(path: Path, header: Header, wanted: tuple[int, ...], choices: ReadOptions) -> tuple[Volume, ...]:
     """The ``wanted`` volumes, in ascending order: what costs least is checked first."""
     voxel_file = sibling(path, ".img") if header.pair else path
     with opened(voxel_file) as content:

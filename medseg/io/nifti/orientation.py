@@ -14,7 +14,7 @@ from medseg.images.grid import Array, Grid
 from medseg.images.volume import Source
 from medseg.io.affine_checks import plausible, squared
 from medseg.io.nifti.header import Header
-from medseg.io.read_options import Choices
+from medseg.io.read_options import ReadOptions
 
 # Field xyzt_units: the lower three bits are the unit of length.
 LENGTH_BITS = 0x07
@@ -29,7 +29,7 @@ _QUATERNION_TOLERANCE = 1e-5
 _SPACING_TOLERANCE = 0.01
 
 
-def geometry(header: Header, path: Path, choices: Choices) -> tuple[Grid, Source]:
+def geometry(header: Header, path: Path, choices: ReadOptions) -> tuple[Grid, Source]:
     """The grid from sform or qform, whichever is set; both must agree when both are set.
 
     Raises:
@@ -148,7 +148,7 @@ def _compare_spacing(grid: Grid, sizes_mm: Array, path: Path) -> None:
         )
 
 
-def _unoriented(header: Header, length: float, path: Path, choices: Choices) -> Grid:
+def _unoriented(header: Header, length: float, path: Path, choices: ReadOptions) -> Grid:
     """Method 1 of nifti1.h: voxel sizes alone, used only when the user says so."""
     sizes = header.fields["pixdim"][1:4].astype(float) * length
     if choices.trust != "pixdim":

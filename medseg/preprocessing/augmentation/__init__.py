@@ -16,7 +16,7 @@ from medseg.preprocessing.augmentation.intensity import Brightness, Clip, Contra
 from medseg.preprocessing.augmentation.mr_artefacts import BiasField, Ghosting, Motion
 from medseg.preprocessing.augmentation.resolution import Blur, LowResolution
 from medseg.preprocessing.augmentation.spatial import Deform, Flip
-from medseg.preprocessing.augmentation.transform import Patch, Step
+from medseg.preprocessing.augmentation.transform import Patch, RandomTransform
 from medseg.recipe import Recipe
 from medseg.recipe.augmentation import mirrored
 
@@ -33,28 +33,28 @@ class Kind:
     """
 
     fields: tuple[str, ...]
-    build: Callable[[Recipe], Step]
+    build: Callable[[Recipe], RandomTransform]
 
 
-def _flip(recipe: Recipe) -> Step:
+def _flip(recipe: Recipe) -> RandomTransform:
     # A label without a partner has None; the recipe then has no flip of axis 0.
     places = [at if at is not None else n for n, at in enumerate(mirrored(recipe.labels))]
     return Flip(recipe.augment.flip_axes, places)
 
 
-def _deform(recipe: Recipe) -> Step:
+def _deform(recipe: Recipe) -> RandomTransform:
     return Deform(recipe.augment, recipe.prepare.spacing_mm[: recipe.spatial_dims])
 
 
-def _motion(recipe: Recipe) -> Step:
+def _motion(recipe: Recipe) -> RandomTransform:
     rules, spacing_mm = recipe.augment, recipe.prepare.spacing_mm[: recipe.spatial_dims]
     return Motion(rules.motion_mm, rules.probability, spacing_mm, channels=len(recipe.channels))
 
 
-def _simple(step: Callable[..., Step], field: str) -> Kind:
+def _simple(step: Callable[..., RandomTransform], field: str) -> Kind:
     """The row of a step with one amount and one field."""
 
-    def build(recipe: Recipe) -> Step:
+    def build(recipe: Recipe) -> RandomTransform:
         rules = recipe.augment
         return step(getattr(rules, field), rules.probability, channels=len(recipe.channels))
 
@@ -62,7 +62,7 @@ def _simple(step: Callable[..., Step], field: str) -> Kind:
 
 
 # In the order in which they come about: the patient, the scanner, the picture, the noise.
-KINDS: dict[str, Kind] = {
+REGISTRY: dict[str, Kind] = {
     "flip": Kind(("flip_axes",), _flip),
     "deform": Kind(("rotate_degrees", "scale", "shear", "translate_mm", "elastic_mm"), _deform),
     "bias_field": _simple(BiasField, "bias_field"),
@@ -93,5 +93,5 @@ def augment(recipe: Recipe) -> Compose:
     """
     rules = recipe.augment
     return Compose(
-        [kind.build(recipe) for kind in KINDS.values() if any(getattr(rules, f) for f in kind.fields)]
+        [kind.build(recipe) for kind in REGISTRY.values() if any(getattr(rules, f) for f in kind.fields)]
     )

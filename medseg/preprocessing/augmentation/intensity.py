@@ -6,12 +6,12 @@ from collections.abc import Mapping
 
 import torch
 
-from medseg.preprocessing.augmentation.transform import ChannelStep, Patch, Step
+from medseg.preprocessing.augmentation.transform import ChannelTransform, Patch, RandomTransform
 
 _TINY = 1e-7  # a range of zero, in a patch of air, divides by this instead
 
 
-class Gamma(ChannelStep[float]):
+class Gamma(ChannelTransform[float]):
     """Another exponent of intensity: low + range * ((v - low) / range)^g.
 
     ``low`` and ``range`` are those of the patch, as in MONAI's ``AdjustContrast`` and nnU-Net;
@@ -30,7 +30,7 @@ class Gamma(ChannelStep[float]):
         return ((values - low) / (span + _TINY)).log_().mul_(drawn).exp_().mul_(span).add_(low)
 
 
-class Contrast(ChannelStep[float]):
+class Contrast(ChannelTransform[float]):
     """Intensities multiplied by a factor of 1 - most..1 + most.
 
     That is about the mean of z-scores, and about the lower end of a window or of percentiles.
@@ -45,7 +45,7 @@ class Contrast(ChannelStep[float]):
         return values * drawn
 
 
-class Brightness(ChannelStep[float]):
+class Brightness(ChannelTransform[float]):
     """Intensities shifted by -most..most, in normalised intensity."""
 
     def draw(self, dims: int) -> float:
@@ -57,7 +57,7 @@ class Brightness(ChannelStep[float]):
         return values + drawn
 
 
-class Noise(ChannelStep[tuple[float, int]]):
+class Noise(ChannelTransform[tuple[float, int]]):
     """Gaussian noise, independent in each voxel, of a standard deviation of 0..most.
 
     Drawn by torch on the tensor's own device: the same seed gives other noise on a GPU than on a CPU.
@@ -75,7 +75,7 @@ class Noise(ChannelStep[tuple[float, int]]):
         return noise.mul_(sd).add_(values)
 
 
-class Cutout(Step):
+class Cutout(RandomTransform):
     """A box of the patch hidden: each scan channel gets its mean of the patch there; the label stays.
 
     DeVries and Taylor 2017 (arXiv:1708.04552), who filled with the mean of the data. The network has
@@ -120,7 +120,7 @@ def _mean(values: torch.Tensor) -> torch.Tensor:
     return values
 
 
-class Clip(Step):
+class Clip(RandomTransform):
     """Intensities cut to 0..1, where the preparation put them; nothing is drawn."""
 
     def __init__(self) -> None:

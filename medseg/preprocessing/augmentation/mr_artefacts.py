@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from medseg.preprocessing.augmentation.interpolation import Matrix, along
-from medseg.preprocessing.augmentation.transform import ChannelStep
+from medseg.preprocessing.augmentation.transform import ChannelTransform
 
 _DEGREE = 3
 _GHOSTS = (4, 10)
@@ -27,7 +27,7 @@ class Field(NamedTuple):
     strength: float
 
 
-class BiasField(ChannelStep[Field]):
+class BiasField(ChannelTransform[Field]):
     """Intensity above the patch's lowest times a smooth factor within 1 / (1 + most)..1 + most.
 
     exp of a random polynomial of degree 3 in the coordinates -1..1 (Van Leemput et al. 1999,
@@ -61,7 +61,7 @@ class Ghosts(NamedTuple):
     share: float
 
 
-class Ghosting(ChannelStep[Ghosts]):
+class Ghosting(ChannelTransform[Ghosts]):
     """Ghosts along an axis: every 4th to 10th line of k-space weakened by a share of 0..most.
 
     As TorchIO's ``RandomGhosting`` (4 to 10 ghosts); the line of the mean is kept. The change has at
@@ -90,7 +90,7 @@ class Moved(NamedTuple):
     shift: float
 
 
-class Motion(ChannelStep[Moved]):
+class Motion(ChannelTransform[Moved]):
     """The patient moved by up to ``most`` along an axis, once the inner lines of k-space were there.
 
     The inner 20 to 80 % of the lines, and so what carries the contrast, are of the first position,

@@ -6,12 +6,12 @@ import numpy as np
 import torch
 
 from medseg.preprocessing.augmentation.interpolation import Matrix, along
-from medseg.preprocessing.augmentation.transform import ChannelStep
+from medseg.preprocessing.augmentation.transform import ChannelTransform
 
 _TRUNCATE = 4.0  # standard deviations, as scipy.ndimage.gaussian_filter
 
 
-class Blur(ChannelStep[float]):
+class Blur(ChannelTransform[float]):
     """A Gaussian blur of a standard deviation of 0..most voxels, the same along each axis.
 
     Mirrored at the border (half-sample symmetric, scipy's ``reflect``), which keeps the mean.
@@ -28,7 +28,7 @@ class Blur(ChannelStep[float]):
         return values
 
 
-class LowResolution(ChannelStep[float]):
+class LowResolution(ChannelTransform[float]):
     """As if scanned with fewer voxels: a share of 0..most of each axis is left out and filled in again.
 
     Nearest voxels are kept and linear interpolation goes back, as in nnU-Net's and MONAI's

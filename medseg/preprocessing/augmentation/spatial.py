@@ -8,11 +8,11 @@ import numpy as np
 import torch
 
 from medseg.preprocessing.augmentation.interpolation import Matrix, read_at, spline_places
-from medseg.preprocessing.augmentation.transform import Patch, Step
+from medseg.preprocessing.augmentation.transform import Patch, RandomTransform
 from medseg.recipe import Augment
 
 
-class Flip(Step):
+class Flip(RandomTransform):
     """Half of the patches flipped along each of some axes.
 
     Args:
@@ -42,7 +42,7 @@ class Flip(Step):
         return dict(data) | {"image": image, "label": label}
 
 
-class Deform(Step):
+class Deform(RandomTransform):
     """Rotation, size, shear, shift and elastic deformation about the patch's centre, resampled once.
 
     The affine part and the elastic part are each drawn with ``probability``. Both are held by the

@@ -15,7 +15,7 @@ Patch = dict[str, torch.Tensor]
 Drawn = TypeVar("Drawn")
 
 
-class Step(Randomizable, Transform):  # type: ignore[misc]  # monai has no types
+class RandomTransform(Randomizable, Transform):  # type: ignore[misc]  # monai has no types
     """A random change of a patch, decided by ``set_random_state`` alone.
 
     ``randomize`` draws every number with numpy on the CPU; ``__call__`` draws and applies. It
@@ -50,7 +50,7 @@ class Step(Randomizable, Transform):  # type: ignore[misc]  # monai has no types
         """The changed patch."""
 
 
-class ChannelStep(Step, Generic[Drawn]):
+class ChannelTransform(RandomTransform, Generic[Drawn]):
     """A change of intensity, drawn for each scan channel on its own; the label stays.
 
     A 2D network's neighbouring slices of one scan channel change together: their channels lie in

@@ -1,0 +1,143 @@
+"""Notices: what is unusual about an input, as values in the place of warnings.
+
+Whatever finds something worth saying calls :func:`notify`. A caller that wants to keep it opens
+:func:`collect_notices`; where nobody does, the notice becomes a Python warning at the line outside of medseg
+that made the call. Collectors live in a `ContextVar`, so threads do not see each other's notices; a thread
+that works for its caller is started with :func:`in_context`.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import ParamSpec, TypeVar
+
+from medseg.errors import InputWarning, printable
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something about an input that was repaired or is unusual, while the work went on.
+
+    Args:
+        reason: A short machine-readable code, such as ``no-orientation``. It stays stable between
+            releases; texts may be reworded.
+        text: What was seen, with its value, and what was done about it; one line, without the path.
+        path: The file, folder or case it was seen in.
+        remedy: What the user can do about it.
+
+    ``str(notice)`` is one line: the path, the text, the remedy.
+    """
+
+    reason: str
+    text: str
+    path: str | None = None
+    remedy: str | None = None
+
+    def __str__(self) -> str:
+        parts = (self.path, self.text, self.remedy)
+        return ": ".join(" ".join(printable(part).split()) for part in parts if part)
+
+    def to_json(self) -> dict[str, str]:
+        """The notice as a JSON object; what is not known has no key."""
+        fields = {"reason": self.reason, "text": self.text, "path": self.path, "remedy": self.remedy}
+        return {name: value for name, value in fields.items() if value is not None}
+
+    @classmethod
+    def from_json(cls, value: object) -> Notice:
+        """The notice that :meth:`to_json` wrote.
+
+        Raises:
+            ValueError: It is not an object of texts, or has no ``reason`` or no ``text``.
+        """
+        if not isinstance(value, dict) or not {"reason", "text"} <= value.keys():
+            raise ValueError("a notice is a JSON object with a reason and a text")
+        known = {name: value[name] for name in ("reason", "text", "path", "remedy") if name in value}
+        if not all(isinstance(each, str) for each in known.values()):
+            raise ValueError("reason, text, path and remedy of a notice are texts")
+        return cls(**known)
+
+
+_collector: ContextVar[list[Notice] | None] = ContextVar("medseg_notices", default=None)
+
+
+@contextmanager
+def collect_notices() -> Iterator[list[Notice]]:
+    """The notices that the block gives, each once and in their order, in the place of warnings.
+
+    Collectors nest: the innermost gets the notices. To pass them on, :func:`send` them after the block.
+    """
+    found: list[Notice] = []
+    token = _collector.set(found)
+    try:
+        yield found
+    finally:
+        _collector.reset(token)
+
+
+def notify(reason: str, text: str, *, path: str | Path | None = None, remedy: str | None = None) -> None:
+    """Sends a notice to whoever collects, else gives it as an `InputWarning`; arguments as of `Notice`."""
+    send([Notice(reason, text, None if path is None else str(path), remedy)])
+
+
+def send(notices: Iterable[Notice]) -> None:
+    """Sends notices to whoever collects; where nobody does, each becomes an `InputWarning`.
+
+    The warning is given at the nearest line of code outside of medseg, every time: with Python's default
+    filter a second scan with the same oddity is reported as the first was.
+
+    Raises:
+        InputWarning: Nobody collects, and the caller's warning filter makes errors of warnings.
+    """
+    collector = _collector.get()
+    for notice in notices:
+        if collector is None:
+            _warn(notice)
+        elif notice not in collector:
+            collector.append(notice)
+
+
+def in_context(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """The function, bound to the caller's collector: for a thread that works for the caller.
+
+    Each call of what is returned may run beside the others, in threads of its own.
+    """
+    context = contextvars.copy_context()
+
+    def bound(*args: _P.args, **named: _P.kwargs) -> _R:
+        return context.copy().run(function, *args, **named)  # a context can be entered once at a time
+
+    return bound
+
+
+def _warn(notice: Notice) -> None:
+    frame = _outside_frame()
+    # Without a registry nothing is remembered: warnings.warn would keep quiet the second time.
+    warnings.warn_explicit(
+        InputWarning(str(notice)),
+        InputWarning,
+        filename=frame.f_code.co_filename,
+        lineno=frame.f_lineno,
+        module=frame.f_globals.get("__name__", "<unknown>"),
+    )
+
+
+def _outside_frame() -> FrameType:
+    """The nearest frame outside of medseg and of the standard library's wrappers, else the outermost one."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None:
+        module = str(frame.f_globals.get("__name__", ""))
+        if module.partition(".")[0] not in ("medseg", "contextlib"):
+            return frame
+        frame = frame.f_back
+    return frame

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 
 from medseg.inference.model import Model
-from medseg.phantom.demo import write_cases
+from medseg.phantom.demo import make_phantom
 from medseg.recipe import Recipe
 
 RECIPE = """
@@ -49,7 +49,7 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="interrupted-"))
     Recipe.parse(RECIPE)
     (folder / "recipe.yaml").write_text(RECIPE)
-    write_cases(folder / "cases", 4, seed=0)
+    make_phantom(folder / "cases", 4, seed=0)
     began = time.monotonic()
     subprocess.run(command(folder, folder / "whole"), check=True, capture_output=True)
     length = time.monotonic() - began

@@ -16,61 +16,118 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from medseg.errors import InputRefused, MedsegError, ModelRefused, ResourceError, UsageError
+    from medseg.datasets.manifest import Case, Manifest
+    from medseg.errors import InputRefused, InputWarning, MedsegError, ModelRefused, ResourceError, UsageError
+    from medseg.evaluation.metrics import Score, score
     from medseg.images.grid import Grid
+    from medseg.images.intensity_stats import describe
     from medseg.images.label import Label
-    from medseg.images.volume import Mask, Volume
-    from medseg.inference.registry import segment
-    from medseg.io import read, read_mask, write
-    from medseg.visualization.overlays import picture as preview
-    from medseg.visualization.thumbnails import card as html_card
+    from medseg.images.volume import Mask, Source, Volume
+    from medseg.inference.model import Model, load_model
+    from medseg.inference.registry import load_segmenter, segment
+    from medseg.inference.segmenter import Segmenter
+    from medseg.io import list_segments, read, read_mask, write
+    from medseg.io.dicom.series_reader import list_series
+    from medseg.io.dicom.series_writer import write_dicom_series
+    from medseg.io.read_options import ReadOptions
+    from medseg.phantom.demo import make_phantom
+    from medseg.phantom.thorax import Thorax
+    from medseg.recipe import Recipe, list_recipes
+    from medseg.reporting.page import report
+    from medseg.training.hardware import Hardware
+    from medseg.visualization.labelled_masks import read_named
+    from medseg.visualization.overlays import preview
+    from medseg.visualization.thumbnails import html_card
     from medseg.visualization.viewer.widget import view
 
 __all__ = [
+    "Case",
     "Grid",
+    "Hardware",
     "InputRefused",
+    "InputWarning",
     "Label",
+    "Manifest",
     "Mask",
     "MedsegError",
+    "Model",
     "ModelRefused",
+    "ReadOptions",
+    "Recipe",
     "ResourceError",
+    "Score",
+    "Segmenter",
+    "Source",
+    "Thorax",
     "UsageError",
     "Volume",
+    "describe",
     "html_card",
+    "list_recipes",
+    "list_segments",
+    "list_series",
+    "load_model",
+    "load_segmenter",
+    "make_phantom",
     "preview",
     "read",
     "read_mask",
+    "read_named",
+    "report",
+    "score",
     "segment",
     "view",
     "write",
+    "write_dicom_series",
 ]
 
 _HOME = {
+    "Case": "medseg.datasets.manifest",
     "Grid": "medseg.images.grid",
+    "Hardware": "medseg.training.hardware",
     "InputRefused": "medseg.errors",
+    "InputWarning": "medseg.errors",
     "Label": "medseg.images.label",
+    "Manifest": "medseg.datasets.manifest",
     "Mask": "medseg.images.volume",
     "MedsegError": "medseg.errors",
+    "Model": "medseg.inference.model",
     "ModelRefused": "medseg.errors",
+    "ReadOptions": "medseg.io.read_options",
+    "Recipe": "medseg.recipe",
     "ResourceError": "medseg.errors",
+    "Score": "medseg.evaluation.metrics",
+    "Segmenter": "medseg.inference.segmenter",
+    "Source": "medseg.images.volume",
+    "Thorax": "medseg.phantom.thorax",
     "UsageError": "medseg.errors",
     "Volume": "medseg.images.volume",
-    "html_card": "medseg.visualization.thumbnails:card",
-    "preview": "medseg.visualization.overlays:picture",
+    "describe": "medseg.images.intensity_stats",
+    "html_card": "medseg.visualization.thumbnails",
+    "list_recipes": "medseg.recipe",
+    "list_segments": "medseg.io",
+    "list_series": "medseg.io.dicom.series_reader",
+    "load_model": "medseg.inference.model",
+    "load_segmenter": "medseg.inference.registry",
+    "make_phantom": "medseg.phantom.demo",
+    "preview": "medseg.visualization.overlays",
     "read": "medseg.io",
     "read_mask": "medseg.io",
+    "read_named": "medseg.visualization.labelled_masks",
+    "report": "medseg.reporting.page",
+    "score": "medseg.evaluation.metrics",
     "segment": "medseg.inference.registry",
     "view": "medseg.visualization.viewer.widget",
     "write": "medseg.io",
+    "write_dicom_series": "medseg.io.dicom.series_writer",
 }
-"""Module of each public name, with the name there where it is another one."""
+"""Module of each public name."""
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'medseg' has no attribute {name!r}")
-    module, _, there = _HOME[name].partition(":")
-    found = getattr(import_module(module), there or name)
+    found = getattr(import_module(_HOME[name]), name)
     globals()[name] = found
     return found
 

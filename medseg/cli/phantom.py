@@ -17,6 +17,6 @@ def phantom(
     seed: Annotated[int, typer.Option(min=0, help="Of the first patient; each has its own.")] = 0,
 ) -> None:
     """Write phantom patients with exact truth, to try training without any data."""
-    from medseg.phantom.demo import write_cases
+    from medseg.phantom.demo import make_phantom
 
-    print(f"wrote {write_cases(folder, cases, seed=seed)}")
+    print(f"wrote {make_phantom(folder, cases, seed=seed)}")

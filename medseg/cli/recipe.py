@@ -16,12 +16,12 @@ def recipe(
     schema: Annotated[bool, typer.Option("--schema", help="The JSON schema of recipes.")] = False,
 ) -> None:
     """Show a recipe as YAML, list the shipped ones, or export the JSON schema."""
-    from medseg.recipe import Recipe, shipped
+    from medseg.recipe import Recipe, list_recipes
 
     if schema:
         print(json.dumps(Recipe.json_schema(), indent=2))
     elif name:
         print(Recipe.read(name).yaml(), end="")
     else:
-        for each in shipped():
+        for each in list_recipes():
             print(f"{each:20s} {Recipe.read(each).description}")

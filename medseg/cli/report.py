@@ -15,7 +15,7 @@ def report(
     folder: Annotated[Path, typer.Argument(help="Output folder of medseg batch or medseg evaluate.")],
 ) -> None:
     """Tell in one HTML file how a batch or an evaluation went: opens from the disk, worst cases first."""
-    from medseg.reporting import write
+    from medseg.reporting import report as write_report
 
-    print(write(folder))
+    print(write_report(folder))
     print(RESEARCH, file=sys.stderr)

@@ -143,6 +143,19 @@ class Model:
         return model
 
 
+def load_model(source: str | Path) -> Model:
+    """The model of a file, or of a name of :func:`list_models`, without preparing it to segment.
+
+    Args:
+        source: A ``.safetensors`` file, or a name.
+
+    Raises:
+        UsageError: no such model (``model-not-found``).
+        ModelRefused: as :meth:`Model.load`.
+    """
+    return Model.load(source)
+
+
 def find(source: str | Path) -> Path:
     """The file of a model given by path, or by the name of a shipped one or of one in :func:`own_folder`.
 

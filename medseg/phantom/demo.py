@@ -76,7 +76,7 @@ def run(folder: str | Path, *, seed: int = 2026, model: str | Path = MODEL) -> R
     )
 
 
-def write_cases(folder: str | Path, count: int, *, seed: int = 0) -> Path:
+def make_phantom(folder: str | Path, cases: int = 10, *, seed: int = 0) -> Path:
     """Phantom patients with their truth and a manifest, to try training without any data.
 
     Patients differ in anatomy, voxel size, noise and obliqueness. One in five is for
@@ -84,7 +84,7 @@ def write_cases(folder: str | Path, count: int, *, seed: int = 0) -> Path:
 
     Args:
         folder: Gets ``images/``, ``labels/`` and ``manifest.csv``.
-        count: Patients.
+        cases: How many patients.
         seed: Of the first patient; each has its own.
 
     Returns:
@@ -94,7 +94,7 @@ def write_cases(folder: str | Path, count: int, *, seed: int = 0) -> Path:
     for name in ("images", "labels"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     rows = []
-    for number in range(seed, seed + count):
+    for number in range(seed, seed + cases):
         rng = np.random.default_rng([7, number])
         spacing = (float(rng.uniform(2, 4)), float(rng.uniform(2, 4)), float(rng.uniform(2, 6)))
         turn = rng.uniform(-20, 20, 3) if rng.random() < 0.5 else np.zeros(3)

@@ -44,7 +44,7 @@ __all__ = [
     "Window",
     "ZScore",
     "digest",
-    "shipped",
+    "list_recipes",
 ]
 _RECIPE_BYTES = 256 << 10
 
@@ -206,7 +206,7 @@ class Recipe(Section):
         """
         path = Path(source)
         shipped_path = resources.files("medseg").joinpath("recipes", f"{source}.yaml")
-        if str(source) in shipped():
+        if str(source) in list_recipes():
             return cls.parse(shipped_path.read_text(encoding="utf-8"), where=str(source))
         try:
             text = text_of(path, most_bytes=_RECIPE_BYTES)
@@ -216,7 +216,7 @@ class Recipe(Section):
             raise UsageError(
                 f"no such recipe: {told}" if missing else f"the recipe cannot be read: {told}",
                 where=source,
-                remedy=f"give a YAML file or one of: {', '.join(shipped())}",
+                remedy=f"give a YAML file or one of: {', '.join(list_recipes())}",
                 reason="recipe-not-found" if missing else "recipe-unreadable",
             ) from None
         return cls.parse(text, where=str(source))
@@ -264,7 +264,7 @@ class Recipe(Section):
         return Recipe.model_json_schema()
 
 
-def shipped() -> tuple[str, ...]:
+def list_recipes() -> tuple[str, ...]:
     """Names of the recipes in the package."""
     folder = resources.files("medseg").joinpath("recipes")
     return tuple(sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml")))

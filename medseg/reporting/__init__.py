@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from medseg.reporting.page import write
+from medseg.reporting.page import report
 
-__all__ = ["write"]
+__all__ = ["report"]

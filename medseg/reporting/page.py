@@ -20,7 +20,7 @@ NAME = "report.html"
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 
-def write(folder: str | Path) -> Path:
+def report(folder: str | Path) -> Path:
     """Writes ``report.html`` into the output folder of ``medseg batch`` or ``medseg evaluate``.
 
     Raises:

@@ -62,7 +62,7 @@ def overlay(
     return _save(_drawn(volume, mask, window_hu, title, slices), Path(path))
 
 
-def picture(volume: Volume, mask: Mask, *, slices: int = 8) -> Picture:
+def preview(volume: Volume, mask: Mask, *, slices: int = 8) -> Picture:
     """What :func:`overlay` draws, for a notebook; errors as there."""
     from io import BytesIO
 

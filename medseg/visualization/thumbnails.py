@@ -89,7 +89,7 @@ def centre(mask: Mask | None, scan: Volume) -> tuple[int, int, int]:
     return x, y, z
 
 
-def card(image: Volume | Mask) -> str:
+def html_card(image: Volume | Mask) -> str:
     """How a notebook shows a scan or a mask: a thumbnail and what there is to say of it, as HTML."""
     grid = image.grid
     facts = {

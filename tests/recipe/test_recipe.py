@@ -7,9 +7,9 @@ import yaml
 from support.worlds import tiny
 
 from medseg.errors import UsageError
-from medseg.recipe import Recipe, shipped
+from medseg.recipe import Recipe, list_recipes
 
-SHIPPED = shipped()
+SHIPPED = list_recipes()
 
 
 def changed(**parts: object) -> dict:

@@ -13,9 +13,8 @@ from medseg.datasets.layouts.case_naming import distinct, safe, stem
 from medseg.datasets.manifest import read_rows
 from medseg.errors import InputWarning, MedsegError, UsageError
 from medseg.io import FORMATS
-from medseg.io.dicom import part10
+from medseg.io.dicom import part10, sop_classes
 
-_MASKS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.481.3")
 # The data beside a header: the header is the scan.
 _DATA_OF = {".img": ".hdr"}
 
@@ -143,13 +142,13 @@ def _scans(folder: Path, without: Path | None) -> Iterator[tuple[str, Path]]:
 
 
 def _series(path: Path) -> str | None:
-    """SeriesInstanceUID of a DICOM image; None for all else."""
+    """SeriesInstanceUID of a DICOM scan; None for a mask, a dose or any other file."""
     if not part10.is_dicom(path):
         return None
     head = part10.header(path, ["SOPClassUID", "SeriesInstanceUID", "Rows"])
     if not head.get("SOPClassUID") and "Rows" not in head:
         raise ValueError("it does not say what it is")
-    if "Rows" not in head or str(head.get("SOPClassUID")) in _MASKS:
+    if "Rows" not in head or str(head.get("SOPClassUID")) in sop_classes.NOT_SCANS:
         return None
     return str(head.get("SeriesInstanceUID") or "unknown")
 

@@ -16,7 +16,7 @@ from medseg.images.grid import SAME_GRID_MM, Grid
 from medseg.images.label import Label
 from medseg.images.volume import Mask, Source, Volume
 from medseg.io import itk, nifti, path_checks, unsupported_formats
-from medseg.io.dicom import part10, rtstruct, seg, series_reader, source_series
+from medseg.io.dicom import part10, rtstruct, seg, series_reader, sop_classes, source_series
 from medseg.io.dicom.segments import Segment
 from medseg.io.dicom.series_reader import Series, list_series
 from medseg.io.dicom.series_writer import write_dicom_series
@@ -181,7 +181,7 @@ def read_mask(path: str | Path, labels: Sequence[Label], grid: Grid | Volume | M
     path = path_checks.existing(path)
     kind = _derived(path)
     if kind:
-        if kind in rtstruct.SOP_CLASSES:
+        if kind in sop_classes.RTSTRUCT:
             return rtstruct.read(path, labels, grid)
         return seg.read(path, labels, grid)
     volume = read(path)
@@ -225,7 +225,7 @@ def list_segments(path: str | Path) -> tuple[Segment, ...]:
             remedy="name them with a recipe: --recipe NAME",
             reason="no-segments",
         )
-    if kind in rtstruct.SOP_CLASSES:
+    if kind in sop_classes.RTSTRUCT:
         return rtstruct.list_segments(path)
     return seg.list_segments(path)
 
@@ -240,7 +240,7 @@ def _derived(path: Path) -> str:
         raise
     except Exception:  # whatever is wrong with it, the reader of scans will say so
         return ""
-    return kind if kind in (*seg.SOP_CLASSES, *rtstruct.SOP_CLASSES) else ""
+    return kind if kind in sop_classes.MASKS else ""
 
 
 def write(image: Volume | Mask, path: str | Path, *, format: str | None = None, flush: bool = True) -> Path:

@@ -12,6 +12,7 @@ import numpy as np
 import pydicom
 import pytest
 from cli.test_cli import both as cli
+from support.dicom_masks import a_foreign, a_scan
 
 from medseg.datasets.layouts import REGISTRY, lidc, manifest_of, named, totalsegmentator
 from medseg.datasets.manifest import Manifest
@@ -272,6 +273,19 @@ def test_two_masks_of_one_series_are_refused_unless_one_kind_is_named(tmp_path):
     for layout, name in (("dicom-seg", "dicom-seg"), ("dicom-rtstruct", "rtstruct")):
         (case,) = manifest_of(tmp_path, layout, made=tmp_path).cases
         assert case.label.parent.name == name
+
+
+def test_a_label_map_segmentation_belongs_to_its_series(tmp_path):
+    """SOP class 1.2.840.10008.5.1.4.1.1.66.7, in the standard since 2024."""
+    (tmp_path / "p").mkdir()
+    scan = a_scan(tmp_path / "p")
+    pixels = np.random.default_rng(0).integers(0, 3, scan.grid.shape[::-1]).astype(np.uint8)
+    path = a_foreign(scan, tmp_path / "p", pixels, "LABELMAP")
+    for layout in ("dicom", "dicom-seg"):
+        (case,) = manifest_of(tmp_path, layout, made=tmp_path).cases
+        assert (case.images, case.label) == ((tmp_path / "p" / "series",), path)
+    with pytest.warns(InputWarning, match="no partner"), pytest.raises(UsageError, match="no case"):
+        manifest_of(tmp_path, "dicom-rtstruct", made=tmp_path)
 
 
 def test_studies_of_one_person_are_one_patient_and_nothing_of_the_header_is_told(tmp_path):

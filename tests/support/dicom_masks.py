@@ -10,6 +10,7 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.sr.codedict import codes
 from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian, generate_uid
 from scipy.spatial.transform import Rotation
 
@@ -75,6 +76,36 @@ def a_mask(scan: Volume, labels=LABELS, values=(0, 1, 2, 3), *, seed: int = 1) -
     numbers = np.random.default_rng(seed).choice(values, scan.grid.shape).astype(np.uint8)
     numbers[:, :, 0] = 0
     return Mask(numbers, scan.grid, labels, scan.source)
+
+
+def a_foreign(
+    scan: Volume, tmp_path: Path, pixels, kind="BINARY", names=("Left Lung", "Liver"), **options
+) -> Path:
+    """A SEG as highdicom writes it by itself."""
+    highdicom = pytest.importorskip("highdicom")
+    headers = [pydicom.dcmread(file) for file in scan.source.files]
+    described = [
+        highdicom.seg.SegmentDescription(n, name, codes.SCT.Tissue, codes.SCT.Lung, "MANUAL")
+        for n, name in enumerate(names, 1)
+    ]
+    seg = highdicom.seg.Segmentation(
+        headers,
+        pixels,
+        kind,
+        described,
+        highdicom.UID(),
+        1,
+        highdicom.UID(),
+        1,
+        "a",
+        "b",
+        "c",
+        "d",
+        **options,
+    )
+    path = tmp_path / "foreign.dcm"
+    seg.save_as(path)
+    return path
 
 
 def edited(path: Path, change) -> Path:

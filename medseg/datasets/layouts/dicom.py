@@ -18,9 +18,8 @@ import pydicom
 from medseg.datasets.layouts.case_naming import Found, ambiguous, distinct, safe
 from medseg.datasets.manifest import Case
 from medseg.errors import InputWarning, UsageError
-from medseg.io.dicom import part10
+from medseg.io.dicom import part10, sop_classes
 
-_SEG, _RTSTRUCT = "1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.481.3"
 _TAGS = [
     "SOPClassUID",
     "SeriesInstanceUID",
@@ -43,22 +42,22 @@ class _Header(NamedTuple):
 
 def matches(folder: Path) -> bool:
     """Whether there is a mask in DICOM below it."""
-    return any(header.kind in (_SEG, _RTSTRUCT) for header in _headers(folder))
+    return any(header.kind in sop_classes.MASKS for header in _headers(folder))
 
 
 def find(folder: Path, _: Path) -> Found:
     """Each series with the one mask that refers to it."""
-    return _find(folder, (_SEG, _RTSTRUCT))
+    return _find(folder, sop_classes.MASKS)
 
 
 def find_seg(folder: Path, _: Path) -> Found:
     """The same, but structure sets are passed over."""
-    return _find(folder, (_SEG,))
+    return _find(folder, sop_classes.SEG)
 
 
 def find_rtstruct(folder: Path, _: Path) -> Found:
     """The same, but segmentations are passed over."""
-    return _find(folder, (_RTSTRUCT,))
+    return _find(folder, sop_classes.RTSTRUCT)
 
 
 def _find(folder: Path, kinds: tuple[str, ...]) -> Found:
@@ -115,9 +114,9 @@ def _headers(folder: Path) -> Iterator[_Header]:
 
 def _masked(head: pydicom.Dataset, kind: str) -> Iterator[str]:
     """UIDs of the series that a mask refers to; none where it does not say."""
-    if kind == _SEG:
+    if kind in sop_classes.SEG:
         yield from (str(item.SeriesInstanceUID) for item in head.get("ReferencedSeriesSequence") or ())
-    elif kind == _RTSTRUCT:
+    elif kind in sop_classes.RTSTRUCT:
         for frame in head.get("ReferencedFrameOfReferenceSequence") or ():
             for study in frame.get("RTReferencedStudySequence") or ():
                 for item in study.get("RTReferencedSeriesSequence") or ():

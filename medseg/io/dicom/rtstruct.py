@@ -21,7 +21,7 @@ from medseg.errors import InputRefused, InputWarning, MedsegError, UsageError
 from medseg.images.grid import Array, Grid
 from medseg.images.label import Label
 from medseg.images.volume import Mask, Source, Volume, Voxels
-from medseg.io.dicom import part10, series_reader
+from medseg.io.dicom import part10, series_reader, sop_classes
 from medseg.io.dicom.coded_terms import ARTIFICIAL_INTELLIGENCE, meaning
 from medseg.io.dicom.contours import filled, outlines
 from medseg.io.dicom.segments import Painting, Segment, described, numbered, written_labels
@@ -37,7 +37,6 @@ from medseg.io.error_context import refusing
 from medseg.io.read_options import ReadOptions
 from medseg.system import memory_budget
 
-SOP_CLASSES = ("1.2.840.10008.5.1.4.1.1.481.3",)
 _TO_LPS = np.array([-1.0, -1.0, 1.0])
 _DATA = Tag("ContourData")
 # Defined terms of PS3.3 C.8.8.6.1; the second is spelled so.
@@ -80,7 +79,7 @@ def write(mask: Mask, path: Path) -> None:
     labels = written_labels(mask)
     uids = Identifiers("RTSTRUCT", array, labels, scan)
     ds = scan.about()
-    ds.SOPClassUID, ds.SOPInstanceUID = SOP_CLASSES[0], uids["instance"]
+    ds.SOPClassUID, ds.SOPInstanceUID = sop_classes.RT_STRUCTURE_SET, uids["instance"]
     ds.SeriesInstanceUID, ds.Modality = uids["series"], "RTSTRUCT"
     ds.SeriesDescription = "Segmentation (medseg)"
     ds.OperatorsName = ""
@@ -168,8 +167,7 @@ def _frame_of_reference(scan: Scan) -> Dataset:
     series = Dataset()
     series.SeriesInstanceUID = scan.header.SeriesInstanceUID
     series.ContourImageSequence = list(images.values())
-    # The retired Detached Study Management class is what the standard still has here.
-    study = _reference("1.2.840.10008.3.1.2.3.1", str(scan.header.StudyInstanceUID))
+    study = _reference(sop_classes.DETACHED_STUDY_MANAGEMENT, str(scan.header.StudyInstanceUID))
     study.RTReferencedSeriesSequence = [series]
     frame = Dataset()
     frame.FrameOfReferenceUID = scan.header.FrameOfReferenceUID

@@ -36,7 +36,6 @@ from medseg.io.dicom.source_series import (
 from medseg.io.error_context import refusing
 from medseg.system import memory_budget
 
-SOP_CLASSES = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 _HEADER_BYTES = 64 << 20
 
 

@@ -11,12 +11,13 @@ from typing import Literal
 
 import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
+from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from pydicom.valuerep import DSfloat
 
 from medseg.errors import InputRefused, UsageError
 from medseg.images.grid import Array, Grid
 from medseg.images.volume import Volume, Voxels
+from medseg.io.dicom import sop_classes
 
 _LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -100,7 +101,7 @@ def _shared(volume: Volume, modality: str, lps: Array) -> Dataset:
     content = digest.hexdigest()
     x, y, z = volume.grid.spacing_mm
     ds = Dataset()
-    ds.SOPClassUID = CTImageStorage if modality == "CT" else MRImageStorage
+    ds.SOPClassUID = sop_classes.CT_IMAGE if modality == "CT" else sop_classes.MR_IMAGE
     ds.PatientName, ds.PatientID, ds.PatientBirthDate, ds.PatientSex = "PHANTOM", "PHANTOM", "", ""
     ds.StudyInstanceUID = generate_uid(entropy_srcs=[content, "study"])
     ds.SeriesInstanceUID = generate_uid(entropy_srcs=[content, "series"])

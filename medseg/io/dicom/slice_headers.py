@@ -13,7 +13,7 @@ import numpy as np
 from pydicom.uid import UID
 
 from medseg.errors import InputRefused
-from medseg.io.dicom import part10
+from medseg.io.dicom import part10, sop_classes
 
 # Only these are read from a header. Those of the patient are kept as digests, for comparison.
 _SUBJECT = {"patient": ("PatientID", "PatientName"), "study": ("StudyInstanceUID",)}
@@ -59,15 +59,6 @@ _TAGS = [
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
 ]
-_DICOMDIR = "1.2.840.10008.1.3.10"
-# Objects with rows and columns that are results about a scan, or records: SEG, label map SEG,
-# parametric map, RT Dose.
-_DERIVED = (
-    "1.2.840.10008.5.1.4.1.1.66.4",
-    "1.2.840.10008.5.1.4.1.1.66.7",
-    "1.2.840.10008.5.1.4.1.1.30",
-    "1.2.840.10008.5.1.4.1.1.481.2",
-)
 # PS3.5 6.2: UI and CS, a little wider: anonymisers write digests, some scanners small letters.
 _UID = re.compile(r"[0-9A-Za-z._-]{0,64}")
 _CODE = re.compile(r"[A-Za-z0-9_ ]{0,16}")
@@ -152,7 +143,7 @@ class Slice:
     @property
     def is_image(self) -> bool:
         """Whether it is a scan: it has pixels and is not a segmentation or a dose."""
-        return self.rows > 0 and self.columns > 0 and self.sop_class not in _DERIVED
+        return self.rows > 0 and self.columns > 0 and self.sop_class not in sop_classes.NOT_SCANS
 
     @property
     def is_localizer(self) -> bool:
@@ -224,7 +215,7 @@ def slices(path: Path) -> tuple[Slice, ...]:
 def _described(path: Path) -> tuple[Slice, ...] | None:
     """The slices in a file; None when its header does not say enough to be that of a whole file."""
     ds = part10.header(path, _TAGS)
-    if ds.file_meta.get("MediaStorageSOPClassUID") == _DICOMDIR:
+    if ds.file_meta.get("MediaStorageSOPClassUID") == sop_classes.MEDIA_STORAGE_DIRECTORY:
         return ()
     one = _slice(path, ds)
     if one.rows > 0 and one.columns > 0:

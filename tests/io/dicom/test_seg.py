@@ -15,6 +15,7 @@ from support.dicom_masks import (
     LEFT,
     NODULE,
     RIGHT,
+    a_foreign,
     a_mask,
     a_scan,
     an_enhanced_scan,
@@ -338,33 +339,6 @@ def test_reading_needs_no_highdicom(scan, tmp_path, monkeypatch):
 
 
 # --- other people's files ----------------------------------------------------------------
-
-
-def a_foreign(scan, tmp_path, pixels, kind="BINARY", names=("Left Lung", "Liver"), **options):
-    """A SEG as highdicom writes it by itself."""
-    headers = [pydicom.dcmread(file) for file in scan.source.files]
-    described = [
-        highdicom.seg.SegmentDescription(n, name, codes.SCT.Tissue, codes.SCT.Lung, "MANUAL")
-        for n, name in enumerate(names, 1)
-    ]
-    seg = highdicom.seg.Segmentation(
-        headers,
-        pixels,
-        kind,
-        described,
-        highdicom.UID(),
-        1,
-        highdicom.UID(),
-        1,
-        "a",
-        "b",
-        "c",
-        "d",
-        **options,
-    )
-    path = tmp_path / "foreign.dcm"
-    seg.save_as(path)
-    return path
 
 
 def frames(scan, values=(0, 1, 2), seed=3):

@@ -1,0 +1,26 @@
+"""The SOP classes of DICOM (PS3.4 B.5, PS3.6 A) that medseg tells apart: scans, masks and derived objects."""
+
+from __future__ import annotations
+
+CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
+MR_IMAGE = "1.2.840.10008.5.1.4.1.1.4"
+SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
+LABEL_MAP_SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.7"
+PARAMETRIC_MAP = "1.2.840.10008.5.1.4.1.1.30"
+RT_DOSE = "1.2.840.10008.5.1.4.1.1.481.2"
+RT_STRUCTURE_SET = "1.2.840.10008.5.1.4.1.1.481.3"
+MEDIA_STORAGE_DIRECTORY = "1.2.840.10008.1.3.10"
+DETACHED_STUDY_MANAGEMENT = "1.2.840.10008.3.1.2.3.1"
+"""Retired, and still what an RT structure set names its study by (PS3.3 C.8.8.5)."""
+
+SEG = (SEGMENTATION, LABEL_MAP_SEGMENTATION)
+"""Segmentations in voxels: BINARY and FRACTIONAL, and LABELMAP since 2024."""
+
+RTSTRUCT = (RT_STRUCTURE_SET,)
+"""Segmentations in contours."""
+
+MASKS = (*SEG, *RTSTRUCT)
+"""What `medseg.io.read_mask` reads on the grid of its scan."""
+
+NOT_SCANS = (*MASKS, PARAMETRIC_MAP, RT_DOSE)
+"""Results about a scan, some of which have rows and columns as a scan has."""

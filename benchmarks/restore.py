@@ -40,6 +40,7 @@ def logits(labels: int, shape: tuple[int, int, int], first: int, last: int) -> t
 def ours(labels: int, slices: int) -> float:
     """Seconds of the restoring, without those of making the logits."""
     from medseg.images.grid import Grid
+    from medseg.inference.label_decision import LabelDecision
     from medseg.inference.native_grid import label_map
 
     source = Grid.from_spacing((512, 512, slices), SPACING_MM)
@@ -56,7 +57,8 @@ def ours(labels: int, slices: int) -> float:
             yield first, values
 
     started = time.perf_counter()
-    label_map(planes(), prepared, source, values=range(1, labels + 1))  # type: ignore[arg-type]
+    decision = LabelDecision(tuple(range(1, labels + 1)))
+    label_map(planes(), prepared, source, decision=decision)  # type: ignore[arg-type]
     return time.perf_counter() - started - waited
 
 

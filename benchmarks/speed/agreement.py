@@ -17,8 +17,9 @@ import numpy as np
 from scipy import ndimage
 
 import medseg
+from medseg.inference.label_decision import LabelDecision
 from medseg.inference.model import Model
-from medseg.inference.sliding_window import logits, probabilities_of
+from medseg.inference.sliding_window import logits
 from medseg.preprocessing.transforms import prepare
 
 
@@ -62,7 +63,7 @@ def whole(model: Model, scan: medseg.Volume) -> np.ndarray:
             ndimage.affine_transform(
                 values, place[:3, :3], place[:3, 3], scan.grid.shape, order=1, mode="nearest"
             )
-            for values in probabilities_of(found, recipe).numpy()
+            for values in LabelDecision.from_recipe(recipe).probabilities(found).numpy()
         ]
     )
     none = 1 - probabilities.sum(0, keepdims=True)

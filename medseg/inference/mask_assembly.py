@@ -5,17 +5,16 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 
-import numpy as np
-
 from medseg.errors import InputWarning
 from medseg.images.grid import Grid
 from medseg.images.run_length import Runs
 from medseg.images.volume import Mask, Source, Volume
+from medseg.inference.label_decision import LabelDecision, empty_label_map
 from medseg.inference.lungs import qc_findings, split_left_right, with_air
 from medseg.inference.native_grid import Planes, label_map, label_runs
 from medseg.inference.postprocessing import postprocess
 from medseg.recipe import Postprocess, Recipe
-from medseg.system.memory import trim_heap, zeros
+from medseg.system.memory import trim_heap
 
 # Less that was no lung is not told.
 _LEAST_ML = 5.0
@@ -45,8 +44,8 @@ class Target:
 def build_mask(planes: Planes, prepared: Grid, target: Target, recipe: Recipe) -> Mask:
     """The mask on the scan's grid.
 
-    A voxel belongs to each label whose probability reaches the threshold; where labels exclude one another,
-    to the most probable one, if that is more probable than none.
+    The recipe's :class:`LabelDecision` says which labels a voxel belongs to; each label is then cleaned, and
+    all are painted in their order.
 
     Args:
         planes: Probabilities, as they come.
@@ -54,14 +53,13 @@ def build_mask(planes: Planes, prepared: Grid, target: Target, recipe: Recipe) -
         target: What the mask is made for.
         recipe: Says what the labels are and how each is cleaned.
     """
-    if recipe.exclusive and recipe.postprocess == Postprocess():
-        found = label_map(planes, prepared, target.grid, values=[label.value for label in recipe.labels])
+    decision = LabelDecision.from_recipe(recipe)
+    if decision.exclusive and recipe.postprocess == Postprocess():
+        found = label_map(planes, prepared, target.grid, decision=decision)
         return Mask(found, target.grid, recipe.painted, target.source)
-    threshold = None if recipe.exclusive else recipe.predict.threshold
-    runs = label_runs(planes, prepared, target.grid, labels=len(recipe.labels), threshold=threshold)
+    runs = label_runs(planes, prepared, target.grid, decision=decision)
     trim_heap()  # what the network and the prepared scan needed
-    top = max(label.value for label in recipe.painted)
-    painted = zeros(target.grid.shape, np.uint8 if top < 256 else np.uint16)
+    painted = empty_label_map(target.grid.shape, [label.value for label in recipe.painted])
     for label in recipe.labels:
         whole = runs.pop(0)
         parts = (whole,) if target.scan is None else _sides(whole, target.scan, recipe.postprocess)

@@ -20,8 +20,8 @@ import torch
 
 from medseg.images.grid import Grid
 from medseg.images.run_length import Binary, Runs
+from medseg.inference.label_decision import LabelDecision, empty_label_map
 from medseg.preprocessing.resampling import axis_maps, weights
-from medseg.system.memory import zeros
 
 Planes: TypeAlias = Iterable[tuple[int, torch.Tensor]]
 """Of a prepared grid, along its third axis: the number of the first plane and probabilities float32
@@ -35,60 +35,57 @@ _ROUNDING = 1e-5
 
 
 def label_map(
-    planes: Planes, prepared: Grid, source: Grid, *, values: Sequence[int]
+    planes: Planes, prepared: Grid, source: Grid, *, decision: LabelDecision
 ) -> npt.NDArray[np.uint8 | np.uint16]:
-    """A label map (X, Y, Z) of labels that exclude one another: in each voxel the most probable one.
+    """A label map (X, Y, Z) of exclusive labels: in each voxel the value of the most probable one.
 
-    What remains to 1 is the probability of none, which is 0 in the map, and what lies outside of the prepared
-    grid is none; of equal labels the first is taken.
+    What remains to 1 is the probability of the background, which is 0 in the map. All voxels outside of the
+    prepared grid are background.
 
     Args:
         planes: Probabilities that add up to at most 1.
         prepared: Their grid.
         source: The scan's grid, whose axes may be permuted or flipped.
-        values: Of the labels, in the map.
+        decision: Of exclusive labels; gives their values in the map.
     """
-    painted = zeros(source.shape, np.uint8 if max(values) < 256 else np.uint16)
+    painted = empty_label_map(source.shape, decision.values)
     view = painted.transpose(_axes(prepared, source))
-    value_of = np.array([0, *values], dtype=painted.dtype)
+    value_of = np.array([0, *decision.values], dtype=painted.dtype)
     for tile in _tiles(planes, prepared, source):
-        numbers = tile.most_probable()
+        numbers = tile.most_probable(decision)
         if numbers.any():
             view[tile.place] = value_of[numbers]
     return painted
 
 
-def label_runs(
-    planes: Planes, prepared: Grid, source: Grid, *, labels: int, threshold: float | None = None
-) -> list[Runs]:
+def label_runs(planes: Planes, prepared: Grid, source: Grid, *, decision: LabelDecision) -> list[Runs]:
     """Where each label is, in the order of the probabilities.
 
     Args:
         planes: Probabilities.
         prepared: Their grid.
         source: The scan's grid, whose axes may be permuted or flipped.
-        labels: How many.
-        threshold: The restored probability from which on a voxel belongs to a label, in 0..1, without 0;
-            None where labels exclude one another: then as in :func:`label_map`.
+        decision: How restored probabilities become labels; exclusive ones as in :func:`label_map`.
     """
     order = _axes(prepared, source)
-    pieces: list[list[Runs]] = [[] for _ in range(labels)]
+    pieces: list[list[Runs]] = [[] for _ in decision.values]
     width, height = source.shape[order[2]], source.shape[order[1]]
     for rows, found in groupby(_tiles(planes, prepared, source), key=lambda tile: tile.place[0]):
         tiles = list(found)
-        for number, slab in _slabs(tiles, (rows.stop - rows.start, height, width), labels, threshold):
+        for number, slab in _slabs(tiles, (rows.stop - rows.start, height, width), decision):
             pieces[number].append(Runs.of_slab(slab, source.shape, order, rows.start))
     return [Runs.together(each, source.shape, order) for each in pieces]
 
 
 def _slabs(
-    tiles: Sequence[_Tile], shape: tuple[int, int, int], labels: int, threshold: float | None
+    tiles: Sequence[_Tile], shape: tuple[int, int, int], decision: LabelDecision
 ) -> Iterator[tuple[int, Binary]]:
     """The number, from 0, of each label that is in these tiles, and where: bool, all rows of them."""
-    if threshold is None:
+    labels = len(decision.values)
+    if decision.threshold is None:
         numbers = np.zeros(shape, dtype=np.int16)
         for tile in tiles:
-            numbers[:, *tile.place[1:]] = tile.most_probable()
+            numbers[:, *tile.place[1:]] = tile.most_probable(decision)
         present = np.bincount(numbers.ravel(), minlength=labels + 1)[1:] > 0
         yield from (
             (number, np.asarray(numbers == number + 1)) for number in range(labels) if present[number]
@@ -96,11 +93,13 @@ def _slabs(
         return
     highest = [tile.upper() for tile in tiles]
     for number in range(labels):
-        there = [tile for tile, most in zip(tiles, highest, strict=True) if most[number] >= threshold]
+        there = [
+            tile for tile, most in zip(tiles, highest, strict=True) if most[number] >= decision.threshold
+        ]
         if there:
             slab = np.zeros(shape, dtype=np.bool_)
             for tile in there:
-                slab[:, *tile.place[1:]] = (tile.interpolated(tile.stack[number]) >= threshold).numpy()
+                slab[:, *tile.place[1:]] = decision.reached(tile.interpolated(tile.stack[number])).numpy()
             yield number, slab
 
 
@@ -145,19 +144,12 @@ class _Tile:
         slices = (z @ values.reshape(depth, -1)).reshape(len(z), height, width)
         return (y @ slices) @ x.T
 
-    def most_probable(self) -> npt.NDArray[np.int16]:
-        """The number, from 1, of the most probable label (z, y, x); 0 where none is more probable still."""
-        largest = self.interpolated(1 - self.stack.sum(0))
-        best = torch.zeros(largest.shape, dtype=torch.int16)
-        floor = float(largest.min())
-        for number, most in enumerate(self.upper(), start=1):
-            if most <= floor:
-                continue
-            values = self.interpolated(self.stack[number - 1])
-            best.masked_fill_(values > largest, number)
-            torch.maximum(largest, values, out=largest)
-            floor = float(largest.min())
-        return np.asarray(best.numpy())
+    def most_probable(self, decision: LabelDecision) -> npt.NDArray[np.int16]:
+        """The number, from 1, of the most probable label (z, y, x); 0 for the background."""
+        background = self.interpolated(1 - self.stack.sum(0))
+        return decision.most_probable(
+            background, self.upper(), lambda number: self.interpolated(self.stack[number])
+        )
 
     def upper(self) -> list[float]:
         """What no interpolated value of each label exceeds."""

@@ -16,10 +16,11 @@ from medseg.images.grid import Grid
 from medseg.images.label import Label
 from medseg.images.volume import Mask, Volume
 from medseg.inference.backends import REGISTRY, Engine, choose
+from medseg.inference.label_decision import LabelDecision
 from medseg.inference.mask_assembly import Target, build_mask
 from medseg.inference.model import Model
 from medseg.inference.native_grid import Planes, restored
-from medseg.inference.sliding_window import on_cpu, planes, probabilities_of
+from medseg.inference.sliding_window import on_cpu, planes
 from medseg.inference.uncertainty import Entropy
 from medseg.preprocessing.transforms import Prepared, prepare
 from medseg.recipe import Recipe
@@ -135,6 +136,7 @@ class Segmenter:
             The number of the first plane along the third axis, and float32 (L, X, Y, planes).
         """
         recipe = self.model.recipe
+        decision = LabelDecision.from_recipe(recipe)
         trim_heap()  # what reading and preparing needed for a moment
         found = planes(
             prepared.image,
@@ -145,7 +147,7 @@ class Segmenter:
             divisor=recipe.network.divisor,
             device=self.device,
         )
-        yield from on_cpu((first, probabilities_of(values, recipe)) for first, values in found)
+        yield from on_cpu((first, decision.probabilities(values)) for first, values in found)
 
     def probabilities(self, prepared: Prepared) -> torch.Tensor:
         """All of :meth:`planes`: float32 (L, X, Y, Z) on the prepared grid."""

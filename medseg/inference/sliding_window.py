@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from medseg.errors import InputWarning
-from medseg.recipe import Patch, Predict, Recipe
+from medseg.recipe import Patch, Predict
 
 Network = Callable[[torch.Tensor], torch.Tensor]
 
@@ -267,21 +267,6 @@ def _level(window: torch.Tensor) -> tuple[float, ...] | None:
 def _tell(what: str) -> None:
     torch.cuda.empty_cache()
     warnings.warn(InputWarning(f"the device is out of memory: now {what}, which is slower"), stacklevel=3)
-
-
-def probabilities_of(logits: torch.Tensor, recipe: Recipe) -> torch.Tensor:
-    """Probabilities (L, ...) of labels: a sigmoid each, or a softmax with the background (logit 0)."""
-    if not recipe.exclusive:
-        return torch.sigmoid(logits)
-    return torch.softmax(torch.cat([torch.zeros_like(logits[:1]), logits]), 0)[1:]
-
-
-def labels_of(logits: torch.Tensor, recipe: Recipe) -> torch.Tensor:
-    """Where each label is found, bool (L, ...): above the threshold, or more probable than all others."""
-    if not recipe.exclusive:
-        return torch.sigmoid(logits) >= recipe.predict.threshold
-    best = torch.cat([torch.zeros_like(logits[:1]), logits]).argmax(0)
-    return torch.stack([best == number for number in range(1, len(logits) + 1)])
 
 
 def stacked_slices(image: torch.Tensor, z: int, neighbours: int) -> torch.Tensor:

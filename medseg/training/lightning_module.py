@@ -11,7 +11,8 @@ import torch
 from torch import distributed, nn
 
 from medseg.errors import UsageError
-from medseg.inference.sliding_window import labels_of, logits
+from medseg.inference.label_decision import LabelDecision
+from medseg.inference.sliding_window import logits
 from medseg.networks import build as build_network
 from medseg.networks import channels_last
 from medseg.recipe import Recipe, Train
@@ -157,7 +158,7 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]  # lightning
             predict=recipe.predict,
             divisor=recipe.network.divisor,
         )
-        return labels_of(out, recipe)
+        return LabelDecision.from_recipe(recipe).masks(out)
 
     def on_validation_epoch_end(self) -> None:
         """Logs the mean Dice of every label over the scans of all processes."""

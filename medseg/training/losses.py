@@ -22,6 +22,7 @@ from torch import distributed, nn
 from torch.distributed.nn.functional import all_reduce
 from torch.nn import functional as F
 
+from medseg.inference.label_decision import with_background
 from medseg.recipe import Recipe, loss, network
 
 # So small that only a label of no voxel at all notices it (MONAI's default).
@@ -189,7 +190,7 @@ class DiceCE(Loss):
         """See :meth:`Loss.forward`."""
         known, y = _known(truth)
         shape = (1, -1, *[1] * (logits.ndim - 2))
-        logs = F.log_softmax(torch.cat([torch.zeros_like(logits[:, :1]), logits], 1), 1)
+        logs = F.log_softmax(with_background(logits, 1), 1)
         found = y.amax(1, keepdim=True)
         # The classes the truth allows: its label, or else the background and all that is unknown.
         allowed = torch.where(found > 0, y, 1 - known)

@@ -6,6 +6,7 @@ import SimpleITK as sitk
 import torch
 
 from medseg.images.grid import Grid
+from medseg.inference.label_decision import LabelDecision
 from medseg.inference.native_grid import label_map, label_runs, restored
 from medseg.phantom.thorax import orientations, rotated
 from medseg.preprocessing.resampling import resampled_grid
@@ -16,14 +17,16 @@ def whole(probabilities: torch.Tensor, prepared: Grid, source: Grid) -> np.ndarr
 
 
 def binary(probabilities: torch.Tensor, prepared: Grid, source: Grid, threshold: float = 0.5) -> np.ndarray:
-    (runs,) = label_runs([(0, probabilities[None])], prepared, source, labels=1, threshold=threshold)
+    (runs,) = label_runs(
+        [(0, probabilities[None])], prepared, source, decision=LabelDecision((1,), threshold)
+    )
     return runs.binary()
 
 
 def numbers(probabilities: torch.Tensor, prepared: Grid, source: Grid) -> np.ndarray:
-    count = len(probabilities)
-    found = label_map([(0, probabilities)], prepared, source, values=range(1, count + 1))
-    runs = label_runs([(0, probabilities)], prepared, source, labels=count)
+    decision = LabelDecision(tuple(range(1, len(probabilities) + 1)))
+    found = label_map([(0, probabilities)], prepared, source, decision=decision)
+    runs = label_runs([(0, probabilities)], prepared, source, decision=decision)
     for number, each in enumerate(runs, start=1):
         np.testing.assert_array_equal(each.binary(), found == number)
     return found
@@ -86,7 +89,8 @@ def test_planes_in_whatever_portions_give_the_same(axcodes, each):
     )
     for threshold in (None, 0.2):
         ours, theirs = (
-            label_runs(planes, prepared, source, labels=9, threshold=threshold) for planes in (portions, one)
+            label_runs(planes, prepared, source, decision=LabelDecision(tuple(range(1, 10)), threshold))
+            for planes in (portions, one)
         )
         assert theirs[8].size
         for mine, other in zip(ours, theirs, strict=True):
@@ -98,7 +102,7 @@ def test_labels_at_least_a_threshold_are_those_of_restored_probabilities():
     prepared = resampled_grid(source, (2.1, 2.0, 2.3))
     torch.manual_seed(0)
     chances = torch.rand(11, *prepared.shape)
-    found = label_runs([(0, chances)], prepared, source, labels=11, threshold=0.6)
+    found = label_runs([(0, chances)], prepared, source, decision=LabelDecision(tuple(range(1, 12)), 0.6))
     expected = whole(chances, prepared, source) >= np.float32(0.6)
     for runs, wanted in zip(found, expected, strict=True):
         np.testing.assert_array_equal(runs.binary(), wanted)
@@ -162,6 +166,6 @@ def test_labels_are_painted_with_their_values():
     chances = torch.zeros(3, 4, 1, 1)
     chances[[0, 1, 2], [1, 2, 3]] = 1
     for values in ([1, 2, 3], [2, 3, 1], [4, 300, 1]):
-        painted = label_map([(0, chances)], grid, grid, values=values)
+        painted = label_map([(0, chances)], grid, grid, decision=LabelDecision(tuple(values)))
         assert painted.ravel().tolist() == [0, *values]
         assert painted.dtype == (np.uint16 if 300 in values else np.uint8)

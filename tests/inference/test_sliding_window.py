@@ -8,16 +8,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from monai.inferers.utils import sliding_window_inference
-from support.worlds import tiny
 
 import medseg.inference.sliding_window
 from medseg.errors import InputWarning
 from medseg.inference.sliding_window import (
     importance,
-    labels_of,
     logits,
     on_cpu,
-    probabilities_of,
     stacked_slices,
     starts,
 )
@@ -200,22 +197,3 @@ def test_small_scans_are_padded_with_their_smallest_value():
     torch.testing.assert_close(out, image)
     assert float(seen[0].min()) == float(image.min())
     assert seen[0].shape == (1, 1, 8, 8, 8)
-
-
-def test_labels_by_threshold_may_overlap():
-    # Probabilities .5 .75 and .2 .75.
-    out = torch.log(torch.tensor([[1.0, 3.0], [0.25, 3.0]]))
-    recipe = tiny()
-    torch.testing.assert_close(probabilities_of(out, recipe), torch.tensor([[0.5, 0.75], [0.2, 0.75]]))
-    assert labels_of(out, recipe).tolist() == [[True, True], [False, True]]
-    high = tiny(predict={"threshold": 0.6})
-    assert labels_of(out, high).tolist() == [[False, True], [False, True]]
-
-
-def test_labels_that_exclude_one_another_by_hand():
-    # Background : first : second, in three voxels, as 1:2:1, 4:3:1 and 1:2:5.
-    out = torch.log(torch.tensor([[2.0, 3 / 4, 2.0], [1.0, 1 / 4, 5.0]]))
-    recipe = tiny(loss={"kind": "dice_ce"})
-    expected = torch.tensor([[2 / 4, 3 / 8, 2 / 8], [1 / 4, 1 / 8, 5 / 8]])
-    torch.testing.assert_close(probabilities_of(out, recipe), expected)
-    assert labels_of(out, recipe).tolist() == [[True, False, False], [False, False, True]]

@@ -306,7 +306,7 @@ def test_border_weights_by_all_distances(shape):
 _TWO_PROCESSES = """
 import os, sys, torch
 from torch import distributed
-from worlds import tiny
+from support.worlds import tiny
 from medseg.training.losses import build
 rank = int(os.environ["RANK"])
 distributed.init_process_group("gloo")

@@ -72,7 +72,7 @@ def test_memory_that_really_ends(tmp_path):
     """The address space limited to what is in use and 0.5 GiB: 64 patches do not fit, some do."""
     code = """
 import resource, torch
-from worlds import tiny
+from support.worlds import tiny
 from medseg import fitting
 recipe = tiny(patch={"size": [40, 40, 40]}, network={"widths": [16, 16, 16]}, train={"batch_size": 64})
 assert fitting.fits(tiny(), torch.device("cpu"))  # everything is loaded

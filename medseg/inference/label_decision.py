@@ -1,0 +1,104 @@
+"""How a network's logits become probabilities and labels; nothing else in the package decides it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from medseg.recipe import Recipe
+from medseg.system.memory import zeros
+
+
+@dataclass(frozen=True)
+class LabelDecision:
+    """The rule by which a network's channels, one a label, become labels.
+
+    Labels may overlap or exclude one another:
+
+    - Overlapping: each channel is a sigmoid of its own, and a voxel belongs to every label whose probability
+      reaches the threshold. In a label map the labels are painted in their order, so a later one covers
+      the earlier ones.
+    - Exclusive: a softmax over the labels and an implicit background whose logit is 0. A voxel belongs to
+      the most probable of these; among equals the background comes first, then the labels in their order.
+
+    Attributes:
+        values: The integer of each label in a label map, in the order of the channels and of painting.
+        threshold: A probability in 0..1, without 0, for labels that may overlap; None for exclusive ones.
+    """
+
+    values: tuple[int, ...]
+    threshold: float | None = None
+
+    @classmethod
+    def from_recipe(cls, recipe: Recipe) -> LabelDecision:
+        """The rule of a recipe: exclusive with loss ``dice_ce``, else overlapping."""
+        threshold = None if recipe.exclusive else recipe.predict.threshold
+        return cls(tuple(label.value for label in recipe.labels), threshold)
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether a voxel has at most one label."""
+        return self.threshold is None
+
+    def probabilities(self, logits: torch.Tensor) -> torch.Tensor:
+        """The probability of each label, (L, ...), from logits (L, ...)."""
+        if not self.exclusive:
+            return torch.sigmoid(logits)
+        return torch.softmax(with_background(logits), 0)[1:]
+
+    def masks(self, logits: torch.Tensor) -> torch.Tensor:
+        """Where each label is, bool (L, ...), from logits (L, ...) on the same grid."""
+        if not self.exclusive:
+            return self.reached(torch.sigmoid(logits))
+        best = with_background(logits).argmax(0)
+        return torch.stack([best == number for number in range(1, len(logits) + 1)])
+
+    def reached(self, probabilities: torch.Tensor) -> torch.Tensor:
+        """Where probabilities of labels that may overlap reach the threshold: bool, of the same shape.
+
+        Raises:
+            ValueError: the labels are exclusive, which no threshold decides.
+        """
+        if self.threshold is None:
+            raise ValueError("exclusive labels have no threshold: use most_probable")
+        return probabilities >= self.threshold
+
+    def most_probable(
+        self, background: torch.Tensor, upper: Sequence[float], label: Callable[[int], torch.Tensor]
+    ) -> npt.NDArray[np.int16]:
+        """The number, from 1, of the most probable exclusive label of each voxel; 0 for the background.
+
+        The same rule as in :meth:`masks`, one label at a time: a label is computed only where it may win,
+        which saves most of the work where there are many.
+
+        Args:
+            background: Its probability; this memory is used.
+            upper: Of each label, a number that none of its probabilities exceeds.
+            label: Gives the probabilities of a label, counted from 0, in the shape of the background.
+        """
+        largest = background
+        best = torch.zeros(largest.shape, dtype=torch.int16)
+        floor = float(largest.min())
+        for number, most in enumerate(upper):
+            if most <= floor:
+                continue
+            values = label(number)
+            best.masked_fill_(values > largest, number + 1)
+            torch.maximum(largest, values, out=largest)
+            floor = float(largest.min())
+        return np.asarray(best.numpy())
+
+
+def with_background(logits: torch.Tensor, axis: int = 0) -> torch.Tensor:
+    """Logits with those of the implicit background, all 0, before the labels along ``axis``."""
+    background = torch.zeros_like(logits.narrow(axis, 0, 1))
+    return torch.cat([background, logits], axis)
+
+
+def empty_label_map(shape: tuple[int, int, int], values: Sequence[int]) -> npt.NDArray[np.uint8 | np.uint16]:
+    """Zeros (X, Y, Z) of the smallest type that holds these values; only written pages take memory."""
+    return zeros(shape, np.uint8 if max(values) < 256 else np.uint16)

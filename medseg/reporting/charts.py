@@ -1,12 +1,12 @@
-"""Charts as SVG text: nothing is drawn that would need a library in the browser."""
+"""Charts as SVG, every text in them escaped; a browser needs no library to show them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from html import escape
 
 import numpy as np
+from markupsafe import Markup
 
 from medseg.reporting.content import FAR, Pair, spread
 from medseg.visualization.palette import COLOURS
@@ -15,11 +15,11 @@ _WIDTH, _HEIGHT = 300, 150
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 10, 24, 30
 
 
-def histogram(name: str, values: Sequence[float]) -> str:
+def histogram(name: str, values: Sequence[float]) -> Markup:
     """How a number is distributed; values beyond the outlier limits are marked below the axis."""
     finite = [value for value in values if math.isfinite(value)]
     if len(set(finite)) < 2:
-        return ""
+        return Markup()
     counts, edges = np.histogram(finite, bins=min(24, max(6, round(math.sqrt(len(finite)) * 1.5))))
     low, high = float(edges[0]), float(edges[-1])
     most = int(counts.max())
@@ -32,24 +32,25 @@ def histogram(name: str, values: Sequence[float]) -> str:
     for count, start, stop in zip(counts, edges[:-1], edges[1:], strict=True):
         height = tall * count / most
         wide = max(1, x(stop) - x(start) - 1)
-        place = f'x="{x(start):.1f}" y="{_HEIGHT - _BOTTOM - height:.1f}" width="{wide:.1f}"'
-        parts.append(f'<rect class="bar" {place} height="{height:.1f}"/>')
+        bar = '<rect class="bar" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"/>'
+        parts.append(Markup(bar).format(x(start), _HEIGHT - _BOTTOM - height, wide, height))
     scale = spread(finite)
     if scale:
         middle, width = scale
         for value in finite:
             if abs(value - middle) > FAR * width:
-                parts.append(f'<circle class="far" cx="{x(value):.1f}" cy="{_HEIGHT - _BOTTOM + 5}" r="3"/>')
+                dot = Markup('<circle class="far" cx="{:.1f}" cy="{}" r="3"/>')
+                parts.append(dot.format(x(value), _HEIGHT - _BOTTOM + 5))
     told = f"{name}: {len(finite)} values from {_number(min(finite))} to {_number(max(finite))}, "
     return _svg(f"{told}median {_number(float(np.median(finite)))}", parts)
 
 
-def bland_altman(pairs: Sequence[Pair]) -> str:
+def bland_altman(pairs: Sequence[Pair]) -> Markup:
     """Volume less truth over their mean, with bias and limits of agreement (Bland and Altman 1986)."""
     means = [(pair.volume_ml + pair.truth_ml) / 2 for pair in pairs]
     differences = [pair.volume_ml - pair.truth_ml for pair in pairs]
     if len(pairs) < 2 or max(means) == min(means):
-        return ""
+        return Markup()
     bias, sd = float(np.mean(differences)), float(np.std(differences, ddof=1))
     lines = {"bias": bias, "+1.96 SD": bias + 1.96 * sd, "-1.96 SD": bias - 1.96 * sd}
     low, high = min(*differences, *lines.values(), 0), max(*differences, *lines.values(), 0)
@@ -65,19 +66,23 @@ def bland_altman(pairs: Sequence[Pair]) -> str:
 
     parts = [_axes(f"{label}: volume - truth, ml, over their mean", left, right, low, high)]
     for name, value in lines.items():
-        dash = "" if name == "bias" else ' stroke-dasharray="4 3"'
-        place = f'x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y(value):.1f}" y2="{y(value):.1f}"'
-        parts.append(f'<line class="limit" {place}{dash}><title>{name} {value:.1f} ml</title></line>')
-    for pair, mean, difference in zip(pairs, means, differences, strict=True):
-        title = f"<title>{escape(pair.case)}: {difference:+.1f} ml</title>"
-        parts.append(
-            f'<circle class="dot" cx="{x(mean):.1f}" cy="{y(difference):.1f}" r="3">{title}</circle>'
+        line = Markup(
+            '<line class="limit" x1="{}" x2="{}" y1="{height:.1f}" y2="{height:.1f}"{dash}>'
+            "<title>{name} {value:.1f} ml</title></line>"
         )
+        dash = Markup("") if name == "bias" else Markup(' stroke-dasharray="4 3"')
+        ends = (_LEFT, _WIDTH - _RIGHT)
+        parts.append(line.format(*ends, height=y(value), dash=dash, name=name, value=value))
+    for pair, mean, difference in zip(pairs, means, differences, strict=True):
+        dot = Markup(
+            '<circle class="dot" cx="{:.1f}" cy="{:.1f}" r="3"><title>{}: {:+.1f} ml</title></circle>'
+        )
+        parts.append(dot.format(x(mean), y(difference), pair.case, difference))
     limits = f"{bias - 1.96 * sd:.1f} to {bias + 1.96 * sd:.1f} ml"
     return _svg(f"{label}: bias {bias:+.1f} ml, limits of agreement {limits}", parts)
 
 
-def violins(pairs: Sequence[Pair]) -> str:
+def violins(pairs: Sequence[Pair]) -> Markup:
     """Dice of every label: each case a dot, and their density by a Gaussian kernel (Scott's width)."""
     labels = list(dict.fromkeys(pair.label for pair in pairs))
     values = {
@@ -86,7 +91,7 @@ def violins(pairs: Sequence[Pair]) -> str:
     }
     labels = [label for label in labels if values[label]]
     if not labels:
-        return ""
+        return Markup()
     low = max(0.0, min(min(values[label]) for label in labels) - 0.02)
     parts = [_axes("Dice", None, None, low, 1.0)]
     wide = (_WIDTH - _LEFT - _RIGHT) / len(labels)
@@ -103,33 +108,38 @@ def violins(pairs: Sequence[Pair]) -> str:
         half = 0.4 * wide * density / density.max()
         outline = [f"{middle + h:.1f},{y(v):.1f}" for v, h in zip(at, half, strict=True)]
         outline += [f"{middle - h:.1f},{y(v):.1f}" for v, h in zip(at[::-1], half[::-1], strict=True)]
-        parts.append(f'<polygon points="{" ".join(outline)}" fill="{colour}" fill-opacity="0.3"/>')
+        shape = Markup('<polygon points="{}" fill="{}" fill-opacity="0.3"/>')
+        parts.append(shape.format(" ".join(outline), colour))
         for order, value in enumerate(found):
             aside = ((order * 7) % 11 - 5) / 5 * 0.12 * wide
-            parts.append(f'<circle cx="{middle + aside:.1f}" cy="{y(value):.1f}" r="2.5" fill="{colour}"/>')
-        name = escape(label)
-        parts.append(f'<text x="{middle:.1f}" y="{_HEIGHT - 10}" text-anchor="middle">{name}</text>')
+            dot = Markup('<circle cx="{:.1f}" cy="{:.1f}" r="2.5" fill="{}"/>')
+            parts.append(dot.format(middle + aside, y(value), colour))
+        name = Markup('<text x="{:.1f}" y="{}" text-anchor="middle">{}</text>')
+        parts.append(name.format(middle, _HEIGHT - 10, label))
     told = ", ".join(f"{label} median {float(np.median(values[label])):.3f}" for label in labels)
     return _svg(f"Dice: {told}", parts)
 
 
-def _axes(name: str, left: float | None, right: float | None, low: float, high: float) -> str:
+def _axes(name: str, left: float | None, right: float | None, low: float, high: float) -> Markup:
     floor, end = _HEIGHT - _BOTTOM, _WIDTH - _RIGHT
+    right_aligned = Markup('<text x="{}" y="{}" text-anchor="end">{}</text>')
     parts = [
-        f'<text class="name" x="{_LEFT}" y="14">{escape(name)}</text>',
-        f'<path class="axis" d="M{_LEFT} {_TOP}V{floor}H{end}"/>',
-        f'<text x="{_LEFT - 4}" y="{floor}" text-anchor="end">{_number(low)}</text>',
-        f'<text x="{_LEFT - 4}" y="{_TOP + 8}" text-anchor="end">{_number(high)}</text>',
+        Markup('<text class="name" x="{}" y="14">{}</text>').format(_LEFT, name),
+        Markup('<path class="axis" d="M{} {}V{}H{}"/>').format(_LEFT, _TOP, floor, end),
+        right_aligned.format(_LEFT - 4, floor, _number(low)),
+        right_aligned.format(_LEFT - 4, _TOP + 8, _number(high)),
     ]
     if left is not None and right is not None:
-        parts.append(f'<text x="{_LEFT}" y="{_HEIGHT - 8}">{_number(left)}</text>')
-        parts.append(f'<text x="{end}" y="{_HEIGHT - 8}" text-anchor="end">{_number(right)}</text>')
-    return "".join(parts)
+        parts.append(Markup('<text x="{}" y="{}">{}</text>').format(_LEFT, _HEIGHT - 8, _number(left)))
+        parts.append(right_aligned.format(end, _HEIGHT - 8, _number(right)))
+    return Markup("").join(parts)
 
 
-def _svg(told: str, parts: Sequence[str]) -> str:
-    head = f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(told)}">'
-    return f"<figure>{head}<title>{escape(told)}</title>{''.join(parts)}</svg></figure>"
+def _svg(told: str, parts: Sequence[Markup]) -> Markup:
+    return Markup(
+        '<figure><svg viewBox="0 0 {width} {height}" role="img" aria-label="{told}">'
+        "<title>{told}</title>{drawn}</svg></figure>"
+    ).format(width=_WIDTH, height=_HEIGHT, told=told, drawn=Markup("").join(parts))
 
 
 def _number(value: float) -> str:

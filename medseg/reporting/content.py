@@ -98,7 +98,8 @@ def gather(folder: Path) -> Content:
             pairs = [_pair(row) for row in table if row["status"] == "ok"]
             rows = _with_scores(rows, table)
         summary = _summary(folder / "summary.csv")
-    except (KeyError, ValueError, OSError) as error:
+        made = tuple(_provenance(folder))
+    except (KeyError, ValueError, TypeError, AttributeError, OSError) as error:
         raise UsageError(
             f"its tables cannot be read: {type(error).__name__}: {error}",
             where=folder,
@@ -120,9 +121,7 @@ def gather(folder: Path) -> Content:
     if not several:
         for row in ordered:
             row.model = ""
-    return Content(
-        folder.resolve().name, tuple(ordered), columns, tuple(pairs), summary, tuple(_provenance(folder))
-    )
+    return Content(folder.resolve().name, tuple(ordered), columns, tuple(pairs), summary, made)
 
 
 def _table(path: Path) -> list[dict[str, str]]:

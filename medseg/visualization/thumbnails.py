@@ -9,13 +9,13 @@ import base64
 import io
 import json
 from collections.abc import Iterable
-from html import escape
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from medseg.images.volume import Mask, Volume, Voxels
+from medseg.system.html import render
 from medseg.visualization.palette import COLOURS
 
 PIXELS = 176
@@ -106,11 +106,13 @@ def html_card(image: Volume | Mask) -> str:
         facts |= {"values": f"{array.min():.4g} to {array.max():.4g}, {array.dtype}"}
         facts |= {"modality": image.source.modality} if image.source.modality else {}
         picture = thumbnail(image)
-    rows = "".join(
-        f"<tr><th>{escape(name)}</th><td>{escape(str(told))}</td></tr>" for name, told in facts.items()
+    return render(
+        "medseg.visualization",
+        "card.html",
+        name=type(image).__name__,
+        picture=encoded(picture),
+        facts=facts,
     )
-    shown = f'<img alt="three planes" src="data:image/webp;base64,{encoded(picture)}">'
-    return f"<div><b>{type(image).__name__}</b><br>{shown}<table>{rows}</table>research use only</div>"
 
 
 def line(case: str, model: str, image: str) -> str:
@@ -131,7 +133,8 @@ def read(paths: Iterable[Path]) -> dict[tuple[str, str], str]:
             for text in file:
                 try:
                     record = json.loads(text)
-                    found[record["case"], record["model"]] = record["image"]
+                    if isinstance(record["image"], str):
+                        found[record["case"], record["model"]] = record["image"]
                 except (ValueError, KeyError, TypeError):
                     continue
     return found

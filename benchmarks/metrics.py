@@ -15,7 +15,7 @@ import time
 
 import numpy as np
 
-from medseg.evaluation.metrics import score
+from medseg.evaluation.scoring import score
 from medseg.images.grid import Grid
 from medseg.images.volume import Mask
 from medseg.phantom.thorax import Thorax

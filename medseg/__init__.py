@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from medseg.datasets.manifest import Case, Manifest
     from medseg.errors import InputRefused, InputWarning, MedsegError, ModelRefused, ResourceError, UsageError
-    from medseg.evaluation.metrics import Score, score
+    from medseg.evaluation.scoring import Score, score
     from medseg.images.grid import Grid
     from medseg.images.intensity_stats import describe
     from medseg.images.label import Label
@@ -96,7 +96,7 @@ _HOME = {
     "ReadOptions": "medseg.io.read_options",
     "Recipe": "medseg.recipe",
     "ResourceError": "medseg.errors",
-    "Score": "medseg.evaluation.metrics",
+    "Score": "medseg.evaluation.scoring",
     "Segmenter": "medseg.inference.segmenter",
     "Source": "medseg.images.volume",
     "Thorax": "medseg.phantom.thorax",
@@ -115,7 +115,7 @@ _HOME = {
     "read_mask": "medseg.io",
     "read_named": "medseg.visualization.labelled_masks",
     "report": "medseg.reporting.page",
-    "score": "medseg.evaluation.metrics",
+    "score": "medseg.evaluation.scoring",
     "segment": "medseg.inference.registry",
     "view": "medseg.visualization.viewer.widget",
     "write": "medseg.io",

@@ -50,7 +50,7 @@ def test_info_is_light(tmp_path: Path):
 def test_reading_writing_and_comparing_are_light(tmp_path: Path):
     code = """
 import medseg
-from medseg.evaluation.metrics import score
+from medseg.evaluation.scoring import score
 from medseg.phantom.thorax import Thorax, default_grid
 grid = default_grid((16, 16, 24))
 truth = Thorax().truth(grid)

@@ -127,7 +127,7 @@ def resample_scipy_order_1(scan: Path) -> Callable[[], object]:
 
 def metrics_medseg(scan: Path) -> Callable[[], object]:
     import medseg
-    from medseg.evaluation.metrics import score
+    from medseg.evaluation.scoring import score
 
     one, other = _pair(medseg.read(scan))
     return lambda: score(one, other)

@@ -6,7 +6,6 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TypeAlias
 
@@ -16,7 +15,8 @@ from medseg.datasets.manifest import Case
 from medseg.errors import MedsegError, UsageError
 from medseg.evaluation import tables
 from medseg.evaluation.confidence_intervals import mean_interval
-from medseg.evaluation.metrics import NSD_TOLERANCE_MM, Score, Tolerances, score
+from medseg.evaluation.metrics import NSD_TOLERANCE_MM, REGISTRY
+from medseg.evaluation.scoring import Tolerances, score
 from medseg.images.label import Label
 from medseg.images.volume import Mask
 from medseg.io import is_dicom_mask, read, read_mask
@@ -29,18 +29,24 @@ COLUMNS = (
     "patient",
     "group",
     "label",
-    *(field.name for field in fields(Score) if field.name != "label"),
+    *REGISTRY,
+    "empty",
     "seconds",
     "status",
     "reason",
 )
 ALL_LABELS = "all labels"
 _STATISTICS = {"mean": "mean", "sd": "std", "median": "median", "min": "min", "max": "max"}
-METRICS = (
-    *("dice", "iou", "sensitivity", "precision", "nsd", "hd95_mm", "hd_mm", "assd_mm"),
-    *("volume_error_abs_ml", "lesion_sensitivity", "lesion_precision", "lesion_f1"),
+_ABSOLUTE = {
+    name: "_abs_".join(name.rsplit("_", 1))
+    for name, metric in REGISTRY.items()
+    if metric.summary == "absolute"
+}
+METRICS = tuple(
+    _ABSOLUTE.get(name, name) for name, metric in REGISTRY.items() if metric.summary in ("mean", "absolute")
 )
-_LESIONS = ("lesions", "lesions_found", "lesions_false")
+"""Columns of which the summary gives statistics, and which `compare` compares."""
+_COUNTS = tuple(name for name, metric in REGISTRY.items() if metric.summary == "sum")
 _HEADS = (
     *("label", "n", "Dice mean ± SD", "95 % CI", "median (min–max)", "IoU mean ± SD", "NSD"),
     *("HD95, mm", "ASSD, mm", "volume error, ml", "one empty", "failed"),
@@ -71,7 +77,7 @@ def evaluate(
         predict: Makes the mask of a case, on the grid of its scan.
         labels: How the label files are to be read.
         nsd_tolerance_mm: For the normalised surface Dice, one for all or by label; see
-            :func:`medseg.evaluation.metrics.score`.
+            :func:`medseg.evaluation.scoring.score`.
         ignore_value: Voxels with this value in a label file count in nothing.
 
     Returns:
@@ -99,7 +105,9 @@ def evaluate(
                 annotated=case.annotated,
             )
             done: Row = {"seconds": seconds, "status": "ok", "reason": ""}
-            rows += [about | asdict(each) | done for each in scores]
+            rows += [
+                about | {"label": each.label, **each.values, "empty": each.empty} | done for each in scores
+            ]
         except Exception as error:  # whatever it is: the other cases are worth hours
             rows.append(about | {"status": "failed", "reason": _reason(error)})
             if not isinstance(error, MedsegError):
@@ -117,7 +125,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
         One row a label, and ``all labels``: there a case counts with the mean over its labels. With
         more than one ``group`` the same again for each of them. Columns: ``group`` (``all`` first);
         ``n`` cases with a defined Dice; ``undefined`` cases in which both masks are empty, left
-        out of Dice, IoU and distances (see :class:`medseg.evaluation.metrics.Score`); ``one_empty`` cases
+        out of Dice, IoU and distances (see :class:`medseg.evaluation.scoring.Score`); ``one_empty`` cases
         in which only one is: their distances are the scan's diagonal; ``failed`` cases, left out of
         everything; for each metric mean, sd (with n - 1; nan for one case), median, min, max, and
         ci_low and ci_high, the 95 % bootstrap interval of the mean over patients (see
@@ -126,7 +134,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
         sensitivity and false lesions a case are one point of a FROC curve, not the curve.
         ``nsd_tolerance_mm`` is nan where labels have different ones.
     """
-    frame = frame.assign(volume_error_abs_ml=frame["volume_error_ml"].abs())
+    frame = frame.assign(**{absolute: frame[name].abs() for name, absolute in _ABSOLUTE.items()})
     parts = [("all", frame)]
     groups = sorted({str(group) for group in frame["group"].dropna() if group})
     if len(groups) > 1:
@@ -235,7 +243,7 @@ def _rows(group: str, frame: pd.DataFrame) -> list[Row]:
     failed = int(frame.loc[frame["status"] == "failed", "case"].nunique())
     parts = [(str(label), part) for label, part in scored.groupby("label", sort=False)]
     means = scored.groupby("case", sort=False).agg(
-        {"patient": "first"} | dict.fromkeys(METRICS, "mean") | dict.fromkeys(_LESIONS, "sum")
+        {"patient": "first"} | dict.fromkeys(METRICS, "mean") | dict.fromkeys(_COUNTS, "sum")
     )
     ones = scored.assign(one=scored["empty"].isin(("prediction", "truth")))
     tolerances = scored["nsd_tolerance_mm"]
@@ -259,8 +267,8 @@ def _statistics(label: str, part: pd.DataFrame, failed: int) -> Row:
             row[f"{metric}_{name}"] = float(part[metric].agg(method))
         low, high = mean_interval(part[metric].to_numpy(float), list(part["patient"]))
         row |= {f"{metric}_ci_low": low, f"{metric}_ci_high": high}
-    true, found, false = (int(part[name].sum()) for name in _LESIONS)
-    row |= {"lesions": true, "lesions_found": found, "lesions_false": false}
+    row |= {name: int(part[name].sum()) for name in _COUNTS}
+    true, found, false = (int(part[name].sum()) for name in ("lesions", "lesions_found", "lesions_false"))
     row["lesion_sensitivity_pooled"] = found / true if true else float("nan")
     row["lesion_precision_pooled"] = found / (found + false) if found + false else float("nan")
     row["lesion_f1_pooled"] = 2 * found / (true + found + false) if true + false else float("nan")

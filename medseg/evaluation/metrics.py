@@ -1,83 +1,115 @@
-"""How well a mask agrees with the truth: overlap, surfaces, volume and lesions of every label."""
+"""Metrics of one label: overlap, surfaces, volume and lesions. One table holds them all.
+
+To add a metric, write a function of a :class:`LabelPair` and give it a row in :data:`REGISTRY`: tables,
+summaries and `medseg compare` take it from there. `docs/metrics.md` says what each one means.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from functools import cached_property
+from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
-from medseg.errors import InputRefused, UsageError
-from medseg.evaluation.lesion_detection import lesions
-from medseg.evaluation.surface_distance import surface_distances
-from medseg.images.grid import SAME_GRID_MM, Grid
-from medseg.images.label import Label
-from medseg.images.volume import Mask, members
+from medseg.errors import InputRefused
+from medseg.evaluation.lesion_detection import Lesions, lesions
+from medseg.evaluation.surface_distance import SurfaceDistances, surface_distances
+from medseg.images.grid import Grid
 
 Binary: TypeAlias = npt.NDArray[np.bool_]
-Box: TypeAlias = tuple[slice, ...]
-Tolerances: TypeAlias = float | Mapping[str, float]
 
 NSD_TOLERANCE_MM = 3.0
 """That of TotalSegmentator (Wasserthal et al. 2023, doi:10.1148/ryai.230024), about a slice of usual CT."""
 
+_ANY_GRID = Grid.from_spacing((1, 1, 1))
+
 
 @dataclass(frozen=True)
-class Score:
-    """How one label of a mask agrees with the truth.
+class LabelPair:
+    """One label in a prediction and in the truth, with the counts that several metrics share.
 
     Attributes:
-        label: Its name.
-        dice: 0..1; nan when both masks are empty. See :func:`dice`.
-        iou: 0..1; nan when both masks are empty.
-        sensitivity: Share of the truth that was found; nan when the truth is empty.
-        precision: Share of what was found that is true; nan when nothing was found.
-        nsd: Normalised surface Dice, 0..1; nan when both masks are empty, 0 when one is.
-        nsd_tolerance_mm: Up to where a border agrees in it.
-        hd95_mm: 95th percentile of surface distances; nan when both masks are empty. When only one
-            is, there is no distance: the diagonal of the scan stands for it, the largest there
-            can be, so that means are not better for masks that are missing (as in BraTS, where it is
-            373.13 mm; Isensee et al. 2020, arXiv:2011.00848).
-        hd_mm: Largest surface distance; empty masks as ``hd95_mm``.
-        assd_mm: Mean surface distance; empty masks as ``hd95_mm``.
-        volume_ml: Of the predicted label.
-        truth_ml: Of the true label.
-        volume_error_ml: ``volume_ml - truth_ml``: positive when too much was segmented.
-        volume_error_percent: That, as a share of ``truth_ml``; nan when the truth is empty.
-        lesions: In the truth.
-        lesions_found: Of these. See :func:`medseg.evaluation.lesion_detection.lesions`.
-        lesions_false: Predicted where there is none.
-        lesion_sensitivity: 0..1; nan when the truth has none.
-        lesion_precision: 0..1; nan when none was predicted.
-        lesion_f1: 0..1; nan when there is none in either mask.
-        empty: Which mask is: ``prediction``, ``truth``, ``both``, or nothing.
+        prediction: bool, (X, Y, Z).
+        truth: bool, the same shape.
+        grid: Of the whole scan; its spacing is that of both masks.
+        nsd_tolerance_mm: Distance up to which two surfaces agree in the surface Dice.
+
+    Raises:
+        InputRefused: shapes differ, or a mask is not bool.
     """
 
-    label: str
-    dice: float
-    iou: float
-    sensitivity: float
-    precision: float
-    nsd: float
-    nsd_tolerance_mm: float
-    hd95_mm: float
-    hd_mm: float
-    assd_mm: float
-    volume_ml: float
-    truth_ml: float
-    volume_error_ml: float
-    volume_error_percent: float
-    lesions: int
-    lesions_found: int
-    lesions_false: int
-    lesion_sensitivity: float
-    lesion_precision: float
-    lesion_f1: float
-    empty: str
+    prediction: Binary
+    truth: Binary
+    grid: Grid
+    nsd_tolerance_mm: float = NSD_TOLERANCE_MM
+
+    def __post_init__(self) -> None:
+        _check_masks(self.prediction, self.truth)
+
+    @cached_property
+    def both(self) -> int:
+        """Voxels in both masks."""
+        return int(np.count_nonzero(self.prediction & self.truth))
+
+    @cached_property
+    def predicted(self) -> int:
+        """Voxels in the prediction."""
+        return int(np.count_nonzero(self.prediction))
+
+    @cached_property
+    def true(self) -> int:
+        """Voxels in the truth."""
+        return int(np.count_nonzero(self.truth))
+
+    @cached_property
+    def surfaces(self) -> SurfaceDistances | None:
+        """Distances between the surfaces; None when a mask is empty."""
+        return surface_distances(self.prediction, self.truth, self.grid.spacing_mm)
+
+    @cached_property
+    def lesions(self) -> Lesions:
+        """Counts of true, found and false lesions."""
+        return lesions(self.prediction, self.truth)
+
+    @property
+    def empty(self) -> str:
+        """Which mask is empty: ``prediction``, ``truth``, ``both``, or an empty string."""
+        if not self.predicted:
+            return "prediction" if self.true else "both"
+        return "" if self.true else "truth"
+
+    @property
+    def missing_distance_mm(self) -> float:
+        """Stands for a distance that does not exist: nan when both masks are empty, else the scan's diagonal.
+
+        When only one mask is empty the diagonal, the largest distance there can be, keeps a mean from
+        improving by missing masks (as in BraTS, where it is 373.13 mm; Isensee et al. 2020,
+        arXiv:2011.00848).
+        """
+        if not (self.predicted or self.true):
+            return math.nan
+        sizes = zip(self.grid.shape, self.grid.spacing_mm, strict=True)
+        return math.hypot(*((n - 1) * mm for n, mm in sizes))
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A row of the table.
+
+    Attributes:
+        compute: The value for one label. Counts are integers, everything else is float; nan where it
+            is undefined.
+        summary: What summaries and comparisons make of it over cases: statistics of the value (``mean``)
+            or of its absolute value (``absolute``, under the name with ``_abs`` before the unit), its
+            ``sum``, or nothing (None).
+    """
+
+    compute: Callable[[LabelPair], float]
+    summary: Literal["mean", "absolute", "sum"] | None = None
 
 
 def dice(prediction: Binary, truth: Binary) -> float:
@@ -95,7 +127,7 @@ def dice(prediction: Binary, truth: Binary) -> float:
     Raises:
         InputRefused: shapes differ, or an array is not bool.
     """
-    return _dice(*_counts(prediction, truth))
+    return _dice(LabelPair(prediction, truth, _ANY_GRID))
 
 
 def iou(prediction: Binary, truth: Binary) -> float:
@@ -108,157 +140,72 @@ def iou(prediction: Binary, truth: Binary) -> float:
     Raises:
         InputRefused: shapes differ, or an array is not bool.
     """
-    return _iou(*_counts(prediction, truth))
+    return _iou(LabelPair(prediction, truth, _ANY_GRID))
 
 
-def score(
-    prediction: Mask,
-    truth: Mask,
-    *,
-    tolerance_mm: float = SAME_GRID_MM,
-    nsd_tolerance_mm: Tolerances = NSD_TOLERANCE_MM,
-    ignore_value: int | None = None,
-    annotated: Sequence[str] | None = None,
-) -> tuple[Score, ...]:
-    """The scores of every label of the truth, in its order.
-
-    Args:
-        prediction: Has the truth's label names; further ones are not looked at.
-        truth: On the same world grid. Its axes may be stored in another order or direction.
-        tolerance_mm: How far a voxel of one grid may lie from the same voxel of the other.
-        nsd_tolerance_mm: For the normalised surface Dice: one for all labels, or by label; those
-            that are not named have the default.
-        ignore_value: Voxels with this value in the truth are taken out of both masks. Surfaces
-            then end at them.
-        annotated: The labels that the truth has been annotated for; others get no score.
-
-    Raises:
-        InputRefused: the grids differ (reason ``grid``). Nothing is resampled: scores of a
-            resampled truth measure the resampling too.
-        UsageError: the prediction lacks a label of the truth.
-    """
-    aligned, distance = truth, prediction.grid.distance_mm(truth.grid)
-    if distance > tolerance_mm:
-        aligned = truth.oriented(prediction.grid.axcodes)
-        distance = prediction.grid.distance_mm(aligned.grid)
-    if distance > tolerance_mm:
-        told = "shapes differ" if math.isinf(distance) else f"voxels lie up to {distance:.3g} mm apart"
-        raise InputRefused(
-            f"prediction and truth are on different grids, {told}: {prediction.grid} and {truth.grid}",
-            where=truth.source.path,
-            reason="grid",
-            remedy="compare on the scan's own grid; resample the prediction's probabilities, not the truth",
-        )
-    names = [label.name for label in prediction.labels]
-    lacking = [label.name for label in truth.labels if label.name not in names]
-    if lacking:
-        raise UsageError(
-            f"the prediction has no label {lacking[0]!r}",
-            where=prediction.source.path,
-            remedy=f"it has: {', '.join(names)}",
-            reason="labels",
-        )
-    # One pass over all voxels; then each label only looks at its own box.
-    boxes = [ndimage.find_objects(mask.array) for mask in (prediction, aligned)]
-    scores = []
-    for label in truth.labels:
-        if annotated is not None and label.name not in annotated:
-            continue
-        own = prediction.labels[names.index(label.name)]
-        box = _box(boxes, (own, label), prediction.grid.shape)
-        seen, real = members(prediction.array[box], own), members(aligned.array[box], label)
-        if ignore_value is not None:
-            kept = aligned.array[box] != ignore_value
-            seen, real = seen & kept, real & kept
-        scores.append(
-            _score(label.name, seen, real, prediction.grid, tolerance_of(label.name, nsd_tolerance_mm))
-        )
-    return tuple(scores)
+def _dice(pair: LabelPair) -> float:
+    return _share(2 * pair.both, pair.predicted + pair.true)
 
 
-def tolerance_of(label: str, nsd_tolerance_mm: Tolerances) -> float:
-    """That of one label: what is given for all or for it, else the default."""
-    if isinstance(nsd_tolerance_mm, Mapping):
-        return float(nsd_tolerance_mm.get(label, NSD_TOLERANCE_MM))
-    return float(nsd_tolerance_mm)
+def _iou(pair: LabelPair) -> float:
+    return _share(pair.both, pair.predicted + pair.true - pair.both)
 
 
-def _box(boxes: Sequence[Sequence[Box | None]], labels: Sequence[Label], shape: Sequence[int]) -> Box:
-    """Around a label in both masks, a voxel larger where the scan goes on; one voxel where it is in neither.
-
-    The voxel more keeps a flat structure from looking like a scan of a single slice.
-    """
-    parts = [
-        found[value - 1]
-        for found, label in zip(boxes, labels, strict=True)
-        for value in label.values
-        if value <= len(found)
-    ]
-    known = [part for part in parts if part is not None]
-    if not known:
-        return tuple(slice(0, 1) for _ in shape)
-    return tuple(
-        slice(
-            max(0, min(part[i].start for part in known) - 1), min(n, max(part[i].stop for part in known) + 1)
-        )
-        for i, n in enumerate(shape)
-    )
+def _nsd(pair: LabelPair) -> float:
+    """Normalised surface Dice; nan when both masks are empty, 0 when one is."""
+    if pair.surfaces is None:
+        return pair.missing_distance_mm * 0
+    return pair.surfaces.nsd(pair.nsd_tolerance_mm)
 
 
-def _score(name: str, seen: Binary, real: Binary, grid: Grid, nsd_tolerance_mm: float) -> Score:
-    both, found, true = _counts(seen, real)
-    # The prediction's voxel volume and spacing for both: the grids are one, apart from rounding.
-    voxel_ml = grid.voxel_ml
-    counts = lesions(seen, real)
-    nothing = math.nan if not (found or true) else _diagonal_mm(grid)
-    surfaces = surface_distances(seen, real, grid.spacing_mm)
-    return Score(
-        label=name,
-        sensitivity=both / true if true else math.nan,
-        precision=both / found if found else math.nan,
-        nsd=surfaces.nsd(nsd_tolerance_mm) if surfaces else nothing * 0,
-        nsd_tolerance_mm=nsd_tolerance_mm,
-        hd95_mm=surfaces.hd95_mm if surfaces else nothing,
-        hd_mm=surfaces.hd_mm if surfaces else nothing,
-        assd_mm=surfaces.assd_mm if surfaces else nothing,
-        lesions=counts.true,
-        lesions_found=counts.found,
-        lesions_false=counts.false,
-        lesion_sensitivity=counts.sensitivity,
-        lesion_precision=counts.precision,
-        lesion_f1=counts.f1,
-        empty={(False, False): "both", (True, False): "truth", (False, True): "prediction"}.get(
-            (found > 0, true > 0), ""
-        ),
-        dice=_dice(both, found, true),
-        iou=_iou(both, found, true),
-        volume_ml=found * voxel_ml,
-        truth_ml=true * voxel_ml,
-        volume_error_ml=(found - true) * voxel_ml,
-        volume_error_percent=100.0 * (found - true) / true if true else math.nan,
-    )
+def _hd95_mm(pair: LabelPair) -> float:
+    return pair.surfaces.hd95_mm if pair.surfaces else pair.missing_distance_mm
 
 
-def _diagonal_mm(grid: Grid) -> float:
-    """From the first voxel's centre to the last one's."""
-    return math.hypot(*((n - 1) * mm for n, mm in zip(grid.shape, grid.spacing_mm, strict=True)))
+def _hd_mm(pair: LabelPair) -> float:
+    return pair.surfaces.hd_mm if pair.surfaces else pair.missing_distance_mm
 
 
-def _counts(prediction: Binary, truth: Binary) -> tuple[int, int, int]:
-    """Voxels in both, in the prediction, in the truth."""
+def _assd_mm(pair: LabelPair) -> float:
+    return pair.surfaces.assd_mm if pair.surfaces else pair.missing_distance_mm
+
+
+def _volume_error_percent(pair: LabelPair) -> float:
+    return 100.0 * (pair.predicted - pair.true) / pair.true if pair.true else math.nan
+
+
+def _share(part: float, whole: float) -> float:
+    return part / whole if whole else math.nan
+
+
+def _check_masks(prediction: Binary, truth: Binary) -> None:
     if prediction.shape != truth.shape or prediction.dtype != np.bool_ or truth.dtype != np.bool_:
         raise InputRefused(
             f"masks to compare are {prediction.dtype} {prediction.shape} and {truth.dtype} {truth.shape}",
             reason="shape",
             remedy="pass two bool arrays of one shape",
         )
-    both = int(np.count_nonzero(prediction & truth))
-    return both, int(np.count_nonzero(prediction)), int(np.count_nonzero(truth))
 
 
-def _dice(both: int, found: int, true: int) -> float:
-    return 2.0 * both / (found + true) if found + true else math.nan
-
-
-def _iou(both: int, found: int, true: int) -> float:
-    return both / (found + true - both) if found + true else math.nan
+REGISTRY: dict[str, Metric] = {
+    "dice": Metric(_dice, "mean"),
+    "iou": Metric(_iou, "mean"),
+    "sensitivity": Metric(lambda pair: _share(pair.both, pair.true), "mean"),
+    "precision": Metric(lambda pair: _share(pair.both, pair.predicted), "mean"),
+    "nsd": Metric(_nsd, "mean"),
+    "nsd_tolerance_mm": Metric(lambda pair: pair.nsd_tolerance_mm),
+    "hd95_mm": Metric(_hd95_mm, "mean"),
+    "hd_mm": Metric(_hd_mm, "mean"),
+    "assd_mm": Metric(_assd_mm, "mean"),
+    "volume_ml": Metric(lambda pair: pair.predicted * pair.grid.voxel_ml),
+    "truth_ml": Metric(lambda pair: pair.true * pair.grid.voxel_ml),
+    "volume_error_ml": Metric(lambda pair: (pair.predicted - pair.true) * pair.grid.voxel_ml, "absolute"),
+    "volume_error_percent": Metric(_volume_error_percent),
+    "lesions": Metric(lambda pair: pair.lesions.true, "sum"),
+    "lesions_found": Metric(lambda pair: pair.lesions.found, "sum"),
+    "lesions_false": Metric(lambda pair: pair.lesions.false, "sum"),
+    "lesion_sensitivity": Metric(lambda pair: pair.lesions.sensitivity, "mean"),
+    "lesion_precision": Metric(lambda pair: pair.lesions.precision, "mean"),
+    "lesion_f1": Metric(lambda pair: pair.lesions.f1, "mean"),
+}
+"""Every metric, in the order of the columns of ``evaluation.csv``; see ``docs/metrics.md``."""

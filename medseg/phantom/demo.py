@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medseg.errors import UsageError
-from medseg.evaluation.metrics import Score, score
+from medseg.evaluation.scoring import Score, score
 from medseg.images.volume import Mask
 from medseg.io import read, write_dicom_series
 from medseg.phantom.thorax import LABELS, Thorax, default_grid, rotated

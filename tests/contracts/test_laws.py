@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from medseg.evaluation.metrics import score
+from medseg.evaluation.scoring import score
 from medseg.images.volume import Mask, Volume
 from medseg.inference.segmenter import Segmenter
 from medseg.io import read, write_dicom_series

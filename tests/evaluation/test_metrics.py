@@ -12,7 +12,8 @@ import SimpleITK as sitk
 
 from medseg.errors import InputRefused, UsageError
 from medseg.evaluation.lesion_detection import lesions
-from medseg.evaluation.metrics import dice, iou, score
+from medseg.evaluation.metrics import dice, iou
+from medseg.evaluation.scoring import score
 from medseg.evaluation.surface_distance import surface_distances
 from medseg.images.grid import Grid
 from medseg.images.label import Label

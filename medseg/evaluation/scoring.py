@@ -1,0 +1,139 @@
+"""Scores of every label of a mask against the truth."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from scipy import ndimage
+
+from medseg.errors import InputRefused, UsageError
+from medseg.evaluation.metrics import NSD_TOLERANCE_MM, REGISTRY, LabelPair
+from medseg.images.grid import SAME_GRID_MM
+from medseg.images.label import Label
+from medseg.images.volume import Mask, members
+
+Box: TypeAlias = tuple[slice, ...]
+Tolerances: TypeAlias = float | Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Score:
+    """How well one label of a mask agrees with the truth: each metric of the table is an attribute.
+
+    >>> Score("lung", {"dice": 0.98}).dice
+    0.98
+
+    Attributes:
+        label: Name of the label.
+        values: Every metric of :data:`medseg.evaluation.metrics.REGISTRY`, in its order.
+        empty: Which mask is empty: ``prediction``, ``truth``, ``both``, or an empty string.
+    """
+
+    label: str
+    values: Mapping[str, float]
+    empty: str = ""
+
+    def __getattr__(self, name: str) -> float:
+        # `values` itself is missing while an instance is being copied or unpickled.
+        values: Mapping[str, float] = self.__dict__.get("values", {})
+        if name not in values:
+            raise AttributeError(f"a score has no metric {name!r}")
+        return values[name]
+
+
+def score(
+    prediction: Mask,
+    truth: Mask,
+    *,
+    tolerance_mm: float = SAME_GRID_MM,
+    nsd_tolerance_mm: Tolerances = NSD_TOLERANCE_MM,
+    ignore_value: int | None = None,
+    annotated: Sequence[str] | None = None,
+) -> tuple[Score, ...]:
+    """One :class:`Score` for every label of the truth, in its order.
+
+    Args:
+        prediction: Has the truth's label names; further ones are not looked at.
+        truth: On the same world grid. Its axes may be stored in another order or direction.
+        tolerance_mm: How far a voxel of one grid may lie from the same voxel of the other.
+        nsd_tolerance_mm: For the normalised surface Dice: one for all labels, or by label; those
+            that are not named have the default.
+        ignore_value: Voxels with this value in the truth are taken out of both masks. Surfaces
+            then end at them.
+        annotated: The labels that the truth has been annotated for; others get no score.
+
+    Raises:
+        InputRefused: the grids differ (reason ``grid``). Nothing is resampled: scores of a
+            resampled truth measure the resampling too.
+        UsageError: the prediction lacks a label of the truth.
+    """
+    aligned, distance = truth, prediction.grid.distance_mm(truth.grid)
+    if distance > tolerance_mm:
+        aligned = truth.oriented(prediction.grid.axcodes)
+        distance = prediction.grid.distance_mm(aligned.grid)
+    if distance > tolerance_mm:
+        told = "shapes differ" if math.isinf(distance) else f"voxels lie up to {distance:.3g} mm apart"
+        raise InputRefused(
+            f"prediction and truth are on different grids, {told}: {prediction.grid} and {truth.grid}",
+            where=truth.source.path,
+            reason="grid",
+            remedy="compare on the scan's own grid; resample the prediction's probabilities, not the truth",
+        )
+    names = [label.name for label in prediction.labels]
+    lacking = [label.name for label in truth.labels if label.name not in names]
+    if lacking:
+        raise UsageError(
+            f"the prediction has no label {lacking[0]!r}",
+            where=prediction.source.path,
+            remedy=f"it has: {', '.join(names)}",
+            reason="labels",
+        )
+    # One pass over all voxels; then each label only looks at its own box.
+    boxes = [ndimage.find_objects(mask.array) for mask in (prediction, aligned)]
+    scores = []
+    for label in truth.labels:
+        if annotated is not None and label.name not in annotated:
+            continue
+        own = prediction.labels[names.index(label.name)]
+        box = _box(boxes, (own, label), prediction.grid.shape)
+        seen, real = members(prediction.array[box], own), members(aligned.array[box], label)
+        if ignore_value is not None:
+            kept = aligned.array[box] != ignore_value
+            seen, real = seen & kept, real & kept
+        # The prediction's grid for both: the grids are one, apart from rounding.
+        pair = LabelPair(seen, real, prediction.grid, tolerance_of(label.name, nsd_tolerance_mm))
+        values = {name: metric.compute(pair) for name, metric in REGISTRY.items()}
+        scores.append(Score(label.name, values, pair.empty))
+    return tuple(scores)
+
+
+def tolerance_of(label: str, nsd_tolerance_mm: Tolerances) -> float:
+    """That of one label: what is given for all or for it, else the default."""
+    if isinstance(nsd_tolerance_mm, Mapping):
+        return float(nsd_tolerance_mm.get(label, NSD_TOLERANCE_MM))
+    return float(nsd_tolerance_mm)
+
+
+def _box(boxes: Sequence[Sequence[Box | None]], labels: Sequence[Label], shape: Sequence[int]) -> Box:
+    """Around a label in both masks, a voxel larger where the scan goes on; one voxel where it is in neither.
+
+    The voxel more keeps a flat structure from looking like a scan of a single slice.
+    """
+    parts = [
+        found[value - 1]
+        for found, label in zip(boxes, labels, strict=True)
+        for value in label.values
+        if value <= len(found)
+    ]
+    known = [part for part in parts if part is not None]
+    if not known:
+        return tuple(slice(0, 1) for _ in shape)
+    return tuple(
+        slice(
+            max(0, min(part[i].start for part in known) - 1), min(n, max(part[i].stop for part in known) + 1)
+        )
+        for i, n in enumerate(shape)
+    )

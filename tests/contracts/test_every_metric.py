@@ -1,0 +1,54 @@
+"""What holds for every row of the table of metrics, so that a new row is tested by being there."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medseg.evaluation.evaluator import COLUMNS, METRICS
+from medseg.evaluation.metrics import REGISTRY, LabelPair
+from medseg.images.grid import Grid
+
+DOCS = Path(__file__).parents[2] / "docs" / "metrics.md"
+GRID = Grid.from_spacing((5, 4, 3), (1.0, 2.0, 4.0))
+
+
+def masks(*voxels: tuple[int, int, int]) -> np.ndarray:
+    found = np.zeros(GRID.shape, bool)
+    for voxel in voxels:
+        found[voxel] = True
+    return found
+
+
+NONE, SOME, OTHER = masks(), masks((1, 1, 1), (2, 1, 1)), masks((4, 3, 2))
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_every_metric_is_a_number_for_empty_equal_and_disjoint_masks(name: str) -> None:
+    for prediction, truth in ((NONE, NONE), (SOME, NONE), (NONE, SOME), (SOME, SOME), (SOME, OTHER)):
+        value = REGISTRY[name].compute(LabelPair(prediction, truth, GRID))
+        assert isinstance(value, int | float)
+        assert not math.isinf(value)
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_every_metric_has_a_column_and_is_documented(name: str) -> None:
+    assert name in COLUMNS
+    assert f"`{name}`" in DOCS.read_text(encoding="utf-8")
+
+
+def test_columns_of_earlier_tables_keep_their_place() -> None:
+    # As in evaluation.csv of version 0.1.0: tables of two versions can be put below one another.
+    assert (
+        *("case", "patient", "group", "label", "dice", "iou", "sensitivity", "precision", "nsd"),
+        *("nsd_tolerance_mm", "hd95_mm", "hd_mm", "assd_mm", "volume_ml", "truth_ml", "volume_error_ml"),
+        *("volume_error_percent", "lesions", "lesions_found", "lesions_false", "lesion_sensitivity"),
+        *("lesion_precision", "lesion_f1", "empty", "seconds", "status", "reason"),
+    ) == COLUMNS
+    assert (
+        *("dice", "iou", "sensitivity", "precision", "nsd", "hd95_mm", "hd_mm", "assd_mm"),
+        *("volume_error_abs_ml", "lesion_sensitivity", "lesion_precision", "lesion_f1"),
+    ) == METRICS

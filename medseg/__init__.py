@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from medseg.io import list_segments, read, read_mask, write
     from medseg.io.dicom.series_reader import list_series
     from medseg.io.dicom.series_writer import write_dicom_series
+    from medseg.io.foreign_images import as_mask, as_volume
     from medseg.io.read_options import ReadOptions
     from medseg.phantom.demo import make_phantom
     from medseg.phantom.thorax import Thorax
@@ -61,6 +62,8 @@ __all__ = [
     "Thorax",
     "UsageError",
     "Volume",
+    "as_mask",
+    "as_volume",
     "describe",
     "html_card",
     "list_recipes",
@@ -102,6 +105,8 @@ _HOME = {
     "Thorax": "medseg.phantom.thorax",
     "UsageError": "medseg.errors",
     "Volume": "medseg.images.volume",
+    "as_mask": "medseg.io.foreign_images",
+    "as_volume": "medseg.io.foreign_images",
     "describe": "medseg.images.intensity_stats",
     "html_card": "medseg.visualization.thumbnails",
     "list_recipes": "medseg.recipe",

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
+from support.processes import environment
 from support.worlds import tiny, untrained
 
 from medseg import Grid, Volume
@@ -302,10 +303,9 @@ def test_shards_divide_the_cases_and_merge_again(scans, tmp_path):
 def test_two_runs_on_one_folder_exclude_one_another(scans, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
-    holder = (
-        "import sys, time; from pathlib import Path; from medseg.batch_processing.folder_lock import held\n"
-    )
-    holder += "with held(Path(sys.argv[1])): print('held', flush=True); time.sleep(100)"
+    holder = "import sys, time\nfrom pathlib import Path\n"
+    holder += "from medseg.batch_processing.folder_lock import lock_folder\n"
+    holder += "with lock_folder(Path(sys.argv[1])): print('held', flush=True); time.sleep(100)"
     with subprocess.Popen([sys.executable, "-c", holder, out], stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
         other.stdout.readline()
@@ -439,8 +439,7 @@ def test_a_signal_ends_the_batch_after_the_cases_at_hand(scans, tmp_path, spoile
     command = medseg(
         "batch", scans / "cases.csv", "-o", out, "--model", "threshold", "--workers", 1, "--json"
     )
-    environment = {**os.environ, "PYTHONPATH": str(spoiled.parent)}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment()) as process:
         for event in lines(process):
             if event["event"] == "case":
                 process.send_signal(number)

@@ -33,6 +33,7 @@ from typing import Any
 
 import numpy as np
 
+TESTS = Path(__file__).parents[1]
 SECONDS = 20
 MEMORY_BYTES = 1 << 30
 FINE = ("accepted", "refused")
@@ -517,10 +518,11 @@ def one_child(seed: int, first: int, stop: int, keep: Path | None, folder: Path)
     """The outcomes until the end, or until the child died or hung; the last one says so."""
     back, forth = os.pipe()
     arguments = ["--child", "--seed", str(seed), "--first", str(first), "--count", str(stop - first)]
+    search_path = os.pathsep.join([*sys.path, str(TESTS)])  # `support.worlds` is found in the child too
     errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed below, after the child
     process = subprocess.Popen(
         [sys.executable, __file__, *arguments, *(["--keep", str(keep)] if keep else [])],
-        env=os.environ | {"TMPDIR": str(folder), "FUZZ_PIPE": str(forth)},
+        env=os.environ | {"TMPDIR": str(folder), "FUZZ_PIPE": str(forth), "PYTHONPATH": search_path},
         pass_fds=[forth],
         stdout=errors,
         stderr=errors,

@@ -4,7 +4,6 @@ import math
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ from monai.losses.focal_loss import FocalLoss
 from monai.losses.tversky import TverskyLoss
 from scipy import ndimage
 from scipy.spatial.distance import cdist
+from support.processes import environment
 from support.worlds import tiny
 
 from medseg.errors import UsageError
@@ -339,10 +339,10 @@ print("equal")
 
 @pytest.mark.slow
 def test_two_processes_have_the_loss_and_the_gradient_of_one(tmp_path):
-    here = os.environ | {
-        "MASTER_ADDR": "127.0.0.1", "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1",
-        "MASTER_PORT": str(20_000 + os.getpid() % 20_000), "PYTHONPATH": str(Path(__file__).parents[1]),
-    }  # fmt: skip
+    here = environment(
+        MASTER_ADDR="127.0.0.1", WORLD_SIZE="2", OMP_NUM_THREADS="1",
+        MASTER_PORT=str(20_000 + os.getpid() % 20_000),
+    )  # fmt: skip
     started = [
         subprocess.Popen(
             [sys.executable, "-c", _TWO_PROCESSES, *sorted(REGISTRY)],

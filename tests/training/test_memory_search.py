@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+from support.processes import environment
 from support.worlds import phantoms, tiny
 
 from medseg.errors import ResourceError
@@ -73,13 +74,13 @@ def test_memory_that_really_ends(tmp_path):
     code = """
 import resource, torch
 from support.worlds import tiny
-from medseg import fitting
+from medseg.training import memory_search
 recipe = tiny(patch={"size": [40, 40, 40]}, network={"widths": [16, 16, 16]}, train={"batch_size": 64})
-assert fitting.fits(tiny(), torch.device("cpu"))  # everything is loaded
+assert memory_search.fits(tiny(), torch.device("cpu"))  # everything is loaded
 used = int(open("/proc/self/statm").read().split()[0]) * 4096
 resource.setrlimit(resource.RLIMIT_AS, (used + 2**29, used + 2**29))
-assert not fitting.fits(recipe, torch.device("cpu"))
-print(fitting.out_of_memory(recipe, torch.device("cpu")))
+assert not memory_search.fits(recipe, torch.device("cpu"))
+print(memory_search.out_of_memory(recipe, torch.device("cpu")))
 """
     # A native library that does not check a small allocation of its own crashes, now and then; that it
     # crashes every time would be our fault.
@@ -89,7 +90,7 @@ print(fitting.out_of_memory(recipe, torch.device("cpu")))
             capture_output=True,
             text=True,
             check=False,
-            cwd="tests",
+            env=environment(),
             timeout=200,
         )
         if done.returncode not in (-signal.SIGSEGV, -signal.SIGABRT):

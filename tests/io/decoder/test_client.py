@@ -12,6 +12,7 @@ import pydicom
 import pytest
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, JPEGExtended12Bit, RLELossless
+from support.processes import environment
 
 from medseg.errors import InputRefused, ResourceError
 from medseg.io.decoder import client, worker
@@ -351,11 +352,13 @@ class TestWorker:
     def test_nothing_is_left_behind_and_torch_is_not_imported(self):
         code = (
             "import sys\n"
-            "from medseg.io import isolation\n"
-            "isolation.call({'task': 'setup', 'sys_path': sys.path}, what='')\n"
-            "print(isolation._worker.process.pid, 'torch' in sys.modules)"
+            "from medseg.io.decoder import client\n"
+            "client.call({'task': 'setup', 'sys_path': sys.path}, what='')\n"
+            "print(client._worker.process.pid, 'torch' in sys.modules)"
         )
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True
+        )
         pid, torch = done.stdout.split()
         assert torch == "False"
         assert done.stderr == ""
@@ -365,12 +368,14 @@ class TestWorker:
     def test_killed_parents_leave_no_worker(self):
         code = (
             "import sys, time\n"
-            "from medseg.io import isolation\n"
-            "isolation.call({'task': 'setup', 'sys_path': sys.path}, what='')\n"
-            "print(isolation._worker.process.pid, flush=True)\n"
+            "from medseg.io.decoder import client\n"
+            "client.call({'task': 'setup', 'sys_path': sys.path}, what='')\n"
+            "print(client._worker.process.pid, flush=True)\n"
             "time.sleep(60)"
         )
-        parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+        parent = subprocess.Popen(
+            [sys.executable, "-c", code], env=environment(), stdout=subprocess.PIPE, text=True
+        )
         pid = int(parent.stdout.readline())
         parent.kill()
         parent.wait()

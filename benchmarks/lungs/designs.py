@@ -46,7 +46,7 @@ def main() -> None:
         maps, seconds = [], []
         for segment in (flat, deep):
             started = time.perf_counter()
-            _, _, named = segment.ready(scan).with_maps()
+            named = segment.prepare(scan).predict(probabilities=True).probabilities
             seconds.append(time.perf_counter() - started)
             maps.append(named["lungs"])
         maps.append((maps[0] + maps[1]) / 2)

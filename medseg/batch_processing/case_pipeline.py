@@ -10,14 +10,13 @@ import shutil
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from medseg.batch_processing.fingerprint import digest
 from medseg.batch_processing.journal import Record
@@ -25,7 +24,8 @@ from medseg.batch_processing.messages import MASKS, BatchConfig, CaseJob
 from medseg.errors import InputRefused, InputWarning, MedsegError, as_ours
 from medseg.images.intensity_stats import intensities
 from medseg.images.mask_quality import qc_flags
-from medseg.images.volume import Mask, Volume
+from medseg.images.volume import Volume
+from medseg.inference.prediction import Prediction, PreparedScan
 from medseg.inference.registry import SegmentationMethod, load_segmenter
 from medseg.io import ReadOptions, read_channels, write
 from medseg.visualization.overlays import overlay
@@ -38,7 +38,7 @@ class _Case:
 
     job: CaseJob
     volumes: tuple[Volume, ...] = ()
-    ready: dict[int, Callable[[], Mask]] = field(default_factory=dict)
+    prepared: dict[int, PreparedScan] = field(default_factory=dict)
     failed: dict[int, MedsegError] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -96,7 +96,7 @@ class CasePipeline:
         for number in job.models:
             try:
                 with _timed(case, "prepare"):
-                    case.ready[number] = self.methods[number].ready(case.volumes)
+                    case.prepared[number] = self.methods[number].prepare(case.volumes)
             except Exception as error:
                 case.failed[number] = as_ours(error)
         return case
@@ -136,41 +136,27 @@ class CasePipeline:
     def _done(self, case: _Case, number: int) -> Record:
         """Segments a case by one model and writes its files; what there is to tell of them."""
         scan = case.volumes[0]
-        maps: dict[str, npt.NDArray[np.float32]] = {}
-        entropy: dict[str, float] = {}
         with _timed(case, "segment"):
-            ready = case.ready.pop(number)
-            if self.order.probabilities and hasattr(ready, "with_maps"):
-                mask, entropy, maps = ready.with_maps()
-            elif hasattr(ready, "with_entropy"):
-                mask, entropy = ready.with_entropy()
-            else:
-                mask = ready()
+            prediction = case.prepared.pop(number).predict(probabilities=self.order.probabilities)
+        mask = prediction.mask
         with _timed(case, "write"):
             values = intensities(scan, mask)
             picture = encoded(thumbnail(scan, mask))
-            files = self._written(case.job.case, self.names[number], scan, mask, maps)
+            files = self._written(case.job.case, self.names[number], scan, prediction)
         return {
             "modality": scan.source.modality,
             "volumes_ml": {name: round(ml, 4) for name, ml in mask.volumes_ml().items()},
             "intensities": values,
             "signs": qc_flags(mask),
-            "entropy": {name: round(bits, 4) for name, bits in entropy.items()},
+            "entropy": {name: round(bits, 4) for name, bits in prediction.entropy.items()},
             "mask": next(iter(files)),
             "files": files,
             "thumbnail": picture,
         }
 
-    def _written(
-        self,
-        case: str,
-        model: str,
-        scan: Volume,
-        mask: Mask,
-        maps: dict[str, npt.NDArray[np.float32]],
-    ) -> dict[str, str]:
+    def _written(self, case: str, model: str, scan: Volume, prediction: Prediction) -> dict[str, str]:
         """All files of a case and their digests, the mask first; they come to their places together."""
-        inner = model if len(self.methods) > 1 else ""
+        mask, inner = prediction.mask, model if len(self.methods) > 1 else ""
         scratch = Path(self.order.scratch) / f"{os.getpid()}-{case}"
         made: dict[str, Path] = {}
 
@@ -188,7 +174,7 @@ class CasePipeline:
                 overlay(scan, mask, place("overlays", f"{case}.png"), title=case)
             if self.order.dicom and scan.source.format == "dicom":
                 write(mask, place("dicom", f"{case}.dcm"), format=self.order.dicom, flush=False)
-            for label, values in maps.items():
+            for label, values in prediction.probabilities.items():
                 # Thousandths: as exact as a network is, and a tenth of the size.
                 rounded = np.round(values, 3).astype(np.float32)
                 path = place("probabilities", f"{case}_{label}.nii.gz")

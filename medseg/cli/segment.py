@@ -79,9 +79,9 @@ def segment(
             else read_channels(scans, channels=channels, choices=choices)
         )
         check_source(volumes[0].source, target)
-        ready, kept = segment_scan.ready(volumes), volumes[0] if stats else None
+        prepared, kept = segment_scan.prepare(volumes), volumes[0] if stats else None
         del volumes, reading  # the network may have the memory of a scan that nothing needs any more
-        mask = ready()
+        mask = prepared.predict().mask
         mask.save(target, format=format_)
     facts = facts_of(mask, segment_scan) | {"warnings": [_without_paths(text, scans) for text in told]}
     write_json(sidecar_path(target), facts)

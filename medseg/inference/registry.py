@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 from medseg.images.label import Label
 from medseg.images.volume import Mask, Volume
+from medseg.inference.prediction import PreparedScan
 from medseg.inference.threshold_segmenter import ThresholdSegmenter
 from medseg.io import ReadOptions, read_channels
 
@@ -16,15 +17,15 @@ DEFAULT = "lung_ct"
 
 
 class SegmentationMethod(Protocol):
-    """Gives the mask of a scan, on exactly its grid; :meth:`ready` does what can be done ahead.
+    """Whatever gives the mask of a scan, on exactly its grid: a model, or thresholds.
 
     Attributes:
-        name: Told in outputs.
+        name: Of the recipe or method, as outputs name it.
         labels: Of the masks.
-        ignore_value: Integer in a truth that means unknown.
+        ignore_value: Integer in a truth that means unknown; None where truths have no such value.
         channels: Names of the scans of a case, in order.
-        engine: What computes it, with its version; told in outputs.
-        digest: Hexadecimal SHA-256 of what decides the mask; told in outputs.
+        engine: What computes it, with its version, as outputs name it.
+        digest: Hexadecimal SHA-256 of everything that decides the mask, as outputs name it.
     """
 
     @property
@@ -45,9 +46,23 @@ class SegmentationMethod(Protocol):
     @property
     def ignore_value(self) -> int | None: ...  # noqa: D102
 
-    def __call__(self, scan: Volume | Sequence[Volume]) -> Mask: ...  # noqa: D102
+    def __call__(self, scan: Volume | Sequence[Volume]) -> Mask:
+        """The mask of one scan: :meth:`prepare` and ``predict`` in one call.
 
-    def ready(self, scan: Volume | Sequence[Volume]) -> Callable[[], Mask]: ...  # noqa: D102
+        Args:
+            scan: A volume, or one volume a channel, all on one grid.
+
+        Raises:
+            InputRefused: the scan does not suit the method, for example by its channels or modality.
+        """
+        ...
+
+    def prepare(self, scan: Volume | Sequence[Volume]) -> PreparedScan:
+        """The scan checked and prepared, which can be done while another one is segmented.
+
+        Args and errors as in :meth:`__call__`.
+        """
+        ...
 
 
 def load_segmenter(
@@ -107,4 +122,7 @@ def segment(
     paths = [part for part in parts if not isinstance(part, Volume)]
     channels = len(segment_scan.channels)
     # Prepared before it is segmented, so that nothing holds the scan any longer than the recipe needs it.
-    return segment_scan.ready(read_channels(paths, channels=channels, choices=ReadOptions(series=series)))()
+    prepared = segment_scan.prepare(
+        read_channels(paths, channels=channels, choices=ReadOptions(series=series))
+    )
+    return prepared.predict().mask

@@ -6,8 +6,6 @@ import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
 from medseg.datasets.validation import check_hu_units
@@ -20,6 +18,7 @@ from medseg.inference.label_decision import LabelDecision
 from medseg.inference.mask_assembly import Target, build_mask
 from medseg.inference.model import Model
 from medseg.inference.native_grid import Planes, restored
+from medseg.inference.prediction import Prediction, PreparedScan
 from medseg.inference.sliding_window import on_cpu, planes
 from medseg.inference.uncertainty import Entropy
 from medseg.preprocessing.transforms import Prepared, prepare
@@ -111,10 +110,14 @@ class Segmenter:
                 modality than the model's; the recipe is for CT and the voxels are not in HU
                 (``not-hu``). With ``any_modality`` the last two are not looked at.
         """
-        return self.ready(scan)()
+        return self.prepare(scan).predict().mask
 
-    def ready(self, scan: Volume | Sequence[Volume]) -> PreparedScan:
-        """The scan checked and prepared, all but the network; errors as in :meth:`__call__`."""
+    def prepare(self, scan: Volume | Sequence[Volume]) -> PreparedScan:
+        """The scan checked and prepared for the network; errors as in :meth:`__call__`.
+
+        The prepared scan keeps no voxels of ``scan`` unless the recipe divides lungs: then they are needed
+        once more to find the sides.
+        """
         volumes = (scan,) if isinstance(scan, Volume) else tuple(scan)
         for volume in volumes:
             found, wanted = volume.source.modality, self.model.recipe.modality
@@ -127,7 +130,7 @@ class Segmenter:
                 )
         if self.model.recipe.modality == "CT" and not self.any_modality:
             _check_hu(volumes, self.model.recipe)
-        return PreparedScan(self, volumes)
+        return _PreparedScan(self, volumes)
 
     def planes(self, prepared: Prepared) -> Iterator[tuple[int, torch.Tensor]]:
         """Probabilities on the prepared grid, of the folds' mean logits, as soon as they are known.
@@ -165,11 +168,11 @@ class Segmenter:
         return logits / len(self._engines)
 
 
-class PreparedScan:
-    """A prepared scan and what segments it; called, once, it gives the mask.
+class _PreparedScan:
+    """A prepared scan and the segmenter it is for.
 
-    What was prepared is used up, so that its memory is the mask's, and so is the scan's where nobody else
-    holds it and the recipe needs it no more.
+    :meth:`predict` uses it up: its memory is free for the mask, and so is the scan's where nobody else
+    holds it and the recipe no longer needs it.
     """
 
     def __init__(self, segmenter: Segmenter, volumes: Sequence[Volume]) -> None:
@@ -177,28 +180,23 @@ class PreparedScan:
         self._target = Target.of(volumes[0], self._recipe)
         self._prepared: Prepared | None = prepare(self._recipe, volumes)
 
-    def __call__(self) -> Mask:
-        """The mask."""
-        return self.with_entropy()[0]
-
-    def with_entropy(self) -> tuple[Mask, dict[str, float]]:
-        """The mask, and the :class:`Entropy` of each label of the network that was found."""
+    def predict(self, *, probabilities: bool = False) -> Prediction:
+        """See :meth:`medseg.inference.prediction.PreparedScan.predict`."""
         entropy, planes, prepared = self._planes()
-        return build_mask(planes, prepared, self._target, self._recipe), entropy.bits()
-
-    def with_maps(self) -> tuple[Mask, dict[str, float], dict[str, npt.NDArray[np.float32]]]:
-        """As :meth:`with_entropy`, and of each label its probabilities (X, Y, Z) on the scan's grid."""
-        entropy, watched, prepared = self._planes()
-        planes, labels = list(watched), self._recipe.labels
-        mask = build_mask(planes, prepared, self._target, self._recipe)
-        maps = restored(planes, prepared, self._target.grid, labels=len(labels))
+        if not probabilities:
+            return Prediction(build_mask(planes, prepared, self._target, self._recipe), entropy.bits())
+        kept, labels = list(planes), self._recipe.labels
+        mask = build_mask(kept, prepared, self._target, self._recipe)
+        maps = restored(kept, prepared, self._target.grid, labels=len(labels))
         named = {label.name: values for label, values in zip(labels, maps, strict=True)}
-        return mask, entropy.bits(), named
+        return Prediction(mask, entropy.bits(), named)
 
     def _planes(self) -> tuple[Entropy, Planes, Grid]:
         prepared, self._prepared = self._prepared, None
         if prepared is None:
-            raise UsageError("this scan was segmented before", remedy="call ready again", reason="used-up")
+            raise UsageError(
+                "this prepared scan was segmented before", remedy="prepare the scan again", reason="used-up"
+            )
         entropy = Entropy([label.name for label in self._recipe.labels])
         return entropy, entropy.watch(self._segmenter.planes(prepared)), prepared.grid
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TypeAlias
 
@@ -24,6 +25,7 @@ from medseg.images.run_length import Binary, Runs
 from medseg.images.volume import Mask, Volume
 from medseg.inference.lungs import qc_findings, split_left_right
 from medseg.inference.postprocessing import postprocess
+from medseg.inference.prediction import Prediction, PreparedScan
 
 Array: TypeAlias = npt.NDArray[np.integer | np.floating]
 
@@ -92,10 +94,10 @@ class ThresholdSegmenter:
         Raises:
             InputRefused: more than one channel (``channels``), or the scan says it is no CT (``modality``).
         """
-        return self.ready(scan)()
+        return self.prepare(scan).predict().mask
 
-    def ready(self, scan: Volume | Sequence[Volume]) -> Callable[[], Mask]:
-        """The scan checked; called, it gives the mask. Errors as in :meth:`__call__`."""
+    def prepare(self, scan: Volume | Sequence[Volume]) -> PreparedScan:
+        """The scan checked; errors as in :meth:`__call__`."""
         volumes = (scan,) if isinstance(scan, Volume) else tuple(scan)
         if len(volumes) != 1:
             raise InputRefused(
@@ -111,16 +113,24 @@ class ThresholdSegmenter:
                 remedy="choose a model for this kind of scan, or say --any-modality",
                 reason="modality",
             )
-        return lambda: self._mask(volume)
+        return _CheckedScan(volume, self.labels)
 
-    def _mask(self, volume: Volume) -> Mask:
+
+@dataclass(frozen=True)
+class _CheckedScan:
+    volume: Volume
+    labels: tuple[Label, ...]
+
+    def predict(self, *, probabilities: bool = False) -> Prediction:
+        """See :meth:`medseg.inference.prediction.PreparedScan.predict`; thresholds have no probabilities."""
+        volume = self.volume
         upright = volume.oriented("RAS")
         right, left = _lungs(np.asarray(upright.array), upright.grid)
         painted = np.asfortranarray(right + 2 * left.astype(np.uint8))
         mask = Mask(painted, upright.grid, self.labels, volume.source).oriented(volume.grid.axcodes)
         for told in qc_findings(mask, volume):
             warnings.warn(InputWarning(f"{volume.source.path or 'scan'}: {told}"), stacklevel=2)
-        return mask
+        return Prediction(mask)
 
 
 def _lungs(hu: Array, grid: Grid) -> tuple[Binary, Binary]:

@@ -357,13 +357,13 @@ SPOILED = """
 import os, signal, time
 from pathlib import Path
 import medseg.inference.threshold_segmenter
-before = medseg.inference.threshold_segmenter.ThresholdSegmenter.ready
-def ready(self, scan):
+before = medseg.inference.threshold_segmenter.ThresholdSegmenter.prepare
+def prepare(self, scan):
     (volume,) = scan
     if volume.source.path.name.startswith("3"):
         {what}
     return before(self, scan)
-medseg.inference.threshold_segmenter.ThresholdSegmenter.ready = ready
+medseg.inference.threshold_segmenter.ThresholdSegmenter.prepare = prepare
 """
 
 

@@ -23,19 +23,19 @@ def test_a_scan_is_forgotten_where_nothing_needs_its_voxels(parts, kept):
     segment = Segmenter(untrained(tiny(**parts)), engine="torch")
     scan = Thorax().scan(default_grid(COARSE))
     held, grid = weakref.ref(scan.array.base), scan.grid
-    ready = segment.ready(scan)
+    prepared = segment.prepare(scan)
     del scan
     gc.collect()
     assert (held() is not None) is kept
-    assert ready().grid == grid
+    assert prepared.predict().mask.grid == grid
 
 
 def test_a_prepared_scan_is_used_up():
     scan = Thorax().scan(default_grid(COARSE))
-    ready = Segmenter(untrained(tiny()), engine="torch").ready(scan)
-    ready()
-    with pytest.raises(UsageError, match="ready again"):
-        ready()
+    prepared = Segmenter(untrained(tiny()), engine="torch").prepare(scan)
+    prepared.predict()
+    with pytest.raises(UsageError, match="prepare the scan again"):
+        prepared.predict()
 
 
 def test_the_target_of_a_scan_knows_its_grid_and_source():

@@ -1,0 +1,64 @@
+"""Every method gives a `Prediction` of a prepared scan."""
+
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError
+
+import numpy as np
+import pytest
+from support.worlds import tiny, untrained
+
+from medseg.inference.registry import SegmentationMethod
+from medseg.inference.segmenter import Segmenter
+from medseg.inference.threshold_segmenter import ThresholdSegmenter
+from medseg.phantom.thorax import Thorax, default_grid
+
+GRID = default_grid((6.0, 7.0, 9.0)).oriented("PSL")
+
+
+def methods() -> dict[str, SegmentationMethod]:
+    return {"network": Segmenter(untrained(tiny()), engine="torch"), "threshold": ThresholdSegmenter()}
+
+
+@pytest.mark.parametrize("name", ["network", "threshold"])
+@pytest.mark.parametrize("probabilities", [False, True])
+def test_every_method_predicts_the_mask_that_calling_it_gives(name, probabilities):
+    method, scan = methods()[name], Thorax().scan(GRID)
+    prediction = method.prepare(scan).predict(probabilities=probabilities)
+    assert prediction.mask.grid == scan.grid
+    assert prediction.mask.labels == method.labels
+    np.testing.assert_array_equal(prediction.mask.array, method(scan).array)
+
+
+def test_probabilities_are_given_where_they_are_asked_for_and_decide_the_mask():
+    method, scan = methods()["network"], Thorax().scan(GRID)
+    assert dict(method.prepare(scan).predict().probabilities) == {}
+    prediction = method.prepare(scan).predict(probabilities=True)
+    assert list(prediction.probabilities) == ["right_lung", "left_lung"]
+    painted = np.zeros(scan.grid.shape, np.uint8)
+    for values, value in zip(prediction.probabilities.values(), (1, 2), strict=True):
+        assert values.shape == scan.grid.shape
+        assert values.dtype == np.float32
+        painted[values >= np.float32(0.5)] = value
+    assert painted.any()
+    np.testing.assert_array_equal(prediction.mask.array, painted)
+
+
+def test_entropy_is_that_of_the_labels_that_were_found():
+    scan = Thorax().scan(GRID)
+    entropy = methods()["network"].prepare(scan).predict().entropy
+    assert set(entropy) <= {"right_lung", "left_lung"}
+    # Random weights: the network is sure of hardly anything.
+    assert all(0.5 < bits <= 1 for bits in entropy.values())
+    assert entropy
+
+
+def test_thresholds_have_neither_entropy_nor_probabilities():
+    prediction = ThresholdSegmenter().prepare(Thorax().scan(GRID)).predict(probabilities=True)
+    assert dict(prediction.entropy) == dict(prediction.probabilities) == {}
+
+
+def test_a_prediction_is_a_value():
+    prediction = ThresholdSegmenter().prepare(Thorax().scan(GRID)).predict()
+    with pytest.raises(FrozenInstanceError):
+        prediction.mask = None  # type: ignore[misc, assignment]

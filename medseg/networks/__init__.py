@@ -1,26 +1,18 @@
-"""The table of network architectures. To add one: a file beside this one and a row in `REGISTRY`."""
+"""Network architectures, by the ``kind`` of a recipe's section ``network``.
+
+To add one, write a module of its kind's name beside this file with a function ``build``, and its section
+in :mod:`medseg.recipe.network`: the table follows from the sections.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from importlib import import_module
 from typing import cast
 
 import torch
 from torch import nn
 
-from medseg.networks import attention_unet, dynunet, residual_unet, segresnet, swin_unetr
-from medseg.networks.unet import UNet
 from medseg.recipe import Recipe
-
-# Each takes its own section of the recipe, the spatial dimensions, and channels in and out.
-REGISTRY: dict[str, Callable[..., nn.Module]] = {
-    "unet": UNet.from_recipe,
-    "residual_unet": residual_unet.build,
-    "attention_unet": attention_unet.build,
-    "dynunet": dynunet.build,
-    "segresnet": segresnet.build,
-    "swin_unetr": swin_unetr.build,
-}
 
 
 def build(recipe: Recipe) -> nn.Module:
@@ -29,8 +21,10 @@ def build(recipe: Recipe) -> nn.Module:
     It maps float32 (N, in_channels, *patch) to logits (N, labels, *patch); in training, a network
     with deep supervision gives a tuple of them, finest first, the others at coarser resolutions.
     """
-    make = REGISTRY[recipe.network.kind]
-    return make(recipe.network, recipe.spatial_dims, recipe.in_channels, len(recipe.labels))
+    # The kind is one of KINDS: recipes with another one are refused.
+    module = import_module(f"medseg.networks.{recipe.network.kind}")
+    size = (recipe.spatial_dims, recipe.in_channels, len(recipe.labels))
+    return cast(nn.Module, module.build(recipe.network, *size))
 
 
 def channels_last(network: nn.Module) -> nn.Module:

@@ -60,18 +60,6 @@ class UNet(nn.Module):
         )
         self.head = Conv["conv", spatial_dims](widths[0], out_channels, kernel_size=1)
 
-    @classmethod
-    def from_recipe(cls, rules: network.UNet, spatial_dims: int, in_channels: int, out_channels: int) -> UNet:
-        """The network a recipe asks for."""
-        return cls(
-            spatial_dims,
-            in_channels,
-            out_channels,
-            widths=rules.widths,
-            norm=rules.norm,
-            dropout=rules.dropout,
-        )
-
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Logits (N, out_channels, ...) of ``image`` (N, in_channels, ...)."""
         skips = [self.stem(image)]
@@ -82,3 +70,10 @@ class UNet(nn.Module):
             features = up(features, skips.pop())
         logits: torch.Tensor = self.head(features)
         return logits
+
+
+def build(rules: network.UNet, spatial_dims: int, in_channels: int, out_channels: int) -> UNet:
+    """The network a recipe asks for."""
+    return UNet(
+        spatial_dims, in_channels, out_channels, widths=rules.widths, norm=rules.norm, dropout=rules.dropout
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
@@ -210,10 +210,14 @@ def _unet_by_default(data: Any) -> Any:
     return {"kind": "unet", **data} if isinstance(data, dict) else data
 
 
+_Sections: TypeAlias = UNet | ResidualUNet | AttentionUNet | DynUNet | SegResNet | SwinUNETR
+KINDS: tuple[str, ...] = tuple(
+    get_args(section.model_fields["kind"].annotation)[0] for section in get_args(_Sections)
+)
+"""Every kind of network; ``medseg.networks`` has a module of the same name for each."""
+
 Network = Annotated[
-    Annotated[
-        UNet | ResidualUNet | AttentionUNet | DynUNet | SegResNet | SwinUNETR, Field(discriminator="kind")
-    ],
+    Annotated[_Sections, Field(discriminator="kind")],
     BeforeValidator(_unet_by_default),
 ]
 """One of the kinds; a section without ``kind`` is a ``unet``."""

@@ -9,9 +9,10 @@ from support.worlds import tiny, untrained
 from medseg.errors import UsageError
 from medseg.inference.model import Model, needed_bytes
 from medseg.inference.segmenter import Segmenter
-from medseg.networks import REGISTRY, build, channels_last
+from medseg.networks import build, channels_last
 from medseg.phantom.thorax import Thorax, default_grid
 from medseg.recipe import Recipe
+from medseg.recipe.network import KINDS
 from medseg.training.checkpoint_files import import_weights
 from medseg.training.losses import build as build_loss
 
@@ -29,7 +30,7 @@ SMALL = {
 SLOW = {("swin_unetr", 3): pytest.mark.slow}
 EVERY = [
     pytest.param(kind, dims, id=f"{kind}-{dims}d", marks=SLOW.get((kind, dims), ()))
-    for kind in sorted(REGISTRY)
+    for kind in sorted(KINDS)
     for dims in (2, 3)
 ]
 
@@ -46,7 +47,7 @@ def small(kind: str, dims: int, **changes) -> Recipe:
 
 
 def test_every_kind_is_here():
-    assert set(SMALL) == set(REGISTRY)
+    assert set(SMALL) == set(KINDS)
 
 
 @pytest.mark.parametrize(("kind", "dims"), EVERY)
@@ -112,7 +113,7 @@ def test_a_patch_that_does_not_fit_is_refused_with_sizes_that_do(kind, dims):
             small(kind, dims, patch={"size": [divisor] * dims})
 
 
-@pytest.mark.parametrize("kind", sorted(REGISTRY))
+@pytest.mark.parametrize("kind", sorted(KINDS))
 def test_the_smallest_patch_that_is_allowed_trains(kind):
     divisor = small(kind, 2).network.divisor
     size = [2 * divisor, divisor] if small(kind, 2).network.normalised else [divisor, divisor]
@@ -161,7 +162,7 @@ def test_the_json_schema_knows_a_section_without_kind_too():
     """What editors check: without ``kind`` it is a unet with dice_bce, and nothing else."""
     schema, good = Recipe.json_schema(), tiny().model_dump(mode="json")
     checker = pytest.importorskip("jsonschema").Draft202012Validator(schema)
-    for network in [{"widths": [4, 8]}, {}, *({**SMALL[kind], "kind": kind} for kind in REGISTRY)]:
+    for network in [{"widths": [4, 8]}, {}, *({**SMALL[kind], "kind": kind} for kind in KINDS)]:
         assert checker.is_valid(good | {"network": network})
     for loss in [{"dice_weight": 2}, {}, {"kind": "dice_ce", "ce_weight": 2}]:
         assert checker.is_valid(good | {"loss": loss})

@@ -15,7 +15,7 @@ from medseg.datasets.layouts.case_naming import Found
 from medseg.datasets.manifest import Manifest
 from medseg.errors import InputWarning, UsageError
 
-__all__ = ["KINDS", "Found", "Layout", "manifest_of", "named"]
+__all__ = ["REGISTRY", "Found", "Layout", "manifest_of", "named"]
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,13 @@ from collections.abc import Mapping
 
 import torch
 
-from medseg.preprocessing.augmentation.transform import ChannelTransform, Patch, RandomTransform
+from medseg.preprocessing.augmentation.transform import (
+    Augmentation,
+    ChannelTransform,
+    Patch,
+    RandomTransform,
+    by_amount,
+)
 
 _TINY = 1e-7  # a range of zero, in a patch of air, divides by this instead
 
@@ -132,3 +138,14 @@ class Clip(RandomTransform):
     def __call__(self, data: Mapping[str, torch.Tensor]) -> Patch:
         """The patch with every intensity in 0..1."""
         return dict(data) | {"image": data["image"].clamp(0, 1)}
+
+
+ROWS = {
+    "gamma": by_amount(Gamma, "gamma"),
+    "contrast": by_amount(Contrast, "contrast"),
+    "brightness": by_amount(Brightness, "brightness"),
+    "noise": by_amount(Noise, "noise_sd"),
+    "cutout": by_amount(Cutout, "cutout"),
+    "clip": Augmentation(("clip",), lambda recipe: Clip()),
+}
+"""Rows of the table, in the order in which they are applied."""

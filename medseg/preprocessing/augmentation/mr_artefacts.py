@@ -13,7 +13,13 @@ import numpy.typing as npt
 import torch
 
 from medseg.preprocessing.augmentation.interpolation import Matrix, along
-from medseg.preprocessing.augmentation.transform import ChannelTransform
+from medseg.preprocessing.augmentation.transform import (
+    Augmentation,
+    ChannelTransform,
+    RandomTransform,
+    by_amount,
+)
+from medseg.recipe import Recipe
 
 _DEGREE = 3
 _GHOSTS = (4, 10)
@@ -131,3 +137,16 @@ def _filtered(values: torch.Tensor, lines: npt.NDArray[np.complex128], axis: int
     n = values.shape[axis + 1]
     matrix = np.fft.irfft(np.fft.rfft(np.eye(n), axis=0) * lines[:, None], n=n, axis=0)
     return along(values, torch.from_numpy(matrix).to(values), axis + 1)
+
+
+def _motion(recipe: Recipe) -> RandomTransform:
+    rules, spacing_mm = recipe.augment, recipe.prepare.spacing_mm[: recipe.spatial_dims]
+    return Motion(rules.motion_mm, rules.probability, spacing_mm, channels=len(recipe.channels))
+
+
+ROWS = {
+    "bias_field": by_amount(BiasField, "bias_field"),
+    "ghosting": by_amount(Ghosting, "ghosting"),
+    "motion": Augmentation(("motion_mm",), _motion),
+}
+"""Rows of the table, in the order in which they are applied."""

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from medseg.preprocessing.augmentation.interpolation import Matrix, along
-from medseg.preprocessing.augmentation.transform import ChannelTransform
+from medseg.preprocessing.augmentation.transform import ChannelTransform, by_amount
 
 _TRUNCATE = 4.0  # standard deviations, as scipy.ndimage.gaussian_filter
 
@@ -80,3 +80,10 @@ def coarse(n: int, kept: int) -> Matrix:
     matrix = np.zeros((n, n))
     matrix[:, taken] = back
     return matrix
+
+
+ROWS = {
+    "blur": by_amount(Blur, "blur_voxels"),
+    "low_resolution": by_amount(LowResolution, "low_resolution"),
+}
+"""Rows of the table, in the order in which they are applied."""

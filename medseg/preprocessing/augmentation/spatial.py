@@ -8,8 +8,9 @@ import numpy as np
 import torch
 
 from medseg.preprocessing.augmentation.interpolation import Matrix, read_at, spline_places
-from medseg.preprocessing.augmentation.transform import Patch, RandomTransform
-from medseg.recipe import Augment
+from medseg.preprocessing.augmentation.transform import Augmentation, Patch, RandomTransform
+from medseg.recipe import Augment, Recipe
+from medseg.recipe.augmentation import mirrored
 
 
 class Flip(RandomTransform):
@@ -140,3 +141,20 @@ def positions(
     scale, centre = (np.reshape(v, (-1, *[1] * len(shape))) for v in (spacing_mm, (np.array(shape) - 1) / 2))
     read: Matrix = found / scale + centre
     return read
+
+
+def _flip(recipe: Recipe) -> RandomTransform:
+    # A label without a partner has None; the recipe then has no flip of axis 0.
+    places = [at if at is not None else n for n, at in enumerate(mirrored(recipe.labels))]
+    return Flip(recipe.augment.flip_axes, places)
+
+
+def _deform(recipe: Recipe) -> RandomTransform:
+    return Deform(recipe.augment, recipe.prepare.spacing_mm[: recipe.spatial_dims])
+
+
+ROWS = {
+    "flip": Augmentation(("flip_axes",), _flip),
+    "deform": Augmentation(("rotate_degrees", "scale", "shear", "translate_mm", "elastic_mm"), _deform),
+}
+"""Rows of the table, in the order in which they are applied."""

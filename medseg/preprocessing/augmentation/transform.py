@@ -1,13 +1,16 @@
-"""What every row of the table is made of: a MONAI random transform of a patch."""
+"""Base classes of the augmentations, random MONAI transforms of a patch, and rows of their table."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import torch
 from monai.transforms.transform import Randomizable, Transform
+
+from medseg.recipe import Recipe
 
 Patch = dict[str, torch.Tensor]
 """``image`` float32 (in_channels, *patch) and ``label`` float32 (L, *patch) of 1, 0 and -1 (unknown)."""
@@ -95,3 +98,26 @@ class ChannelTransform(RandomTransform, Generic[Drawn]):
         return dict(data) | {
             "image": torch.stack(changed, 1).flatten(0, 1) if len(changed) > 1 else changed[0]
         }
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """A row of the table.
+
+    Attributes:
+        fields: Of the recipe's section ``augment``; the row is left out when all of them are off.
+        build: Makes the transform of a recipe.
+    """
+
+    fields: tuple[str, ...]
+    build: Callable[[Recipe], RandomTransform]
+
+
+def by_amount(transform: Callable[..., RandomTransform], field: str) -> Augmentation:
+    """The row of a transform of intensities whose largest change is one field of the recipe."""
+
+    def build(recipe: Recipe) -> RandomTransform:
+        rules = recipe.augment
+        return transform(getattr(rules, field), rules.probability, channels=len(recipe.channels))
+
+    return Augmentation((field,), build)

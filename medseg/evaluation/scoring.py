@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -66,20 +65,19 @@ def score(
         annotated: The labels that the truth has been annotated for; others get no score.
 
     Raises:
-        InputRefused: the grids differ (reason ``grid``). Nothing is resampled: scores of a
+        InputRefused: the grids differ (``grid-mismatch``). Nothing is resampled: scores of a
             resampled truth measure the resampling too.
         UsageError: the prediction lacks a label of the truth.
     """
-    aligned, distance = truth, prediction.grid.distance_mm(truth.grid)
-    if distance > tolerance_mm:
+    aligned = truth
+    if not prediction.grid.same_as(truth.grid, tolerance_mm):
         aligned = truth.oriented(prediction.grid.axcodes)
-        distance = prediction.grid.distance_mm(aligned.grid)
-    if distance > tolerance_mm:
-        told = "shapes differ" if math.isinf(distance) else f"voxels lie up to {distance:.3g} mm apart"
+    mismatch = prediction.grid.mismatch(aligned.grid, tolerance_mm)
+    if mismatch:
         raise InputRefused(
-            f"prediction and truth are on different grids, {told}: {prediction.grid} and {truth.grid}",
+            f"the prediction is not on the truth's grid: {mismatch}",
             where=truth.source.path,
-            reason="grid",
+            reason="grid-mismatch",
             remedy="compare on the scan's own grid; resample the prediction's probabilities, not the truth",
         )
     names = [label.name for label in prediction.labels]

@@ -18,6 +18,10 @@ SAME_GRID_MM = 0.01
 """Grids whose corners lie at most this far apart are the same grid: text formats round affines, and a
 hundredth of a millimetre is below every scanner's precision."""
 
+LPS_RAS: Array = np.diag([-1.0, -1.0, 1.0, 1.0])
+"""4x4: takes an affine from LPS (DICOM, ITK) to RAS+ (NIfTI, medseg) and back; it is its own inverse."""
+LPS_RAS.setflags(write=False)
+
 _POSITIVE_END = "RAS"
 _NEGATIVE_END = "LPI"
 
@@ -141,6 +145,22 @@ class Grid:
         gaps = np.linalg.norm(self.corners_mm - other.corners_mm, axis=1)
         return float(gaps.max())
 
+    def same_as(self, other: Grid, tolerance_mm: float = SAME_GRID_MM) -> bool:
+        """Whether both have one shape, and no voxel lies farther than ``tolerance_mm`` from its twin."""
+        return self.distance_mm(other) <= tolerance_mm
+
+    def mismatch(self, other: Grid, tolerance_mm: float = SAME_GRID_MM) -> str | None:
+        """How this grid differs from ``other``, as the end of a message; None where they are the same.
+
+        Such as ``voxels lie up to 50 mm apart, Grid(...) instead of Grid(...)``. It follows what the caller
+        knows: ``the mask is not on the scan's grid: ``.
+        """
+        gap = self.distance_mm(other)
+        if gap <= tolerance_mm:
+            return None
+        told = "the shapes differ" if self.shape != other.shape else f"voxels lie up to {gap:.3g} mm apart"
+        return f"{told}, {self} instead of {other}"
+
     def oriented(self, axcodes: str) -> Grid:
         """The same voxels with their array axes permuted and flipped to ``axcodes``.
 
@@ -188,6 +208,12 @@ class Grid:
         spacing = " x ".join(f"{s:.4g}" for s in self.spacing_mm)
         shape = " x ".join(str(n) for n in self.shape)
         return f"Grid({shape} voxels, {spacing} mm, {self.axcodes})"
+
+
+def flip_lps_ras(points_mm: npt.ArrayLike) -> Array:
+    """Points (..., 3) in mm, taken from LPS to RAS+ or back: the signs of x and y change."""
+    points: Array = np.asarray(points_mm, dtype=np.float64) * (-1.0, -1.0, 1.0)
+    return points
 
 
 def _bad_geometry(problem: str) -> InputRefused:

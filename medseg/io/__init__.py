@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from medseg.errors import InputRefused, UsageError
-from medseg.images.grid import SAME_GRID_MM, Grid
+from medseg.images.grid import Grid
 from medseg.images.label import Label
 from medseg.images.volume import Mask, Source, Volume
 from medseg.io import itk, nifti, path_checks, unsupported_formats
@@ -149,10 +149,10 @@ def read_channels(
         )
     volumes = tuple(_read(path, choices) for path in paths)
     for path, volume in zip(paths[1:], volumes[1:], strict=True):
-        apart = volume.grid.distance_mm(volumes[0].grid)
-        if apart > SAME_GRID_MM:
+        mismatch = volume.grid.mismatch(volumes[0].grid)
+        if mismatch:
             raise InputRefused(
-                f"{volume.grid} is not the grid of {paths[0]}: {volumes[0].grid}, {apart:.3g} mm apart",
+                f"the channel is not on the grid of the first ({paths[0]}): {mismatch}",
                 where=path,
                 remedy="register and resample the channels to one grid first",
                 reason="grid-mismatch",

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from medseg.errors import InputRefused, InputWarning
-from medseg.images.grid import Array, Grid
+from medseg.images.grid import SAME_GRID_MM, Array, Grid
 
 # From one micrometre (micro-CT) to one metre between voxels; a field of view of 20 m and a
 # million millimetres from the origin are ten times beyond any scanner. Outside, the unit or the
@@ -16,9 +16,8 @@ from medseg.images.grid import Array, Grid
 _SPACING_MM = (0.001, 1000.0)
 _EXTENT_MM = 20_000.0
 _FARTHEST_MM = 1_000_000.0
-# Shear moves a voxel by at most a hundredth of a millimetre: rounding of the header's numbers.
-_ROUNDING_MM = 0.01
-# Below any voxel we segment: such an affine is squared, with a warning.
+# What is farther than the same grid (`SAME_GRID_MM`) and below any voxel we segment: such an affine is
+# squared, with a warning.
 _REPAIRED_MM = 0.1
 
 
@@ -59,7 +58,7 @@ def squared(grid: Grid, path: Path) -> Grid:
     affine[:3, 3] = grid.world(middle) - affine[:3, :3] @ middle
     square = Grid(grid.shape, affine)
     moved = square.distance_mm(grid)
-    if moved <= _ROUNDING_MM:
+    if moved <= SAME_GRID_MM:
         return grid
     if moved > _REPAIRED_MM:
         raise InputRefused(

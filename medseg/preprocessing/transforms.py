@@ -122,8 +122,8 @@ def prepare(recipe: Recipe, volumes: Sequence[Volume], truth: Mask | None = None
         truth: A label map on the same grid, for training; it may be stored in another order of axes.
 
     Raises:
-        InputRefused: the number of channels is not the recipe's, or a channel or the truth lies elsewhere
-            (more than 0.01 mm at a corner) than the scan.
+        InputRefused: the number of channels is not the recipe's, or a channel or the truth is not
+            on the scan's grid (``grid-mismatch``).
         ResourceError: the prepared scan does not fit into memory (``memory``).
     """
     if len(volumes) != len(recipe.channels):
@@ -134,11 +134,11 @@ def prepare(recipe: Recipe, volumes: Sequence[Volume], truth: Mask | None = None
             remedy="give one scan for each channel, in this order",
         )
     grid = volumes[0].grid
-    for volume in volumes[1:]:
-        gap = grid.distance_mm(volume.grid)
-        if gap > 0.01:
+    for number, volume in enumerate(volumes[1:], start=2):
+        mismatch = volume.grid.mismatch(grid)
+        if mismatch:
             raise InputRefused(
-                f"the channels are not on one grid: {gap:.3g} mm apart, {volume.grid} against {grid}",
+                f"channel {number} is not on the grid of the first: {mismatch}",
                 where=volume.source.path,
                 reason="grid-mismatch",
                 remedy="register and resample the channels to one grid first",
@@ -147,10 +147,10 @@ def prepare(recipe: Recipe, volumes: Sequence[Volume], truth: Mask | None = None
     case = {"image": on_grid(_channels([v.array for v in volumes]), grid)}
     if truth is not None:
         truth = truth.oriented(grid.axcodes)
-        gap = grid.distance_mm(truth.grid)
-        if gap > 0.01:
+        mismatch = truth.grid.mismatch(grid)
+        if mismatch:
             raise InputRefused(
-                f"the truth is not on the scan's grid: {gap:.3g} mm apart, {truth.grid} against {grid}",
+                f"the truth is not on the scan's grid: {mismatch}",
                 reason="grid-mismatch",
                 remedy="resample the truth onto the scan",
             )

@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from medseg.errors import UsageError
-from medseg.images.grid import SAME_GRID_MM
 from medseg.images.volume import Mask, Volume
 from medseg.system.atomic_write import replacing
 from medseg.visualization.palette import COLOURS
@@ -57,7 +56,7 @@ def overlay(
         slices: So many axial planes in a row below, evenly through what is labelled.
 
     Raises:
-        UsageError: the mask is not on the scan's grid (more than 0.01 mm at a corner).
+        UsageError: the mask is not on the scan's grid (``grid-mismatch``).
     """
     return _save(_drawn(volume, mask, window_hu, title, slices), Path(path))
 
@@ -75,11 +74,10 @@ def _drawn(
     volume: Volume, mask: Mask, window_hu: tuple[float, float] | None, title: str | None, slices: int
 ) -> Figure:
     """See :func:`overlay`."""
-    gap = volume.grid.distance_mm(mask.grid)
-    if gap > SAME_GRID_MM:
-        apart = "another shape" if gap == float("inf") else f"{gap:.3g} mm apart"
+    mismatch = mask.grid.mismatch(volume.grid)
+    if mismatch:
         raise UsageError(
-            f"the mask is not on the scan's grid, {apart}: {mask.grid} against {volume.grid}",
+            f"the mask is not on the scan's grid: {mismatch}",
             where=mask.source.path,
             remedy=f"give the mask that was made from {volume.source.path or 'this scan'}",
             reason="grid-mismatch",

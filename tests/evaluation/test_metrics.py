@@ -99,7 +99,7 @@ def test_other_grids_are_refused() -> None:
     shifted = mask_of(lines(1), Grid(GRID.shape, affine))
     with pytest.raises(InputRefused, match=r"0\.02 mm apart") as caught:
         score(mask_of(lines(1)), shifted)
-    assert caught.value.reason == "grid"
+    assert caught.value.reason == "grid-mismatch"
     assert score(mask_of(lines(1)), shifted, tolerance_mm=0.05)[0].dice == 1.0
     other = Mask(np.zeros((4, 3, 3), dtype=np.uint8), Grid.from_spacing((4, 3, 3)), LABELS)
     with pytest.raises(InputRefused, match="shapes differ"):

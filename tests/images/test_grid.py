@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from medseg.errors import InputRefused, UsageError
-from medseg.images.grid import Grid
+from medseg.images.grid import LPS_RAS, SAME_GRID_MM, Grid, flip_lps_ras
 
 AXCODES = ["".join(c) for p in permutations(("RL", "AP", "SI")) for c in product(*p)]
 OBLIQUE = Grid.from_spacing(
@@ -85,6 +85,42 @@ def test_distance_is_that_of_the_farthest_corner():
     stretched = Grid.from_spacing((11, 2, 2), (1.5, 1, 1))
     assert grid.distance_mm(stretched) == pytest.approx(5.0)  # 10 steps of 0.5 mm
     assert grid.distance_mm(Grid.from_spacing((11, 2, 3))) == np.inf
+
+
+def test_grids_a_hundredth_of_a_millimetre_apart_are_the_same():
+    grid = Grid.from_spacing((11, 2, 2))
+    for mm, same in ((0.0, True), (0.0099, True), (0.0101, False), (50.0, False)):
+        moved = Grid.from_spacing((11, 2, 2), origin_mm=(0, mm, 0))
+        assert grid.same_as(moved) is same
+        assert (grid.mismatch(moved) is None) is same
+        assert grid.same_as(moved, tolerance_mm=60)
+    # Ten steps that are 0.002 mm longer each: no spacing differs by a hundredth, the far corner does.
+    assert not grid.same_as(Grid.from_spacing((11, 2, 2), (1.002, 1, 1)))
+    assert SAME_GRID_MM == 0.01
+
+
+def test_a_mismatch_tells_the_distance_in_mm_or_that_the_shapes_differ():
+    grid = Grid.from_spacing((11, 2, 2))
+    told = grid.mismatch(Grid.from_spacing((11, 2, 2), origin_mm=(30, 40, 0)))  # sqrt(900 + 1600)
+    assert told.startswith("voxels lie up to 50 mm apart, Grid(11 x 2 x 2 voxels")
+    told = grid.mismatch(Grid.from_spacing((11, 2, 3)))
+    assert "inf" not in told
+    assert told == (
+        "the shapes differ, Grid(11 x 2 x 2 voxels, 1 x 1 x 1 mm, RAS) "
+        "instead of Grid(11 x 2 x 3 voxels, 1 x 1 x 1 mm, RAS)"
+    )
+    told = grid.mismatch(Grid.from_spacing((11, 2, 2), origin_mm=(0.0102, 0, 0)))
+    assert "voxels lie up to 0.0102 mm apart" in told
+
+
+def test_left_is_right_and_back_is_front_between_lps_and_ras():
+    assert flip_lps_ras([(1, 2, 3), (-4, 5, -6)]).tolist() == [[-1, -2, 3], [4, -5, -6]]
+    affine = Grid.from_spacing((2, 2, 2), (2, 3, 4), origin_mm=(10, 20, 30)).affine
+    lps = LPS_RAS @ affine
+    assert lps.tolist() == [[-2, 0, 0, -10], [0, -3, 0, -20], [0, 0, 4, 30], [0, 0, 0, 1]]
+    assert (LPS_RAS @ lps).tolist() == affine.tolist()
+    with pytest.raises(ValueError, match="read-only"):
+        LPS_RAS[0, 0] = 1
 
 
 def test_equal_grids_are_equal_and_hash_alike():

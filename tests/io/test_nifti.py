@@ -803,6 +803,13 @@ class TestChannels:
             io.read_channels(paths, channels=2)
         assert caught.value.reason == "grid-mismatch"
         assert caught.value.where.endswith("b.nii")
+        assert "0.02 mm apart" in caught.value.problem
+
+    def test_channels_of_two_shapes_have_no_distance(self, tmp_path):
+        paths = [save(tmp_path / "a.nii"), save(tmp_path / "b.nii", NUMBERS[:-1])]
+        with pytest.raises(InputRefused, match="the shapes differ") as caught:
+            io.read_channels(paths, channels=2)
+        assert "mm apart" not in caught.value.problem
 
     def test_a_hundredth_of_a_millimetre_is_the_same_grid(self, tmp_path):
         moved = AFFINE.copy()

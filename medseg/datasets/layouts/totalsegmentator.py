@@ -106,9 +106,10 @@ def together(files: Mapping[str, Path], values: Mapping[str, int]) -> Mask:
     painted = np.zeros(first.grid.shape, np.uint8)
     for name, path in files.items():
         one = read_mask(path, ())
-        if one.grid.distance_mm(first.grid) > 0.01:
+        mismatch = one.grid.mismatch(first.grid)
+        if mismatch:
             raise InputRefused(
-                f"{one.grid} is not the grid of the other organs, {first.grid}",
+                f"{name} is not on the grid of the other organs: {mismatch}",
                 where=path,
                 remedy="download the case again",
                 reason="grid-mismatch",

@@ -10,7 +10,7 @@ import numpy as np
 from medseg.datasets.manifest import Case
 from medseg.datasets.validation.case_stats import Channel, Facts, measure
 from medseg.datasets.validation.findings import Finding, finding
-from medseg.images.grid import SAME_GRID_MM, Grid
+from medseg.images.grid import Grid
 from medseg.images.volume import Volume
 from medseg.recipe import Recipe, Window
 
@@ -56,20 +56,15 @@ def _geometry(case: Case, facts: Facts) -> Iterator[Finding]:
         return
     scan = facts.channels[0].place.grid
     for number, channel in enumerate(facts.channels[1:], start=2):
-        gap = scan.distance_mm(channel.place.grid)
-        if gap > SAME_GRID_MM:
-            told = f"channel {number} is not on the grid of the first, {_apart(gap)}"
-            yield finding("channel-grid", f"{told}: {channel.place.grid} against {scan}", case.id)
+        mismatch = channel.place.grid.mismatch(scan)
+        if mismatch:
+            yield finding(
+                "channel-grid", f"channel {number} is not on the grid of the first: {mismatch}", case.id
+            )
     if facts.truth is not None:
-        truth = facts.truth.grid
-        gap = scan.distance_mm(truth.oriented(scan.axcodes))
-        if gap > SAME_GRID_MM:
-            told = f"the label is not on the scan's grid, {_apart(gap)}"
-            yield finding("label-grid", f"{told}: {truth} against {scan}", case.id)
-
-
-def _apart(gap_mm: float) -> str:
-    return "which has another shape" if gap_mm == float("inf") else f"{gap_mm:.3g} mm apart"
+        mismatch = facts.truth.grid.oriented(scan.axcodes).mismatch(scan)
+        if mismatch:
+            yield finding("label-grid", f"the label is not on the scan's grid: {mismatch}", case.id)
 
 
 def _labels(case: Case, facts: Facts, recipe: Recipe | None) -> Iterator[Finding]:

@@ -13,15 +13,11 @@ from pydicom.dataset import Dataset
 from pydicom.pixels import iter_pixels
 
 from medseg.errors import InputRefused
-from medseg.images.grid import Array, Grid
+from medseg.images.grid import LPS_RAS, SAME_GRID_MM, Array, Grid
 from medseg.images.volume import Mask, Volume, Voxels
-from medseg.io.dicom.source_series import SAME_MM, scanned
+from medseg.io.dicom.source_series import scanned
+from medseg.io.dicom.stacking import uneven_mm
 from medseg.system import memory_budget
-
-_TO_RAS = np.array([-1.0, -1.0, 1.0])
-# Slices of a scan may lie so far off even spacing (medseg.io.dicom.stacking); a SEG of it has their
-# positions.
-_UNEVEN_MM, _UNEVEN_STEP = 0.1, 0.25
 
 
 @dataclass(frozen=True)
@@ -65,10 +61,9 @@ def frame_of(ds: Dataset, n: int, path: Path) -> Frame:
     affine = np.eye(4)
     affine[:3, 0], affine[:3, 1] = row * between_columns, column * between_rows
     affine[:3, 2], affine[:3, 3] = np.cross(row, column), np.array(position.ImagePositionPatient, float)
-    affine[:3] *= _TO_RAS[:, None]
     identification = of("SegmentIdentificationSequence")
     number = 0 if identification is None else int(identification.ReferencedSegmentNumber)
-    return Frame(number, Grid((1, 1, 1), affine).affine)
+    return Frame(number, Grid((1, 1, 1), LPS_RAS @ affine).affine)
 
 
 def placed(
@@ -84,21 +79,23 @@ def placed(
     if reference is None:
         return _lattice(frames, (columns, rows), ds, path)
     grid = reference if isinstance(reference, Grid) else reference.grid
-    if not _same_plane(grid, frames[0], columns, rows):
+    if _off_plane(grid, frames[0], columns, rows):
         grid = grid.oriented(Grid((columns, rows, 1), frames[0].affine).axcodes)
     origins = grid.world([(0, 0, k) for k in range(grid.shape[2])])
     if isinstance(reference, Volume | Mask) and reference.source.format == "dicom" and reference.source.files:
         scan = scanned(reference.source)  # its slices may lie a little off even spacing, a SEG of them too
-        if scan.grid.distance_mm(grid) <= SAME_MM:
+        if scan.grid.same_as(grid):
             origins = scan.origins_mm
     at: list[int] = []
     for frame in frames:
         gaps = np.linalg.norm(origins - frame.affine[:3, 3], axis=1)
         k = int(gaps.argmin())
-        if gaps[k] > SAME_MM or not _same_plane(grid, frame, columns, rows):
+        problem = _off_plane(grid, frame, columns, rows)
+        if problem is None and gaps[k] > SAME_GRID_MM:
+            problem = f"a slice lies {gaps[k]:.3g} mm from the scan's nearest slice"
+        if problem is not None:
             raise InputRefused(
-                f"its slices of {columns} x {rows} pixels do not lie on the scan's: {gaps[k]:.3g} mm from "
-                f"the nearest of {grid}",
+                f"the segmentation is not on the scan's grid: {problem} ({grid})",
                 where=path,
                 reason="grid-mismatch",
                 remedy="pass the scan that was segmented, or resample the segmentation to this one first",
@@ -107,12 +104,14 @@ def placed(
     return Placement(grid, tuple(at))
 
 
-def _same_plane(grid: Grid, frame: Frame, columns: int, rows: int) -> bool:
-    """Whether the frame's pixels lie as a slice of the grid does, up to where it begins."""
+def _off_plane(grid: Grid, frame: Frame, columns: int, rows: int) -> str | None:
+    """How the frame's pixels differ from those of a slice of the grid that begins there; None if alike."""
+    if grid.shape[:2] != (columns, rows):
+        return f"its slices have {columns} x {rows} pixels"
     ends = np.array([columns - 1, rows - 1]) * (grid.affine[:3, :2] - frame.affine[:3, :2])
-    same_size = grid.shape[:2] == (columns, rows)
     # The ends of one row say nothing about its spacing where there is one pixel only.
-    return same_size and bool(np.linalg.norm(ends, axis=0).max() <= SAME_MM)
+    gap = float(np.linalg.norm(ends, axis=0).max())
+    return f"the ends of its rows or columns lie {gap:.3g} mm off" if gap > SAME_GRID_MM else None
 
 
 def _lattice(frames: Sequence[Frame], size: tuple[int, int], ds: Dataset, path: Path) -> Placement:
@@ -129,7 +128,7 @@ def _lattice(frames: Sequence[Frame], size: tuple[int, int], ds: Dataset, path: 
     grid = Grid((*size, depth), affine)
     ideal = grid.world(np.stack([np.zeros_like(at), np.zeros_like(at), at], axis=1))
     off = max(float(np.linalg.norm(f.affine[:3, 3] - p)) for f, p in zip(frames, ideal, strict=True))
-    if off > min(_UNEVEN_MM, _UNEVEN_STEP * step) or not all(_same_plane(grid, f, *size) for f in frames):
+    if off > uneven_mm(step) or any(_off_plane(grid, f, *size) for f in frames):
         raise InputRefused(
             "its slices are no even stack of parallel planes",
             where=path,

@@ -18,7 +18,7 @@ from pydicom.tag import Tag
 from pydicom.uid import ImplicitVRLittleEndian
 
 from medseg.errors import InputRefused, InputWarning, MedsegError, UsageError
-from medseg.images.grid import Array, Grid
+from medseg.images.grid import Array, Grid, flip_lps_ras
 from medseg.images.label import Label
 from medseg.images.volume import Mask, Source, Volume, Voxels
 from medseg.io.dicom import part10, series_reader, sop_classes
@@ -37,7 +37,6 @@ from medseg.io.error_context import refusing
 from medseg.io.read_options import ReadOptions
 from medseg.system import memory_budget
 
-_TO_LPS = np.array([-1.0, -1.0, 1.0])
 _DATA = Tag("ContourData")
 # Defined terms of PS3.3 C.8.8.6.1; the second is spelled so.
 _AREAS = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
@@ -211,7 +210,7 @@ def _contours(label: Label, number: int, array: Voxels, scan: Scan) -> Dataset:
             # From the slice's own position, which may lie a little off even spacing.
             flat = np.column_stack([points, np.zeros(len(points))])
             world = flat @ scan.grid.affine[:3, :3].T + scan.origins_mm[k]
-            item[_DATA] = _decimals(world * _TO_LPS)
+            item[_DATA] = _decimals(flip_lps_ras(world))
             contours.append(item)
     if contours:  # type 3: an ROI without contours is an empty one
         ds.ContourSequence = contours
@@ -308,7 +307,7 @@ def _region(item: Any, path: Path) -> _Region:
         told = int(contour.get("NumberOfContourPoints") or data.size // 3)
         if not data.size or data.size != 3 * told or not np.isfinite(data).all():
             raise _damaged(path, f"a contour of {told} points has {data.size} numbers, or not all finite")
-        contours.append((str(contour.ContourGeometricType), data.reshape(-1, 3) * _TO_LPS))
+        contours.append((str(contour.ContourGeometricType), flip_lps_ras(data.reshape(-1, 3))))
     return _Region(int(item.ReferencedROINumber), tuple(contours))
 
 

@@ -15,11 +15,9 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from pydicom.valuerep import DSfloat
 
 from medseg.errors import InputRefused, UsageError
-from medseg.images.grid import Array, Grid
+from medseg.images.grid import LPS_RAS, Array, Grid
 from medseg.images.volume import Volume, Voxels
 from medseg.io.dicom import sop_classes
-
-_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def write_dicom_series(volume: Volume, folder: str | Path, *, modality: Literal["CT", "MR"] = "CT") -> Path:
@@ -70,7 +68,7 @@ def write_dicom_series(volume: Volume, folder: str | Path, *, modality: Literal[
 
 def _lps(grid: Grid) -> tuple[Array, bool]:
     """The LPS affine, and whether the third axis runs against the normal (row x column)."""
-    lps: Array = _LPS @ grid.affine
+    lps: Array = LPS_RAS @ grid.affine
     unit = lps[:3, :3] / np.asarray(grid.spacing_mm)
     if np.abs(unit.T @ unit - np.eye(3)).max() > 1e-4:
         raise InputRefused(

@@ -17,14 +17,13 @@ from pydicom.uid import generate_uid
 from pydicom.valuerep import DSfloat
 
 from medseg.errors import InputRefused, InputWarning, UsageError
-from medseg.images.grid import Array, Grid
+from medseg.images.grid import Array, Grid, flip_lps_ras
 from medseg.images.label import Label
 from medseg.images.volume import Mask, Source, Volume, Voxels
 from medseg.io.dicom import part10
 from medseg.io.dicom.slice_headers import Slice, slices
 from medseg.io.dicom.stacking import stack
 
-SAME_MM = 0.01
 MANUFACTURER = "medseg"
 # What is copied of the Patient, General Study and Patient Study modules (PS3.3 C.7.1.1, C.7.2.1,
 # C.7.2.2); type 2 attributes are written empty where the source has none. Nothing else is copied.
@@ -82,7 +81,7 @@ class Scan:
     @property
     def origins_mm(self) -> Array:
         """(Z, 3): where the first pixel of each slice lies by its own header, RAS+."""
-        return np.array([one.position_mm for one in self.slices]) * (-1.0, -1.0, 1.0)
+        return flip_lps_ras([one.position_mm or () for one in self.slices])
 
     @property
     def date_time(self) -> tuple[str, str]:
@@ -192,10 +191,10 @@ def aligned(mask: Mask, scan: Scan) -> Voxels:
         InputRefused: the mask lies elsewhere (``grid-mismatch``).
     """
     for moved in (mask, mask.oriented(scan.grid.axcodes)):
-        if moved.grid.distance_mm(scan.grid) <= SAME_MM:
+        if moved.grid.same_as(scan.grid):
             return moved.array
     raise InputRefused(
-        f"the mask's grid {mask.grid} is not that of its scan: {scan.grid}",
+        f"the mask is not on the grid of its scan: {moved.grid.mismatch(scan.grid)}",
         where=mask.source.path,
         reason="grid-mismatch",
         remedy="resample the mask to the scan's grid first",

@@ -9,7 +9,7 @@ from itertools import combinations, pairwise
 import numpy as np
 
 from medseg.errors import InputRefused, InputWarning
-from medseg.images.grid import Array, Grid
+from medseg.images.grid import LPS_RAS, Array, Grid
 from medseg.io.affine_checks import plausible
 from medseg.io.dicom.slice_headers import Slice, constant_marks
 
@@ -18,14 +18,14 @@ from medseg.io.dicom.slice_headers import Slice, constant_marks
 # neighbours by a third of a step at the least (three slices of four), hence the quarter.
 _POSITION_TOLERANCE_MM = 0.1
 _STEP_FRACTION = 0.25
-# From here on a rounding is worth a word: as between sform and qform after float32 rounding.
+# From here on uneven spacing is worth a warning. As small as what makes two grids differ, but of one scan's
+# own slices, where a hundredth of the step is normal rounding too.
 _NOTABLE_MM = 0.01
 _SAME_POSITION_MM = 0.001
 # How far a stack may drift sideways before it counts as tilted: as for NIfTI forms.
 _DRIFT_MM = 0.1
 # Right angles and unit lengths, as far as six written digits can tell.
 _SQUARE = 1e-3
-_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def stack(slices: Sequence[Slice]) -> tuple[tuple[Slice, ...], Grid]:
@@ -61,7 +61,7 @@ def stack(slices: Sequence[Slice]) -> tuple[tuple[Slice, ...], Grid]:
     affine = np.eye(4)
     affine[:3, 0], affine[:3, 1] = row * between_columns, column * between_rows
     affine[:3, 2], affine[:3, 3] = normal * step_mm, positions[0]
-    return ordered, plausible(Grid((first.columns, first.rows, len(ordered)), _LPS_TO_RAS @ affine))
+    return ordered, plausible(Grid((first.columns, first.rows, len(ordered)), LPS_RAS @ affine))
 
 
 def volumes(slices: Sequence[Slice]) -> list[tuple[str, list[Slice]]]:
@@ -189,7 +189,7 @@ def _step_mm(ordered: Sequence[Slice], depths: Array) -> float:
         )
     step = float((depths[-1] - depths[0]) / (len(depths) - 1))
     off = float(np.abs(depths - depths[0] - step * np.arange(len(depths))).max())
-    if off > min(_POSITION_TOLERANCE_MM, _STEP_FRACTION * step):
+    if off > uneven_mm(step):
         raise InputRefused(
             f"the slices are unevenly spaced (missing slices?): usually {np.median(gaps):.4g} mm apart, but "
             f"from {gaps[closest]:.4g} to {gaps[widest]:.4g} mm, the widest gap between "
@@ -204,6 +204,11 @@ def _step_mm(ordered: Sequence[Slice], depths: Array) -> float:
             stacklevel=2,
         )
     return step
+
+
+def uneven_mm(step_mm: float) -> float:
+    """How far a slice may lie off even spacing: more than between equal grids, for rounded positions."""
+    return min(_POSITION_TOLERANCE_MM, _STEP_FRACTION * step_mm)
 
 
 def _at(one: Slice) -> str:

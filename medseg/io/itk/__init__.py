@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from medseg.errors import InputRefused, InputWarning
-from medseg.images.grid import Array, Grid
+from medseg.images.grid import LPS_RAS, Array, Grid
 from medseg.images.volume import Mask, Source, Volume
 from medseg.io.affine_checks import plausible, squared
 from medseg.io.decoder import client
@@ -27,8 +27,6 @@ from medseg.io.read_options import DEFAULT_OPTIONS, ReadOptions
 from medseg.io.rescaling import rescaled
 from medseg.system import memory_budget
 
-# LPS to RAS and back: the same two signs change.
-LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 # The spaces ITK's NRRD reader converts to its own LPS; any other is passed on unconverted.
 _NRRD_SPACES = ("left-posterior-superior", "right-anterior-superior", "left-anterior-superior")
 _SHORT_SPACES = ("lps", "ras", "las")
@@ -69,7 +67,7 @@ def write(image: Volume | Mask, path: Path) -> None:
     if array.dtype in (np.dtype(bool), np.dtype(np.float16)):  # ITK has neither
         array = array.astype(np.uint8 if array.dtype == np.dtype(bool) else np.float32)
     itk = sitk.GetImageFromArray(np.ascontiguousarray(array.T))
-    lps = LPS @ image.affine
+    lps = LPS_RAS @ image.affine
     spacing = np.asarray(image.grid.spacing_mm)
     itk.SetSpacing(spacing.tolist())
     itk.SetOrigin(lps[:3, 3].tolist())
@@ -132,7 +130,7 @@ def _grid(facts: dict[str, Any], header: TextHeader) -> Grid:
     affine[:3, :3] = np.reshape(facts["direction"], (3, 3)) * np.asarray(facts["spacing"])
     affine[:3, 3] = facts["origin"]
     x, y, z = header.sizes
-    return Grid((x, y, z), LPS @ affine)
+    return Grid((x, y, z), LPS_RAS @ affine)
 
 
 def _check_axes(header: TextHeader, choices: ReadOptions) -> None:

@@ -180,7 +180,7 @@ def _set_geometry(nifti: Any, image: Volume | Mask) -> Any:
     nifti.set_qform(image.affine, qform_code)
     # A qform is a quaternion and cannot hold shear; nibabel then stores the nearest rotation,
     # which is a wrong position. Such a grid gets an sform alone.
-    if image.grid.distance_mm(Grid(image.grid.shape, nifti.get_qform())) > 0.01:
+    if not image.grid.same_as(Grid(image.grid.shape, nifti.get_qform())):
         nifti.set_qform(None, 0)
         nifti.set_sform(image.affine, sform_code or qform_code)
     units = _MM if source.xyzt_units is None else source.xyzt_units

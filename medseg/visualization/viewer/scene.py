@@ -50,10 +50,10 @@ def scene(scan: Volume, masks: Sequence[tuple[str, Mask]]) -> Scene:
             reason="viewer-masks",
         )
     for name, mask in masks:
-        gap = scan.grid.distance_mm(mask.grid)
-        if gap > 0.01:
+        mismatch = mask.grid.mismatch(scan.grid)
+        if mismatch:
             raise UsageError(
-                f"the mask is not on the scan's grid: {gap:.3g} mm apart",
+                f"the mask is not on the scan's grid: {mismatch}",
                 where=name,
                 remedy="give the mask that was made from this scan",
                 reason="grid-mismatch",

@@ -12,12 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from medseg.errors import InputRefused, UsageError
-from medseg.images.grid import SAME_GRID_MM, Array, Grid
+from medseg.images.grid import LPS_RAS, Array, Grid
 from medseg.images.label import Label
 from medseg.images.volume import Mask, Source, Volume, Voxels
 from medseg.io import read_channels, read_mask
 from medseg.io.affine_checks import plausible, squared
-from medseg.io.itk import LPS
 from medseg.io.nifti.header import Header
 from medseg.io.nifti.orientation import geometry
 from medseg.io.read_options import DEFAULT_OPTIONS, ReadOptions
@@ -154,7 +153,7 @@ def _of_itk(image: Any) -> tuple[Voxels, Grid]:
     affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * np.asarray(image.GetSpacing())
     affine[:3, 3] = image.GetOrigin()
     # ITK's array is (Z, Y, X). A copy, because the image may be changed or deleted.
-    return sitk.GetArrayFromImage(image).T, _grid(image.GetSize(), LPS @ affine)
+    return sitk.GetArrayFromImage(image).T, _grid(image.GetSize(), LPS_RAS @ affine)
 
 
 def _of_nibabel(image: NibabelImage, options: ReadOptions) -> Volume:
@@ -173,7 +172,7 @@ def _of_nibabel(image: NibabelImage, options: ReadOptions) -> Volume:
         grid, found = geometry(header, Path("scan"), options)
         # The header has single precision; the image's own affine may have more.
         exact = Grid(shape, image.affine)
-        grid = exact if exact.distance_mm(grid) <= SAME_GRID_MM else grid
+        grid = exact if exact.same_as(grid) else grid
         source = replace(found, path=None, format="memory")
     else:
         grid = _grid(shape, image.affine)

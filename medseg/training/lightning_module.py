@@ -33,6 +33,9 @@ def learning_rate_factor(step: int, rules: Train) -> float:
         step: Optimiser steps done.
         rules: ``epochs * steps_per_epoch`` steps are planned.
     """
+    # Not SequentialLR of LinearLR and CosineAnnealingLR: those update the rate before, so that rounding
+    # adds up (relative 1.5e-11 after 75,000 steps, and other bits than the runs of before, which --rerun
+    # repeats), they divide by 0 for a warm-up of all steps, and do not read the state of our checkpoints.
     total = rules.epochs * rules.steps_per_epoch
     warm = max(1, int(total * rules.warm_up)) if rules.warm_up else 0
     if step < warm:
@@ -117,6 +120,10 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]  # lightning
 
     def on_train_batch_end(self, outputs: object, batch: Batch, batch_idx: int) -> None:
         """Moves the average on after an optimiser step."""
+        # Not Lightning's EMAWeightAveraging (2.6): it begins as a copy of the weights after the first step
+        # in the place of a smaller decay, leaves the average out of checkpoints with `weights_only`
+        # (our best.ckpt), rounds the count of batch normalisation down, copies the whole module with the
+        # cases it augments, and cannot go on from checkpoints that have both networks in `state_dict`.
         if self.averaged is None or (batch_idx + 1) % self.recipe.train.accumulate:
             return
         # Smaller at first, or the random first weights would stay in the average for long

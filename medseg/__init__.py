@@ -17,16 +17,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from medseg.datasets.manifest import Case, Manifest
+    from medseg.datasets.manifest_builder import make_manifest, split_manifest
+    from medseg.datasets.validation import CheckReport, check
     from medseg.errors import InputRefused, InputWarning, MedsegError, ModelRefused, ResourceError, UsageError
+    from medseg.evaluation.comparison import Comparison, compare
+    from medseg.evaluation.evaluation_files import read_evaluation
     from medseg.evaluation.scoring import Score, score
     from medseg.images.grid import Grid
     from medseg.images.intensity_stats import describe
     from medseg.images.label import Label
     from medseg.images.volume import Mask, Source, Volume
     from medseg.inference.model import Model, load_model
+    from medseg.inference.model_list import ModelInfo, list_models
     from medseg.inference.registry import load_segmenter, segment
     from medseg.inference.segmenter import Segmenter
     from medseg.io import list_segments, read, read_mask, write
+    from medseg.io.conversion import convert, convert_mask
     from medseg.io.dicom.series_reader import list_series
     from medseg.io.dicom.series_writer import write_dicom_series
     from medseg.io.foreign_images import as_mask, as_volume
@@ -43,6 +49,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Case",
+    "CheckReport",
+    "Comparison",
     "Grid",
     "Hardware",
     "InputRefused",
@@ -52,6 +60,7 @@ __all__ = [
     "Mask",
     "MedsegError",
     "Model",
+    "ModelInfo",
     "ModelRefused",
     "ReadOptions",
     "Recipe",
@@ -64,21 +73,29 @@ __all__ = [
     "Volume",
     "as_mask",
     "as_volume",
+    "check",
+    "compare",
+    "convert",
+    "convert_mask",
     "describe",
     "html_card",
+    "list_models",
     "list_recipes",
     "list_segments",
     "list_series",
     "load_model",
     "load_segmenter",
+    "make_manifest",
     "make_phantom",
     "preview",
     "read",
+    "read_evaluation",
     "read_mask",
     "read_named",
     "report",
     "score",
     "segment",
+    "split_manifest",
     "view",
     "write",
     "write_dicom_series",
@@ -86,6 +103,8 @@ __all__ = [
 
 _HOME = {
     "Case": "medseg.datasets.manifest",
+    "CheckReport": "medseg.datasets.validation",
+    "Comparison": "medseg.evaluation.comparison",
     "Grid": "medseg.images.grid",
     "Hardware": "medseg.training.hardware",
     "InputRefused": "medseg.errors",
@@ -95,6 +114,7 @@ _HOME = {
     "Mask": "medseg.images.volume",
     "MedsegError": "medseg.errors",
     "Model": "medseg.inference.model",
+    "ModelInfo": "medseg.inference.model_list",
     "ModelRefused": "medseg.errors",
     "ReadOptions": "medseg.io.read_options",
     "Recipe": "medseg.recipe",
@@ -107,21 +127,29 @@ _HOME = {
     "Volume": "medseg.images.volume",
     "as_mask": "medseg.io.foreign_images",
     "as_volume": "medseg.io.foreign_images",
+    "check": "medseg.datasets.validation",
+    "compare": "medseg.evaluation.comparison",
+    "convert": "medseg.io.conversion",
+    "convert_mask": "medseg.io.conversion",
     "describe": "medseg.images.intensity_stats",
     "html_card": "medseg.visualization.thumbnails",
+    "list_models": "medseg.inference.model_list",
     "list_recipes": "medseg.recipe",
     "list_segments": "medseg.io",
     "list_series": "medseg.io.dicom.series_reader",
     "load_model": "medseg.inference.model",
     "load_segmenter": "medseg.inference.registry",
+    "make_manifest": "medseg.datasets.manifest_builder",
     "make_phantom": "medseg.phantom.demo",
     "preview": "medseg.visualization.overlays",
     "read": "medseg.io",
+    "read_evaluation": "medseg.evaluation.evaluation_files",
     "read_mask": "medseg.io",
     "read_named": "medseg.visualization.labelled_masks",
     "report": "medseg.reporting.page",
     "score": "medseg.evaluation.scoring",
     "segment": "medseg.inference.registry",
+    "split_manifest": "medseg.datasets.manifest_builder",
     "view": "medseg.visualization.viewer.widget",
     "write": "medseg.io",
     "write_dicom_series": "medseg.io.dicom.series_writer",

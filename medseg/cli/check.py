@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medseg.cli.options import AsJson, DataRoot
-from medseg.errors import UsageError
 
 if TYPE_CHECKING:
-    from medseg.datasets.validation import Report
+    from medseg.datasets.validation import CheckReport
+    from medseg.system.progress import Advance
 
 
 def check(
@@ -28,18 +28,11 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Open every scan and label of a manifest and tell what is wrong or odd. Exits with 1 on errors."""
-    from medseg.datasets.manifest import read_cases
-    from medseg.datasets.validation import check as run
-    from medseg.recipe import Recipe
+    from medseg.datasets.validation import check as check_cases
 
-    chosen = None if recipe is None else Recipe.read(recipe)
-    cases = read_cases(manifest, root=data_root)
-    if split != "all" and not any(case.split == split for case in cases):
-        raise UsageError(
-            f"no case has split {split!r}", where=manifest, remedy="give --split all", reason="usage"
-        )
+    only = None if split == "all" else split
     with _progress() as on_case:
-        report = run(cases, chosen, split=None if split == "all" else split, on_case=on_case)
+        report = check_cases(manifest, recipe, root=data_root, split=only, progress=on_case)
     if as_json:
         print(json.dumps(report.to_json(), indent=2))
     else:
@@ -48,7 +41,7 @@ def check(
         raise typer.Exit(1)
 
 
-def _show(report: Report) -> None:
+def _show(report: CheckReport) -> None:
     for each in report.findings:
         print(f"{each.severity:7s}  {each}")
     for row in report.values:
@@ -61,7 +54,7 @@ def _show(report: Report) -> None:
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[int, int], None]]:
+def _progress() -> Iterator[Advance]:
     """A bar on a terminal, a line at the end elsewhere; always on stderr."""
     from rich.console import Console
     from rich.progress import Progress
@@ -70,7 +63,7 @@ def _progress() -> Iterator[Callable[[int, int], None]]:
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("checking", total=None)
 
-        def on_case(done: int, cases: int) -> None:
+        def on_case(done: int, cases: int, facts: str = "", /) -> None:
             bar.update(task, completed=done, total=cases)
             if not console.is_terminal and done == cases:
                 print(f"opened {cases} cases", file=sys.stderr, flush=True)

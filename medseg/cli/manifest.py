@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from dataclasses import replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-
-from medseg.errors import UsageError
 
 if TYPE_CHECKING:
     from medseg.datasets.manifest import Manifest
@@ -46,23 +42,15 @@ def manifest(
     seed: Annotated[int, typer.Option(min=0, help="Decides which patients.")] = 0,
 ) -> None:
     """Make a manifest from a folder of scans and labels, divided by patient."""
-    from medseg.datasets.splits import folds as folded
-    from medseg.datasets.splits import with_splits
+    from medseg.datasets.manifest_builder import check_division, make_manifest, split_manifest
 
-    _refuse_mixtures(source, layout, labels, organs, divided=bool(folds and (val or test)))
-    made = _made(source, output, layout, labels, organs)
-    if name:
-        made = replace(made, name=name)
-    if only:
-        made = replace(made, cases=tuple(case for case in made.cases if fnmatchcase(case.id, only)))
-    if val or test:
-        made = with_splits(made, val=val, test=test, seed=seed)
-    parts = folded(made, folds, seed) if folds else (made,)
-    places = (
-        [output.with_name(f"{output.stem}_fold{n}{output.suffix}") for n in range(folds)]
-        if folds
-        else [output]
+    check_division(val=val, test=test, folds=folds)
+    beside = output.parent / f"{output.stem}_labels"
+    made = make_manifest(
+        source, layout=layout, labels=labels, organs=organs, made=beside, name=name, only=only
     )
+    parts = split_manifest(made, val=val, test=test, folds=folds, seed=seed)
+    places = [output] if not folds else [_fold_of(output, number) for number in range(folds)]
     written = [part.write(place) for part, place in zip(parts, places, strict=True)]
     patients = len({case.patient for case in made.cases})
     print(f"{len(made.cases)} cases of {patients} patients: {_splits(parts[0])}")
@@ -72,30 +60,8 @@ def manifest(
         print(f"wrote {path}", file=sys.stderr)
 
 
-def _refuse_mixtures(
-    source: Path, layout: str | None, labels: Path | None, organs: str | None, *, divided: bool
-) -> None:
-    if divided:
-        raise UsageError("give --folds, or --val and --test", where="medseg manifest", reason="usage")
-    if labels is not None and (layout or organs):
-        raise UsageError("--labels is a layout of its own", where="medseg manifest", reason="usage")
-    if not source.is_dir() and (labels or layout or organs):
-        raise UsageError("--labels, --layout and --organs are for folders", where=source, reason="usage")
-
-
-def _made(
-    source: Path, output: Path, layout: str | None, labels: Path | None, organs: str | None
-) -> Manifest:
-    from medseg.datasets.layouts import manifest_of, named
-    from medseg.datasets.layouts.totalsegmentator import values_of
-    from medseg.datasets.manifest import Manifest
-
-    if labels is not None:
-        return named(source, labels)
-    if source.is_dir():
-        beside = output.parent / f"{output.stem}_labels"
-        return manifest_of(source, layout, made=beside, organ_values=values_of(organs) if organs else None)
-    return Manifest.read(source)
+def _fold_of(output: Path, number: int) -> Path:
+    return output.with_name(f"{output.stem}_fold{number}{output.suffix}")
 
 
 def _splits(manifest: Manifest) -> str:

@@ -22,7 +22,7 @@ from medseg.cli.options import (
     VolumeNumber,
     choices_of,
 )
-from medseg.cli.output import heard, spare_inputs, telling_of_older
+from medseg.cli.output import heard, telling_of_older
 from medseg.cli.progress import working
 from medseg.errors import UsageError
 from medseg.io.sidecar import RESEARCH, facts_of, sidecar_path, write_json
@@ -59,11 +59,11 @@ def segment(
     target = output or output_path
     if not scans or target is None:
         raise UsageError("need a scan and -o MASK", remedy="medseg segment SCAN -o MASK", reason="usage")
-    from medseg.io import check_source, check_writable, read_channels
+    from medseg.io import check_source, read_channels
+    from medseg.io.conversion import check_output
 
     choices = choices_of(series, volume, trust, nonfinite)
-    check_writable(target, format_)
-    spare_inputs(target, scans)
+    check_output(target, scans, format_)
     started = time.perf_counter()
     from medseg.inference.registry import load_segmenter
 

@@ -8,12 +8,12 @@ from itertools import combinations
 from pathlib import Path
 from typing import TypeAlias
 
-import numpy as np
 import pandas as pd
 
 from medseg.errors import InputRefused, UsageError
 from medseg.evaluation import tables
 from medseg.evaluation.confidence_intervals import holm, mean_interval, wilcoxon
+from medseg.evaluation.evaluation_files import read_evaluations
 from medseg.evaluation.evaluator import ALL_LABELS, METRICS
 from medseg.system.atomic_write import replacing
 
@@ -48,50 +48,44 @@ class Comparison:
     table: pd.DataFrame
     left_out: pd.DataFrame
 
-
-def read(path: str | Path) -> pd.DataFrame:
-    """The ``evaluation.csv`` of ``medseg evaluate``.
-
-    Raises:
-        InputRefused: no such file (``not-found``), no such table, a case has a label twice, or a
-            metric is no number (``evaluation``).
-    """
-    names = dict.fromkeys(("case", "patient", "label", "status"), str)
-    try:  # only an empty cell is missing: a label may be called NA
-        frame = pd.read_csv(path, dtype=names, keep_default_na=False, na_values=[""])
-    except OSError as error:
-        raise InputRefused(
-            f"cannot be read: {error.strerror}",
-            where=path,
-            remedy="give the evaluation.csv of `medseg evaluate`",
-            reason="not-found",
-        ) from None
-    except (ValueError, UnicodeDecodeError):  # pandas' parser errors are ValueErrors
-        raise _refused("this is no CSV table", path) from None
-    lacking = sorted({"case", "patient", "label", "status", "dice"} - set(frame.columns))
-    if lacking:
-        raise _refused(f"it has no column {lacking[0]!r}", path)
-    twice = frame[frame.duplicated(["case", "label"])]
-    if len(twice):
-        first = twice.iloc[0]
-        raise _refused(f"case {first['case']!r} has label {first['label']!r} twice", path)
-    for metric in sorted({*METRICS, "volume_error_ml"} & set(frame.columns)):
-        if not pd.api.types.is_numeric_dtype(frame[metric]) or np.isinf(frame[metric]).any():
-            raise _refused(f"not all of column {metric!r} are finite numbers", path)
-    return frame
+    @property
+    def few_pairs(self) -> int:
+        """How many tests have under :data:`FEWEST_PAIRS` pairs that differ: their p cannot be small."""
+        return int((self.table["pairs"] - self.table["equal"] < FEWEST_PAIRS).sum())
 
 
-def compare(frames: Mapping[str, pd.DataFrame], metrics: Sequence[str] = ("dice",)) -> Comparison:
+def compare(
+    evaluations: Mapping[str, pd.DataFrame] | Sequence[str | Path],
+    metrics: Sequence[str] = ("dice",),
+    *,
+    output: str | Path | None = None,
+) -> Comparison:
     """Every pair of evaluations compared in every label and metric, and in the mean over labels.
 
     Args:
-        frames: Evaluations by name, in order; at least two.
+        evaluations: Files ``evaluation.csv``, or tables by name; at least two.
         metrics: Columns of the evaluations.
+        output: Folder for the tables, which is made where there is none; None writes nothing.
 
     Raises:
         UsageError: fewer than two, an unknown metric, or no case in common.
-        InputRefused: two have other truths, or other tolerances of nsd (``not-comparable``).
+        InputRefused: two have other truths, or other tolerances of nsd (``not-comparable``); a file as
+            :func:`medseg.evaluation.evaluation_files.read_evaluation`.
+
+    Example:
+        >>> found = medseg.compare(["first/evaluation.csv", "second/evaluation.csv"])
+        >>> found.table[["a", "b", "label", "pairs"]].iloc[0].to_dict()
+        {'a': 'first', 'b': 'second', 'label': 'right_lung', 'pairs': 1}
     """
+    frames = evaluations if isinstance(evaluations, Mapping) else read_evaluations(evaluations)
+    found = _compared(frames, metrics)
+    if output is not None:
+        Path(output).mkdir(parents=True, exist_ok=True)
+        write(found, output)
+    return found
+
+
+def _compared(frames: Mapping[str, pd.DataFrame], metrics: Sequence[str]) -> Comparison:
     if len(frames) < 2:
         raise UsageError("need at least two evaluations", remedy="give A.csv B.csv", reason="usage")
     scores = {name: _scores(frame, metrics, name) for name, frame in frames.items()}
@@ -262,9 +256,3 @@ def _cells(table: pd.DataFrame) -> list[list[str]]:
         ]
         for _, row in table.iterrows()
     ]
-
-
-def _refused(problem: str, path: str | Path) -> InputRefused:
-    return InputRefused(
-        problem, where=path, remedy="give the evaluation.csv of `medseg evaluate`", reason="evaluation"
-    )

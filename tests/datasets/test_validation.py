@@ -744,7 +744,7 @@ def test_errors_come_first_in_the_order_of_the_manifest(make):
 def test_a_split_alone_is_opened(cases):
     cases[2].images[0].unlink()
     seen: list[tuple[int, int]] = []
-    report = check(cases, RECIPE, split="train", on_case=lambda *numbers: seen.append(numbers))
+    report = check(cases, RECIPE, split="train", progress=lambda *numbers: seen.append(numbers))
     assert (report.cases, report.findings, seen) == (2, (), [(1, 2), (2, 2)])
     shared = [with_(case, patient="p") for case in cases]
     assert [f.code for f in check(shared, split="train").findings] == ["patient-in-two-splits"]

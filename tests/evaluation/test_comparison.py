@@ -9,7 +9,8 @@ import pytest
 from cli.test_cli import both as cli
 
 from medseg.errors import InputRefused, UsageError
-from medseg.evaluation.comparison import compare, read, write
+from medseg.evaluation.comparison import compare, write
+from medseg.evaluation.evaluation_files import read_evaluation
 
 
 def evaluation(dice: dict[str, dict[str, float]], failed: tuple[str, ...] = ()) -> pd.DataFrame:
@@ -117,7 +118,7 @@ def test_other_truths_and_tolerances_are_refused():
 
 def test_only_an_empty_cell_is_missing(tmp_path):
     (tmp_path / "t.csv").write_text("case,patient,label,status,dice\nNA,1,null,ok,\n")
-    row = read(tmp_path / "t.csv").iloc[0]
+    row = read_evaluation(tmp_path / "t.csv").iloc[0]
     assert (row["case"], row["label"], math.isnan(row["dice"])) == ("NA", "null", True)
 
 
@@ -147,7 +148,7 @@ def test_evaluations_with_nothing_in_common_and_single_ones_are_refused():
 
 def test_tables_that_are_none_are_refused(tmp_path):
     with pytest.raises(InputRefused, match="cannot be read"):
-        read(tmp_path / "gone.csv")
+        read_evaluation(tmp_path / "gone.csv")
     for text, told in (
         ("", "no CSV table"),
         ("a,b\n1,2\n", "no column 'case'"),
@@ -157,7 +158,7 @@ def test_tables_that_are_none_are_refused(tmp_path):
     ):
         (tmp_path / "t.csv").write_text(text)
         with pytest.raises(InputRefused, match=told):
-            read(tmp_path / "t.csv")
+            read_evaluation(tmp_path / "t.csv")
 
 
 def test_the_command_writes_the_tables(tmp_path):

@@ -6,26 +6,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
-from medseg.datasets.manifest import Case
+from medseg.datasets.manifest import Case, Manifest, read_cases
 from medseg.datasets.validation.case_rules import apply_case_rules, check_hu_units
 from medseg.datasets.validation.case_stats import Facts, measure
 from medseg.datasets.validation.dataset_rules import Entry, compare, compare_splits
 from medseg.datasets.validation.dicom_identity import Subject, subject_of
 from medseg.datasets.validation.findings import REGISTRY, Finding, Severity, refuse
 from medseg.datasets.validation.inspection import Examined, examine
+from medseg.errors import UsageError
 from medseg.images.volume import Mask
 from medseg.recipe import Recipe
+from medseg.system.progress import Advance, Shown, progress_bar
 
 __all__ = [
     "REGISTRY",
+    "CheckReport",
     "Entry",
     "Examined",
     "Facts",
     "Finding",
-    "Report",
     "Severity",
     "Subject",
     "Value",
@@ -59,7 +62,7 @@ class Value:
 
 
 @dataclass(frozen=True)
-class Report:
+class CheckReport:
     """What was found in a set.
 
     Attributes:
@@ -88,20 +91,46 @@ class Report:
 
 
 def check(
-    cases: Sequence[Case],
-    recipe: Recipe | None = None,
+    cases: str | Path | Manifest | Sequence[Case],
+    recipe: Recipe | str | Path | None = None,
     *,
+    root: str | Path | None = None,
     split: str | None = None,
-    on_case: Callable[[int, int], None] = lambda done, cases: None,
-) -> Report:
-    """Opens every case, one at a time, and tells everything that is wrong or odd.
+    progress: Shown = None,
+) -> CheckReport:
+    """What is wrong or unusual about a data set: every scan and label is opened, one case at a time.
 
     Args:
-        cases: All of a manifest.
-        recipe: What is to be trained; without one any labels and channels are right.
+        cases: A manifest, its path, or its cases.
+        recipe: What is to be trained, or its name or file; without one any labels and channels are right.
+        root: Where the files of a manifest at a path lie, instead of its own root.
         split: Open only the cases of this split; what the manifest alone tells is told of all.
-        on_case: Called with the number of cases that are done, and of all to be opened.
+        progress: Whether to show a bar; None on a terminal or in a notebook only.
+
+    Raises:
+        UsageError: the manifest cannot be read, or no case has this split (``usage``).
+
+    Example:
+        >>> report = medseg.check("cases.csv", "phantom_lungs")
+        >>> report.cases, len(report.of("error"))
+        (4, 0)
     """
+    where = cases if isinstance(cases, str | Path) else None
+    if isinstance(recipe, str | Path):
+        recipe = Recipe.read(recipe)
+    if isinstance(cases, str | Path):
+        cases = read_cases(cases, root=root)
+    elif isinstance(cases, Manifest):
+        cases = cases.cases
+    if split is not None and not any(case.split == split for case in cases):
+        raise UsageError(
+            f"no case has split {split!r}", where=where, remedy="give --split all", reason="usage"
+        )
+    with progress_bar("checking", progress) as advance:
+        return _check(cases, recipe, split, advance)
+
+
+def _check(cases: Sequence[Case], recipe: Recipe | None, split: str | None, advance: Advance) -> CheckReport:
     opened = [case for case in cases if split is None or case.split == split]
     findings: list[Finding] = []
     entries: list[Entry] = []
@@ -112,9 +141,9 @@ def check(
         entries.append(Entry(case, examined.facts, subject_of(case)))
         _name(names, examined.truth)
         del examined  # before the next is read: one case at a time
-        on_case(number, len(opened))
+        advance(number, len(opened))
     findings += [*compare(entries, recipe), *compare_splits(cases, recipe)]
-    return Report(len(opened), _ordered(findings, cases), _table(entries, names))
+    return CheckReport(len(opened), _ordered(findings, cases), _table(entries, names))
 
 
 def _name(names: dict[int, list[str]], truth: Mask | None) -> None:

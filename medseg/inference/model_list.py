@@ -1,0 +1,99 @@
+"""The models that can be named, and what each of them is for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from medseg.errors import MedsegError
+from medseg.inference.model import Model, find, names, shipped
+from medseg.inference.registry import DEFAULT
+from medseg.inference.threshold_segmenter import ThresholdSegmenter
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A row of :func:`list_models`.
+
+    Attributes:
+        name: What ``model=`` takes.
+        default: Whether it is used where none is named.
+        shipped: Whether it comes with medseg.
+        path: Its file; None for ``threshold``, which needs none.
+        modality: Of its scans, such as ``CT``; empty for a file that is refused.
+        labels: The integer that it writes for each label.
+        description: In a sentence.
+        licence: Of its weights.
+        sha256: Hexadecimal, of the file.
+        refused: The reason code of a file that cannot be used; None for all others.
+        problem: What is wrong with it.
+    """
+
+    name: str
+    default: bool = False
+    shipped: bool = False
+    path: Path | None = None
+    modality: str = ""
+    labels: Mapping[str, int] = field(default_factory=dict)
+    description: str = ""
+    licence: str = ""
+    sha256: str = ""
+    refused: str | None = None
+    problem: str | None = None
+
+    @property
+    def megabytes(self) -> float | None:
+        """Size of the file; None where there is none."""
+        return None if self.path is None else round(self.path.stat().st_size / 1e6, 2)
+
+    def to_json(self) -> dict[str, object]:
+        """Plain data, with what there is."""
+        row: dict[str, object] = {"name": self.name, "default": self.default, "shipped": self.shipped}
+        if self.path is not None:
+            row |= {"path": str(self.path), "megabytes": self.megabytes}
+        if self.refused is not None:
+            return row | {"refused": self.refused, "problem": self.problem}
+        row |= {"modality": self.modality, "labels": dict(self.labels), "description": self.description}
+        return row | {"licence": self.licence, "sha256": self.sha256}
+
+
+def list_models() -> tuple[ModelInfo, ...]:
+    """The models that come with medseg or lie in ``~/.cache/medseg/models``, and ``threshold``.
+
+    A file that cannot be used is listed with the reason. Nothing is downloaded.
+
+    Example:
+        >>> [model.name for model in medseg.list_models() if model.default]
+        ['lung_ct']
+    """
+    plain = ThresholdSegmenter()
+    without_network = ModelInfo(
+        plain.name,
+        shipped=True,
+        modality="CT",
+        labels={label.name: label.value for label in plain.labels},
+        description="Right and left lung by thresholds, without a network; fails on diseased lungs.",
+        licence="Apache-2.0",
+        sha256=plain.digest,
+    )
+    return (*map(_info, names()), without_network)
+
+
+def _info(name: str) -> ModelInfo:
+    path, ours = find(name), name in shipped()
+    try:
+        model = Model.load(path)
+    except MedsegError as error:
+        return ModelInfo(name, name == DEFAULT, ours, path, refused=error.reason, problem=error.problem)
+    return ModelInfo(
+        name,
+        name == DEFAULT,
+        ours,
+        path,
+        model.recipe.modality,
+        {label.name: label.value for label in model.recipe.painted},
+        model.recipe.description,
+        model.provenance.get("licence", "Apache-2.0" if ours else "not said"),
+        model.digest,
+    )

@@ -1,0 +1,107 @@
+"""Files of one format as files of another: voxels and grid stay what they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from medseg.errors import UsageError
+from medseg.images.label import Label
+from medseg.images.volume import Mask, Volume
+from medseg.io import check_source, check_writable, read_mask
+from medseg.io.foreign_images import ScanLike, as_volume
+from medseg.io.path_checks import check_not_overwriting
+from medseg.io.read_options import DEFAULT_OPTIONS, ReadOptions
+from medseg.io.sidecar import meaning_of, sidecar_path, write_json
+from medseg.system.progress import Shown, progress_bar
+
+
+def convert(
+    scan: ScanLike,
+    output: str | Path,
+    *,
+    options: ReadOptions = DEFAULT_OPTIONS,
+    progress: Shown = None,
+) -> Volume:
+    """The scan, once it is written to ``output``; the suffix chooses the format.
+
+    Args:
+        scan: A path, as :func:`medseg.read` takes it, or an image, as :func:`medseg.as_volume` takes it.
+        output: NIfTI, NRRD or MetaImage.
+        options: What the user decided where the scan leaves it open.
+        progress: Whether to show that there is work going on; None on a terminal or in a notebook only.
+
+    Raises:
+        UsageError: the output is the scan itself (``usage``), of an unknown suffix (``format``), or in no
+            folder (``no-folder``).
+        InputRefused: the scan cannot be read or trusted, as :func:`medseg.read`.
+
+    Example:
+        >>> medseg.convert("dicom_folder", "scan.nii.gz").grid
+        Grid(56 x 38 x 28 voxels, 7 x 8 x 12 mm, LPS)
+    """
+    output = Path(output)
+    check_output(output, [scan] if isinstance(scan, str | Path) else [])
+    with progress_bar(f"writing {output.name}", progress):
+        volume = as_volume(scan, options)
+        volume.save(output)
+    return volume
+
+
+def convert_mask(
+    mask: str | Path | Mask,
+    output: str | Path,
+    *,
+    scan: str | Path | Volume | None = None,
+    labels: Sequence[Label] = (),
+    format: str | None = None,
+    options: ReadOptions = DEFAULT_OPTIONS,
+    progress: Shown = None,
+) -> Mask:
+    """The mask, once it is written to ``output`` with its labels in a ``.json`` beside it.
+
+    Args:
+        mask: A label map in any format, a DICOM segmentation or a structure set.
+        output: NIfTI, NRRD, MetaImage, or ``.dcm``.
+        scan: What it belongs to: it gives a SEG or an RTSTRUCT its grid, and a ``.dcm`` file refers to it.
+        labels: What the values mean; by default the segments' own names, where the file has them.
+        format: Of a ``.dcm`` file: ``dicom-seg`` (the default) or ``rtstruct``.
+        options: What the user decided where the scan leaves it open.
+        progress: Whether to show that there is work going on; None on a terminal or in a notebook only.
+
+    Raises:
+        UsageError: as :func:`convert`; a ``.dcm`` file without a scan (``usage``) or of a scan that is not
+            DICOM (``no-dicom-source``).
+        InputRefused: as :func:`medseg.read_mask`.
+
+    Example:
+        >>> medseg.convert_mask("lungs.nii.gz", "lungs.nrrd").grid.axcodes
+        'LPS'
+    """
+    output = Path(output)
+    check_output(output, [path for path in (mask, scan) if isinstance(path, str | Path)], format)
+    with progress_bar(f"writing {output.name}", progress):
+        volume = None if scan is None else as_volume(scan, options)
+        if volume is not None:
+            check_source(volume.source, output)
+        elif output.suffix.lower() == ".dcm" and not isinstance(mask, Mask):
+            raise UsageError(
+                "a .dcm mask refers to a DICOM scan", remedy="give it with --reference SCAN", reason="usage"
+            )
+        made = mask if isinstance(mask, Mask) else read_mask(mask, labels, volume)
+        if volume is not None:
+            made = Mask(made.array, made.grid, made.labels, volume.source)
+        made.save(output, format=format)
+        write_json(sidecar_path(output), meaning_of(made))
+    return made
+
+
+def check_output(output: Path, inputs: Sequence[str | Path], format: str | None = None) -> None:
+    """Refuses, before long work, an output that could not be written or would replace its own input.
+
+    Raises:
+        UsageError: as :func:`medseg.io.check_writable`, or the output is an input (``usage``).
+        ResourceError: highdicom is not installed (``missing-extra``).
+    """
+    check_writable(output, format)
+    check_not_overwriting(output, inputs)

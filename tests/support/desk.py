@@ -1,0 +1,52 @@
+"""A folder that holds what the examples of the documentation name: scans, masks, a data set, a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from support.worlds import tiny, untrained
+
+from medseg.evaluation import evaluator
+from medseg.images.volume import Mask
+from medseg.io import read_mask, write_dicom_series
+from medseg.io.sidecar import meaning_of, sidecar_path, write_json
+from medseg.phantom.thorax import LABELS, Thorax, default_grid
+
+GRID = default_grid((7.0, 8.0, 12.0), "LPS")
+LUNGS = LABELS[:2]
+
+
+def lay_out(desk: Path) -> Path:
+    """Fills a folder, and returns it."""
+    patient = Thorax()
+    patient.scan(GRID).save(desk / "chest.nii.gz")
+    (desk / "dicom_folder").mkdir()
+    write_dicom_series(patient.scan(GRID), desk / "dicom_folder")
+    lungs = Mask(patient.truth(GRID).array, GRID, LUNGS)
+    lungs.save(desk / "lungs.nii.gz")
+    write_json(sidecar_path(desk / "lungs.nii.gz"), meaning_of(lungs))
+    data_set(desk)
+    (desk / "tiny.yaml").write_text(tiny(train={"epochs": 1}).yaml())
+    untrained(tiny()).save(desk / "model.safetensors")
+    return desk
+
+
+def data_set(desk: Path) -> None:
+    """Four cases: ``dataset/`` with images and labels, ``cases.csv``, and two tables of evaluations."""
+    rows = ["id,image,label,split"]
+    for folder in ("images", "labels"):
+        (desk / "dataset" / folder).mkdir(parents=True)
+    for number, split in enumerate(("train", "train", "val", "test")):
+        name = f"case_{number}.nii.gz"
+        patient = Thorax.random(number)
+        patient.scan(GRID, seed=number).save(desk / "dataset" / "images" / name)
+        patient.truth(GRID).save(desk / "dataset" / "labels" / name)
+        rows.append(f"case_{number},dataset/images/{name},dataset/labels/{name},{split}")
+    (desk / "cases.csv").write_text("\n".join(rows) + "\n")
+    from medseg.datasets.manifest import Manifest
+
+    for name in ("first", "second"):
+        (desk / name).mkdir()
+        cases = Manifest.read(desk / "cases.csv").split("test")
+        frame = evaluator.evaluate(cases, lambda case: read_mask(str(case.label), LUNGS), LUNGS)
+        evaluator.write(frame, desk / name)

@@ -10,9 +10,7 @@ from __future__ import annotations
 import json
 import os
 import selectors
-import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections import deque
@@ -23,7 +21,7 @@ from typing import IO, Any
 from medseg.batch_processing.journal import Record
 from medseg.batch_processing.messages import BatchConfig, CaseJob, StopRequest, lost, raised
 from medseg.errors import MedsegError, ResourceError
-from medseg.system import memory_budget
+from medseg.system import memory_budget, processes
 
 WORKER_BYTES = 2 << 30
 """What a worker gets at least: a chest CT of 512 x 512 x 300 takes 1.1 GB, with the next one read ahead."""
@@ -192,17 +190,8 @@ class ProcessPool:
 
     def _started(self, number: int, room_bytes: int, *, ahead: bool) -> _Worker:
         # One thread each: sums in another order would make masks depend on the number of workers.
-        names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
         said = tempfile.TemporaryFile()  # noqa: SIM115 - closed when the worker is forgotten
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "medseg.batch_processing.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=said,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-            | dict.fromkeys(names, "1"),
-            bufsize=0,
-        )
+        process = processes.start("-m", "medseg.batch_processing.worker", stderr=said)
         devices = self.order.device.split(",")
         order = self.order.plain() | {"device": devices[number % len(devices)]}
         worker = _Worker(process, said, since=time.monotonic())
@@ -221,7 +210,7 @@ class ProcessPool:
     def _write(self, worker: _Worker, data: dict[str, Any]) -> None:
         assert worker.process.stdin is not None
         try:
-            worker.process.stdin.write(json.dumps(data).encode() + b"\n")
+            processes.send(data, worker.process.stdin)
         except OSError:
             return  # it has died; the end of its answers tells
 
@@ -311,14 +300,10 @@ class ProcessPool:
 
     def _forget(self, worker: _Worker) -> str:
         """Lets go of a process that has ended or is ending; how it ended, with its last words."""
-        process = worker.process
-        for pipe in (process.stdin, process.stdout):
-            if pipe is not None:
-                if pipe is process.stdout:
-                    self._selector.unregister(pipe)
-                pipe.close()
-        code = process.wait()
-        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        if worker.process.stdout is not None:
+            self._selector.unregister(worker.process.stdout)
+        code = processes.close(worker.process)
+        how = processes.describe_exit(code)
         worker.said.seek(0)
         words = worker.said.read().decode(errors="replace").strip().splitlines()
         worker.said.close()

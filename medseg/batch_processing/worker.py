@@ -7,7 +7,6 @@ case is segmented the next one is already read and prepared. Nothing is pickled.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import queue
@@ -15,12 +14,12 @@ import signal
 import threading
 import traceback
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, BinaryIO
 
 from medseg.batch_processing.messages import BatchConfig, CaseJob, told
 from medseg.errors import as_ours
 from medseg.system.memory import no_gc, raise_thresholds
+from medseg.system.processes import ignore_signals, limit_growth, send, status_bytes, take_pipes
 
 _LEAST_BYTES = 256 << 20
 """Room for small cases, whatever was asked for."""
@@ -28,15 +27,9 @@ _LEAST_BYTES = 256 << 20
 
 def main() -> None:
     """Answers requests until standard input ends; then ends at once, whatever it is doing."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        # They reach the whole group of processes; the parent decides what becomes of the case.
-        signal.signal(number, signal.SIG_IGN)
-    requests = os.fdopen(os.dup(0), "rb")
-    answers = os.fdopen(os.dup(1), "wb")
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    for descriptor in (0, 1):  # libraries in C print; what they say of a crash is kept (stderr)
-        os.dup2(nowhere, descriptor)
-    os.close(nowhere)
+    ignore_signals(signal.SIGINT, signal.SIGTERM)
+    # What libraries say before a crash is kept: the parent reads it.
+    requests, answers = take_pipes(silence_stderr=False)
     serve(requests, answers)
 
 
@@ -54,7 +47,7 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
     except Exception as error:
         _tell(answers, {"error": told(as_ours(error))})
         return
-    _limit(max(room_bytes - _status("VmRSS"), _LEAST_BYTES))
+    limit_growth(max(room_bytes - status_bytes("VmRSS"), _LEAST_BYTES))
     _tell(answers, {"ready": station.facts()})
     jobs: queue.Queue[Any] = queue.Queue()
     threading.Thread(target=_listen, args=(requests, jobs), daemon=True).start()
@@ -91,29 +84,9 @@ def _listen(requests: BinaryIO, jobs: queue.Queue[Any]) -> None:
 
 def _tell(answers: BinaryIO, facts: dict[str, Any]) -> None:
     try:
-        answers.write(json.dumps(facts).encode() + b"\n")
-        answers.flush()
+        send(facts, answers)
     except OSError:  # the parent is gone
         os._exit(0)
-
-
-def _status(field: str) -> int:
-    """Bytes of this process by a field of /proc/self/status; 0 elsewhere than on Linux."""
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        status = Path("/proc/self/status").read_text()
-        return 1024 * int(status.split(f"{field}:")[1].split()[0])
-    return 0
-
-
-def _limit(grow_bytes: int) -> None:
-    """Lets this process grow by so much; beyond, allocations fail and the case with them (Linux)."""
-    with contextlib.suppress(ImportError, OSError, ValueError):
-        import resource
-
-        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        wanted = _status("VmData") + grow_bytes
-        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ import atexit
 import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -23,6 +22,8 @@ import numpy as np
 
 from medseg.errors import InputRefused, ResourceError, first_line
 from medseg.images.volume import Voxels
+from medseg.system.processes import close as close_process
+from medseg.system.processes import describe_exit, exit_code, send, start, write_all
 
 _SCRIPT = Path(__file__).with_name("worker.py")
 # The slowest decoder (GDCM, JPEG 2000) makes about 20 MB/s on one core; a loaded machine is
@@ -30,10 +31,8 @@ _SCRIPT = Path(__file__).with_name("worker.py")
 _SECONDS = 60
 _BYTES_PER_SECOND = 2 << 20
 _START_SECONDS = 120
-# Each thread of a decoder would count its stack against the memory limit.
-_ONE_THREAD = dict.fromkeys(
-    ("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"
-)
+# A worker that was asked to end is killed after so long.
+_END_SECONDS = 5
 
 
 def decoded(
@@ -124,15 +123,9 @@ class _Worker:
         self.to: Any  # Any: Popen cannot tell the checker that these pipes exist
         self.back: Any
         try:
-            self.process = subprocess.Popen(
-                # -P: the folder of the script is no place to import from.
-                [sys.executable, "-P", str(_SCRIPT)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                env={**os.environ, **_ONE_THREAD},
-                bufsize=0,  # no buffer, so no lock and nothing to flush twice after a fork
-            )
+            # One thread: each would count its stack against the memory limit. A script, because importing
+            # medseg.io as a package takes a second or two.
+            self.process = start(str(_SCRIPT), stderr=subprocess.DEVNULL)
         except (OSError, ValueError) as error:
             raise ResourceError(
                 f"the process that decodes scans cannot be started: {first_line(error)}",
@@ -160,14 +153,13 @@ class _Worker:
         shape: tuple[int, ...] | None,
     ) -> tuple[dict[str, Any], Voxels]:
         """One request and its answer. Whatever goes wrong, this worker is ended with it."""
-        line = json.dumps({**request, "payload": len(payload)}).encode() + b"\n"
         answer: dict[str, Any] | None = None
         array: Voxels = np.empty(0)
         whole = False
         try:
             with self._within(request["seconds"]):
-                _send(line, self.to)
-                _send(payload, self.to)
+                send({**request, "payload": len(payload)}, self.to)
+                write_all(payload, self.to)
                 answer = json.loads(self.back.readline() or b"null")
                 if answer and "dtype" in answer:
                     array = _announced(answer, shape, where)
@@ -206,8 +198,7 @@ class _Worker:
                 reason="reader-timeout",
                 remedy="the file is probably damaged: export or download it again",
             )
-        code = self.process.returncode
-        how = signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
+        how = describe_exit(self.process.returncode)
         return InputRefused(
             f"the decoder crashed on this file ({how}): it is damaged, or larger than it says",
             where=where,
@@ -218,19 +209,9 @@ class _Worker:
     def end(self, *, kill: bool = False) -> None:
         """Ends the process: by closing its pipe, or by force."""
         # A worker that died by itself is asked first, so that its own signal is told.
-        if kill and self._exit_code(0.2) is None:
+        if kill and exit_code(self.process, 0.2) is None:
             self.process.kill()
-        for pipe in (self.to, self.back):
-            pipe.close()
-        if self._exit_code(5) is None:
-            self.process.kill()
-            self.process.wait()
-
-    def _exit_code(self, seconds: float) -> int | None:
-        try:
-            return self.process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            return None
+        close_process(self.process, seconds=_END_SECONDS)
 
 
 def _announced(answer: dict[str, Any], shape: tuple[int, ...] | None, where: Path | None) -> Voxels:
@@ -239,13 +220,6 @@ def _announced(answer: dict[str, Any], shape: tuple[int, ...] | None, where: Pat
     if seen != shape:
         raise _refused(f"the voxels decode to an array of shape {seen}, not {shape}", where)
     return np.empty(prod(seen), dtype).reshape(seen)
-
-
-def _send(data: bytes, pipe: Any) -> None:
-    """Writes all of ``data``: a pipe without a buffer may take it in pieces."""
-    view = memoryview(data)
-    while view:
-        view = view[pipe.write(view) :]
 
 
 def _fill(array: Voxels, pipe: Any) -> None:

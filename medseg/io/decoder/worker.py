@@ -1,7 +1,7 @@
 """The process in which decoders written in C run: it may crash or be killed, medseg goes on.
 
-`medseg.io.decoder.client` starts this file as a script. It imports nothing of medseg, so that it
-starts quickly, and each library only when a task needs it.
+`medseg.io.decoder.client` starts this file as a script. Of medseg it imports only what all workers
+share, so that it starts quickly, and each library only when a task needs it.
 
 A request is one line of JSON followed by the bytes it announces as ``payload``. The answer is
 one line of JSON: ``error`` and ``reason``, or ``facts``, ``dtype`` and ``shape`` followed by the
@@ -10,7 +10,6 @@ array's bytes. Nothing is pickled.
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import logging
@@ -21,6 +20,8 @@ import warnings
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from medseg.system.processes import ignore_signals, limit_growth, send, take_pipes
+
 # What a library may need beside the data themselves: tables, tiles, buffers of the decoder.
 _ROOM_BYTES = 256 << 20
 _ITK_FACTS = ("NRRD_space",)
@@ -28,23 +29,11 @@ _ITK_FACTS = ("NRRD_space",)
 
 def main() -> None:
     """Answers requests until the pipe closes."""
-    with contextlib.suppress(ValueError):  # not in the main thread
-        # Ctrl-C reaches the whole terminal; the parent decides what becomes of the worker.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-    requests = os.fdopen(os.dup(0), "rb")
-    answers = os.fdopen(os.dup(1), "wb")
-    silence()
+    ignore_signals(signal.SIGINT)
+    requests, answers = take_pipes(silence_stderr=True)
     warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)
     serve(requests, answers)
-
-
-def silence() -> None:
-    """Points stdin, stdout and stderr nowhere: libraries in C print to them."""
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    for descriptor in (0, 1, 2):
-        os.dup2(nowhere, descriptor)
-    os.close(nowhere)
 
 
 def serve(requests: BinaryIO, answers: BinaryIO) -> None:
@@ -58,10 +47,10 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
         answer, array = _answer(request, payload)
         if hasattr(signal, "alarm"):
             signal.alarm(0)
-        answers.write(json.dumps(answer).encode() + b"\n")
+        send(answer, answers)
         if array is not None:
             answers.write(memoryview(array).cast("B") if array.size else b"")
-        answers.flush()
+            answers.flush()
 
 
 def _answer(request: dict[str, Any], payload: bytes) -> tuple[dict[str, Any], Any]:
@@ -81,17 +70,7 @@ def _answer(request: dict[str, Any], payload: bytes) -> tuple[dict[str, Any], An
 
 def limit(data_bytes: int) -> None:
     """Lets this process grow by ``data_bytes`` and some room; beyond, allocations fail (Linux)."""
-    try:
-        import resource
-
-        status = Path("/proc/self/status").read_text()
-    except (ImportError, OSError):
-        return
-    used = 1024 * int(status.split("VmData:")[1].split()[0])
-    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    wanted = used + data_bytes + _ROOM_BYTES
-    soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+    limit_growth(data_bytes + _ROOM_BYTES)
 
 
 def setup(request: dict[str, Any], payload: bytes) -> tuple[dict[str, Any], None]:

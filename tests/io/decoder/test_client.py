@@ -16,6 +16,7 @@ from support.processes import environment
 
 from medseg.errors import InputRefused, ResourceError
 from medseg.io.decoder import client, worker
+from medseg.system import processes
 
 # OpenJPEG wants 64 pixels and more for its six resolutions.
 FRAMES = np.arange(2 * 72 * 64, dtype=np.uint16).reshape(2, 72, 64) * 7
@@ -284,7 +285,7 @@ class TestWorker:
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
-            patch.setattr(client, "_send", interrupt)
+            patch.setattr(client, "write_all", interrupt)
             with pytest.raises(KeyboardInterrupt):
                 ask("noise", b"1")
         assert ask("noise", b"22") == {"echo": 2}
@@ -320,10 +321,10 @@ class TestWorker:
     def test_a_worker_that_will_not_end_is_killed(self, odd_worker, monkeypatch):
         ask("noise")
         process = client._worker.process
-        answers = iter([None, -9])
-        monkeypatch.setattr(client._worker, "_exit_code", lambda _: next(answers))
+        monkeypatch.setattr(client, "_END_SECONDS", 0.2)
+        processes.send({"task": "hang", "seconds": 60}, process.stdin)
         client.close()
-        assert process.returncode is not None
+        assert process.returncode == -signal.SIGKILL
 
     def test_a_worker_that_ends_within_an_answer_has_crashed(self, odd_worker):
         with pytest.raises(InputRefused) as caught:

@@ -1,0 +1,157 @@
+"""Worker processes: how a parent starts and ends one, and what the worker does first.
+
+A worker is a Python process of its own, so that a crash, a hang or a lack of memory ends it alone. Parent and
+worker talk over the worker's standard input and output, one line of JSON a message; nothing is pickled.
+(`multiprocessing` would import the user's script again, and a fork would inherit torch's threads.)
+
+Only the standard library is imported here: a worker starts quickly.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any, BinaryIO
+
+ONE_THREAD: Mapping[str, str] = dict.fromkeys(
+    (
+        "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
+        "MKL_NUM_THREADS",
+        "OMP_NUM_THREADS",
+        "OPENBLAS_NUM_THREADS",
+    ),
+    "1",
+)
+"""Environment variables that keep the libraries of a process to one thread."""
+
+
+# What a parent does.
+
+
+def start(*program: str, stderr: int | IO[bytes]) -> subprocess.Popen[bytes]:
+    """A Python process with pipes to it, one thread, and the module search path of this process.
+
+    Args:
+        program: What Python runs: a script, or ``-m`` and a module.
+        stderr: As of :class:`subprocess.Popen`.
+
+    Raises:
+        OSError: it cannot be started.
+    """
+    # Absolute, but with links kept: an environment may be made of them.
+    search = os.pathsep.join(os.path.abspath(path) for path in sys.path if path)  # noqa: PTH100
+    return subprocess.Popen(
+        # -P: the folder of a script is no place to import from.
+        [sys.executable, "-P", *program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        env={**os.environ, "PYTHONPATH": search, **ONE_THREAD},
+        bufsize=0,  # no buffer, so no lock and nothing to flush twice after a fork
+    )
+
+
+def close(process: subprocess.Popen[bytes], *, seconds: float | None = None) -> int:
+    """Closes the pipes, waits for the process to end, and returns its exit code.
+
+    Args:
+        process: A worker, which ends when its standard input does.
+        seconds: After so long it is killed; None to wait without end.
+    """
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            pipe.close()
+    code = exit_code(process, seconds)
+    if code is None:
+        process.kill()
+        code = process.wait()
+    return code
+
+
+def exit_code(process: subprocess.Popen[bytes], seconds: float | None) -> int | None:
+    """The exit code of a process, waited for so long; None while it runs."""
+    try:
+        return process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return None
+
+
+def describe_exit(code: int | None) -> str:
+    """How a process ended, such as ``SIGKILL`` or ``exit code 1``."""
+    return signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
+
+
+# What both do.
+
+
+def send(message: Mapping[str, Any], pipe: BinaryIO | IO[bytes]) -> None:
+    """Writes a message as one line of JSON, and flushes the pipe.
+
+    Raises:
+        OSError: nobody reads at the other end any more.
+    """
+    write_all(json.dumps(message).encode() + b"\n", pipe)
+    pipe.flush()
+
+
+def write_all(data: bytes, pipe: BinaryIO | IO[bytes]) -> None:
+    """Writes all of ``data``: a pipe without a buffer may take it in pieces."""
+    view = memoryview(data)
+    while view:
+        view = view[pipe.write(view) :]
+
+
+# What a worker does.
+
+
+def take_pipes(*, silence_stderr: bool) -> tuple[BinaryIO, BinaryIO]:
+    """The pipes to the parent, requests and answers, moved to where no library prints.
+
+    Libraries in C print to standard output, which would break the answers: it and standard input lead nowhere
+    from now on.
+
+    Args:
+        silence_stderr: Whether standard error leads nowhere, too. What is printed there before a crash
+            explains it.
+    """
+    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2) if silence_stderr else (0, 1):
+        os.dup2(nowhere, descriptor)
+    os.close(nowhere)
+    return requests, answers
+
+
+def ignore_signals(*numbers: int) -> None:
+    """Ignores signals that a terminal sends to all its processes: the parent decides about the worker."""
+    for number in numbers:
+        with contextlib.suppress(ValueError):  # not in the main thread
+            signal.signal(number, signal.SIG_IGN)
+
+
+def limit_growth(grow_bytes: int) -> None:
+    """Limits this process to its present size and ``grow_bytes`` (Linux); beyond, allocations fail."""
+    used = status_bytes("VmData")
+    if not used:
+        return
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        wanted = used + grow_bytes
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def status_bytes(field: str) -> int:
+    """Memory of this process by a field of /proc/self/status, in bytes; 0 elsewhere than on Linux."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        status = Path("/proc/self/status").read_text()
+        return 1024 * int(status.split(f"{field}:")[1].split()[0])
+    return 0

@@ -118,7 +118,7 @@ def test_the_lungs_density_is_not_rounded():
 def test_the_scan_does_not_depend_on_the_slabs_it_is_made_in(modality, monkeypatch):
     grid = default_grid((20.0, 22.0, 24.0))
     whole = Thorax().scan(grid, modality=modality, seed=4)
-    monkeypatch.setattr("medseg.phantom.thorax._SLAB_VOXELS", 1)
+    monkeypatch.setattr("medseg.phantom.painting._SLAB_VOXELS", 1)
     np.testing.assert_array_equal(Thorax().scan(grid, modality=modality, seed=4).array, whole.array)
 
 

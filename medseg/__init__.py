@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from medseg.phantom.thorax import Thorax
     from medseg.recipe import Recipe, list_recipes
     from medseg.reporting.page import report
+    from medseg.system.notices import Notice, collect_notices
     from medseg.training.hardware import Hardware
     from medseg.visualization.labelled_masks import read_named
     from medseg.visualization.overlays import preview
@@ -62,6 +63,7 @@ __all__ = [
     "Model",
     "ModelInfo",
     "ModelRefused",
+    "Notice",
     "ReadOptions",
     "Recipe",
     "ResourceError",
@@ -74,6 +76,7 @@ __all__ = [
     "as_mask",
     "as_volume",
     "check",
+    "collect_notices",
     "compare",
     "convert",
     "convert_mask",
@@ -116,6 +119,7 @@ _HOME = {
     "Model": "medseg.inference.model",
     "ModelInfo": "medseg.inference.model_list",
     "ModelRefused": "medseg.errors",
+    "Notice": "medseg.system.notices",
     "ReadOptions": "medseg.io.read_options",
     "Recipe": "medseg.recipe",
     "ResourceError": "medseg.errors",
@@ -128,6 +132,7 @@ _HOME = {
     "as_mask": "medseg.io.foreign_images",
     "as_volume": "medseg.io.foreign_images",
     "check": "medseg.datasets.validation",
+    "collect_notices": "medseg.system.notices",
     "compare": "medseg.evaluation.comparison",
     "convert": "medseg.io.conversion",
     "convert_mask": "medseg.io.conversion",

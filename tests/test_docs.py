@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from support.refusals import Use, uses
+from support.refusals import Use, notice_reasons, uses
 
 ROOT = Path(__file__).parents[1]
 NAMED = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
@@ -24,6 +24,12 @@ def rows(text: str) -> list[list[str]]:
     cells = [[cell.strip() for cell in line] for line in lines]
     rules = {number for number, line in enumerate(cells) if set("".join(line)) <= set("-: ")}
     return [line for number, line in enumerate(cells) if not {number, number + 1} & rules]
+
+
+def table(name: str, heading: str) -> list[list[str]]:
+    """The rows of the tables below a heading of a page, up to the next heading."""
+    (section,) = re.findall(rf"^#+ {heading}$(.*?)(?=^#|\Z)", page(name), re.MULTILINE | re.DOTALL)
+    return rows(section)
 
 
 def functions(path: Path) -> set[str]:
@@ -50,7 +56,7 @@ def test_every_hazard_has_its_guard_and_tests():
 
 
 def test_every_reason_code_of_the_source_is_in_the_table_and_the_other_way_round():
-    described = [row[0].strip("`") for row in rows(page("refusals.md"))]
+    described = [row[0].strip("`") for row in table("refusals.md", "Every reason code")]
     assert sorted(described) == sorted(set(described)), "a code is there twice"
     given = {use.reason for use in uses() if use.reason is not None}
     assert sorted(given - set(described)) == [], "codes without a row in docs/refusals.md"
@@ -62,11 +68,20 @@ def test_the_table_tells_the_exit_codes_meanings_remedies_and_tests():
     for use in uses():
         if use.reason is not None and use.exit_code is not None:
             codes.setdefault(use.reason, set()).add(use.exit_code)
-    for code, exits, meaning, remedy, tests in rows(page("refusals.md")):
+    for code, exits, meaning, remedy, tests in table("refusals.md", "Every reason code"):
         assert {int(number) for number in re.findall(r"\d+", exits)} == codes[code.strip("`")], code
         assert meaning, code
         assert remedy, code
         assert NAMED.search(tests), f"{code}: name a test that guards it"
+
+
+def test_every_reason_of_a_notice_is_in_its_table_and_the_other_way_round():
+    described = [row[0].strip("`") for row in table("refusals.md", "Notices")]
+    assert described == sorted(notice_reasons())
+    for reason, meaning, remedy, tests in table("refusals.md", "Notices"):
+        assert meaning, reason
+        assert remedy, reason
+        assert NAMED.search(tests), f"{reason}: name a test that guards it"
 
 
 def test_every_error_has_a_reason_code():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,9 +10,10 @@ from pathlib import Path
 
 from medseg.datasets.layouts.case_naming import distinct, safe, stem
 from medseg.datasets.manifest import read_rows
-from medseg.errors import InputWarning, MedsegError, UsageError
+from medseg.errors import MedsegError, UsageError
 from medseg.io import FORMATS
 from medseg.io.dicom import part10, sop_classes
+from medseg.system.notices import notify
 
 # The data beside a header: the header is the scan.
 _DATA_OF = {".img": ".hdr"}
@@ -96,8 +96,8 @@ def _named_apart(found: Sequence[Item], source: Path) -> Iterator[Item]:
     names = [item.id for item in found]
     twice = [name for name, times in Counter(name.casefold() for name in names).items() if times > 1]
     if twice:
-        told = f"{source}: {len(twice)} names are there more than once, such as {twice[0]}: they get numbers"
-        warnings.warn(InputWarning(told), stacklevel=3)
+        text = f"{len(twice)} names are there more than once, such as {twice[0]}: they get numbers"
+        notify("names-numbered", text, path=source)
     taken = {name.casefold() for name in names} - set(twice)
     for item, name in zip(found, distinct(names), strict=True):
         if item.id.casefold() in twice:

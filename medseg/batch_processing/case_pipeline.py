@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
-import threading
 import time
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,13 +19,14 @@ import numpy as np
 from medseg.batch_processing.fingerprint import digest
 from medseg.batch_processing.journal import Record
 from medseg.batch_processing.messages import MASKS, BatchConfig, CaseJob
-from medseg.errors import InputRefused, InputWarning, MedsegError, as_ours
+from medseg.errors import InputRefused, MedsegError, as_ours
 from medseg.images.intensity_stats import intensities
 from medseg.images.mask_quality import qc_flags
 from medseg.images.volume import Volume
 from medseg.inference.prediction import Prediction, PreparedScan
 from medseg.inference.registry import SegmentationMethod, load_segmenter
 from medseg.io import ReadOptions, read_channels, write
+from medseg.system.notices import Notice, collect_notices
 from medseg.visualization.overlays import overlay
 from medseg.visualization.thumbnails import encoded, thumbnail
 
@@ -40,7 +39,8 @@ class _Case:
     volumes: tuple[Volume, ...] = ()
     prepared: dict[int, PreparedScan] = field(default_factory=dict)
     failed: dict[int, MedsegError] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
+    notices: list[Notice] = field(default_factory=list)
+    of_model: dict[int, list[Notice]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     input_sha256: str = ""
 
@@ -63,8 +63,6 @@ class CasePipeline:
             for model in order.models
         )
         self.names = _distinct([each.name for each in self.methods])
-        self._here = threading.local()
-        warnings.showwarning = self._note
 
     def facts(self) -> list[dict[str, Any]]:
         """Of each model its name, digest, engine and labels."""
@@ -81,11 +79,10 @@ class CasePipeline:
     def load(self, job: CaseJob) -> _Case:
         """The case read and prepared for all its models; what fails is kept, and told by :meth:`finish`."""
         case = _Case(job)
-        self._here.warnings = case.warnings
         images = [Path(image) for image in job.images]
         choices = ReadOptions(None, None, self.order.trust, self.order.nonfinite)  # type: ignore[arg-type]
         try:
-            with _timed(case, "read"):
+            with _timed(case, "read"), collect_notices() as case.notices:
                 # The first model's channels; one that needs others refuses the case by itself.
                 channels = len(self.methods[job.models[0]].channels)
                 case.volumes = read_channels(images, channels=channels, choices=choices)
@@ -95,7 +92,7 @@ class CasePipeline:
             return case
         for number in job.models:
             try:
-                with _timed(case, "prepare"):
+                with _timed(case, "prepare"), collect_notices() as case.of_model[number]:
                     case.prepared[number] = self.methods[number].prepare(case.volumes)
             except Exception as error:
                 case.failed[number] = as_ours(error)
@@ -103,31 +100,33 @@ class CasePipeline:
 
     def finish(self, case: _Case) -> list[Record]:
         """The case segmented and written: a record a model, without its time."""
-        self._here.warnings = case.warnings
         records = []
         for number in case.job.models:
+            notices: list[Notice] = []
             try:
                 if number in case.failed:
                     raise case.failed[number]
-                told = {"status": "done", "reason": "", **self._done(case, number)}
+                with collect_notices() as notices:
+                    outcome = {"status": "done", "reason": "", **self._done(case, number)}
             except Exception as error:
                 named = as_ours(error)
-                told = {
+                outcome = {
                     "status": "failed",
                     "reason": named.reason,
                     "message": " ".join(str(named).split()),
                     "lasting": named.exit_code != 5,
                 }
+            all_notices = [*case.notices, *case.of_model.get(number, []), *notices]
             method = self.methods[number]
             records.append(
                 {
                     "case": case.job.case,
                     "model": self.names[number],
-                    **told,
+                    **outcome,
                     "model_sha256": method.digest,
                     "engine": method.engine,
                     "input_sha256": case.input_sha256,
-                    "warnings": list(dict.fromkeys(_bare(text, case.job) for text in case.warnings)),
+                    "warnings": list(dict.fromkeys(_bare(each, case.job) for each in all_notices)),
                     "seconds": {name: round(value, 3) for name, value in case.seconds.items()},
                 }
             )
@@ -189,16 +188,10 @@ class CasePipeline:
             shutil.rmtree(scratch, ignore_errors=True)
         return digests
 
-    def _note(self, message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
-        if issubclass(category, InputWarning) and hasattr(self._here, "warnings"):
-            self._here.warnings.append(" ".join(str(message).split()))
 
-
-def _bare(text: str, job: CaseJob) -> str:
-    """A warning without the path of the scan, which its row has beside it."""
-    for image in job.images:
-        text = text.removeprefix(f"{image}: ")
-    return text
+def _bare(notice: Notice, job: CaseJob) -> str:
+    """The text of a notice, without the path of the scan, which its row has beside it."""
+    return str(notice.at(None) if notice.path in job.images else notice)
 
 
 @contextmanager

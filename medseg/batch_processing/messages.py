@@ -105,14 +105,14 @@ def lost(job: CaseJob, error: MedsegError, models: Sequence[Record]) -> list[Rec
     return [{"case": job.case, **{name: each[name] for name in names}, **facts} for each in chosen]
 
 
-def told(error: MedsegError) -> dict[str, Any]:
-    """An error as plain data; :func:`raised` makes it again."""
+def error_to_json(error: MedsegError) -> dict[str, Any]:
+    """The error as a JSON object, which :func:`error_from_json` reads."""
     facts = {"problem": error.problem, "where": error.where, "remedy": error.remedy, "reason": error.reason}
     return {"kind": type(error).__name__, **facts}
 
 
-def raised(facts: dict[str, Any]) -> MedsegError:
-    """The error that was :func:`told`."""
+def error_from_json(facts: dict[str, Any]) -> MedsegError:
+    """The error that :func:`error_to_json` wrote."""
     kind = getattr(errors, facts["kind"])
     error: MedsegError = kind(
         facts["problem"], where=facts["where"], remedy=facts["remedy"], reason=facts["reason"]

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import IO, Any
 
 from medseg.batch_processing.journal import Record
-from medseg.batch_processing.messages import BatchConfig, CaseJob, StopRequest, lost, raised
+from medseg.batch_processing.messages import BatchConfig, CaseJob, StopRequest, error_from_json, lost
 from medseg.errors import MedsegError, ResourceError
 from medseg.system import memory_budget, processes
 
@@ -236,7 +236,7 @@ class ProcessPool:
         self, worker: _Worker, answer: dict[str, Any], tell: Callable[[list[Record]], None], *, last: bool
     ) -> None:
         if "error" in answer:
-            raise raised(answer["error"])
+            raise error_from_json(answer["error"])
         if "ready" in answer:
             worker.facts = answer["ready"]
             worker.since = time.monotonic()

@@ -8,7 +8,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from medseg.batch_processing.journal import Record
-from medseg.batch_processing.messages import BatchConfig, CaseJob, StopRequest, lost, raised, told
+from medseg.batch_processing.messages import (
+    BatchConfig,
+    CaseJob,
+    StopRequest,
+    error_from_json,
+    error_to_json,
+    lost,
+)
 from medseg.errors import MedsegError, ResourceError, as_ours
 
 # A node that is preempted takes its cases with it; the third time it is the case's own doing.
@@ -32,7 +39,7 @@ class Actor:
     def facts(self) -> dict[str, Any]:
         """What the models are, or the error that loading them gave."""
         if self.error is not None:
-            return {"error": told(self.error)}
+            return {"error": error_to_json(self.error)}
         return {"ready": self.station.facts()}
 
     def do(self, job: CaseJob) -> list[Record]:
@@ -102,7 +109,7 @@ class RayPool:
                     reason="cluster",
                 ) from error
             if "error" in answer:
-                raise raised(answer["error"])
+                raise error_from_json(answer["error"])
             self._facts = answer["ready"]
         return self._facts
 

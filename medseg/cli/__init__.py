@@ -9,7 +9,7 @@ import json
 import sys
 import warnings
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -24,6 +24,7 @@ from medseg.cli.import_weights import import_weights
 from medseg.cli.info import info
 from medseg.cli.manifest import manifest
 from medseg.cli.models import models
+from medseg.cli.output import print_notice
 from medseg.cli.phantom import phantom
 from medseg.cli.preview import preview
 from medseg.cli.recipe import recipe
@@ -31,9 +32,10 @@ from medseg.cli.report import report
 from medseg.cli.segment import segment
 from medseg.cli.train import train
 from medseg.cli.view import view
-from medseg.errors import InputWarning, MedsegError, UsageError, as_ours, printable
+from medseg.errors import MedsegError, UsageError, as_ours
 from medseg.io.sidecar import RESEARCH
 from medseg.system.memory import raise_thresholds
+from medseg.system.notices import collect_notices
 
 app = typer.Typer(
     help=f"Medical scans in, checked segmentation masks out.\n\n{RESEARCH}\n\n"
@@ -70,6 +72,7 @@ for _name, _command in COMMANDS.items():
 
 @app.callback(invoke_without_command=True)
 def _first(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
     if version:
@@ -77,12 +80,14 @@ def _first(
 
         print(f"medseg {version_of('medseg')}")
         raise typer.Exit
+    context.with_resource(collect_notices(show=print_notice))
 
 
 def main() -> None:
     """Runs the command line. Errors become at most three lines (``--json``: one object) and an exit code."""
     raise_thresholds()
-    warnings.showwarning = _warn
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")  # this process is ours, and libraries' warnings are for developers
     try:
         code = app(standalone_mode=False)
     except MedsegError as error:
@@ -111,9 +116,3 @@ def _fail(error: MedsegError, code: int) -> None:
     else:
         print(f"error: {error}", file=sys.stderr)
     sys.exit(code)
-
-
-def _warn(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-    """Shows our own warnings as one line; those of libraries are for developers."""
-    if issubclass(category, InputWarning):
-        print(f"warning: {printable(str(message))}", file=sys.stderr)

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from medseg.cli.options import AsJson, MaskFormat, Nonfinite, Series, Trust, VolumeNumber, choices_of
-from medseg.cli.output import telling_of_older
+from medseg.cli.output import mention_older_output
 from medseg.errors import UsageError
 from medseg.io.sidecar import meaning_of
 
@@ -67,7 +67,7 @@ def convert(
         facts = {"mask": str(target)} | meaning_of(made)
         grid = made.grid
     else:
-        with telling_of_older(target):
+        with mention_older_output(target):
             converted = convert_scan(source, target, options=options)
         facts = {"image": str(target)} | (describe(converted) if as_json else {})
         grid = converted.grid

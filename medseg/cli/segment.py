@@ -22,11 +22,12 @@ from medseg.cli.options import (
     VolumeNumber,
     choices_of,
 )
-from medseg.cli.output import heard, telling_of_older
+from medseg.cli.output import mention_older_output
 from medseg.cli.progress import working
 from medseg.errors import UsageError
 from medseg.io.sidecar import RESEARCH, facts_of, sidecar_path, write_json
 from medseg.system.memory import no_gc
+from medseg.system.notices import collect_notices, in_context
 
 
 def segment(
@@ -67,10 +68,14 @@ def segment(
     started = time.perf_counter()
     from medseg.inference.registry import load_segmenter
 
-    with telling_of_older(target), heard() as told, working(f"segmenting {scans[0].name}"):
+    with (
+        mention_older_output(target),
+        collect_notices(pass_on=True) as notices,
+        working(f"segmenting {scans[0].name}"),
+    ):
         with ThreadPoolExecutor(1) as beside, no_gc():
             # The scan is read while torch and MONAI are imported, which takes longer.
-            reading = beside.submit(read_channels, scans, channels=len(scans), choices=choices)
+            reading = beside.submit(in_context(read_channels), scans, channels=len(scans), choices=choices)
             segment_scan = load_segmenter(model, device=device, engine=engine, any_modality=any_modality)
         channels = len(segment_scan.channels)
         volumes = (
@@ -83,7 +88,9 @@ def segment(
         del volumes, reading  # the network may have the memory of a scan that nothing needs any more
         mask = prepared.predict().mask
         mask.save(target, format=format_)
-    facts = facts_of(mask, segment_scan) | {"warnings": [_without_paths(text, scans) for text in told]}
+    facts = facts_of(mask, segment_scan) | {
+        "warnings": [_without_paths(str(notice), scans) for notice in notices]
+    }
     write_json(sidecar_path(target), facts)
     if stats and kept:
         from medseg.images.intensity_stats import intensities

@@ -12,6 +12,7 @@ from medseg.images.connected_components import components
 from medseg.images.grid import Grid
 from medseg.images.run_length import Array, Binary, Integers, Runs
 from medseg.images.volume import Mask, Volume
+from medseg.system.notices import Notice
 
 COARSE_MM = 2.5
 """Finer voxels than this are not looked at."""
@@ -219,8 +220,8 @@ def with_air(lungs: Runs, hu: Array) -> Runs:
     return lungs.kept(lung[part])
 
 
-def qc_findings(mask: Mask, scan: Volume) -> tuple[str, ...]:
-    """What looks wrong about a mask of the two lungs, in words; empty where nothing does.
+def qc_findings(mask: Mask, scan: Volume) -> tuple[Notice, ...]:
+    """What looks wrong about a mask of the two lungs, without a path; empty where nothing does.
 
     Four things are looked at: whether anything was found, whether both sides were, whether the
     sides may be exchanged, as by a wrong header, and whether part of a lung is as dense as soft tissue
@@ -240,27 +241,27 @@ def qc_findings(mask: Mask, scan: Volume) -> tuple[str, ...]:
     right, left = painted == values["right"], painted == values["left"]
     sizes = np.count_nonzero(right), np.count_nonzero(left)
     if not any(sizes):
-        return ("no lung was found: look whether the scan shows a chest, in HU",)
-    told = []
+        return (Notice("no-lung", "no lung was found", remedy="look whether the scan shows a chest, in HU"),)
+    found = []
     for lung, side in ((right, "right"), (left, "left")):
         share, volume_ml = _soft(lung, hu, steps_mm)
         if share > SOFT_SHARE:
-            told.append(
-                f"{volume_ml:.0f} ml of the {side} lung ({100 * share:.0f} %) are as dense as soft tissue: "
-                "look whether that is diseased lung, or no lung"
-            )
+            part = f"{volume_ml:.0f} ml of the {side} lung ({100 * share:.0f} %)"
+            remedy = "look whether that is diseased lung, or no lung"
+            found.append(Notice("soft-lung", f"{part} are as dense as soft tissue", remedy=remedy))
     for size, other, side in ((sizes[0], sizes[1], "right"), (sizes[1], sizes[0], "left")):
         if size < 0.05 * other:
-            return (f"hardly any {side} lung was found: look whether the scan shows it", *told)
+            missing = f"hardly any {side} lung was found"
+            return (Notice("missing-side", missing, remedy="look whether the scan shows it"), *found)
     off_mm = _heart_mm(right, left, hu, steps_mm[0])
     share = sizes[0] / sum(sizes)
     if off_mm is not None and off_mm > HEART_MM and share < RIGHT_SHARE:
-        told.insert(
-            0,
+        text = (
             f"the sides look exchanged: the heart lies {off_mm:.0f} mm to the right and the right lung has "
-            f"{100 * share:.0f} % of the volume; look whether the header is right, or the lung is shrunken",
+            f"{100 * share:.0f} % of the volume; look whether the header is right, or the lung is shrunken"
         )
-    return tuple(told)
+        found.insert(0, Notice("sides-exchanged", text))
+    return tuple(found)
 
 
 def _soft(lung: Binary, hu: Array, spacing_mm: Sequence[float]) -> tuple[float, float]:

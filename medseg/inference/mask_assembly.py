@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
-from medseg.errors import InputWarning
 from medseg.images.grid import Grid
 from medseg.images.run_length import Runs
 from medseg.images.volume import Mask, Source, Volume
@@ -15,6 +13,7 @@ from medseg.inference.native_grid import Planes, label_map, label_runs
 from medseg.inference.postprocessing import postprocess
 from medseg.recipe import Postprocess, Recipe
 from medseg.system.memory import trim_heap
+from medseg.system.notices import notify, send
 
 # Less that was no lung is not told.
 _LEAST_ML = 5.0
@@ -69,8 +68,8 @@ def build_mask(planes: Planes, prepared: Grid, target: Target, recipe: Recipe) -
         for part, painting in zip(cleaned, recipe.postprocess.divide or (label,), strict=True):
             part.paint(painted, painting.value)
     mask = Mask(painted, target.grid, recipe.painted, target.source)
-    for told in () if target.scan is None else qc_findings(mask, target.scan):
-        _tell(told, target.source)
+    if target.scan is not None:
+        send(each.at(target.source.path) for each in qc_findings(mask, target.scan))
     return mask
 
 
@@ -79,7 +78,8 @@ def _sides(lungs: Runs, scan: Volume, rules: Postprocess) -> tuple[Runs, Runs]:
     kept = with_air(lungs, scan.array)
     gone_ml = (lungs.size - kept.size) * scan.grid.voxel_ml
     if gone_ml > max(rules.min_volume_ml, _LEAST_ML):
-        _tell(f"{gone_ml:.0f} ml without air were taken for no lung", scan.source)
+        text = f"{gone_ml:.0f} ml without air were taken for no lung"
+        notify("airless", text, path=scan.source.path)
     return split_left_right(kept, scan.grid, scan.array)
 
 
@@ -92,7 +92,3 @@ def _cleaned(mask: Runs, grid: Grid, rules: Postprocess) -> Runs:
         min_volume_ml=rules.min_volume_ml,
         min_share=rules.min_share,
     )
-
-
-def _tell(what: str, source: Source) -> None:
-    warnings.warn(InputWarning(f"{source.path or 'scan'}: {what}"), stacklevel=4)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
 
 from medseg.datasets.validation import check_hu_units
-from medseg.errors import InputRefused, InputWarning, UsageError
+from medseg.errors import InputRefused, UsageError
 from medseg.images.grid import Grid
 from medseg.images.label import Label
 from medseg.images.volume import Mask, Volume
@@ -24,6 +23,7 @@ from medseg.inference.uncertainty import Entropy
 from medseg.preprocessing.transforms import Prepared, prepare
 from medseg.recipe import Recipe
 from medseg.system.memory import trim_heap
+from medseg.system.notices import notify
 
 # NIfTI, NRRD and MetaImage do not say what made the scan; OT is DICOM's "other".
 _UNSAID = (None, "unknown", "OT")
@@ -235,5 +235,4 @@ def _check_hu(volumes: Sequence[Volume], recipe: Recipe) -> None:
                     remedy=f"{finding.remedy}; or say --any-modality",
                     reason="not-hu",
                 )
-            where = volume.source.path or "scan"
-            warnings.warn(InputWarning(f"{where}: {finding.problem}: {finding.remedy}"), stacklevel=4)
+            notify(finding.code, finding.problem, path=volume.source.path, remedy=finding.remedy)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 
 import torch
 from torch.nn import functional as F
 
-from medseg.errors import InputWarning
 from medseg.recipe import Patch, Predict
+from medseg.system.notices import notify
 
 Network = Callable[[torch.Tensor], torch.Tensor]
 
@@ -266,7 +265,7 @@ def _level(window: torch.Tensor) -> tuple[float, ...] | None:
 
 def _tell(what: str) -> None:
     torch.cuda.empty_cache()
-    warnings.warn(InputWarning(f"the device is out of memory: now {what}, which is slower"), stacklevel=3)
+    notify("device-memory", f"the device is out of memory: now {what}, which is slower")
 
 
 def stacked_slices(image: torch.Tensor, z: int, neighbours: int) -> torch.Tensor:

@@ -9,7 +9,6 @@ wall (consolidation, effusion, tumour at the pleura): there is nothing dark to f
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -18,7 +17,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from medseg.errors import InputRefused, InputWarning
+from medseg.errors import InputRefused
 from medseg.images.grid import Grid
 from medseg.images.label import Label
 from medseg.images.run_length import Binary, Runs
@@ -26,6 +25,7 @@ from medseg.images.volume import Mask, Volume
 from medseg.inference.lungs import qc_findings, split_left_right
 from medseg.inference.postprocessing import postprocess
 from medseg.inference.prediction import Prediction, PreparedScan
+from medseg.system.notices import send
 
 Array: TypeAlias = npt.NDArray[np.integer | np.floating]
 
@@ -128,8 +128,7 @@ class _CheckedScan:
         right, left = _lungs(np.asarray(upright.array), upright.grid)
         painted = np.asfortranarray(right + 2 * left.astype(np.uint8))
         mask = Mask(painted, upright.grid, self.labels, volume.source).oriented(volume.grid.axcodes)
-        for told in qc_findings(mask, volume):
-            warnings.warn(InputWarning(f"{volume.source.path or 'scan'}: {told}"), stacklevel=2)
+        send(each.at(volume.source.path) for each in qc_findings(mask, volume))
         return Prediction(mask)
 
 

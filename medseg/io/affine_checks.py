@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 import numpy as np
 
-from medseg.errors import InputRefused, InputWarning
+from medseg.errors import InputRefused
 from medseg.images.grid import SAME_GRID_MM, Array, Grid
+from medseg.system.notices import notify
 
 # From one micrometre (micro-CT) to one metre between voxels; a field of view of 20 m and a
 # million millimetres from the origin are ten times beyond any scanner. Outside, the unit or the
@@ -66,10 +66,10 @@ def squared(grid: Grid, path: Path) -> Grid:
             reason="sheared",
             remedy="resample the scan to a grid with right angles, with the tool that sheared it",
         )
-    warnings.warn(
-        f"{path}: the affine is not quite orthogonal; squared, which moves voxels by up to {moved:.2g} mm",
-        InputWarning,
-        stacklevel=2,
+    notify(
+        "affine-squared",
+        f"the affine is not quite orthogonal; squared, which moves voxels by up to {moved:.2g} mm",
+        path=path,
     )
     return square
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from medseg.errors import InputRefused, InputWarning, UsageError
+from medseg.errors import InputRefused, UsageError
 from medseg.images.volume import Voxels
+from medseg.system.notices import notify
 
 _INTEGERS = (np.int16, np.uint16, np.int32)
 # Voxels worked on at once: what is computed in float64 or int64 stays a few megabytes.
@@ -130,7 +130,7 @@ def _floats(
             reason="not-finite",
             remedy="replace them by the value that means outside: --nonfinite -1024 for CT, 0 for MR",
         )
-    warnings.warn(f"{where}: {problem}; replaced by {nonfinite:g}", InputWarning, stacklevel=2)
+    notify("not-finite-replaced", f"{problem}; replaced by {nonfinite:g}", path=where)
     if as_is:
         out = stored.copy(order="K")
         for _, target in _blocks(stored, out):

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import ParamSpec, TypeVar
@@ -48,6 +48,10 @@ class Notice:
         parts = (self.path, self.text, self.remedy)
         return ": ".join(" ".join(printable(part).split()) for part in parts if part)
 
+    def at(self, path: str | Path | None) -> Notice:
+        """The same notice about another file, folder or case."""
+        return replace(self, path=None if path is None else str(path))
+
     def to_json(self) -> dict[str, str]:
         """The notice as a JSON object; what is not known has no key."""
         fields = {"reason": self.reason, "text": self.text, "path": self.path, "remedy": self.remedy}
@@ -68,26 +72,50 @@ class Notice:
         return cls(**known)
 
 
-_collector: ContextVar[list[Notice] | None] = ContextVar("medseg_notices", default=None)
+class _Collector:
+    """The notices of a block, each once, and who is shown each as it comes."""
+
+    def __init__(self, show: Callable[[Notice], None] | None) -> None:
+        self.found: list[Notice] = []
+        self._show = show
+
+    def add(self, notice: Notice) -> None:
+        if notice not in self.found:
+            self.found.append(notice)
+            if self._show is not None:
+                self._show(notice)
+
+
+_collector: ContextVar[_Collector | None] = ContextVar("medseg_notices", default=None)
 
 
 @contextmanager
-def collect_notices() -> Iterator[list[Notice]]:
+def collect_notices(
+    *, show: Callable[[Notice], None] | None = None, pass_on: bool = False
+) -> Iterator[list[Notice]]:
     """The notices that the block gives, each once and in their order, in the place of warnings.
 
-    Collectors nest: the innermost gets the notices. To pass them on, :func:`send` them after the block.
+    Collectors nest: the innermost gets the notices, those outside of it nothing.
+
+    Args:
+        show: Called with each notice as soon as it is there.
+        pass_on: Each notice also goes where it would have gone without this block: to the next collector,
+            or to the user as a warning.
     """
-    found: list[Notice] = []
-    token = _collector.set(found)
+    outer = _collector.get()
+    if pass_on:
+        show = outer.add if outer is not None else _warn
+    collector = _Collector(show)
+    token = _collector.set(collector)
     try:
-        yield found
+        yield collector.found
     finally:
         _collector.reset(token)
 
 
 def notify(reason: str, text: str, *, path: str | Path | None = None, remedy: str | None = None) -> None:
     """Sends a notice to whoever collects, else gives it as an `InputWarning`; arguments as of `Notice`."""
-    send([Notice(reason, text, None if path is None else str(path), remedy)])
+    send([Notice(reason, text, remedy=remedy).at(path)])
 
 
 def send(notices: Iterable[Notice]) -> None:
@@ -103,8 +131,8 @@ def send(notices: Iterable[Notice]) -> None:
     for notice in notices:
         if collector is None:
             _warn(notice)
-        elif notice not in collector:
-            collector.append(notice)
+        else:
+            collector.add(notice)
 
 
 def in_context(function: Callable[_P, _R]) -> Callable[_P, _R]:

@@ -10,7 +10,6 @@ import hashlib
 import json
 import shutil
 import tempfile
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,7 +23,7 @@ from torch.utils.data import Dataset
 
 from medseg.datasets.manifest import Case
 from medseg.datasets.validation import Facts, Finding, apply_case_rules, examine, refuse
-from medseg.errors import InputRefused, InputWarning, UsageError
+from medseg.errors import InputRefused, UsageError
 from medseg.images.grid import Grid
 from medseg.inference.sliding_window import stacked_slices
 from medseg.io import is_dicom_mask
@@ -32,6 +31,7 @@ from medseg.io.dicom.series_reader import is_dicom
 from medseg.preprocessing.augmentation import augment
 from medseg.preprocessing.transforms import UNKNOWN, Prepared, prepare
 from medseg.recipe import Recipe, digest
+from medseg.system.notices import notify
 
 # Raise when `prepare` changes its output for an unchanged recipe, so that old caches are not used.
 CACHE_VERSION = 3
@@ -150,14 +150,16 @@ def content_digest(path: Path) -> str:
 
 
 def tell(findings: Sequence[Finding]) -> None:
-    """Warns of the findings that are no errors; those of one kind in many cases in one line."""
+    """Gives notice of the findings that are no errors; those of one kind in many cases in one line."""
     kinds: dict[str, list[Finding]] = {}
     for each in findings:
         if each.severity == "warning":
             kinds.setdefault(each.code, []).append(each)
     for same in kinds.values():
         more = f" (and {len(same) - 1} more cases)" if len(same) > 1 else ""
-        warnings.warn(InputWarning(f"{same[0]}{more}"), stacklevel=3)
+        first = same[0]
+        text = f"{first.code}: {first.problem} → {first.remedy}{more}"
+        notify(first.code, text, path=first.case or "all cases")
 
 
 def _store(prepared: Prepared, facts: Facts, place: Path) -> None:

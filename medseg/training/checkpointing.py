@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import shutil
 import time
-import warnings
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +20,10 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from medseg.errors import InputWarning, ModelRefused, UsageError
+from medseg.errors import ModelRefused, UsageError
 from medseg.recipe import Train
 from medseg.system.atomic_write import replacing
+from medseg.system.notices import notify
 from medseg.training.checkpoint_files import contents
 
 FOLDER = "checkpoints"
@@ -65,12 +65,10 @@ def resumption(folder: Path) -> ResumePoint | None:
             refused = refused or error
             continue
         if refused is not None:
-            warnings.warn(
-                InputWarning(
-                    f"{refused.where} is damaged ({refused.problem}): "
-                    f"going on from {place.name}, after epoch {found.epochs_done}"
-                ),
-                stacklevel=2,
+            notify(
+                "checkpoint-damaged",
+                f"{refused.where} is damaged ({refused.problem}): "
+                f"going on from {place.name}, after epoch {found.epochs_done}",
             )
         return found
     if refused is not None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 
-from medseg.errors import InputWarning, UsageError
+from medseg.errors import UsageError
+from medseg.system.notices import notify
 
 # What torch calls processors without AVX-512 or anything newer.
 _WITHOUT_BF16 = ("DEFAULT", "NO AVX", "AVX2")
@@ -72,10 +72,7 @@ def check_precision(precision: str, hardware: Hardware) -> None:
         )
     # Without instructions for it bf16 takes over a hundred times as long as fp32 (measured with AVX2).
     if precision == "bf16" and hardware.kind == "cpu" and _capability() in _WITHOUT_BF16:
-        warnings.warn(
-            InputWarning("this processor computes bf16 very slowly: train.precision fp32 is faster here"),
-            stacklevel=3,
-        )
+        notify("slow-bf16", "this processor computes bf16 very slowly: train.precision fp32 is faster here")
 
 
 def _capability() -> str:

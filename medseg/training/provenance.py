@@ -11,7 +11,6 @@ import json
 import os
 import platform
 import subprocess
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -21,9 +20,10 @@ from typing import Any
 import torch
 
 from medseg.datasets.manifest import Case, Manifest
-from medseg.errors import InputWarning, UsageError
+from medseg.errors import UsageError
 from medseg.recipe import Recipe
 from medseg.system.atomic_write import replacing
+from medseg.system.notices import notify
 
 RECIPE, CASES, RUN = "recipe.yaml", "cases.json", "run.json"
 # Whose versions may change a number in the result.
@@ -142,7 +142,7 @@ def check(record: Record, data: Mapping[str, str], *, processes: int = 1) -> Non
     other = [f"{name} {old.get(name)} then, {new[name]} now" for name in new if old.get(name) != new[name]]
     if other:
         told = f"the result may differ in its last digits: {'; '.join(other)}"
-        warnings.warn(InputWarning(told), stacklevel=2)
+        notify("other-versions", told)
 
 
 def _paths(cases: Sequence[Case]) -> list[str]:

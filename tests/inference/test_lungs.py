@@ -150,10 +150,10 @@ def test_a_chest_whose_heart_lies_left_is_not_odd():
 @pytest.mark.parametrize("codes", ["RAS", "LPS", "IAR"])
 def test_sides_that_look_exchanged_are_told(codes):
     mask, scan = chest(slice(28, 40), 32)
-    (told,) = qc_findings(mask.oriented(codes), scan.oriented(codes))
+    (found,) = qc_findings(mask.oriented(codes), scan.oriented(codes))
     # The heart's middle is voxel 33.5, the chest's 29.5: 4 voxels of 5 mm.
-    assert "the heart lies 20 mm to the right" in told
-    assert "exchanged" in told
+    assert "the heart lies 20 mm to the right" in found.text
+    assert "exchanged" in str(found)
 
 
 def test_a_part_of_a_lung_that_is_soft_tissue_is_told():
@@ -161,9 +161,9 @@ def test_a_part_of_a_lung_that_is_soft_tissue_is_told():
     mask, scan = chest(slice(20, 32), 28)
     hu = np.array(scan.array)
     hu[42:50, 8:17, 10:22] = 50
-    (told,) = qc_findings(mask, Volume(hu, scan.grid))
+    (found,) = qc_findings(mask, Volume(hu, scan.grid))
     # 420 voxels of 0.125 ml, of 27 x 20 x 30 - 4 x 10 x 30 of the right lung: 2.8 %.
-    assert "52 ml of the right lung (3 %) are as dense as soft tissue" in told
+    assert "52 ml of the right lung (3 %) are as dense as soft tissue" in found.text
 
 
 def test_parts_without_air_are_no_lung():
@@ -198,5 +198,5 @@ def test_no_lung_and_a_missing_side_are_told():
     mask, scan = chest(slice(20, 32), 28)
     one = Mask(np.where(mask.array == 2, 0, mask.array).astype(np.uint8), mask.grid, mask.labels)
     none = Mask(np.zeros(mask.grid.shape, dtype=np.uint8), mask.grid, mask.labels)
-    assert "hardly any left lung" in qc_findings(one, scan)[0]
-    assert "no lung was found" in qc_findings(none, scan)[0]
+    assert "hardly any left lung" in qc_findings(one, scan)[0].text
+    assert [each.reason for each in qc_findings(none, scan)] == ["no-lung"]

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -10,6 +15,7 @@ from medseg.images.grid import Grid
 from medseg.images.volume import Source, Volume
 from medseg.inference.threshold_segmenter import ThresholdSegmenter
 from medseg.phantom.thorax import Thorax, default_grid, orientations
+from medseg.system.notices import collect_notices
 
 GRID = default_grid((3.0, 3.0, 4.0))
 
@@ -43,6 +49,34 @@ def test_a_scan_without_lungs_gives_an_empty_mask(hu):
     with pytest.warns(InputWarning, match="no lung was found"):
         mask = ThresholdSegmenter()(Volume(np.full(grid.shape, hu, dtype=np.int16), grid))
     assert not mask.array.any()
+
+
+def test_a_second_scan_without_lungs_is_reported_as_the_first():
+    grid = Grid.from_spacing((20, 20, 20), (3.0, 3.0, 3.0))
+    scan = Volume(np.full(grid.shape, 50, dtype=np.int16), grid)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.resetwarnings()
+        warnings.simplefilter("default")  # Python's own filter: once for each line of code
+        for _ in range(2):
+            ThresholdSegmenter()(scan)
+    assert len(seen) == 2
+    assert {each.filename for each in seen} == {__file__}
+
+
+def test_threads_that_segment_at_once_get_the_notices_of_their_own_scan():
+    grid = Grid.from_spacing((20, 20, 20), (3.0, 3.0, 3.0))
+    empty = Volume(np.full(grid.shape, 50, dtype=np.int16), grid, Source(path=Path("empty.nii")))
+    both = threading.Barrier(2)
+
+    def reasons(scan):
+        both.wait(10)
+        with collect_notices() as notices:
+            ThresholdSegmenter()(scan)
+            both.wait(60)
+        return [(each.reason, each.path) for each in notices]
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(reasons, [empty, Thorax().scan(GRID)])) == [[("no-lung", "empty.nii")], []]
 
 
 def test_other_input_is_refused():

@@ -18,6 +18,7 @@ EXIT_CODES = {
 }
 # `medseg.io.decoder.worker` answers with a code that `medseg.io.decoder.client` raises as InputRefused.
 _OF_DICTS = "InputRefused"
+_NOTICES = ("notify", "Notice")
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,17 @@ class _Helper:
     exit_code: int | None
 
 
+def notice_reasons() -> set[str]:
+    """The reason codes of the notices that medseg gives; those of a variable are of docs/checks.md."""
+    calls = (
+        node
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and _name(node.func) in _NOTICES and node.args
+    )
+    return {reason for call in calls for reason in _texts(call.args[0])}
+
+
 def uses() -> list[Use]:
     """Every place in medseg that gives a reason code or should."""
     trees = {path: ast.parse(path.read_text()) for path in sorted(PACKAGE.rglob("*.py"))}
@@ -63,6 +75,8 @@ def uses() -> list[Use]:
             if not isinstance(node, ast.Call):
                 continue
             name = _name(node.func)
+            if name in _NOTICES:
+                continue
             helper = own[path].get(name) or everywhere.get(name)
             if name in EXIT_CODES:
                 given = next((k.value for k in node.keywords if k.arg == "reason"), None)

@@ -89,3 +89,13 @@ def test_a_thread_that_works_for_its_caller_sends_to_the_callers_collector():
     with ThreadPoolExecutor(2) as pool, collect_notices() as notices:
         list(pool.map(in_context(work), ["left", "right"]))
     assert sorted(each.text for each in notices) == ["left", "right"]
+
+
+def test_notices_are_shown_as_they_come_and_passed_on_where_it_is_asked_for():
+    shown = []
+    with collect_notices(show=shown.append) as outer, collect_notices(pass_on=True) as inner:
+        notify("odd", "within")
+        assert shown == outer == inner == [Notice("odd", "within")]
+    with pytest.warns(InputWarning, match="alone"), collect_notices(pass_on=True) as inner:
+        notify("odd", "alone")
+    assert inner == [Notice("odd", "alone")]

@@ -5,7 +5,6 @@ Nothing is guessed silently: what has no partner is told, what could be two thin
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,8 @@ from pathlib import Path
 from medseg.datasets.layouts import bids, dataset_json, dicom, image_label_pairs, lidc, totalsegmentator
 from medseg.datasets.layouts.case_naming import Found
 from medseg.datasets.manifest import Manifest
-from medseg.errors import InputWarning, UsageError
+from medseg.errors import UsageError
+from medseg.system.notices import notify
 
 __all__ = ["REGISTRY", "Found", "Layout", "manifest_of", "named"]
 
@@ -116,7 +116,7 @@ def named(scans: Path, labels: Path, *, name: str | None = None) -> Manifest:
 
 def _manifest(found: Found, name: str | None, folder: Path) -> Manifest:
     for path in found.alone:
-        warnings.warn(InputWarning(f"{path}: it has no partner, and is left out"), stacklevel=3)
+        notify("no-partner", "it has no partner, and is left out", path=path)
     return Manifest(name or folder.resolve().name, found.cases, folder, found.description)
 
 

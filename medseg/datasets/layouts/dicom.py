@@ -7,7 +7,6 @@ person and is not written, nor is a digest of it: a digest can be guessed by try
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,8 +16,9 @@ import pydicom
 
 from medseg.datasets.layouts.case_naming import Found, ambiguous, distinct, safe
 from medseg.datasets.manifest import Case
-from medseg.errors import InputWarning, UsageError
+from medseg.errors import UsageError
 from medseg.io.dicom import part10, sop_classes
+from medseg.system.notices import notify
 
 _TAGS = [
     "SOPClassUID",
@@ -151,8 +151,8 @@ def _patients(folder: Path, places: dict[str, Path], persons: dict[str, str]) ->
         tops = {first[series] for series in members}
         others = {first[series] for series in places if series not in members}
         if len(tops) > 1:
-            told = f"{common}: {', '.join(sorted(tops))[:200]} have one PatientID, and so are one patient"
-            warnings.warn(InputWarning(told), stacklevel=4)
+            text = f"{', '.join(sorted(tops))[:200]} have one PatientID, and so are one patient"
+            notify("one-patient-id", text, path=common)
         if len(groups) == 1 and len(tops) > 1:  # one person, whose folder is the common one
             names[group] = safe(common.resolve().name)
         else:

@@ -6,7 +6,6 @@ Source: the data set of Wasserthal et al. 2023, doi:10.1148/ryai.230024, version
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,10 +13,11 @@ import numpy as np
 
 from medseg.datasets.layouts.case_naming import Found, images, safe, stem
 from medseg.datasets.manifest import Case
-from medseg.errors import InputRefused, InputWarning, UsageError
+from medseg.errors import InputRefused, UsageError
 from medseg.images.label import Label
 from medseg.images.volume import Mask
 from medseg.io import read_mask
+from medseg.system.notices import notify
 
 _SCANS = ("ct", "mri")
 # What the recipes of this package look for: the five lobes, as right and left lung.
@@ -79,8 +79,8 @@ def find(folder: Path, made: Path, values: Mapping[str, int] = LUNGS) -> Found:
             continue
         lacking = [name for name in values if name not in there]
         if lacking:
-            told = f"{place}: no file for {', '.join(lacking)[:200]}; the case is left out"
-            warnings.warn(InputWarning(told), stacklevel=2)
+            text = f"no file for {', '.join(lacking)[:200]}; the case is left out"
+            notify("organ-missing", text, path=place)
             continue
         label = made / f"{safe(place.name)}.nii.gz"
         made.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -14,10 +13,11 @@ from medseg.datasets.manifest import Case
 from medseg.datasets.validation.case_rules import apply_case_rules
 from medseg.datasets.validation.case_stats import Facts, measure
 from medseg.datasets.validation.findings import Finding, finding
-from medseg.errors import InputWarning, MedsegError
+from medseg.errors import MedsegError
 from medseg.images.volume import Mask, Volume
 from medseg.io import read, read_channels, read_mask
 from medseg.recipe import Recipe
+from medseg.system.notices import collect_notices
 
 Kind: TypeAlias = Literal["image", "label"]
 T = TypeVar("T")
@@ -60,13 +60,11 @@ def examine(case: Case, recipe: Recipe | None = None) -> Examined:
             values are right, and HU are looked at only where a DICOM file says that it is CT.
     """
     reading = _Reading(case.id)
-    with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("always", InputWarning)
+    with collect_notices() as notices:
         volumes = _volumes(case, recipe, reading)
         truth = _truth(case, recipe, volumes, reading)
     findings = list(reading.findings)
-    findings += [finding("reader-warning", str(warning.message), case.id) for warning in told]
+    findings += [finding("reader-warning", str(notice), case.id) for notice in notices]
     facts = measure(volumes, truth)
     return Examined(case, (*findings, *apply_case_rules(case, facts, recipe)), facts, volumes, truth)
 

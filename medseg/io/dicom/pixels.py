@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from io import BytesIO
 from math import prod
 from pathlib import Path
@@ -15,16 +15,20 @@ from pydicom.filewriter import dcmwrite
 from pydicom.pixels import get_decoder
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from medseg.errors import InputRefused, InputWarning, first_line
+from medseg.errors import InputRefused, first_line
 from medseg.images.volume import Voxels
 from medseg.io.decoder import client
 from medseg.io.dicom import codestream, part10
 from medseg.io.dicom.slice_headers import Slice
 from medseg.io.rescaling import narrowed, rescaled
 from medseg.system import memory_budget
+from medseg.system.notices import Notice, notify, send
 
 # What a file may unpack to beyond its pixels: header, icon, private data.
 _BESIDE_BYTES = 64 << 20
+
+_TRAILING = Notice("trailing-bytes", "the bytes after the last pixel are passed over")
+_HIGH_BITS = Notice("overlay-bits", "pixels have bits above BitsStored, often an overlay, which are left out")
 
 
 def voxels(ordered: Sequence[Slice]) -> Voxels:
@@ -48,7 +52,7 @@ def voxels(ordered: Sequence[Slice]) -> Voxels:
     shape = (first.columns, first.rows, len(ordered))
     memory_budget.check(8 * prod(shape), f"{' x '.join(map(str, shape))} voxels", where=first.path)
     out: Voxels | None = None
-    notes: Counter[str] = Counter()
+    notes: Counter[Notice] = Counter()
     for path, members in _by_file(ordered):
         stored = _stored(path, members, notes)
         for (k, one), pixels in zip(members, stored, strict=True):
@@ -64,7 +68,7 @@ def voxels(ordered: Sequence[Slice]) -> Voxels:
                 out = out.astype(np.float32 if wider.kind == "f" else wider, order="F")
             out[:, :, k] = values
     for note, files in notes.items():
-        warnings.warn(f"{first.path.parent}: {note} (in {files} file(s))", InputWarning, stacklevel=2)
+        send([replace(note, text=f"{note.text} (in {files} file(s))").at(first.path.parent)])
     assert out is not None  # there is at least one slice
     return out if out.dtype.kind == "f" else narrowed(out)
 
@@ -116,14 +120,14 @@ def _check_rescale(ordered: Sequence[Slice]) -> None:
                 remedy="export the series again from the scanner or archive",
             )
     if first.modality == "CT" and first.rescale[1] is None:
-        warnings.warn(
-            f"{first.path.parent}: CT without RescaleIntercept, stored numbers are taken as HU",
-            InputWarning,
-            stacklevel=2,
+        notify(
+            "no-rescale",
+            "CT without RescaleIntercept, stored numbers are taken as HU",
+            path=first.path.parent,
         )
 
 
-def _stored(path: Path, members: Sequence[tuple[int, Slice]], notes: Counter[str]) -> Voxels:
+def _stored(path: Path, members: Sequence[tuple[int, Slice]], notes: Counter[Notice]) -> Voxels:
     """(slices, rows, columns) of the stored numbers of one file's slices."""
     one = members[0][1]
     across = max(one.tiles, 1)
@@ -190,7 +194,7 @@ def _check_overlay(ds: Any, one: Slice, path: Path) -> None:
         )
 
 
-def _check_size(ds: Any, shape: tuple[int, int, int], path: Path, notes: Counter[str]) -> None:
+def _check_size(ds: Any, shape: tuple[int, int, int], path: Path, notes: Counter[Notice]) -> None:
     """Refuses pixel data of another length than rows x columns x frames promise."""
     if "PixelData" not in ds or ds.get("BitsAllocated") not in (8, 16, 32):
         raise InputRefused(
@@ -214,10 +218,10 @@ def _check_size(ds: Any, shape: tuple[int, int, int], path: Path, notes: Counter
             remedy="export the series again; this file was not copied whole",
         )
     if found > promised + 1:
-        notes["the bytes after the last pixel are passed over"] += 1
+        notes[_TRAILING] += 1
 
 
-def _bits(stored: Voxels, ds: Any, path: Path, notes: Counter[str]) -> Voxels:
+def _bits(stored: Voxels, ds: Any, path: Path, notes: Counter[Notice]) -> Voxels:
     """The numbers in the bits that are said to hold them (PS3.5 8.1.1), sign extended."""
     allocated, bits = int(ds.BitsAllocated), int(ds.get("BitsStored") or ds.BitsAllocated)
     high = ds.get("HighBit")
@@ -236,7 +240,7 @@ def _bits(stored: Voxels, ds: Any, path: Path, notes: Counter[str]) -> Voxels:
     up, down = allocated - 1 - high, allocated - bits
     cut: Voxels = np.right_shift(np.left_shift(stored, up), down)
     if high == bits - 1 and not np.array_equal(cut, stored):
-        notes["pixels have bits above BitsStored, often an overlay, which are left out"] += 1
+        notes[_HIGH_BITS] += 1
     return cut
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.tag import Tag
 from pydicom.uid import ImplicitVRLittleEndian
 
-from medseg.errors import InputRefused, InputWarning, MedsegError, UsageError
+from medseg.errors import InputRefused, MedsegError, UsageError
 from medseg.images.grid import Array, Grid, flip_lps_ras
 from medseg.images.label import Label
 from medseg.images.volume import Mask, Source, Volume, Voxels
@@ -36,6 +35,7 @@ from medseg.io.dicom.source_series import (
 from medseg.io.error_context import refusing
 from medseg.io.read_options import ReadOptions
 from medseg.system import memory_budget
+from medseg.system.notices import notify
 
 _DATA = Tag("ContourData")
 # Defined terms of PS3.3 C.8.8.6.1; the second is spelled so.
@@ -147,10 +147,10 @@ def read(path: Path, labels: Sequence[Label], reference: Volume | Mask | Grid | 
         empty = {each.number for each in segments if painting.wants(each.number)}
         empty -= {region.number for region in regions if region.contours}
         if empty:
-            warnings.warn(
-                f"{path}: no contours in ROI {', '.join(map(str, sorted(empty)))}; taken as empty",
-                InputWarning,
-                stacklevel=2,
+            notify(
+                "roi-empty",
+                f"no contours in ROI {', '.join(map(str, sorted(empty)))}; taken as empty",
+                path=path,
             )
         return Mask(painting.mask(grid).array, grid, painting.labels, source)
 

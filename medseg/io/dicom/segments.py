@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from medseg.errors import InputRefused, InputWarning, UsageError
+from medseg.errors import InputRefused, UsageError
 from medseg.images.grid import Grid
 from medseg.images.label import Label
 from medseg.images.volume import Mask
 from medseg.io.dicom.coded_terms import plain
+from medseg.system.notices import notify
 
 # LO of PS3.5 6.2: at most 64 characters, no backslash, no control characters.
 _NAME_LENGTH = 64
@@ -195,7 +195,5 @@ def _matched(segments: Sequence[Segment], labels: Sequence[Label], path: Path) -
             remedy="medseg.io.list_segments tells the names in the file; name the labels like them",
         )
     if absent:
-        warnings.warn(
-            f"{path}: no segment is named {', '.join(absent[:8])}; taken as empty", InputWarning, stacklevel=2
-        )
+        notify("segment-absent", f"no segment is named {', '.join(absent[:8])}; taken as empty", path=path)
     return found

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from medseg.errors import InputRefused, InputWarning
+from medseg.errors import InputRefused
 from medseg.images.volume import Source, Volume
 from medseg.io.dicom.discovery import scan
 from medseg.io.dicom.mosaic import untiled
@@ -16,6 +15,7 @@ from medseg.io.dicom.pixels import check_kind, voxels
 from medseg.io.dicom.slice_headers import Slice, slices
 from medseg.io.dicom.stacking import stack, volumes
 from medseg.io.read_options import DEFAULT_OPTIONS, ReadOptions
+from medseg.system.notices import notify
 
 __all__ = ["Series", "is_dicom", "list_series", "read"]
 
@@ -168,7 +168,7 @@ def _without_bystanders(groups: list[list[Slice]], folder: Path) -> list[list[Sl
     if not rest or not passed:
         return groups
     told = "; ".join(str(_series(g)) for g in groups if g[0].series in passed)
-    warnings.warn(f"{folder}: localizer or picture passed over: {told}", InputWarning, stacklevel=2)
+    notify("localizer-skipped", f"localizer or picture passed over: {told}", path=folder)
     return rest
 
 

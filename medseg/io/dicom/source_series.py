@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -16,13 +15,14 @@ from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 from pydicom.valuerep import DSfloat
 
-from medseg.errors import InputRefused, InputWarning, UsageError
+from medseg.errors import InputRefused, UsageError
 from medseg.images.grid import Array, Grid, flip_lps_ras
 from medseg.images.label import Label
 from medseg.images.volume import Mask, Source, Volume, Voxels
 from medseg.io.dicom import part10
 from medseg.io.dicom.slice_headers import Slice, slices
 from medseg.io.dicom.stacking import stack
+from medseg.system.notices import collect_notices
 
 MANUFACTURER = "medseg"
 # What is copied of the Patient, General Study and Patient Study modules (PS3.3 C.7.1.1, C.7.2.1,
@@ -157,8 +157,7 @@ def scanned(source: Source) -> Scan:
         for path in source.files:
             found += slices(path)
             uids[path] = str(part10.header(path, ["SOPInstanceUID"]).get("SOPInstanceUID") or "")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", InputWarning)  # told when the scan was read
+        with collect_notices():  # they were given when the scan was read
             ordered, grid = stack(found)
         with part10.quiet():
             header: Any = part10.header(source.files[0], _TAGS)

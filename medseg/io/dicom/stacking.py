@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from itertools import combinations, pairwise
 
 import numpy as np
 
-from medseg.errors import InputRefused, InputWarning
+from medseg.errors import InputRefused
 from medseg.images.grid import LPS_RAS, Array, Grid
 from medseg.io.affine_checks import plausible
 from medseg.io.dicom.slice_headers import Slice, constant_marks
+from medseg.system.notices import notify
 
 # Positions are often written with one or two decimals, so a step of 0.625 mm reads 0.6, 0.7,
 # 0.6. Up to a tenth of a millimetre is below any voxel we segment; a missing slice shifts its
@@ -198,10 +198,10 @@ def _step_mm(ordered: Sequence[Slice], depths: Array) -> float:
             remedy="export the missing slices, or resample the series to even spacing",
         )
     if off > max(_NOTABLE_MM, 0.01 * step):
-        warnings.warn(
-            f"{ordered[0].path.parent}: slice positions up to {off:.3g} mm off even spacing, taken as even",
-            InputWarning,
-            stacklevel=2,
+        notify(
+            "uneven-slices",
+            f"slice positions up to {off:.3g} mm off even spacing, taken as even",
+            path=ordered[0].path.parent,
         )
     return step
 

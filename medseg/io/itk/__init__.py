@@ -7,14 +7,13 @@ header's text first.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from medseg.errors import InputRefused, InputWarning
+from medseg.errors import InputRefused
 from medseg.images.grid import LPS_RAS, Array, Grid
 from medseg.images.volume import Mask, Source, Volume
 from medseg.io.affine_checks import plausible, squared
@@ -26,6 +25,7 @@ from medseg.io.itk.text_header import TextHeader, numbers
 from medseg.io.read_options import DEFAULT_OPTIONS, ReadOptions
 from medseg.io.rescaling import rescaled
 from medseg.system import memory_budget
+from medseg.system.notices import notify
 
 # The spaces ITK's NRRD reader converts to its own LPS; any other is passed on unconverted.
 _NRRD_SPACES = ("left-posterior-superior", "right-anterior-superior", "left-anterior-superior")
@@ -181,7 +181,7 @@ def _check_size(header: TextHeader, path: Path) -> None:
             reason="excess",
             remedy="the header's dimensions are wrong, or something was appended: write the file anew",
         )
-    warnings.warn(f"{path}: {excess} bytes after the last voxel are passed over", InputWarning, stacklevel=2)
+    notify("trailing-bytes", f"{excess} bytes after the last voxel are passed over", path=path)
 
 
 def _check_nrrd(header: TextHeader) -> None:

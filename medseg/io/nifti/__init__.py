@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import nibabel
 import numpy as np
 from isal import igzip
 
-from medseg.errors import InputRefused, InputWarning
+from medseg.errors import InputRefused
 from medseg.images.grid import Grid
 from medseg.images.volume import Mask, Volume, Voxels
 from medseg.io.error_context import refusing
@@ -22,6 +21,7 @@ from medseg.io.nifti.orientation import LENGTH_BITS, geometry
 from medseg.io.read_options import DEFAULT_OPTIONS, ReadOptions
 from medseg.io.rescaling import rescaled
 from medseg.system import memory_budget
+from medseg.system.notices import notify
 
 _MM = 2
 # NIfTI-1 stores the shape as int16.
@@ -147,9 +147,7 @@ def _stored(path: Path, header: Header, wanted: tuple[int, ...]) -> list[Voxels]
         slice_bytes = header.dims[0] * header.dims[1] * header.dtype.itemsize
         excess = content.finish(max(_PADDING_BYTES, slice_bytes - 1))
     if excess:
-        warnings.warn(
-            f"{path}: {excess} bytes after the last voxel are passed over", InputWarning, stacklevel=2
-        )
+        notify("trailing-bytes", f"{excess} bytes after the last voxel are passed over", path=path)
     return arrays
 
 

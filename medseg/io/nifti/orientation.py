@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from medseg.errors import InputRefused, InputWarning
+from medseg.errors import InputRefused
 from medseg.images.grid import Array, Grid
 from medseg.images.volume import Source
 from medseg.io.affine_checks import plausible, squared
 from medseg.io.nifti.header import Header
 from medseg.io.read_options import ReadOptions
+from medseg.system.notices import notify
 
 # Field xyzt_units: the lower three bits are the unit of length.
 LENGTH_BITS = 0x07
@@ -140,11 +140,11 @@ def _check_agreement(grids: dict[str, Grid], fields: Any) -> None:
 def _compare_spacing(grid: Grid, sizes_mm: Array, path: Path) -> None:
     """Warns when the sform, which counts, has other voxel sizes than the field that has no part in it."""
     if not np.allclose(grid.spacing_mm, np.abs(sizes_mm), rtol=_SPACING_TOLERANCE):
-        warnings.warn(
-            f"{path}: pixdim says voxels of {' x '.join(f'{s:.4g}' for s in sizes_mm)} mm,"
+        notify(
+            "spacing-conflict",
+            f"pixdim says voxels of {' x '.join(f'{s:.4g}' for s in sizes_mm)} mm,"
             f" the sform {' x '.join(f'{s:.4g}' for s in grid.spacing_mm)} mm; the sform counts",
-            InputWarning,
-            stacklevel=2,
+            path=path,
         )
 
 
@@ -159,9 +159,7 @@ def _unoriented(header: Header, length: float, path: Path, choices: ReadOptions)
         )
     if sizes.min() <= 0:
         raise _impossible(f"its voxel spacing is not positive: pixdim = {sizes.tolist()} mm")
-    warnings.warn(
-        f"{path}: no orientation in the file; its axes are taken as R, A and S", InputWarning, stacklevel=2
-    )
+    notify("no-orientation", "no orientation in the file; its axes are taken as R, A and S", path=path)
     return plausible(Grid.from_spacing(header.shape, sizes.tolist()))
 
 

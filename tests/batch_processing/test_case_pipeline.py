@@ -1,0 +1,80 @@
+"""What a case's record says of its scan, whatever else the process is doing."""
+
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from medseg import Grid, Volume
+from medseg.batch_processing.case_pipeline import CasePipeline
+from medseg.batch_processing.messages import BatchConfig, CaseJob
+from medseg.io import write_dicom_series
+
+GRID = Grid((16, 16, 6), np.diag([-4.0, -4.0, 5.0, 1.0]))
+NO_LUNG = "no lung was found: look whether the scan shows a chest, in HU"
+
+
+def without_lung(folder, number):
+    write_dicom_series(Volume(np.full(GRID.shape, 40 + number, np.int16), GRID), folder)
+    return folder
+
+
+@pytest.mark.parametrize("memory", ["8G", "1500M"])
+def test_every_row_says_that_no_lung_was_found_also_when_scans_are_read_ahead(tmp_path, memory):
+    """With 8G the next scan is read while one is segmented, with 1500M it is not."""
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    for number in range(12):
+        without_lung(scans / f"series_{number}", number)
+    options = ("--model", "threshold", "--workers", "1", "--memory", memory)
+    command = [sys.executable, "-m", "medseg.cli", "batch", scans, "-o", tmp_path / "out", *options]
+    subprocess.run([str(word) for word in command], check=True, capture_output=True)
+    assert pd.read_csv(tmp_path / "out" / "results.csv")["warnings"].tolist() == [NO_LUNG] * 12
+
+
+def pipeline(tmp_path) -> CasePipeline:
+    return CasePipeline(BatchConfig(("threshold",), str(tmp_path / "out"), str(tmp_path / "scratch")))
+
+
+def job(name, *images) -> CaseJob:
+    return CaseJob(name, tuple(map(str, images)), (0,))
+
+
+def test_a_second_scan_with_the_same_oddity_is_reported_as_the_first(tmp_path):
+    station = pipeline(tmp_path)
+    for number in range(2):
+        (record,) = station.finish(
+            station.load(job(f"c{number}", without_lung(tmp_path / str(number), number)))
+        )
+        assert record["warnings"] == [NO_LUNG]
+
+
+def test_what_one_thread_reads_is_not_reported_of_what_another_segments(tmp_path):
+    station = pipeline(tmp_path)
+    odd = tmp_path / "odd.nii.gz"
+    array = np.zeros(GRID.shape, np.float32)
+    array[0, 0, 0] = np.nan
+    Volume(array, GRID).save(odd)
+    station = CasePipeline(
+        BatchConfig(("threshold",), str(tmp_path / "out"), str(tmp_path / "scratch"), nonfinite=-1024)
+    )
+    plain = station.load(job("plain", without_lung(tmp_path / "plain", 0)))
+    loaded = []
+    both = threading.Barrier(2)
+
+    def ahead() -> None:
+        both.wait(10)
+        loaded.append(station.load(job("odd", odd)))
+
+    thread = threading.Thread(target=ahead)
+    thread.start()
+    both.wait(10)
+    (first,) = station.finish(plain)
+    thread.join()
+    (second,) = station.finish(loaded[0])
+    assert first["warnings"] == [NO_LUNG]
+    replaced = f"1 of {array.size} voxels are NaN or infinite (not finite); replaced by -1024"
+    assert second["warnings"] == [replaced, NO_LUNG]

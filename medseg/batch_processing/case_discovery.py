@@ -8,15 +8,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from medseg.datasets.layouts.case_naming import distinct, safe, stem
+from medseg.datasets.layouts.case_naming import distinct, safe
 from medseg.datasets.manifest import read_rows
 from medseg.errors import MedsegError, UsageError
-from medseg.io import FORMATS
+from medseg.io import formats
 from medseg.io.dicom import part10, sop_classes
 from medseg.system.notices import notify
-
-# The data beside a header: the header is the scan.
-_DATA_OF = {".img": ".hdr"}
 
 
 @dataclass(frozen=True)
@@ -56,7 +53,7 @@ def items(source: Path, *, root: Path | None = None, without: Path | None = None
     elif source.suffix.lower() in (".csv", ".json", ".yaml", ".yml") or source.is_dir():
         found = [_item(place, name, row) for place, name, row in read_rows(source, root=root)]
     elif source.exists():
-        found = [Item(safe(stem(source)), (_absolute(source),))]
+        found = [Item(safe(formats.stem(source)), (_absolute(source),))]
     else:
         raise UsageError("no such file or folder", where=source, remedy="check the path", reason="no-cases")
     if not found:
@@ -118,10 +115,9 @@ def _scans(folder: Path, without: Path | None) -> Iterator[tuple[str, Path]]:
         series: dict[str, Path] = {}
         damaged: list[Path] = []
         for path in (Path(top, name) for name in sorted(names) if not name.startswith(".")):
-            if path.name.lower().endswith(tuple(FORMATS)):
-                header = _DATA_OF.get(path.suffix.lower())
-                if header is None or not path.with_suffix(header).exists():
-                    yield _name(path.with_name(stem(path)), folder), _absolute(path)
+            if formats.ending(path):
+                if formats.is_image(path):
+                    yield _name(path.with_name(formats.stem(path)), folder), _absolute(path)
             elif path.is_file() and path.name != "DICOMDIR":
                 try:
                     uid = _series(path)
@@ -132,7 +128,7 @@ def _scans(folder: Path, without: Path | None) -> Iterator[tuple[str, Path]]:
                     series.setdefault(uid, path)
         # Where there is a series its reader will tell of what is damaged beside it.
         for path in () if series else damaged:
-            yield _name(path.with_name(stem(path)), folder), _absolute(path)
+            yield _name(path.with_name(formats.stem(path)), folder), _absolute(path)
         for uid, first in series.items():
             name = _name(first.parent, folder)
             if len(series) > 1:

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from medseg.io.dicom import part10
+from medseg.io.formats import partner
 
 Listings: TypeAlias = dict[Path, list[tuple[str, os.stat_result]]]
 
-_PAIRED = {".hdr": ".img", ".img": ".hdr"}
 _AT_ONCE = 1 << 20
 # Nobody makes them alike on purpose: 64 bits tell a changed file from an unchanged one.
 _SHORT = 16
@@ -64,8 +64,8 @@ def _files(image: Path, listings: Listings) -> Iterator[tuple[str, os.stat_resul
                     yield path.relative_to(image).as_posix(), path.stat()
         return
     yield image.name, image.stat()
-    other = image.with_suffix(_PAIRED.get(image.suffix.lower(), image.suffix))
-    if other != image and other.exists():
+    other = partner(image)
+    if other is not None:
         yield other.name, other.stat()
     if part10.is_dicom(image):
         if image.parent not in listings:

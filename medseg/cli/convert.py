@@ -48,8 +48,10 @@ def convert(
         raise UsageError(
             "need a scan and -o OUTPUT", remedy="medseg convert SCAN -o scan.nii.gz", reason="usage"
         )
+    from medseg.io.formats import is_dicom_output
+
     options = choices_of(series, volume, trust, nonfinite)
-    if not mask and (reference or recipe or format_ or target.suffix.lower() == ".dcm"):
+    if not mask and (reference or recipe or format_ or is_dicom_output(target)):
         raise UsageError(
             "--reference, --recipe, --format and .dcm files are for masks",
             remedy="medseg convert MASK -o OUTPUT --as-mask",

@@ -6,7 +6,6 @@ Everything that leaves this package has arrays (X, Y, Z) and world coordinates i
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +14,12 @@ from medseg.errors import InputRefused, UsageError
 from medseg.images.grid import Grid
 from medseg.images.label import Label
 from medseg.images.volume import Mask, Source, Volume
-from medseg.io import itk, nifti, path_checks, unsupported_formats
+from medseg.io import formats, nifti, path_checks, unsupported_formats
 from medseg.io.dicom import part10, rtstruct, seg, series_reader, sop_classes, source_series
 from medseg.io.dicom.segments import Segment
 from medseg.io.dicom.series_reader import Series, list_series
 from medseg.io.dicom.series_writer import write_dicom_series
+from medseg.io.formats import FORMATS, Format
 from medseg.io.read_options import DEFAULT_OPTIONS, ReadOptions, Trust
 from medseg.system import atomic_write
 
@@ -42,37 +42,11 @@ __all__ = [
     "write_dicom_series",
 ]
 
-
-@dataclass(frozen=True)
-class Format:
-    """How files of one suffix are read and written."""
-
-    name: str
-    read: Callable[[Path, ReadOptions], Volume]
-    write: Callable[[Volume | Mask, Path], None]
-
-
-_NIFTI = Format("nifti", nifti.read, nifti.write)
-_NRRD = Format("nrrd", itk.read_nrrd, itk.write)
-_METAIMAGE = Format("mha", itk.read_metaimage, itk.write)
-
-FORMATS: dict[str, Format] = {
-    ".nii.gz": _NIFTI,
-    ".nii": _NIFTI,
-    ".hdr": _NIFTI,
-    ".img": _NIFTI,
-    ".nrrd": _NRRD,
-    ".nhdr": _NRRD,
-    ".mha": _METAIMAGE,
-    ".mhd": _METAIMAGE,
-}
-_DICOM_SUFFIX = ".dcm"
 # Masks of DICOM scans, by the name that `--format` has for them; the first is the default.
 DICOM_FORMATS: dict[str, Callable[[Mask, Path], None]] = {
     "dicom-seg": seg.write,
     "rtstruct": rtstruct.write,
 }
-_READ_ONLY = {".hdr.gz": _NIFTI, ".img.gz": _NIFTI}
 
 
 def read(
@@ -117,7 +91,7 @@ def _read_folder(path: Path, choices: ReadOptions) -> Volume:
     try:
         return series_reader.read(path, choices)
     except InputRefused as error:
-        if error.reason == "no-scan" and (_suffix(path) or path.suffix.lower() == ".gz"):
+        if error.reason == "no-scan" and (formats.ending(path) or path.suffix.lower() == ".gz"):
             error.problem = f"a folder, though its name ends like a file's ({path.suffix}): {error.problem}"
         raise
 
@@ -139,7 +113,7 @@ def read_channels(
     """
     if len(paths) == 1 and channels > 1:
         only = path_checks.existing(paths[0])
-        if only.is_file() and not series_reader.is_dicom(only) and _format(only) is _NIFTI:
+        if only.is_file() and not series_reader.is_dicom(only) and _format(only) is formats.NIFTI:
             return nifti.read_channels(only, choices, channels=channels)
     if len(paths) != channels:
         raise UsageError(
@@ -274,7 +248,7 @@ def write(image: Volume | Mask, path: str | Path, *, format: str | None = None, 
         if isinstance(image, Mask) and name in DICOM_FORMATS:
             DICOM_FORMATS[name](image, fresh)
         else:
-            FORMATS[_suffix(path) or ""].write(image, fresh)
+            FORMATS[formats.ending(path) or ""].write(image, fresh)
     return path
 
 
@@ -286,13 +260,13 @@ def check_writable(path: str | Path, format: str | None = None) -> str:
         ResourceError: highdicom is not installed (``missing-extra``).
     """
     path = Path(path)
-    suffix = _suffix(path)
-    is_dicom = path.name.lower().endswith(_DICOM_SUFFIX)
-    if suffix is None and not is_dicom:
+    form = FORMATS.get(formats.ending(path) or "")
+    is_dicom = formats.is_dicom_output(path)
+    if form is None and not is_dicom:
         raise UsageError(
             f"no format has the suffix of {path.name!r}",
             where=path,
-            remedy=f"use one of {', '.join(FORMATS)}, or {_DICOM_SUFFIX} for a mask",
+            remedy=f"use one of {', '.join(FORMATS)}, or {formats.DICOM[0]} for a mask",
             reason="format",
         )
     atomic_write.check_folder(path)
@@ -300,11 +274,11 @@ def check_writable(path: str | Path, format: str | None = None) -> str:
         raise UsageError(
             f"{path.name!r} cannot have the format {format!r}",
             where=path,
-            remedy=f"for a {_DICOM_SUFFIX} file give {' or '.join(DICOM_FORMATS)}; else the suffix decides",
+            remedy=f"{formats.DICOM[0]} files have {' or '.join(DICOM_FORMATS)}; else the suffix decides",
             reason="format",
         )
-    if suffix is not None:
-        return FORMATS[suffix].name
+    if form is not None:
+        return form.name
     name = format or next(iter(DICOM_FORMATS))
     if name == "dicom-seg":
         seg.check_installed()
@@ -317,17 +291,12 @@ def check_source(source: Source, path: str | Path) -> None:
     Raises:
         UsageError: the path ends in .dcm, and the scan is not DICOM (``no-dicom-source``).
     """
-    if Path(path).name.lower().endswith(_DICOM_SUFFIX):
+    if formats.is_dicom_output(Path(path)):
         source_series.check_source(source)
 
 
-def _suffix(path: Path) -> str | None:
-    return next((s for s in FORMATS if path.name.lower().endswith(s)), None)
-
-
 def _format(path: Path) -> Format:
-    name = path.name.lower()
-    for suffix, form in (FORMATS | _READ_ONLY).items():
-        if name.endswith(suffix):
-            return form
+    known = formats.ending(path)
+    if known is not None:
+        return FORMATS.get(known) or formats.SUFFIXES[known].format
     raise unsupported_formats.refusal(path, path_checks.head(path), ", ".join(FORMATS))

@@ -10,6 +10,7 @@ from medseg.images.label import Label
 from medseg.images.volume import Mask, Volume
 from medseg.io import check_source, check_writable, read_mask
 from medseg.io.foreign_images import ScanLike, as_volume
+from medseg.io.formats import is_dicom_output
 from medseg.io.path_checks import check_not_overwriting
 from medseg.io.read_options import DEFAULT_OPTIONS, ReadOptions
 from medseg.io.sidecar import meaning_of, sidecar_path, write_json
@@ -84,7 +85,7 @@ def convert_mask(
         volume = None if scan is None else as_volume(scan, options)
         if volume is not None:
             check_source(volume.source, output)
-        elif output.suffix.lower() == ".dcm" and not isinstance(mask, Mask):
+        elif is_dicom_output(output) and not isinstance(mask, Mask):
             raise UsageError(
                 "a .dcm mask refers to a DICOM scan", remedy="give it with --reference SCAN", reason="usage"
             )

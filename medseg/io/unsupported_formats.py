@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from medseg.errors import InputRefused
+from medseg.io.formats import METAIMAGE, NIFTI, NRRD, endings
 
 _CONVERT = "convert it to NIfTI with the tool that made it"
 _UNPACK = "unpack it and pass the scan in it"
@@ -37,9 +38,9 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"\x80\x04", "a Python pickle, which is never opened"),
     (b"\x80\x05", "a Python pickle, which is never opened"),
     (b"MATLAB 5.0", "a MATLAB file"),
-    (b"NRRD0", "an NRRD file: its name should end in .nrrd"),
-    (b"ObjectType", "a MetaImage file: its name should end in .mha or .mhd"),
-    (b"NDims", "a MetaImage file: its name should end in .mha or .mhd"),
+    (b"NRRD0", f"an NRRD file: its name should end in {endings(NRRD)}"),
+    (b"ObjectType", f"a MetaImage file: its name should end in {endings(METAIMAGE)}"),
+    (b"NDims", f"a MetaImage file: its name should end in {endings(METAIMAGE)}"),
     (b"# vtk", "a VTK file"),
     (b"<?xml", "an XML document"),
     (b"<", "an HTML or XML document"),
@@ -90,7 +91,7 @@ def name_of(head: bytes, path: Path | None = None) -> str | None:
     """
     for mark, at in _NIFTI.items():
         if head[at : at + 3] == mark and head[:1] in (b"\x5c", b"\x1c", b"\0"):
-            return "a NIfTI file: its name should end in .nii or .nii.gz"
+            return f"a NIfTI file: its name should end in {endings(NIFTI)}"
     lower = "" if path is None else path.name.lower()
     by_suffix = next((what for suffix, what in _SUFFIXES.items() if lower.endswith(suffix)), None)
     # The suffix says more where many formats share a container: .mnc is HDF5, .mgz is gzip.

@@ -28,6 +28,7 @@ from medseg.images.grid import Grid
 from medseg.inference.sliding_window import stacked_slices
 from medseg.io import is_dicom_mask
 from medseg.io.dicom.series_reader import is_dicom
+from medseg.io.formats import is_split
 from medseg.preprocessing.augmentation import augment
 from medseg.preprocessing.transforms import UNKNOWN, Prepared, prepare
 from medseg.recipe import Recipe, digest
@@ -140,7 +141,7 @@ def content_digest(path: Path) -> str:
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
     if path.is_file() and is_dicom(path) and not is_dicom_mask(path):  # one file names the whole series
         files = sorted(p for p in path.parent.iterdir() if p.is_file())
-    elif path.suffix.lower() in (".mhd", ".nhdr", ".hdr", ".img"):  # the voxels lie in another file
+    elif is_split(path):  # the voxels lie in another file
         stem = path.name.split(".")[0]
         files = sorted(p for p in path.parent.iterdir() if p.is_file() and p.name.split(".")[0] == stem)
     for file in files:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from medseg.datasets.layouts.case_naming import Found, ambiguous, images, safe, stem
+from medseg.datasets.layouts.case_naming import Found, ambiguous, images, safe
 from medseg.datasets.manifest import Case
+from medseg.io.formats import stem
 
 _LABEL = re.compile(r"_(dseg|mask|seg)$|_label-[^_]+_")
 # What tells images of one session apart; what a derivative adds to a name tells nothing of the image.

@@ -10,8 +10,7 @@ from pathlib import Path
 
 from medseg.datasets.manifest import Case
 from medseg.errors import UsageError
-
-SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".nhdr", ".mhd")
+from medseg.io.formats import is_image
 
 
 @dataclass(frozen=True)
@@ -35,18 +34,10 @@ def images(folder: Path, *, deep: bool = False) -> list[Path]:
     return sorted(
         p
         for p in every
-        if p.name.lower().endswith(SUFFIXES)
+        if is_image(p)
         and p.is_file()
         and not any(part.startswith(".") for part in p.relative_to(folder).parts)
     )
-
-
-def stem(path: Path) -> str:
-    """The name without its suffix, ``.nii.gz`` taken as one."""
-    for suffix in SUFFIXES:
-        if path.name.lower().endswith(suffix):
-            return path.name[: -len(suffix)]
-    return path.stem
 
 
 def safe(text: str) -> str:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from medseg.datasets.layouts.case_naming import SUFFIXES, Found, images, stem
+from medseg.datasets.layouts.case_naming import Found, images
 from medseg.datasets.manifest import Case, Manifest
 from medseg.errors import UsageError
+from medseg.io.formats import stem
 
 
 def matches(folder: Path) -> bool:
@@ -44,7 +45,7 @@ def _channels(case: Case) -> Case:
     path = case.images[0]
     if len(case.images) > 1 or path.exists():
         return case
-    ending = next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), path.suffix)
-    there = sorted(path.parent.glob(f"{stem(path)}_[0-9][0-9][0-9][0-9]{ending}"))
-    expected = [path.with_name(f"{stem(path)}_{n:04d}{ending}") for n in range(len(there))]
+    last = path.name[len(stem(path)) :]
+    there = sorted(path.parent.glob(f"{stem(path)}_[0-9][0-9][0-9][0-9]{last}"))
+    expected = [path.with_name(f"{stem(path)}_{n:04d}{last}") for n in range(len(there))]
     return case.model_copy(update={"images": tuple(expected)}) if there else case

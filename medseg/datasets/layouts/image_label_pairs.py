@@ -13,9 +13,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from medseg.datasets.layouts.case_naming import Found, ambiguous, distinct, images, safe, stem
+from medseg.datasets.layouts.case_naming import Found, ambiguous, distinct, images, safe
 from medseg.datasets.manifest import Case
 from medseg.errors import UsageError
+from medseg.io.formats import stem
 
 _WORDS = "masks?|seg|dseg|segmentations?|labels?|gt|groundtruth|truth|annotations?"
 _ENDING = re.compile(rf"[ ._-]({_WORDS})$", re.IGNORECASE)

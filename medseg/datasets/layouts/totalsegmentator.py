@@ -11,12 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from medseg.datasets.layouts.case_naming import Found, images, safe, stem
+from medseg.datasets.layouts.case_naming import Found, images, safe
 from medseg.datasets.manifest import Case
 from medseg.errors import InputRefused, UsageError
 from medseg.images.label import Label
 from medseg.images.volume import Mask
 from medseg.io import read_mask
+from medseg.io.formats import stem
 from medseg.system.notices import notify
 
 _SCANS = ("ct", "mri")

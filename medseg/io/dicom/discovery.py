@@ -9,10 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from medseg.errors import InputRefused
+from medseg.io import formats
 from medseg.io.dicom import part10
 from medseg.io.dicom.slice_headers import Slice, slices
-
-_SUFFIXES = (".dcm", ".dicom", ".ima")
 
 
 def scan(folder: Path, *, deep: bool = True) -> tuple[Slice, ...]:
@@ -36,7 +35,7 @@ def scan(folder: Path, *, deep: bool = True) -> tuple[Slice, ...]:
             doubtful.append((path, problem or "it is not DICOM"))
     shapes = {_name_shape(path) for path in found}
     for path, problem in doubtful:
-        if path.name.lower().endswith(_SUFFIXES) or _name_shape(path) in shapes:
+        if path.name.lower().endswith(formats.DICOM) or _name_shape(path) in shapes:
             raise InputRefused(
                 f"named like a slice, but {problem}: a slice may be missing",
                 where=path,

@@ -19,12 +19,11 @@ from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
 from medseg.errors import InputRefused
+from medseg.io import formats
 
 _GZIP = b"\x1f\x8b"
 # A header alone: functional groups of 20,000 frames take about 30 MB.
 _HEADER_BYTES = 64 << 20
-# Suffixes of other formats whose first voxels may look like a data set without preamble.
-_OTHER = (".img", ".hdr", ".nii", ".gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".raw", ".zraw", ".rec")
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 
 
@@ -37,7 +36,7 @@ def is_dicom(path: Path) -> bool:
     head = beginning(path)
     if head[128:132] == b"DICM":
         return True
-    if path.name.lower().endswith(_OTHER):
+    if path.name.lower().endswith(formats.NOT_BARE_DICOM):
         return False
     return _is_bare(head)
 

@@ -17,6 +17,7 @@ import typer
 from medseg.cli.options import AsJson, DataRoot, Device, Nonfinite, Trust, choices_of
 from medseg.cli.progress import Cases
 from medseg.errors import UsageError
+from medseg.io import DicomFormat
 from medseg.io.sidecar import RESEARCH
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def batch(
         bool, typer.Option("--probabilities", help="Also a map of every label's probability.")
     ] = False,
     dicom: Annotated[
-        str | None, typer.Option(help="For DICOM scans also dicom-seg or rtstruct, in dicom/.")
+        DicomFormat | None, typer.Option(help="For DICOM scans also masks of this kind, in dicom/.")
     ] = None,
     data_root: DataRoot = None,
     trust: Trust = None,
@@ -95,8 +96,10 @@ def batch(
     from medseg.inference.registry import DEFAULT
 
     choices_of(None, None, trust, nonfinite)
-    if dicom is not None:
-        _check_dicom(dicom)
+    if dicom == "dicom-seg":
+        from medseg.io.dicom.seg import check_installed
+
+        check_installed()
     found = items(source, root=data_root, without=output)
     if shard:
         found = part_of(found, shard)
@@ -189,24 +192,9 @@ def _place(model: str) -> str:
     return os.path.abspath(model) if is_file else model  # noqa: PTH100 - without links resolved
 
 
-def _check_dicom(kind: str) -> None:
-    from medseg.io import DICOM_FORMATS
-
-    if kind not in DICOM_FORMATS:
-        raise UsageError(
-            f"cannot write {kind!r}",
-            where="--dicom",
-            remedy=f"give {' or '.join(DICOM_FORMATS)}",
-            reason="usage",
-        )
-    if kind == "dicom-seg":
-        from medseg.io.dicom.seg import check_installed
-
-        check_installed()
-
-
 def _bytes_of(text: str | None) -> int | None:
-    """``8G``, ``1500M`` or a bare number of bytes."""
+    """``8G``, ``1500M`` or a bare number of bytes; K, M, G and T are powers of 1024, with or without iB."""
+    # Not pydantic's ByteSize: it reads what a number begins with, so that 8,5G would be 8 bytes.
     if text is None:
         return None
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?", text.strip(), re.IGNORECASE)

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from medseg.errors import UsageError
-
-if TYPE_CHECKING:
-    from medseg.io import ReadOptions
-
+from medseg.io import DicomFormat, ReadOptions, read_options
 
 Series = Annotated[str | None, typer.Option(help="DICOM series UID, or an ending of it that only it has.")]
 
@@ -23,8 +20,7 @@ VolumeNumber = Annotated[
 
 
 Trust = Annotated[
-    str | None,
-    typer.Option(help="NIfTI: which geometry to believe where it is in doubt: sform, qform or pixdim."),
+    read_options.Trust | None, typer.Option(help="NIfTI: which geometry to believe where it is in doubt.")
 ]
 
 
@@ -35,13 +31,15 @@ Nonfinite = Annotated[float | None, typer.Option(help="Replace NaN and infinite 
 
 
 MaskFormat = Annotated[
-    str | None, typer.Option("--format", help="Of a .dcm mask: dicom-seg (the default) or rtstruct.")
+    DicomFormat | None, typer.Option("--format", help="Of a .dcm mask; dicom-seg by default.")
 ]
 
 
 Device = Annotated[str, typer.Option(help="Where the network runs: cpu, cuda, cuda:1.")]
 
 
+# No choices of typer: the table of engines needs torch, and a second list would be one file more to change
+# for a new engine. A wrong name is refused with the rows of the table.
 Engine = Annotated[
     str, typer.Option(help="What runs the network: auto, torch, openvino, onnx. The same masks from all.")
 ]
@@ -53,16 +51,10 @@ DataRoot = Annotated[
 
 
 def choices_of(
-    series: str | None, volume: int | None, trust: str | None, nonfinite: float | None
+    series: str | None, volume: int | None, trust: read_options.Trust | None, nonfinite: float | None
 ) -> ReadOptions:
-    """The choices of the four options, checked."""
-    from medseg.io import ReadOptions
-
-    if trust not in (None, "sform", "qform", "pixdim"):
-        raise UsageError(
-            f"cannot trust {trust!r}", where="--trust", remedy="give sform, qform or pixdim", reason="usage"
-        )
-    return ReadOptions(series, volume, trust, nonfinite)  # type: ignore[arg-type]  # checked just above
+    """The choices of the four options."""
+    return ReadOptions(series, volume, trust, nonfinite)
 
 
 def seconds_of(text: str | None) -> float | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 import numpy as np
 
@@ -27,6 +28,7 @@ __all__ = [
     "DEFAULT_OPTIONS",
     "DICOM_FORMATS",
     "FORMATS",
+    "DicomFormat",
     "Format",
     "ReadOptions",
     "Series",
@@ -42,7 +44,9 @@ __all__ = [
     "write_dicom_series",
 ]
 
-# Masks of DICOM scans, by the name that `--format` has for them; the first is the default.
+DicomFormat: TypeAlias = Literal["dicom-seg", "rtstruct"]
+"""The kinds of DICOM object that a mask may be written as."""
+# The first is the default.
 DICOM_FORMATS: dict[str, Callable[[Mask, Path], None]] = {
     "dicom-seg": seg.write,
     "rtstruct": rtstruct.write,

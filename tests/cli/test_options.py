@@ -1,0 +1,52 @@
+"""Options with a fixed set name it, and what is not in it ends with exit code 2 before anything is read."""
+
+from typing import get_args
+
+import pytest
+
+from medseg.cli.batch import _bytes_of
+from medseg.errors import UsageError
+from medseg.io import DICOM_FORMATS, DicomFormat
+
+
+def test_the_choices_of_the_option_are_the_rows_of_the_table():
+    assert get_args(DicomFormat) == tuple(DICOM_FORMATS)
+
+
+@pytest.mark.parametrize(
+    ("words", "choices"),
+    [
+        (("segment", "no.nii", "-o", "m.nii", "--trust", "x"), ("sform", "qform", "pixdim")),
+        (("segment", "no.nii", "-o", "m.dcm", "--format", "x"), ("dicom-seg", "rtstruct")),
+        (("convert", "no.nii", "m.dcm", "--format", "x"), ("dicom-seg", "rtstruct")),
+        (("batch", "no", "-o", "out", "--dicom", "x"), ("dicom-seg", "rtstruct")),
+        (("batch", "no", "-o", "out", "--trust", "x"), ("sform", "qform", "pixdim")),
+        (("segment", "no.nii", "-o", "m.nii", "--engine", "x"), ("auto", "torch", "openvino", "onnx")),
+    ],
+)
+def test_another_word_than_the_choices_is_refused_with_all_of_them(
+    words, choices, tmp_path, monkeypatch, capsys
+):
+    import sys
+
+    from medseg import cli
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["medseg", *words])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 2
+    told = capsys.readouterr().err
+    assert all(choice in told for choice in choices)
+
+
+def test_a_size_is_in_powers_of_1024():
+    found = [_bytes_of(text) for text in (None, "8G", "1500M", "1.5 GiB", "2kb", "1T", "123")]
+    assert found == [None, 8 * 2**30, 1500 * 2**20, 3 * 2**29, 2048, 2**40, 123]
+
+
+@pytest.mark.parametrize("text", ["", "G", "8,5G", "8G-4", "8GiB and more", "-8G", "8 000M", "nan", "8X"])
+def test_a_size_that_is_not_whole_is_refused(text):
+    with pytest.raises(UsageError) as refused:
+        _bytes_of(text)
+    assert refused.value.where == "--memory"

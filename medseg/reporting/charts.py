@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from markupsafe import Markup
 
+from medseg.images.palette import colour_of
 from medseg.reporting.content import FAR, Pair, spread
-from medseg.visualization.palette import COLOURS
 
 _WIDTH, _HEIGHT = 300, 150
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 10, 24, 30
@@ -101,7 +101,7 @@ def violins(pairs: Sequence[Pair]) -> Markup:
 
     for number, label in enumerate(labels):
         found, middle = np.array(values[label]), _LEFT + (number + 0.5) * wide
-        colour = COLOURS[number % len(COLOURS)]
+        colour = colour_of(number)
         width = max(float(found.std()) * len(found) ** -0.2, (1 - low) / 60)
         at = np.linspace(low, 1, 60)
         density = np.exp(-0.5 * ((at[:, None] - found) / width) ** 2).sum(1)

@@ -8,10 +8,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from medseg.images.palette import GREEN, VERMILLION, rgb
+
 Binary = npt.NDArray[np.bool_]
 
-# Okabe and Ito (2008): bluish green for the truth, vermillion for what was found; where both run, white.
-TRUTH, FOUND, BOTH = (0, 158, 115), (213, 94, 0), (255, 255, 255)
+# The truth, what was found, and where both run.
+TRUTH, FOUND, BOTH = rgb(GREEN), rgb(VERMILLION), (255, 255, 255)
 _LEAST_PIXELS = 256
 
 

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from medseg.errors import UsageError
+from medseg.images.palette import colour_of
 from medseg.images.volume import Mask, Volume
 from medseg.system.atomic_write import replacing
-from medseg.visualization.palette import COLOURS
 from medseg.visualization.thumbnails import centre, window
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def _plane(
     )
     for row, label in enumerate(labels.labels):
         found = np.isin(_cut(labels.array, across, at), label.values)
-        _outline(axes, found, (spacing[right], spacing[up]), _colour(row))
+        _outline(axes, found, (spacing[right], spacing[up]), colour_of(row))
     # x runs to the patient's right (axial, coronal) or to the front (sagittal); both are
     # shown on the left of the picture, as radiologists look at them.
     axes.set_xlim(extent[0], 0)
@@ -165,7 +165,7 @@ def history(table: str | Path, path: str | Path) -> Path:
     _curve(left, rows, "train_loss", "training loss", _INK)
     names = [name for name in (rows[0] if rows else {}) if name.startswith("val_dice_")]
     for number, name in enumerate(names):
-        _curve(right, rows, name, name.removeprefix("val_dice_"), _colour(number))
+        _curve(right, rows, name, name.removeprefix("val_dice_"), colour_of(number))
     right.set_ylim(0, 1.02)  # a curve at 1 is not lost in the frame
     for axes, heading in ((left, "Training loss"), (right, "Validation Dice, whole scans")):
         axes.set_title(heading, color=_INK, fontsize=11)
@@ -221,7 +221,7 @@ def samples(
         )
         _outline(axes, (label == -1).any(0).T, pixel_mm, "#8A949E")
         for order, found in enumerate(label == 1):
-            _outline(axes, found.T, pixel_mm, _colour(order))
+            _outline(axes, found.T, pixel_mm, colour_of(order))
         axes.set_xlim(extent[0], 0)
         axes.set_ylim(0, extent[1])
         axes.set_axis_off()
@@ -231,7 +231,7 @@ def samples(
             _readable(heading)
     for order, name in enumerate(names[:6]):
         told = f"■ {name.replace('_', ' ')}" if order < 5 or len(names) == 6 else f"+ {len(names) - 5} more"
-        figure.text(0.015 + order / 6, bottom / 3, told, color=_colour(order), fontsize=9)
+        figure.text(0.015 + order / 6, bottom / 3, told, color=colour_of(order), fontsize=9)
     return _save(figure, Path(path))
 
 
@@ -262,10 +262,6 @@ def _cut(array: npt.NDArray[Any], across: int, at: int) -> npt.NDArray[Any]:
     """One plane as rows (up) x columns (right)."""
     plane: npt.NDArray[Any] = np.moveaxis(array, across, 0)[at].T
     return plane
-
-
-def _colour(number: int) -> str:
-    return COLOURS[number % len(COLOURS)]
 
 
 def _outline(axes: Axes, found: npt.NDArray[np.bool_], pixel_mm: tuple[float, float], colour: str) -> None:
@@ -317,7 +313,7 @@ def _legend(figure: Figure, mask: Mask, a_row: int = 8) -> None:
         digits = 0 if volume_ml >= 10 else 1 if volume_ml >= 1 else 2
         text = f"■ {name.replace('_', ' ')}  {volume_ml:.{digits}f} ml"
         x, y = 0.015 + column * 0.98 / columns, 0.045 - 0.035 * row
-        figure.text(x, y, text, color=_colour(number), fontsize=10)
+        figure.text(x, y, text, color=colour_of(number), fontsize=10)
     if len(shown) < len(entries):
         text = f"+ {len(entries) - len(shown)} more"
         figure.text(0.015 + (columns - 1) * 0.98 / columns, 0.01, text, color=_INK, fontsize=10)

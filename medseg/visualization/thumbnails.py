@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from medseg.images.palette import colour_of, rgb
 from medseg.images.volume import Mask, Volume, Voxels
 from medseg.system.html import render
-from medseg.visualization.palette import COLOURS
 
 PIXELS = 176
 LUNG_WINDOW_HU = (-1400.0, 200.0)
@@ -60,7 +60,7 @@ def thumbnail(volume: Volume, mask: Mask | None = None, *, pixels: int = PIXELS)
                 Image.fromarray(inside.astype(np.uint8)).resize(size, Image.Resampling.NEAREST)
             )
             tile = tile.copy()
-            tile[_border(scaled > 0)] = _rgb(COLOURS[number % len(COLOURS)])
+            tile[_border(scaled > 0)] = rgb(colour_of(number))
         tiles.append(tile)
     tall = max(len(tile) for tile in tiles)
     padded = [np.pad(tile, ((0, tall - len(tile)), (0, 2), (0, 0))) for tile in tiles]
@@ -152,8 +152,3 @@ def _border(inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     core = padded[1:-1, 1:-1]
     whole = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
     return core & ~whole
-
-
-def _rgb(colour: str) -> tuple[int, int, int]:
-    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
-    return red, green, blue

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from medseg import cli
 from medseg.errors import UsageError
 from medseg.images.label import Label
+from medseg.images.palette import COLOURS
 from medseg.inference.model import Model
 from medseg.preprocessing.augmentation import augment
 from medseg.preprocessing.augmentation.intensity import Brightness, Clip, Contrast, Cutout, Gamma, Noise
@@ -28,7 +29,7 @@ from medseg.preprocessing.augmentation.resolution import Blur, LowResolution, co
 from medseg.preprocessing.augmentation.spatial import Deform, Flip, placement, positions
 from medseg.recipe import Augment, Recipe
 from medseg.recipe.augmentation import PRESETS, mirrored
-from medseg.visualization.overlays import COLOURS, samples
+from medseg.visualization.overlays import samples
 
 MR = {"modality": "MR", "prepare": {"spacing_mm": [8, 8, 10], "intensity": {"kind": "zscore"}}}
 OFF = {"rotate_degrees": 0, "scale": 0, "noise_sd": 0, "gamma": 0, "brightness": 0, "contrast": 0}

@@ -7,10 +7,10 @@ import pytest
 from medseg.errors import UsageError
 from medseg.images.grid import Grid
 from medseg.images.label import Label
+from medseg.images.palette import COLOURS
 from medseg.images.volume import Mask, Source, Volume
 from medseg.phantom.thorax import LABELS, Thorax, default_grid
 from medseg.visualization import overlays, thumbnails
-from medseg.visualization.palette import COLOURS
 
 GRID = default_grid((5.0, 5.0, 6.0), "PSL")
 
@@ -27,7 +27,7 @@ def test_left_is_right_in_the_picture(tmp_path):
     path = overlays.overlay(scan, Mask(truth.array, truth.grid, LABELS[:2]), tmp_path / "o.png", title="t")
     picture = images.imread(path)
     axial = picture[: int(0.88 * len(picture)), : picture.shape[1] // 3]
-    right, left = (near(axial, colour)[:, 1].mean() for colour in overlays.COLOURS[:2])
+    right, left = (near(axial, colour)[:, 1].mean() for colour in COLOURS[:2])
     assert right < left - 30
     assert path.stat().st_size < 300_000
 

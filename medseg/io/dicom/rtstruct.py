@@ -19,6 +19,7 @@ from pydicom.uid import ImplicitVRLittleEndian
 from medseg.errors import InputRefused, MedsegError, UsageError
 from medseg.images.grid import Array, Grid, flip_lps_ras
 from medseg.images.label import Label
+from medseg.images.palette import colour_of, rgb
 from medseg.images.volume import Mask, Source, Volume, Voxels
 from medseg.io.dicom import part10, series_reader, sop_classes
 from medseg.io.dicom.coded_terms import ARTIFICIAL_INTELLIGENCE, meaning
@@ -46,17 +47,6 @@ _PARTS = ("StructureSetROISequence", "ROIContourSequence", "RTROIObservationsSeq
 # Planning systems round positions to 0.1 or 0.01 mm. A contour farther off its slice than a
 # quarter of the way to the next was drawn on another scan's slices.
 _OFF_SLICE = 0.25
-# Okabe and Ito's eight colours without black, which colour-blind people can tell apart
-# (https://jfly.uni-koeln.de/color/).
-_COLOURS = (
-    (230, 159, 0),
-    (86, 180, 233),
-    (0, 158, 115),
-    (240, 228, 66),
-    (0, 114, 178),
-    (213, 94, 0),
-    (204, 121, 167),
-)
 
 
 def write(mask: Mask, path: Path) -> None:
@@ -195,7 +185,7 @@ def _roi(label: Label, scan: Scan) -> Dataset:
 def _contours(label: Label, number: int, array: Voxels, scan: Scan) -> Dataset:
     ds = Dataset()
     ds.ReferencedROINumber = label.value
-    ds.ROIDisplayColor = list(_COLOURS[number % len(_COLOURS)])
+    ds.ROIDisplayColor = list(rgb(colour_of(number)))
     contours = []
     for k, one in enumerate(scan.slices):
         region = np.isin(array[:, :, k], label.values)

@@ -13,9 +13,9 @@ import numpy as np
 
 from medseg.errors import UsageError
 from medseg.images.label import Label
+from medseg.images.palette import colour_of
 from medseg.images.volume import Mask, Volume
 from medseg.io import write
-from medseg.visualization.palette import COLOURS
 from medseg.visualization.thumbnails import window
 
 PRESETS = {"lung": (-1400.0, 200.0), "mediastinum": (-160.0, 240.0), "bone": (-500.0, 1300.0)}
@@ -77,7 +77,7 @@ def _labels(mask: Mask) -> list[dict[str, Any]]:
         {
             "name": label.name,
             "value": number + 1,
-            "colour": COLOURS[number % len(COLOURS)],
+            "colour": colour_of(number),
             "ml": round(volumes_ml[label.name], 1),
         }
         for number, label in enumerate(mask.labels)

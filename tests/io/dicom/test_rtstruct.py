@@ -223,6 +223,7 @@ def test_regions_have_values_terms_and_colours(scan, tmp_path):
     assert (kind.CodeValue, kind.CodingSchemeDesignator) == ("39607008", "SCT")
     assert kind.SegmentedPropertyTypeModifierCodeSequence[0].CodeMeaning == "Right"
     colours = [tuple(item.ROIDisplayColor) for item in ds.ROIContourSequence]
+    assert colours[:2] == [(86, 180, 233), (230, 159, 0)]  # as in pictures: sky blue, orange
     assert len(set(colours)) == len(LABELS)
     assert all(0 <= part <= 255 for colour in colours for part in colour)
     assert {roi.ROIGenerationAlgorithm for roi in ds.StructureSetROISequence} == {"AUTOMATIC"}

@@ -8,16 +8,20 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-_ESCAPED = {c: f"\\{c}" for c in "&%$#_{}"} | {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "±": r"$\pm$",
-    "–": "--",
-    "<": r"$<$",
-    ">": r"$>$",
-    "≤": r"$\le$",
-}
+# Beyond what pandas escapes: <, > and ≤ are other characters, or none, in LaTeX's usual fonts.
+_LATEX = str.maketrans(
+    {c: f"\\{c}" for c in "&%$#_{}"}
+    | {
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "±": r"$\pm$",
+        "–": "--",
+        "<": r"$<$",
+        ">": r"$>$",
+        "≤": r"$\le$",
+    }
+)
 
 
 def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]], notes: str) -> str:
@@ -28,20 +32,9 @@ def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]], notes: str) ->
 
 def latex(heads: Sequence[str], rows: Sequence[Sequence[str]], notes: str) -> str:
     """A LaTeX ``tabular`` for the package booktabs, with the notes as a comment for its caption."""
-    body = [" & ".join(map(escaped, row)) + r" \\" for row in rows]
-    return "\n".join(
-        [
-            f"% {notes}",
-            r"\begin{tabular}{l" + "r" * (len(heads) - 1) + "}",
-            r"\toprule",
-            " & ".join(map(escaped, heads)) + r" \\",
-            r"\midrule",
-            *body,
-            r"\bottomrule",
-            r"\end{tabular}",
-            "",
-        ]
-    )
+    table = pd.DataFrame(rows, columns=list(heads)).style.hide(axis="index")
+    table = table.format(escaped).format_index(escaped, axis="columns")
+    return f"% {notes}\n" + table.to_latex(hrules=True, column_format="l" + "r" * (len(heads) - 1))
 
 
 def numbers(values: Sequence[float], pattern: str, between: str = "") -> str:
@@ -59,13 +52,14 @@ def numbers(values: Sequence[float], pattern: str, between: str = "") -> str:
 
 def as_json(table: pd.DataFrame) -> str:
     """A list of objects, one a row; nan and infinity are null, which JSON has no word for."""
+    # Not DataFrame.to_json: it writes 15 decimals, of which 4 are left of a p value of 1e-12.
     records = [{str(k): _plain(v) for k, v in row.items()} for row in table.to_dict("records")]
     return json.dumps(records, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def escaped(text: str) -> str:
+def escaped(text: object) -> str:
     """The text as LaTeX prints it."""
-    return "".join(_ESCAPED.get(c, c) for c in text)
+    return str(text).translate(_LATEX)
 
 
 def _row(cells: Sequence[str]) -> str:

@@ -18,10 +18,29 @@ def test_markdown_and_latex_have_the_same_cells():
         "Note.",
     ]
     text = latex(heads, rows, "Note.")
-    assert text.startswith("% Note.\n\\begin{tabular}{lr}\n\\toprule\nlabel & Dice $\\pm$ SD \\\\\n")
-    assert "right\\_lung & 0.9 \\\\\n" in text
-    assert "50 \\% \\\\\n" in text
-    assert text.endswith("\\bottomrule\n\\end{tabular}\n")
+    assert text.splitlines() == [
+        "% Note.",
+        r"\begin{tabular}{lr}",
+        r"\toprule",
+        r"label & Dice $\pm$ SD \\",
+        r"\midrule",
+        r"right\_lung & 0.9 \\",
+        r"a|b & 50 \% \\",
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    assert text.endswith("\n")
+
+
+def test_latex_of_hostile_names_and_of_no_rows():
+    heads = ("label", "95 % CI")
+    text = latex(heads, [[r"\input{x}", "<0.1 – ≤0.2"], ["a & b_{1}", "nan"]], "Note.")
+    assert text.splitlines()[5:7] == [
+        r"\textbackslash{}input\{x\} & $<$0.1 -- $\le$0.2 \\",
+        r"a \& b\_\{1\} & nan \\",
+    ]
+    assert r"label & 95 \% CI \\" in text
+    assert len(latex(heads, [], "Note.").splitlines()) == 7
 
 
 def test_what_latex_takes_for_a_command_is_escaped():
@@ -35,6 +54,11 @@ def test_undefined_numbers_are_dashes():
     assert numbers((0.5, 0.25), ".3f", " ± ") == "0.500 ± 0.250"
     assert numbers((0.5, nan), ".3f", " ± ") == "0.500 ± –"
     assert numbers((nan, nan), ".3f", " ± ") == numbers((nan,), ".2f") == "–"
+
+
+def test_json_keeps_every_digit_of_a_small_number():
+    table = pd.DataFrame({"p": [1.2345678e-12, 3e-300, 0.1 + 0.2]})
+    assert [row["p"] for row in json.loads(as_json(table))] == table["p"].tolist()
 
 
 def test_json_has_null_for_what_is_no_number():

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from medseg.errors import InputRefused, InputWarning, MedsegError, ModelRefused, ResourceError, UsageError
     from medseg.evaluation.comparison import Comparison, compare
     from medseg.evaluation.evaluation_files import read_evaluation
+    from medseg.evaluation.model_evaluation import Evaluation, evaluate
     from medseg.evaluation.scoring import Score, score
     from medseg.images.grid import Grid
     from medseg.images.intensity_stats import describe
@@ -52,6 +53,7 @@ __all__ = [
     "Case",
     "CheckReport",
     "Comparison",
+    "Evaluation",
     "Grid",
     "Hardware",
     "InputRefused",
@@ -81,6 +83,7 @@ __all__ = [
     "convert",
     "convert_mask",
     "describe",
+    "evaluate",
     "html_card",
     "list_models",
     "list_recipes",
@@ -108,6 +111,7 @@ _HOME = {
     "Case": "medseg.datasets.manifest",
     "CheckReport": "medseg.datasets.validation",
     "Comparison": "medseg.evaluation.comparison",
+    "Evaluation": "medseg.evaluation.model_evaluation",
     "Grid": "medseg.images.grid",
     "Hardware": "medseg.training.hardware",
     "InputRefused": "medseg.errors",
@@ -137,6 +141,7 @@ _HOME = {
     "convert": "medseg.io.conversion",
     "convert_mask": "medseg.io.conversion",
     "describe": "medseg.images.intensity_stats",
+    "evaluate": "medseg.evaluation.model_evaluation",
     "html_card": "medseg.visualization.thumbnails",
     "list_models": "medseg.inference.model_list",
     "list_recipes": "medseg.recipe",

@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from medseg.cli.options import AsJson, DataRoot, Device, Engine
 from medseg.errors import UsageError
-from medseg.io.sidecar import RESEARCH, facts_of, sidecar_path, write_json
-
-if TYPE_CHECKING:
-    from medseg.datasets.manifest import Case
-    from medseg.images.label import Label
-    from medseg.images.volume import Mask
-
-    Way = tuple[Callable[[Case], Mask], tuple[Label, ...], int | None]
-    """Gives the mask of a case; which labels of it are scored; the integer that means unknown."""
+from medseg.io.sidecar import RESEARCH
 
 
 def evaluate(
@@ -44,44 +35,30 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Compare masks with the truth: overlap, surfaces, volume and lesions of every case and label."""
+    tolerances = _tolerances(nsd_tolerance_mm or [])
     from medseg.datasets.manifest import Manifest
-    from medseg.evaluation import evaluator as evaluation
-    from medseg.evaluation.metrics import NSD_TOLERANCE_MM
+    from medseg.evaluation.model_evaluation import evaluate as evaluate_model
+    from medseg.inference.registry import load_segmenter
 
-    everything = Manifest.read(manifest, root=data_root)
-    cases = everything.cases if split == "all" else everything.split(split)
-    if not cases:
-        raise UsageError(
-            f"no case has split {split!r}", where=manifest, remedy="give --split all", reason="usage"
-        )
-    single = _tolerances(nsd_tolerance_mm or [])
-    output.mkdir(parents=True, exist_ok=True)
-    if model is not None and masks is None:
-        predict, labels, ignore_value = _segmenting(model, device, engine, output)
-    elif masks is not None and recipe is not None and model is None:
-        predict, labels, ignore_value = _reading(masks, recipe)
-    else:
-        raise UsageError(
-            "need either --model, or --masks with --recipe", where="medseg evaluate", reason="usage"
-        )
-    every = single.pop("", NSD_TOLERANCE_MM)
-    frame = evaluation.evaluate(
+    cases = Manifest.read(manifest, root=data_root)
+    found = evaluate_model(
         cases,
-        predict,
-        labels,
-        nsd_tolerance_mm={label.name: every for label in labels} | single,
-        ignore_value=ignore_value,
+        output,
+        model=None if model is None else load_segmenter(model, device=device, engine=engine),
+        masks=masks,
+        recipe=recipe,
+        split=split,
+        nsd_tolerance_mm=tolerances,
+        progress=_told,
     )
-    evaluation.write(frame, output)
     if as_json:
         print((output / "summary.json").read_text(encoding="utf-8"), end="")
     else:
         print((output / "summary.md").read_text(encoding="utf-8"), end="")
-    failed = frame[frame["status"] == "failed"]
-    for _, row in failed.drop_duplicates("case").iterrows():
-        print(f"failed: {row['case']}: {row['reason']}", file=sys.stderr)
+    for case, reason in found.failures.items():
+        print(f"failed: {case}: {reason}", file=sys.stderr)
     print(f"wrote {output / 'evaluation.csv'}. {RESEARCH}", file=sys.stderr)
-    if len(failed):
+    if found.failures:
         raise typer.Exit(1)
 
 
@@ -102,37 +79,7 @@ def _tolerances(given: list[str]) -> dict[str, float]:
     return found
 
 
-def _segmenting(model: str, device: str, engine: str, output: Path) -> Way:
-    from medseg.inference.registry import load_segmenter
-    from medseg.io import read_channels
-    from medseg.visualization.thumbnails import encoded, line, thumbnail
-
-    segment_scan = load_segmenter(model, device=device, engine=engine)
-    folder = output / "masks"
-    folder.mkdir(exist_ok=True)
-    pictures = output / "thumbnails.jsonl"
-    pictures.unlink(missing_ok=True)
-
-    def predict(case: Case) -> Mask:
-        volumes = read_channels(case.images, channels=len(segment_scan.channels))
-        mask = segment_scan(volumes)
-        path = mask.save(folder / f"{case.id}.nii.gz")
-        write_json(sidecar_path(path), facts_of(mask, segment_scan))
-        with pictures.open("a", encoding="utf-8") as file:
-            file.write(line(case.id, "", encoded(thumbnail(volumes[0], mask))))
-        print(f"{case.id}: segmented", file=sys.stderr)
-        return mask
-
-    return predict, segment_scan.labels, segment_scan.ignore_value
-
-
-def _reading(masks: Path, recipe: str) -> Way:
-    from medseg.io import read_mask
-    from medseg.recipe import Recipe
-
-    chosen = Recipe.read(recipe)
-
-    def predict(case: Case) -> Mask:
-        return read_mask(masks / f"{case.id}.nii.gz", chosen.labels)
-
-    return predict, chosen.labels, chosen.ignore_value
+def _told(done: int, total: int, facts: str = "", /) -> None:
+    """A line for every case that is segmented."""
+    if facts:
+        print(facts, file=sys.stderr)

@@ -60,13 +60,14 @@ NOTES = (
 _LOG = logging.getLogger(__name__)
 
 
-def evaluate(
+def evaluate_cases(
     cases: Sequence[Case],
     predict: Callable[[Case], Mask],
     labels: Sequence[Label],
     *,
     nsd_tolerance_mm: Tolerances = NSD_TOLERANCE_MM,
     ignore_value: int | None = None,
+    on_case: Callable[[int, int], None] = lambda done, cases: None,
 ) -> pd.DataFrame:
     """The scores of every case and label; one case that fails does not stop the others.
 
@@ -79,6 +80,7 @@ def evaluate(
         nsd_tolerance_mm: For the normalised surface Dice, one for all or by label; see
             :func:`medseg.evaluation.scoring.score`.
         ignore_value: Voxels with this value in a label file count in nothing.
+        on_case: Called with the number of cases that are done, and of all.
 
     Returns:
         Columns as in ``COLUMNS``. ``seconds`` is the time in ``predict``. A failed case has one
@@ -90,7 +92,7 @@ def evaluate(
     """
     _check_tolerances(nsd_tolerance_mm, labels)
     rows: list[Row] = []
-    for case in cases:
+    for number, case in enumerate(cases, start=1):
         about: Row = {"case": case.id, "patient": case.patient, "group": case.group}
         try:
             truth = _truth(case, labels)
@@ -112,6 +114,7 @@ def evaluate(
             rows.append(about | {"status": "failed", "reason": _reason(error)})
             if not isinstance(error, MedsegError):
                 _LOG.exception("%s failed unexpectedly", case.id)
+        on_case(number, len(cases))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
@@ -119,7 +122,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     """Statistics over cases for every label, and for the mean of a case's labels.
 
     Args:
-        frame: As :func:`evaluate` gives it, or as read from its CSV.
+        frame: As :func:`evaluate_cases` gives it, or as read from its CSV.
 
     Returns:
         One row a label, and ``all labels``: there a case counts with the mean over its labels. With
@@ -149,7 +152,7 @@ def write(frame: pd.DataFrame, folder: str | Path) -> tuple[Path, ...]:
     replaced whole.
 
     Args:
-        frame: As :func:`evaluate` gives it.
+        frame: As :func:`evaluate_cases` gives it.
         folder: An existing folder.
 
     Returns:

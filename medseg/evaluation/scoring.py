@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeAlias
 
 from scipy import ndimage
@@ -13,6 +14,8 @@ from medseg.evaluation.metrics import NSD_TOLERANCE_MM, REGISTRY, LabelPair
 from medseg.images.grid import SAME_GRID_MM
 from medseg.images.label import Label
 from medseg.images.volume import Mask, members
+from medseg.io.foreign_images import MaskLike, as_mask
+from medseg.visualization.labelled_masks import label_every_value, labels_beside
 
 Box: TypeAlias = tuple[slice, ...]
 Tolerances: TypeAlias = float | Mapping[str, float]
@@ -44,9 +47,10 @@ class Score:
 
 
 def score(
-    prediction: Mask,
-    truth: Mask,
+    prediction: MaskLike,
+    truth: MaskLike,
     *,
+    labels: Sequence[Label] = (),
     tolerance_mm: float = SAME_GRID_MM,
     nsd_tolerance_mm: Tolerances = NSD_TOLERANCE_MM,
     ignore_value: int | None = None,
@@ -55,8 +59,11 @@ def score(
     """One :class:`Score` for every label of the truth, in its order.
 
     Args:
-        prediction: Has the truth's label names; further ones are not looked at.
+        prediction: Has the truth's label names; further ones are not looked at. A mask, its path, or an image
+            of another library, as :func:`medseg.as_mask` takes it.
         truth: On the same world grid. Its axes may be stored in another order or direction.
+        labels: What the values of all but a :class:`Mask` mean. By default what the ``.json`` beside a file
+            says, then what the other one says; else each value is a label, such as ``label_3``.
         tolerance_mm: How far a voxel of one grid may lie from the same voxel of the other.
         nsd_tolerance_mm: For the normalised surface Dice: one for all labels, or by label; those
             that are not named have the default.
@@ -68,7 +75,14 @@ def score(
         InputRefused: the grids differ (``grid-mismatch``). Nothing is resampled: scores of a
             resampled truth measure the resampling too.
         UsageError: the prediction lacks a label of the truth.
+
+    Example:
+        >>> mask = medseg.segment("chest.nii.gz", model="threshold")
+        >>> right, left = medseg.score(mask, "lungs.nii.gz")
+        >>> right.label, right.dice > 0.9, round(right.truth_ml)
+        ('right_lung', True, 2181)
     """
+    prediction, truth = _both(prediction, truth, labels)
     aligned = truth
     if not prediction.grid.same_as(truth.grid, tolerance_mm):
         aligned = truth.oriented(prediction.grid.axcodes)
@@ -106,6 +120,21 @@ def score(
         values = {name: metric.compute(pair) for name, metric in REGISTRY.items()}
         scores.append(Score(label.name, values, pair.empty))
     return tuple(scores)
+
+
+def _both(prediction: MaskLike, truth: MaskLike, labels: Sequence[Label]) -> tuple[Mask, Mask]:
+    """Both masks with their labels: those that are given, else their own, else those of the other one."""
+    true, found = (_with_own_labels(mask, labels) for mask in (truth, prediction))
+    if not true.labels:
+        true = Mask(true.array, true.grid, found.labels, true.source)
+    true = true if true.labels else label_every_value(true)
+    return found if found.labels else Mask(found.array, found.grid, true.labels, found.source), true
+
+
+def _with_own_labels(mask: MaskLike, labels: Sequence[Label]) -> Mask:
+    if isinstance(mask, str | Path):
+        return as_mask(mask, labels or labels_beside(mask))
+    return as_mask(mask, labels)
 
 
 def tolerance_of(label: str, nsd_tolerance_mm: Tolerances) -> float:

@@ -39,7 +39,7 @@ def convert(
 
     Example:
         >>> medseg.convert("dicom_folder", "scan.nii.gz").grid
-        Grid(56 x 38 x 28 voxels, 7 x 8 x 12 mm, LPS)
+        Grid(98 x 76 x 67 voxels, 4 x 4 x 5 mm, LPS)
     """
     output = Path(output)
     check_output(output, [scan] if isinstance(scan, str | Path) else [])
@@ -76,7 +76,7 @@ def convert_mask(
         InputRefused: as :func:`medseg.read_mask`.
 
     Example:
-        >>> medseg.convert_mask("lungs.nii.gz", "lungs.nrrd").grid.axcodes
+        >>> medseg.convert_mask("lungs.nii.gz", "lungs_again.nrrd").grid.axcodes
         'LPS'
     """
     output = Path(output)

@@ -31,13 +31,25 @@ def read_named(path: str | Path, scan: Volume, recipe: str | None = None) -> Mas
     mask = read_mask(path, labels, scan)
     if mask.labels:
         return mask
+    labels = labels_beside(path)
+    if labels:
+        return Mask(mask.array, mask.grid, labels, mask.source)
+    return label_every_value(mask)
+
+
+def labels_beside(path: str | Path) -> tuple[Label, ...]:
+    """The labels that the sidecar of a mask names, or the ``labels.json`` of its folder; empty without both."""
     for place in (sidecar_path(Path(path)), Path(path).parent / LABELS):
         try:
             told = json.loads(place.read_text(encoding="utf-8"))["labels"]
-            labels = tuple(Label(name=name, values=tuple(values)) for name, values in told.items())
-            return Mask(mask.array, mask.grid, labels, mask.source)
+            return tuple(Label(name=name, values=tuple(values)) for name, values in told.items())
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue
+    return ()
+
+
+def label_every_value(mask: Mask) -> Mask:
+    """The same mask with a label for each of its values, such as ``label_3``."""
     values = (int(value) for value in np.unique(mask.array) if value)
     labels = tuple(Label(name=f"label_{value}", values=(value,)) for value in values)
     return Mask(mask.array, mask.grid, labels, mask.source)

@@ -14,7 +14,7 @@ from support.worlds import tiny
 
 from medseg.datasets.manifest import Case
 from medseg.errors import InputRefused, UsageError
-from medseg.evaluation.evaluator import COLUMNS, evaluate, summary, write
+from medseg.evaluation.evaluator import COLUMNS, evaluate_cases, summary, write
 from medseg.images.grid import Grid
 from medseg.images.label import Label
 from medseg.images.volume import Mask
@@ -49,7 +49,7 @@ def predict(case: Case) -> Mask:
 
 
 def test_every_case_and_label_has_its_row_and_failures_stop_nothing(cases: list[Case]) -> None:
-    frame = evaluate(cases, predict, LABELS)
+    frame = evaluate_cases(cases, predict, LABELS)
     assert tuple(frame.columns) == COLUMNS
     # one: a 2 of 4 found, b exact; two: a 5 for 4, b in neither
     assert frame["case"].tolist() == ["one", "one", "bad", "two", "two", "gone"]
@@ -71,7 +71,7 @@ def test_the_truth_is_read_before_time_is_spent(cases: list[Case]) -> None:
         raise AssertionError("predicted without a truth")
 
     unlabelled = Case(id="x", images=(Path("x"),))
-    frame = evaluate([cases[3], unlabelled], never, LABELS)
+    frame = evaluate_cases([cases[3], unlabelled], never, LABELS)
     assert [reason.split(":")[0] for reason in frame["reason"]] == ["not-found", "no-label"]
 
 
@@ -79,14 +79,14 @@ def test_even_a_bug_fails_its_case_only(cases: list[Case], caplog: pytest.LogCap
     def broken(case: Case) -> Mask:
         return mask(4, 2) if case.id == "one" else [][1]
 
-    frame = evaluate(cases[:2], broken, LABELS)
+    frame = evaluate_cases(cases[:2], broken, LABELS)
     assert frame["status"].tolist() == ["ok", "ok", "failed"]
     assert frame["reason"].tolist()[2].startswith("unexpected: IndexError")
     assert "bad failed unexpectedly" in caplog.text
 
 
 def test_summary_by_hand(cases: list[Case]) -> None:
-    table = summary(evaluate(cases, predict, LABELS))
+    table = summary(evaluate_cases(cases, predict, LABELS))
     assert table.index.tolist() == ["a", "b", "all labels"]
     low, high = 2 / 3, 8 / 9
     a = table.loc["a"]
@@ -106,7 +106,7 @@ def test_summary_by_hand(cases: list[Case]) -> None:
 
 
 def test_all_cases_failed(cases: list[Case], tmp_path: Path) -> None:
-    frame = evaluate([cases[3]], predict, LABELS)
+    frame = evaluate_cases([cases[3]], predict, LABELS)
     table = summary(frame)
     assert table.index.tolist() == ["all labels"]
     assert (table.loc["all labels", "n"], table.loc["all labels", "failed"]) == (0, 1)
@@ -116,7 +116,7 @@ def test_all_cases_failed(cases: list[Case], tmp_path: Path) -> None:
 
 
 def test_written_tables_can_be_read_again(cases: list[Case], tmp_path: Path) -> None:
-    frame = evaluate(cases, predict, LABELS)
+    frame = evaluate_cases(cases, predict, LABELS)
     rows, table, as_json, text, tex = write(frame, tmp_path)
     back = pd.read_csv(rows)
     assert back["case"].tolist() == frame["case"].tolist()
@@ -134,7 +134,7 @@ def test_written_tables_can_be_read_again(cases: list[Case], tmp_path: Path) -> 
 
 def test_groups_have_their_own_rows(cases: list[Case]) -> None:
     other = [case.model_copy(update={"group": "ge"}) if case.id == "two" else case for case in cases]
-    table = summary(evaluate(other, predict, LABELS)).reset_index()
+    table = summary(evaluate_cases(other, predict, LABELS)).reset_index()
     assert list(dict.fromkeys(table["group"])) == ["all", "ge", "siemens"]
     rows = table.set_index(["group", "label"])
     assert rows.loc[("ge", "a"), "dice_mean"] == pytest.approx(8 / 9)
@@ -143,7 +143,7 @@ def test_groups_have_their_own_rows(cases: list[Case]) -> None:
 
 
 def test_missing_structures_are_counted_and_cost_the_diagonal(cases: list[Case]) -> None:
-    frame = evaluate(cases[:1], lambda case: mask(4, 0), LABELS)
+    frame = evaluate_cases(cases[:1], lambda case: mask(4, 0), LABELS)
     b = frame[frame["label"] == "b"].iloc[0]
     diagonal = math.hypot(40, 30, 20)
     assert (b["empty"], b["dice"], b["nsd"], b["sensitivity"]) == ("prediction", 0, 0, 0)
@@ -155,7 +155,7 @@ def test_missing_structures_are_counted_and_cost_the_diagonal(cases: list[Case])
 
 
 def test_lesions_are_pooled_over_cases(cases: list[Case]) -> None:
-    table = summary(evaluate([cases[0], cases[2]], predict, LABELS))
+    table = summary(evaluate_cases([cases[0], cases[2]], predict, LABELS))
     # a: both true lesions found, none false; b: the one of case `one` found.
     counts = table.loc["a", ["lesions", "lesions_found", "lesions_false"]].tolist()
     assert counts == [2, 2, 0]
@@ -166,7 +166,7 @@ def test_lesions_are_pooled_over_cases(cases: list[Case]) -> None:
 
 def test_labels_that_are_not_annotated_have_no_row(cases: list[Case]) -> None:
     partial = cases[0].model_copy(update={"annotated": ("b",)})
-    assert evaluate([partial], predict, LABELS)["label"].tolist() == ["b"]
+    assert evaluate_cases([partial], predict, LABELS)["label"].tolist() == ["b"]
 
 
 def test_ignored_voxels_count_in_nothing(tmp_path: Path) -> None:
@@ -174,34 +174,34 @@ def test_ignored_voxels_count_in_nothing(tmp_path: Path) -> None:
     array[2:4, 0, 1] = 9  # half of a is unknown
     Mask(array, GRID, LABELS).save(tmp_path / "t.nii.gz")
     case = Case(id="one", images=(tmp_path / "scan.nii.gz",), label=tmp_path / "t.nii.gz")
-    frame = evaluate([case], lambda case: mask(3, 2), LABELS, ignore_value=9)
+    frame = evaluate_cases([case], lambda case: mask(3, 2), LABELS, ignore_value=9)
     a = frame.iloc[0]
     assert [a["dice"], a["volume_ml"], a["truth_ml"], a["hd_mm"]] == pytest.approx([1, 2, 2, 0])
 
 
 def test_the_tolerance_of_the_surface_dice_is_that_asked_for(cases: list[Case]) -> None:
     strict, loose = (
-        evaluate(cases[:1], predict, LABELS, nsd_tolerance_mm=mm).iloc[0]["nsd"] for mm in (9, 20)
+        evaluate_cases(cases[:1], predict, LABELS, nsd_tolerance_mm=mm).iloc[0]["nsd"] for mm in (9, 20)
     )
     # a: 2 of 4 voxels found; of 6 border voxels the last two of the truth are 10 and 20 mm away.
     assert (strict, loose) == (pytest.approx(4 / 6), 1)
 
 
 def test_labels_may_have_their_own_tolerance(cases: list[Case], tmp_path: Path) -> None:
-    frame = evaluate(cases[:1], predict, LABELS, nsd_tolerance_mm={"a": 10})
+    frame = evaluate_cases(cases[:1], predict, LABELS, nsd_tolerance_mm={"a": 10})
     assert frame["nsd_tolerance_mm"].tolist() == [10, 3]  # b has the default
     assert frame["nsd"].tolist() == [pytest.approx(5 / 6), 1]
     text = write(frame, tmp_path)[3].read_text(encoding="utf-8")
     assert "NSD: within 10 mm (a), 3 mm (b)." in text
     assert math.isnan(summary(frame).loc["all labels", "nsd_tolerance_mm"])
-    same = write(evaluate(cases[:1], predict, LABELS), tmp_path)[3].read_text(encoding="utf-8")
+    same = write(evaluate_cases(cases[:1], predict, LABELS), tmp_path)[3].read_text(encoding="utf-8")
     assert "NSD: within 3 mm." in same
 
 
 @pytest.mark.parametrize("bad", [-1.0, math.nan, {"a": math.inf}, {"c": 1.0}])
 def test_impossible_tolerances_are_refused_before_anything_is_read(bad: float | dict[str, float]) -> None:
     with pytest.raises(UsageError, match="a tolerance of the surface Dice is") as caught:
-        evaluate([], predict, LABELS, nsd_tolerance_mm=bad)
+        evaluate_cases([], predict, LABELS, nsd_tolerance_mm=bad)
     assert caught.value.reason == "tolerance"
 
 

@@ -18,11 +18,11 @@ LUNGS = LABELS[:2]
 
 def lay_out(desk: Path) -> Path:
     """Fills a folder, and returns it."""
-    patient = Thorax()
-    patient.scan(GRID).save(desk / "chest.nii.gz")
+    patient, grid = Thorax(), default_grid((4.0, 4.0, 5.0), "LPS")
+    patient.scan(grid).save(desk / "chest.nii.gz")
     (desk / "dicom_folder").mkdir()
-    write_dicom_series(patient.scan(GRID), desk / "dicom_folder")
-    lungs = Mask(patient.truth(GRID).array, GRID, LUNGS)
+    write_dicom_series(patient.scan(grid), desk / "dicom_folder")
+    lungs = Mask(patient.truth(grid).array, grid, LUNGS)
     lungs.save(desk / "lungs.nii.gz")
     write_json(sidecar_path(desk / "lungs.nii.gz"), meaning_of(lungs))
     data_set(desk)
@@ -48,5 +48,5 @@ def data_set(desk: Path) -> None:
     for name in ("first", "second"):
         (desk / name).mkdir()
         cases = Manifest.read(desk / "cases.csv").split("test")
-        frame = evaluator.evaluate(cases, lambda case: read_mask(str(case.label), LUNGS), LUNGS)
+        frame = evaluator.evaluate_cases(cases, lambda case: read_mask(str(case.label), LUNGS), LUNGS)
         evaluator.write(frame, desk / name)

@@ -85,7 +85,7 @@ def test_it_can_be_the_truth_of_a_case(scan, tmp_path, form):
     mask = one_label(scan)
     truth = mask.save(tmp_path / "m.dcm", format=form)
     case = Case(id="a", images=(scan.source.path,), label=truth)
-    frame = evaluator.evaluate([case], lambda _: mask, mask.labels)
+    frame = evaluator.evaluate_cases([case], lambda _: mask, mask.labels)
     assert list(frame["reason"]) == [""]
     assert list(frame["dice"]) == [1.0]
     # Other masks in the folder do not change what this one's cache is called.

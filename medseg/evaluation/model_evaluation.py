@@ -1,0 +1,178 @@
+"""A model, or a folder of masks, against the truth of a manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from medseg.datasets.manifest import Case, Manifest
+from medseg.errors import UsageError
+from medseg.evaluation import evaluator
+from medseg.evaluation.metrics import NSD_TOLERANCE_MM
+from medseg.evaluation.scoring import Tolerances
+from medseg.images.label import Label
+from medseg.images.volume import Mask
+from medseg.inference.registry import SegmentationMethod, load_segmenter
+from medseg.io import read_channels, read_mask
+from medseg.io.sidecar import facts_of, sidecar_path, write_json
+from medseg.recipe import Recipe
+from medseg.system.progress import Advance, Shown, progress_bar
+from medseg.visualization.thumbnails import encoded, line, thumbnail
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The result of :func:`evaluate`.
+
+    Attributes:
+        table: One row a case and label; columns are ``medseg.evaluation.evaluator.COLUMNS``.
+    """
+
+    table: pd.DataFrame
+
+    @property
+    def summary(self) -> pd.DataFrame:
+        """Statistics over the cases, one row a label: see :func:`medseg.evaluation.evaluator.summary`."""
+        return evaluator.summary(self.table)
+
+    @property
+    def failures(self) -> dict[str, str]:
+        """Why each failed case failed, by its id."""
+        failed = self.table[self.table["status"] == "failed"].drop_duplicates("case")
+        return dict(zip(failed["case"], failed["reason"], strict=True))
+
+
+@dataclass(frozen=True)
+class _Predictor:
+    """Gives the mask of a case; which labels are scored, and the integer in a truth that means unknown."""
+
+    predict: Callable[[Case], Mask]
+    labels: tuple[Label, ...]
+    ignore_value: int | None
+
+
+def evaluate(
+    cases: str | Path | Manifest | Sequence[Case],
+    output: str | Path | None = None,
+    *,
+    model: str | Path | SegmentationMethod | None = None,
+    masks: str | Path | None = None,
+    recipe: Recipe | str | Path | None = None,
+    split: str = "test",
+    nsd_tolerance_mm: Tolerances = NSD_TOLERANCE_MM,
+    progress: Shown = None,
+) -> Evaluation:
+    """Overlap, surface distances, volumes and lesions of every case and label, against the truth.
+
+    A case that fails is a row with the reason and does not stop the others.
+
+    Args:
+        cases: A manifest, its path, or cases, of which all are taken whatever their split.
+        output: Folder for ``evaluation.csv``, the summary as CSV, JSON, Markdown and LaTeX, and with a model
+            its masks; it is made where there is none. None writes nothing.
+        model: Segments the cases: a name, a file, or what :func:`medseg.load_segmenter` has loaded.
+        masks: Or the folder of their masks, ``<case id>.nii.gz``.
+        recipe: With ``masks``: what their values mean.
+        split: Which cases of a manifest: ``train``, ``val``, ``test``, or ``all``.
+        nsd_tolerance_mm: Up to where borders agree in the normalised surface Dice, in mm: for all labels, or
+            by label, where the empty name stands for all others.
+        progress: Whether to show a bar; None on a terminal or in a notebook only.
+
+    Raises:
+        UsageError: the manifest cannot be read, no case has this split (``usage``), neither a model nor masks
+            with their recipe are given (``usage``), or a tolerance is impossible (``tolerance``).
+        ModelRefused: the model is damaged or does not fit.
+
+    Example:
+        >>> found = medseg.evaluate("cases.csv", "out", model="threshold")
+        >>> found.table["case"].unique().tolist(), found.failures
+        (['case_3'], {})
+        >>> bool(found.summary.loc["all labels", "dice_mean"] > 0.9)
+        True
+    """
+    chosen = _chosen(cases, split)
+    if (model is None) == (masks is None) or (masks is not None and recipe is None):
+        raise UsageError(
+            "need either --model, or --masks with --recipe", where="medseg evaluate", reason="usage"
+        )
+    folder = None if output is None else Path(output)
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    with progress_bar("evaluating", progress) as advance:
+        if model is not None:
+            by = _segmenting(model, folder, len(chosen), advance)
+        else:
+            by = _reading(
+                Path(str(masks)), recipe if isinstance(recipe, Recipe) else Recipe.read(str(recipe))
+            )
+        table = evaluator.evaluate_cases(
+            chosen,
+            by.predict,
+            by.labels,
+            nsd_tolerance_mm=_by_label(nsd_tolerance_mm, by.labels),
+            ignore_value=by.ignore_value,
+            on_case=advance,
+        )
+    if folder is not None:
+        evaluator.write(table, folder)
+    return Evaluation(table)
+
+
+def _chosen(cases: str | Path | Manifest | Sequence[Case], split: str) -> tuple[Case, ...]:
+    where = cases if isinstance(cases, str | Path) else None
+    if isinstance(cases, str | Path):
+        cases = Manifest.read(cases)
+    if not isinstance(cases, Manifest):
+        return tuple(cases)
+    chosen = cases.cases if split == "all" else cases.split(split)
+    if not chosen:
+        raise UsageError(
+            f"no case has split {split!r}",
+            where=where or cases.name,
+            remedy="give --split all",
+            reason="usage",
+        )
+    return chosen
+
+
+def _by_label(given: Tolerances, labels: Sequence[Label]) -> Tolerances:
+    """The tolerance of each label, where some are named."""
+    if not isinstance(given, Mapping):
+        return given
+    others = given.get("", NSD_TOLERANCE_MM)
+    named = {name: mm for name, mm in given.items() if name}
+    return {label.name: others for label in labels} | named
+
+
+def _segmenting(
+    model: str | Path | SegmentationMethod, folder: Path | None, total: int, advance: Advance
+) -> _Predictor:
+    segment = load_segmenter(model) if isinstance(model, str | Path) else model
+    if folder is not None:
+        (folder / "masks").mkdir(exist_ok=True)
+        (folder / "thumbnails.jsonl").unlink(missing_ok=True)
+    done: list[str] = []
+
+    def predict(case: Case) -> Mask:
+        volumes = read_channels(case.images, channels=len(segment.channels))
+        mask = segment(volumes)
+        if folder is not None:
+            path = mask.save(folder / "masks" / f"{case.id}.nii.gz")
+            write_json(sidecar_path(path), facts_of(mask, segment))
+            with (folder / "thumbnails.jsonl").open("a", encoding="utf-8") as file:
+                file.write(line(case.id, "", encoded(thumbnail(volumes[0], mask))))
+        done.append(case.id)
+        advance(len(done), total, f"{case.id}: segmented")
+        return mask
+
+    return _Predictor(predict, segment.labels, segment.ignore_value)
+
+
+def _reading(masks: Path, recipe: Recipe) -> _Predictor:
+    def predict(case: Case) -> Mask:
+        return read_mask(masks / f"{case.id}.nii.gz", recipe.labels)
+
+    return _Predictor(predict, recipe.labels, recipe.ignore_value)

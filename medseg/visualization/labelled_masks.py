@@ -38,7 +38,7 @@ def read_named(path: str | Path, scan: Volume, recipe: str | None = None) -> Mas
 
 
 def labels_beside(path: str | Path) -> tuple[Label, ...]:
-    """The labels that the sidecar of a mask names, or the ``labels.json`` of its folder; empty without both."""
+    """The labels that the sidecar of a mask or the ``labels.json`` of its folder names; else empty."""
     for place in (sidecar_path(Path(path)), Path(path).parent / LABELS):
         try:
             told = json.loads(place.read_text(encoding="utf-8"))["labels"]

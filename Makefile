@@ -29,7 +29,7 @@ demo: $(READY)  ## Segment a phantom CT: DICOM in, mask, picture and Dice in dem
 test: export OMP_NUM_THREADS = 1
 test: export MKL_NUM_THREADS = 1
 test: lint  ## Lint, types, import contracts, tests and notebooks with coverage
-	$(BIN)/pytest tests notebooks --nbmake -n $(WORKERS) --dist loadfile --cov --cov-report=term
+	$(BIN)/pytest tests notebooks --nbmake -n $(WORKERS) --dist worksteal --durations=25 --cov --cov-report=term
 
 lint: $(READY_DEV)  ## All checks that run no code of ours
 	$(BIN)/ruff check .

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from support.markdown import table_rows
 from support.refusals import Use, notice_reasons, uses
 
 ROOT = Path(__file__).parents[1]
@@ -18,18 +19,10 @@ def page(name: str) -> str:
     return (ROOT / "docs" / name).read_text(encoding="utf-8")
 
 
-def rows(text: str) -> list[list[str]]:
-    """The cells of every row of the tables in a page, without heads and rules."""
-    lines = [line.strip().strip("|").split("|") for line in text.splitlines() if line.startswith("|")]
-    cells = [[cell.strip() for cell in line] for line in lines]
-    rules = {number for number, line in enumerate(cells) if set("".join(line)) <= set("-: ")}
-    return [line for number, line in enumerate(cells) if not {number, number + 1} & rules]
-
-
 def table(name: str, heading: str) -> list[list[str]]:
     """The rows of the tables below a heading of a page, up to the next heading."""
     (section,) = re.findall(rf"^#+ {heading}$(.*?)(?=^#|\Z)", page(name), re.MULTILINE | re.DOTALL)
-    return rows(section)
+    return table_rows(section)
 
 
 def functions(path: Path) -> set[str]:
@@ -49,7 +42,7 @@ def test_every_test_that_is_named_exists(name):
 
 
 def test_every_hazard_has_its_guard_and_tests():
-    for hazard, guard, tests in rows(page("safety.md")):
+    for hazard, guard, tests in table_rows(page("safety.md")):
         assert hazard.startswith("**"), hazard
         assert guard, hazard
         assert NAMED.findall(tests), hazard

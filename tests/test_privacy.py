@@ -21,9 +21,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from cli.test_cli import both
 from pydicom import Dataset, Sequence, dcmread, dcmwrite
 from support import fuzzing
+from support.commands import invoke
 from support.worlds import tiny, untrained
 
 import medseg
@@ -169,7 +169,7 @@ def test_the_canaries_are_there_and_would_be_found(world, tmp_path):
 @pytest.mark.parametrize("name", SCANS)
 @pytest.mark.parametrize("suffix", ["nii.gz", "nii", "nrrd", "mha", "mhd"])
 def test_converted_scans_hold_nothing_of_the_patient(world, tmp_path, name, suffix):
-    out, err = both("convert", world / name, "-o", tmp_path / f"scan.{suffix}")
+    out, err = invoke("convert", world / name, "-o", tmp_path / f"scan.{suffix}")
     assert leaks(out, err, folder=tmp_path) == []
 
 
@@ -177,8 +177,8 @@ def test_converted_scans_hold_nothing_of_the_patient(world, tmp_path, name, suff
 def test_masks_sidecars_statistics_and_pictures_hold_nothing_of_the_patient(world, tmp_path, name):
     model = ("--model", world / "m.safetensors")
     stats = ("--stats", tmp_path / "stats.json")
-    out, err = both("segment", world / name, "-o", tmp_path / "mask.nii.gz", *model, *stats)
-    told, errors = both("segment", world / name, "-o", tmp_path / "mask.nrrd", *model, "--json")
+    out, err = invoke("segment", world / name, "-o", tmp_path / "mask.nii.gz", *model, *stats)
+    told, errors = invoke("segment", world / name, "-o", tmp_path / "mask.nrrd", *model, "--json")
     scan = medseg.read(world / name)
     mask = medseg.read_mask(tmp_path / "mask.nii.gz", tiny().labels)
     overlay(scan, mask, tmp_path / "picture.png")
@@ -188,7 +188,7 @@ def test_masks_sidecars_statistics_and_pictures_hold_nothing_of_the_patient(worl
 
 @pytest.mark.parametrize("name", SCANS)
 def test_info_tells_nothing_of_the_patient(world, name):
-    assert leaks(*both("info", world / name), *both("info", world / name, "--json")) == []
+    assert leaks(*invoke("info", world / name), *invoke("info", world / name, "--json")) == []
 
 
 @pytest.mark.slow
@@ -202,7 +202,7 @@ def test_training_and_evaluation_hold_nothing_of_the_patient(world, tmp_path):
     (tmp_path / "cases.csv").write_text("\n".join(rows) + "\n")
     (tmp_path / "recipe.yaml").write_text(tiny(train={"epochs": 1}).yaml())
     run, cache = tmp_path / "run", tmp_path / "cache"
-    texts = both(
+    texts = invoke(
         "train",
         tmp_path / "recipe.yaml",
         tmp_path / "cases.csv",
@@ -213,7 +213,7 @@ def test_training_and_evaluation_hold_nothing_of_the_patient(world, tmp_path):
         "--workers",
         "0",
     )
-    texts += both(
+    texts += invoke(
         "evaluate", tmp_path / "cases.csv", "-o", tmp_path / "tables", "--model", run / "model.safetensors"
     )
     assert any(cache.rglob("image.npy"))
@@ -283,7 +283,7 @@ def told(*arguments: object) -> tuple[str, str]:
         patch.setattr("sys.argv", ["medseg"])
         for code in (0, 3):
             try:
-                return both(*arguments, code=code)
+                return invoke(*arguments, code=code)
             except AssertionError as error:
                 if code == 3:
                     raise

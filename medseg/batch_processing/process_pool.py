@@ -262,8 +262,8 @@ class ProcessPool:
         how = self._forget(worker)
         number = self._workers.index(worker)
         if worker.facts is None:
+            self._workers.remove(worker)
             if stop.asked:  # Ctrl-C reached it while it was starting
-                self._workers.remove(worker)
                 return
             raise ResourceError(
                 f"a worker process ended before it was ready: {how}",

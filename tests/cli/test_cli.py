@@ -11,9 +11,10 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from support.commands import invoke, output
 from support.worlds import tiny, untrained
 
-from medseg import Grid, Volume, cli
+from medseg import Grid, Volume
 from medseg.cli.options import seconds_of
 from medseg.cli.progress import Progress
 from medseg.errors import UsageError
@@ -42,29 +43,9 @@ def world(tmp_path_factory) -> Path:
     return folder
 
 
-def run(*arguments: object, code: int = 0) -> str:
-    """Runs a command in this process; what it printed on stdout."""
-    return both(*arguments, code=code)[0]
-
-
-def both(*arguments: object, code: int = 0) -> tuple[str, str]:
-    from contextlib import redirect_stderr, redirect_stdout
-    from io import StringIO
-
-    out, err = StringIO(), StringIO()
-    argv, sys.argv = sys.argv, ["medseg", *map(str, arguments)]
-    try:
-        with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as stopped:
-            cli.main()
-    finally:
-        sys.argv = argv
-    assert (stopped.value.code or 0) == code, out.getvalue() + err.getvalue()
-    return out.getvalue(), err.getvalue()
-
-
 def test_segment_writes_mask_sidecar_and_statistics(world, tmp_path):
     mask, stats = tmp_path / "lungs.nii.gz", tmp_path / "stats.json"
-    out, err = both(
+    out, err = invoke(
         "segment", world / "0.nii.gz", "-o", mask, "--model", world / "model.safetensors", "--stats", stats
     )
     image = nib.load(mask)
@@ -89,7 +70,7 @@ def test_segment_writes_mask_sidecar_and_statistics(world, tmp_path):
 def test_what_segment_warned_of_stands_in_the_sidecar_without_the_path(world, tmp_path):
     water = Volume(np.zeros((20, 20, 20), dtype=np.int16), Grid.from_spacing((20, 20, 20), (5.0, 5.0, 5.0)))
     scan = water.save(tmp_path / "JOHN_DOE.nii.gz")
-    _, err = both("segment", scan, "-o", tmp_path / "mask.nii.gz", "--model", "threshold")
+    _, err = invoke("segment", scan, "-o", tmp_path / "mask.nii.gz", "--model", "threshold")
     assert f"warning: {scan}: no lung was found" in err
     (told,) = json.loads((tmp_path / "mask.json").read_text())["warnings"]
     assert told.startswith("scan: no lung was found")
@@ -100,9 +81,9 @@ def test_segment_takes_dicom_and_the_fields_other_spellings(world, tmp_path):
     series.mkdir()
     write_dicom_series(Thorax().scan(GRID), series)
     model = ("--model", world / "model.safetensors")
-    run("segment", "-i", series, "-o", tmp_path / "a.nii.gz", *model)
-    run("segment", series, tmp_path / "b.nii.gz", *model)
-    run("segment", next(series.iterdir()), "-o", tmp_path / "c.mha", *model)
+    output("segment", "-i", series, "-o", tmp_path / "a.nii.gz", *model)
+    output("segment", series, tmp_path / "b.nii.gz", *model)
+    output("segment", next(series.iterdir()), "-o", tmp_path / "c.mha", *model)
     assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes()
     assert (tmp_path / "c.json").is_file()
 
@@ -111,7 +92,7 @@ def test_segment_takes_dicom_and_the_fields_other_spellings(world, tmp_path):
 def test_train_evaluate_and_resume(world, tmp_path):
     folder = tmp_path / "run"
     train = ("train", world / "recipe.yaml", world / "cases.csv", "-o", folder, "--workers", "0")
-    out, err = both(*train, "--max-time", "10m")
+    out, err = invoke(*train, "--max-time", "10m")
     assert "model.safetensors" in out
     assert err.count("epoch ") == 2
     assert "validation Dice right_lung" in err
@@ -129,18 +110,18 @@ def test_train_evaluate_and_resume(world, tmp_path):
     assert "<b>2</b> of 2 epochs" in page
     assert page.count("data:image/png;base64,") == 1
     assert "widths" in page  # the recipe
-    assert "holds a training already" in both(*train, code=2)[1]
-    both(*train, "--resume")
+    assert "holds a training already" in invoke(*train, code=2)[1]
+    invoke(*train, "--resume")
     tables = tmp_path / "tables"
     model = ("--model", folder / "model.safetensors")
-    out = run("evaluate", world / "cases.csv", *model, "-o", tables, "--split", "all")
+    out = output("evaluate", world / "cases.csv", *model, "-o", tables, "--split", "all")
     frame = pd.read_csv(tables / "evaluation.csv")
     assert list(frame["case"].unique()) == ["case_0", "case_1", "case_2"]
     assert {"dice", "iou", "volume_error_ml"} <= set(frame.columns)
     assert (tables / "summary.csv").is_file()
     assert "right_lung" in out
     again = tmp_path / "again"
-    run(
+    output(
         "evaluate",
         world / "cases.csv",
         "--masks",
@@ -164,30 +145,30 @@ def test_evaluate_goes_on_after_a_bad_case_and_exits_1(world, tmp_path):
     manifest = world / "bad.csv"
     manifest.write_text(rows)
     model = ("--model", world / "model.safetensors")
-    _, err = both("evaluate", manifest, *model, "-o", tmp_path / "out", "--split", "all", code=1)
+    _, err = invoke("evaluate", manifest, *model, "-o", tmp_path / "out", "--split", "all", code=1)
     assert "failed: case_2" in err
     frame = pd.read_csv(tmp_path / "out" / "evaluation.csv")
     assert set(frame[frame["case"] != "case_2"]["status"]) == {"ok"}
 
 
 def test_convert_keeps_voxels_and_grid(world, tmp_path):
-    run("convert", world / "0.nii.gz", "-o", tmp_path / "a.nrrd")
-    run("convert", "-i", tmp_path / "a.nrrd", "-o", tmp_path / "b.nii.gz")
+    output("convert", world / "0.nii.gz", "-o", tmp_path / "a.nrrd")
+    output("convert", "-i", tmp_path / "a.nrrd", "-o", tmp_path / "b.nii.gz")
     one, two = nib.load(world / "0.nii.gz"), nib.load(tmp_path / "b.nii.gz")
     np.testing.assert_array_equal(np.asarray(one.dataobj), np.asarray(two.dataobj))
     np.testing.assert_allclose(one.affine, two.affine, atol=1e-5)
 
 
 def test_info_as_text_and_json(world):
-    facts = json.loads(run("info", world / "0.nii.gz", "--json"))
+    facts = json.loads(output("info", world / "0.nii.gz", "--json"))
     assert facts["shape"] == list(GRID.shape)
     assert facts["orientation"] == "LPS"
-    assert "LPS" in run("info", world / "0.nii.gz")
+    assert "LPS" in output("info", world / "0.nii.gz")
 
 
 @pytest.mark.slow
 def test_demo_finds_the_exact_truth(tmp_path):
-    out = run("demo", "-o", tmp_path / "demo")
+    out = output("demo", "-o", tmp_path / "demo")
     dice = [float(line.split()[1]) for line in out.splitlines() if "_lung" in line]
     assert len(dice) == 2
     assert min(dice) > 0.95
@@ -197,22 +178,22 @@ def test_demo_finds_the_exact_truth(tmp_path):
         "lungs.json",
         "lungs.png",
     }
-    assert "holds a demo already" in both("demo", "-o", tmp_path / "demo", code=2)[1]
+    assert "holds a demo already" in invoke("demo", "-o", tmp_path / "demo", code=2)[1]
 
 
 def test_phantom_writes_cases_a_manifest_reads(tmp_path):
     from medseg.datasets.manifest import Manifest
 
-    run("phantom", tmp_path / "p", "--cases", "2", "--seed", "9")
+    output("phantom", tmp_path / "p", "--cases", "2", "--seed", "9")
     manifest = Manifest.read(tmp_path / "p" / "manifest.csv")
     assert [case.id for case in manifest.cases] == ["phantom_009", "phantom_010"]
     assert manifest.missing() == ()
 
 
 def test_recipes_are_listed_shown_and_described():
-    assert "lung_ct_2d" in run("recipe")
-    assert "name: lung_ct_3d" in run("recipe", "lung_ct_3d")
-    assert json.loads(run("recipe", "--schema"))["title"] == "Recipe"
+    assert "lung_ct_2d" in output("recipe")
+    assert "name: lung_ct_3d" in output("recipe", "lung_ct_3d")
+    assert json.loads(output("recipe", "--schema"))["title"] == "Recipe"
 
 
 @pytest.mark.parametrize(
@@ -245,7 +226,7 @@ def test_recipes_are_listed_shown_and_described():
 )
 def test_errors_name_the_cause_in_three_lines_and_leave_nothing(world, tmp_path, arguments, code, message):
     filled = [a.format(w=world, t=tmp_path, m=world / "model.safetensors") for a in arguments]
-    _, err = both(*filled, code=code)
+    _, err = invoke(*filled, code=code)
     assert message in err
     assert len(err.strip().splitlines()) <= 3
     assert "Traceback" not in err
@@ -256,26 +237,26 @@ def test_a_mask_of_an_earlier_run_is_named_when_a_new_one_fails(world, tmp_path)
     for command, *options in (["convert"], ["segment", "--model", world / "model.safetensors"]):
         (tmp_path / "empty.nii").write_bytes(b"")
         (tmp_path / "old.nii.gz").write_bytes(b"an earlier mask")
-        _, err = both(command, tmp_path / "empty.nii", "-o", tmp_path / "old.nii.gz", *options, code=3)
+        _, err = invoke(command, tmp_path / "empty.nii", "-o", tmp_path / "old.nii.gz", *options, code=3)
         assert "old.nii.gz is of an earlier run" in err
         assert (tmp_path / "old.nii.gz").read_bytes() == b"an earlier mask"
         (tmp_path / "old.nii.gz").unlink()
         assert (
             "earlier run"
-            not in both(command, tmp_path / "empty.nii", "-o", tmp_path / "o.nii", *options, code=3)[1]
+            not in invoke(command, tmp_path / "empty.nii", "-o", tmp_path / "o.nii", *options, code=3)[1]
         )
 
 
 def test_errors_are_one_object_with_json(world, tmp_path):
     (tmp_path / "empty.nii").write_bytes(b"")
-    out, err = both("convert", tmp_path / "empty.nii", "-o", tmp_path / "o.nii", "--json", code=3)
+    out, err = invoke("convert", tmp_path / "empty.nii", "-o", tmp_path / "o.nii", "--json", code=3)
     error = json.loads(out)["error"]
     assert (error["reason"], error["exit_code"]) == ("empty", 3)
     assert error["where"].endswith("empty.nii")
     assert error["problem"]
     assert error["remedy"]
     assert err == ""
-    out, _ = both("convert", world / "0.nii.gz", "-o", tmp_path / "o.nii", "--json")
+    out, _ = invoke("convert", world / "0.nii.gz", "-o", tmp_path / "o.nii", "--json")
     assert json.loads(out)["shape"] == [49, 34, 28]
 
 
@@ -293,17 +274,17 @@ def test_resources_and_interrupts_have_their_codes(monkeypatch, world, error, co
         raise error
 
     monkeypatch.setattr("medseg.io.read_channels", raising)
-    assert "Traceback" not in both("info", world / "0.nii.gz", code=code)[1]
+    assert "Traceback" not in invoke("info", world / "0.nii.gz", code=code)[1]
 
 
 def test_a_mistyped_option_names_the_help_of_its_command():
-    _, err = both("segment", "--modle", "x", code=2)
+    _, err = invoke("segment", "--modle", "x", code=2)
     assert "--model" in err
     assert "medseg segment --help" in err
 
 
 def test_the_version_is_told():
-    assert run("--version") == f"medseg {version('medseg')}\n"
+    assert output("--version") == f"medseg {version('medseg')}\n"
 
 
 def test_help_says_research_use_only_and_the_exit_codes():
@@ -343,13 +324,13 @@ def test_models_are_listed_with_labels_size_digest_and_licence(tmp_path, monkeyp
     folder.mkdir(parents=True)
     untrained(tiny()).save(folder / "mine.safetensors")
     (folder / "broken.safetensors").write_bytes(b"no model")
-    rows = {row["name"]: row for row in json.loads(run("models", "--json"))}
+    rows = {row["name"]: row for row in json.loads(output("models", "--json"))}
     assert set(rows) == {*shipped(), "mine", "broken", "threshold"}
     assert rows["mine"]["labels"] == {"right_lung": 1, "left_lung": 2}
     assert rows["mine"]["sha256"] == untrained(tiny()).digest
     assert rows["broken"]["refused"]
     assert rows["threshold"]["labels"] == {"right_lung": 1, "left_lung": 2}
-    told = run("models")
+    told = output("models")
     assert "cannot be used" in told
     assert f"sha256 {rows['mine']['sha256'][:12]}" in told
 
@@ -359,33 +340,33 @@ def test_thresholds_segment_and_are_evaluated_as_a_model_is(tmp_path):
     Thorax().scan(grid).save(tmp_path / "ct.nii.gz")
     Thorax().truth(grid).save(tmp_path / "truth.nii.gz")
     mask = tmp_path / "mask.nii.gz"
-    told = json.loads(run("segment", tmp_path / "ct.nii.gz", "-o", mask, "--model", "threshold", "--json"))
+    told = json.loads(output("segment", tmp_path / "ct.nii.gz", "-o", mask, "--model", "threshold", "--json"))
     assert told["recipe"] == "threshold"
     assert told["volumes_ml"]["right_lung"] > 500
     (tmp_path / "cases.csv").write_text("id,image,label,split\na,ct.nii.gz,truth.nii.gz,test\n")
-    run("evaluate", tmp_path / "cases.csv", "-o", tmp_path / "out", "--model", "threshold")
+    output("evaluate", tmp_path / "cases.csv", "-o", tmp_path / "out", "--model", "threshold")
     assert "right_lung" in (tmp_path / "out" / "evaluation.csv").read_text()
 
 
 def test_preview_draws_a_mask_with_the_names_of_its_sidecar(world, tmp_path):
     mask, picture = tmp_path / "lungs.nii.gz", tmp_path / "p.png"
-    run("segment", world / "0.nii.gz", "-o", mask, "--model", "threshold")
-    out, err = both("preview", world / "0.nii.gz", mask, "-o", picture)
+    output("segment", world / "0.nii.gz", "-o", mask, "--model", "threshold")
+    out, err = invoke("preview", world / "0.nii.gz", mask, "-o", picture)
     assert out.strip() == str(picture)
     assert RESEARCH in err
     whole = picture.read_bytes()
-    run("preview", world / "0.nii.gz", mask, "-o", picture, "--window", "-160,240", "--slices", 0)
+    output("preview", world / "0.nii.gz", mask, "-o", picture, "--window", "-160,240", "--slices", 0)
     assert picture.read_bytes() != whole
-    run("preview", world / "0.nii.gz", mask, "-o", picture, "--recipe", "lung_ct")
-    run("preview", world / "0.nii.gz", mask, "-o", picture, "--window", "3", code=2)
+    output("preview", world / "0.nii.gz", mask, "-o", picture, "--recipe", "lung_ct")
+    output("preview", world / "0.nii.gz", mask, "-o", picture, "--window", "3", code=2)
     (tmp_path / "lungs.json").unlink()
-    run("preview", world / "0.nii.gz", mask, "-o", picture)
+    output("preview", world / "0.nii.gz", mask, "-o", picture)
 
 
 def test_report_of_an_evaluation_has_pictures(world, tmp_path):
     words = ("--model", "threshold", "--split", "test", "-o", tmp_path / "e")
-    run("evaluate", world / "cases.csv", *words)
-    out = run("report", tmp_path / "e")
+    output("evaluate", world / "cases.csv", *words)
+    out = output("report", tmp_path / "e")
     text = Path(out.strip()).read_text()
     assert '"0": "' in text.split('id="pictures">')[1]
-    run("report", tmp_path, code=2)
+    output("report", tmp_path, code=2)

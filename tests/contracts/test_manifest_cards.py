@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import typer
-from cli.test_cli import both as cli
-from datasets.test_layouts import GRID, LUNGS, TRUTH, masked, msd, put, reading, series
+from support.commands import invoke
+from support.layouts import GRID, LUNGS, TRUTH, masked, msd, put, reading, series
 
 from medseg.cli import app
 from medseg.datasets.layouts.totalsegmentator import LUNGS as LUNGS_OF_TOTALSEGMENTATOR
@@ -121,7 +121,7 @@ def test_its_command_makes_a_manifest_of_the_official_layout(stem, tmp_path, mon
     build()
     commands = re.findall(r"^medseg (manifest .+)$", (FOLDER / f"{stem}.md").read_text(), re.MULTILINE)
     for command in commands:
-        cli(*shlex.split(command))
+        invoke(*shlex.split(command))
     manifest = Manifest.read(tmp_path / f"{stem}.csv")
     assert [case.id for case in manifest.cases] == ids
     assert manifest.missing() == ()

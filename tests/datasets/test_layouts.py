@@ -3,40 +3,23 @@
 from __future__ import annotations
 
 import copy
-import json
 import shutil
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
-from cli.test_cli import both as cli
+from support.commands import invoke
 from support.dicom_masks import a_foreign, a_scan
+from support.layouts import GRID, LUNGS, TRUTH, listed, masked, msd, person_of, put, reading, series
 
 from medseg.datasets.layouts import REGISTRY, lidc, manifest_of, named, totalsegmentator
 from medseg.datasets.manifest import Manifest
 from medseg.errors import InputRefused, InputWarning, UsageError
 from medseg.images.label import Label
-from medseg.images.volume import Mask, Volume
-from medseg.io import read, read_mask, write_dicom_series
+from medseg.images.volume import Mask
+from medseg.io import read, read_mask
 from medseg.phantom.thorax import Thorax, default_grid
-
-GRID = default_grid((12.0, 14.0, 20.0), "LPS")
-SCAN, TRUTH = Thorax().scan(GRID), Thorax().truth(GRID)
-LUNGS = (Label(name="right_lung", values=(1, 3)), Label(name="left_lung", values=(2, 4)))
-
-
-@cache
-def person_of(seed: int) -> tuple[Volume, Mask]:
-    """The scan and the truth of a phantom."""
-    return Thorax.random(seed).scan(GRID), Thorax.random(seed).truth(GRID)
-
-
-def put(folder: Path, *names: str, label: bool = False) -> None:
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (TRUTH if label else SCAN).save(folder / name)
 
 
 def found(folder: Path, layout: str | None = None) -> dict[str, tuple[str, str, str]]:
@@ -50,27 +33,6 @@ def found(folder: Path, layout: str | None = None) -> dict[str, tuple[str, str, 
         )
         for case in cases
     }
-
-
-def series(folder: Path, seed: int, person: str | None = None) -> Volume:
-    """A series whose PatientID is ``person``; by default another one for each seed."""
-    folder.mkdir(parents=True)
-    write_dicom_series(person_of(seed)[0], folder)
-    for path in folder.iterdir():
-        ds = pydicom.dcmread(path)
-        ds.PatientID = f"secret-{seed}" if person is None else person
-        ds.save_as(path)
-    return read(folder)
-
-
-def masked(
-    place: Path, seed: int, person: str | None = None, *, format_: str = "rtstruct", again: bool = False
-) -> Path:
-    """A series ``ct`` with the phantom's lungs beside it; ``again``: for a series that is there."""
-    scan = read(place / "ct") if again else series(place / "ct", seed, person)
-    (place / format_).mkdir(exist_ok=True)
-    mask = Mask(person_of(seed)[1].array, scan.grid, LUNGS, scan.source)
-    return mask.save(place / format_ / "1.dcm", format=format_)
 
 
 def test_images_and_labels_in_folders_side_by_side(tmp_path):
@@ -121,25 +83,11 @@ def test_two_files_of_one_name_are_refused(tmp_path):
     assert caught.value.reason == "layout-ambiguous"
 
 
-def listed(folder: Path, text: dict[str, object]) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "dataset.json").write_text(json.dumps(text))
-    return folder
-
-
-def msd(folder: Path) -> Path:
-    """Three labelled cases, and one of the official test, which has no label."""
-    entries = [{"image": f"./imagesTr/c{n}.nii.gz", "label": f"./labelsTr/c{n}.nii.gz"} for n in (1, 2, 3)]
-    put(folder, *(f"imagesTr/c{n}.nii.gz" for n in (1, 2, 3)), "imagesTs/c4.nii.gz")
-    put(folder, *(f"labelsTr/c{n}.nii.gz" for n in (1, 2, 3)), label=True)
-    return listed(folder, {"name": "Lung", "training": entries, "test": ["./imagesTs/c4.nii.gz"]})
-
-
 def test_cases_of_msd_without_a_label_are_in_no_split(tmp_path):
     """With them in test, no model could be evaluated: their labels are not public."""
     folder = msd(tmp_path / "Task06_Lung")
     put(folder, "imagesTr/c9.nii.gz")
-    out, told = cli("manifest", folder, "-o", tmp_path / "m.csv", "--val", "0.3", "--test", "0.3")
+    out, told = invoke("manifest", folder, "-o", tmp_path / "m.csv", "--val", "0.3", "--test", "0.3")
     assert out == "4 cases of 4 patients: 1 no split, 1 test, 1 train, 1 val\n"
     assert "c9.nii.gz: it has no partner" in told
     cases = Manifest.read(tmp_path / "m.csv").cases
@@ -194,7 +142,7 @@ def test_labels_of_another_folder_by_name(tmp_path):
     for kind in ("Lung_Mask", "Infection_Mask", "Lung_and_Infection_Mask"):
         put(tmp_path / kind, "coronacases_001.nii.gz", "radiopaedia_4.nii.gz", label=True)
     out = tmp_path / "covid.csv"
-    cli("manifest", tmp_path / "scans", "--labels", tmp_path / "Lung_and_Infection_Mask", "-o", out)
+    invoke("manifest", tmp_path / "scans", "--labels", tmp_path / "Lung_and_Infection_Mask", "-o", out)
     cases = Manifest.read(out).cases
     assert [case.id for case in cases] == ["coronacases_001", "radiopaedia_4"]
     assert {case.label.parent.name for case in cases} == {"Lung_and_Infection_Mask"}
@@ -374,7 +322,9 @@ def test_organs_of_totalsegmentator_become_two_lungs(tmp_path):
     made = read_mask(one.label, ())
     assert (made.array == np.where(np.isin(TRUTH.array, (1, 2)), TRUTH.array, 0)).all()
 
-    _, told = cli("manifest", tmp_path, "-o", tmp_path / "t.yaml", "--organs", "heart,lung_lower_lobe_left")
+    _, told = invoke(
+        "manifest", tmp_path, "-o", tmp_path / "t.yaml", "--organs", "heart,lung_lower_lobe_left"
+    )
     assert "Labels: 1 heart, 2 lung_lower_lobe_left." in told
     (one,) = Manifest.read(tmp_path / "t.yaml").cases
     left = (TRUTH.array == 2) & (np.arange(GRID.shape[2]) < half)
@@ -412,24 +362,6 @@ def test_organs_that_overlap_or_lie_elsewhere_are_refused(tmp_path):
     Thorax().truth(default_grid((12.0, 14.0, 25.0))).save(files["left"])
     with pytest.raises(InputRefused, match="not the grid of the other organs"):
         totalsegmentator.together(files, {"right": 1, "left": 2})
-
-
-def reading(scan: Volume, readers: list[list[tuple[int, str, list[tuple[int, int]]]]]) -> str:
-    """The XML of readers, each with contours (slice, inclusion, points of column and row)."""
-    heads = [pydicom.dcmread(file, stop_before_pixels=True) for file in scan.source.files]
-    # Axial slices from the feet up, by their own positions.
-    uids = [str(head.SOPInstanceUID) for head in sorted(heads, key=lambda head: head.ImagePositionPatient[2])]
-    series_uid = f"<SeriesInstanceUid>{heads[0].SeriesInstanceUID}</SeriesInstanceUid>"
-    sessions = f"<ResponseHeader>{series_uid}</ResponseHeader>"
-    for contours in readers:
-        rois = "".join(
-            f"<roi><imageSOP_UID>{uids[at]}</imageSOP_UID><inclusion>{inside}</inclusion>"
-            + "".join(f"<edgeMap><xCoord>{x}</xCoord><yCoord>{y}</yCoord></edgeMap>" for x, y in points)
-            + "</roi>"
-            for at, inside, points in contours
-        )
-        sessions += f"<readingSession><unblindedReadNodule>{rois}</unblindedReadNodule></readingSession>"
-    return f'<?xml version="1.0"?><LidcReadMessage xmlns="http://www.nih.gov">{sessions}</LidcReadMessage>'
 
 
 def test_readers_of_lidc_are_counted_by_hand(tmp_path):
@@ -506,7 +438,7 @@ def test_folders_of_no_layout_are_refused(tmp_path):
 
 def test_every_layout_has_a_title_and_is_named_in_the_help():
     assert all(row.title for row in REGISTRY.values())
-    told, _ = cli("manifest", "--help")
+    told, _ = invoke("manifest", "--help")
     assert all(kind in "".join(told.split()).replace("│", "") for kind in REGISTRY)
 
 
@@ -515,19 +447,23 @@ def test_the_command_divides_by_patient_and_makes_folds(tmp_path):
     for number in range(6):
         put(data, f"images/c{number}.nii.gz")
         put(data, f"labels/c{number}.nii.gz", label=True)
-    out, _ = cli("manifest", data, "-o", tmp_path / "m.csv", "--val", "0.34", "--test", "0.17", "--seed", "1")
+    out, _ = invoke(
+        "manifest", data, "-o", tmp_path / "m.csv", "--val", "0.34", "--test", "0.17", "--seed", "1"
+    )
     assert out.startswith("6 cases of 6 patients: 1 test, 3 train, 2 val")
     assert len(Manifest.read(tmp_path / "m.csv").split("val")) == 2
-    cli("manifest", tmp_path / "m.csv", "-o", tmp_path / "k.yaml", "--folds", "3")
+    invoke("manifest", tmp_path / "m.csv", "-o", tmp_path / "k.yaml", "--folds", "3")
     names = [f"k_fold{number}.yaml" for number in range(3)]
     assert sorted(p.name for p in tmp_path.glob("k_*")) == names
     held = [case.id for name in names for case in Manifest.read(tmp_path / name).split("val")]
     assert len(held) == len(set(held)) == 5  # the one that was test stays so
-    cli("manifest", data, "-o", tmp_path / "m.csv", "--folds", "2", "--val", "0.5", code=2)
-    cli("manifest", data, "-o", tmp_path / "m.csv", "--labels", data / "labels", "--layout", "pairs", code=2)
-    cli("manifest", tmp_path / "m.csv", "-o", tmp_path / "n.csv", "--layout", "pairs", code=2)
-    out, _ = cli("manifest", data, "-o", tmp_path / "n.yaml", "--only", "c[12]", "--name", "two")
+    invoke("manifest", data, "-o", tmp_path / "m.csv", "--folds", "2", "--val", "0.5", code=2)
+    invoke(
+        "manifest", data, "-o", tmp_path / "m.csv", "--labels", data / "labels", "--layout", "pairs", code=2
+    )
+    invoke("manifest", tmp_path / "m.csv", "-o", tmp_path / "n.csv", "--layout", "pairs", code=2)
+    out, _ = invoke("manifest", data, "-o", tmp_path / "n.yaml", "--only", "c[12]", "--name", "two")
     assert out == "2 cases of 2 patients: 2 no split\n"
     assert Manifest.read(tmp_path / "n.yaml").name == "two"
-    _, told = cli("manifest", data, "-o", tmp_path / "n.yaml", "--only", "x*", code=2)
+    _, told = invoke("manifest", data, "-o", tmp_path / "n.yaml", "--only", "x*", code=2)
     assert "there is no case in it" in told

@@ -12,10 +12,10 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
-from cli.test_cli import both
+from support.commands import invoke
+from support.markdown import table_rows
+from support.processes import command_code, heavy_imports
 from support.worlds import phantoms, tiny
-from test_docs import rows
-from test_imports import command, heavy_after
 
 import medseg
 from medseg.datasets import validation as checking
@@ -789,7 +789,7 @@ def recipe(tmp_path: Path) -> Path:
 
 
 def test_the_command_says_that_all_is_well(manifest, recipe):
-    out, err = both("check", manifest, "--recipe", recipe)
+    out, err = invoke("check", manifest, "--recipe", recipe)
     assert out.splitlines()[-1] == "3 cases: 0 errors, 0 warnings"
     assert re.search(r"^value 1 \(right_lung\): \d+ voxels in 3 of 3 cases$", out, re.M)
     assert "opened 3 cases" in err
@@ -799,7 +799,7 @@ def test_the_command_says_that_all_is_well(manifest, recipe):
 def test_the_command_lists_errors_first_and_exits_with_1(manifest, cases, recipe):
     changed(cases[0], np.zeros_like, what="label")
     cases[1].images[0].unlink()
-    out, _ = both("check", manifest, "--recipe", recipe, code=1)
+    out, _ = invoke("check", manifest, "--recipe", recipe, code=1)
     lines = out.splitlines()
     assert lines[0].startswith("error    case_1: missing-file: ")
     assert lines[1].startswith("warning  case_0: label-empty: ")
@@ -808,12 +808,12 @@ def test_the_command_lists_errors_first_and_exits_with_1(manifest, cases, recipe
 
 def test_warnings_alone_are_no_failure(manifest, cases):
     changed(cases[0], np.zeros_like, what="label")
-    assert "warning  case_0" in both("check", manifest)[0]
+    assert "warning  case_0" in invoke("check", manifest)[0]
 
 
 def test_json_is_one_object(manifest, cases, recipe):
     cases[1].images[0].unlink()
-    report = json.loads(both("check", manifest, "--recipe", recipe, "--json", code=1)[0])
+    report = json.loads(invoke("check", manifest, "--recipe", recipe, "--json", code=1)[0])
     assert (report["cases"], report["errors"], report["warnings"]) == (3, 1, 0)
     (finding,) = report["findings"]
     assert set(finding) == {"case", "severity", "code", "problem", "remedy", "refusal"}
@@ -826,7 +826,7 @@ def test_a_leak_in_the_manifest_is_a_finding_and_the_scans_are_opened_all_the_sa
     lines += [f"{case.id},p,{case.images[0]},{case.label},{case.split}" for case in cases]
     path = tmp_path / "leak.csv"
     path.write_text("\n".join(lines))
-    out, err = both("check", path, code=1)
+    out, err = invoke("check", path, code=1)
     assert "error    case_2: patient-in-two-splits" in out
     assert "opened 3 cases" in err
 
@@ -840,28 +840,28 @@ def test_a_leak_in_the_manifest_is_a_finding_and_the_scans_are_opened_all_the_sa
     ],
 )
 def test_what_cannot_be_asked_exits_with_2(manifest, arguments, told):
-    assert told in both("check", *(text.replace("{m}", str(manifest)) for text in arguments), code=2)[1]
+    assert told in invoke("check", *(text.replace("{m}", str(manifest)) for text in arguments), code=2)[1]
 
 
 def test_checking_needs_no_torch(manifest, tmp_path):
-    assert heavy_after(command("check", str(manifest)), cwd=tmp_path) == []
+    assert heavy_imports(command_code("check", str(manifest)), cwd=tmp_path) == []
 
 
 def test_files_may_lie_elsewhere(manifest, cases, tmp_path):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    assert "missing-file" in both("check", manifest, "--data-root", elsewhere, code=1)[0]
+    assert "missing-file" in invoke("check", manifest, "--data-root", elsewhere, code=1)[0]
     for case in cases:
         for path in (*case.images, case.label):
             path.rename(elsewhere / path.name)
-    assert "0 errors" in both("check", manifest, "--data-root", elsewhere)[0]
+    assert "0 errors" in invoke("check", manifest, "--data-root", elsewhere)[0]
 
 
 # ---- docs and real data ------------------------------------------------------------------------
 
 
 def test_the_page_explains_every_finding_and_names_its_test():
-    page = rows((ROOT / "docs" / "checks.md").read_text(encoding="utf-8"))
+    page = table_rows((ROOT / "docs" / "checks.md").read_text(encoding="utf-8"))
     described = {row[0].strip("`"): row for row in page}
     assert list(described) == list(REGISTRY)
     assert len(page) == len(REGISTRY)

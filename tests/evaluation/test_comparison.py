@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from cli.test_cli import both as cli
+from support.commands import invoke
 
 from medseg.errors import InputRefused, UsageError
 from medseg.evaluation.comparison import compare, write
@@ -166,16 +166,16 @@ def test_the_command_writes_the_tables(tmp_path):
         (tmp_path / name).mkdir()
         frame.to_csv(tmp_path / name / "evaluation.csv", index=False)
     files = [str(tmp_path / name / "evaluation.csv") for name in ("a", "b")]
-    out, told = cli("compare", *files, "-o", tmp_path / "out", "--json")
+    out, told = invoke("compare", *files, "-o", tmp_path / "out", "--json")
     assert json.loads(out)[0]["pairs"] == 5
     assert "left out: 5 lung: failed in b" in told
     assert "3 of 3 tests have under 6 pairs that differ" in told
-    table, _ = cli("compare", *files, "-o", tmp_path / "out")
+    table, _ = invoke("compare", *files, "-o", tmp_path / "out")
     assert table.startswith("| A | B | label |")
     names = ["comparison.csv", "comparison.json", "comparison.md", "comparison.tex", "left_out.csv"]
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == names
     assert pd.read_csv(tmp_path / "out" / "comparison.csv")["p"][0] == pytest.approx(2 / 32)
-    cli("compare", files[0], files[0], "-o", tmp_path / "out", code=2)
+    invoke("compare", files[0], files[0], "-o", tmp_path / "out", code=2)
 
 
 def test_the_written_files_are_those_returned(tmp_path):
@@ -196,5 +196,5 @@ def test_evaluations_are_named_for_what_tells_them_apart(tmp_path, monkeypatch, 
     for path in map(Path, paths):
         path.parent.mkdir(parents=True, exist_ok=True)
         A.to_csv(path, index=False)
-    out, _ = cli("compare", *paths, "-o", "out", "--json")
+    out, _ = invoke("compare", *paths, "-o", "out", "--json")
     assert [json.loads(out)[0]["a"], json.loads(out)[-1]["b"]] == [names[0], names[-1]]

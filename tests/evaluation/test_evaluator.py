@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from cli.test_cli import both as cli
+from support.commands import invoke
 from support.worlds import tiny
 
 from medseg.datasets.manifest import Case
@@ -216,7 +216,7 @@ def test_the_command_takes_tolerances_for_all_and_for_one(
     (tmp_path / "cases.csv").write_text("\n".join(["id,image,label", *rows]), encoding="utf-8")
     (tmp_path / "recipe.yaml").write_text(tiny(labels=LABELS).yaml(), encoding="utf-8")
     options = [part for text in given for part in ("--nsd-tolerance-mm", text)]
-    out, _ = cli(
+    out, _ = invoke(
         "evaluate", tmp_path / "cases.csv", "--masks", tmp_path, "--recipe", tmp_path / "recipe.yaml",
         "-o", tmp_path / "out", "--split", "all", *options,
     )  # fmt: skip
@@ -230,7 +230,7 @@ def test_the_command_refuses_what_is_no_tolerance(cases: list[Case], tmp_path: P
         ("a=wide", "no tolerance can be read from 'a=wide'"),
         ("c=1", "for 'c', which is no label"),
     ):
-        _, err = cli(
+        _, err = invoke(
             "evaluate", tmp_path / "cases.csv", "--masks", tmp_path, "--recipe", tmp_path / "recipe.yaml",
             "-o", tmp_path / "out", "--split", "all", "--nsd-tolerance-mm", text, code=2,
         )  # fmt: skip

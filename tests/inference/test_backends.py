@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from support.processes import PATIENCE
 from support.worlds import tiny, untrained
 from torch import nn
 
@@ -183,4 +184,4 @@ OpenVino(nn.Conv2d(1, 1, 1), (1, 1, 4, 4), torch.device("cpu"), "x")
 loaded = [name for name in sys.modules if name.startswith("openvino_telemetry") and sys.modules[name]]
 assert not loaded, loaded
 """
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=200)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=PATIENCE)

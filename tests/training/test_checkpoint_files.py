@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from cli.test_cli import both
+from support.commands import invoke
 from support.worlds import tiny, untrained
 
 import medseg
@@ -66,10 +66,10 @@ def test_the_command_writes_a_model_file(tmp_path):
     (tmp_path / "r.yaml").write_text(tiny().yaml())
     weights = saved(WEIGHTS, tmp_path / "w.pth")
     target = tmp_path / "m.safetensors"
-    out, _ = both("import-weights", weights, "--recipe", tmp_path / "r.yaml", "-o", target)
+    out, _ = invoke("import-weights", weights, "--recipe", tmp_path / "r.yaml", "-o", target)
     assert "Research use only" in out
     assert Model.load(target).digest[:12] in out
-    both("import-weights", weights, "--recipe", tmp_path / "r.yaml", "-o", tmp_path / "m.pth", code=2)
+    invoke("import-weights", weights, "--recipe", tmp_path / "r.yaml", "-o", tmp_path / "m.pth", code=2)
 
 
 def test_a_hostile_checkpoint_has_no_effect_and_leaves_nothing(tmp_path):
@@ -77,7 +77,7 @@ def test_a_hostile_checkpoint_has_no_effect_and_leaves_nothing(tmp_path):
     marker = tmp_path / "ATTACKED"
     for content in (Evil(marker), {"head.bias": Evil(marker)}, {"state_dict": WEIGHTS, "x": Evil(marker)}):
         path = saved(content, tmp_path / "w.pth")
-        _, err = both(
+        _, err = invoke(
             "import-weights", path, "--recipe", tmp_path / "r.yaml", "-o", tmp_path / "m.safetensors", code=4
         )
         assert "unsafe: it names posix.mkdir" in err
@@ -93,7 +93,7 @@ def test_segment_refuses_a_hostile_checkpoint_with_exit_4_and_no_effect(tmp_path
     for name in ("w.ckpt", "w.safetensors"):
         path = model.rename(tmp_path / name)
         model = path
-        _, err = both(
+        _, err = invoke(
             "segment", tmp_path / "scan.nii.gz", "-o", tmp_path / "m.nii.gz", "--model", path, code=4
         )
         assert "unsafe" in err

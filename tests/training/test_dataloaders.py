@@ -1,11 +1,12 @@
 from __future__ import annotations
 
-import time
+from types import SimpleNamespace
 
 import pytest
 import torch
 from support.worlds import phantoms, tiny
 
+from medseg.training import dataloaders
 from medseg.training.case_cache import Patches, cached
 from medseg.training.dataloaders import EpochSampler, Loader, patches, scans
 
@@ -40,18 +41,20 @@ def test_batches_are_the_same_with_and_without_workers(prepared, workers):
     assert batches[1]["seed"].tolist() == [direct[1, 2]["seed"], direct[1, 3]["seed"]]
 
 
-def test_the_time_of_waiting_is_that_of_the_loader(prepared):
+def test_the_time_of_waiting_is_that_of_the_loader(prepared, monkeypatch):
+    now = 0.0
+    monkeypatch.setattr(dataloaders, "time", SimpleNamespace(monotonic=lambda: now))
+
     class Slow(Patches):
         def __getitem__(self, at):
-            time.sleep(0.02)
+            nonlocal now
+            now += 0.25
             return super().__getitem__(at)
 
     loader = Loader(Slow(prepared, tiny()), EpochSampler(3, 2), workers=0)
     for _ in loader:
-        before = loader.waited_seconds
-        time.sleep(0.05)  # the network's work does not count
-        assert loader.waited_seconds == before
-    assert loader.waited_seconds >= 3 * 2 * 0.02
+        now += 5  # the network's work does not count
+    assert loader.waited_seconds == 3 * 2 * 0.25
 
 
 def test_every_validation_scan_is_seen_by_one_process(prepared):

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from support.processes import PATIENCE
 from support.worlds import phantoms, tiny
 
 ROOT = Path(__file__).parents[2]
@@ -40,7 +41,7 @@ def losses(run: Path) -> list[float]:
 def test_killed_trainings_end_with_the_same_bits():
     script = [sys.executable, "benchmarks/interrupted.py", "--kills", "2", "--seed", "3"]
     done = subprocess.run(
-        script, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=280, check=False
+        script, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 kills, 3 starts: weights bitwise equal" in done.stdout
@@ -53,7 +54,7 @@ def test_two_processes_learn_what_one_learns_with_the_doubled_batch(world):
         [*command(world, "two", batch_size=2), "--devices", "2"],
     ):
         done = subprocess.run(
-            words, env=ENVIRONMENT, capture_output=True, text=True, timeout=140, check=False
+            words, env=ENVIRONMENT, capture_output=True, text=True, timeout=PATIENCE, check=False
         )
         assert done.returncode == 0, done.stderr
         assert done.stdout.count("wrote") == 1  # one of the processes speaks
@@ -72,13 +73,13 @@ def test_ctrl_c_says_how_to_go_on_and_leaves_a_whole_run(world):
             break
         time.sleep(0.1)
     os.killpg(child.pid, signal.SIGINT)  # as a terminal does: to the workers, too
-    _, told = child.communicate(timeout=120)
+    _, told = child.communicate(timeout=PATIENCE)
     assert child.returncode == 130, told
     assert "--resume goes on" in told
     assert "Traceback" not in told
     done = subprocess.run(
         [*words, "--resume", "--max-time", "1s"],
-        env=ENVIRONMENT, capture_output=True, text=True, timeout=140, check=False,
+        env=ENVIRONMENT, capture_output=True, text=True, timeout=PATIENCE, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "wrote" in done.stdout

@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from support.processes import PATIENCE
 from support.worlds import phantoms, tiny
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -62,7 +63,7 @@ def test_nobody_is_called(name, tmp_path):
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE,
         check=False,
     )
     assert child.stdout.splitlines()[-1:] == ["asked: []"], child.stdout + child.stderr

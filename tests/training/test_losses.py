@@ -13,7 +13,7 @@ from monai.losses.focal_loss import FocalLoss
 from monai.losses.tversky import TverskyLoss
 from scipy import ndimage
 from scipy.spatial.distance import cdist
-from support.processes import environment
+from support.processes import PATIENCE, environment
 from support.worlds import tiny
 
 from medseg.errors import UsageError
@@ -351,6 +351,6 @@ def test_two_processes_have_the_loss_and_the_gradient_of_one(tmp_path):
         for rank in (0, 1)
     ]  # fmt: skip
     for child in started:
-        out, told = child.communicate(timeout=120)
+        out, told = child.communicate(timeout=PATIENCE)
         assert child.returncode == 0, told
         assert "equal" in out

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import torch
-from support.processes import environment
+from support.processes import PATIENCE, environment
 from support.worlds import phantoms, tiny
 
 from medseg.errors import ResourceError
@@ -91,7 +91,7 @@ print(memory_search.out_of_memory(recipe, torch.device("cpu")))
             text=True,
             check=False,
             env=environment(),
-            timeout=200,
+            timeout=PATIENCE,
         )
         if done.returncode not in (-signal.SIGSEGV, -signal.SIGABRT):
             break

@@ -105,7 +105,7 @@ worker.TASKS |= {{
     "cut": cut,
     "noise": noise, "eat": eat, "interrupted": interrupted, "partly": partly,
     "die": lambda r, p: os.kill(os.getpid(), signal.SIGSEGV),
-    "hang": lambda r, p: time.sleep(60),
+    "hang": lambda r, p: time.sleep(10_000),
 }}
 worker.main()
 """
@@ -243,11 +243,9 @@ class TestWorker:
     def test_a_hang_ends(self, odd_worker, monkeypatch):
         ask("noise")
         monkeypatch.setattr(client, "_SECONDS", 0.3)
-        start = time.monotonic()
         with pytest.raises(InputRefused, match="still busy") as caught:
             ask("hang")
         assert caught.value.reason == "reader-timeout"
-        assert time.monotonic() - start < 5
 
     @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="limits are set on Linux")
     def test_memory_beyond_what_was_announced_is_refused(self, odd_worker):
@@ -372,7 +370,7 @@ class TestWorker:
             "from medseg.io.decoder import client\n"
             "client.call({'task': 'setup', 'sys_path': sys.path}, what='')\n"
             "print(client._worker.process.pid, flush=True)\n"
-            "time.sleep(60)"
+            "time.sleep(10_000)"
         )
         parent = subprocess.Popen(
             [sys.executable, "-c", code], env=environment(), stdout=subprocess.PIPE, text=True
@@ -381,10 +379,8 @@ class TestWorker:
         parent.kill()
         parent.wait()
         parent.stdout.close()
-        deadline = time.monotonic() + 10
-        while time.monotonic() < deadline and running(pid):
+        while running(pid):  # pytest's own limit ends a test in which it stays
             time.sleep(0.05)
-        assert not running(pid)
 
 
 def running(pid):

@@ -1,0 +1,34 @@
+"""Commands of medseg, run in the process of the test."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
+
+import pytest
+
+from medseg import cli
+
+
+def invoke(*arguments: object, code: int = 0) -> tuple[str, str]:
+    """Run a command as the shell would and return its standard output and standard error.
+
+    Args:
+        arguments: What follows ``medseg`` on the command line.
+        code: The exit code that is expected.
+    """
+    out, err = StringIO(), StringIO()
+    argv, sys.argv = sys.argv, ["medseg", *map(str, arguments)]
+    try:
+        with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as stopped:
+            cli.main()
+    finally:
+        sys.argv = argv
+    assert (stopped.value.code or 0) == code, out.getvalue() + err.getvalue()
+    return out.getvalue(), err.getvalue()
+
+
+def output(*arguments: object, code: int = 0) -> str:
+    """Run a command as the shell would and return its standard output."""
+    return invoke(*arguments, code=code)[0]

@@ -20,5 +20,5 @@ def colour_of(number: int) -> str:
 
 def rgb(colour: str) -> Rgb:
     """Red, green and blue (0 to 255) of a colour such as ``#56B4E9``."""
-    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    red, green, blue = bytes.fromhex(colour.removeprefix("#"))
     return red, green, blue

@@ -199,6 +199,31 @@ def members(array: Voxels, label: Label) -> npt.NDArray[np.bool_]:
     return found
 
 
+def whole_numbers(array: Voxels, where: str | Path) -> Voxels:
+    """A label map in an integer type; an array that has one already is returned as it is.
+
+    Args:
+        array: Of any shape and real type. Values beyond all labels become -1 or 2^20, which a :class:`Mask`
+            refuses by their range.
+        where: What an error names.
+
+    Raises:
+        InputRefused: a value has a fraction or is NaN (``mask-dtype``).
+    """
+    if array.dtype.kind != "f":
+        return array
+    whole = np.rint(array)
+    odd = int(np.count_nonzero(whole != array))
+    if odd:
+        raise InputRefused(
+            f"{odd} of {array.size} voxels have a fraction: not a label map",
+            where=where,
+            remedy="pass the mask itself, not the scan or probabilities; resample with nearest neighbour",
+            reason="mask-dtype",
+        )
+    return np.clip(whole, -1, 1 << 20).astype(np.int32)
+
+
 def check_labels(labels: Sequence[Label]) -> None:
     """Raises UsageError when two labels share a name or a written value."""
     for what, seen in (

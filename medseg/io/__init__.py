@@ -9,12 +9,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-import numpy as np
-
 from medseg.errors import InputRefused, UsageError
 from medseg.images.grid import Grid
 from medseg.images.label import Label
-from medseg.images.volume import Mask, Source, Volume
+from medseg.images.volume import Mask, Source, Volume, whole_numbers
 from medseg.io import formats, nifti, path_checks, unsupported_formats
 from medseg.io.dicom import part10, rtstruct, seg, series_reader, sop_classes, source_series
 from medseg.io.dicom.segments import Segment
@@ -163,19 +161,7 @@ def read_mask(path: str | Path, labels: Sequence[Label], grid: Grid | Volume | M
             return rtstruct.read(path, labels, grid)
         return seg.read(path, labels, grid)
     volume = read(path)
-    array = volume.array
-    if array.dtype.kind == "f":
-        whole = np.rint(array)
-        odd = int(np.count_nonzero(whole != array))
-        if odd:
-            raise InputRefused(
-                f"{odd} of {array.size} voxels have a fraction: not a label map",
-                where=path,
-                remedy="pass the mask itself, not the scan or probabilities; resample with nearest neighbour",
-                reason="mask-dtype",
-            )
-        # Clipped so that absurd values survive the cast and are refused by their range.
-        array = np.clip(whole, -1, 1 << 20).astype(np.int32)
+    array = whole_numbers(volume.array, path)
     try:
         return Mask(array, volume.grid, tuple(labels), volume.source)
     except InputRefused as error:

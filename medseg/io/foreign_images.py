@@ -14,7 +14,7 @@ import numpy.typing as npt
 from medseg.errors import InputRefused, UsageError
 from medseg.images.grid import LPS_RAS, Array, Grid
 from medseg.images.label import Label
-from medseg.images.volume import Mask, Source, Volume, Voxels
+from medseg.images.volume import Mask, Source, Volume, Voxels, whole_numbers
 from medseg.io import read_channels, read_mask
 from medseg.io.affine_checks import plausible, squared
 from medseg.io.nifti.header import Header
@@ -129,19 +129,7 @@ def as_mask(image: MaskLike, labels: Sequence[Label] = (), scan: Volume | None =
     if isinstance(image, str | Path):
         return read_mask(image, labels, scan)
     volume = as_volume(image)
-    array = volume.array
-    if array.dtype.kind == "f":
-        whole = np.rint(array)
-        odd = int(np.count_nonzero(whole != array))
-        if odd:
-            raise InputRefused(
-                f"{odd} of {array.size} voxels have a fraction: not a label map",
-                where="mask",
-                remedy="pass the mask itself, not the scan or probabilities; resample with nearest neighbour",
-                reason="mask-dtype",
-            )
-        array = np.clip(whole, -1, 1 << 20).astype(np.int32)
-    return Mask(array, volume.grid, tuple(labels))
+    return Mask(whole_numbers(volume.array, "mask"), volume.grid, tuple(labels))
 
 
 def _of_itk(image: Any) -> tuple[Voxels, Grid]:

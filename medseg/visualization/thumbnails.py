@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
 from medseg.images.palette import colour_of, rgb
 from medseg.images.volume import Mask, Volume, Voxels
@@ -148,7 +149,5 @@ def _plane(array: Voxels, across: int, at: int) -> Voxels:
 
 def _border(inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     """The pixels of a region that have a neighbour outside; the picture's edge is outside."""
-    padded = np.pad(inside, 1)
-    core = padded[1:-1, 1:-1]
-    whole = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-    return core & ~whole
+    border: npt.NDArray[np.bool_] = inside & ~ndimage.binary_erosion(inside)
+    return border

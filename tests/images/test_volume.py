@@ -7,7 +7,7 @@ import pytest
 from medseg.errors import InputRefused, UsageError
 from medseg.images.grid import Grid
 from medseg.images.label import Label
-from medseg.images.volume import Mask, Source, Volume, check_labels, members
+from medseg.images.volume import Mask, Source, Volume, check_labels, members, whole_numbers
 
 AXCODES = ["".join(c) for p in permutations(("RL", "AP", "SI")) for c in product(*p)]
 GRID = Grid.from_spacing((2, 3, 4), (1, 2, 5))
@@ -121,3 +121,15 @@ def test_save_writes_what_read_returns(tmp_path):
     assert nibabel.load(tmp_path / "v.nii").get_fdata().tolist() == volume.array.tolist()
     assert a_mask().save(tmp_path / "m.nii.gz") == tmp_path / "m.nii.gz"
     assert nibabel.load(tmp_path / "m.nii.gz").get_data_dtype() == np.uint8
+
+
+def test_whole_numbers_become_integers_and_fractions_are_refused():
+    integers = np.array([[0, 7]], np.uint8)
+    assert whole_numbers(integers, "m") is integers
+    found = whole_numbers(np.array([0.0, 3.0, -5.0, 1e30, np.inf]), "m")
+    assert found.dtype == np.int32
+    assert found.tolist() == [0, 3, -1, 2**20, 2**20]
+    for odd in (0.5, np.nan):
+        with pytest.raises(InputRefused, match="1 of 2 voxels have a fraction") as refused:
+            whole_numbers(np.array([1.0, odd]), "m")
+        assert (refused.value.reason, refused.value.where) == ("mask-dtype", "m")

@@ -6,6 +6,7 @@ from PIL import Image
 
 from medseg import Grid, Label, Mask, Volume
 from medseg.images.mask_quality import qc_flags
+from medseg.visualization import thumbnails
 from medseg.visualization.thumbnails import encoded, line, read, thumbnail
 
 LABELS = (Label(name="a", values=(1,)), Label(name="b", values=(2,)))
@@ -58,3 +59,13 @@ def test_signs_by_hand():
         "b": {"components": 2, "at_border": False},
         "c": {"components": 0, "at_border": False},
     }
+
+
+def test_the_border_is_inside_and_runs_along_the_edge_of_the_picture():
+    inside = np.array(
+        [[0, 0, 0, 0, 0], [1, 1, 1, 1, 0], [1, 1, 1, 1, 0], [1, 1, 1, 1, 0], [0, 0, 0, 0, 0]], bool
+    )
+    expected = inside.copy()
+    expected[2, 1:3] = False  # the only two with all four neighbours inside
+    assert np.array_equal(thumbnails._border(inside), expected)
+    assert thumbnails._border(np.ones((1, 1), bool)).all()

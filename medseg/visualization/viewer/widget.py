@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from medseg.errors import ResourceError
+from medseg.images.palette import rgb
 from medseg.images.volume import Mask, Volume
 from medseg.io import read
 from medseg.visualization.labelled_masks import read_named
@@ -62,8 +63,7 @@ def _colours(labels: list[dict[str, Any]]) -> dict[str, Any]:
     """NiiVue's table of a label map: red, green, blue, alpha, index and name."""
     rows = [(0, 0, 0, 0, 0, "none")]
     for label in labels:
-        red, green, blue = (int(label["colour"][at : at + 2], 16) for at in (1, 3, 5))
-        rows.append((red, green, blue, 255, label["value"], label["name"]))
+        rows.append((*rgb(label["colour"]), 255, label["value"], label["name"]))
     columns = map(list, zip(*rows, strict=True))
     return dict(zip(("R", "G", "B", "A", "I", "labels"), columns, strict=True))
 

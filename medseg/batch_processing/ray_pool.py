@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -66,7 +65,6 @@ class RayPool:
     def __init__(
         self, order: BatchConfig, *, cases: int, address: str | None, workers: int | None, gpus: float
     ) -> None:
-        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         try:
             import ray
         except ImportError:
@@ -77,6 +75,7 @@ class RayPool:
                 reason="missing-extra",
             ) from None
         self._ray = ray
+        # Ray reports no use of a cluster that `ray.init` starts; of another one its head node decides.
         own: dict[str, Any] = {} if address else {"include_dashboard": False, "num_cpus": workers}
         try:
             ray.init(address=address, log_to_driver=False, logging_level="ERROR", **own)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -68,10 +69,13 @@ def train(
         assert recipe is not None  # checked above
         assert manifest is not None
         chosen, cases = Recipe.read(recipe), Manifest.read(manifest, root=data_root).cases
+    from medseg.training.loggers import NO_REPORTS
     from medseg.training.trainer import Hardware, is_first_process
     from medseg.training.trainer import train as run
 
     hardware = Hardware(device, devices, nodes, workers)  # type: ignore[arg-type]  # checked just above
+    for tracker in NO_REPORTS.keys() & set(track or ()):
+        os.environ.setdefault(*NO_REPORTS[tracker])  # this process is the command's own
     with Progress(chosen.train.epochs) as progress:
         try:
             model = run(

@@ -5,7 +5,6 @@ This is the only place where intensities or voxels change before the network.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -28,6 +27,7 @@ from medseg.images.volume import Mask, Volume, Voxels, members
 from medseg.preprocessing.resampling import resample, resampled_grid
 from medseg.recipe import Crop, Intensity, Percentile, Recipe, Window
 from medseg.system import memory_budget
+from medseg.system.quiet_libraries import quiet
 
 _AS_THEY_ARE = (np.dtype(np.bool_), np.dtype(np.uint8), np.dtype(np.int16), np.dtype(np.float32))
 
@@ -173,9 +173,7 @@ def _channels(arrays: Sequence[Voxels]) -> torch.Tensor:
         array = np.stack([array.astype(np.float32) for array in arrays])
     if min(array.strides) < 0:
         array = array.copy()  # torch has no negative strides
-    with warnings.catch_warnings():
-        # A scan's array is read-only, and nothing is written into it.
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+    with quiet():  # torch warns of a read-only array; nothing is written into it
         return torch.from_numpy(array)
 
 

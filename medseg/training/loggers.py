@@ -1,8 +1,8 @@
 """The table of trackers: where curves and pictures of a training go, beside ``history.csv``.
 
 Nothing leaves the machine: W&B runs offline (``wandb sync`` uploads a run when the user wants it), and
-MLflow writes into a database file of the run's folder. The usage reports of both are switched off by
-their own environment variables, unless the user has set these.
+MLflow writes into a database file of the run's folder. Both report their own errors or use unless an
+environment variable forbids it: the command line sets it, in Python the user does.
 """
 
 from __future__ import annotations
@@ -21,6 +21,37 @@ from medseg.recipe import Recipe
 Picture = npt.NDArray[np.uint8]
 
 
+NO_REPORTS = {"wandb": ("WANDB_ERROR_REPORTING", "false"), "mlflow": ("MLFLOW_DISABLE_TELEMETRY", "true")}
+"""Of each tracker that reports its own use: the environment variable, and the value that forbids it."""
+
+
+def check_trackers(names: Sequence[str]) -> None:
+    """Refuses trackers that are unknown or would report their own use to their maker.
+
+    Only the environment of the process can forbid the latter, and that belongs to the user.
+
+    Raises:
+        UsageError: no such tracker (``tracker``), or its environment variable in `NO_REPORTS` is not set, to
+            whatever value (``tracker-reports``).
+    """
+    for tracker in names:
+        if tracker not in REGISTRY:
+            raise UsageError(
+                f"no tracker is called {tracker!r}",
+                where="track",
+                remedy=f"give one of: {', '.join(REGISTRY)}",
+                reason="tracker",
+            )
+        name, value = NO_REPORTS.get(tracker, ("", ""))
+        if name and name not in os.environ:
+            raise UsageError(
+                f"{tracker} reports its errors or use to its maker unless {name} is set",
+                where="track",
+                remedy=f"set the environment variable {name}={value} first, as `medseg train` does",
+                reason="tracker-reports",
+            )
+
+
 def loggers(names: Sequence[str], folder: Path, recipe: Recipe) -> list[Logger]:
     """TensorBoard's logger and those asked for, each told the recipe.
 
@@ -30,20 +61,12 @@ def loggers(names: Sequence[str], folder: Path, recipe: Recipe) -> list[Logger]:
         recipe: Its fields are the hyper-parameters; its name that of the experiment.
 
     Raises:
-        UsageError: no such tracker (``tracker``).
+        UsageError: as :func:`check_trackers`.
         ResourceError: its package is not installed (``extra``).
     """
-    wanted = list(dict.fromkeys(["tensorboard", *names]))
-    for name in wanted:
-        if name not in REGISTRY:
-            raise UsageError(
-                f"no tracker is called {name!r}",
-                where="track",
-                remedy=f"give one of: {', '.join(REGISTRY)}",
-                reason="tracker",
-            )
+    check_trackers(names)
     made = []
-    for name in wanted:
+    for name in dict.fromkeys(["tensorboard", *names]):
         try:
             made.append(REGISTRY[name](folder, recipe))
         except ModuleNotFoundError:
@@ -81,7 +104,6 @@ def _tensorboard(folder: Path, recipe: Recipe) -> Logger:
 
 
 def _wandb(folder: Path, recipe: Recipe) -> Logger:
-    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # read while it is imported
     import wandb
 
     # Settings of this run alone; Lightning's `offline` would set environment variables.
@@ -92,7 +114,6 @@ def _wandb(folder: Path, recipe: Recipe) -> Logger:
 
 
 def _mlflow(folder: Path, recipe: Recipe) -> Logger:
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read while it is imported
     import alembic  # noqa: F401 - with SQLAlchemy, what mlflow-skinny lacks for a database file
     import mlflow  # noqa: F401 - Lightning's message would name no extra
     import sqlalchemy  # noqa: F401

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import platform
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -23,6 +22,7 @@ from medseg.errors import UsageError
 from medseg.inference.model import Model
 from medseg.recipe import Recipe, digest
 from medseg.system.atomic_write import replacing
+from medseg.system.quiet_libraries import quiet
 from medseg.training import checkpointing, provenance
 from medseg.training.case_cache import CachedCase, Patches, cached, tell
 from medseg.training.checkpoint_files import network_weights
@@ -31,7 +31,7 @@ from medseg.training.hardware import Hardware, check_precision
 from medseg.training.history import EpochEnd, History
 from medseg.training.interrupt import Interruption
 from medseg.training.lightning_module import SegmentationModule
-from medseg.training.loggers import loggers
+from medseg.training.loggers import check_trackers, loggers
 from medseg.training.memory_search import is_out_of_memory, out_of_memory
 from medseg.training.provenance import Record
 
@@ -41,6 +41,8 @@ _PRECISION: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
     "bf16": "bf16-mixed",
     "fp16": "16-mixed",
 }
+# Their hints about workers and accelerators are for developers.
+_LIGHTNING = ("lightning.pytorch", "lightning.fabric")
 
 
 def train(
@@ -102,6 +104,7 @@ def train(
             reason="no-training-case",
         )
     check_precision(recipe.train.precision, hardware)
+    check_trackers(track)
     last = _start(folder, recipe, resume)
     prepared = _prepared([*fitting, *checking], recipe, cache or folder / "cache", hardware, on_case)
     fitted, held = prepared[: len(fitting)], prepared[len(fitting) :]
@@ -109,7 +112,7 @@ def train(
     data = digest(sorted(case.folder.name for case in prepared))
     _record(folder, recipe, cases, prepared, hardware, repeats)
     try:
-        with _quiet(), _same_switches(), torch.random.fork_rng(devices=[]):
+        with quiet(*_LIGHTNING, below=logging.ERROR), _same_switches(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.train.seed)
             most_epochs = repeats.facts.get("epochs_done") if repeats else None
             keeper = checkpointing.CheckpointCallback(folder, recipe.train, max_seconds, most_epochs)
@@ -331,19 +334,3 @@ def _same_switches() -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
         torch.backends.cudnn.benchmark = benchmark
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Lightning's hints about workers and accelerators kept off the user's terminal, then restored."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)

@@ -11,8 +11,16 @@ from support.worlds import phantoms, tiny
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from medseg.errors import ResourceError, UsageError
-from medseg.training.loggers import REGISTRY, log_pictures, loggers
+from medseg.training.loggers import NO_REPORTS, REGISTRY, check_trackers, log_pictures, loggers
 from medseg.training.trainer import Hardware, train
+
+
+@pytest.fixture(autouse=True)
+def no_reports(monkeypatch):
+    """As `medseg train` and careful users set it."""
+    for name, value in NO_REPORTS.values():
+        monkeypatch.setenv(name, value)
+
 
 PICTURE = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3)
 
@@ -57,6 +65,7 @@ def test_nobody_is_called(name, tmp_path):
     pytest.importorskip(name)
     telling = ("PYTEST", "CI", "WANDB_ERROR_REPORTING", "MLFLOW_DISABLE_TELEMETRY")
     environment = {key: value for key, value in os.environ.items() if not key.startswith(telling)}
+    environment |= dict([NO_REPORTS[name]])  # as `medseg train` sets it
     child = subprocess.run(
         [sys.executable, "-c", ASKED, name, str(tmp_path)],
         env=environment,
@@ -104,6 +113,17 @@ def test_trackers_that_are_unknown_or_absent_are_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(ResourceError, match=r"pip install 'medseg\[wandb\]'"):
         loggers(["wandb"], tmp_path, tiny())
+
+
+@pytest.mark.parametrize("name", ["wandb", "mlflow"])
+def test_reports_of_trackers_are_for_the_user_to_allow(name, tmp_path, monkeypatch):
+    variable, value = NO_REPORTS[name]
+    monkeypatch.delenv(variable)
+    with pytest.raises(UsageError, match=f"{variable} is set") as refused:
+        check_trackers([name])
+    assert refused.value.reason == "tracker-reports"
+    assert f"{variable}={value}" in str(refused.value)
+    assert variable not in os.environ
 
 
 def test_each_is_named_once(tmp_path):

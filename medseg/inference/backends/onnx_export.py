@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import warnings
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +15,7 @@ from medseg.errors import MedsegError
 from medseg.inference.backends.decoder_fusion import shortened
 from medseg.system import user_folders
 from medseg.system.atomic_write import replacing
+from medseg.system.quiet_libraries import quiet
 
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
@@ -60,8 +60,7 @@ def export(network: nn.Module, shape: tuple[int, ...], *, free: bool = False) ->
     """
     plain = shortened(network).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     file = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the tracer's, about shapes, which are fixed here
+    with quiet():  # the tracer warns of shapes, which are fixed here
         names = {"input_names": ["windows"], "output_names": ["logits"]}
         sides = {number: f"side_{number}" for number in range(2, len(shape))}
         axes = {"dynamic_axes": {"windows": sides, "logits": sides}} if free else {}

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-
 import torch
 from torch import nn
 
 from medseg.inference.backends.batches import filled
 from medseg.inference.backends.onnx_export import graph
+from medseg.system.quiet_libraries import without_package
 
 
 class OpenVino:
@@ -24,8 +23,8 @@ class OpenVino:
         free: bool = False,
     ) -> None:
         # Where its telemetry package cannot be imported, OpenVINO takes a stub that reports nothing.
-        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None forbids the import
-        import openvino
+        with without_package("openvino_telemetry"):
+            import openvino
 
         self.name = f"openvino {openvino.__version__.split('-')[0]}"
         self._batch = shape[0]

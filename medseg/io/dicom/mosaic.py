@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from math import ceil, sqrt
@@ -30,8 +29,7 @@ def untiled(group: Sequence[Slice]) -> list[Slice]:
 def _tiles(one: Slice) -> list[Slice]:
     try:
         ds = part10.header(one.path, None)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # nibabel calls its DICOM readers experimental
+        with part10.quiet():  # nibabel calls its DICOM readers experimental
             from nibabel.nicom.dicomwrappers import MosaicWrapper
 
             wrapper = MosaicWrapper(ds)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import gzip
 import io
-import logging
-import warnings
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,6 +18,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
 from medseg.errors import InputRefused
 from medseg.io import formats
+from medseg.system import quiet_libraries
 
 _GZIP = b"\x1f\x8b"
 # A header alone: functional groups of 20,000 frames take about 30 MB.
@@ -169,15 +168,6 @@ def _bounded(stream: Any, limit: int, path: Path, strict: bool) -> bytes:
     return b"".join(pieces)[:limit]
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
+def quiet() -> AbstractContextManager[None]:
     """A block in which pydicom's remarks on odd values are neither shown nor logged: they quote them."""
-    log = logging.getLogger("pydicom")
-    was = log.disabled
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        log.disabled = True
-        try:
-            yield
-        finally:
-            log.disabled = was
+    return quiet_libraries.quiet("pydicom")

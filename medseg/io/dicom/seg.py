@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -35,6 +33,7 @@ from medseg.io.dicom.source_series import (
 )
 from medseg.io.error_context import refusing
 from medseg.system import memory_budget
+from medseg.system.quiet_libraries import quiet
 
 _HEADER_BYTES = 64 << 20
 
@@ -271,12 +270,8 @@ def _source(scan: Scan, k: int) -> Dataset:
 @contextmanager
 def _quietly(scan: Scan) -> Iterator[None]:
     """A block in which highdicom's remarks, which quote values, are not shown, and its refusals are ours."""
-    log = logging.getLogger("highdicom")
-    before = log.level
-    log.setLevel(logging.CRITICAL)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet("highdicom", "pydicom"):
             yield
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputRefused(
@@ -285,8 +280,6 @@ def _quietly(scan: Scan) -> Iterator[None]:
             reason="source-incomplete",
             remedy="write .nii.gz, .nrrd or .mha, or --format rtstruct",
         ) from error
-    finally:
-        log.setLevel(before)
 
 
 # --- reading -----------------------------------------------------------------------------

@@ -10,19 +10,18 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from medseg.batch_processing.fingerprint import digest
-from medseg.batch_processing.journal import Record
 from medseg.batch_processing.messages import MASKS, BatchConfig, CaseJob
 from medseg.errors import InputRefused, MedsegError, as_ours
 from medseg.images.intensity_stats import intensities
 from medseg.images.mask_quality import qc_flags
 from medseg.images.volume import Volume
+from medseg.inference.case_result import CaseResult, ModelInfo
 from medseg.inference.prediction import Prediction, PreparedScan
 from medseg.inference.registry import SegmentationMethod, load_segmenter
 from medseg.io import ReadOptions, read_channels, write
@@ -63,16 +62,12 @@ class CasePipeline:
             for model in order.models
         )
         self.names = _distinct([each.name for each in self.methods])
+        self._infos = self.models()
 
-    def facts(self) -> list[dict[str, Any]]:
-        """Of each model its name, digest, engine and labels."""
+    def models(self) -> list[ModelInfo]:
+        """What the models are, in the order's order."""
         return [
-            {
-                "model": name,
-                "model_sha256": each.digest,
-                "engine": each.engine,
-                "labels": {label.name: list(label.values) for label in each.labels},
-            }
+            ModelInfo(name, each.digest, each.engine, {label.name: label.values for label in each.labels})
             for name, each in zip(self.names, self.methods, strict=True)
         ]
 
@@ -98,42 +93,31 @@ class CasePipeline:
                 case.failed[number] = as_ours(error)
         return case
 
-    def finish(self, case: _Case) -> list[Record]:
-        """The case segmented and written: a record a model, without its time."""
-        records = []
-        for number in case.job.models:
-            notices: list[Notice] = []
-            try:
-                if number in case.failed:
-                    raise case.failed[number]
-                with collect_notices() as notices:
-                    outcome = {"status": "done", "reason": "", **self._done(case, number)}
-            except Exception as error:
-                named = as_ours(error)
-                outcome = {
-                    "status": "failed",
-                    "reason": named.reason,
-                    "message": " ".join(str(named).split()),
-                    "lasting": named.exit_code != 5,
-                }
-            all_notices = [*case.notices, *case.of_model.get(number, []), *notices]
-            method = self.methods[number]
-            records.append(
-                {
-                    "case": case.job.case,
-                    "model": self.names[number],
-                    **outcome,
-                    "model_sha256": method.digest,
-                    "engine": method.engine,
-                    "input_sha256": case.input_sha256,
-                    "warnings": list(dict.fromkeys(_bare(each, case.job) for each in all_notices)),
-                    "seconds": {name: round(value, 3) for name, value in case.seconds.items()},
-                }
-            )
-        return records
+    def finish(self, case: _Case) -> list[CaseResult]:
+        """The case segmented and written: a result for each of its models."""
+        return [self._finished(case, number) for number in case.job.models]
 
-    def _done(self, case: _Case, number: int) -> Record:
-        """Segments a case by one model and writes its files; what there is to tell of them."""
+    def _finished(self, case: _Case, number: int) -> CaseResult:
+        model = self._infos[number]
+        notices: list[Notice] = []
+        try:
+            if number in case.failed:
+                raise case.failed[number]
+            with collect_notices() as notices:
+                result = self._done(case, number, model)
+        except Exception as error:
+            named = as_ours(error)
+            result = CaseResult.failure(case.job.case, model, named, lasting=named.exit_code != 5)
+        all_notices = [*case.notices, *case.of_model.get(number, []), *notices]
+        return replace(
+            result,
+            input_sha256=case.input_sha256,
+            warnings=tuple(dict.fromkeys(_bare(each, case.job) for each in all_notices)),
+            seconds={name: round(value, 3) for name, value in case.seconds.items()},
+        )
+
+    def _done(self, case: _Case, number: int, model: ModelInfo) -> CaseResult:
+        """Segments a case by one model and writes its files."""
         scan = case.volumes[0]
         with _timed(case, "segment"):
             prediction = case.prepared.pop(number).predict(probabilities=self.order.probabilities)
@@ -141,17 +125,22 @@ class CasePipeline:
         with _timed(case, "write"):
             values = intensities(scan, mask)
             picture = encoded(thumbnail(scan, mask))
-            files = self._written(case.job.case, self.names[number], scan, prediction)
-        return {
-            "modality": scan.source.modality,
-            "volumes_ml": {name: round(ml, 4) for name, ml in mask.volumes_ml().items()},
-            "intensities": values,
-            "signs": qc_flags(mask),
-            "entropy": {name: round(bits, 4) for name, bits in prediction.entropy.items()},
-            "mask": next(iter(files)),
-            "files": files,
-            "thumbnail": picture,
-        }
+            files = self._written(case.job.case, model.name, scan, prediction)
+        return CaseResult(
+            case.job.case,
+            model.name,
+            "done",
+            model_sha256=model.sha256,
+            engine=model.engine,
+            modality=scan.source.modality,
+            volumes_ml={name: round(ml, 4) for name, ml in mask.volumes_ml().items()},
+            intensities=values,
+            qc_flags=qc_flags(mask),
+            entropy={name: round(bits, 4) for name, bits in prediction.entropy.items()},
+            mask=next(iter(files)),
+            files=files,
+            thumbnail=picture,
+        )
 
     def _written(self, case: str, model: str, scan: Volume, prediction: Prediction) -> dict[str, str]:
         """All files of a case and their digests, the mask first; they come to their places together."""

@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from medseg.errors import ResourceError
+from medseg.inference.case_result import CaseResult
 
 Record: TypeAlias = dict[str, Any]
 Key: TypeAlias = tuple[str, str]
@@ -77,9 +79,15 @@ def read(paths: Iterable[Path]) -> list[Record]:
     return sorted(found, key=lambda record: record["time"])
 
 
-def latest(records: Iterable[Record]) -> dict[Key, Record]:
-    """Of every case and model the last that was told."""
-    return {(record["case"], record["model"]): record for record in records if record.get("event") == "case"}
+def latest(records: Iterable[Record]) -> dict[Key, CaseResult]:
+    """The last result of every case and model; a line that is no result is left out."""
+    found: dict[Key, CaseResult] = {}
+    for record in records:
+        if record.get("event") == "case":
+            with suppress(ValueError):
+                result = CaseResult.from_json(record)
+                found[result.case, result.model] = result
+    return found
 
 
 def _record(line: bytes) -> Record | None:

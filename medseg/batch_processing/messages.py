@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from medseg import errors
-from medseg.batch_processing.journal import Record
 from medseg.errors import MedsegError
+from medseg.inference.case_result import CaseResult, ModelInfo
 
 MASKS = "masks"
 """Folder of the masks in that of the outputs."""
@@ -89,20 +89,9 @@ class StopRequest:
         self.number = number
 
 
-def lost(job: CaseJob, error: MedsegError, models: Sequence[Record]) -> list[Record]:
-    """Records of a case that nothing is known of but this."""
-    facts = {
-        "status": "failed",
-        "reason": error.reason,
-        "message": " ".join(str(error).split()),
-        "lasting": False,
-        "input_sha256": "",
-        "warnings": [],
-        "seconds": {},
-    }
-    names = ("model", "model_sha256", "engine")
-    chosen = [models[number] for number in job.models]
-    return [{"case": job.case, **{name: each[name] for name in names}, **facts} for each in chosen]
+def lost(job: CaseJob, error: MedsegError, models: Sequence[ModelInfo]) -> list[CaseResult]:
+    """Results of a case whose process gave none, one for each of its models; a later run tries it again."""
+    return [CaseResult.failure(job.case, models[number], error, lasting=False) for number in job.models]
 
 
 def error_to_json(error: MedsegError) -> dict[str, Any]:

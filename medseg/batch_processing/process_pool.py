@@ -16,11 +16,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import IO, Any
+from typing import IO, Any, TypeAlias
 
-from medseg.batch_processing.journal import Record
 from medseg.batch_processing.messages import BatchConfig, CaseJob, StopRequest, error_from_json, lost
 from medseg.errors import MedsegError, ResourceError
+from medseg.inference.case_result import CaseResult, ModelInfo
 from medseg.system import memory_budget, processes
 
 WORKER_BYTES = 2 << 30
@@ -29,6 +29,10 @@ WORKER_BYTES = 2 << 30
 _FOR_MEMORY = ("memory", "too-large")
 _LOOK_SECONDS = 0.2
 _START_SECONDS = 300
+
+
+Tell: TypeAlias = Callable[[list[CaseResult]], None]
+"""Given the results of a case, one a model."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ class _Worker:
 
     process: subprocess.Popen[bytes]
     said: IO[bytes]  # what it writes to stderr
-    facts: list[Record] | None = None
+    models: list[ModelInfo] | None = None
     jobs: deque[CaseJob] = field(default_factory=deque)
     since: float = 0.0  # when it was started, or its first job became the first
     unread: bytes = b""
@@ -96,7 +100,7 @@ class ProcessPool:
         case_seconds: After so long with one case a worker is ended, as one that hangs.
 
     Raises:
-        MedsegError: the models cannot be loaded; told by :meth:`facts`.
+        MedsegError: the models cannot be loaded; raised by :meth:`models`.
     """
 
     def __init__(self, order: BatchConfig, size: PoolSize, *, case_seconds: float) -> None:
@@ -111,19 +115,19 @@ class ProcessPool:
     def __exit__(self, *_: object) -> None:
         self.end()
 
-    def facts(self) -> list[Record]:
+    def models(self) -> list[ModelInfo]:
         """What the models are, once the first worker has loaded them."""
         first = self._workers[0]
-        while first.facts is None:
-            self._look(StopRequest(), lambda records: None)
-        return first.facts
+        while first.models is None:
+            self._look(StopRequest(), lambda results: None)
+        return first.models
 
-    def run(self, jobs: Iterable[CaseJob], tell: Callable[[list[Record]], None], stop: StopRequest) -> None:
+    def run(self, jobs: Iterable[CaseJob], tell: Tell, stop: StopRequest) -> None:
         """Does the jobs; ends early, with nothing at hand, when it is asked to stop.
 
         Args:
             jobs: In any order and number; they are taken as workers become free.
-            tell: Given the records of a case, one a model.
+            tell: Given the results of a case, one a model.
             stop: Asked once, the cases at hand are finished; twice, they are dropped.
 
         Raises:
@@ -158,7 +162,7 @@ class ProcessPool:
         for depth in range(at_hand):
             for number in range(self.size.workers):
                 if number == len(self._workers):
-                    if any(worker.facts is None for worker in self._workers):
+                    if any(worker.models is None for worker in self._workers):
                         break  # a worker that cannot be started is enough
                     self._workers.append(self._started(number, self.size.room_bytes, ahead=self.size.ahead))
                 worker = self._workers[number]
@@ -170,9 +174,7 @@ class ProcessPool:
                 self._give(worker, job)
         return True
 
-    def _alone(
-        self, jobs: Sequence[CaseJob], tell: Callable[[list[Record]], None], stop: StopRequest
-    ) -> None:
+    def _alone(self, jobs: Sequence[CaseJob], tell: Tell, stop: StopRequest) -> None:
         """Tries jobs once more: one at a time, with nobody beside and all the memory."""
         self.end()
         try:
@@ -214,7 +216,7 @@ class ProcessPool:
         except OSError:
             return  # it has died; the end of its answers tells
 
-    def _look(self, stop: StopRequest, tell: Callable[[list[Record]], None], *, last: bool = False) -> None:
+    def _look(self, stop: StopRequest, tell: Tell, *, last: bool = False) -> None:
         """Takes what workers answer, and notices those that died or hang."""
         for key, _ in self._selector.select(_LOOK_SECONDS):
             worker: _Worker = key.data
@@ -227,41 +229,37 @@ class ProcessPool:
                 self._answered(worker, json.loads(line), tell, last=last)
         now = time.monotonic()
         for worker in list(self._workers):
-            limit = _START_SECONDS if worker.facts is None else self.case_seconds
-            if (worker.jobs or worker.facts is None) and now - worker.since > limit:
+            limit = _START_SECONDS if worker.models is None else self.case_seconds
+            if (worker.jobs or worker.models is None) and now - worker.since > limit:
                 worker.process.kill()
                 worker.since = float("inf")  # its death is told once, by the end of its answers
 
-    def _answered(
-        self, worker: _Worker, answer: dict[str, Any], tell: Callable[[list[Record]], None], *, last: bool
-    ) -> None:
+    def _answered(self, worker: _Worker, answer: dict[str, Any], tell: Tell, *, last: bool) -> None:
         if "error" in answer:
             raise error_from_json(answer["error"])
-        if "ready" in answer:
-            worker.facts = answer["ready"]
+        if "models" in answer:
+            worker.models = [ModelInfo.from_json(each) for each in answer["models"]]
             worker.since = time.monotonic()
             return
         job = worker.jobs.popleft()
         worker.since = time.monotonic()
-        records: list[Record] = answer["records"]
-        short = [record for record in records if record["reason"] in _FOR_MEMORY]
+        results = [CaseResult.from_json(each) for each in answer["results"]]
+        short = [result for result in results if result.reason in _FOR_MEMORY]
         if short and not last:
             models = tuple(
-                number for number, record in zip(job.models, records, strict=True) if record in short
+                number for number, result in zip(job.models, results, strict=True) if result in short
             )
             self._again.append(CaseJob(job.case, job.images, models))
-            records = [record for record in records if record not in short]
-        if records:
-            tell(records)
+            results = [result for result in results if result not in short]
+        if results:
+            tell(results)
 
-    def _died(
-        self, worker: _Worker, stop: StopRequest, tell: Callable[[list[Record]], None], *, last: bool
-    ) -> None:
+    def _died(self, worker: _Worker, stop: StopRequest, tell: Tell, *, last: bool) -> None:
         """Puts what a dead worker had at hand back; alone it is the case's own fault."""
         hung = worker.since == float("inf")
         how = self._forget(worker)
         number = self._workers.index(worker)
-        if worker.facts is None:
+        if worker.models is None:
             self._workers.remove(worker)
             if stop.asked:  # Ctrl-C reached it while it was starting
                 return
@@ -282,8 +280,8 @@ class ProcessPool:
         ahead = self.size.ahead
         self._workers[number] = self._started(number, self.size.room_bytes, ahead=ahead)
 
-    def _lost(self, worker: _Worker, job: CaseJob, how: str, *, hung: bool) -> list[Record]:
-        """Records of a case that nothing is known of but how its process ended."""
+    def _lost(self, worker: _Worker, job: CaseJob, how: str, *, hung: bool) -> list[CaseResult]:
+        """Results of a case that nothing is known of but how its process ended."""
         error: MedsegError = ResourceError(
             f"the process that segmented it ended: {how}",
             remedy="its scan may be damaged, or larger than the memory; see what medseg segment says",
@@ -295,8 +293,8 @@ class ProcessPool:
                 remedy="give --case-minutes more time, or see what is special about this scan",
                 reason="case-time",
             )
-        assert worker.facts is not None
-        return lost(job, error, worker.facts)
+        assert worker.models is not None
+        return lost(job, error, worker.models)
 
     def _forget(self, worker: _Worker) -> str:
         """Lets go of a process that has ended or is ending; how it ended, with its last words."""

@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from medseg.batch_processing.journal import Record
 from medseg.batch_processing.messages import (
     BatchConfig,
     CaseJob,
@@ -16,6 +15,7 @@ from medseg.batch_processing.messages import (
     lost,
 )
 from medseg.errors import MedsegError, ResourceError, as_ours
+from medseg.inference.case_result import CaseResult, ModelInfo
 
 # A node that is preempted takes its cases with it; the third time it is the case's own doing.
 ATTEMPTS = 3
@@ -35,14 +35,14 @@ class Actor:
             # Raised in a constructor it would come as a death of the actor.
             self.error = as_ours(error)
 
-    def facts(self) -> dict[str, Any]:
+    def models(self) -> dict[str, Any]:
         """What the models are, or the error that loading them gave."""
         if self.error is not None:
             return {"error": error_to_json(self.error)}
-        return {"ready": self.station.facts()}
+        return {"models": self.station.models()}
 
-    def do(self, job: CaseJob) -> list[Record]:
-        """The records of a case."""
+    def do(self, job: CaseJob) -> list[CaseResult]:
+        """The results of a case."""
         return self.station.finish(self.station.load(job))
 
 
@@ -94,13 +94,13 @@ class RayPool:
         remote = ray.remote(num_cpus=1, num_gpus=gpus)(Actor)
         self._start: Callable[[], Any] = lambda: remote.remote(plain)
         self._actors = [self._start() for _ in range(count)]
-        self._facts: list[Record] = []
+        self._models: list[ModelInfo] = []
 
-    def facts(self) -> list[Record]:
+    def models(self) -> list[ModelInfo]:
         """What the models are, once the first actor has loaded them."""
-        if not self._facts:
+        if not self._models:
             try:
-                answer = self._ray.get(self._actors[0].facts.remote())
+                answer = self._ray.get(self._actors[0].models.remote())
             except self._ray.exceptions.RayError as error:
                 raise ResourceError(
                     f"no worker starts in the cluster: {str(error).splitlines()[0][:200]}",
@@ -109,10 +109,12 @@ class RayPool:
                 ) from error
             if "error" in answer:
                 raise error_from_json(answer["error"])
-            self._facts = answer["ready"]
-        return self._facts
+            self._models = answer["models"]
+        return self._models
 
-    def run(self, jobs: Sequence[CaseJob], tell: Callable[[list[Record]], None], stop: StopRequest) -> None:
+    def run(
+        self, jobs: Sequence[CaseJob], tell: Callable[[list[CaseResult]], None], stop: StopRequest
+    ) -> None:
         """See :meth:`medseg.batch_processing.process_pool.ProcessPool.run`.
 
         Each actor has one case at hand, and one that waits.
@@ -147,10 +149,10 @@ class RayPool:
         """Lets go of the cluster; one that was started here ends."""
         self._ray.shutdown()
 
-    def _lost(self, job: CaseJob, error: Exception) -> list[Record]:
+    def _lost(self, job: CaseJob, error: Exception) -> list[CaseResult]:
         named = ResourceError(
             f"the process that segmented it ended {ATTEMPTS} times: {str(error).splitlines()[0][:200]}",
             remedy="its scan may be damaged, or larger than the memory; see what medseg segment says",
             reason="worker-died",
         )
-        return lost(job, named, self.facts())
+        return lost(job, named, self.models())

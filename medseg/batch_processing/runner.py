@@ -20,7 +20,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -34,6 +34,7 @@ from medseg.batch_processing.journal import NAME, Journal, Key, Record, journals
 from medseg.batch_processing.messages import MASKS, BatchConfig, CaseJob, StopRequest
 from medseg.batch_processing.process_pool import PoolSize, ProcessPool
 from medseg.errors import ResourceError, UsageError
+from medseg.inference.case_result import CaseResult, ModelInfo
 from medseg.io.sidecar import LABELS, write_json
 from medseg.visualization import thumbnails
 
@@ -72,10 +73,10 @@ class Summary:
 class Workers(Protocol):
     """What does jobs: processes of this machine, or actors of a cluster."""
 
-    def facts(self) -> list[Record]: ...  # noqa: D102
+    def models(self) -> list[ModelInfo]: ...  # noqa: D102
 
     def run(  # noqa: D102
-        self, jobs: Sequence[CaseJob], tell: Callable[[list[Record]], None], stop: StopRequest
+        self, jobs: Sequence[CaseJob], tell: Callable[[list[CaseResult]], None], stop: StopRequest
     ) -> None: ...
 
     def end(self) -> None: ...  # noqa: D102
@@ -148,7 +149,7 @@ def run(
         stack.callback(crew.end)
         table = folder / results.NAME.replace(".", f"{_behind(shard)}.")
         book = _Book(items, order, before, journal, pictures, table, show, retry_failed=retry_failed)
-        jobs = book.open(crew.facts(), command)
+        jobs = book.open(crew.models(), command)
         try:
             if jobs:
                 crew.run(jobs, book.enter, stop)
@@ -173,11 +174,11 @@ def merge(folder: Path) -> Summary:
         )
     known = latest(found)
     planned = {record["shard"]: record["cases"] for record in found if record.get("event") == "start"}
-    records = [known[key] for key in sorted(known)]
-    failed, warned = _failed_and_warned(records)
-    cases = {record["case"] for record in records}
+    ordered = [known[key] for key in sorted(known)]
+    failed, warned = _failed_and_warned(ordered)
+    cases = {result.case for result in ordered}
     left = max(0, sum(planned.values()) - len(cases))
-    table = results.write(folder / results.NAME, records)
+    table = results.write(folder / results.NAME, ordered)
     return Summary(0, len(cases) - len(failed), left, table, failed, warned)
 
 
@@ -188,7 +189,7 @@ class _Book:
         self,
         items: Sequence[Item],
         order: BatchConfig,
-        before: dict[Key, Record],
+        before: dict[Key, CaseResult],
         journal: Journal,
         pictures: TextIO,
         table: Path,
@@ -203,23 +204,24 @@ class _Book:
         self.options = fingerprint.digest_of(order.decisive | {"medseg": version("medseg")})
         self.stamps: dict[str, str | None] = {}
         self.patients = {item.id: item.patient for item in items}
-        self.models: list[Record] = []
+        self.models: list[ModelInfo] = []
         self.skipped: set[str] = set()
         self.told: set[str] = set()
         self.written = time.monotonic()
 
-    def open(self, models: list[Record], command: str) -> list[CaseJob]:
+    def open(self, models: list[ModelInfo], command: str) -> list[CaseJob]:
         """Notes the start in the journal; the jobs that are to be done."""
         self.models = models
         here = {"pid": os.getpid(), "host": socket.gethostname(), "medseg": version("medseg")}
         shard = self.journal.path.stem.partition("-")[2]
         start = {"event": "start", "time": time.time(), "cases": len(self.items), "shard": shard, **here}
-        self.journal.append({**start, "command": command, "models": models, "options": self.order.decisive})
+        told = {"command": command, "models": [model.to_json() for model in models]}
+        self.journal.append({**start, **told, "options": self.order.decisive})
         for model in models:
-            inner = model["model"] if len(models) > 1 else ""
+            inner = model.name if len(models) > 1 else ""
             place = Path(self.order.folder) / MASKS / inner / LABELS
             place.parent.mkdir(parents=True, exist_ok=True)
-            write_json(place, {"labels": model["labels"]})
+            write_json(place, {"labels": model.to_json()["labels"]})
         listings: fingerprint.Listings = {}
         jobs, bad = [], []
         for item in self.items:
@@ -235,33 +237,35 @@ class _Book:
         self.show({**start, "skipped": len(self.skipped), "todo": len(jobs) + len(bad)})
         for item in bad:
             assert item.error is not None
-            told = {"status": "failed", "reason": item.error.reason, "message": _line(item.error)}
-            facts = {name: models[0][name] for name in ("model", "model_sha256", "engine")}
-            rest = {"lasting": True, "input_sha256": "", "warnings": [], "seconds": {}}
-            self.enter([{"case": item.id, **told, **facts, **rest}])
+            self.enter([CaseResult.failure(item.id, models[0], item.error, lasting=True)])
         return jobs
 
-    def enter(self, records: list[Record]) -> None:
+    def enter(self, found: list[CaseResult]) -> None:
         """Notes what became of a case.
 
         Raises:
             ResourceError: nothing can be written any more (``disk``).
         """
-        for record in records:
-            case = record["case"]
-            known = {"event": "case", "time": time.time(), "patient": self.patients[case]}
-            picture = record.pop("thumbnail", None)
-            if picture is not None:
-                self.pictures.write(thumbnails.line(case, record["model"], picture))
-            whole = known | record | {"stamp": self.stamps.get(case), "options": self.options}
-            self.journal.append(whole)
-            self.known[case, record["model"]] = whole
+        for result in found:
+            case = result.case
+            if result.thumbnail:
+                self.pictures.write(thumbnails.line(case, result.model, result.thumbnail))
+            whole = replace(
+                result,
+                thumbnail="",
+                time=time.time(),
+                patient=self.patients[case],
+                stamp=self.stamps.get(case),
+                options=self.options,
+            )
+            self.journal.append(whole.to_json())
+            self.known[case, result.model] = whole
             self.told.add(case)
-            self.show(whole)
-        for record in records:
-            if record["reason"] == "disk":
+            self.show(whole.to_json())
+        for result in found:
+            if result.reason == "disk":
                 raise ResourceError(
-                    f"the batch stops, because nothing can be written: {record['message']}",
+                    f"the batch stops, because nothing can be written: {result.message}",
                     where=self.order.folder,
                     remedy="make room; then --resume goes on",
                     reason="disk",
@@ -272,11 +276,11 @@ class _Book:
     def write(self) -> None:
         """Writes the table of all that is known, in the order of the cases."""
         self.written = time.monotonic()
-        results.write(self.table, self._records())
+        results.write(self.table, self._known_results())
 
     def close(self) -> Summary:
         """Notes the end."""
-        failed, warned = _failed_and_warned(self._records())
+        failed, warned = _failed_and_warned(self._known_results())
         done = self.told.difference(failed)
         left = {item.id for item in self.items} - self.told - self.skipped
         skipped = self.skipped.difference(failed)
@@ -286,34 +290,32 @@ class _Book:
         self.show({"event": "end", **counts, "results": str(summary.results)})
         return summary
 
-    def _records(self) -> list[Record]:
-        names = [model["model"] for model in self.models]
-        keys = ((item.id, name) for item in self.items for name in names)
+    def _known_results(self) -> list[CaseResult]:
+        keys = ((item.id, model.name) for item in self.items for model in self.models)
         return [self.known[key] for key in keys if key in self.known]
 
-    def _is_done(self, item: Item, model: Record) -> bool:
-        record = self.known.get((item.id, model["model"]))
-        if record is None or record["model_sha256"] != model["model_sha256"]:
+    def _is_done(self, item: Item, model: ModelInfo) -> bool:
+        result = self.known.get((item.id, model.name))
+        if result is None or result.model_sha256 != model.sha256:
             return False
         stamp = self.stamps[item.id]
-        if record["options"] != self.options or stamp != record["stamp"]:
+        if result.options != self.options or stamp != result.stamp:
             return False
-        if record["status"] == "failed":
-            return bool(record["lasting"]) and not self.retry_failed
+        if result.status == "failed":
+            return result.lasting and not self.retry_failed
         folder = Path(self.order.folder)
         try:
             return stamp is not None and all(
-                fingerprint.digest([folder / name]) == known for name, known in record["files"].items()
+                fingerprint.digest([folder / name]) == known for name, known in result.files.items()
             )
         except OSError:
             return False
 
 
-def _failed_and_warned(records: Iterable[Record]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _failed_and_warned(found: Sequence[CaseResult]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Names of the cases that failed by any model, and of the others with a warning."""
-    records = list(records)
-    failed = dict.fromkeys(record["case"] for record in records if record["status"] == "failed")
-    warned = dict.fromkeys(record["case"] for record in records if record["warnings"])
+    failed = dict.fromkeys(result.case for result in found if result.status == "failed")
+    warned = dict.fromkeys(result.case for result in found if result.warnings)
     return tuple(failed), tuple(case for case in warned if case not in failed)
 
 
@@ -331,7 +333,3 @@ def _make(folder: Path) -> None:
 
 def _behind(shard: str | None) -> str:
     return f"-{shard}" if shard else ""
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())

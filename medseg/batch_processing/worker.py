@@ -1,7 +1,7 @@
 """The process that segments cases for a batch: it may crash or be killed, the batch goes on.
 
 ``python -m medseg.batch_processing.worker`` reads one line of JSON a request from standard input: first the
-order, then a job each. It answers with one line each: what it has loaded, then the records of a case. While a
+order, then a job each. It answers with one line each: what it has loaded, then the results of a case. While a
 case is segmented the next one is already read and prepared. Nothing is pickled.
 """
 
@@ -48,7 +48,7 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
         _tell(answers, {"error": error_to_json(as_ours(error))})
         return
     limit_growth(max(room_bytes - status_bytes("VmRSS"), _LEAST_BYTES))
-    _tell(answers, {"ready": station.facts()})
+    _tell(answers, {"models": [each.to_json() for each in station.models()]})
     jobs: queue.Queue[Any] = queue.Queue()
     threading.Thread(target=_listen, args=(requests, jobs), daemon=True).start()
     loaded: queue.Queue[Any] = queue.Queue(maxsize=1)
@@ -70,9 +70,9 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
             for data in iter(jobs.get, None)
         )
     for case in cases:
-        records = station.finish(case)
+        results = station.finish(case)
         del case
-        _tell(answers, {"records": records})
+        _tell(answers, {"results": [each.to_json() for each in results]})
 
 
 def _listen(requests: BinaryIO, jobs: queue.Queue[Any]) -> None:

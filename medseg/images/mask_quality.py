@@ -1,7 +1,9 @@
-"""Signs of a mask that went wrong, which a number of millilitres does not tell."""
+"""QC flags: signs of a mask that went wrong, which a number of millilitres does not show."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 from medseg.images.connected_components import components
@@ -11,16 +13,45 @@ from medseg.images.volume import Mask, members
 QCFlags = dict[str, int | bool]
 
 
-def qc_flags(mask: Mask) -> dict[str, QCFlags]:
-    """For each label the number of its components (26 neighbours), and whether it touches the scan's border.
+@dataclass(frozen=True)
+class QCFlag:
+    """One flag of a label.
 
-    A label without voxels has no component and touches nothing.
+    Attributes:
+        measure: Its value, from the runs of the label's mask. A label without voxels has a value, too.
+        describe: What is odd about a value, said of the label, such as "in 3 parts"; empty where nothing is.
     """
+
+    measure: Callable[[Runs], int | bool]
+    describe: Callable[[int | bool], str]
+
+
+def _components(runs: Runs) -> int:
+    """The number of components (26 neighbours)."""
+    return components(runs, corners=True)[1]
+
+
+def _at_border(runs: Runs) -> bool:
+    """Whether the label touches a face of the scan."""
+    box = runs.box()
+    return box is not None and any(
+        part.start == 0 or part.stop == n for part, n in zip(box, runs.shape, strict=True)
+    )
+
+
+REGISTRY: dict[str, QCFlag] = {
+    "components": QCFlag(
+        _components, lambda count: "" if count == 1 else f"in {count} parts" if count else "is not there"
+    ),
+    "at_border": QCFlag(_at_border, lambda there: "touches the border of the scan" if there else ""),
+}
+"""The flags; results, tables and reports have one column or sentence for each."""
+
+
+def qc_flags(mask: Mask) -> dict[str, QCFlags]:
+    """The value of every flag in `REGISTRY`, by label."""
     found: dict[str, QCFlags] = {}
     for label in mask.labels:
         runs = Runs.of(mask.array, partial(members, label=label))
-        box, (_, count) = runs.box(), components(runs, corners=True)
-        sides = zip(box or (), runs.shape, strict=box is not None)
-        at_border = any(part.start == 0 or part.stop == n for part, n in sides)
-        found[label.name] = {"components": count, "at_border": at_border}
+        found[label.name] = {name: flag.measure(runs) for name, flag in REGISTRY.items()}
     return found

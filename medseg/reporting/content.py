@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from medseg.errors import UsageError
+from medseg.images.mask_quality import REGISTRY
+from medseg.inference.case_result import CaseResult
 from medseg.visualization import thumbnails
 
 # Iglewicz and Hoaglin 1993, How to detect and handle outliers: modified z scores beyond 3.5 by the median
 # and the median absolute deviation.
 FAR = 3.5
 _FEWEST = 8
-_MEASURED = ("_ml", "_mean", "_sd", "_components", "_entropy", "left / right", "dice", "hd95 mm")
 
 
 @dataclass
@@ -130,23 +131,26 @@ def _table(path: Path) -> list[dict[str, str]]:
 
 
 def _of_batch(table: Sequence[dict[str, str]]) -> list[Row]:
-    rows = []
-    for line in table:
-        told = line["message"] if line["status"] == "failed" else ""
-        row = Row(line["case"], line["model"], line["status"], told)
-        if line["status"] == "failed":
-            row.told = f"{line['reason']}: {told}"
-        for name, value in line.items():
-            if name.endswith("_at_border") and value == "True":
-                row.signs.append(f"{_words(name.removesuffix('_at_border'))} touches the border of the scan")
-            elif name.endswith("_components") and value not in ("", "1"):
-                label = _words(name.removesuffix("_components"))
-                row.signs.append(f"{label} is not there" if value == "0" else f"{label} in {value} parts")
-            if name.endswith(_MEASURED) and value:
-                row.numbers[_words(name)] = float(value)
-        row.signs += [text for text in line["warnings"].split(" | ") if text]
-        rows.append(row)
-    return rows
+    return [_row(CaseResult.from_row(line)) for line in table]
+
+
+def _row(result: CaseResult) -> Row:
+    """A row of the report, without a picture."""
+    row = Row(result.case, result.model, result.status)
+    if result.status == "failed":
+        row.told = f"{result.reason}: {result.message}"
+    for label in result.labels:
+        flags = result.qc_flags.get(label, {})
+        odd = [REGISTRY[name].describe(value) for name, value in flags.items()]
+        row.signs += [f"{_words(label)} {text}" for text in odd if text]
+        numbers = {"ml": result.volumes_ml.get(label), "components": flags.get("components")}
+        numbers |= {name: result.intensities.get(label, {}).get(name) for name in ("mean", "sd")}
+        row.numbers |= {
+            _words(f"{label}_{name}"): float(value) for name, value in numbers.items() if value is not None
+        }
+    row.numbers |= {_words(f"{label}_entropy"): bits for label, bits in result.entropy.items()}
+    row.signs += result.warnings
+    return row
 
 
 def _with_scores(rows: list[Row], table: Sequence[dict[str, str]]) -> list[Row]:

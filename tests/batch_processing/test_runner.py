@@ -23,7 +23,6 @@ from medseg.batch_processing import process_pool
 from medseg.batch_processing.case_discovery import Item, items, shard
 from medseg.batch_processing.fingerprint import stamp
 from medseg.batch_processing.folder_lock import lock_folder
-from medseg.batch_processing.journal import Journal, latest, read
 from medseg.batch_processing.process_pool import PoolSize
 from medseg.batch_processing.runner import BatchConfig, StopRequest, merge, run
 from medseg.errors import InputWarning, ResourceError, UsageError
@@ -321,18 +320,6 @@ def test_two_runs_on_one_folder_exclude_one_another(scans, tmp_path):
     assert run(items(scans / "cases.csv")[:1], order(out)).done == 1
     with lock_folder(out, "1-of-2"), lock_folder(out, "2-of-2"), pytest.raises(UsageError), lock_folder(out):
         pass
-
-
-def test_an_unfinished_line_of_the_journal_is_cut_off(tmp_path):
-    path = tmp_path / "journal.jsonl"
-    line = {"event": "case", "time": 1.0, "case": "a", "model": "m"}
-    path.write_bytes(json.dumps(line).encode() + b"\n" + b'{"event": "case", "time": 2.0, "ca' + b"x" * 9000)
-    assert read([path]) == [line]
-    journal = Journal(path)
-    journal.append(line | {"time": 3.0})
-    journal.close()
-    assert [record["time"] for record in read([path])] == [1.0, 3.0]
-    assert latest(read([path]))["a", "m"]["time"] == 3.0
 
 
 def test_a_changed_file_beside_a_named_slice_changes_the_case(tmp_path):

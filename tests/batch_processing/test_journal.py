@@ -1,0 +1,61 @@
+"""Journals of earlier versions are read, and what is written now is what they hold."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from medseg.batch_processing import results
+from medseg.batch_processing.journal import NAME, Journal, latest, read
+from medseg.inference.case_result import CaseResult, ModelInfo
+
+# Written by `medseg batch cases.csv --model threshold --model tiny.safetensors` of version 0.1.0, on a scan
+# with lungs, one without, one that is cut off, and a row of the manifest that is wrong.
+EARLIER = Path(__file__).parent / "written_by_0_1_0"
+EVENTS = [json.loads(line) for line in (EARLIER / NAME).read_text(encoding="utf-8").splitlines()]
+CASES = [event for event in EVENTS if event["event"] == "case"]
+
+
+@pytest.mark.parametrize("event", CASES, ids=lambda event: f"{event['case']}-{event['model']}")
+def test_a_line_of_an_earlier_version_is_read_and_written_the_same(event):
+    assert CaseResult.from_json(event).to_json() == event
+
+
+def test_the_models_of_an_earlier_version_are_read_and_written_the_same():
+    models = EVENTS[0]["models"]
+    assert [ModelInfo.from_json(each).to_json() for each in models] == models
+
+
+def test_the_table_of_an_earlier_journal_is_the_same(tmp_path):
+    known = latest(read([EARLIER / NAME]))
+    with (EARLIER / results.NAME).open(newline="", encoding="utf-8") as file:
+        keys = [(row["case"], row["model"]) for row in csv.DictReader(file)]
+    assert set(keys) == set(known)
+    written = results.write(tmp_path / results.NAME, [known[key] for key in keys])
+    assert written.read_bytes() == (EARLIER / results.NAME).read_bytes()
+
+
+def test_the_last_line_of_a_case_counts():
+    first, again = CASES[1], CASES[1] | {"time": CASES[1]["time"] + 1, "warnings": ["later"]}
+    assert latest([first, again])["ok", "threshold"].warnings == ("later",)
+
+
+def test_a_line_that_is_no_result_is_left_out():
+    assert list(latest([CASES[1], {"event": "case", "time": 1.0, "case": "x"}])) == [("ok", "threshold")]
+
+
+def test_an_unfinished_line_is_cut_off(tmp_path):
+    path = tmp_path / NAME
+    path.write_bytes(
+        json.dumps(CASES[1]).encode() + b"\n" + b'{"event": "case", "time": 2.0, "ca' + b"x" * 9000
+    )
+    assert read([path]) == [CASES[1]]
+    journal = Journal(path)
+    later = CASES[1] | {"time": CASES[1]["time"] + 2}
+    journal.append(later)
+    journal.close()
+    assert read([path]) == [CASES[1], later]
+    assert latest(read([path]))["ok", "threshold"].time == later["time"]

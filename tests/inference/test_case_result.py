@@ -1,0 +1,104 @@
+"""A case's result goes through JSON and through a table and comes back."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import replace
+
+import pytest
+
+from medseg.errors import InputRefused
+from medseg.inference.case_result import CaseResult, ModelInfo
+
+MODEL = ModelInfo("lung_ct", "ab" * 32, "torch 2", {"right_lung": (1, 3), "left_lung": (2,)})
+DONE = CaseResult(
+    "c1",
+    "lung_ct",
+    "done",
+    model_sha256="ab" * 32,
+    engine="torch 2",
+    input_sha256="cd" * 32,
+    modality="CT",
+    volumes_ml={"right_lung": 2000.5, "left_lung": 0.0},
+    intensities={
+        "right_lung": {"voxels": 9, "mean": -800.0, "sd": 3.5, "p5": -810.0, "p50": -800.0, "p95": -790.0},
+        "left_lung": dict.fromkeys(("voxels", "mean", "sd", "p5", "p50", "p95")) | {"voxels": 0},
+    },
+    qc_flags={
+        "right_lung": {"components": 2, "at_border": True},
+        "left_lung": {"components": 0, "at_border": False},
+    },
+    entropy={"lungs": 0.25},
+    mask="masks/c1.nii.gz",
+    files={"masks/c1.nii.gz": "ef" * 32},
+    warnings=("first", "second"),
+    seconds={"read": 0.1, "prepare": 0.2, "segment": 0.3, "write": 0.4},
+    patient="p1",
+    time=1.5,
+    stamp="0123",
+    options="4567",
+)
+FAILED = CaseResult.failure(
+    "c2", MODEL, InputRefused("it is cut off", where="x.nii", reason="unreadable"), lasting=True
+)
+
+
+@pytest.mark.parametrize("result", [DONE, FAILED, replace(DONE, thumbnail="UklGRg==")])
+def test_json_and_back(result):
+    assert CaseResult.from_json(json.loads(json.dumps(result.to_json()))) == result
+
+
+def test_a_failure_knows_why_and_of_which_model():
+    assert (FAILED.status, FAILED.reason, FAILED.lasting) == ("failed", "unreadable", True)
+    assert FAILED.message == "x.nii: it is cut off"
+    assert (FAILED.model, FAILED.model_sha256, FAILED.engine) == ("lung_ct", "ab" * 32, "torch 2")
+    assert FAILED.to_json()["message"] == "x.nii: it is cut off"
+    assert "volumes_ml" not in FAILED.to_json()
+
+
+def test_a_table_and_back():
+    """All that the report reads comes back; digests of files, for example, are not in the table."""
+    rows = [DONE.to_row(), FAILED.to_row()]
+    text = io.StringIO()
+    table = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), restval="")
+    table.writeheader()
+    table.writerows(rows)
+    text.seek(0)
+    done, failed = (CaseResult.from_row(row) for row in csv.DictReader(text))
+    known = {"mean": -800.0, "sd": 3.5, "p5": -810.0, "p50": -800.0, "p95": -790.0}
+    not_in_it = {"modality": None, "files": {}, "time": 0.0, "stamp": None, "options": ""}
+    assert done == replace(DONE, intensities={"right_lung": known}, **not_in_it)
+    assert failed == replace(FAILED, lasting=False)
+
+
+def test_a_table_that_another_program_has_saved():
+    row = dict.fromkeys(("case", "model", "status", "reason", "message", "warnings"), "")
+    row |= {"lung_components": "2.0", "lung_at_border": "True"}
+    assert CaseResult.from_row(row).qc_flags == {"lung": {"components": 2, "at_border": True}}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"status": "half"},
+        {"status": None},
+        {"case": 3},
+        {"volumes_ml": [1, 2]},
+        {"entropy": {"lung": "much"}},
+        {"warnings": 7},
+    ],
+)
+def test_json_that_is_no_result_is_refused(change):
+    with pytest.raises(ValueError, match=next(iter(change))):
+        CaseResult.from_json(DONE.to_json() | change)
+
+
+def test_a_result_without_an_id_is_refused():
+    with pytest.raises(ValueError, match="case"):
+        CaseResult.from_json({"event": "case", "model": "m", "status": "done"})
+
+
+def test_a_model_goes_through_json():
+    assert ModelInfo.from_json(json.loads(json.dumps(MODEL.to_json()))) == MODEL

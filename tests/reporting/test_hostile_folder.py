@@ -72,7 +72,7 @@ def assert_inert(page: Elements) -> None:
 def test_a_cell_of_the_table_is_text(tmp_path, field):
     row = {"case": "a", "model": "m", "status": "done", "lung_ml": "3"}
     failed = {"case": "b", "model": "n", "status": "failed", "reason": "grid", "message": "why"}
-    text = reporting.write(
+    text = reporting.report(
         folder_with(tmp_path, [row | {field: EVIL}, failed | {field: EVIL + "2"}])
     ).read_text()
     page = Elements(text)
@@ -83,7 +83,7 @@ def test_a_cell_of_the_table_is_text(tmp_path, field):
 
 def test_a_thumbnail_is_data(tmp_path):
     rows = [{"case": "a", "model": "", "status": "done"}]
-    page = Elements(reporting.write(folder_with(tmp_path, rows, image=EVIL)).read_text())
+    page = Elements(reporting.report(folder_with(tmp_path, rows, image=EVIL)).read_text())
     assert_inert(page)
     assert "<" not in page.scripts[0]
     assert json.loads(page.scripts[0]) in ({}, {"0": EVIL})
@@ -93,7 +93,7 @@ def test_the_journal_is_text(tmp_path):
     start = {"event": "start", "medseg": EVIL, "options": {EVIL: EVIL}, "command": EVIL}
     start["models"] = [{"model": EVIL, "model_sha256": EVIL, "engine": EVIL}]
     rows = [{"case": "a", "model": "", "status": "done"}]
-    page = Elements(reporting.write(folder_with(tmp_path, rows, start=start)).read_text())
+    page = Elements(reporting.report(folder_with(tmp_path, rows, start=start)).read_text())
     assert_inert(page)
     assert EVIL in page.words
 
@@ -109,7 +109,7 @@ def test_the_journal_is_text(tmp_path):
 def test_a_journal_of_another_shape_is_refused(tmp_path, start):
     rows = [{"case": "a", "model": "", "status": "done"}]
     with pytest.raises(UsageError) as refused:
-        reporting.write(folder_with(tmp_path, rows, start=start))
+        reporting.report(folder_with(tmp_path, rows, start=start))
     assert refused.value.reason == "table"
 
 
@@ -117,14 +117,14 @@ def test_the_name_of_the_folder_is_text(tmp_path):
     place = tmp_path / "<script>alert(1)<"
     place.mkdir()
     rows = [{"case": "a", "model": "", "status": "done"}]
-    page = Elements(reporting.write(folder_with(place, rows)).read_text())
+    page = Elements(reporting.report(folder_with(place, rows)).read_text())
     assert_inert(page)
     assert any(f"medseg: {place.name}" in text for text in page.words)
 
 
 def test_only_the_page_s_own_program_may_run(tmp_path):
     rows = [{"case": "a", "model": "", "status": "done"}]
-    page = Elements(reporting.write(folder_with(tmp_path, rows)).read_text())
+    page = Elements(reporting.report(folder_with(tmp_path, rows)).read_text())
     (policy,) = (a["content"] for tag, a in page.tags if tag == "meta" and "http-equiv" in a)
     digest = base64.b64encode(hashlib.sha256(page.scripts[1].encode()).digest()).decode()
     assert f"script-src 'sha256-{digest}'" in policy.split("; ")

@@ -115,17 +115,17 @@ def test_outliers_are_those_of_iglewicz_and_hoaglin():
 
 def test_nothing_to_report_is_refused(tmp_path):
     with pytest.raises(UsageError) as refused:
-        reporting.write(tmp_path)
+        reporting.report(tmp_path)
     assert refused.value.reason == "nothing-to-report"
     (tmp_path / "results.csv").write_text("case,status\na,done\n")
     with pytest.raises(UsageError) as refused:
-        reporting.write(tmp_path)
+        reporting.report(tmp_path)
     assert refused.value.reason == "table"
 
 
 @pytest.mark.slow
 def test_a_browser_sorts_filters_and_opens_cases(batch):
-    path = reporting.write(batch)
+    path = reporting.report(batch)
     with page(offline=True) as tab:
         tab.goto(path.as_uri())
         assert [url for url in tab.asked if not url.startswith(("file:", "data:"))] == []
@@ -159,7 +159,7 @@ def test_a_browser_sorts_filters_and_opens_cases(batch):
 
 @pytest.mark.slow
 def test_the_summary_needs_no_javascript(batch):
-    path = reporting.write(batch)
+    path = reporting.report(batch)
     with page(java_script_enabled=False, offline=True) as tab:
         tab.goto(path.as_uri())
         assert "14 cases" in tab.locator(".counts").inner_text()
@@ -170,7 +170,7 @@ def test_the_summary_needs_no_javascript(batch):
 
 
 def test_an_evaluation_has_its_metrics_and_charts(evaluation):
-    text = reporting.write(evaluation).read_text()
+    text = reporting.report(evaluation).read_text()
     content = gather(evaluation)
     assert content.rows[0].case == "c99"
     assert content.rows[1].case == "c9"  # the lowest Dice of those without a sign
@@ -192,4 +192,4 @@ def test_a_thousand_cases_stay_small(batch, tmp_path):
         writer.writerows({**rows[n % CASES], "case": f"c{n:04d}"} for n in range(1000))
     lines = [thumbnails.line(f"c{n:04d}", "lung_ct", thumbnails.encoded(bytes(15_000))) for n in range(1000)]
     (folder / "thumbnails.jsonl").write_text("".join(lines))
-    assert reporting.write(folder).stat().st_size < 60e6
+    assert reporting.report(folder).stat().st_size < 60e6

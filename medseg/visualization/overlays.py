@@ -5,15 +5,16 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from medseg.errors import UsageError
 from medseg.images.palette import colour_of
-from medseg.images.volume import Mask, Volume
+from medseg.images.volume import Mask, Volume, Voxels, members
 from medseg.system.atomic_write import replacing
+from medseg.visualization.planes import AXIAL, PLANES, Plane, upright
 from medseg.visualization.thumbnails import centre, window
 
 if TYPE_CHECKING:
@@ -88,18 +89,17 @@ def _drawn(
     below = _ROW if slices else 0.0
     height = 5.6 + below
     figure = _figure(15, height)
-    planes = ((2, 0, 1, "RL", "AP"), (1, 0, 2, "RL", "SI"), (0, 1, 2, "AP", "SI"))
-    for number, (across, right, up, sides, ends) in enumerate(planes):
+    for number, plane in enumerate(PLANES):
         place = (0.01 + number * 0.33, (0.56 + below) / height, 0.32, 4.48 / height)
         axes = figure.add_axes(place)
-        extent = _plane(axes, scan, labels, (across, right, up), middle[across], limits)
-        _letters(axes, sides, ends)
+        _plane(axes, scan, labels, plane, middle[plane.across], limits)
+        _letters(axes, plane)
         if number == 0:
-            _scale_bar(axes, extent)
+            _scale_bar(axes, plane.size_mm(scan.grid))
     for number, at in enumerate(_through(labels, slices)):
         place = (0.01 + number * 0.98 / slices, 0.5 / height, 0.97 / slices, (_ROW - 0.05) / height)
         axes = figure.add_axes(place)
-        _plane(axes, scan, labels, (2, 0, 1), at, limits)
+        _plane(axes, scan, labels, AXIAL, at, limits)
         number_of = axes.text(0.04, 0.9, f"{at + 1}", transform=axes.transAxes, color=_INK, fontsize=8)
         _readable(number_of)
     _legend(figure, labels)
@@ -113,34 +113,25 @@ def _plane(
     axes: Axes,
     scan: Volume,
     labels: Mask,
-    order: tuple[int, int, int],
+    plane: Plane,
     at: int,
     limits: tuple[float, float],
-) -> tuple[float, float]:
-    """Draws one plane of arrays in RAS order, with contours; its width and height in mm.
-
-    ``order``: the axis that is cut, the one that runs to the left and the one that runs up.
-    """
-    across, right, up = order
-    shape, spacing = scan.grid.shape, scan.grid.spacing_mm
-    extent = (shape[right] * spacing[right], shape[up] * spacing[up])
-    axes.imshow(
-        _cut(scan.array, across, at),
-        cmap="gray",
-        vmin=limits[0],
-        vmax=limits[1],
-        origin="lower",
-        extent=(0, extent[0], 0, extent[1]),
-    )
+) -> None:
+    """Draws one plane of arrays in RAS order, with contours."""
+    _image(axes, plane.cut(scan.array, at), plane.size_mm(scan.grid), limits)
+    found = plane.cut(labels.array, at)
     for row, label in enumerate(labels.labels):
-        found = np.isin(_cut(labels.array, across, at), label.values)
-        _outline(axes, found, (spacing[right], spacing[up]), colour_of(row))
-    # x runs to the patient's right (axial, coronal) or to the front (sagittal); both are
-    # shown on the left of the picture, as radiologists look at them.
-    axes.set_xlim(extent[0], 0)
-    axes.set_ylim(0, extent[1])
+        _outline(axes, members(found, label), plane.pixel_mm(scan.grid), colour_of(row))
+
+
+def _image(axes: Axes, picture: Voxels, size_mm: tuple[float, float], limits: tuple[float, float]) -> None:
+    """Draws grey values (rows, columns); x and y are mm from the lower right corner, to the left and up."""
+    width, height = size_mm
+    upwards, extent = picture[::-1, ::-1], (0, width, 0, height)
+    axes.imshow(upwards, cmap="gray", vmin=limits[0], vmax=limits[1], extent=extent, origin="lower")
+    axes.set_xlim(width, 0)
+    axes.set_ylim(0, height)
     axes.set_axis_off()
-    return extent
 
 
 def _through(labels: Mask, slices: int) -> list[int]:
@@ -211,22 +202,12 @@ def samples(
         row, column = divmod(number, columns)
         place = (column / columns, 1 - (row + 1) * (1 - bottom) / rows)
         axes = figure.add_axes((*place, 0.98 / columns, 0.98 * (1 - bottom) / rows))
-        axes.imshow(
-            image.T,
-            cmap="gray",
-            vmin=low,
-            vmax=max(high, low + 1e-3),
-            origin="lower",
-            extent=(0, extent[0], 0, extent[1]),
-        )
-        _outline(axes, (label == -1).any(0).T, pixel_mm, "#8A949E")
+        _image(axes, upright(image), extent, (low, max(high, low + 1e-3)))
+        _outline(axes, upright((label == -1).any(0)), pixel_mm, "#8A949E")
         for order, found in enumerate(label == 1):
-            _outline(axes, found.T, pixel_mm, colour_of(order))
-        axes.set_xlim(extent[0], 0)
-        axes.set_ylim(0, extent[1])
-        axes.set_axis_off()
+            _outline(axes, upright(found), pixel_mm, colour_of(order))
         if number == 0:
-            _letters(axes, "RL", "AP")
+            _letters(axes, AXIAL)
             heading = axes.text(0.03, 0.97, "as it is", transform=axes.transAxes, color=_INK, va="top")
             _readable(heading)
     for order, name in enumerate(names[:6]):
@@ -258,21 +239,15 @@ def _save(figure: Figure, path: Path) -> Path:
     return path
 
 
-def _cut(array: npt.NDArray[Any], across: int, at: int) -> npt.NDArray[Any]:
-    """One plane as rows (up) x columns (right)."""
-    plane: npt.NDArray[Any] = np.moveaxis(array, across, 0)[at].T
-    return plane
-
-
 def _outline(axes: Axes, found: npt.NDArray[np.bool_], pixel_mm: tuple[float, float], colour: str) -> None:
-    """The contour of one label in one plane, rows (up) x columns (right)."""
+    """The contour of one label in one plane (rows, columns)."""
     if not found.any():
         return
     # The margin of background closes contours at the edge of the scan, and a plane that is one
     # voxel thin has a contour too.
     padded = np.pad(found, 1)
-    x = (np.arange(padded.shape[1]) - 0.5) * pixel_mm[0]
-    y = (np.arange(padded.shape[0]) - 0.5) * pixel_mm[1]
+    x = (np.arange(padded.shape[1]) - 0.5)[::-1] * pixel_mm[0]
+    y = (np.arange(padded.shape[0]) - 0.5)[::-1] * pixel_mm[1]
     axes.contour(x, y, padded, levels=[0.5], colors=[colour], linewidths=1.4).set_clip_on(False)
 
 
@@ -283,13 +258,13 @@ def _readable(text: Text) -> None:
     text.set_path_effects([withStroke(linewidth=2.5, foreground=_BACKGROUND)])
 
 
-def _letters(axes: Axes, sides: str, ends: str) -> None:
-    """Where the patient's sides are: ``sides`` left and right in the picture, ``ends`` top and bottom."""
+def _letters(axes: Axes, plane: Plane) -> None:
+    """Where the patient's sides are."""
     for x, y, letter in (
-        (0.03, 0.5, sides[0]),
-        (0.97, 0.5, sides[1]),
-        (0.5, 0.97, ends[0]),
-        (0.5, 0.03, ends[1]),
+        (0.03, 0.5, plane.sides[0]),
+        (0.97, 0.5, plane.sides[1]),
+        (0.5, 0.97, plane.ends[0]),
+        (0.5, 0.03, plane.ends[1]),
     ):
         text = axes.text(x, y, letter, transform=axes.transAxes, color=_INK, fontsize=12, fontweight="bold")
         text.set(ha="center", va="center")

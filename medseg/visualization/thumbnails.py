@@ -13,20 +13,17 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from medseg.images.palette import colour_of, rgb
-from medseg.images.volume import Mask, Volume, Voxels
+from medseg.images.volume import Mask, Volume, members
 from medseg.system.html import render
+from medseg.visualization.planes import PLANES, coloured, fullest, grey_levels, inner_border
 
 PIXELS = 176
 LUNG_WINDOW_HU = (-1400.0, 200.0)
 """Level -600, width 1600: the usual lung window."""
 
 _QUALITY = 72
-# Axis that is cut, axis to the left and axis up, of arrays in RAS order: +x is the patient's right and
-# is shown on the left, as radiologists look; a sagittal plane has the front on the left.
-_PLANES = ((2, 0, 1), (1, 0, 2), (0, 1, 2))
 
 
 def thumbnail(volume: Volume, mask: Mask | None = None, *, pixels: int = PIXELS) -> bytes:
@@ -43,25 +40,21 @@ def thumbnail(volume: Volume, mask: Mask | None = None, *, pixels: int = PIXELS)
 
     scan = volume.oriented("RAS")
     labels = None if mask is None else mask.oriented("RAS")
-    shape, spacing = scan.grid.shape, scan.grid.spacing_mm
-    low, high = window(volume)
-    sizes_mm = [n * mm for n, mm in zip(shape, spacing, strict=True)]
-    height_mm = max(sizes_mm[1], sizes_mm[2])
-    per_mm = min(pixels, max(shape)) / height_mm
+    limits, middle = window(volume), centre(labels, scan)
+    height_mm = max(plane.size_mm(scan.grid)[1] for plane in PLANES)
+    per_mm = min(pixels, max(scan.grid.shape)) / height_mm
     tiles: list[npt.NDArray[np.uint8]] = []
-    for (across, left, up), at in ((plane, centre(labels, scan)[plane[0]]) for plane in _PLANES):
-        size = max(1, round(sizes_mm[left] * per_mm)), max(1, round(sizes_mm[up] * per_mm))
-        grey = np.clip((_plane(scan.array, across, at).astype(np.float32) - low) / (high - low), 0, 1)
-        picture = Image.fromarray((255 * grey).astype(np.uint8)).resize(size, Image.Resampling.BILINEAR)
-        tile = np.repeat(np.asarray(picture)[..., None], 3, axis=2)
-        for number, label in enumerate(labels.labels if labels else ()):
-            assert labels is not None
-            inside = np.isin(_plane(labels.array, across, at), label.values)
-            scaled = np.asarray(
-                Image.fromarray(inside.astype(np.uint8)).resize(size, Image.Resampling.NEAREST)
-            )
-            tile = tile.copy()
-            tile[_border(scaled > 0)] = rgb(colour_of(number))
+    for plane in PLANES:
+        at = middle[plane.across]
+        width, height = (max(1, round(mm * per_mm)) for mm in plane.size_mm(scan.grid))
+        picture = Image.fromarray(grey_levels(plane.cut(scan.array, at), limits))
+        tile = coloured(np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR)))
+        if labels is not None:
+            found = plane.cut(labels.array, at)
+            for number, label in enumerate(labels.labels):
+                inside = Image.fromarray(members(found, label).astype(np.uint8))
+                scaled = np.asarray(inside.resize((width, height), Image.Resampling.NEAREST))
+                tile[inner_border(scaled > 0)] = rgb(colour_of(number))
         tiles.append(tile)
     tall = max(len(tile) for tile in tiles)
     padded = [np.pad(tile, ((0, tall - len(tile)), (0, 2), (0, 0))) for tile in tiles]
@@ -80,14 +73,8 @@ def window(volume: Volume) -> tuple[float, float]:
 
 def centre(mask: Mask | None, scan: Volume) -> tuple[int, int, int]:
     """For each axis the slice with the most labelled voxels; the middle slice without any."""
-    middle = [n // 2 for n in scan.grid.shape]
-    if mask is not None and mask.array.any():
-        found = mask.array > 0
-        middle = [
-            int(np.argmax(found.sum(axis=tuple(a for a in range(3) if a != axis)))) for axis in range(3)
-        ]
-    x, y, z = middle
-    return x, y, z
+    found = np.zeros(scan.grid.shape, np.bool_) if mask is None else mask.array > 0
+    return fullest(found, 0), fullest(found, 1), fullest(found, 2)
 
 
 def html_card(image: Volume | Mask) -> str:
@@ -139,15 +126,3 @@ def read(paths: Iterable[Path]) -> dict[tuple[str, str], str]:
                 except (ValueError, KeyError, TypeError):
                     continue
     return found
-
-
-def _plane(array: Voxels, across: int, at: int) -> Voxels:
-    """One plane as rows (from the top) and columns (from the left of the picture)."""
-    plane: Voxels = np.moveaxis(array, across, 0)[at].T[::-1, ::-1]
-    return plane
-
-
-def _border(inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """The pixels of a region that have a neighbour outside; the picture's edge is outside."""
-    border: npt.NDArray[np.bool_] = inside & ~ndimage.binary_erosion(inside)
-    return border

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from medseg.images.volume import Mask, Source, Volume
     from medseg.inference.model import Model, load_model
     from medseg.inference.model_list import ModelInfo, list_models
-    from medseg.inference.registry import load_segmenter, segment
+    from medseg.inference.registry import load_segmenter
+    from medseg.inference.segmentation import Runtime, SegmentedFile, segment, segment_file
     from medseg.inference.segmenter import Segmenter
     from medseg.io import list_segments, read, read_mask, write
     from medseg.io.conversion import convert, convert_mask
@@ -69,7 +70,9 @@ __all__ = [
     "ReadOptions",
     "Recipe",
     "ResourceError",
+    "Runtime",
     "Score",
+    "SegmentedFile",
     "Segmenter",
     "Source",
     "Thorax",
@@ -101,6 +104,7 @@ __all__ = [
     "report",
     "score",
     "segment",
+    "segment_file",
     "split_manifest",
     "view",
     "write",
@@ -127,7 +131,9 @@ _HOME = {
     "ReadOptions": "medseg.io.read_options",
     "Recipe": "medseg.recipe",
     "ResourceError": "medseg.errors",
+    "Runtime": "medseg.inference.segmentation",
     "Score": "medseg.evaluation.scoring",
+    "SegmentedFile": "medseg.inference.segmentation",
     "Segmenter": "medseg.inference.segmenter",
     "Source": "medseg.images.volume",
     "Thorax": "medseg.phantom.thorax",
@@ -158,7 +164,8 @@ _HOME = {
     "read_named": "medseg.visualization.labelled_masks",
     "report": "medseg.reporting.page",
     "score": "medseg.evaluation.scoring",
-    "segment": "medseg.inference.registry",
+    "segment": "medseg.inference.segmentation",
+    "segment_file": "medseg.inference.segmentation",
     "split_manifest": "medseg.datasets.manifest_builder",
     "view": "medseg.visualization.viewer.widget",
     "write": "medseg.io",

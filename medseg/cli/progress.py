@@ -5,22 +5,10 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from medseg.training.history import EpochEnd
-
-
-@contextmanager
-def working(at: str) -> Iterator[None]:
-    """Shows on a terminal that there is work going on; nothing elsewhere."""
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    with console.status(at) if console.is_terminal else nullcontext():
-        yield
 
 
 class Progress:

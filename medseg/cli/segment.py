@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated
 
@@ -23,11 +22,8 @@ from medseg.cli.options import (
     choices_of,
 )
 from medseg.cli.output import mention_older_output
-from medseg.cli.progress import working
 from medseg.errors import UsageError
-from medseg.io.sidecar import RESEARCH, facts_of, sidecar_path, write_json
-from medseg.system.memory import no_gc
-from medseg.system.notices import collect_notices, in_context
+from medseg.io.sidecar import RESEARCH
 
 
 def segment(
@@ -60,52 +56,25 @@ def segment(
     target = output or output_path
     if not scans or target is None:
         raise UsageError("need a scan and -o MASK", remedy="medseg segment SCAN -o MASK", reason="usage")
-    from medseg.io import check_source, read_channels
+    from medseg.inference.segmentation import Runtime, segment_file
     from medseg.io.conversion import check_output
 
-    choices = choices_of(series, volume, trust, nonfinite)
+    options = choices_of(series, volume, trust, nonfinite)
     check_output(target, scans, format_)
     started = time.perf_counter()
-    from medseg.inference.registry import load_segmenter
-
-    with (
-        mention_older_output(target),
-        collect_notices(pass_on=True) as notices,
-        working(f"segmenting {scans[0].name}"),
-    ):
-        with ThreadPoolExecutor(1) as beside, no_gc():
-            # The scan is read while torch and MONAI are imported, which takes longer.
-            reading = beside.submit(in_context(read_channels), scans, channels=len(scans), choices=choices)
-            segment_scan = load_segmenter(model, device=device, engine=engine, any_modality=any_modality)
-        channels = len(segment_scan.channels)
-        volumes = (
-            reading.result()
-            if channels == len(scans)
-            else read_channels(scans, channels=channels, choices=choices)
+    with mention_older_output(target):
+        made = segment_file(
+            scans,
+            target,
+            model=model,
+            stats=stats,
+            format=format_,
+            options=options,
+            runtime=Runtime(device, engine, any_modality),
         )
-        check_source(volumes[0].source, target)
-        prepared, kept = segment_scan.prepare(volumes), volumes[0] if stats else None
-        del volumes, reading  # the network may have the memory of a scan that nothing needs any more
-        mask = prepared.predict().mask
-        mask.save(target, format=format_)
-    facts = facts_of(mask, segment_scan) | {
-        "warnings": [_without_paths(str(notice), scans) for notice in notices]
-    }
-    write_json(sidecar_path(target), facts)
-    if stats and kept:
-        from medseg.images.intensity_stats import intensities
-
-        write_json(stats, facts | {"intensities": intensities(kept, mask)})
     if as_json:
-        print(json.dumps({"mask": str(target)} | facts))
+        print(json.dumps({"mask": str(target), **made.facts}))
     else:
-        for name, volume_ml in mask.volumes_ml().items():
+        for name, volume_ml in made.mask.volumes_ml().items():
             print(f"{name:20s} {volume_ml:10.1f} ml")
     print(f"wrote {target} in {time.perf_counter() - started:.1f} s. {RESEARCH}", file=sys.stderr)
-
-
-def _without_paths(text: str, scans: list[Path]) -> str:
-    """A warning without the paths of the scans, which may tell whose they are."""
-    for scan in scans:
-        text = text.replace(str(scan), "scan")
-    return text

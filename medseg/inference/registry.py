@@ -10,7 +10,6 @@ from medseg.images.label import Label
 from medseg.images.volume import Mask, Volume
 from medseg.inference.prediction import PreparedScan
 from medseg.inference.threshold_segmenter import ThresholdSegmenter
-from medseg.io import ReadOptions, read_channels
 
 DEFAULT = "lung_ct"
 """The model that is used where none is named."""
@@ -72,7 +71,7 @@ def load_segmenter(
     engine: str = "auto",
     any_modality: bool = False,
 ) -> SegmentationMethod:
-    """The method of a name.
+    """What segments scans: a model that is loaded once, or ``threshold``.
 
     Args:
         name: ``threshold``, or a model as :func:`medseg.inference.model.find` takes it; `DEFAULT` if None.
@@ -83,46 +82,15 @@ def load_segmenter(
     Raises:
         UsageError: no such model, device or engine.
         ModelRefused: the model file is damaged or does not fit.
+
+    Example:
+        >>> segment = medseg.load_segmenter("threshold")
+        >>> mask = segment(medseg.read("chest.nii.gz"))
+        >>> mask.grid
+        Grid(98 x 76 x 67 voxels, 4 x 4 x 5 mm, LPS)
     """
     if str(name) == ThresholdSegmenter.name:
         return ThresholdSegmenter(any_modality=any_modality)
     from medseg.inference.segmenter import Segmenter
 
     return Segmenter(name or DEFAULT, device=device, engine=engine, any_modality=any_modality)
-
-
-def segment(
-    scan: str | Path | Volume | Sequence[str | Path | Volume],
-    *,
-    model: str | Path | None = None,
-    series: str | None = None,
-    device: str = "cpu",
-    engine: str = "auto",
-) -> Mask:
-    """The mask of one scan, on exactly the scan's grid.
-
-    For several scans make one :class:`medseg.inference.segmenter.Segmenter`, which loads the model once.
-
-    Args:
-        scan: A file, a DICOM folder or a volume; several for a model of several channels.
-        model: A model file, a name of ``medseg models``, or ``threshold``; ``lung_ct`` if None.
-        series: Which DICOM series, where a folder holds several.
-        device: Where the network runs, as torch names it.
-        engine: What runs it: ``auto``, ``torch``, ``openvino`` or ``onnx``.
-
-    Raises:
-        InputRefused: the scan cannot be read or trusted, or has other channels than the model.
-        ModelRefused: the model is damaged or does not fit.
-        UsageError: no such model, device or engine.
-    """
-    segment_scan = load_segmenter(model, device=device, engine=engine)
-    parts = (scan,) if isinstance(scan, str | Path | Volume) else tuple(scan)
-    if all(isinstance(part, Volume) for part in parts):
-        return segment_scan([part for part in parts if isinstance(part, Volume)])
-    paths = [part for part in parts if not isinstance(part, Volume)]
-    channels = len(segment_scan.channels)
-    # Prepared before it is segmented, so that nothing holds the scan any longer than the recipe needs it.
-    prepared = segment_scan.prepare(
-        read_channels(paths, channels=channels, choices=ReadOptions(series=series))
-    )
-    return prepared.predict().mask

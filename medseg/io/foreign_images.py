@@ -90,7 +90,7 @@ def as_volume(image: ScanLike, options: ReadOptions = DEFAULT_OPTIONS) -> Volume
         return Volume(rescaled(stored, nonfinite=options.nonfinite), grid)
     if isinstance(image, NibabelImage):
         return _of_nibabel(image, options)
-    if isinstance(image, tuple) and len(image) == 2 and np.shape(image[1]) == (4, 4):
+    if isinstance(image, tuple) and _is_pair(image):
         stored = np.asarray(image[0])
         return Volume(
             rescaled(stored, nonfinite=options.nonfinite), _grid(stored.shape, np.asarray(image[1]))
@@ -130,6 +130,17 @@ def as_mask(image: MaskLike, labels: Sequence[Label] = (), scan: Volume | None =
         return read_mask(image, labels, scan)
     volume = as_volume(image)
     return Mask(whole_numbers(volume.array, "mask"), volume.grid, tuple(labels))
+
+
+def is_image(value: object) -> bool:
+    """Whether :func:`as_volume` may take it as one image: a list of images is none."""
+    one = isinstance(value, str | Path | Volume | ItkImage | NibabelImage)
+    return one or (isinstance(value, tuple) and _is_pair(value))
+
+
+def _is_pair(value: tuple[Any, ...]) -> bool:
+    """Whether it is an array with its affine."""
+    return len(value) == 2 and isinstance(value[0], np.ndarray) and np.shape(value[1]) == (4, 4)
 
 
 def _of_itk(image: Any) -> tuple[Voxels, Grid]:

@@ -1,0 +1,211 @@
+"""One scan segmented in one call: the mask in memory, or written with all that stands beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medseg.errors import UsageError
+from medseg.images.intensity_stats import intensities
+from medseg.images.volume import Mask, Volume
+from medseg.inference.registry import SegmentationMethod, load_segmenter
+from medseg.io import check_source, read_channels
+from medseg.io.conversion import check_output
+from medseg.io.foreign_images import ScanLike, as_volume, is_image
+from medseg.io.read_options import DEFAULT_OPTIONS, ReadOptions
+from medseg.io.sidecar import facts_of, sidecar_path, write_json
+from medseg.system.memory import no_gc
+from medseg.system.notices import Notice, collect_notices, in_context
+from medseg.system.progress import Shown, progress_bar
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Where and how a model runs, and what it may be given.
+
+    Attributes:
+        device: Where the network runs, as torch names it: ``cpu``, ``cuda``, ``cuda:1``.
+        engine: What runs it: ``auto``, ``torch``, ``openvino`` or ``onnx``. All give the same masks.
+        any_modality: Take scans of another modality than the model's, and CT that is not in HU.
+
+    Example:
+        >>> medseg.Runtime(engine="torch").device
+        'cpu'
+    """
+
+    device: str = "cpu"
+    engine: str = "auto"
+    any_modality: bool = False
+
+
+@dataclass(frozen=True)
+class SegmentedFile:
+    """The result of :func:`segment_file`.
+
+    Attributes:
+        path: Of the mask.
+        mask: What is in it.
+        facts: What the ``.json`` beside it says: labels, volumes, model, warnings.
+    """
+
+    path: Path
+    mask: Mask
+    facts: Mapping[str, Any]
+
+
+def segment(
+    scan: ScanLike | Sequence[ScanLike],
+    *,
+    model: str | Path | SegmentationMethod | None = None,
+    series: str | None = None,
+    options: ReadOptions = DEFAULT_OPTIONS,
+    device: str = "cpu",
+    engine: str = "auto",
+    progress: Shown = None,
+) -> Mask:
+    """The mask of one scan, on exactly the scan's grid.
+
+    For several scans make one :class:`medseg.Segmenter`, which loads the model once, or use
+    :func:`medseg.batch`.
+
+    Args:
+        scan: A file, a DICOM folder, a volume, or an image of another library as :func:`medseg.as_volume`
+            takes it; a list of them for a model of several channels.
+        model: A model file, a name of :func:`medseg.list_models`, or what :func:`medseg.load_segmenter` has
+            loaded; ``lung_ct`` if None.
+        series: Which DICOM series, where a folder holds several; instead of ``options``.
+        options: What else only the user can decide about how a scan is read.
+        device: Where the network runs, as torch names it.
+        engine: What runs it: ``auto``, ``torch``, ``openvino`` or ``onnx``.
+        progress: Whether to show that there is work going on; None on a terminal or in a notebook only.
+
+    Raises:
+        InputRefused: the scan cannot be read or trusted, or has other channels than the model.
+        ModelRefused: the model is damaged or does not fit.
+        UsageError: no such model, device or engine.
+
+    Example:
+        >>> mask = medseg.segment("chest.nii.gz", model="threshold")
+        >>> mask.array.shape, [label.name for label in mask.labels]
+        ((98, 76, 67), ['right_lung', 'left_lung'])
+    """
+    if series is not None:
+        options = ReadOptions(series, options.volume, options.trust, options.nonfinite)
+    scans = _listed(scan)
+    with progress_bar("segmenting", progress):
+        _, mask, _ = _segmented(scans, _loader(model, Runtime(device, engine)), options)
+    return mask
+
+
+def segment_file(
+    scan: ScanLike | Sequence[ScanLike],
+    output: str | Path,
+    *,
+    model: str | Path | SegmentationMethod | None = None,
+    stats: str | Path | None = None,
+    format: str | None = None,
+    options: ReadOptions = DEFAULT_OPTIONS,
+    runtime: Runtime | None = None,
+    progress: Shown = None,
+) -> SegmentedFile:
+    """The mask of one scan, written to ``output`` with a ``.json`` beside it that says what made it.
+
+    Args:
+        scan: As :func:`segment`.
+        output: The file; the suffix chooses the format.
+        model: As :func:`segment`.
+        stats: A JSON file for volumes and intensities inside each label.
+        format: Of a ``.dcm`` file: ``dicom-seg`` (the default) or ``rtstruct``.
+        options: What only the user can decide about how a scan is read.
+        runtime: Where and how the model runs; not for one that is loaded already.
+        progress: Whether to show that there is work going on; None on a terminal or in a notebook only.
+
+    Raises:
+        UsageError: the output cannot be written or is the scan itself; or as :func:`segment`, as all others.
+
+    Example:
+        >>> made = medseg.segment_file("chest.nii.gz", "found.nii.gz", model="threshold")
+        >>> sorted(path.name for path in made.path.parent.glob("found.*"))
+        ['found.json', 'found.nii.gz']
+        >>> made.facts["warnings"]
+        []
+    """
+    output, scans = Path(output), _listed(scan)
+    paths = [each for each in scans if isinstance(each, str | Path)]
+    check_output(output, paths, format)
+    with collect_notices(pass_on=True) as notices, progress_bar(_title(scans), progress):
+        method, mask, first = _segmented(
+            scans,
+            _loader(model, runtime or Runtime()),
+            options,
+            check=lambda volume: check_source(volume.source, output),
+            keep=stats is not None,
+        )
+        mask.save(output, format=format)
+    facts = facts_of(mask, method) | {"warnings": _without_paths(notices, paths)}
+    write_json(sidecar_path(output), facts)
+    if stats is not None and first is not None:
+        write_json(Path(stats), facts | {"intensities": intensities(first, mask)})
+    return SegmentedFile(output, mask, facts)
+
+
+def _segmented(
+    scans: Sequence[ScanLike],
+    load: Callable[[], SegmentationMethod],
+    options: ReadOptions,
+    *,
+    check: Callable[[Volume], None] = lambda volume: None,
+    keep: bool = False,
+) -> tuple[SegmentationMethod, Mask, Volume | None]:
+    """What segmented, the mask, and the first channel where it is to be kept."""
+    with ThreadPoolExecutor(1) as beside, no_gc():
+        # The scan is read while torch and MONAI are imported, which takes longer.
+        reading = beside.submit(in_context(_read), scans, len(scans), options)
+        method = load()
+    channels = len(method.channels)
+    volumes = reading.result() if channels == len(scans) else _read(scans, channels, options)
+    check(volumes[0])
+    prepared, first = method.prepare(volumes), volumes[0] if keep else None
+    del volumes, reading  # the network may have the memory of a scan that is prepared
+    return method, prepared.predict().mask, first
+
+
+def _read(scans: Sequence[ScanLike], channels: int, options: ReadOptions) -> tuple[Volume, ...]:
+    paths = [scan for scan in scans if isinstance(scan, str | Path)]
+    if len(paths) == len(scans):
+        return read_channels(paths, channels=channels, choices=options)
+    return tuple(as_volume(scan, options) for scan in scans)
+
+
+def _listed(scan: ScanLike | Sequence[ScanLike]) -> list[ScanLike]:
+    scans: list[Any] = [scan] if is_image(scan) or not isinstance(scan, Iterable) else list(scan)
+    if not scans:
+        raise UsageError("no scan is given", where="scan", remedy="give at least one", reason="usage")
+    return scans
+
+
+def _loader(
+    model: str | Path | SegmentationMethod | None, runtime: Runtime
+) -> Callable[[], SegmentationMethod]:
+    if model is not None and not isinstance(model, str | Path):
+        loaded = model
+        return lambda: loaded
+    return lambda: load_segmenter(
+        model, device=runtime.device, engine=runtime.engine, any_modality=runtime.any_modality
+    )
+
+
+def _title(scans: Sequence[ScanLike]) -> str:
+    first = scans[0]
+    return f"segmenting {Path(first).name}" if isinstance(first, str | Path) else "segmenting"
+
+
+def _without_paths(notices: Sequence[Notice], paths: Sequence[str | Path]) -> list[str]:
+    """The notices without the paths of the scans, which may tell whose they are."""
+    texts = [str(notice) for notice in notices]
+    for path in paths:
+        texts = [text.replace(str(path), "scan") for text in texts]
+    return texts

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medseg.cli.options import AsJson, DataRoot
+from medseg.cli.options import AsJson, DataRoot, SplitOrAll
 
 if TYPE_CHECKING:
     from medseg.datasets.validation import CheckReport
@@ -23,7 +23,7 @@ def check(
     recipe: Annotated[
         str | None, typer.Option(help="What is to be trained: its labels, channels and modality are checked.")
     ] = None,
-    split: Annotated[str, typer.Option(help="Open only the cases of this split.")] = "all",
+    split: Annotated[SplitOrAll, typer.Option(help="Open only the cases of this split.")] = "all",
     data_root: DataRoot = None,
     as_json: AsJson = False,
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from medseg.cli.options import AsJson, DataRoot, Device, Engine
+from medseg.cli.options import AsJson, DataRoot, Device, Engine, SplitOrAll
 from medseg.errors import UsageError
 from medseg.io.sidecar import RESEARCH
 
@@ -21,7 +21,7 @@ def evaluate(
         Path | None, typer.Option(help="Or take the masks <case id>.nii.gz of this folder.")
     ] = None,
     recipe: Annotated[str | None, typer.Option(help="Labels of --masks come from this recipe.")] = None,
-    split: Annotated[str, typer.Option(help="Cases of this split; 'all' for every case.")] = "test",
+    split: Annotated[SplitOrAll, typer.Option(help="Cases of this split, or all.")] = "test",
     data_root: DataRoot = None,
     nsd_tolerance_mm: Annotated[
         list[str] | None,

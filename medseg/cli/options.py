@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, TypeAlias
 
 import typer
 
@@ -43,6 +43,10 @@ Device = Annotated[str, typer.Option(help="Where the network runs: cpu, cuda, cu
 Engine = Annotated[
     str, typer.Option(help="What runs the network: auto, torch, openvino, onnx. The same masks from all.")
 ]
+
+
+SplitOrAll: TypeAlias = Literal["train", "val", "test", "all"]
+"""A split of a manifest, or every case."""
 
 
 DataRoot = Annotated[

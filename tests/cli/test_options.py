@@ -1,16 +1,23 @@
 """Options with a fixed set name it, and what is not in it ends with exit code 2 before anything is read."""
 
-from typing import get_args
+from typing import get_args, get_type_hints
 
 import pytest
 
 from medseg.cli.batch import _bytes_of
+from medseg.cli.options import SplitOrAll
+from medseg.cli.train import train
+from medseg.datasets.manifest import Split
 from medseg.errors import UsageError
 from medseg.io import DICOM_FORMATS, DicomFormat
+from medseg.training.hardware import Hardware
 
 
-def test_the_choices_of_the_option_are_the_rows_of_the_table():
+def test_the_choices_of_an_option_are_those_of_the_library():
     assert get_args(DicomFormat) == tuple(DICOM_FORMATS)
+    assert get_args(SplitOrAll) == (*get_args(Split), "all")
+    device = get_type_hints(train)["device"]
+    assert get_args(device) == get_args(get_type_hints(Hardware)["accelerator"])
 
 
 @pytest.mark.parametrize(
@@ -21,6 +28,9 @@ def test_the_choices_of_the_option_are_the_rows_of_the_table():
         (("convert", "no.nii", "m.dcm", "--format", "x"), ("dicom-seg", "rtstruct")),
         (("batch", "no", "-o", "out", "--dicom", "x"), ("dicom-seg", "rtstruct")),
         (("batch", "no", "-o", "out", "--trust", "x"), ("sform", "qform", "pixdim")),
+        (("evaluate", "no.csv", "-o", "out", "--split", "x"), ("train", "val", "test", "all")),
+        (("check", "no.csv", "--split", "x"), ("train", "val", "test", "all")),
+        (("train", "r.yaml", "no.csv", "-o", "out", "--device", "x"), ("auto", "cpu", "gpu")),
         (("segment", "no.nii", "-o", "m.nii", "--engine", "x"), ("auto", "torch", "openvino", "onnx")),
     ],
 )

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medseg.images.volume import Mask
+from medseg.system.notices import Notice
 
 
 @dataclass(frozen=True)
@@ -23,11 +24,14 @@ class Prediction:
             :class:`medseg.inference.uncertainty.Entropy`. Empty for a method without probabilities.
         probabilities: Of each label of the network, float32 (X, Y, Z) on the scan's grid. Empty unless they
             were asked for, and for a method without probabilities.
+        notices: What is unusual about the scan as it was prepared and segmented, or about the mask. Each
+            was also sent to whoever collects notices, or else given as a warning, when it was found.
     """
 
     mask: Mask
     entropy: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     probabilities: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=lambda: MappingProxyType({}))
+    notices: tuple[Notice, ...] = ()
 
 
 class PreparedScan(Protocol):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from medseg.datasets.validation import check_hu_units
@@ -23,7 +25,7 @@ from medseg.inference.uncertainty import Entropy
 from medseg.preprocessing.transforms import Prepared, prepare
 from medseg.recipe import Recipe
 from medseg.system.memory import trim_heap
-from medseg.system.notices import notify
+from medseg.system.notices import Notice, collect_notices, notify
 
 # NIfTI, NRRD and MetaImage do not say what made the scan; OT is DICOM's "other".
 _UNSAID = (None, "unknown", "OT")
@@ -128,9 +130,10 @@ class Segmenter:
                     remedy="choose a model for this kind of scan, or say --any-modality",
                     reason="modality",
                 )
-        if self.model.recipe.modality == "CT" and not self.any_modality:
-            _check_hu(volumes, self.model.recipe)
-        return _PreparedScan(self, volumes)
+        with collect_notices(pass_on=True) as notices:
+            if self.model.recipe.modality == "CT" and not self.any_modality:
+                _check_hu(volumes, self.model.recipe)
+            return _PreparedScan(self, volumes, notices)
 
     def planes(self, prepared: Prepared) -> Iterator[tuple[int, torch.Tensor]]:
         """Probabilities on the prepared grid, of the folds' mean logits, as soon as they are known.
@@ -175,21 +178,29 @@ class _PreparedScan:
     holds it and the recipe no longer needs it.
     """
 
-    def __init__(self, segmenter: Segmenter, volumes: Sequence[Volume]) -> None:
+    def __init__(self, segmenter: Segmenter, volumes: Sequence[Volume], notices: list[Notice]) -> None:
         self._segmenter, self._recipe = segmenter, segmenter.model.recipe
         self._target = Target.of(volumes[0], self._recipe)
         self._prepared: Prepared | None = prepare(self._recipe, volumes)
+        self._notices = notices  # whoever prepares the scan may still be adding to them
 
     def predict(self, *, probabilities: bool = False) -> Prediction:
         """See :meth:`medseg.inference.prediction.PreparedScan.predict`."""
         entropy, planes, prepared = self._planes()
-        if not probabilities:
-            return Prediction(build_mask(planes, prepared, self._target, self._recipe), entropy.bits())
-        kept, labels = list(planes), self._recipe.labels
-        mask = build_mask(kept, prepared, self._target, self._recipe)
-        maps = restored(kept, prepared, self._target.grid, labels=len(labels))
-        named = {label.name: values for label, values in zip(labels, maps, strict=True)}
-        return Prediction(mask, entropy.bits(), named)
+        maps: dict[str, npt.NDArray[np.float32]] = {}
+        with collect_notices(pass_on=True) as notices:
+            if not probabilities:
+                mask = build_mask(planes, prepared, self._target, self._recipe)
+            else:
+                kept = list(planes)
+                mask = build_mask(kept, prepared, self._target, self._recipe)
+                maps = self._restored(kept, prepared)
+        return Prediction(mask, entropy.bits(), maps, (*self._notices, *notices))
+
+    def _restored(self, planes: Planes, prepared: Grid) -> dict[str, npt.NDArray[np.float32]]:
+        names = [label.name for label in self._recipe.labels]
+        maps = restored(planes, prepared, self._target.grid, labels=len(names))
+        return dict(zip(names, maps, strict=True))
 
     def _planes(self) -> tuple[Entropy, Planes, Grid]:
         prepared, self._prepared = self._prepared, None

@@ -128,8 +128,9 @@ class _CheckedScan:
         right, left = _lungs(np.asarray(upright.array), upright.grid)
         painted = np.asfortranarray(right + 2 * left.astype(np.uint8))
         mask = Mask(painted, upright.grid, self.labels, volume.source).oriented(volume.grid.axcodes)
-        send(each.at(volume.source.path) for each in qc_findings(mask, volume))
-        return Prediction(mask)
+        notices = tuple(each.at(volume.source.path) for each in qc_findings(mask, volume))
+        send(notices)
+        return Prediction(mask, notices=notices)
 
 
 def _lungs(hu: Array, grid: Grid) -> tuple[Binary, Binary]:

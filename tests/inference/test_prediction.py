@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import FrozenInstanceError
+from pathlib import Path
 
 import numpy as np
 import pytest
-from support.worlds import tiny, untrained
+from support.worlds import DIVIDED, tiny, untrained
 
+from medseg.errors import InputWarning
+from medseg.images.volume import Source, Volume
 from medseg.inference.registry import SegmentationMethod
 from medseg.inference.segmenter import Segmenter
 from medseg.inference.threshold_segmenter import ThresholdSegmenter
 from medseg.phantom.thorax import Thorax, default_grid
+from medseg.system.notices import collect_notices
 
 GRID = default_grid((6.0, 7.0, 9.0)).oriented("PSL")
 
@@ -56,6 +60,29 @@ def test_entropy_is_that_of_the_labels_that_were_found():
 def test_thresholds_have_neither_entropy_nor_probabilities():
     prediction = ThresholdSegmenter().prepare(Thorax().scan(GRID)).predict(probabilities=True)
     assert dict(prediction.entropy) == dict(prediction.probabilities) == {}
+
+
+def test_notices_are_returned_and_sent():
+    """Of preparing (no air in the scan) and of the mask (no lung), for a network that finds no lung."""
+    recipe = tiny(**DIVIDED, predict={"threshold": 0.999999})
+    hu = np.asarray(Thorax().scan(GRID).array).clip(0, None)
+    scan = Volume(np.asfortranarray(hu), GRID, Source(path=Path("ct.nii")))
+    method = Segmenter(untrained(recipe), engine="torch")
+    with collect_notices() as sent:
+        notices = method.prepare(scan).predict().notices
+    assert [notice.reason for notice in notices] == ["hu-no-air", "no-lung"]
+    assert {notice.path for notice in notices} == {"ct.nii"}
+    assert list(notices) == sent
+    with pytest.warns(InputWarning) as warned:
+        method.prepare(scan).predict()
+    assert [str(each.message) for each in warned] == [str(notice) for notice in notices]
+
+
+def test_thresholds_return_notices_of_the_mask():
+    with collect_notices() as sent:
+        notices = ThresholdSegmenter().prepare(Volume(np.zeros(GRID.shape, np.int16), GRID)).predict().notices
+    assert [notice.reason for notice in notices] == ["no-lung"]
+    assert list(notices) == sent
 
 
 def test_a_prediction_is_a_value():

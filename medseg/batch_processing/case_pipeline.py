@@ -21,7 +21,7 @@ from medseg.errors import InputRefused, MedsegError, as_ours
 from medseg.images.intensity_stats import intensities
 from medseg.images.mask_quality import qc_flags
 from medseg.images.volume import Volume
-from medseg.inference.case_result import CaseResult, ModelInfo
+from medseg.inference.case_result import CaseResult, ModelIdentity
 from medseg.inference.prediction import Prediction, PreparedScan
 from medseg.inference.registry import SegmentationMethod, load_segmenter
 from medseg.io import ReadOptions, read_channels, write
@@ -64,10 +64,10 @@ class CasePipeline:
         self.names = _distinct([each.name for each in self.methods])
         self._infos = self.models()
 
-    def models(self) -> list[ModelInfo]:
+    def models(self) -> list[ModelIdentity]:
         """What the models are, in the order's order."""
         return [
-            ModelInfo(name, each.digest, each.engine, {label.name: label.values for label in each.labels})
+            ModelIdentity(name, each.digest, each.engine, {label.name: label.values for label in each.labels})
             for name, each in zip(self.names, self.methods, strict=True)
         ]
 
@@ -116,7 +116,7 @@ class CasePipeline:
             seconds={name: round(value, 3) for name, value in case.seconds.items()},
         )
 
-    def _done(self, case: _Case, number: int, model: ModelInfo) -> CaseResult:
+    def _done(self, case: _Case, number: int, model: ModelIdentity) -> CaseResult:
         """Segments a case by one model and writes its files."""
         scan = case.volumes[0]
         with _timed(case, "segment"):

@@ -9,7 +9,7 @@ from typing import Any
 
 from medseg import errors
 from medseg.errors import MedsegError
-from medseg.inference.case_result import CaseResult, ModelInfo
+from medseg.inference.case_result import CaseResult, ModelIdentity
 
 MASKS = "masks"
 """Folder of the masks in that of the outputs."""
@@ -89,7 +89,7 @@ class StopRequest:
         self.number = number
 
 
-def lost(job: CaseJob, error: MedsegError, models: Sequence[ModelInfo]) -> list[CaseResult]:
+def lost(job: CaseJob, error: MedsegError, models: Sequence[ModelIdentity]) -> list[CaseResult]:
     """Results of a case whose process gave none, one for each of its models; a later run tries it again."""
     return [CaseResult.failure(job.case, models[number], error, lasting=False) for number in job.models]
 

@@ -20,7 +20,7 @@ from typing import IO, Any, TypeAlias
 
 from medseg.batch_processing.messages import BatchConfig, CaseJob, StopRequest, error_from_json, lost
 from medseg.errors import MedsegError, ResourceError
-from medseg.inference.case_result import CaseResult, ModelInfo
+from medseg.inference.case_result import CaseResult, ModelIdentity
 from medseg.system import memory_budget, processes
 
 WORKER_BYTES = 2 << 30
@@ -85,7 +85,7 @@ class _Worker:
 
     process: subprocess.Popen[bytes]
     said: IO[bytes]  # what it writes to stderr
-    models: list[ModelInfo] | None = None
+    models: list[ModelIdentity] | None = None
     jobs: deque[CaseJob] = field(default_factory=deque)
     since: float = 0.0  # when it was started, or its first job became the first
     unread: bytes = b""
@@ -115,7 +115,7 @@ class ProcessPool:
     def __exit__(self, *_: object) -> None:
         self.end()
 
-    def models(self) -> list[ModelInfo]:
+    def models(self) -> list[ModelIdentity]:
         """What the models are, once the first worker has loaded them."""
         first = self._workers[0]
         while first.models is None:
@@ -238,7 +238,7 @@ class ProcessPool:
         if "error" in answer:
             raise error_from_json(answer["error"])
         if "models" in answer:
-            worker.models = [ModelInfo.from_json(each) for each in answer["models"]]
+            worker.models = [ModelIdentity.from_json(each) for each in answer["models"]]
             worker.since = time.monotonic()
             return
         job = worker.jobs.popleft()

@@ -15,7 +15,7 @@ from medseg.batch_processing.messages import (
     lost,
 )
 from medseg.errors import MedsegError, ResourceError, as_ours
-from medseg.inference.case_result import CaseResult, ModelInfo
+from medseg.inference.case_result import CaseResult, ModelIdentity
 
 # A node that is preempted takes its cases with it; the third time it is the case's own doing.
 ATTEMPTS = 3
@@ -94,9 +94,9 @@ class RayPool:
         remote = ray.remote(num_cpus=1, num_gpus=gpus)(Actor)
         self._start: Callable[[], Any] = lambda: remote.remote(plain)
         self._actors = [self._start() for _ in range(count)]
-        self._models: list[ModelInfo] = []
+        self._models: list[ModelIdentity] = []
 
-    def models(self) -> list[ModelInfo]:
+    def models(self) -> list[ModelIdentity]:
         """What the models are, once the first actor has loaded them."""
         if not self._models:
             try:

@@ -34,7 +34,7 @@ from medseg.batch_processing.journal import NAME, Journal, Key, Record, journals
 from medseg.batch_processing.messages import MASKS, BatchConfig, CaseJob, StopRequest
 from medseg.batch_processing.process_pool import PoolSize, ProcessPool
 from medseg.errors import ResourceError, UsageError
-from medseg.inference.case_result import CaseResult, ModelInfo
+from medseg.inference.case_result import CaseResult, ModelIdentity
 from medseg.io.sidecar import LABELS, write_json
 from medseg.visualization import thumbnails
 
@@ -73,7 +73,7 @@ class Summary:
 class Workers(Protocol):
     """What does jobs: processes of this machine, or actors of a cluster."""
 
-    def models(self) -> list[ModelInfo]: ...  # noqa: D102
+    def models(self) -> list[ModelIdentity]: ...  # noqa: D102
 
     def run(  # noqa: D102
         self, jobs: Sequence[CaseJob], tell: Callable[[list[CaseResult]], None], stop: StopRequest
@@ -204,12 +204,12 @@ class _Book:
         self.options = fingerprint.digest_of(order.decisive | {"medseg": version("medseg")})
         self.stamps: dict[str, str | None] = {}
         self.patients = {item.id: item.patient for item in items}
-        self.models: list[ModelInfo] = []
+        self.models: list[ModelIdentity] = []
         self.skipped: set[str] = set()
         self.told: set[str] = set()
         self.written = time.monotonic()
 
-    def open(self, models: list[ModelInfo], command: str) -> list[CaseJob]:
+    def open(self, models: list[ModelIdentity], command: str) -> list[CaseJob]:
         """Notes the start in the journal; the jobs that are to be done."""
         self.models = models
         here = {"pid": os.getpid(), "host": socket.gethostname(), "medseg": version("medseg")}
@@ -294,7 +294,7 @@ class _Book:
         keys = ((item.id, model.name) for item in self.items for model in self.models)
         return [self.known[key] for key in keys if key in self.known]
 
-    def _is_done(self, item: Item, model: ModelInfo) -> bool:
+    def _is_done(self, item: Item, model: ModelIdentity) -> bool:
         result = self.known.get((item.id, model.name))
         if result is None or result.model_sha256 != model.sha256:
             return False

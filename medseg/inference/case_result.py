@@ -21,7 +21,7 @@ _BETWEEN_WARNINGS = " | "
 
 
 @dataclass(frozen=True)
-class ModelInfo:
+class ModelIdentity:
     """Which model or method made a mask.
 
     Attributes:
@@ -42,7 +42,7 @@ class ModelInfo:
         return {"model": self.name, "model_sha256": self.sha256, "engine": self.engine, "labels": labels}
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> ModelInfo:
+    def from_json(cls, value: Mapping[str, Any]) -> ModelIdentity:
         """The model that :meth:`to_json` wrote.
 
         Raises:
@@ -58,7 +58,7 @@ class CaseResult:
 
     Attributes:
         case: Its id, which names the files.
-        model: Of the model, see :class:`ModelInfo`.
+        model: Of the model, see :class:`ModelIdentity`.
         status: ``done`` or ``failed``.
         reason: A code of docs/refusals.md; empty when done.
         message: Why it failed, in one line; empty when done.
@@ -108,7 +108,7 @@ class CaseResult:
     thumbnail: str = field(default="", repr=False)
 
     @classmethod
-    def failure(cls, case: str, model: ModelInfo, error: MedsegError, *, lasting: bool) -> CaseResult:
+    def failure(cls, case: str, model: ModelIdentity, error: MedsegError, *, lasting: bool) -> CaseResult:
         """The result of a case of which nothing is known but why it failed."""
         return cls(
             case,

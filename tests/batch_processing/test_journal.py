@@ -10,7 +10,7 @@ import pytest
 
 from medseg.batch_processing import results
 from medseg.batch_processing.journal import NAME, Journal, latest, read
-from medseg.inference.case_result import CaseResult, ModelInfo
+from medseg.inference.case_result import CaseResult, ModelIdentity
 
 # Written by `medseg batch cases.csv --model threshold --model tiny.safetensors` of version 0.1.0, on a scan
 # with lungs, one without, one that is cut off, and a row of the manifest that is wrong.
@@ -26,7 +26,7 @@ def test_a_line_of_an_earlier_version_is_read_and_written_the_same(event):
 
 def test_the_models_of_an_earlier_version_are_read_and_written_the_same():
     models = EVENTS[0]["models"]
-    assert [ModelInfo.from_json(each).to_json() for each in models] == models
+    assert [ModelIdentity.from_json(each).to_json() for each in models] == models
 
 
 def test_the_table_of_an_earlier_journal_is_the_same(tmp_path):

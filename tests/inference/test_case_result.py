@@ -10,9 +10,9 @@ from dataclasses import replace
 import pytest
 
 from medseg.errors import InputRefused
-from medseg.inference.case_result import CaseResult, ModelInfo
+from medseg.inference.case_result import CaseResult, ModelIdentity
 
-MODEL = ModelInfo("lung_ct", "ab" * 32, "torch 2", {"right_lung": (1, 3), "left_lung": (2,)})
+MODEL = ModelIdentity("lung_ct", "ab" * 32, "torch 2", {"right_lung": (1, 3), "left_lung": (2,)})
 DONE = CaseResult(
     "c1",
     "lung_ct",
@@ -101,4 +101,4 @@ def test_a_result_without_an_id_is_refused():
 
 
 def test_a_model_goes_through_json():
-    assert ModelInfo.from_json(json.loads(json.dumps(MODEL.to_json()))) == MODEL
+    assert ModelIdentity.from_json(json.loads(json.dumps(MODEL.to_json()))) == MODEL

@@ -19,12 +19,12 @@ from support.processes import environment
 from support.worlds import tiny, untrained
 
 from medseg import Grid, Volume
-from medseg.batch_processing import process_pool
+from medseg.batch_processing import process_pool, runner
 from medseg.batch_processing.case_discovery import Item, items, shard
 from medseg.batch_processing.fingerprint import stamp
 from medseg.batch_processing.folder_lock import lock_folder
 from medseg.batch_processing.process_pool import PoolSize
-from medseg.batch_processing.runner import BatchConfig, StopRequest, merge, run
+from medseg.batch_processing.runner import BatchConfig, StopRequest, Summary, merge
 from medseg.errors import InputWarning, ResourceError, UsageError
 from medseg.io import read as read_scan
 from medseg.io import write_dicom_series
@@ -58,6 +58,11 @@ def scans(tmp_path) -> Path:
 
 def order(folder: Path, **changes: object) -> BatchConfig:
     return BatchConfig(**{"models": ("threshold",), "folder": str(folder), "scratch": "", **changes})
+
+
+def run(found: list[Item], config: BatchConfig, *, workers: int = 1, **options: object) -> Summary:
+    """A batch with one worker unless it says otherwise: each takes seconds to start."""
+    return runner.run(found, config, workers=workers, **options)
 
 
 def table(folder: Path) -> pd.DataFrame:
@@ -374,12 +379,24 @@ def test_a_case_that_ends_its_worker_is_one_failed_case(scans, tmp_path, spoiled
 
 def test_a_case_that_hangs_is_one_failed_case(scans, tmp_path, spoiled, monkeypatch):
     hangs = tmp_path / "hangs"
-    spoiled.write_text(SPOILED.format(what=f"Path({str(hangs)!r}).touch(); time.sleep(100_000)"))
-    # A clock that goes on by more than a case may take as soon as one hangs.
-    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + 20_000 * hangs.exists())
-    monkeypatch.setattr(process_pool, "time", clock)
     out = tmp_path / "out"
-    ended = run(items(scans / "cases.csv"), order(out), workers=1, case_seconds=10_000)
+    spoiled.write_text(SPOILED.format(what=f"Path({str(hangs)!r}).touch(); time.sleep(100_000)"))
+    passed, told = 0.0, []
+
+    def monotonic() -> float:
+        """A clock that passes a thousand seconds at every look, from when the case hangs until it is told."""
+        nonlocal passed
+        if hangs.exists() and "c3" not in told:
+            passed += 1000
+        return time.monotonic() + passed
+
+    monkeypatch.setattr(process_pool, "time", SimpleNamespace(monotonic=monotonic))
+    ended = run(
+        items(scans / "cases.csv"),
+        order(out),
+        case_seconds=10_000,
+        show=lambda event: told.append(event.get("case")),
+    )
     assert (ended.done, ended.failed) == (5, 1)
     assert table(out)["reason"].dropna().to_dict() == {"c3": "case-time"}
 

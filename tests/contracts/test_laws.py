@@ -44,7 +44,7 @@ def segmenter() -> Segmenter:
 @pytest.fixture(scope="module", params=TURNS, ids=str)
 def world(request, segmenter) -> tuple[Volume, Mask]:
     """An oblique scan in RAS order and its mask, the reference for the other 47 orders."""
-    scan = PATIENT.scan(rotated(default_grid((5.0, 6.0, 7.0)), request.param))
+    scan = PATIENT.scan(rotated(default_grid((7.0, 8.0, 9.0)), request.param))
     return scan, segmenter(scan)
 
 

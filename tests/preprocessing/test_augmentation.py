@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import sys
-from contextlib import redirect_stderr
-from io import StringIO
 from pathlib import Path
 
 import matplotlib.image as images
@@ -13,6 +10,7 @@ import yaml
 from monai.transforms.intensity.array import AdjustContrast
 from scipy import ndimage
 from scipy.interpolate import BSpline
+from support.commands import invoke
 from support.worlds import phantoms, tiny
 from torch.nn import functional as F
 
@@ -607,17 +605,9 @@ def test_the_schema_knows_the_presets():
 # The picture
 
 
-def run(*arguments: object, code: int = 0) -> str:
-    """Runs a command in this process; what it said on stderr."""
-    said = StringIO()
-    argv, sys.argv = sys.argv, ["medseg", *map(str, arguments)]
-    try:
-        with redirect_stderr(said), pytest.raises(SystemExit) as stopped:
-            cli.main()
-    finally:
-        sys.argv = argv
-    assert (stopped.value.code or 0) == code, said.getvalue()
-    return said.getvalue()
+def said(*arguments: object, code: int = 0) -> str:
+    """What a command says on stderr."""
+    return invoke(*arguments, code=code)[1]
 
 
 @pytest.fixture(scope="module")
@@ -636,23 +626,25 @@ def test_the_command_draws_a_patch_and_its_changes(manifest, tmp_path, dims):
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(checked(tiny(dims), "full").yaml())
     picture, other = tmp_path / "augmented.png", tmp_path / "other.png"
-    assert "case case_1, 15 random changes" in run("augment", recipe, manifest, "-o", picture)
+    assert "case case_1, 15 random changes" in said("augment", recipe, manifest, "-o", picture)
     seen = images.imread(picture)
     assert seen.shape[1] == 768  # four tiles of 2.4 inches at 80 dots an inch
     assert near(seen, COLOURS[0]).size or near(seen, COLOURS[1]).size
-    run("augment", recipe, manifest, "-o", other)
+    said("augment", recipe, manifest, "-o", other)
     assert other.read_bytes() == picture.read_bytes()
-    run("augment", recipe, manifest, "-o", other, "--case", "case_0", "--seed", 1, "--count", 2)
+    said("augment", recipe, manifest, "-o", other, "--case", "case_0", "--seed", 1, "--count", 2)
     assert images.imread(other).shape[1] == 384
 
 
 def test_cases_that_are_not_there_are_refused(manifest, tmp_path):
     picture = tmp_path / "augmented.png"
-    assert "no case 'none'" in run("augment", "lung_ct_2d", manifest, "-o", picture, "--case", "none", code=2)
+    assert "no case 'none'" in said(
+        "augment", "lung_ct_2d", manifest, "-o", picture, "--case", "none", code=2
+    )
     text = manifest.read_text().replace(",train", ",test")
     untrained = manifest.with_name("untrained.csv")
     untrained.write_text(text)
-    assert "no case has split 'train'" in run("augment", "lung_ct_2d", untrained, "-o", picture, code=2)
+    assert "no case has split 'train'" in said("augment", "lung_ct_2d", untrained, "-o", picture, code=2)
     assert not picture.exists()
 
 

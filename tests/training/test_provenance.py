@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 from support.worlds import phantoms, tiny
@@ -11,15 +13,22 @@ from medseg.training import provenance
 from medseg.training.trainer import Hardware, train
 
 
-@pytest.fixture
-def cases(tmp_path):
-    return phantoms(tmp_path, "train", "val", "test")
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory):
+    return phantoms(tmp_path_factory.mktemp("cases"), "train", "val", "test")
+
+
+@pytest.fixture(scope="module")
+def trained(cases, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    train(tiny(), cases, folder, hardware=Hardware(workers=0))
+    return folder
 
 
 @pytest.fixture
-def run(cases, tmp_path):
-    train(tiny(), cases, tmp_path / "run", hardware=Hardware(workers=0))
-    return tmp_path / "run"
+def run(trained, tmp_path):
+    """A copy of a training's folder, to be changed."""
+    return Path(shutil.copytree(trained, tmp_path / "run"))
 
 
 def test_a_run_says_how_it_came_about(run, cases):
@@ -56,9 +65,9 @@ def test_other_data_are_refused_and_other_versions_told(run, cases, tmp_path):
         provenance.check(held, held.facts["data"])
     with pytest.raises(UsageError, match=r"1 process\(es\) trained then, 2 would now"):
         provenance.check(held, held.facts["data"], processes=2)
-    cases[0].label.write_bytes(cases[1].label.read_bytes())
+    others = [held.cases[0].model_copy(update={"label": cases[1].label}), *held.cases[1:]]
     with pytest.raises(UsageError, match=r"1 of 2 cases are not what they were, first case_0"):
-        train(held.recipe, held.cases, tmp_path / "again", hardware=Hardware(workers=0), repeats=held)
+        train(held.recipe, others, tmp_path / "again", hardware=Hardware(workers=0), repeats=held)
 
 
 @pytest.mark.parametrize("text", [None, "{", "[]", '{"data": 1}'])

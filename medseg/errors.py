@@ -84,32 +84,6 @@ class InputWarning(UserWarning):
     """A scan was read, but something about it was repaired or is unusual; the text names it."""
 
 
-def as_ours(error: BaseException) -> MedsegError:
-    """Whatever went wrong as an error with a reason: memory and disk by name, what nobody expected as such.
-
-    Returns:
-        The error itself if it is ours; else ``memory``, ``disk`` or ``unexpected``.
-    """
-    if isinstance(error, MedsegError):
-        return error
-    told = " ".join(str(error).split())
-    # torch's own words: DefaultCPUAllocator on CPU, torch.OutOfMemoryError on GPU.
-    torch_says = isinstance(error, RuntimeError) and (
-        "out of memory" in told or "can't allocate memory" in told or "bad_alloc" in told
-    )
-    if isinstance(error, MemoryError) or torch_says:
-        return ResourceError(
-            "out of memory", remedy="close other programs, or use a larger machine", reason="memory"
-        )
-    if isinstance(error, OSError):
-        return ResourceError(told, remedy="check free space and permissions", reason="disk")
-    return MedsegError(
-        f"{type(error).__name__}: {told[:300]}",
-        remedy="this is a mistake in medseg: please report it",
-        reason="unexpected",
-    )
-
-
 def first_line(error: Exception) -> str:
     """The part of a library's message that says what happened, at most 200 characters."""
     # An OSError's number says nothing to a user, and its file name is told already.

@@ -17,7 +17,7 @@ import numpy as np
 
 from medseg.batch_processing.fingerprint import digest
 from medseg.batch_processing.messages import MASKS, BatchConfig, CaseJob
-from medseg.errors import InputRefused, MedsegError, as_ours
+from medseg.errors import InputRefused, MedsegError
 from medseg.images.intensity_stats import intensities
 from medseg.images.mask_quality import qc_flags
 from medseg.images.volume import Volume
@@ -25,6 +25,7 @@ from medseg.inference.case_result import CaseResult, ModelIdentity
 from medseg.inference.prediction import Prediction, PreparedScan
 from medseg.inference.registry import SegmentationMethod, load_segmenter
 from medseg.io import ReadOptions, read_channels, write
+from medseg.system.error_conversion import as_medseg_error
 from medseg.system.notices import Notice, collect_notices
 from medseg.visualization.overlays import overlay
 from medseg.visualization.thumbnails import encoded, thumbnail
@@ -90,7 +91,7 @@ class CasePipeline:
                 with _timed(case, "prepare"), collect_notices() as case.of_model[number]:
                     case.prepared[number] = self.methods[number].prepare(case.volumes)
             except Exception as error:
-                case.failed[number] = as_ours(error)
+                case.failed[number] = as_medseg_error(error)
         return case
 
     def finish(self, case: _Case) -> list[CaseResult]:
@@ -106,7 +107,7 @@ class CasePipeline:
             with collect_notices() as notices:
                 result = self._done(case, number, model)
         except Exception as error:
-            named = as_ours(error)
+            named = as_medseg_error(error)
             result = CaseResult.failure(case.job.case, model, named, lasting=named.exit_code != 5)
         all_notices = [*case.notices, *case.of_model.get(number, []), *notices]
         return replace(
@@ -195,7 +196,7 @@ def _timed(case: _Case, stage: str) -> Iterator[None]:
 
 def _of_reading(error: Exception) -> MedsegError:
     """A disk that fails while a scan is read is that scan's trouble, not that of the outputs."""
-    named = as_ours(error)
+    named = as_medseg_error(error)
     if named.reason != "disk":
         return named
     return InputRefused(

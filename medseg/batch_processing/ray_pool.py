@@ -14,8 +14,9 @@ from medseg.batch_processing.messages import (
     error_to_json,
     lost,
 )
-from medseg.errors import MedsegError, ResourceError, as_ours
+from medseg.errors import MedsegError, ResourceError
 from medseg.inference.case_result import CaseResult, ModelIdentity
+from medseg.system.error_conversion import as_medseg_error
 
 # A node that is preempted takes its cases with it; the third time it is the case's own doing.
 ATTEMPTS = 3
@@ -33,7 +34,7 @@ class Actor:
             self.station = CasePipeline(BatchConfig.of(order))
         except Exception as error:
             # Raised in a constructor it would come as a death of the actor.
-            self.error = as_ours(error)
+            self.error = as_medseg_error(error)
 
     def models(self) -> dict[str, Any]:
         """What the models are, or the error that loading them gave."""

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from medseg.batch_processing.messages import BatchConfig, CaseJob, error_to_json
-from medseg.errors import as_ours
+from medseg.system.error_conversion import as_medseg_error
 from medseg.system.memory import no_gc, raise_thresholds
 from medseg.system.processes import ignore_signals, limit_growth, send, status_bytes, take_pipes
 
@@ -45,7 +45,7 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
 
             station = CasePipeline(BatchConfig.of(order))
     except Exception as error:
-        _tell(answers, {"error": error_to_json(as_ours(error))})
+        _tell(answers, {"error": error_to_json(as_medseg_error(error))})
         return
     limit_growth(max(room_bytes - status_bytes("VmRSS"), _LEAST_BYTES))
     _tell(answers, {"models": [each.to_json() for each in station.models()]})

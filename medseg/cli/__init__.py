@@ -32,8 +32,9 @@ from medseg.cli.report import report
 from medseg.cli.segment import segment
 from medseg.cli.train import train
 from medseg.cli.view import view
-from medseg.errors import MedsegError, UsageError, as_ours
+from medseg.errors import MedsegError, UsageError
 from medseg.io.sidecar import RESEARCH
+from medseg.system.error_conversion import as_medseg_error
 from medseg.system.memory import raise_thresholds
 from medseg.system.notices import collect_notices
 
@@ -98,7 +99,7 @@ def main() -> None:
         # The parser's own errors; depending on its version typer takes click or carries its own.
         told = getattr(error, "format_message", None)
         if told is None:
-            named = as_ours(error)
+            named = as_medseg_error(error)
             if named.reason == "unexpected":
                 raise
             _fail(named, named.exit_code)

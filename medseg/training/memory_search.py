@@ -11,13 +11,8 @@ from medseg.errors import ResourceError, UsageError
 from medseg.networks import build as build_network
 from medseg.networks import channels_last
 from medseg.recipe import Recipe
+from medseg.system.error_conversion import is_out_of_memory
 from medseg.training.losses import build as build_loss
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether torch says with this error that memory is used up, on a GPU or on the CPU."""
-    told = str(error)
-    return isinstance(error, RuntimeError) and ("out of memory" in told or "can't allocate memory" in told)
 
 
 def out_of_memory(recipe: Recipe, device: torch.device) -> ResourceError:

@@ -22,6 +22,7 @@ from medseg.errors import UsageError
 from medseg.inference.model import Model
 from medseg.recipe import Recipe, digest
 from medseg.system.atomic_write import replacing
+from medseg.system.error_conversion import is_out_of_memory
 from medseg.system.quiet_libraries import quiet
 from medseg.training import checkpointing, provenance
 from medseg.training.case_cache import CachedCase, Patches, cached, tell
@@ -32,7 +33,7 @@ from medseg.training.history import EpochEnd, History
 from medseg.training.interrupt import Interruption
 from medseg.training.lightning_module import SegmentationModule
 from medseg.training.loggers import check_trackers, loggers
-from medseg.training.memory_search import is_out_of_memory, out_of_memory
+from medseg.training.memory_search import out_of_memory
 from medseg.training.provenance import Record
 
 __all__ = ["EpochEnd", "Hardware", "is_first_process", "train"]

@@ -49,7 +49,7 @@ def test_a_second_scan_with_the_same_oddity_is_reported_as_the_first(tmp_path):
         (record,) = station.finish(
             station.load(job(f"c{number}", without_lung(tmp_path / str(number), number)))
         )
-        assert record["warnings"] == [NO_LUNG]
+        assert record.warnings == (NO_LUNG,)
 
 
 def test_what_one_thread_reads_is_not_reported_of_what_another_segments(tmp_path):
@@ -75,6 +75,6 @@ def test_what_one_thread_reads_is_not_reported_of_what_another_segments(tmp_path
     (first,) = station.finish(plain)
     thread.join()
     (second,) = station.finish(loaded[0])
-    assert first["warnings"] == [NO_LUNG]
+    assert first.warnings == (NO_LUNG,)
     replaced = f"1 of {array.size} voxels are NaN or infinite (not finite); replaced by -1024"
-    assert second["warnings"] == [replaced, NO_LUNG]
+    assert second.warnings == (replaced, NO_LUNG)

@@ -1,0 +1,46 @@
+"""What Python and other libraries raise, as errors of medseg."""
+
+from __future__ import annotations
+
+import errno
+
+from medseg.errors import MedsegError, ResourceError
+
+_OUT_OF_MEMORY = (
+    "out of memory",  # torch on a GPU (CUDA, MPS), and the CUDA driver itself
+    "can't allocate memory",  # torch's DefaultCPUAllocator on Linux
+    "not enough memory",  # the same on Windows
+    "failed to allocate memory",  # ONNX Runtime
+    "bad_alloc",  # C++, where a library passes its exception on as text
+    "status_alloc_failed",  # cuBLAS and cuDNN
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory is used up, of the computer or of a GPU."""
+    if isinstance(error, MemoryError):
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    if not isinstance(error, RuntimeError) and not type(error).__module__.startswith("onnxruntime"):
+        return False
+    text = str(error).lower()
+    return any(words in text for words in _OUT_OF_MEMORY)
+
+
+def as_medseg_error(error: BaseException) -> MedsegError:
+    """The error itself if it is medseg's, else one with a reason: ``memory``, ``disk`` or ``unexpected``."""
+    if isinstance(error, MedsegError):
+        return error
+    if is_out_of_memory(error):
+        return ResourceError(
+            "out of memory", remedy="close other programs, or use a larger machine", reason="memory"
+        )
+    text = " ".join(str(error).split())
+    if isinstance(error, OSError):
+        return ResourceError(text, remedy="check free space and permissions", reason="disk")
+    return MedsegError(
+        f"{type(error).__name__}: {text[:300]}",
+        remedy="this is a mistake in medseg: please report it",
+        reason="unexpected",
+    )

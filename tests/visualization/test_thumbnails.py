@@ -5,7 +5,6 @@ import pytest
 from PIL import Image
 
 from medseg import Grid, Label, Mask, Volume
-from medseg.images.mask_quality import qc_flags
 from medseg.visualization import thumbnails
 from medseg.visualization.thumbnails import encoded, line, read, thumbnail
 
@@ -45,20 +44,6 @@ def test_pictures_are_read_back_and_cut_lines_left_out(tmp_path):
     path = tmp_path / "thumbnails.jsonl"
     path.write_text(line("a", "m", encoded(b"one")) + line("a", "m", encoded(b"two")) + '{"case": "b", "mo')
     assert read([path]) == {("a", "m"): encoded(b"two")}
-
-
-def test_signs_by_hand():
-    array = np.zeros((10, 10, 10), np.uint8)
-    array[0:2, 3:5, 3:5] = 1
-    array[4, 4, 4] = array[5, 5, 5] = 2  # they meet at a corner: one part
-    array[8, 8, 8] = 2
-    labels = (*LABELS, Label(name="c", values=(3,)))
-    found = qc_flags(Mask(array, Grid(array.shape, np.eye(4)), labels))
-    assert found == {
-        "a": {"components": 1, "at_border": True},
-        "b": {"components": 2, "at_border": False},
-        "c": {"components": 0, "at_border": False},
-    }
 
 
 def test_the_border_is_inside_and_runs_along_the_edge_of_the_picture():

@@ -10,6 +10,7 @@ import numpy as np
 from medseg.errors import InputRefused
 from medseg.images.label import Label
 from medseg.images.run_length import memory_order
+from medseg.images.value_counts import VALUES, value_counts
 from medseg.images.volume import Mask, Volume, Voxels, members
 
 _PERCENT = (5, 50, 95)
@@ -66,10 +67,10 @@ def _of(array: Voxels, mask: Mask, label: Label) -> tuple[int, Sequence[float | 
             return 0, [None] * 5
         mean, sd = values.mean(dtype=np.float64), values.std(dtype=np.float64)
         return values.size, [mean, sd, *np.percentile(values, _PERCENT)]
-    counts = np.zeros(65536, dtype=np.int64)
+    counts = np.zeros(VALUES, dtype=np.int64)
     for part in parts:
-        counts += np.bincount(part.view(np.uint16) if part.dtype.itemsize == 2 else part, minlength=65536)
-    numbers = np.arange(65536, dtype=np.uint16).view(np.int16 if array.dtype == np.int16 else np.uint16)
+        counts += value_counts(part.view(np.uint16) if part.dtype.itemsize == 2 else part)
+    numbers = np.arange(VALUES, dtype=np.uint16).view(np.int16 if array.dtype == np.int16 else np.uint16)
     order = np.argsort(numbers)
     order = order[counts[order] > 0]
     return int(counts.sum()), _of_counts(numbers[order].astype(np.int64), counts[order])

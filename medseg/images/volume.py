@@ -13,13 +13,12 @@ import numpy.typing as npt
 from medseg.errors import InputRefused, UsageError
 from medseg.images.grid import Grid
 from medseg.images.label import Label
+from medseg.images.value_counts import value_counts
 
 if TYPE_CHECKING:
     from medseg.visualization.overlays import Picture
 
 Voxels: TypeAlias = npt.NDArray[Any]
-
-_COUNTED_AT_ONCE = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -141,12 +140,7 @@ class Mask:
 
     def volumes_ml(self) -> dict[str, float]:
         """Volume of every label in millilitres, voxel count times voxel volume; 0.0 when absent."""
-        # One pass over the voxels whatever the number of labels, a piece at a time because
-        # bincount makes int64 of what it counts.
-        flat = self.array.ravel(order="K")
-        counts = np.zeros(65536, np.int64)
-        for start in range(0, flat.size, _COUNTED_AT_ONCE):
-            counts += np.bincount(flat[start : start + _COUNTED_AT_ONCE], minlength=65536)
+        counts = value_counts(self.array)  # one pass, whatever the number of labels
         return {
             label.name: float(counts[sorted(set(label.values))].sum()) * self.grid.voxel_ml
             for label in self.labels

@@ -45,7 +45,7 @@ class Segmenter:
 
     Raises:
         UsageError: no such model, device or engine.
-        ResourceError: the engine is not installed (``extra``).
+        ResourceError: the engine is not installed (``missing-extra``).
         ModelRefused: the model file is damaged or does not fit.
     """
 

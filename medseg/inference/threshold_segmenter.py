@@ -92,7 +92,7 @@ class ThresholdSegmenter:
         """The mask of one CT scan in HU, on exactly its grid; empty where nothing like a lung is found.
 
         Raises:
-            InputRefused: more than one channel (``channels``), or the scan says it is no CT (``modality``).
+            InputRefused: more than one channel (``channel-count``), or the scan is no CT (``modality``).
         """
         return self.prepare(scan).predict().mask
 
@@ -103,7 +103,7 @@ class ThresholdSegmenter:
             raise InputRefused(
                 f"{len(volumes)} channel(s) given, thresholds need one",
                 remedy="give the CT scan alone",
-                reason="channels",
+                reason="channel-count",
             )
         (volume,) = volumes
         if volume.source.modality == "MR" and not self.any_modality:

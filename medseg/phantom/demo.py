@@ -54,7 +54,7 @@ def run(folder: str | Path, *, seed: int = 2026, model: str | Path = MODEL) -> R
             "the folder holds a demo already",
             where=folder,
             remedy="remove it, or choose another with -o",
-            reason="folder-in-use",
+            reason="has-results",
         )
     series.mkdir(parents=True, exist_ok=True)
     patient = Thorax.random(seed)

@@ -130,7 +130,7 @@ def prepare(recipe: Recipe, volumes: Sequence[Volume], truth: Mask | None = None
         raise InputRefused(
             f"{len(volumes)} channel(s) given, the recipe has {len(recipe.channels)}: "
             + ", ".join(recipe.channels),
-            reason="channels",
+            reason="channel-count",
             remedy="give one scan for each channel, in this order",
         )
     grid = volumes[0].grid

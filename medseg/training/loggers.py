@@ -62,7 +62,7 @@ def loggers(names: Sequence[str], folder: Path, recipe: Recipe) -> list[Logger]:
 
     Raises:
         UsageError: as :func:`check_trackers`.
-        ResourceError: its package is not installed (``extra``).
+        ResourceError: its package is not installed (``missing-extra``).
     """
     check_trackers(names)
     made = []
@@ -74,7 +74,7 @@ def loggers(names: Sequence[str], folder: Path, recipe: Recipe) -> list[Logger]:
                 f"{name} is not installed",
                 where="track",
                 remedy=f"pip install 'medseg[{name}]'",
-                reason="extra",
+                reason="missing-extra",
             ) from None
     for logger in made:
         logger.log_hyperparams(_flat(recipe.model_dump(mode="json")))

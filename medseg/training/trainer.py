@@ -246,7 +246,7 @@ def _start(folder: Path, recipe: Recipe, resume: bool) -> checkpointing.ResumePo
             "the folder holds a training already",
             where=folder,
             remedy="add --resume, or choose a new folder",
-            reason="folder-in-use",
+            reason="has-results",
         )
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / provenance.RECIPE) as fresh:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from medseg.images.label import Label
+from medseg.images.value_counts import value_counts
 from medseg.images.volume import Mask, Volume
 from medseg.io import read_mask
 from medseg.io.sidecar import LABELS, sidecar_path
@@ -50,6 +51,6 @@ def labels_beside(path: str | Path) -> tuple[Label, ...]:
 
 def label_every_value(mask: Mask) -> Mask:
     """The same mask with a label for each of its values, such as ``label_3``."""
-    values = (int(value) for value in np.unique(mask.array) if value)
+    values = (int(value) for value in np.flatnonzero(value_counts(mask.array)) if value)
     labels = tuple(Label(name=f"label_{value}", values=(value,)) for value in values)
     return Mask(mask.array, mask.grid, labels, mask.source)

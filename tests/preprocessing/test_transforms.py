@@ -136,6 +136,13 @@ def test_the_prepared_grid_has_the_wanted_spacing_and_orientation():
     assert done.image.is_contiguous()
 
 
+def test_another_number_of_channels_is_refused():
+    volume = Volume(np.zeros((4, 4, 4), np.int16), Grid.from_spacing((4, 4, 4)))
+    with pytest.raises(InputRefused, match="2 channel") as refused:
+        prepare(tiny(), [volume, volume])
+    assert refused.value.reason == "channel-count"
+
+
 def test_channels_are_kept_apart():
     recipe = tiny(channels=["CT", "PET-like"], prepare={"spacing_mm": [2, 2, 2], "crop": None})
     done = prepare(recipe, [cube(276), cube(-374)])

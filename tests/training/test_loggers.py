@@ -111,8 +111,9 @@ def test_trackers_that_are_unknown_or_absent_are_named(tmp_path, monkeypatch):
     with pytest.raises(UsageError, match="tensorboard, wandb, mlflow"):
         loggers(["neptune"], tmp_path, tiny())
     monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(ResourceError, match=r"pip install 'medseg\[wandb\]'"):
+    with pytest.raises(ResourceError, match=r"pip install 'medseg\[wandb\]'") as refused:
         loggers(["wandb"], tmp_path, tiny())
+    assert refused.value.reason == "missing-extra"
 
 
 @pytest.mark.parametrize("name", ["wandb", "mlflow"])

@@ -140,8 +140,9 @@ def test_folders_in_use_and_nothing_to_resume_are_refused(cases, tmp_path):
     with pytest.raises(UsageError, match="nothing to resume"):
         train(recipe, cases, tmp_path / "run", resume=True)
     train(recipe, cases, tmp_path / "run", hardware=Hardware(workers=0))
-    with pytest.raises(UsageError, match="holds a training already"):
+    with pytest.raises(UsageError, match="holds a training already") as refused:
         train(recipe, cases, tmp_path / "run")
+    assert refused.value.reason == "has-results"
     with pytest.raises(UsageError, match="recipe has changed"):
         train(tiny(train={"epochs": 9}), cases, tmp_path / "run", hardware=Hardware(workers=0), resume=True)
     with pytest.raises(UsageError, match="data has changed"):

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
 from medseg.images.grid import Grid
+from medseg.images.value_counts import value_counts
 from medseg.images.volume import Mask, Volume, Voxels
 
 _AT_ONCE = 1 << 20
@@ -160,8 +161,5 @@ def _hounsfield(counts: npt.NDArray[np.int64]) -> Hounsfield:
 
 
 def _values(array: Voxels) -> tuple[tuple[int, int], ...]:
-    flat = array.ravel(order="K")
-    counts = np.zeros(65536, np.int64)
-    for start in range(0, flat.size, _AT_ONCE):
-        counts += np.bincount(flat[start : start + _AT_ONCE], minlength=65536)
+    counts = value_counts(array)
     return tuple((int(value), int(counts[value])) for value in np.flatnonzero(counts))

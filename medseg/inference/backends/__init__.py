@@ -56,7 +56,7 @@ def choose(name: str, device: torch.device) -> str:
 
     Raises:
         UsageError: no such engine, or one that cannot use the device (``engine``).
-        ResourceError: its packages are not installed (``extra``).
+        ResourceError: its packages are not installed (``missing-extra``).
     """
     if name == "auto":
         return "openvino" if device.type == "cpu" and _installed("openvino") else "torch"
@@ -74,7 +74,7 @@ def choose(name: str, device: torch.device) -> str:
             f"{name} is not installed",
             where="engine",
             remedy=f"pip install 'medseg[{_EXTRAS[name]}]', or use auto",
-            reason="extra",
+            reason="missing-extra",
         )
     return name
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from medseg.errors import InputRefused, UsageError
 from medseg.images.grid import Grid
 from medseg.images.label import Label
+from medseg.images.value_counts import value_counts
 from medseg.images.volume import Mask
 from medseg.io.dicom.coded_terms import plain
 from medseg.system.notices import notify
@@ -63,10 +64,7 @@ def written_labels(mask: Mask) -> tuple[Label, ...]:
         UsageError: a name that DICOM cannot hold (``label-name``), or no label (``labels``).
     """
     known = {value for label in mask.labels for value in label.values}
-    present = np.zeros(65536, np.bool_)
-    for k in range(mask.grid.shape[2]):  # slice by slice: numpy makes 8 bytes of each index
-        present[np.unique(mask.array[:, :, k])] = True
-    others = [int(v) for v in np.flatnonzero(present) if v and v not in known]
+    others = [int(v) for v in np.flatnonzero(value_counts(mask.array)) if v and v not in known]
     extra = tuple(Label(name=f"value {v}", values=(v,)) for v in others)
     for label in mask.labels:
         if len(label.name) > _NAME_LENGTH or "\\" in label.name or not label.name.isprintable():

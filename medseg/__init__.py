@@ -16,6 +16,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from medseg.batch_processing.launcher import BatchMonitor, BatchOptions, BatchResources, RayCluster, batch
+    from medseg.batch_processing.runner import BatchSummary, merge_batch
     from medseg.datasets.manifest import Case, Manifest
     from medseg.datasets.manifest_builder import make_manifest, split_manifest
     from medseg.datasets.validation import CheckReport, check
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from medseg.images.label import Label
     from medseg.images.volume import Mask, Source, Volume
     from medseg.inference.model import Model, load_model
-    from medseg.inference.model_list import ModelInfo, list_models
+    from medseg.inference.model_list import ListedModel, list_models
     from medseg.inference.registry import load_segmenter
     from medseg.inference.segmentation import Runtime, SegmentedFile, segment, segment_file
     from medseg.inference.segmenter import Segmenter
@@ -51,6 +53,10 @@ if TYPE_CHECKING:
     from medseg.visualization.viewer.widget import view
 
 __all__ = [
+    "BatchMonitor",
+    "BatchOptions",
+    "BatchResources",
+    "BatchSummary",
     "Case",
     "CheckReport",
     "Comparison",
@@ -60,13 +66,14 @@ __all__ = [
     "InputRefused",
     "InputWarning",
     "Label",
+    "ListedModel",
     "Manifest",
     "Mask",
     "MedsegError",
     "Model",
-    "ModelInfo",
     "ModelRefused",
     "Notice",
+    "RayCluster",
     "ReadOptions",
     "Recipe",
     "ResourceError",
@@ -80,6 +87,7 @@ __all__ = [
     "Volume",
     "as_mask",
     "as_volume",
+    "batch",
     "check",
     "collect_notices",
     "compare",
@@ -96,6 +104,7 @@ __all__ = [
     "load_segmenter",
     "make_manifest",
     "make_phantom",
+    "merge_batch",
     "preview",
     "read",
     "read_evaluation",
@@ -112,6 +121,10 @@ __all__ = [
 ]
 
 _HOME = {
+    "BatchMonitor": "medseg.batch_processing.launcher",
+    "BatchOptions": "medseg.batch_processing.launcher",
+    "BatchResources": "medseg.batch_processing.launcher",
+    "BatchSummary": "medseg.batch_processing.runner",
     "Case": "medseg.datasets.manifest",
     "CheckReport": "medseg.datasets.validation",
     "Comparison": "medseg.evaluation.comparison",
@@ -121,13 +134,14 @@ _HOME = {
     "InputRefused": "medseg.errors",
     "InputWarning": "medseg.errors",
     "Label": "medseg.images.label",
+    "ListedModel": "medseg.inference.model_list",
     "Manifest": "medseg.datasets.manifest",
     "Mask": "medseg.images.volume",
     "MedsegError": "medseg.errors",
     "Model": "medseg.inference.model",
-    "ModelInfo": "medseg.inference.model_list",
     "ModelRefused": "medseg.errors",
     "Notice": "medseg.system.notices",
+    "RayCluster": "medseg.batch_processing.launcher",
     "ReadOptions": "medseg.io.read_options",
     "Recipe": "medseg.recipe",
     "ResourceError": "medseg.errors",
@@ -141,6 +155,7 @@ _HOME = {
     "Volume": "medseg.images.volume",
     "as_mask": "medseg.io.foreign_images",
     "as_volume": "medseg.io.foreign_images",
+    "batch": "medseg.batch_processing.launcher",
     "check": "medseg.datasets.validation",
     "collect_notices": "medseg.system.notices",
     "compare": "medseg.evaluation.comparison",
@@ -157,6 +172,7 @@ _HOME = {
     "load_segmenter": "medseg.inference.registry",
     "make_manifest": "medseg.datasets.manifest_builder",
     "make_phantom": "medseg.phantom.demo",
+    "merge_batch": "medseg.batch_processing.runner",
     "preview": "medseg.visualization.overlays",
     "read": "medseg.io",
     "read_evaluation": "medseg.evaluation.evaluation_files",

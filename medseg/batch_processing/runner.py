@@ -8,7 +8,8 @@ In the output folder::
     thumbnails.jsonl      a small picture of each mask, for medseg report
     journal.jsonl         what was done, and when
 
-A shard has a journal and tables of its own, such as journal-3-of-10.jsonl; :func:`merge` makes one table.
+A shard has a journal and tables of its own, such as journal-3-of-10.jsonl; :func:`merge_batch` makes one of
+them all.
 
 A case is done when the journal says so for the same input, the same model and the same options, and when
 its mask is still the file that was written.
@@ -38,14 +39,14 @@ from medseg.inference.case_result import CaseResult, ModelIdentity
 from medseg.io.sidecar import LABELS, write_json
 from medseg.visualization import thumbnails
 
-__all__ = ["BatchConfig", "Item", "StopRequest", "Summary", "Workers", "merge", "run"]
+__all__ = ["BatchConfig", "BatchSummary", "Item", "StopRequest", "Workers", "merge_batch", "run"]
 
 _SCRATCH = ".scratch"
 _RESULTS_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
-class Summary:
+class BatchSummary:
     """How a batch ended; each number counts cases, one with several models once.
 
     Attributes:
@@ -96,7 +97,7 @@ def run(
     start: Callable[[BatchConfig, int], Workers] | None = None,
     show: Callable[[Record], None] = lambda event: None,
     stop: StopRequest | None = None,
-) -> Summary:
+) -> BatchSummary:
     """Segments every item that is not done yet.
 
     Args:
@@ -158,12 +159,20 @@ def run(
         return book.close()
 
 
-def merge(folder: Path) -> Summary:
+def merge_batch(folder: str | Path) -> BatchSummary:
     """The table of all shards, from their journals; the runs may still go on.
 
     Raises:
         UsageError: no journal is there (``no-journal``).
+
+    Example:
+        >>> options = medseg.BatchResources(workers=1, shard="1/2")
+        >>> _ = medseg.batch("dataset/labels", "halves", model="threshold", resources=options,
+        ...                  options=medseg.BatchOptions(any_modality=True))
+        >>> medseg.merge_batch("halves").results.name
+        'results.csv'
     """
+    folder = Path(folder)
     found = read(journals(folder))
     if not found:
         raise UsageError(
@@ -179,7 +188,7 @@ def merge(folder: Path) -> Summary:
     cases = {result.case for result in ordered}
     left = max(0, sum(planned.values()) - len(cases))
     table = results.write(folder / results.NAME, ordered)
-    return Summary(0, len(cases) - len(failed), left, table, failed, warned)
+    return BatchSummary(0, len(cases) - len(failed), left, table, failed, warned)
 
 
 class _Book:
@@ -278,13 +287,13 @@ class _Book:
         self.written = time.monotonic()
         results.write(self.table, self._known_results())
 
-    def close(self) -> Summary:
+    def close(self) -> BatchSummary:
         """Notes the end."""
         failed, warned = _failed_and_warned(self._known_results())
         done = self.told.difference(failed)
         left = {item.id for item in self.items} - self.told - self.skipped
         skipped = self.skipped.difference(failed)
-        summary = Summary(len(done), len(skipped), len(left), self.table, failed, warned)
+        summary = BatchSummary(len(done), len(skipped), len(left), self.table, failed, warned)
         counts = {name: getattr(summary, name) for name in ("done", "skipped", "failed", "left")}
         self.journal.append({"event": "end", "time": time.time(), **counts})
         self.show({"event": "end", **counts, "results": str(summary.results)})

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
 import shlex
 import signal
 import sys
@@ -14,14 +12,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medseg.cli.options import AsJson, DataRoot, Device, Nonfinite, Trust, choices_of
+from medseg.cli.options import AsJson, DataRoot, Device, Nonfinite, Trust
 from medseg.cli.progress import Cases
 from medseg.errors import UsageError
 from medseg.io import DicomFormat
 from medseg.io.sidecar import RESEARCH
 
 if TYPE_CHECKING:
-    from medseg.batch_processing.runner import BatchConfig, StopRequest, Summary, Workers
+    from medseg.batch_processing.runner import BatchSummary, StopRequest
 
 RAY = "ray"
 
@@ -80,33 +78,19 @@ def batch(
     as_json: AsJson = False,
 ) -> None:
     """Segment thousands of scans: resumable, and one bad scan never stops the rest."""
-    from medseg.batch_processing import runner as batches
+    from medseg.batch_processing import launcher, runner
+    from medseg.inference.registry import DEFAULT
 
     if merge is not None:
         if source or output:
             raise UsageError("--merge takes its folder alone", where="--merge", reason="usage")
-        _end(batches.merge(merge), as_json)
+        _end(runner.merge_batch(merge), as_json)
         return
     if source is None or output is None:
         raise UsageError(
             "need cases and -o OUT", remedy="medseg batch MANIFEST|FOLDER -o OUT", reason="usage"
         )
-    from medseg.batch_processing.case_discovery import items
-    from medseg.batch_processing.case_discovery import shard as part_of
-    from medseg.inference.registry import DEFAULT
-
-    choices_of(None, None, trust, nonfinite)
-    if dicom == "dicom-seg":
-        from medseg.io.dicom.seg import check_installed
-
-        check_installed()
-    found = items(source, root=data_root, without=output)
-    if shard:
-        found = part_of(found, shard)
-    order = batches.BatchConfig(
-        models=tuple(_place(name) for name in model or [DEFAULT]),
-        folder=str(output),
-        scratch="",
+    options = launcher.BatchOptions(
         device=device,
         engine="auto" if engine == RAY else engine,
         any_modality=any_modality,
@@ -115,28 +99,20 @@ def batch(
         overlays=overlays,
         probabilities=probabilities,
         dicom=dicom,
+        data_root=data_root,
     )
-    memory_bytes = _bytes_of(memory)
-
-    def cluster(order: BatchConfig, cases: int) -> Workers:
-        from medseg.batch_processing.ray_pool import RayPool
-
-        return RayPool(order, cases=cases, address=address, workers=workers, gpus=gpus)
-
+    cluster = launcher.RayCluster(address, gpus) if engine == RAY else None
     with Cases(as_json=as_json) as shown, _stopping() as stop:
-        summary = batches.run(
-            found,
-            order,
+        command = shlex.join(["medseg", *sys.argv[1:]])
+        summary = launcher.batch(
+            source,
+            output,
+            model=model or DEFAULT,
             resume=resume,
             retry_failed=retry_failed,
-            shard=shard and shard.replace("/", "-of-"),
-            workers=workers,
-            memory_bytes=memory_bytes,
-            case_seconds=60 * case_minutes,
-            command=shlex.join(["medseg", *sys.argv[1:]]),
-            start=cluster if engine == RAY else None,
-            show=shown.show,
-            stop=stop,
+            options=options,
+            resources=launcher.BatchResources(workers, memory, case_minutes, shard, cluster),
+            progress=launcher.BatchMonitor(shown.show, stop, command),
         )
     _end(summary, as_json)
     if stop.asked:
@@ -145,7 +121,7 @@ def batch(
         raise typer.Exit(1)
 
 
-def _end(summary: Summary, as_json: bool) -> None:
+def _end(summary: BatchSummary, as_json: bool) -> None:
     if as_json:
         return
     told = [f"{summary.done} done"]
@@ -184,22 +160,3 @@ def _stopping() -> Iterator[StopRequest]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _place(model: str) -> str:
-    """A model's file by its absolute path: workers may be started elsewhere."""
-    is_file = os.path.sep in model or model.endswith(".safetensors")
-    return os.path.abspath(model) if is_file else model  # noqa: PTH100 - without links resolved
-
-
-def _bytes_of(text: str | None) -> int | None:
-    """``8G``, ``1500M`` or a bare number of bytes; K, M, G and T are powers of 1024, with or without iB."""
-    # Not pydantic's ByteSize: it reads what a number begins with, so that 8,5G would be 8 bytes.
-    if text is None:
-        return None
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?", text.strip(), re.IGNORECASE)
-    if not match:
-        raise UsageError(
-            f"cannot read the size {text!r}", where="--memory", remedy="write 8G or 1500M", reason="usage"
-        )
-    return int(float(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " "))

@@ -13,7 +13,7 @@ from medseg.inference.threshold_segmenter import ThresholdSegmenter
 
 
 @dataclass(frozen=True)
-class ModelInfo:
+class ListedModel:
     """A row of :func:`list_models`.
 
     Attributes:
@@ -58,7 +58,7 @@ class ModelInfo:
         return row | {"licence": self.licence, "sha256": self.sha256}
 
 
-def list_models() -> tuple[ModelInfo, ...]:
+def list_models() -> tuple[ListedModel, ...]:
     """The models that come with medseg or lie in ``~/.cache/medseg/models``, and ``threshold``.
 
     A file that cannot be used is listed with the reason. Nothing is downloaded.
@@ -68,7 +68,7 @@ def list_models() -> tuple[ModelInfo, ...]:
         ['lung_ct']
     """
     plain = ThresholdSegmenter()
-    without_network = ModelInfo(
+    without_network = ListedModel(
         plain.name,
         shipped=True,
         modality="CT",
@@ -80,13 +80,13 @@ def list_models() -> tuple[ModelInfo, ...]:
     return (*map(_info, names()), without_network)
 
 
-def _info(name: str) -> ModelInfo:
+def _info(name: str) -> ListedModel:
     path, ours = find(name), name in shipped()
     try:
         model = Model.load(path)
     except MedsegError as error:
-        return ModelInfo(name, name == DEFAULT, ours, path, refused=error.reason, problem=error.problem)
-    return ModelInfo(
+        return ListedModel(name, name == DEFAULT, ours, path, refused=error.reason, problem=error.problem)
+    return ListedModel(
         name,
         name == DEFAULT,
         ours,

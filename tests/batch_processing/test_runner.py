@@ -24,7 +24,7 @@ from medseg.batch_processing.case_discovery import Item, items, shard
 from medseg.batch_processing.fingerprint import stamp
 from medseg.batch_processing.folder_lock import lock_folder
 from medseg.batch_processing.process_pool import PoolSize
-from medseg.batch_processing.runner import BatchConfig, StopRequest, Summary, merge
+from medseg.batch_processing.runner import BatchConfig, BatchSummary, StopRequest, merge_batch
 from medseg.errors import InputWarning, ResourceError, UsageError
 from medseg.io import read as read_scan
 from medseg.io import write_dicom_series
@@ -60,7 +60,7 @@ def order(folder: Path, **changes: object) -> BatchConfig:
     return BatchConfig(**{"models": ("threshold",), "folder": str(folder), "scratch": "", **changes})
 
 
-def run(found: list[Item], config: BatchConfig, *, workers: int = 1, **options: object) -> Summary:
+def run(found: list[Item], config: BatchConfig, *, workers: int = 1, **options: object) -> BatchSummary:
     """A batch with one worker unless it says otherwise: each takes seconds to start."""
     return runner.run(found, config, workers=workers, **options)
 
@@ -292,7 +292,7 @@ def test_shards_divide_the_cases_and_merge_again(scans, tmp_path):
         run(part, order(out), shard=f"{number}-of-4")
     assert len(pd.read_csv(out / "results-1-of-4.csv")) == 2
     assert not (out / "results.csv").exists()
-    merged = merge(out)
+    merged = merge_batch(out)
     assert (merged.skipped, merged.failed, merged.left) == (5, 0, 0)
     assert len(table(out)) == 5
     # The whole run knows what the shards have done.
@@ -302,7 +302,7 @@ def test_shards_divide_the_cases_and_merge_again(scans, tmp_path):
             shard(found, bad)
         assert refused.value.reason == "shard"
     with pytest.raises(UsageError) as refused:
-        merge(scans)
+        merge_batch(scans)
     assert refused.value.reason == "no-journal"
 
 

@@ -4,7 +4,7 @@ from typing import get_args, get_type_hints
 
 import pytest
 
-from medseg.cli.batch import _bytes_of
+from medseg.batch_processing.launcher import bytes_of
 from medseg.cli.options import SplitOrAll
 from medseg.cli.train import train
 from medseg.datasets.manifest import Split
@@ -51,12 +51,12 @@ def test_another_word_than_the_choices_is_refused_with_all_of_them(
 
 
 def test_a_size_is_in_powers_of_1024():
-    found = [_bytes_of(text) for text in (None, "8G", "1500M", "1.5 GiB", "2kb", "1T", "123")]
+    found = [bytes_of(text) for text in (None, "8G", "1500M", "1.5 GiB", "2kb", "1T", "123")]
     assert found == [None, 8 * 2**30, 1500 * 2**20, 3 * 2**29, 2048, 2**40, 123]
 
 
 @pytest.mark.parametrize("text", ["", "G", "8,5G", "8G-4", "8GiB and more", "-8G", "8 000M", "nan", "8X"])
 def test_a_size_that_is_not_whole_is_refused(text):
     with pytest.raises(UsageError) as refused:
-        _bytes_of(text)
+        bytes_of(text)
     assert refused.value.where == "--memory"

@@ -5,7 +5,6 @@ import pytest
 from PIL import Image
 
 from medseg import Grid, Label, Mask, Volume
-from medseg.visualization import thumbnails
 from medseg.visualization.thumbnails import encoded, line, read, thumbnail
 
 LABELS = (Label(name="a", values=(1,)), Label(name="b", values=(2,)))
@@ -44,13 +43,3 @@ def test_pictures_are_read_back_and_cut_lines_left_out(tmp_path):
     path = tmp_path / "thumbnails.jsonl"
     path.write_text(line("a", "m", encoded(b"one")) + line("a", "m", encoded(b"two")) + '{"case": "b", "mo')
     assert read([path]) == {("a", "m"): encoded(b"two")}
-
-
-def test_the_border_is_inside_and_runs_along_the_edge_of_the_picture():
-    inside = np.array(
-        [[0, 0, 0, 0, 0], [1, 1, 1, 1, 0], [1, 1, 1, 1, 0], [1, 1, 1, 1, 0], [0, 0, 0, 0, 0]], bool
-    )
-    expected = inside.copy()
-    expected[2, 1:3] = False  # the only two with all four neighbours inside
-    assert np.array_equal(thumbnails._border(inside), expected)
-    assert thumbnails._border(np.ones((1, 1), bool)).all()

@@ -360,7 +360,7 @@ def test_organs_that_overlap_or_lie_elsewhere_are_refused(tmp_path):
         totalsegmentator.together(files, {"right": 1, "left": 2})
     assert caught.value.reason == "organs-overlap"
     Thorax().truth(default_grid((12.0, 14.0, 25.0))).save(files["left"])
-    with pytest.raises(InputRefused, match="not the grid of the other organs"):
+    with pytest.raises(InputRefused, match="left is not on the grid of the other organs"):
         totalsegmentator.together(files, {"right": 1, "left": 2})
 
 

@@ -113,7 +113,7 @@ class CasePipeline:
         return replace(
             result,
             input_sha256=case.input_sha256,
-            warnings=tuple(dict.fromkeys(_bare(each, case.job) for each in all_notices)),
+            notices=tuple(dict.fromkeys(_bare(each, case.job) for each in all_notices)),
             seconds={name: round(value, 3) for name, value in case.seconds.items()},
         )
 
@@ -179,9 +179,9 @@ class CasePipeline:
         return digests
 
 
-def _bare(notice: Notice, job: CaseJob) -> str:
-    """The text of a notice, without the path of the scan, which its row has beside it."""
-    return str(notice.at(None) if notice.path in job.images else notice)
+def _bare(notice: Notice, job: CaseJob) -> Notice:
+    """A notice without the path of the scan, which its row has beside it."""
+    return notice.at(None) if notice.path in job.images else notice
 
 
 @contextmanager

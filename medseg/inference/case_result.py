@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 
 from medseg.errors import MedsegError
 from medseg.images.mask_quality import REGISTRY
+from medseg.system.notices import Notice
 
 STAGES = ("read", "prepare", "segment", "write")
 """Of which the seconds are measured."""
@@ -74,7 +75,8 @@ class CaseResult:
         entropy: Of each label of the network that was found, in bits.
         mask: Its file, relative to the folder of the outputs; empty where it failed.
         files: SHA-256 of every file that was written, by its path in that folder.
-        warnings: What is unusual about the scan or the mask, without the path of the scan.
+        notices: What is unusual about the scan or the mask, without the path of the scan. Of a table, and of
+            a journal of version 0.1.0, only the texts are known: their reason is empty.
         seconds: Spent in each of `STAGES`.
         patient: Of the manifest; empty where it names none.
         time: When the batch knew of it, in seconds since 1970.
@@ -99,7 +101,7 @@ class CaseResult:
     entropy: Mapping[str, float] = field(default_factory=dict)
     mask: str = ""
     files: Mapping[str, str] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
+    notices: tuple[Notice, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
     patient: str = ""
     time: float = 0.0
@@ -120,6 +122,11 @@ class CaseResult:
             model.sha256,
             model.engine,
         )
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """The notices as text, each once."""
+        return tuple(dict.fromkeys(map(str, self.notices)))
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -158,7 +165,9 @@ class CaseResult:
             "stamp": self.stamp,
             "options": self.options,
         }
-        return found | ({"thumbnail": self.thumbnail} if self.thumbnail else {})
+        notices = [notice.to_json() for notice in self.notices if notice.reason]
+        extra = {"notices": notices, "thumbnail": self.thumbnail}
+        return found | {name: value for name, value in extra.items() if value}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> CaseResult:
@@ -171,6 +180,8 @@ class CaseResult:
         # Journals name the flags "signs" since the first version.
         named = {"qc_flags" if name == "signs" else name: each for name, each in value.items()}
         known = {each.name: named[each.name] for each in fields(cls) if each.name in named}
+        if "notices" not in known:
+            known["notices"] = [{"reason": "", "text": text} for text in named.get("warnings", ())]
         found = _checked().validate_python(known)
         if found.status not in ("done", "failed"):
             raise ValueError(f"the status of case {found.case} is {found.status!r}, not done or failed")
@@ -227,7 +238,7 @@ class CaseResult:
             intensities=intensities,
             qc_flags=flags,
             entropy=entropy,
-            warnings=tuple(text for text in row["warnings"].split(_BETWEEN_WARNINGS) if text),
+            notices=tuple(Notice("", text) for text in row["warnings"].split(_BETWEEN_WARNINGS) if text),
             seconds=seconds,
             mask=row.get("mask", ""),
             patient=row.get("patient", ""),

@@ -11,6 +11,7 @@ import pytest
 
 from medseg.errors import InputRefused
 from medseg.inference.case_result import CaseResult, ModelIdentity
+from medseg.system.notices import Notice
 
 MODEL = ModelIdentity("lung_ct", "ab" * 32, "torch 2", {"right_lung": (1, 3), "left_lung": (2,)})
 DONE = CaseResult(
@@ -33,7 +34,10 @@ DONE = CaseResult(
     entropy={"lungs": 0.25},
     mask="masks/c1.nii.gz",
     files={"masks/c1.nii.gz": "ef" * 32},
-    warnings=("first", "second"),
+    notices=(
+        Notice("no-lung", "no lung was found", remedy="look whether the scan shows a chest"),
+        Notice("spacing", "slices are uneven", "other.nii"),
+    ),
     seconds={"read": 0.1, "prepare": 0.2, "segment": 0.3, "write": 0.4},
     patient="p1",
     time=1.5,
@@ -48,6 +52,21 @@ FAILED = CaseResult.failure(
 @pytest.mark.parametrize("result", [DONE, FAILED, replace(DONE, thumbnail="UklGRg==")])
 def test_json_and_back(result):
     assert CaseResult.from_json(json.loads(json.dumps(result.to_json()))) == result
+
+
+def test_json_has_the_notices_as_text_and_with_their_reasons():
+    """The texts are what journals have had from the beginning."""
+    found = DONE.to_json()
+    assert found["warnings"] == [
+        "no lung was found: look whether the scan shows a chest",
+        "other.nii: slices are uneven",
+    ]
+    assert [notice["reason"] for notice in found["notices"]] == ["no-lung", "spacing"]
+
+
+def test_notices_without_a_reason_are_those_of_earlier_journals():
+    earlier = {name: value for name, value in DONE.to_json().items() if name != "notices"}
+    assert CaseResult.from_json(earlier).warnings == DONE.warnings
 
 
 def test_a_failure_knows_why_and_of_which_model():
@@ -69,7 +88,15 @@ def test_a_table_and_back():
     done, failed = (CaseResult.from_row(row) for row in csv.DictReader(text))
     known = {"mean": -800.0, "sd": 3.5, "p5": -810.0, "p50": -800.0, "p95": -790.0}
     not_in_it = {"modality": None, "files": {}, "time": 0.0, "stamp": None, "options": ""}
-    assert done == replace(DONE, intensities={"right_lung": known}, **not_in_it)
+    texts = tuple(
+        Notice("", text)
+        for text in (
+            "no lung was found: look whether the scan shows a chest",
+            "other.nii: slices are uneven",
+        )
+    )
+    assert done == replace(DONE, intensities={"right_lung": known}, notices=texts, **not_in_it)
+    assert done.warnings == DONE.warnings
     assert failed == replace(FAILED, lasting=False)
 
 
@@ -87,7 +114,8 @@ def test_a_table_that_another_program_has_saved():
         {"case": 3},
         {"volumes_ml": [1, 2]},
         {"entropy": {"lung": "much"}},
-        {"warnings": 7},
+        {"notices": [{"reason": "no-lung"}]},
+        {"notices": "spacing"},
     ],
 )
 def test_json_that_is_no_result_is_refused(change):

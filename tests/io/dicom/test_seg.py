@@ -410,9 +410,17 @@ def test_another_scans_segmentation_is_refused(scan, tmp_path):
     shifted = scan.affine.copy()
     shifted[:3, 3] += 0.02
     moved = type(scan.grid)(scan.grid.shape, shifted)
-    refusal(InputRefused, "grid-mismatch", seg.read, path, LABELS, moved)
+    error = refusal(InputRefused, "grid-mismatch", seg.read, path, LABELS, moved)
+    assert "a slice lies 0.0346 mm from" in str(error)  # 0.02 times the root of 3
     smaller = type(scan.grid)((3, 3, 3), scan.affine)
-    refusal(InputRefused, "grid-mismatch", seg.read, path, LABELS, smaller)
+    error = refusal(InputRefused, "grid-mismatch", seg.read, path, LABELS, smaller)
+    assert "its slices have 7 x 9 pixels" in str(error)
+    stretched = scan.affine.copy()
+    stretched[:3, 0] *= 1.1  # 6 steps of 0.08 mm along a row
+    error = refusal(
+        InputRefused, "grid-mismatch", seg.read, path, LABELS, type(scan.grid)(scan.grid.shape, stretched)
+    )
+    assert "lie 0.48 mm off" in str(error)
 
 
 def _drop_positions(ds):

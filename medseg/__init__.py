@@ -44,12 +44,16 @@ if TYPE_CHECKING:
     from medseg.phantom.demo import make_phantom
     from medseg.phantom.thorax import Thorax
     from medseg.recipe import Recipe, list_recipes
-    from medseg.reporting.page import report
+    from medseg.reporting.folder_report import report
     from medseg.system.notices import Notice, collect_notices
+    from medseg.training.augmentation_preview import preview_augmentation
+    from medseg.training.checkpoint_files import import_weights
     from medseg.training.hardware import Hardware
+    from medseg.training.session import TrainingOptions, train
     from medseg.visualization.labelled_masks import read_named
-    from medseg.visualization.overlays import preview
+    from medseg.visualization.mask_preview import preview
     from medseg.visualization.thumbnails import html_card
+    from medseg.visualization.viewer.browser import serve_viewer
     from medseg.visualization.viewer.widget import view
 
 __all__ = [
@@ -83,6 +87,7 @@ __all__ = [
     "Segmenter",
     "Source",
     "Thorax",
+    "TrainingOptions",
     "UsageError",
     "Volume",
     "as_mask",
@@ -96,6 +101,7 @@ __all__ = [
     "describe",
     "evaluate",
     "html_card",
+    "import_weights",
     "list_models",
     "list_recipes",
     "list_segments",
@@ -106,6 +112,7 @@ __all__ = [
     "make_phantom",
     "merge_batch",
     "preview",
+    "preview_augmentation",
     "read",
     "read_evaluation",
     "read_mask",
@@ -114,7 +121,9 @@ __all__ = [
     "score",
     "segment",
     "segment_file",
+    "serve_viewer",
     "split_manifest",
+    "train",
     "view",
     "write",
     "write_dicom_series",
@@ -151,6 +160,7 @@ _HOME = {
     "Segmenter": "medseg.inference.segmenter",
     "Source": "medseg.images.volume",
     "Thorax": "medseg.phantom.thorax",
+    "TrainingOptions": "medseg.training.session",
     "UsageError": "medseg.errors",
     "Volume": "medseg.images.volume",
     "as_mask": "medseg.io.foreign_images",
@@ -164,6 +174,7 @@ _HOME = {
     "describe": "medseg.images.intensity_stats",
     "evaluate": "medseg.evaluation.model_evaluation",
     "html_card": "medseg.visualization.thumbnails",
+    "import_weights": "medseg.training.checkpoint_files",
     "list_models": "medseg.inference.model_list",
     "list_recipes": "medseg.recipe",
     "list_segments": "medseg.io",
@@ -173,16 +184,19 @@ _HOME = {
     "make_manifest": "medseg.datasets.manifest_builder",
     "make_phantom": "medseg.phantom.demo",
     "merge_batch": "medseg.batch_processing.runner",
-    "preview": "medseg.visualization.overlays",
+    "preview": "medseg.visualization.mask_preview",
+    "preview_augmentation": "medseg.training.augmentation_preview",
     "read": "medseg.io",
     "read_evaluation": "medseg.evaluation.evaluation_files",
     "read_mask": "medseg.io",
     "read_named": "medseg.visualization.labelled_masks",
-    "report": "medseg.reporting.page",
+    "report": "medseg.reporting.folder_report",
     "score": "medseg.evaluation.scoring",
     "segment": "medseg.inference.segmentation",
     "segment_file": "medseg.inference.segmentation",
+    "serve_viewer": "medseg.visualization.viewer.browser",
     "split_manifest": "medseg.datasets.manifest_builder",
+    "train": "medseg.training.session",
     "view": "medseg.visualization.viewer.widget",
     "write": "medseg.io",
     "write_dicom_series": "medseg.io.dicom.series_writer",

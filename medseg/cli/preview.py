@@ -30,25 +30,22 @@ def preview(
     nonfinite: Nonfinite = None,
 ) -> None:
     """Draw a mask over its scan: three planes and a row of slices, each label a contour."""
-    from medseg.io import read_channels
-    from medseg.visualization.labelled_masks import read_named
-    from medseg.visualization.overlays import overlay
+    from medseg.visualization.mask_preview import preview as draw
 
-    choices = choices_of(series, volume, trust, nonfinite)
-    (found,) = read_channels([scan], choices=choices)
-    drawn = read_named(mask, found, recipe)
-    limits = _limits(window) or (_of_recipe(recipe) if recipe else None)
-    overlay(found, drawn, output, window_hu=limits, title=scan.name, slices=slices)
+    options = choices_of(series, volume, trust, nonfinite)
+    limits = _limits(window)
+    draw(
+        scan,
+        mask,
+        output,
+        recipe=recipe,
+        window_hu=limits,
+        slices=slices,
+        title=scan.name,
+        options=options,
+    )
     print(output)
     print(RESEARCH, file=sys.stderr)
-
-
-def _of_recipe(name: str) -> tuple[float, float] | None:
-    """Black and white where the recipe has absolute units."""
-    from medseg.recipe import Recipe, Window
-
-    intensity = Recipe.read(name).prepare.intensity
-    return (intensity.low_hu, intensity.high_hu) if isinstance(intensity, Window) else None
 
 
 def _limits(text: str | None) -> tuple[float, float] | None:

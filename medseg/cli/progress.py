@@ -38,7 +38,7 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         self.bar.stop()
 
-    def prepared(self, done: int, cases: int) -> None:
+    def prepared(self, done: int, cases: int, facts: str = "", /) -> None:
         """Shows that one more case is prepared."""
         self.bar.update(self.task, facts=f"prepared {done} of {cases} cases")
         if not self.console.is_terminal and done == cases:

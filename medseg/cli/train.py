@@ -67,11 +67,13 @@ def train(
         assert recipe is not None  # checked above
         assert manifest is not None
         chosen, cases = Recipe.read(recipe), Manifest.read(manifest, root=data_root).cases
+    from medseg.reporting.folder_report import report
+    from medseg.training.hardware import Hardware
     from medseg.training.loggers import NO_REPORTS
-    from medseg.training.trainer import Hardware, is_first_process
-    from medseg.training.trainer import train as run
+    from medseg.training.session import TrainingOptions
+    from medseg.training.session import train as run
+    from medseg.training.trainer import is_first_process
 
-    hardware = Hardware(device, devices, nodes, workers)
     for tracker in NO_REPORTS.keys() & set(track or ()):
         os.environ.setdefault(*NO_REPORTS[tracker])  # this process is the command's own
     with Progress(chosen.train.epochs) as progress:
@@ -80,25 +82,18 @@ def train(
                 chosen,
                 cases,
                 output,
-                cache=cache,
                 resume=resume,
-                max_seconds=seconds,
-                hardware=hardware,
-                track=track or (),
-                repeats=repeats,
-                on_case=progress.prepared,
+                hardware=Hardware(device, devices, nodes, workers),
+                options=TrainingOptions(cache, seconds, tuple(track or ()), repeats),
                 on_epoch=progress.show,
+                progress=progress.prepared,
             )
         except KeyboardInterrupt:
             print("stopped: the same command with --resume goes on after the last epoch", file=sys.stderr)
             raise
     if not is_first_process():
         return
-    from medseg.reporting.training import summary
-    from medseg.visualization.overlays import history
-
-    history(output / "history.csv", output / "history.png")
-    summary(output)
+    report(output)
     if progress.waiting is not None:
         told = f"{100 * progress.waiting:.1f} % of the training time after the first epoch"
         print(f"waited for data: {told}", file=sys.stderr)

@@ -25,13 +25,10 @@ def view(
     nonfinite: Nonfinite = None,
 ) -> None:
     """Look at a scan and its masks in the browser: three planes and 3D, on this machine only."""
-    from medseg.io import read_channels
-    from medseg.visualization.labelled_masks import read_named
-    from medseg.visualization.viewer import Server, scene
+    from medseg.visualization.viewer.browser import serve_viewer
 
-    (found,) = read_channels([scan], choices=choices_of(series, volume, trust, nonfinite))
-    named = [(path.name, read_named(path, found, recipe)) for path in masks or []]
-    with Server(scene(found, named), port=port) as server:
+    options = choices_of(series, volume, trust, nonfinite)
+    with serve_viewer(scan, *(masks or []), recipe=recipe, port=port, options=options) as server:
         print(server.url, flush=True)
         print(f"Ctrl-C ends it. {RESEARCH}", file=sys.stderr)
         if browser:

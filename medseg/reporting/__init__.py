@@ -1,7 +1,7 @@
-"""One HTML file that tells how a batch or an evaluation went: it opens from the disk and asks no network."""
+"""One HTML file that shows how a batch, an evaluation or a training went, without any network."""
 
 from __future__ import annotations
 
-from medseg.reporting.page import report
+from medseg.reporting.folder_report import report
 
 __all__ = ["report"]

@@ -20,7 +20,7 @@ NAME = "report.html"
 _PACKAGE = "medseg.reporting"
 
 
-def report(folder: str | Path) -> Path:
+def report_cases(folder: str | Path) -> Path:
     """Writes ``report.html`` into the output folder of ``medseg batch`` or ``medseg evaluate``.
 
     Raises:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from medseg.reporting.page import render_page, save
 from medseg.training import provenance
+from medseg.visualization.overlays import history
 
 NAME = "summary.html"
 
@@ -17,8 +18,8 @@ def summary(folder: str | Path) -> Path:
     """Writes the page beside the model; it opens from the disk and asks no network.
 
     Args:
-        folder: Of a training, as :func:`medseg.training.trainer.train` leaves it; ``history.png`` is shown
-            where it is there.
+        folder: Of a training, as :func:`medseg.training.trainer.train` leaves it. The curves of
+            ``history.csv`` are also drawn as ``history.png``.
 
     Raises:
         UsageError: it is no such folder (``no-record``).
@@ -26,6 +27,8 @@ def summary(folder: str | Path) -> Path:
     folder = Path(folder)
     run = provenance.read(folder)
     curves = folder / "history.png"
+    if (folder / "history.csv").is_file():
+        history(folder / "history.csv", curves)
     text = render_page(
         "training.html",
         run.recipe.name,

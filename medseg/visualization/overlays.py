@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,11 +63,16 @@ def overlay(
     return _save(_drawn(volume, mask, window_hu, title, slices), Path(path))
 
 
-def preview(volume: Volume, mask: Mask, *, slices: int = 8) -> Picture:
-    """What :func:`overlay` draws, for a notebook; errors as there."""
-    from io import BytesIO
-
-    figure, out = _drawn(volume, mask, None, None, slices), BytesIO()
+def overlay_picture(
+    volume: Volume,
+    mask: Mask,
+    *,
+    window_hu: tuple[float, float] | None = None,
+    title: str | None = None,
+    slices: int = 8,
+) -> Picture:
+    """What :func:`overlay` draws, in memory; arguments and errors as there."""
+    figure, out = _drawn(volume, mask, window_hu, title, slices), BytesIO()
     figure.savefig(out, format="png", dpi=80, facecolor=_BACKGROUND)
     return Picture(out.getvalue())
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 from medseg.errors import ResourceError
 from medseg.images.palette import rgb
 from medseg.images.volume import Mask, Volume
-from medseg.io import read
-from medseg.visualization.labelled_masks import read_named
+from medseg.io.foreign_images import MaskLike, ScanLike, as_volume
+from medseg.visualization.mask_preview import named_mask
 from medseg.visualization.viewer.scene import scene
 
 
@@ -68,21 +67,25 @@ def _colours(labels: list[dict[str, Any]]) -> dict[str, Any]:
     return dict(zip(("R", "G", "B", "A", "I", "labels"), columns, strict=True))
 
 
-def view(scan: str | Path | Volume, *masks: str | Path | Mask, height: int = 480) -> Any:
+def view(scan: ScanLike, *masks: MaskLike, height: int = 480) -> Any:
     """A scan with up to two masks in a notebook: a widget with three planes and 3D, without network.
 
-    Outside of a notebook use ``medseg view``.
+    Outside of a notebook use :func:`medseg.serve_viewer`.
 
     Args:
-        scan: A file, a DICOM folder or a volume.
-        masks: Files or masks, on the scan's grid.
+        scan: A path, a volume, or an image of another library, as :func:`medseg.as_volume` takes it.
+        masks: The same for masks, on the scan's grid.
         height: Of the widget, in pixels.
 
     Raises:
         InputRefused: a file cannot be read or trusted.
         UsageError: more than two masks (``viewer-masks``), or one on another grid (``grid-mismatch``).
         ResourceError: ipyniivue is not installed (``missing-extra``).
+
+    Example:
+        >>> shown = medseg.view("chest.nii.gz", "lungs.nii.gz")
+        >>> len(shown.volumes)
+        2
     """
-    found = scan if isinstance(scan, Volume) else read(scan)
-    named = [mask if isinstance(mask, Mask) else read_named(mask, found) for mask in masks]
-    return widget(found, *named, height=height)
+    found = as_volume(scan)
+    return widget(found, *(named_mask(mask, found) for mask in masks), height=height)

@@ -1,0 +1,98 @@
+"""A picture of what a recipe's random changes make of a training patch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from medseg.datasets.manifest import Case, Manifest
+from medseg.errors import UsageError
+from medseg.preprocessing.augmentation import augment
+from medseg.recipe import Recipe
+from medseg.training.case_cache import Patches, cached
+from medseg.visualization.overlays import samples
+
+
+@dataclass(frozen=True)
+class AugmentationPicture:
+    """The result of :func:`preview_augmentation`: the PNG, and the case that the patch is of."""
+
+    path: Path
+    case: str
+
+
+def preview_augmentation(
+    recipe: Recipe | str | Path,
+    cases: Manifest | str | Path,
+    output: str | Path,
+    *,
+    case: str | None = None,
+    seed: int = 0,
+    count: int = 16,
+    root: str | Path | None = None,
+) -> AugmentationPicture:
+    """A PNG of one training patch with its labels, as it is and as random changes make it.
+
+    Args:
+        recipe: Decides the changes: a recipe, its file, or the name of a shipped one.
+        cases: A manifest, or its path.
+        output: The PNG to write.
+        case: Id of a case; by default the first of split ``train``.
+        seed: Another patch, and other changes of it.
+        count: How many pictures, from 2 on.
+        root: Where the files of a manifest at a path lie, instead of its own root.
+
+    Raises:
+        UsageError: no such recipe, manifest or case.
+        InputRefused: the case cannot be read or trusted.
+
+    Example:
+        >>> made = medseg.preview_augmentation("tiny.yaml", "cases.csv", "patches.png", count=4)
+        >>> made.case, made.path.name
+        ('case_0', 'patches.png')
+    """
+    where = cases.name if isinstance(cases, Manifest) else cases
+    chosen = recipe if isinstance(recipe, Recipe) else Recipe.read(recipe)
+    manifest = cases if isinstance(cases, Manifest) else Manifest.read(cases, root=root)
+    picked = _picked(manifest.cases, case, where)
+    images, labels = _changed(picked, chosen, seed, count)
+    names = [label.name for label in chosen.labels]
+    samples(images, labels, output, names=names, pixel_mm=chosen.prepare.spacing_mm[:2])
+    return AugmentationPicture(Path(output), picked.id)
+
+
+def _picked(cases: tuple[Case, ...], wanted: str | None, manifest: str | Path) -> Case:
+    fitting = [c for c in cases if (c.id == wanted if wanted is not None else c.split == "train")]
+    if fitting:
+        return fitting[0]
+    raise UsageError(
+        f"no case {wanted!r}" if wanted is not None else "no case has split 'train'",
+        where=manifest,
+        remedy="give the id of a case with --case" if wanted is None else "give an id of the manifest",
+        reason="usage",
+    )
+
+
+def _changed(case: Case, recipe: Recipe, seed: int, count: int) -> tuple[Any, Any]:
+    """Axial (count, X, Y) images and (count, L, X, Y) labels of one patch; the first is unchanged."""
+    # Around a label, because that is what the picture is to show.
+    schedule = recipe.train.model_copy(update={"foreground_fraction": 1.0})
+    centred = recipe.model_copy(update={"train": schedule})
+    with TemporaryDirectory() as cache:
+        patch = Patches([cached(case, recipe, Path(cache))], centred, augmented=False)[0, seed]
+    drawn = [{"image": patch["image"], "label": patch["label"]}]
+    change = augment(recipe)
+    for number in range(1, count):
+        change.set_random_state(seed=int(np.random.default_rng([seed, number]).integers(2**31)))
+        drawn.append(change(drawn[0]))
+    # 2D: the slice itself lies between its neighbours.
+    images = np.stack([one["image"][recipe.patch.neighbours * len(recipe.channels)] for one in drawn])
+    labels = np.stack([one["label"] for one in drawn])
+    if recipe.spatial_dims == 3:
+        at = int(np.argmax((labels[0] == 1).sum((0, 1, 2))))
+        images, labels = images[..., at], labels[..., at]
+    return images, labels

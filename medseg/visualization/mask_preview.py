@@ -1,0 +1,70 @@
+"""A mask over its scan, as a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from medseg.images.volume import Mask, Volume
+from medseg.io.foreign_images import MaskLike, ScanLike, as_mask, as_volume
+from medseg.io.read_options import DEFAULT_OPTIONS, ReadOptions
+from medseg.recipe import Recipe, Window
+from medseg.visualization.labelled_masks import label_every_value, read_named
+from medseg.visualization.overlays import Picture, overlay, overlay_picture
+
+
+def preview(
+    scan: ScanLike,
+    mask: MaskLike,
+    output: str | Path | None = None,
+    *,
+    recipe: str | Path | None = None,
+    window_hu: tuple[float, float] | None = None,
+    slices: int = 8,
+    title: str | None = None,
+    options: ReadOptions = DEFAULT_OPTIONS,
+) -> Picture:
+    """A PNG that shows itself in a notebook: three planes and a row of slices, each label a contour.
+
+    Radiological view: the patient's left is on the right of the picture.
+
+    Args:
+        scan: A path, a volume, or an image of another library, as :func:`medseg.as_volume` takes it.
+        mask: The same for the mask, on the scan's grid.
+        output: The PNG to write, too.
+        recipe: Of a mask at a path: names of its labels, and its window.
+        window_hu: Black and white point; by default the recipe's, the lung window for CT, or the 1st and 99th
+            percentile.
+        slices: So many axial slices in a row below, evenly through what is labelled.
+        title: Shown on top.
+        options: What only the user can decide about how the scan is read.
+
+    Raises:
+        InputRefused: the scan or the mask cannot be read or trusted.
+        UsageError: the mask is not on the scan's grid (``grid-mismatch``), or no such recipe.
+
+    Example:
+        >>> picture = medseg.preview("chest.nii.gz", "lungs.nii.gz", "look.png")
+        >>> picture[1:4]
+        b'PNG'
+    """
+    volume = as_volume(scan, options)
+    drawn = named_mask(mask, volume, recipe)
+    limits = window_hu or (_window_of(recipe) if recipe else None)
+    if output is None:
+        return overlay_picture(volume, drawn, window_hu=limits, title=title, slices=slices)
+    path = overlay(volume, drawn, output, window_hu=limits, title=title, slices=slices)
+    return Picture(path.read_bytes())
+
+
+def named_mask(mask: MaskLike, scan: Volume, recipe: str | Path | None = None) -> Mask:
+    """The mask with its labels; one without any has a label for each of its values."""
+    if isinstance(mask, str | Path):
+        return read_named(mask, scan, None if recipe is None else str(recipe))
+    found = as_mask(mask)
+    return found if found.labels else label_every_value(found)
+
+
+def _window_of(recipe: str | Path) -> tuple[float, float] | None:
+    """Black and white where the recipe has absolute units."""
+    intensity = Recipe.read(recipe).prepare.intensity
+    return (intensity.low_hu, intensity.high_hu) if isinstance(intensity, Window) else None

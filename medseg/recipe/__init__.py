@@ -1,7 +1,7 @@
 """The recipe: everything that decides what a model learns and how it is applied, as one value.
 
-A recipe holds concrete numbers only. It is read from YAML, checked here once, carried in the
-header of every model file, and its digest stands beside every output.
+A recipe holds concrete numbers only. It is read from YAML, validated once here, stored in the
+header of every model file, and its digest is written beside every output.
 """
 
 from __future__ import annotations
@@ -54,25 +54,25 @@ def _or_a_preset(schema: dict[str, Any]) -> None:
 
 
 class Recipe(Section):
-    """The whole configuration of one model. See the sections' own docstrings.
+    """The complete configuration of one model. See the sections' own docstrings.
 
     Attributes:
-        name: Of the recipe and the models trained with it.
+        name: Name of the recipe and of the models trained with it.
         description: One line, shown by ``medseg recipe``.
-        modality: What kind of scan it is for.
+        modality: The imaging modality of the scans.
         channels: Names of the scans of a case, in order.
-        labels: What is to be found.
-        ignore_value: Voxels with this integer in a truth are unknown: they are left out of
-            training and of every score. None where truths have no such value.
-        prepare: From the scan to the network's input.
-        patch: What the network sees at once.
-        network: Its kind and size.
-        loss: What training minimises.
-        augment: Random changes of training patches: their numbers, or ``none``, ``light`` or
-            ``full``, which are turned into numbers at once.
-        train: The schedule.
-        predict: The sliding window.
-        postprocess: Cleaning of the mask.
+        labels: The structures to segment.
+        ignore_value: Voxels with this integer in a label map are unknown: they are left out of
+            training and of every score. None if label maps have no such value.
+        prepare: Preprocessing from the scan to the network's input.
+        patch: Size of the network's input.
+        network: Architecture and size of the network.
+        loss: The training loss.
+        augment: Random changes of training patches: explicit numbers, or one of the presets ``none``,
+            ``light`` and ``full``, which are replaced by their numbers when the recipe is read.
+        train: The training schedule.
+        predict: Sliding-window inference.
+        postprocess: Cleaning of the predicted mask.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=64)]
@@ -93,13 +93,13 @@ class Recipe(Section):
     @model_validator(mode="wrap")
     @classmethod
     def _expanded(cls, data: Any, handler: ModelWrapValidatorHandler[Recipe]) -> Recipe:
-        """A preset's name in the place of ``augment`` becomes its numbers at once."""
+        """The recipe with a preset's name in ``augment`` replaced by the preset's numbers."""
         name = data.get("augment") if isinstance(data, dict) else None
         if not isinstance(name, str):
             return handler(data)
         if name not in PRESETS:
             raise ValueError(f"augment is {name!r}: give {', '.join(PRESETS)}, or its fields")
-        # The rest is checked first: a preset depends on it.
+        # The other sections are validated first, because a preset depends on them.
         rest = handler({**data, "augment": Augment()})
         chosen = preset(name, modality=rest.modality, intensity=rest.prepare.intensity, labels=rest.labels)
         return handler({**data, "augment": chosen})
@@ -111,30 +111,30 @@ class Recipe(Section):
         except UsageError as error:
             raise ValueError(error.problem) from None
         if any(self.ignore_value in label.values for label in self.labels):
-            raise ValueError(f"ignore_value {self.ignore_value} is a value of a label as well")
-        told = misfit(
+            raise ValueError(f"ignore_value {self.ignore_value} is also a value of a label")
+        problem = misfit(
             self.augment,
             labels=self.labels,
             intensity=self.prepare.intensity,
             spatial_dims=self.spatial_dims,
         )
-        if told:
-            raise ValueError(told)
+        if problem:
+            raise ValueError(problem)
         if self.modality == "CT" and not isinstance(self.prepare.intensity, Window):
-            raise ValueError("CT has absolute units: use intensity kind 'window'")
+            raise ValueError("CT intensities have an absolute unit (HU): use intensity kind 'window'")
         unknown = sorted(set(self.loss.class_weights) - {label.name for label in self.labels})
         if unknown:
-            raise ValueError(f"loss.class_weights names {unknown[0]!r}, which is no label")
+            raise ValueError(f"loss.class_weights names {unknown[0]!r}, which is not a label of the recipe")
         if not any(self.loss.class_weights.get(label.name, 1.0) for label in self.labels):
             raise ValueError("loss.class_weights are 0 for every label: nothing would be learned")
         if self.exclusive and self.predict.threshold != Predict().threshold:
             raise ValueError(
-                f"predict.threshold {self.predict.threshold} has no effect with loss dice_ce, which takes "
-                "the most probable label: leave it out"
+                f"predict.threshold {self.predict.threshold} has no effect with loss dice_ce, which picks "
+                "the most probable label: remove it"
             )
         values = [value for label in self.labels for value in label.values]
         if self.exclusive and len(set(values)) < len(values):
-            raise ValueError("loss dice_ce is for labels that exclude one another, and these share values")
+            raise ValueError("loss dice_ce needs mutually exclusive labels, but these labels share values")
         if self.predict.whole_planes:
             self._check_whole_planes()
         if self.postprocess.divide:
@@ -145,64 +145,65 @@ class Recipe(Section):
             lower = [max(n // factor, 1) * factor for n in self.patch.size]
             upper = [-(-n // factor) * factor for n in self.patch.size]
             raise ValueError(
-                f"patch.size {list(self.patch.size)} does not fit the {self.network.kind}: each number must "
-                f"be a multiple of {factor}, such as {lower} or {upper}"
+                f"patch.size {list(self.patch.size)} does not fit network {self.network.kind}: each "
+                f"number must be a multiple of {factor}, such as {lower} or {upper}"
             )
         if self.network.normalised and all(n == factor for n in self.patch.size):
             raise ValueError(
-                f"patch.size {list(self.patch.size)} shrinks to one voxel, which the {self.network.kind}'s "
-                f"normalisation cannot use: make one number at least {2 * factor}"
+                f"patch.size {list(self.patch.size)} shrinks to one voxel, which the normalisation of "
+                f"network {self.network.kind} cannot handle: make at least one number {2 * factor} or more"
             )
         return self
 
     def _check_whole_planes(self) -> None:
         if self.spatial_dims != 2:
-            raise ValueError("predict.whole_planes is for patches of two numbers")
+            raise ValueError("predict.whole_planes needs a 2D patch (patch.size with two numbers)")
         norm = getattr(self.network, "norm", "instance")
         if norm not in ("batch", "none"):
             raise ValueError(
-                f"predict.whole_planes is for norm batch or none: with {norm} the output depends on the size"
+                f"predict.whole_planes needs network.norm batch or none: with norm {norm} the output depends "
+                "on the size of the plane"
             )
 
     def _check_divided(self, parts: tuple[Label, Label]) -> None:
         if len(self.labels) > 1:
-            raise ValueError(f"postprocess.divide is for one label, and there are {len(self.labels)}")
+            raise ValueError(f"postprocess.divide needs exactly one label, but there are {len(self.labels)}")
         if [part.side for part in parts] != ["right", "left"]:
-            raise ValueError("postprocess.divide needs two labels, with side right and then left")
+            raise ValueError("postprocess.divide needs two labels, with side right and left, in this order")
         values = sorted(value for part in parts for value in part.values)
         if values != sorted(self.labels[0].values):
             raise ValueError(
-                f"postprocess.divide has the values {values}, and label {self.labels[0].name} "
+                f"postprocess.divide has the values {values}, but label {self.labels[0].name} has "
                 f"{sorted(self.labels[0].values)}: they must be the same"
             )
 
     @property
     def painted(self) -> tuple[Label, ...]:
-        """The labels of the masks: those of the recipe, or the two into which its label is divided."""
+        """The labels of a predicted mask: the recipe's, or the right and left parts of its one label."""
         return self.postprocess.divide or self.labels
 
     @property
     def spatial_dims(self) -> int:
-        """2 for slices, 3 for patches."""
+        """Number of spatial dimensions of the network: 2 or 3."""
         return len(self.patch.size)
 
     @property
     def exclusive(self) -> bool:
-        """Whether each voxel has at most one label: a softmax decides, not a sigmoid for each label."""
+        """Whether labels are mutually exclusive (softmax) rather than independent (one sigmoid each)."""
         return isinstance(self.loss, DiceCE)
 
     @property
     def in_channels(self) -> int:
-        """Input channels of the network: scan channels times slices seen at once."""
+        """Number of input channels of the network: scan channels times slices per input."""
         return len(self.channels) * (2 * self.patch.neighbours + 1)
 
     @classmethod
     def read(cls, source: str | Path) -> Recipe:
-        """The recipe of a YAML file, or the shipped one of that name.
+        """The recipe in a YAML file, or the shipped recipe of that name.
 
         Raises:
-            UsageError: no such recipe, not YAML, or a field is unknown, missing or wrong;
-                the message names the field and the value.
+            UsageError: there is no such recipe, it is not valid YAML, or a field is unknown,
+                missing or invalid; the message names the field and the value.
         """
         path = Path(source)
         shipped_path = resources.files("medseg").joinpath("recipes", f"{source}.yaml")
@@ -211,10 +212,10 @@ class Recipe(Section):
         try:
             text = text_of(path, most_bytes=_RECIPE_BYTES)
         except (OSError, ValueError) as error:
-            told = getattr(error, "strerror", None) or "it is not UTF-8 text"
+            cause = getattr(error, "strerror", None) or "it is not UTF-8 text"
             missing = isinstance(error, FileNotFoundError)
             raise UsageError(
-                f"no such recipe: {told}" if missing else f"the recipe cannot be read: {told}",
+                f"no such recipe: {cause}" if missing else f"the recipe cannot be read: {cause}",
                 where=source,
                 remedy=f"give a YAML file or one of: {', '.join(list_recipes())}",
                 reason="recipe-not-found" if missing else "recipe-unreadable",
@@ -223,18 +224,18 @@ class Recipe(Section):
 
     @classmethod
     def parse(cls, text: str, *, where: str = "recipe") -> Recipe:
-        """The recipe of YAML (or JSON) text. ``where`` names it in errors."""
+        """The recipe in YAML (or JSON) text; ``where`` names the source in errors."""
         try:
             data = yaml_data(text)
         except ValueError as error:
             raise UsageError(
-                f"not valid YAML: {error}", where=where, remedy="correct it there", reason="recipe-yaml"
+                f"not valid YAML: {error}", where=where, remedy="correct the syntax", reason="recipe-yaml"
             ) from None
         return cls.checked(data, where=where)
 
     @classmethod
     def checked(cls, data: object, *, where: str = "recipe") -> Recipe:
-        """The recipe of plain data, as YAML or JSON gives it."""
+        """The recipe in plain data, as parsed from YAML or JSON."""
         try:
             return cls.model_validate(data)
         except ValidationError as error:
@@ -255,22 +256,22 @@ class Recipe(Section):
 
     @property
     def digest(self) -> str:
-        """Hexadecimal SHA-256 of the recipe's content; equal recipes have equal digests."""
+        """Hexadecimal SHA-256 of the recipe's content: equal recipes have equal digests."""
         return digest(self.model_dump(mode="json"))
 
     @staticmethod
     def json_schema() -> dict[str, Any]:
-        """The JSON schema of a recipe."""
+        """The JSON schema of recipes."""
         return Recipe.model_json_schema()
 
 
 def list_recipes() -> tuple[str, ...]:
-    """Names of the recipes in the package."""
+    """Names of the recipes shipped with the package."""
     folder = resources.files("medseg").joinpath("recipes")
     return tuple(sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml")))
 
 
 def digest(data: object) -> str:
-    """Hexadecimal SHA-256 of plain data, independent of key order."""
+    """Hexadecimal SHA-256 of plain data, independent of the order of keys."""
     text = json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""The recipe's section ``augment``, and the presets that may stand in its place."""
+"""The recipe's section ``augment`` and its presets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from medseg.recipe.section import Fraction, NotNegative, Section
 Preset = Literal["none", "light", "full"]
 PRESETS: tuple[Preset, ...] = get_args(Preset)
 
-# A cubic B-spline whose control points move by less than this share of their distance cannot fold:
+# A cubic B-spline whose control points move by less than this fraction of their spacing cannot fold:
 # Choi and Lee 2000, doi:10.1006/gmod.2000.0531 (0.4033 in 3D, 0.4886 in 2D).
 _MOST_BEND = 0.4
 # Standard deviation of an MR scan whose 0.5 and 99.5 percentiles are 0 and 1: 0.19 (brain, T2) to
@@ -26,36 +26,36 @@ _SD_OF_PERCENTILES = 0.2
 class Augment(Section):
     """Random changes of training patches; 0 switches each of them off.
 
-    Lengths and angles are those of the patient, also where voxels are not cubes. Geometry moves
-    image and label together; intensities are drawn for each scan channel on its own. See
-    :mod:`medseg.preprocessing.augmentation` for the formulas and :func:`preset` for numbers with their
+    Lengths and angles are measured in the patient, also if voxels are anisotropic. Spatial changes
+    apply to image and label alike; intensity changes are drawn independently for each channel. See
+    :mod:`medseg.preprocessing.augmentation` for the formulas and :func:`preset` for values with their
     sources.
 
     Attributes:
-        flip_axes: Prepared axes (0 R-L, 1 A-P, 2 S-I) along which half of the patches are flipped.
-            A flip of axis 0 exchanges labels of the two sides.
+        flip_axes: Axes of the prepared scan (0 R-L, 1 A-P, 2 S-I) along which half of the patches
+            are flipped. A flip along axis 0 swaps the labels of the two sides.
         rotate_degrees: Largest rotation in the axial plane (2D) or about each axis (3D).
-        scale: Largest relative change of size, of each axis on its own.
-        shear: Largest tangent of the angle by which one axis leans towards another.
+        scale: Largest relative change of size, independently for each axis.
+        shear: Largest tangent of the shear angle.
         translate_mm: Largest shift along each axis.
         elastic_mm: Largest displacement along each axis by a random smooth deformation.
-        elastic_grid_mm: Distance of the control points of that deformation; displacements vary
-            over about this length. ``elastic_mm`` is at most 0.4 of it, so that nothing folds.
+        elastic_grid_mm: Spacing of the control points of that deformation; displacements vary
+            over about this length. ``elastic_mm`` is at most 0.4 times this, so that nothing folds.
         noise_sd: Largest standard deviation of Gaussian noise, in normalised intensity.
         blur_voxels: Largest standard deviation of a Gaussian blur.
-        gamma: Largest relative change of the exponent of intensity in 0..1.
+        gamma: Largest relative change of the exponent applied to intensities in 0..1.
         brightness: Largest shift of normalised intensity.
         contrast: Largest relative change of contrast.
-        low_resolution: Largest share of the resolution of each axis that is lost; 0.5 leaves
+        low_resolution: Largest fraction of the resolution lost along each axis; 0.5 keeps
             every second voxel.
-        bias_field: MR: largest relative change of intensity by a smooth field, as of a coil.
-        ghosting: MR: largest share by which periodic lines of k-space are weakened, as by breathing.
+        bias_field: MR: largest relative change of intensity by a smooth field, as of a receive coil.
+        ghosting: MR: largest fraction by which periodic lines of k-space are attenuated, as by breathing.
         motion_mm: MR: largest shift of the patient between the acquisition of the centre and of
             the outer lines of k-space.
-        cutout: Largest share of each edge of the patch that a hidden box takes. Its label stays.
-        clip: Cut intensities back to 0..1 at the end. Only for intensities that are prepared
-            to 0..1 (window or percentiles), where the network never sees others.
-        probability: How often each of these is applied (flips: a half; clip: always).
+        cutout: Largest fraction of each edge of the patch that is hidden by a box. The label is kept.
+        clip: Clip intensities to 0..1 at the end. Only for intensities that are prepared
+            to 0..1 (window or percentile), where the network never sees other values.
+        probability: Probability of each change (flips: always 0.5; clip: always applied).
     """
 
     flip_axes: tuple[Literal[0, 1, 2], ...] = ()
@@ -92,31 +92,31 @@ class Augment(Section):
 def preset(
     name: Preset, *, modality: Literal["CT", "MR"], intensity: Intensity, labels: Sequence[Label]
 ) -> Augment:
-    """The concrete numbers of a preset.
+    """The section ``augment`` that a preset stands for.
 
     ``none`` changes nothing. ``full`` follows nnU-Net (Isensee et al. 2021,
     doi:10.1038/s41592-020-01008-z, its supplement on augmentation and its code of version 2) in rotation
     (30 degrees), size (0.7 to 1.4, ours 0.7 to 1.3), blur (1 voxel), gamma (0.7 to 1.5, ours 0.7
     to 1.3), contrast of MR (0.75 to 1.25), resolution (one half), noise of MR (variance 0.1 of a
-    z-score) and in how often (0.1 to 0.4 there; 0.3 here, for rotation and size together). Elastic
-    deformation and the artefacts of MR, which nnU-Net lacks, are those of TorchIO (Pérez-García et
-    al. 2021, doi:10.1016/j.cmpb.2021.106236): 7.5 mm; a bias of a half (coefficients 0.5); ghosts
-    of up to 0.3 (0.5 to 1 there) and 5 mm of motion (10 there), less because a mask must still fit.
+    z-score) and in probability (0.1 to 0.4 there; 0.3 here, for rotation and size together). Elastic
+    deformation and MR artefacts, which nnU-Net lacks, follow TorchIO (Pérez-García et
+    al. 2021, doi:10.1016/j.cmpb.2021.106236): 7.5 mm; a bias of 0.5 (coefficients 0.5); ghosts
+    of up to 0.3 (0.5 to 1 there) and 5 mm of motion (10 there), less because the mask must still fit.
     ``light`` is half of that, without deformation, blur, low resolution, ghosts and motion.
 
-    CT has absolute units: whatever the window's width, noise is up to 50 HU and brightness up to
-    20 HU (half in ``light``), contrast changes by less than in MR, and there are no artefacts of
-    MR. The numbers of CT and those of ``light`` are our choice, not yet measured on a task.
+    CT has an absolute unit: whatever the width of the window, noise is up to 50 HU and brightness up
+    to 20 HU (half in ``light``), contrast changes by less than in MR, and there are no MR
+    artefacts. The values for CT and those of ``light`` are our choice, not yet measured on a task.
 
-    Flips are along R-L only (nnU-Net: all axes), as prepared scans are never upside down, and not
-    at all where a label has a side: the heart and the liver tell the sides apart. No
-    preset has shear and shifts (patches are cut anywhere) or cutout (it teaches to see what is hidden).
+    Flips are along R-L only (nnU-Net: all axes), because prepared scans are never upside down, and
+    there are none if a label has a side: the heart and the liver distinguish the sides. No
+    preset has shear or shifts (patches are cut anywhere) or cutout (it rewards segmenting hidden tissue).
 
     Args:
         name: ``none``, ``light`` or ``full``.
-        modality: Of the recipe.
-        intensity: How the recipe normalises: the unit of the numbers.
-        labels: Those of the recipe.
+        modality: The recipe's modality.
+        intensity: The recipe's normalisation, which decides the unit of the values.
+        labels: The recipe's labels.
     """
     if name == "none":
         fields = ("rotate_degrees", "scale", "noise_sd", "gamma", "brightness", "contrast", "probability")
@@ -149,36 +149,37 @@ def preset(
 
 
 def misfit(rules: Augment, *, labels: Sequence[Label], intensity: Intensity, spatial_dims: int) -> str | None:
-    """What in the section does not fit the rest of its recipe, in words; None when all does.
+    """Why the section does not fit the rest of its recipe; None if it does.
 
-    Rotation is bounded where labels have sides: right lies at larger x in every patch, in 2D
-    (turned about S-I) and in 3D (about every axis, each up to the same bound), until a turn of more
-    than 90 degrees puts it on the left. Shear, size and deformation keep it where it is.
+    Rotation is limited to 90 degrees if labels have sides: up to there, right lies at larger x in every
+    patch, in 2D (rotated about S-I) and in 3D (about every axis); beyond, it lies on the left.
+    Shear, scaling and deformation never exchange the sides.
     """
     sided = [label.name for label in labels if label.side]
     alone = [label.name for label, at in zip(labels, mirrored(labels), strict=True) if at is None]
     if spatial_dims == 2 and 2 in rules.flip_axes:
-        return "augment.flip_axes has 2 (S-I), an axis that 2D slices do not have: give 0 or 1"
+        return "augment.flip_axes contains 2 (S-I), an axis that 2D slices do not have: use 0 or 1"
     if alone and 0 in rules.flip_axes:
         return (
-            f"augment.flip_axes has 0 (R-L), which would exchange the sides of {alone}: each needs one "
-            f"partner of the other side and the same name, as right_lung and left_lung"
+            f"augment.flip_axes contains 0 (R-L), which would exchange the sides of {alone}: each needs one "
+            f"partner with the other side and the same name, such as right_lung and left_lung"
         )
     if sided and rules.rotate_degrees > 90:
         return (
-            f"augment.rotate_degrees {rules.rotate_degrees:g} would put right on the left, and {sided} "
-            f"have sides: at most 90"
+            f"augment.rotate_degrees {rules.rotate_degrees:g} would exchange right and left, but {sided} "
+            f"have sides: use at most 90"
         )
     if rules.clip and intensity.kind == "zscore":
-        return "augment.clip cuts intensities to 0..1, which z-scores are not: leave it out"
+        return "augment.clip limits intensities to 0..1, but z-scores exceed that range: remove it"
     return None
 
 
 def mirrored(labels: Sequence[Label]) -> tuple[int | None, ...]:
-    """For each label the place of the one it becomes in a mirror; None where it has a side but no partner.
+    """For each label the index of its mirror image; None if it has a side but no partner.
 
-    A label without a side stays itself. The partner of ``right_lung`` has the other side and the
-    same name but for words of side (``left_lung``, ``lung_l``, ``Left Lung``); where several have, none is.
+    A label without a side is its own mirror image. The partner of ``right_lung`` has the other side
+    and the same name apart from words for the side (``left_lung``, ``lung_l``, ``Left Lung``); if
+    several labels qualify, there is no partner.
 
     >>> mirrored([Label(name="right_lung", values=(1,), side="right"), Label(name="heart", values=(3,)),
     ...           Label(name="left_lung", values=(2,), side="left")])
@@ -200,6 +201,6 @@ def mirrored(labels: Sequence[Label]) -> tuple[int | None, ...]:
 
 
 def _without_side(name: str) -> tuple[str, ...]:
-    """The words of a name in lower case, those of side left out."""
+    """The words of a name in lower case, without words for the side."""
     words = re.findall(r"[^\W_]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name))
     return tuple(w.lower() for w in words if w.lower() not in {"right", "left", "r", "l", "rt", "lt"})

@@ -1,4 +1,4 @@
-"""The recipe's section ``loss``: one class a kind, so that no field is without effect."""
+"""The recipe's section ``loss``: one class per kind, so that every field has an effect."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ class _Weighted(Section):
 
     @classmethod
     def _parts(cls) -> tuple[str, ...]:
-        """The weights of which one must be above 0."""
+        """Names of the weights; at least one of them must be above 0."""
         return ()
 
 
 class DiceBCE(_Weighted):
-    """Dice and binary cross-entropy, one sigmoid channel a label: labels may overlap.
+    """Dice and binary cross-entropy with one sigmoid channel per label: labels may overlap.
 
     As in nnU-Net's region training (Isensee et al. 2021, doi:10.1038/s41592-020-01008-z).
 
     Attributes:
-        kind: A row of the table in :mod:`medseg.training.losses`.
-        class_weights: Weight of labels, by name; 1 for those not named.
+        kind: Name of this kind in the table of :mod:`medseg.training.losses`.
+        class_weights: Weights of labels, by name; 1 for labels not named.
         dice_weight: Weight of the Dice part.
         bce_weight: Weight of the cross-entropy part.
     """
@@ -47,13 +47,13 @@ class DiceBCE(_Weighted):
 
 
 class DiceCE(_Weighted):
-    """Dice and cross-entropy of a softmax over background and labels, which exclude one another.
+    """Dice and cross-entropy of a softmax over background and mutually exclusive labels.
 
-    nnU-Net's default (Isensee et al. 2021). A mask then has in each voxel the most probable one of them.
+    nnU-Net's default (Isensee et al. 2021). Each voxel of the mask gets its most probable class.
 
     Attributes:
-        kind: A row of the table in :mod:`medseg.training.losses`.
-        class_weights: Weight of labels, by name; 1 for those not named, and for the background.
+        kind: Name of this kind in the table of :mod:`medseg.training.losses`.
+        class_weights: Weights of labels, by name; 1 for labels not named and for the background.
         dice_weight: Weight of the Dice part.
         ce_weight: Weight of the cross-entropy part.
     """
@@ -68,13 +68,13 @@ class DiceCE(_Weighted):
 
 
 class BCE(_Weighted):
-    """Binary cross-entropy alone, the original article's loss (Ronneberger et al. 2015, equation 1).
+    """Binary cross-entropy alone, the loss of the original U-Net (Ronneberger et al. 2015, equation 1).
 
-    The article's softmax over two classes is a sigmoid of the difference of their logits.
+    The article's softmax over two classes equals a sigmoid of the difference of their logits.
 
     Attributes:
-        kind: A row of the table in :mod:`medseg.training.losses`.
-        class_weights: Weight of labels, by name; 1 for those not named.
+        kind: Name of this kind in the table of :mod:`medseg.training.losses`.
+        class_weights: Weights of labels, by name; 1 for labels not named.
     """
 
     kind: Literal["bce"]
@@ -84,12 +84,12 @@ class Tversky(_Weighted):
     """Dice with unequal weights of false positives and negatives (Salehi et al. 2017, arXiv:1706.05721).
 
     Attributes:
-        kind: A row of the table in :mod:`medseg.training.losses`.
-        class_weights: Weight of labels, by name; 1 for those not named.
-        false_positives: Alpha; with beta 0.5 and 0.5 it is Dice.
-        false_negatives: Beta; the article's best for small lesions is 0.7.
-        gamma: The loss is raised to 1 / gamma, so that labels found badly count more (focal Tversky,
-            Abraham and Khan 2019, arXiv:1810.07842, equation 4, whose best is 4/3). 1 is plain Tversky.
+        kind: Name of this kind in the table of :mod:`medseg.training.losses`.
+        class_weights: Weights of labels, by name; 1 for labels not named.
+        false_positives: Alpha; alpha = beta = 0.5 gives Dice.
+        false_negatives: Beta; the article's best value for small lesions is 0.7.
+        gamma: The loss is raised to 1 / gamma, so that poorly segmented labels count more (focal Tversky,
+            Abraham and Khan 2019, arXiv:1810.07842, equation 4; their best value is 4/3). 1 is plain Tversky.
     """
 
     kind: Literal["tversky"]
@@ -103,14 +103,14 @@ class Tversky(_Weighted):
 
 
 class Focal(_Weighted):
-    """Cross-entropy in which voxels that are right already count little (Lin et al. 2017, arXiv:1708.02002).
+    """Cross-entropy that down-weights well-classified voxels (Lin et al. 2017, arXiv:1708.02002).
 
     Attributes:
-        kind: A row of the table in :mod:`medseg.training.losses`.
-        class_weights: Weight of labels, by name; 1 for those not named.
-        gamma: How little; the article's best is 2.
-        alpha: Weight of a label's voxels, and 1 - alpha that of all others (equation 5); the
-            article's best with gamma 2 is 0.25. None weighs all alike.
+        kind: Name of this kind in the table of :mod:`medseg.training.losses`.
+        class_weights: Weights of labels, by name; 1 for labels not named.
+        gamma: Strength of the down-weighting; the article's best value is 2.
+        alpha: Weight of a label's voxels; all others have weight 1 - alpha (equation 5). The
+            article's best value with gamma 2 is 0.25. None weights all voxels equally.
     """
 
     kind: Literal["focal"]
@@ -119,11 +119,13 @@ class Focal(_Weighted):
 
 
 class BorderBCE(_Weighted):
-    """Cross-entropy that weighs narrow gaps between structures (Ronneberger et al. 2015, equation 2).
+    """Cross-entropy with higher weights in narrow gaps between structures.
+
+    Ronneberger et al. 2015, equation 2.
 
     Attributes:
-        kind: A row of the table in :mod:`medseg.training.losses`.
-        class_weights: Weight of labels, by name; 1 for those not named.
+        kind: Name of this kind in the table of :mod:`medseg.training.losses`.
+        class_weights: Weights of labels, by name; 1 for labels not named.
         border_weight: The article's w0.
         sigma_voxels: The article's sigma, in voxels of the prepared patch.
     """
@@ -141,4 +143,4 @@ Loss = Annotated[
     Annotated[DiceBCE | DiceCE | BCE | Tversky | Focal | BorderBCE, Field(discriminator="kind")],
     BeforeValidator(_dice_bce_by_default),
 ]
-"""One of the kinds; a section without ``kind`` is a ``dice_bce``."""
+"""Any kind of loss; a section without ``kind`` is a ``dice_bce``."""

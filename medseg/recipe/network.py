@@ -1,4 +1,4 @@
-"""The recipe's section ``network``: one class a kind, so that no field is without effect."""
+"""The recipe's section ``network``: one class per kind, so that every field has an effect."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class UNet(Section):
     """The classic U-Net (Ronneberger et al. 2015, doi:10.1007/978-3-319-24574-4_28).
 
     Attributes:
-        kind: A row of the table in :mod:`medseg.networks`.
-        widths: Feature maps at each resolution, finest first. The default is the original
+        kind: Name of this kind in the table of :mod:`medseg.networks`.
+        widths: Number of feature maps at each resolution, finest first. The default is the original
             U-Net's (figure 1): five resolutions, four poolings.
-        norm: Normalisation after each convolution; the original U-Net had none.
+        norm: Normalisation after each convolution; the original U-Net has none.
         dropout: Probability of dropping a feature map in training.
     """
 
@@ -41,14 +41,14 @@ class UNet(Section):
 
 
 class ResidualUNet(Section):
-    """U-Net of residual units with strided convolutions: MONAI's.
+    """MONAI's U-Net of residual units with strided convolutions.
 
     Kerfoot et al. 2019, doi:10.1007/978-3-030-12029-0_40.
 
     Attributes:
-        kind: A row of the table in :mod:`medseg.networks`.
-        widths: Feature maps at each resolution, finest first; MONAI's tutorials use the default.
-        units: Convolutions of each residual unit.
+        kind: Name of this kind in the table of :mod:`medseg.networks`.
+        widths: Number of feature maps at each resolution, finest first; MONAI's tutorials use the default.
+        units: Number of convolutions in each residual unit.
         norm: Normalisation after each convolution.
         dropout: Probability of dropping a feature map in training.
     """
@@ -71,13 +71,13 @@ class ResidualUNet(Section):
 
 
 class AttentionUNet(Section):
-    """U-Net whose skip connections pass attention gates (Oktay et al. 2018, arXiv:1804.03999).
+    """U-Net with attention gates on its skip connections (Oktay et al. 2018, arXiv:1804.03999).
 
-    It has batch normalisation, as MONAI builds it.
+    It uses batch normalisation, as in MONAI.
 
     Attributes:
-        kind: A row of the table in :mod:`medseg.networks`.
-        widths: Feature maps at each resolution, finest first.
+        kind: Name of this kind in the table of :mod:`medseg.networks`.
+        widths: Number of feature maps at each resolution, finest first.
         dropout: Probability of dropping a feature map in training.
     """
 
@@ -102,11 +102,12 @@ class DynUNet(Section):
     Isensee et al. 2021, doi:10.1038/s41592-020-01008-z.
 
     Attributes:
-        kind: A row of the table in :mod:`medseg.networks`.
-        widths: Feature maps at each resolution, finest first; nnU-Net's begin with 32 and double.
+        kind: Name of this kind in the table of :mod:`medseg.networks`.
+        widths: Number of feature maps at each resolution, finest first; nnU-Net starts with 32 and doubles.
         deep_supervision: Weight of the loss of the output at each resolution, finest first; only
-            their ratios matter. One number: of the finest output alone. nnU-Net's halve.
-        residual: Residual blocks instead of plain ones.
+            their ratios matter. A single number uses the finest output alone. nnU-Net halves
+            the weight at each resolution.
+        residual: Whether to use residual blocks instead of plain ones.
         dropout: Probability of dropping a feature map in training.
     """
 
@@ -119,10 +120,10 @@ class DynUNet(Section):
     @model_validator(mode="after")
     def _supervised(self) -> DynUNet:
         most = len(self.widths) - 1
-        # The first is of the output that is used; the others only help to learn it.
+        # The first output is the one that is used; the others only support training.
         if len(self.deep_supervision) > most or not self.deep_supervision[0]:
             raise ValueError(
-                f"deep_supervision {list(self.deep_supervision)}: at most {most} numbers with "
+                f"deep_supervision {list(self.deep_supervision)}: give at most {most} numbers with "
                 f"{len(self.widths)} widths, the first above 0"
             )
         return self
@@ -139,15 +140,16 @@ class DynUNet(Section):
 
 
 class SegResNet(Section):
-    """Residual encoder-decoder that won BraTS 2018, without its autoencoder.
+    """The residual encoder-decoder that won BraTS 2018, without its autoencoder branch.
 
     Myronenko 2018, arXiv:1810.11654.
 
     Attributes:
-        kind: A row of the table in :mod:`medseg.networks`.
-        filters: Feature maps at the finest resolution, doubled at each coarser one; a multiple of 8,
-            the groups of its normalisation.
-        blocks: Residual blocks at each resolution of the encoder, finest first; the article's.
+        kind: Name of this kind in the table of :mod:`medseg.networks`.
+        filters: Number of feature maps at the finest resolution, doubled at each coarser one; a multiple
+            of 8, the number of groups of its normalisation.
+        blocks: Number of residual blocks at each resolution of the encoder, finest first; the default
+            is the article's.
         dropout: Probability of dropping a feature map in training.
     """
 
@@ -168,7 +170,7 @@ class SegResNet(Section):
 
     @property
     def normalised(self) -> bool:
-        """Whether a patch that shrinks to one voxel cannot be normalised: groups of one voxel can."""
+        """Whether a patch that shrinks to one voxel cannot be normalised; group normalisation can do so."""
         return False
 
 
@@ -176,10 +178,10 @@ class SwinUNETR(Section):
     """Swin transformer encoder with a convolutional decoder (Hatamizadeh et al. 2022, arXiv:2201.01266).
 
     Attributes:
-        kind: A row of the table in :mod:`medseg.networks`.
-        features: Size of the finest tokens, a multiple of 12; the article has 48.
-        depths: Transformer blocks in each of four stages.
-        dropout: Probability of dropping a token's value in training.
+        kind: Name of this kind in the table of :mod:`medseg.networks`.
+        features: Size of the finest tokens, a multiple of 12; 48 in the article.
+        depths: Number of transformer blocks in each of the four stages.
+        dropout: Dropout probability of token values in training.
     """
 
     kind: Literal["swin_unetr"]
@@ -190,9 +192,9 @@ class SwinUNETR(Section):
     @field_validator("depths")
     @classmethod
     def _even(cls, value: tuple[int, ...]) -> tuple[int, ...]:
-        # Blocks go in pairs, with plain and with shifted windows (Liu et al. 2021, figure 3).
+        # Blocks come in pairs, with plain and with shifted windows (Liu et al. 2021, figure 3).
         if any(n % 2 or n > 24 for n in value):
-            raise ValueError("blocks go in pairs: each of depths must be even, and at most 24")
+            raise ValueError("blocks come in pairs: each of depths must be even and at most 24")
         return value
 
     @property
@@ -220,4 +222,4 @@ Network = Annotated[
     Annotated[_Sections, Field(discriminator="kind")],
     BeforeValidator(_unet_by_default),
 ]
-"""One of the kinds; a section without ``kind`` is a ``unet``."""
+"""Any kind of network; a section without ``kind`` is a ``unet``."""

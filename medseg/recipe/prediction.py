@@ -11,15 +11,15 @@ from medseg.recipe.section import Count, Fraction, NotNegative, Section, Size
 
 
 class Predict(Section):
-    """The sliding window.
+    """Sliding-window inference.
 
     Attributes:
-        overlap: Share of a window that its neighbour covers as well; 0.5 as in nnU-Net.
-        window_batch: Windows run through the network at once.
-        whole_planes: 2D: one window as large as the plane, instead of windows of the patch's size. Cheaper
-            where planes are a little larger than a patch, and without seams; for networks with batch
-            normalisation or none, whose output does not depend on the size of the window.
-        threshold: A voxel belongs to a label where its probability is at least this.
+        overlap: Fraction of a window that overlaps with its neighbour; 0.5 as in nnU-Net.
+        window_batch: Number of windows in one batch.
+        whole_planes: 2D: one window as large as the plane, instead of windows of the patch's size. This
+            avoids seams and is cheaper if planes are a little larger than a patch. Only for networks with
+            batch normalisation or none, whose output does not depend on the size of the window.
+        threshold: Smallest probability at which a voxel belongs to a label.
     """
 
     overlap: Annotated[float, Field(ge=0, le=0.9)] = 0.5
@@ -29,18 +29,17 @@ class Predict(Section):
 
 
 class Postprocess(Section):
-    """Cleaning of each label on the source grid.
+    """Cleaning of each label on the grid of the scan.
 
     Attributes:
-        divide: Where the recipe's one label is both lungs: the labels of the right and of the left one,
-            into which its mask is divided before each is cleaned, see
-            :func:`medseg.inference.lungs.split_left_right`.
-            A network that need not tell sides learns from far fewer patients, and cannot exchange them.
-        keep_components: Keep this many largest components of each label; None keeps all.
-        fill_holes: Fill holes that do not reach the outside.
-        min_volume_ml: Remove components smaller than this.
-        min_share: Remove components smaller than this share of the label's largest one, where their
-            number is not known: the field of view may cut an organ into parts.
+        divide: The labels of the right and the left lung, if the recipe's one label covers both. The mask
+            is divided into them before each is cleaned, see :func:`medseg.inference.lungs.split_left_right`.
+            A network that need not distinguish sides learns from far fewer patients and cannot exchange them.
+        keep_components: Number of largest components to keep of each label; None keeps all.
+        fill_holes: Whether to fill enclosed holes.
+        min_volume_ml: Components smaller than this are removed.
+        min_share: Components smaller than this fraction of the label's largest one are removed. Useful
+            if their number is unknown, because the field of view may cut an organ into parts.
     """
 
     divide: tuple[Label, Label] | None = None

@@ -1,4 +1,4 @@
-"""The recipe's sections ``prepare`` and ``patch``: from the scan to what the network sees."""
+"""The recipe's sections ``prepare`` and ``patch``: from the scan to the network's input."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from medseg.recipe.section import Finite, NotNegative, Section, Size, SpacingMm
 
 
 class Window(Section):
-    """CT: ``low..high`` HU becomes 0..1, values outside are clipped."""
+    """CT window: ``low_hu..high_hu`` is mapped to 0..1 and values outside are clipped."""
 
     kind: Literal["window"] = "window"
     low_hu: Finite
@@ -20,12 +20,12 @@ class Window(Section):
     @model_validator(mode="after")
     def _ordered(self) -> Window:
         if self.low_hu >= self.high_hu:
-            raise ValueError(f"low_hu {self.low_hu:g} must lie below high_hu {self.high_hu:g}")
+            raise ValueError(f"low_hu {self.low_hu:g} must be below high_hu {self.high_hu:g}")
         return self
 
 
 class Percentile(Section):
-    """MR: the ``low`` and ``high`` percentiles of the cropped scan become 0 and 1, clipped."""
+    """MR: the ``low`` and ``high`` percentiles of the cropped scan are mapped to 0 and 1, with clipping."""
 
     kind: Literal["percentile"] = "percentile"
     low: Annotated[float, Field(ge=0, lt=100)] = 0.5
@@ -34,12 +34,12 @@ class Percentile(Section):
     @model_validator(mode="after")
     def _ordered(self) -> Percentile:
         if self.low >= self.high:
-            raise ValueError(f"percentile low {self.low:g} must lie below high {self.high:g}")
+            raise ValueError(f"percentile low {self.low:g} must be below high {self.high:g}")
         return self
 
 
 class ZScore(Section):
-    """MR: mean 0 and standard deviation 1 over the cropped scan (over its non-zero voxels)."""
+    """MR: mean 0 and standard deviation 1 over the cropped scan (by default over its non-zero voxels)."""
 
     kind: Literal["zscore"] = "zscore"
     nonzero: bool = True
@@ -49,20 +49,20 @@ Intensity = Annotated[Window | Percentile | ZScore, Field(discriminator="kind")]
 
 
 class Crop(Section):
-    """Foreground crop: the box of voxels above ``above`` (in source units, HU for CT), widened."""
+    """Foreground crop: the box around voxels above ``above`` (HU for CT), widened by ``margin_mm``."""
 
     above: Finite
     margin_mm: NotNegative = 10.0
 
 
 class Prepare(Section):
-    """From the scan to the network's input: orient, resample, crop, normalise; in this order.
+    """Preprocessing of a scan: orient, resample, crop and normalise, in this order.
 
     Attributes:
-        orientation: Axis codes the arrays are brought to.
+        orientation: Axis codes of the prepared arrays.
         spacing_mm: Voxel size of the prepared grid along its three axes.
-        crop: Foreground crop, or None to keep the whole scan.
-        intensity: How intensities are normalised.
+        crop: Foreground crop; None keeps the whole scan.
+        intensity: Normalisation of intensities.
     """
 
     orientation: Literal["RAS"] = "RAS"
@@ -75,11 +75,11 @@ _PATCH_VOXELS = 512**3
 
 
 class Patch(Section):
-    """What the network sees at once.
+    """Size of the network's input.
 
     Attributes:
-        size: Two numbers for 2D slices (X, Y) across the third axis, three for 3D patches.
-        neighbours: 2D only: slices on *each* side given as further input channels.
+        size: Two numbers for axial 2D slices (X, Y), three for 3D patches.
+        neighbours: 2D only: number of neighbouring slices on *each* side, given as further input channels.
     """
 
     size: tuple[Size, Size] | tuple[Size, Size, Size]
@@ -88,7 +88,7 @@ class Patch(Section):
     @model_validator(mode="after")
     def _neighbours_are_2d(self) -> Patch:
         if self.neighbours and len(self.size) == 3:
-            raise ValueError("neighbours are for 2D slices; a 3D patch already holds them")
+            raise ValueError("neighbours are for 2D slices; a 3D patch already contains its neighbours")
         if prod(self.size) > _PATCH_VOXELS:
-            raise ValueError(f"a patch of {prod(self.size)} voxels; at most {_PATCH_VOXELS} are possible")
+            raise ValueError(f"patch.size has {prod(self.size)} voxels: use at most {_PATCH_VOXELS}")
         return self

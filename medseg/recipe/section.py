@@ -1,4 +1,4 @@
-"""What the sections of a recipe are made of."""
+"""The base class of the sections of a recipe, and the types of their fields."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 
-# Bounds no sensible recipe meets: a recipe in a model file or from elsewhere must not be able to
-# ask for more memory than any machine has before anything else can refuse it.
+# Bounds that no sensible recipe reaches: an untrusted recipe must not be able to request more
+# memory than any machine has.
 Size = Annotated[int, Field(ge=1, le=4096)]
-SpacingMm = Annotated[float, Field(ge=0.01, le=100)]  # the finest micro-CT; a scan in a few voxels
+SpacingMm = Annotated[float, Field(ge=0.01, le=100)]  # from the finest micro-CT to a scan of a few voxels
 
 
 class Section(BaseModel):
-    """A section of the recipe: immutable, unknown keys refused."""
+    """A section of a recipe: immutable; unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -13,26 +13,26 @@ class Train(Section):
     """The training schedule.
 
     Attributes:
-        epochs: Longest training, in epochs.
-        steps_per_epoch: Optimiser steps in an epoch.
-        batch_size: Patches a step and process.
-        accumulate: Batches whose gradients are averaged into one optimiser step: as a batch that
-            many times larger, except that batch Dice and batch normalisation see the parts.
-        foreground_fraction: Share of patches centred on a voxel of a (randomly drawn) label.
+        epochs: Largest number of epochs.
+        steps_per_epoch: Optimiser steps per epoch.
+        batch_size: Patches per step and process.
+        accumulate: Number of batches whose gradients are averaged into one optimiser step. Equivalent to a
+            batch that many times larger, except that batch Dice and batch normalisation use each batch.
+        foreground_fraction: Fraction of patches centred on a voxel of a (randomly drawn) label.
         learning_rate: Peak learning rate of AdamW.
-        warm_up: Share of all steps in which the learning rate rises to its peak.
-        schedule: How it goes down to 0 from there: along a ``cosine`` (Loshchilov and Hutter
+        warm_up: Fraction of all steps during which the learning rate rises to its peak.
+        schedule: Decay of the learning rate from its peak to 0: ``cosine`` (Loshchilov and Hutter
             2017, arXiv:1608.03983), or ``poly``, (1 - t)^0.9 as in DeepLab and nnU-Net.
-        weight_decay: AdamW weight decay.
+        weight_decay: Weight decay of AdamW.
         gradient_clip: Largest norm of the gradient; 12 as in nnU-Net.
-        ema_decay: The model is the exponential moving average of the weights with this decay a
-            step, smaller in the first steps; 0 takes the last weights themselves.
+        ema_decay: Decay per step of the exponential moving average of the weights, which becomes the
+            model; smaller in the first steps. 0 uses the last weights themselves.
         precision: ``fp32``, or mixed precision: ``bf16``, ``fp16`` (GPU only, with loss scaling).
-        deterministic: Let torch use deterministic algorithms only. On a CPU the same bits come
-            out anyway; on a GPU it is slower, and an operation that has none stops the training.
-        validate_every: Epochs between validations with the whole sliding window.
+        deterministic: Restrict torch to deterministic algorithms. On a CPU results are reproducible
+            anyway; on a GPU this is slower, and an operation without such an algorithm is an error.
+        validate_every: Epochs between validations, which run the sliding window over whole scans.
         patience: Validations without a better Dice before training stops early.
-        seed: Decides initial weights, order, patches and augmentation.
+        seed: Seed of initial weights, order of cases, patches and augmentation.
     """
 
     epochs: Count

@@ -20,7 +20,7 @@ def changed(**parts: object) -> dict:
     return data
 
 
-def test_the_promised_recipes_are_shipped():
+def test_the_documented_recipes_are_shipped():
     assert {"lung_ct_2d", "lung_ct_3d", "hippocampus_mr_3d"} <= set(SHIPPED)
 
 
@@ -41,15 +41,15 @@ def test_yaml_exponents_without_a_dot_are_numbers():
     assert Recipe.parse(text).train.weight_decay == pytest.approx(0.0001)
 
 
-def test_the_digest_ignores_key_order_and_notices_every_change():
+def test_the_digest_ignores_key_order_and_detects_every_change():
     data = changed()
-    turned = dict(reversed(list(data.items())))
-    assert Recipe.checked(data).digest == Recipe.checked(turned).digest
+    reordered = dict(reversed(list(data.items())))
+    assert Recipe.checked(data).digest == Recipe.checked(reordered).digest
     other = changed(predict={"threshold": 0.4})
     assert Recipe.checked(data).digest != Recipe.checked(other).digest
 
 
-def test_patch_sizes_that_cannot_work_name_the_sizes_that_do():
+def test_the_error_of_an_invalid_patch_size_names_valid_sizes():
     # Five widths are four poolings: multiples of 2^4 = 16.
     with pytest.raises(UsageError, match=r"multiple of 16, such as \[64, 48, 64\] or \[64, 64, 64\]"):
         Recipe.checked(changed(patch={"size": [64, 50, 64]}))
@@ -67,30 +67,30 @@ def test_patch_sizes_that_cannot_work_name_the_sizes_that_do():
         ({"labels": [{"name": "a", "values": [0]}]}, "values"),
         ({"labels": [{"name": "a", "values": [1]}, {"name": "b", "values": [1]}]}, "same written value"),
         ({"labels": [{"name": "a", "values": [1]}, {"name": "a", "values": [2]}]}, "same name"),
-        ({"prepare": {"intensity": {"kind": "zscore"}}}, "CT has absolute units"),
-        ({"prepare": {"intensity": {"kind": "window", "low_hu": 5, "high_hu": 5}}}, "must lie below"),
+        ({"prepare": {"intensity": {"kind": "zscore"}}}, "absolute unit"),
+        ({"prepare": {"intensity": {"kind": "window", "low_hu": 5, "high_hu": 5}}}, "must be below"),
         ({"modality": "MR", "prepare": {"intensity": {"kind": "percentile", "low": 9, "high": 2}}}, "below"),
         ({"patch": {"neighbours": 1}}, "neighbours are for 2D"),
-        ({"patch": {"size": [16, 16, 16]}}, "make one number at least 32"),
+        ({"patch": {"size": [16, 16, 16]}}, "make at least one number 32 or more"),
     ],
 )
-def test_wrong_recipes_are_refused_by_field(parts, message):
+def test_the_error_of_an_invalid_recipe_names_the_field(parts, message):
     with pytest.raises(UsageError, match=message) as caught:
         Recipe.checked(changed(**parts), where="mine.yaml")
     assert str(caught.value).startswith("mine.yaml:")
     assert len(str(caught.value).splitlines()) <= 3
 
 
-def test_whole_planes_are_for_2d_networks_whose_output_does_not_depend_on_their_size():
+def test_whole_planes_need_a_2d_network_whose_output_does_not_depend_on_the_size():
     flat = {"patch": {"size": [32, 32]}, "network": {"norm": "batch"}, "predict": {"whole_planes": True}}
     assert tiny(dims=2, **flat).predict.whole_planes
-    with pytest.raises(UsageError, match="for norm batch or none: with instance"):
+    with pytest.raises(UsageError, match=r"needs network\.norm batch or none: with norm instance"):
         tiny(dims=2, **flat | {"network": {"norm": "instance"}})
     with pytest.raises(UsageError, match="two numbers"):
         tiny(network={"norm": "batch"}, predict={"whole_planes": True})
 
 
-def test_labels_with_sides_but_no_partner_forbid_flips_across_the_midline():
+def test_labels_with_a_side_but_no_partner_forbid_flips_across_the_midline():
     labels = [
         {"name": "right_lung", "values": [1], "side": "right"},
         {"name": "left_kidney", "values": [2], "side": "left"},
@@ -105,7 +105,7 @@ def test_input_channels_are_scan_channels_times_slices():
     assert (recipe.spatial_dims, recipe.in_channels) == (2, 1 * 3)
 
 
-def test_unknown_recipes_name_the_shipped_ones(tmp_path):
+def test_the_error_of_an_unknown_recipe_names_the_shipped_ones(tmp_path):
     with pytest.raises(UsageError, match="lung_ct_2d"):
         Recipe.read(tmp_path / "none.yaml")
     broken = tmp_path / "broken.yaml"
@@ -141,13 +141,13 @@ def test_a_label_is_divided_into_its_two_sides():
 
 
 @pytest.mark.parametrize(
-    ("labels", "divide", "told"),
+    ("labels", "divide", "message"),
     [
-        ([("a", [1]), ("b", [2])], DIVIDED, "for one label, and there are 2"),
-        ([("lungs", [1, 2])], DIVIDED[::-1], "side right and then left"),
+        ([("a", [1]), ("b", [2])], DIVIDED, "needs exactly one label, but there are 2"),
+        ([("lungs", [1, 2])], DIVIDED[::-1], "with side right and left, in this order"),
         ([("lungs", [1, 3])], DIVIDED, "must be the same"),
     ],
 )
-def test_what_cannot_be_divided_is_refused(labels, divide, told):
-    with pytest.raises(UsageError, match=told):
+def test_labels_that_cannot_be_divided_are_refused(labels, divide, message):
+    with pytest.raises(UsageError, match=message):
         tiny(labels=[{"name": n, "values": v} for n, v in labels], postprocess={"divide": list(divide)})

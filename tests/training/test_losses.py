@@ -199,7 +199,7 @@ def test_class_weights_weigh_labels(world):
     first, second = (DiceBCE(ONE)(logits[:, n : n + 1], truth[:, n : n + 1]) for n in (0, 1))
     weighted = build(of_kind("dice_bce", class_weights={"left_lung": 3}))
     torch.testing.assert_close(weighted(logits, truth), (first + 3 * second) / 4)
-    with pytest.raises(UsageError, match="'liver', which is no label"):
+    with pytest.raises(UsageError, match="'liver', which is not a label"):
         of_kind("dice_bce", class_weights={"liver": 3})
 
 
@@ -224,7 +224,7 @@ def test_a_threshold_of_labels_that_exclude_one_another_is_refused():
 
 def test_labels_that_share_values_do_not_exclude_one_another():
     labels = [{"name": "lung", "values": [1, 2]}, {"name": "lesion", "values": [2]}]
-    with pytest.raises(UsageError, match="exclude one another"):
+    with pytest.raises(UsageError, match="mutually exclusive"):
         tiny(labels=labels, loss={"kind": "dice_ce"})
 
 

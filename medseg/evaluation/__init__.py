@@ -1,1 +1,1 @@
-"""Metrics, tables and statistical comparison of masks with their truth."""
+"""Metrics of masks against their truth, summary tables and statistical comparison of models."""

@@ -1,4 +1,4 @@
-"""Two or more evaluations of the same cases against one another, with what chance may have done."""
+"""Paired comparison of two or more evaluations of the same cases."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from medseg.system.atomic_write import replacing
 
 Named: TypeAlias = tuple[str, pd.DataFrame]
 
-# Below it the smallest possible p, 2 / 2^n, is above 0.05.
+# With fewer pairs the smallest possible p, 2 / 2^n, is above 0.05.
 FEWEST_PAIRS = 6
 _SAME = 1e-3
 _DECIMALS = 9
@@ -37,12 +37,12 @@ class Comparison:
     """The result of :func:`compare`.
 
     Attributes:
-        table: One row a pair of evaluations, label and metric: ``a``, ``b``, ``label``, ``metric``,
-            ``pairs`` of cases, ``equal`` ones of these, rows ``undefined`` in either and left out,
-            ``a_mean``, ``b_mean``, ``difference_mean`` (B - A), ``difference_median``, ``ci_low``,
-            ``ci_high``, ``p``, ``p_holm``.
-        left_out: One row a case and label that could not be paired, and why; ``metric`` is empty
-            where that holds for all of them.
+        table: One row per pair of evaluations, label and metric: ``a``, ``b``, ``label``, ``metric``,
+            ``pairs`` (number of paired cases), ``equal`` (pairs without a difference), ``undefined`` (rows
+            left out because the metric is undefined in either), ``a_mean``, ``b_mean``,
+            ``difference_mean`` (B - A), ``difference_median``, ``ci_low``, ``ci_high``, ``p``, ``p_holm``.
+        left_out: One row per case and label that could not be paired, with the reason in ``why``;
+            ``metric`` is empty if the reason applies to all metrics.
     """
 
     table: pd.DataFrame
@@ -50,7 +50,7 @@ class Comparison:
 
     @property
     def few_pairs(self) -> int:
-        """How many tests have under :data:`FEWEST_PAIRS` pairs that differ: their p cannot be small."""
+        """Number of tests with fewer than :data:`FEWEST_PAIRS` differing pairs: their p cannot be small."""
         return int((self.table["pairs"] - self.table["equal"] < FEWEST_PAIRS).sum())
 
 
@@ -60,16 +60,16 @@ def compare(
     *,
     output: str | Path | None = None,
 ) -> Comparison:
-    """Every pair of evaluations compared in every label and metric, and in the mean over labels.
+    """Comparison of every pair of evaluations, for every label and metric and for the mean over labels.
 
     Args:
-        evaluations: Files ``evaluation.csv``, or tables by name; at least two.
-        metrics: Columns of the evaluations.
-        output: Folder for the tables, which is made where there is none; None writes nothing.
+        evaluations: At least two ``evaluation.csv`` files, or tables by name.
+        metrics: Names of the metrics (columns of the evaluations).
+        output: Folder for the tables, created if it does not exist; None writes nothing.
 
     Raises:
-        UsageError: fewer than two, an unknown metric, or no case in common.
-        InputRefused: two have other truths, or other tolerances of nsd (``not-comparable``); a file as
+        UsageError: there are fewer than two evaluations, a metric is unknown, or no case is in common.
+        InputRefused: truths or NSD tolerances differ (``not-comparable``), or a file is refused by
             :func:`medseg.evaluation.evaluation_files.read_evaluation`.
 
     Example:
@@ -78,11 +78,11 @@ def compare(
         {'a': 'first', 'b': 'second', 'label': 'right_lung', 'pairs': 1}
     """
     frames = evaluations if isinstance(evaluations, Mapping) else read_evaluations(evaluations)
-    found = _compared(frames, metrics)
+    comparison = _compared(frames, metrics)
     if output is not None:
         Path(output).mkdir(parents=True, exist_ok=True)
-        write(found, output)
-    return found
+        write(comparison, output)
+    return comparison
 
 
 def _compared(frames: Mapping[str, pd.DataFrame], metrics: Sequence[str]) -> Comparison:
@@ -90,10 +90,10 @@ def _compared(frames: Mapping[str, pd.DataFrame], metrics: Sequence[str]) -> Com
         raise UsageError("need at least two evaluations", remedy="give A.csv B.csv", reason="usage")
     scores = {name: _scores(frame, metrics, name) for name, frame in frames.items()}
     rows: list[dict[str, object]] = []
-    left: list[dict[str, object]] = []
+    left_out: list[dict[str, object]] = []
     for a, b in combinations(frames, 2):
         both = _paired((a, scores[a]), (b, scores[b]), metrics)
-        left += _left_out((a, frames[a]), (b, frames[b]), both, metrics)
+        left_out += _left_out((a, frames[a]), (b, frames[b]), both, metrics)
         labels = list(dict.fromkeys([*scores[a]["label"], *scores[b]["label"]]))
         parts = [(str(label), both[both["label"] == label]) for label in labels]
         if both["label"].nunique() > 1:
@@ -110,23 +110,23 @@ def _compared(frames: Mapping[str, pd.DataFrame], metrics: Sequence[str]) -> Com
     tested = table["pairs"] > 0
     table["p_holm"] = float("nan")
     table.loc[tested, "p_holm"] = holm(table.loc[tested, "p"].tolist())
-    return Comparison(table, pd.DataFrame(left, columns=["a", "b", "case", "label", "metric", "why"]))
+    return Comparison(table, pd.DataFrame(left_out, columns=["a", "b", "case", "label", "metric", "why"]))
 
 
-def write(found: Comparison, folder: str | Path) -> tuple[Path, ...]:
-    """Writes ``comparison.csv``, ``.json``, ``.md``, ``.tex`` and ``left_out.csv`` into a folder.
+def write(comparison: Comparison, folder: str | Path) -> tuple[Path, ...]:
+    """Writes ``comparison.csv``, ``.json``, ``.md``, ``.tex`` and ``left_out.csv``; returns their paths.
 
     Raises:
         UsageError: the folder does not exist.
-        ResourceError: the disk refuses.
+        ResourceError: a file cannot be written, for example because the disk is full.
     """
     folder = Path(folder)
     contents = {
-        "comparison.csv": found.table.to_csv(index=False, float_format="%.6g", lineterminator="\n"),
-        "comparison.json": tables.as_json(found.table),
-        "comparison.md": tables.markdown(_HEADS, _cells(found.table), NOTES),
-        "comparison.tex": tables.latex(_HEADS, _cells(found.table), NOTES),
-        "left_out.csv": found.left_out.to_csv(index=False, lineterminator="\n"),
+        "comparison.csv": comparison.table.to_csv(index=False, float_format="%.6g", lineterminator="\n"),
+        "comparison.json": tables.as_json(comparison.table),
+        "comparison.md": tables.markdown(_HEADS, _cells(comparison.table), NOTES),
+        "comparison.tex": tables.latex(_HEADS, _cells(comparison.table), NOTES),
+        "left_out.csv": comparison.left_out.to_csv(index=False, lineterminator="\n"),
     }
     for name, text in contents.items():
         with replacing(folder / name) as temporary:
@@ -135,78 +135,80 @@ def write(found: Comparison, folder: str | Path) -> tuple[Path, ...]:
 
 
 def _scores(frame: pd.DataFrame, metrics: Sequence[str], name: str) -> pd.DataFrame:
-    """The rows of cases that did not fail, with the absolute volume error beside the rest."""
+    """The rows of cases that did not fail, with the absolute volume error as a further column."""
     if "volume_error_ml" in frame:
         frame = frame.assign(volume_error_abs_ml=frame["volume_error_ml"].abs())
     for metric in metrics:
         if metric not in METRICS or metric not in frame:
             raise UsageError(
-                f"no metric is called {metric!r} in {name}",
+                f"{name} has no metric {metric!r}",
                 where="--metric",
-                remedy=f"give one of: {', '.join(METRICS)}",
+                remedy=f"choose one of: {', '.join(METRICS)}",
                 reason="metric",
             )
     return frame[frame["status"] == "ok"]
 
 
 def _paired(a: Named, b: Named, metrics: Sequence[str]) -> pd.DataFrame:
-    """One row a case and label that both have; columns end in ``_a`` and ``_b``.
+    """One row per case and label that both evaluations have; columns end in ``_a`` and ``_b``.
 
     Raises:
-        InputRefused: their truths or tolerances differ (``not-comparable``).
+        InputRefused: the truths or tolerances differ (``not-comparable``).
     """
     both = a[1].merge(b[1], on=["case", "label"], suffixes=("_a", "_b"))
-    checked = [("truth_ml", "the truth has {} ml in {} and {} in {}")]
+    checked = [("truth_ml", "the truth has {} ml in {} but {} ml in {}")]
     if "nsd" in metrics:
-        checked.append(("nsd_tolerance_mm", "nsd is within {} mm in {} and {} in {}"))
-    for column, told in checked:
+        checked.append(("nsd_tolerance_mm", "the NSD tolerance is {} mm in {} but {} mm in {}"))
+    for column, problem in checked:
         if f"{column}_a" not in both or f"{column}_b" not in both:
             continue
         first, second = both[f"{column}_a"], both[f"{column}_b"]
-        # Grids of one scan differ by rounding; so then do their volumes.
-        other = both[(first - second).abs() > _SAME * first.abs().clip(lower=second.abs())]
-        if len(other):
-            row = other.iloc[0]
+        # The same grid stored in two formats differs by rounding, and so do volumes.
+        unequal = both[(first - second).abs() > _SAME * first.abs().clip(lower=second.abs())]
+        if len(unequal):
+            row = unequal.iloc[0]
             raise InputRefused(
-                told.format(f"{row[f'{column}_a']:g}", a[0], f"{row[f'{column}_b']:g}", b[0]),
+                problem.format(f"{row[f'{column}_a']:g}", a[0], f"{row[f'{column}_b']:g}", b[0]),
                 where=f"case {row['case']!r}, label {row['label']!r}",
-                remedy="evaluate both against the same label files and with the same tolerances",
+                remedy="evaluate both models against the same label files with the same tolerances",
                 reason="not-comparable",
             )
     return both.sort_values(["label", "case"], kind="stable")
 
 
 def _left_out(a: Named, b: Named, both: pd.DataFrame, metrics: Sequence[str]) -> list[dict[str, object]]:
-    """What is in one evaluation only, failed, or has an undefined metric in either."""
+    """Rows that are in one evaluation only, failed, or have an undefined metric in either."""
     rows: list[dict[str, object]] = []
-    told = {"a": a[0], "b": b[0]}
+    names = {"a": a[0], "b": b[0]}
     failed = {name: set(frame.loc[frame["status"] == "failed", "case"]) for name, frame in (a, b)}
     for (one, frame), (other, others) in ((a, b), (b, a)):
-        there = others[others["status"] == "ok"]
-        known = set(zip(there["case"], there["label"], strict=True))
+        scored_there = others[others["status"] == "ok"]
+        known = set(zip(scored_there["case"], scored_there["label"], strict=True))
         scored = frame[frame["status"] == "ok"]
         for case, label in zip(scored["case"], scored["label"], strict=True):
             if (case, label) not in known:
                 why = f"failed in {other}" if case in failed[other] else f"not in {other}"
-                rows.append(told | {"case": case, "label": label, "metric": "", "why": why})
-        for case in sorted(failed[one] - set(there["case"])):
+                rows.append(names | {"case": case, "label": label, "metric": "", "why": why})
+        for case in sorted(failed[one] - set(scored_there["case"])):
             if case not in failed[other]:
                 why = f"failed in {one}; not in {other}"
             elif one == a[0]:
                 why = f"failed in {one}; failed in {other}"
             else:
                 continue
-            rows.append(told | {"case": case, "label": "", "metric": "", "why": why})
+            rows.append(names | {"case": case, "label": "", "metric": "", "why": why})
     for metric in metrics:
         for _, row in both.iterrows():
-            where = [
+            undefined = [
                 name
                 for name, value in ((a[0], row[f"{metric}_a"]), (b[0], row[f"{metric}_b"]))
                 if pd.isna(value)
             ]
-            if where:
-                why = f"undefined in {' and '.join(where)}"
-                rows.append(told | {"case": row["case"], "label": row["label"], "metric": metric, "why": why})
+            if undefined:
+                why = f"undefined in {' and '.join(undefined)}"
+                rows.append(
+                    names | {"case": row["case"], "label": row["label"], "metric": metric, "why": why}
+                )
     return rows
 
 
@@ -216,9 +218,9 @@ def _row(a: str, b: str, label: str, metric: str, part: pd.DataFrame) -> dict[st
     part = pd.DataFrame(
         {"case": part["case"], "patient": part["patient_a"], "first": first, "second": second}
     )[known]
-    # One row a case: for all labels the mean over those that are defined in both.
+    # One row per case; for all labels the mean over those that are defined in both.
     part = part.groupby("case", sort=False).agg({"patient": "first", "first": "mean", "second": "mean"})
-    # Tables have six digits: beyond, equal differences would be told apart by rounding.
+    # Tables have six digits: beyond that, rounding would make equal differences unequal.
     difference = (part["second"] - part["first"]).round(_DECIMALS)
     low, high = mean_interval(difference.to_numpy(float), list(part["patient"]))
     return {

@@ -1,4 +1,4 @@
-"""Tables of ``medseg evaluate``, read again and told apart by name."""
+"""Reading the tables of ``medseg evaluate``, each under a distinct name."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from medseg.evaluation.evaluator import METRICS
 
 
 def read_evaluation(path: str | Path) -> pd.DataFrame:
-    """The ``evaluation.csv`` of ``medseg evaluate``: one row a case and label.
+    """The table in an ``evaluation.csv`` of ``medseg evaluate``: one row per case and label.
 
     Raises:
-        InputRefused: no such file (``not-found``), no such table, a case has a label twice, or a
-            metric is no number (``evaluation``).
+        InputRefused: the file cannot be read (``not-found``), or it is not such a table, has a label of
+            a case twice, or a metric that is not a finite number (``evaluation``).
     """
     names = dict.fromkeys(("case", "patient", "label", "status"), str)
-    try:  # only an empty cell is missing: a label may be called NA
+    try:  # only an empty cell is missing, because a label may be named NA
         frame = pd.read_csv(path, dtype=names, keep_default_na=False, na_values=[""])
     except OSError as error:
         raise InputRefused(
@@ -30,26 +30,26 @@ def read_evaluation(path: str | Path) -> pd.DataFrame:
             reason="not-found",
         ) from None
     except (ValueError, UnicodeDecodeError):  # pandas' parser errors are ValueErrors
-        raise _refused("this is no CSV table", path) from None
-    lacking = sorted({"case", "patient", "label", "status", "dice"} - set(frame.columns))
-    if lacking:
-        raise _refused(f"it has no column {lacking[0]!r}", path)
-    twice = frame[frame.duplicated(["case", "label"])]
-    if len(twice):
-        first = twice.iloc[0]
+        raise _refused("the file is not a CSV table", path) from None
+    missing = sorted({"case", "patient", "label", "status", "dice"} - set(frame.columns))
+    if missing:
+        raise _refused(f"the table has no column {missing[0]!r}", path)
+    repeated = frame[frame.duplicated(["case", "label"])]
+    if len(repeated):
+        first = repeated.iloc[0]
         raise _refused(f"case {first['case']!r} has label {first['label']!r} twice", path)
     for metric in sorted({*METRICS, "volume_error_ml"} & set(frame.columns)):
         if not pd.api.types.is_numeric_dtype(frame[metric]) or np.isinf(frame[metric]).any():
-            raise _refused(f"not all of column {metric!r} are finite numbers", path)
+            raise _refused(f"column {metric!r} has values that are not finite numbers", path)
     return frame
 
 
 def read_evaluations(paths: Sequence[str | Path]) -> dict[str, pd.DataFrame]:
-    """Several tables, each under the name that tells it apart: its file's, a folder's, or its whole path.
+    """Several tables by distinct names: the name of the file, of a folder above it, or the whole path.
 
     Raises:
         UsageError: a table is given twice (``usage``).
-        InputRefused: as :func:`read_evaluation`.
+        InputRefused: a file is refused by :func:`read_evaluation`.
     """
     files = [Path(path) for path in paths]
     return {name: read_evaluation(path) for name, path in zip(_names(files), files, strict=True)}
@@ -58,8 +58,8 @@ def read_evaluations(paths: Sequence[str | Path]) -> dict[str, pd.DataFrame]:
 def _names(paths: Sequence[Path]) -> list[str]:
     places = [path.resolve().with_suffix("").parts[::-1] for path in paths]
     if len(set(places)) < len(places):
-        raise UsageError("an evaluation is given twice", where="medseg compare", reason="usage")
-    for names in zip(*places, strict=False):  # the files, then their folders
+        raise UsageError("the same evaluation is given twice", where="medseg compare", reason="usage")
+    for names in zip(*places, strict=False):  # file names first, then folders upwards
         if len(set(names)) == len(names):
             return list(names)
     return [str(path) for path in paths]

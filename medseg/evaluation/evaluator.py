@@ -1,4 +1,4 @@
-"""A model against the truth: one row for every case and label, and their summary for a paper's table."""
+"""Scores of every case and label against the truth, and their summary."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _ABSOLUTE = {
 METRICS = tuple(
     _ABSOLUTE.get(name, name) for name, metric in REGISTRY.items() if metric.summary in ("mean", "absolute")
 )
-"""Columns of which the summary gives statistics, and which `compare` compares."""
+"""Columns for which the summary gives statistics, and which `compare` accepts."""
 _COUNTS = tuple(name for name, metric in REGISTRY.items() if metric.summary == "sum")
 _HEADS = (
     *("label", "n", "Dice mean ± SD", "95 % CI", "median (min–max)", "IoU mean ± SD", "NSD"),
@@ -69,26 +69,26 @@ def evaluate_cases(
     ignore_value: int | None = None,
     on_case: Callable[[int, int], None] = lambda done, cases: None,
 ) -> pd.DataFrame:
-    """The scores of every case and label; one case that fails does not stop the others.
+    """The scores of every case and label; a case that fails does not stop the others.
 
-    The truth is read before the case is segmented, so that a bad truth costs no time.
+    The truth is read before the case is segmented, so that an unreadable truth costs no time.
 
     Args:
-        cases: Each with a label file.
-        predict: Makes the mask of a case, on the grid of its scan.
-        labels: How the label files are to be read.
-        nsd_tolerance_mm: For the normalised surface Dice, one for all or by label; see
+        cases: Cases, each with a label file.
+        predict: Returns the mask of a case, on the grid of its scan.
+        labels: Labels of the label files.
+        nsd_tolerance_mm: Tolerance of the normalised surface Dice, one for all labels or by label; see
             :func:`medseg.evaluation.scoring.score`.
-        ignore_value: Voxels with this value in a label file count in nothing.
-        on_case: Called with the number of cases that are done, and of all.
+        ignore_value: Voxels with this value in a label file are excluded from every score.
+        on_case: Called after each case with the number of finished cases and of all cases.
 
     Returns:
-        Columns as in ``COLUMNS``. ``seconds`` is the time in ``predict``. A failed case has one
-        row, ``status`` ``failed``, ``label`` empty, and in ``reason`` the error's code and
-        message; else ``status`` is ``ok``.
+        A table with the columns ``COLUMNS``. ``seconds`` is the time spent in ``predict``, and ``status``
+        is ``ok``. A failed case has a single row with ``status`` ``failed``, an empty ``label``, and
+        the error's code and message in ``reason``.
 
     Raises:
-        UsageError: a tolerance is no distance, or is for a label that there is not (``tolerance``).
+        UsageError: a tolerance is not a distance, or is given for an unknown label (``tolerance``).
     """
     _check_tolerances(nsd_tolerance_mm, labels)
     rows: list[Row] = []
@@ -110,7 +110,7 @@ def evaluate_cases(
             rows += [
                 about | {"label": each.label, **each.values, "empty": each.empty} | done for each in scores
             ]
-        except Exception as error:  # whatever it is: the other cases are worth hours
+        except Exception as error:  # whatever it is: do not lose hours of work on the other cases
             rows.append(about | {"status": "failed", "reason": _reason(error)})
             if not isinstance(error, MedsegError):
                 _LOG.exception("%s failed unexpectedly", case.id)
@@ -119,23 +119,23 @@ def evaluate_cases(
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """Statistics over cases for every label, and for the mean of a case's labels.
+    """Statistics over cases, for every label and for the mean over a case's labels.
 
     Args:
-        frame: As :func:`evaluate_cases` gives it, or as read from its CSV.
+        frame: Table of :func:`evaluate_cases`, or the same read from its CSV.
 
     Returns:
-        One row a label, and ``all labels``: there a case counts with the mean over its labels. With
-        more than one ``group`` the same again for each of them. Columns: ``group`` (``all`` first);
-        ``n`` cases with a defined Dice; ``undefined`` cases in which both masks are empty, left
-        out of Dice, IoU and distances (see :class:`medseg.evaluation.scoring.Score`); ``one_empty`` cases
-        in which only one is: their distances are the scan's diagonal; ``failed`` cases, left out of
-        everything; for each metric mean, sd (with n - 1; nan for one case), median, min, max, and
-        ci_low and ci_high, the 95 % bootstrap interval of the mean over patients (see
-        :func:`medseg.evaluation.confidence_intervals.mean_interval`); counts of lesions over all cases,
-        their pooled sensitivity, precision and F1, and false ones a case. A mask has no confidences, so that
-        sensitivity and false lesions a case are one point of a FROC curve, not the curve.
-        ``nsd_tolerance_mm`` is nan where labels have different ones.
+        One row per label and one named ``all labels``, in which each case counts with the mean over its
+        labels; if there is more than one ``group``, the same for each group. Columns: ``group`` (``all``
+        first); ``n``, the cases with a defined Dice; ``undefined``, the cases in which both masks are empty,
+        which Dice, IoU and distances leave out (see :class:`medseg.evaluation.scoring.Score`);
+        ``one_empty``, the cases in which only one mask is empty, whose distances are the scan's diagonal;
+        ``failed``, the cases that are left out of everything; for each metric the mean, sd (with n - 1; nan
+        for a single case), median, min, max, and ci_low and ci_high, the 95 % confidence interval of the
+        mean over patients (see :func:`medseg.evaluation.confidence_intervals.mean_interval`); counts of
+        lesions over all cases, their pooled sensitivity, precision and F1, and false lesions per case. A
+        mask has no confidences, so sensitivity and false lesions per case are one point of an FROC curve,
+        not the curve. ``nsd_tolerance_mm`` is nan if labels have different tolerances.
     """
     frame = frame.assign(**{absolute: frame[name].abs() for name, absolute in _ABSOLUTE.items()})
     parts = [("all", frame)]
@@ -148,19 +148,19 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
 def write(frame: pd.DataFrame, folder: str | Path) -> tuple[Path, ...]:
     """Writes ``evaluation.csv`` and the summary as ``.csv``, ``.json``, ``.md`` and ``.tex``.
 
-    Numbers have six significant digits; nan is an empty cell, and null in JSON. Each file is
-    replaced whole.
+    Numbers have six significant digits; nan is an empty cell, and null in JSON. Files are replaced
+    atomically.
 
     Args:
-        frame: As :func:`evaluate_cases` gives it.
+        frame: Table of :func:`evaluate_cases`.
         folder: An existing folder.
 
     Returns:
-        The five files, ``evaluation.csv`` first.
+        Paths of the five files, ``evaluation.csv`` first.
 
     Raises:
         UsageError: the folder does not exist.
-        ResourceError: the disk refuses.
+        ResourceError: a file cannot be written, for example because the disk is full.
     """
     folder, table = Path(folder), summary(frame)
     contents = {
@@ -177,7 +177,7 @@ def write(frame: pd.DataFrame, folder: str | Path) -> tuple[Path, ...]:
 
 
 def _cells(table: pd.DataFrame) -> list[list[str]]:
-    """The cells of a paper's table, a row a label (and group)."""
+    """The cells of the summary table, one row per label (and group)."""
     several = table["group"].nunique() > 1
     rows = []
     for label, row in table.iterrows():
@@ -203,14 +203,14 @@ def _cells(table: pd.DataFrame) -> list[list[str]]:
 
 
 def _notes(table: pd.DataFrame) -> str:
-    """The notes, with the tolerance that every label had."""
+    """The notes below the summary, with the tolerance of every label."""
     used = table.loc[(table["group"] == "all") & (table.index != ALL_LABELS), "nsd_tolerance_mm"]
     if not len(used):
         return NOTES
     if used.nunique() == 1:
         return f"{NOTES} NSD: within {used.iloc[0]:g} mm."
-    told = ", ".join(f"{mm:g} mm ({label})" for label, mm in used.items())
-    return f"{NOTES} NSD: within {told}."
+    listed = ", ".join(f"{mm:g} mm ({label})" for label, mm in used.items())
+    return f"{NOTES} NSD: within {listed}."
 
 
 def _check_tolerances(nsd_tolerance_mm: Tolerances, labels: Sequence[Label]) -> None:
@@ -219,18 +219,20 @@ def _check_tolerances(nsd_tolerance_mm: Tolerances, labels: Sequence[Label]) -> 
     for name, mm in given.items():
         if name in known and math.isfinite(mm) and mm >= 0:
             continue
-        told = f"{mm:g} mm" if name in known else f"for {name!r}, which is no label here"
+        problem = f"is {mm:g} mm" if name in known else f"is given for {name!r}, which is not a label here"
         raise UsageError(
-            f"a tolerance of the surface Dice is {told}",
+            f"an NSD tolerance {problem}",
             where="nsd_tolerance_mm",
-            remedy=f"give 0 mm or more, for these labels: {', '.join(sorted(known - {''}))}",
+            remedy=f"give 0 mm or more, for any of these labels: {', '.join(sorted(known - {''}))}",
             reason="tolerance",
         )
 
 
 def _truth(case: Case, labels: Sequence[Label]) -> Mask:
     if case.label is None:
-        raise UsageError("the case has no label", remedy="name its truth in the manifest", reason="no-label")
+        raise UsageError(
+            "the case has no label", remedy="add its label file to the manifest", reason="no-label"
+        )
     scan = read(case.images[0]) if is_dicom_mask(case.label) else None
     return read_mask(case.label, labels, scan)
 

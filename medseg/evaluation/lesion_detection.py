@@ -1,4 +1,4 @@
-"""Detection of single lesions: which true ones were found, which found ones are not true."""
+"""Detection of individual lesions: true lesions found, and false lesions predicted."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Lesions:
     """Counts of lesions in one case.
 
     Attributes:
-        true: In the truth.
-        found: Of these, those of which any voxel was predicted.
-        false: In the prediction, those without any true voxel.
+        true: Lesions in the truth.
+        found: Lesions of the truth that overlap with the prediction.
+        false: Lesions of the prediction that do not overlap with the truth.
     """
 
     true: int
@@ -27,32 +27,32 @@ class Lesions:
 
     @property
     def sensitivity(self) -> float:
-        """Found / true; nan where the truth has no lesion."""
+        """Found / true; nan if the truth has no lesion."""
         return self.found / self.true if self.true else float("nan")
 
     @property
     def precision(self) -> float:
-        """Found / (found + false); nan where nothing was found or false.
+        """Found / (found + false); nan if both are 0.
 
-        Found ones are counted in the truth, so that a lesion predicted in two pieces counts once.
+        Found lesions are counted in the truth, so a lesion predicted in two pieces counts once.
         """
         together = self.found + self.false
         return self.found / together if together else float("nan")
 
     @property
     def f1(self) -> float:
-        """2 found / (2 found + missed + false); nan where there is no lesion in either."""
+        """2 found / (2 found + missed + false); nan if neither mask has a lesion."""
         together = self.true + self.found + self.false
         return 2 * self.found / together if together else float("nan")
 
 
 def lesions(prediction: Binary, truth: Binary) -> Lesions:
-    """The lesions of two masks, matched by overlap.
+    """Counts of lesions in two masks, matched by overlap.
 
-    A lesion is a component connected by faces, edges or corners. It matches when it shares at
-    least one voxel with the other mask, the rule of the autoPET challenge
-    (https://autopet.grand-challenge.org/Evaluation/, false positive and negative volume): a small
-    overlap is a detection, how good a one Dice tells.
+    A lesion is a component connected by faces, edges or corners. It is matched if it shares at
+    least one voxel with the other mask, as in the autoPET challenge
+    (https://autopet.grand-challenge.org/Evaluation/, false positive and negative volume). A small
+    overlap is a detection; its quality is measured by Dice.
 
     Args:
         prediction: bool (X, Y, Z).
@@ -64,7 +64,7 @@ def lesions(prediction: Binary, truth: Binary) -> Lesions:
 
 
 def _components(mask: Binary, other: Binary) -> tuple[int, int]:
-    """How many components a mask has, and how many of them overlap with the other mask."""
+    """The number of components of a mask, and how many of them overlap with the other mask."""
     numbers, count = ndimage.label(mask, np.ones((3,) * mask.ndim))
     touched = np.zeros(count + 1, dtype=np.bool_)
     touched[numbers[other & mask]] = True

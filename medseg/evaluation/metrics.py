@@ -1,7 +1,7 @@
-"""Metrics of one label: overlap, surfaces, volume and lesions. One table holds them all.
+"""Metrics of one label, all in one table: overlap, surface distances, volume and lesions.
 
 To add a metric, write a function of a :class:`LabelPair` and give it a row in :data:`REGISTRY`: tables,
-summaries and `medseg compare` take it from there. `docs/metrics.md` says what each one means.
+summaries and `medseg compare` use it from there. `docs/metrics.md` defines each metric.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from medseg.images.grid import Grid
 Binary: TypeAlias = npt.NDArray[np.bool_]
 
 NSD_TOLERANCE_MM = 3.0
-"""That of TotalSegmentator (Wasserthal et al. 2023, doi:10.1148/ryai.230024), about a slice of usual CT."""
+"""Default tolerance of the surface Dice, as in TotalSegmentator: Wasserthal et al. 2023, 10.1148/ryai.230024."""
 
 _ANY_GRID = Grid.from_spacing((1, 1, 1))
 
 
 @dataclass(frozen=True)
 class LabelPair:
-    """One label in a prediction and in the truth, with the counts that several metrics share.
+    """One label in a prediction and in the truth, with the intermediate results that metrics share.
 
     Attributes:
         prediction: bool, (X, Y, Z).
         truth: bool, the same shape.
-        grid: Of the whole scan; its spacing is that of both masks.
-        nsd_tolerance_mm: Distance up to which two surfaces agree in the surface Dice.
+        grid: Grid of the whole scan. The masks may be a crop of it and have its spacing.
+        nsd_tolerance_mm: Distance up to which surfaces agree in the surface Dice.
 
     Raises:
         InputRefused: shapes differ, or a mask is not bool.
@@ -52,22 +52,22 @@ class LabelPair:
 
     @cached_property
     def both(self) -> int:
-        """Voxels in both masks."""
+        """Number of voxels in both masks."""
         return int(np.count_nonzero(self.prediction & self.truth))
 
     @cached_property
     def predicted(self) -> int:
-        """Voxels in the prediction."""
+        """Number of voxels in the prediction."""
         return int(np.count_nonzero(self.prediction))
 
     @cached_property
     def true(self) -> int:
-        """Voxels in the truth."""
+        """Number of voxels in the truth."""
         return int(np.count_nonzero(self.truth))
 
     @cached_property
     def surfaces(self) -> SurfaceDistances | None:
-        """Distances between the surfaces; None when a mask is empty."""
+        """Distances between the surfaces; None if a mask is empty."""
         return surface_distances(self.prediction, self.truth, self.grid.spacing_mm)
 
     @cached_property
@@ -84,10 +84,10 @@ class LabelPair:
 
     @property
     def missing_distance_mm(self) -> float:
-        """Stands for a distance that does not exist: nan when both masks are empty, else the scan's diagonal.
+        """Replacement of an undefined distance: nan if both masks are empty, else the scan's diagonal.
 
-        When only one mask is empty the diagonal, the largest distance there can be, keeps a mean from
-        improving by missing masks (as in BraTS, where it is 373.13 mm; Isensee et al. 2020,
+        If only one mask is empty, the largest possible distance prevents a model from improving its
+        mean by predicting nothing (as in BraTS, where it is 373.13 mm; Isensee et al. 2020,
         arXiv:2011.00848).
         """
         if not (self.predicted or self.true):
@@ -98,14 +98,14 @@ class LabelPair:
 
 @dataclass(frozen=True)
 class Metric:
-    """A row of the table.
+    """A row of the table of metrics.
 
     Attributes:
-        compute: The value for one label. Counts are integers, everything else is float; nan where it
-            is undefined.
-        summary: What summaries and comparisons make of it over cases: statistics of the value (``mean``)
+        compute: Returns the value for one label. Counts are integers, everything else is float; nan if
+            undefined.
+        summary: How summaries and comparisons aggregate it over cases: statistics of the value (``mean``)
             or of its absolute value (``absolute``, under the name with ``_abs`` before the unit), its
-            ``sum``, or nothing (None).
+            ``sum``, or not at all (None).
     """
 
     compute: Callable[[LabelPair], float]
@@ -115,10 +115,10 @@ class Metric:
 def dice(prediction: Binary, truth: Binary) -> float:
     """The Dice similarity coefficient, 2 |P ∩ T| / (|P| + |T|).
 
-    When both are empty there is nothing to overlap: the result is nan, and means leave the case
-    out, as Metrics Reloaded advises (Maier-Hein et al. 2024, doi:10.1038/s41592-023-02151-z,
-    handling of empty references). Counting it as 1 would let scans without the structure raise
-    the mean. Where only one of them is empty the result is 0.
+    If both masks are empty the result is nan, and means leave the case out, as Metrics Reloaded
+    recommends (Maier-Hein et al. 2024, doi:10.1038/s41592-023-02151-z, handling of empty references):
+    counting it as 1 would let scans without the structure raise the mean. If only one of them is
+    empty the result is 0.
 
     Args:
         prediction: bool, any shape.
@@ -152,7 +152,7 @@ def _iou(pair: LabelPair) -> float:
 
 
 def _nsd(pair: LabelPair) -> float:
-    """Normalised surface Dice; nan when both masks are empty, 0 when one is."""
+    """Normalised surface Dice; nan if both masks are empty, 0 if one is."""
     if pair.surfaces is None:
         return pair.missing_distance_mm * 0
     return pair.surfaces.nsd(pair.nsd_tolerance_mm)
@@ -181,9 +181,9 @@ def _share(part: float, whole: float) -> float:
 def _check_masks(prediction: Binary, truth: Binary) -> None:
     if prediction.shape != truth.shape or prediction.dtype != np.bool_ or truth.dtype != np.bool_:
         raise InputRefused(
-            f"masks to compare are {prediction.dtype} {prediction.shape} and {truth.dtype} {truth.shape}",
+            f"the masks are {prediction.dtype} {prediction.shape} and {truth.dtype} {truth.shape}",
             reason="shape",
-            remedy="pass two bool arrays of one shape",
+            remedy="pass two bool arrays of the same shape",
         )
 
 
@@ -208,4 +208,4 @@ REGISTRY: dict[str, Metric] = {
     "lesion_precision": Metric(lambda pair: pair.lesions.precision, "mean"),
     "lesion_f1": Metric(lambda pair: pair.lesions.f1, "mean"),
 }
-"""Every metric, in the order of the columns of ``evaluation.csv``; see ``docs/metrics.md``."""
+"""All metrics, in the order of the columns of ``evaluation.csv``; see ``docs/metrics.md``."""

@@ -1,4 +1,4 @@
-"""A model, or a folder of masks, against the truth of a manifest."""
+"""Evaluation of a model, or of a folder of masks, against the truth of a manifest."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ class Evaluation:
     """The result of :func:`evaluate`.
 
     Attributes:
-        table: One row a case and label; columns are ``medseg.evaluation.evaluator.COLUMNS``.
+        table: One row per case and label, with the columns ``medseg.evaluation.evaluator.COLUMNS``.
     """
 
     table: pd.DataFrame
 
     @property
     def summary(self) -> pd.DataFrame:
-        """Statistics over the cases, one row a label: see :func:`medseg.evaluation.evaluator.summary`."""
+        """Statistics over the cases, one row per label: see :func:`medseg.evaluation.evaluator.summary`."""
         return evaluator.summary(self.table)
 
     @property
     def failures(self) -> dict[str, str]:
-        """Why each failed case failed, by its id."""
+        """The reason of each failure, by case id."""
         failed = self.table[self.table["status"] == "failed"].drop_duplicates("case")
         return dict(zip(failed["case"], failed["reason"], strict=True))
 
 
 @dataclass(frozen=True)
 class _Predictor:
-    """Gives the mask of a case; which labels are scored, and the integer in a truth that means unknown."""
+    """A source of predicted masks, the labels to score, and the integer in a truth that means unknown."""
 
     predict: Callable[[Case], Mask]
     labels: tuple[Label, ...]
@@ -65,32 +65,32 @@ def evaluate(
     nsd_tolerance_mm: Tolerances = NSD_TOLERANCE_MM,
     progress: Shown = None,
 ) -> Evaluation:
-    """Overlap, surface distances, volumes and lesions of every case and label, against the truth.
+    """Scores of every case and label against the truth: overlap, surface distances, volumes and lesions.
 
-    A case that fails is a row with the reason and does not stop the others.
+    A case that fails becomes a row with the reason and does not stop the others.
 
     Args:
-        cases: A manifest, its path, or cases, of which all are taken whatever their split.
-        output: Folder for ``evaluation.csv``, the summary as CSV, JSON, Markdown and LaTeX, and with a model
-            its masks; it is made where there is none. None writes nothing.
-        model: Segments the cases: a name, a file, or what :func:`medseg.load_segmenter` has loaded.
+        cases: A manifest, its path, or a sequence of cases, which are all evaluated whatever their split.
+        output: Folder for ``evaluation.csv``, the summary as CSV, JSON, Markdown and LaTeX, and the masks
+            predicted by the model; created if it does not exist. None writes nothing.
+        model: Model to segment the cases with: a name, a file, or a loaded :func:`medseg.load_segmenter`.
         masks: Or the folder of their masks, ``<case id>.nii.gz``.
         recipe: With ``masks``: what their values mean.
-        split: Which cases of a manifest: ``train``, ``val``, ``test``, or ``all``.
-        nsd_tolerance_mm: Up to where borders agree in the normalised surface Dice, in mm: for all labels, or
-            by label, where the empty name stands for all others.
-        progress: Whether to show a bar; None on a terminal or in a notebook only.
+        split: Which cases of a manifest to evaluate: ``train``, ``val``, ``test``, or ``all``.
+        nsd_tolerance_mm: Distance in mm up to which surfaces agree in the normalised surface Dice: one for
+            all labels, or by label, with the empty name for all others.
+        progress: Whether to show a progress bar; None shows it on a terminal or in a notebook only.
 
     Raises:
         UsageError: the manifest cannot be read, no case has this split (``usage``), neither a model nor masks
-            with their recipe are given (``usage``), or a tolerance is impossible (``tolerance``).
+            with a recipe are given (``usage``), or a tolerance is invalid (``tolerance``).
         ModelRefused: the model is damaged or does not fit.
 
     Example:
-        >>> found = medseg.evaluate("cases.csv", "out", model="threshold")
-        >>> found.table["case"].unique().tolist(), found.failures
+        >>> evaluation = medseg.evaluate("cases.csv", "out", model="threshold")
+        >>> evaluation.table["case"].unique().tolist(), evaluation.failures
         (['case_3'], {})
-        >>> bool(found.summary.loc["all labels", "dice_mean"] > 0.9)
+        >>> bool(evaluation.summary.loc["all labels", "dice_mean"] > 0.9)
         True
     """
     chosen = _chosen(cases, split)
@@ -139,7 +139,7 @@ def _chosen(cases: str | Path | Manifest | Sequence[Case], split: str) -> tuple[
 
 
 def _by_label(given: Tolerances, labels: Sequence[Label]) -> Tolerances:
-    """The tolerance of each label, where some are named."""
+    """The tolerance of each label, if any is given by label."""
     if not isinstance(given, Mapping):
         return given
     others = given.get("", NSD_TOLERANCE_MM)

@@ -1,4 +1,4 @@
-"""Scores of every label of a mask against the truth."""
+"""Scores of every label of one mask against its truth."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ Tolerances: TypeAlias = float | Mapping[str, float]
 
 @dataclass(frozen=True)
 class Score:
-    """How well one label of a mask agrees with the truth: each metric of the table is an attribute.
+    """Agreement of one label of a mask with the truth; each metric is an attribute.
 
     >>> Score("lung", {"dice": 0.98}).dice
     0.98
 
     Attributes:
         label: Name of the label.
-        values: Every metric of :data:`medseg.evaluation.metrics.REGISTRY`, in its order.
+        values: Values of all metrics of :data:`medseg.evaluation.metrics.REGISTRY`, in its order.
         empty: Which mask is empty: ``prediction``, ``truth``, ``both``, or an empty string.
     """
 
@@ -39,7 +39,7 @@ class Score:
     empty: str = ""
 
     def __getattr__(self, name: str) -> float:
-        # `values` itself is missing while an instance is being copied or unpickled.
+        # `values` itself is missing while an instance is copied or unpickled.
         values: Mapping[str, float] = self.__dict__.get("values", {})
         if name not in values:
             raise AttributeError(f"a score has no metric {name!r}")
@@ -59,21 +59,21 @@ def score(
     """One :class:`Score` for every label of the truth, in its order.
 
     Args:
-        prediction: Has the truth's label names; further ones are not looked at. A mask, its path, or an image
-            of another library, as :func:`medseg.as_mask` takes it.
-        truth: On the same world grid. Its axes may be stored in another order or direction.
-        labels: What the values of all but a :class:`Mask` mean. By default what the ``.json`` beside a file
-            says, then what the other one says; else each value is a label, such as ``label_3``.
-        tolerance_mm: How far a voxel of one grid may lie from the same voxel of the other.
-        nsd_tolerance_mm: For the normalised surface Dice: one for all labels, or by label; those
+        prediction: A mask, its path, or an image of another library that :func:`medseg.as_mask` accepts. It
+            must have all labels of the truth; further labels are ignored.
+        truth: The true mask, on the same world grid; its axes may be stored in another order or direction.
+        labels: The labels of anything but a :class:`Mask`. By default those in the ``.json`` beside the
+            file, then those of the other mask; otherwise each value is a label, such as ``label_3``.
+        tolerance_mm: Largest distance between corresponding voxels of the two grids.
+        nsd_tolerance_mm: Tolerance of the normalised surface Dice: one for all labels, or by label; labels
             that are not named have the default.
-        ignore_value: Voxels with this value in the truth are taken out of both masks. Surfaces
-            then end at them.
-        annotated: The labels that the truth has been annotated for; others get no score.
+        ignore_value: Voxels with this value in the truth are removed from both masks; surfaces
+            end there.
+        annotated: Names of the labels that the truth is annotated for; others get no score.
 
     Raises:
-        InputRefused: the grids differ (``grid-mismatch``). Nothing is resampled: scores of a
-            resampled truth measure the resampling too.
+        InputRefused: the grids differ (``grid-mismatch``). Nothing is resampled, because scores of a
+            resampled truth would include the error of resampling.
         UsageError: the prediction lacks a label of the truth.
 
     Example:
@@ -92,18 +92,18 @@ def score(
             f"the prediction is not on the truth's grid: {mismatch}",
             where=truth.source.path,
             reason="grid-mismatch",
-            remedy="compare on the scan's own grid; resample the prediction's probabilities, not the truth",
+            remedy="compare on the grid of the scan; resample the predicted probabilities, not the truth",
         )
     names = [label.name for label in prediction.labels]
-    lacking = [label.name for label in truth.labels if label.name not in names]
-    if lacking:
+    missing = [label.name for label in truth.labels if label.name not in names]
+    if missing:
         raise UsageError(
-            f"the prediction has no label {lacking[0]!r}",
+            f"the prediction has no label {missing[0]!r}",
             where=prediction.source.path,
-            remedy=f"it has: {', '.join(names)}",
+            remedy=f"its labels are: {', '.join(names)}",
             reason="labels",
         )
-    # One pass over all voxels; then each label only looks at its own box.
+    # One pass over all voxels; then each label is scored within its own box.
     boxes = [ndimage.find_objects(mask.array) for mask in (prediction, aligned)]
     scores = []
     for label in truth.labels:
@@ -111,24 +111,26 @@ def score(
             continue
         own = prediction.labels[names.index(label.name)]
         box = _box(boxes, (own, label), prediction.grid.shape)
-        seen, real = members(prediction.array[box], own), members(aligned.array[box], label)
+        predicted, true = members(prediction.array[box], own), members(aligned.array[box], label)
         if ignore_value is not None:
-            kept = aligned.array[box] != ignore_value
-            seen, real = seen & kept, real & kept
-        # The prediction's grid for both: the grids are one, apart from rounding.
-        pair = LabelPair(seen, real, prediction.grid, tolerance_of(label.name, nsd_tolerance_mm))
+            known = aligned.array[box] != ignore_value
+            predicted, true = predicted & known, true & known
+        # Both masks use the prediction's grid: the grids are equal apart from rounding.
+        pair = LabelPair(predicted, true, prediction.grid, tolerance_of(label.name, nsd_tolerance_mm))
         values = {name: metric.compute(pair) for name, metric in REGISTRY.items()}
         scores.append(Score(label.name, values, pair.empty))
     return tuple(scores)
 
 
 def _both(prediction: MaskLike, truth: MaskLike, labels: Sequence[Label]) -> tuple[Mask, Mask]:
-    """Both masks with their labels: those that are given, else their own, else those of the other one."""
-    true, found = (_with_own_labels(mask, labels) for mask in (truth, prediction))
+    """Both masks with labels: the given ones, else their own, else those of the other mask."""
+    true, predicted = (_with_own_labels(mask, labels) for mask in (truth, prediction))
     if not true.labels:
-        true = Mask(true.array, true.grid, found.labels, true.source)
+        true = Mask(true.array, true.grid, predicted.labels, true.source)
     true = true if true.labels else label_every_value(true)
-    return found if found.labels else Mask(found.array, found.grid, true.labels, found.source), true
+    if not predicted.labels:
+        predicted = Mask(predicted.array, predicted.grid, true.labels, predicted.source)
+    return predicted, true
 
 
 def _with_own_labels(mask: MaskLike, labels: Sequence[Label]) -> Mask:
@@ -138,22 +140,22 @@ def _with_own_labels(mask: MaskLike, labels: Sequence[Label]) -> Mask:
 
 
 def tolerance_of(label: str, nsd_tolerance_mm: Tolerances) -> float:
-    """That of one label: what is given for all or for it, else the default."""
+    """The tolerance of one label in mm: the one given for all or for this label, else the default."""
     if isinstance(nsd_tolerance_mm, Mapping):
         return float(nsd_tolerance_mm.get(label, NSD_TOLERANCE_MM))
     return float(nsd_tolerance_mm)
 
 
 def _box(boxes: Sequence[Sequence[Box | None]], labels: Sequence[Label], shape: Sequence[int]) -> Box:
-    """Around a label in both masks, a voxel larger where the scan goes on; one voxel where it is in neither.
+    """The box around a label in both masks, one voxel larger within the scan; one voxel if it is in neither.
 
-    The voxel more keeps a flat structure from looking like a scan of a single slice.
+    The extra voxel keeps a flat structure from looking like a scan with a single slice.
     """
     parts = [
-        found[value - 1]
-        for found, label in zip(boxes, labels, strict=True)
+        of_mask[value - 1]
+        for of_mask, label in zip(boxes, labels, strict=True)
         for value in label.values
-        if value <= len(found)
+        if value <= len(of_mask)
     ]
     known = [part for part in parts if part is not None]
     if not known:

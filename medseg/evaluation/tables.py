@@ -1,4 +1,4 @@
-"""Tables for people and papers: Markdown, LaTeX and JSON."""
+"""Tables in Markdown, LaTeX and JSON."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-# Beyond what pandas escapes: <, > and ≤ are other characters, or none, in LaTeX's usual fonts.
+# More than pandas escapes: the default fonts of LaTeX lack <, > and ≤ or print other characters.
 _LATEX = str.maketrans(
     {c: f"\\{c}" for c in "&%$#_{}"}
     | {
@@ -25,25 +25,25 @@ _LATEX = str.maketrans(
 
 
 def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]], notes: str) -> str:
-    """A Markdown table, its first column left and the others right aligned, and notes below it."""
+    """A Markdown table with notes below; the first column is aligned left, the others right."""
     lines = [_row(heads), "|---|" + "---:|" * (len(heads) - 1)]
     return "\n".join([*lines, *map(_row, rows), "", notes, ""])
 
 
 def latex(heads: Sequence[str], rows: Sequence[Sequence[str]], notes: str) -> str:
-    """A LaTeX ``tabular`` for the package booktabs, with the notes as a comment for its caption."""
+    """A LaTeX ``tabular`` that uses the package booktabs, with the notes as a comment."""
     table = pd.DataFrame(rows, columns=list(heads)).style.hide(axis="index")
     table = table.format(escaped).format_index(escaped, axis="columns")
     return f"% {notes}\n" + table.to_latex(hrules=True, column_format="l" + "r" * (len(heads) - 1))
 
 
 def numbers(values: Sequence[float], pattern: str, between: str = "") -> str:
-    """Numbers in one cell; a dash in the place of nan, and one alone where all are nan.
+    """The text of a cell with one or more numbers: nan is a dash, and a single dash if all are nan.
 
     Args:
-        values: One or more.
-        pattern: How each is written, such as ``.3f``.
-        between: What stands between them, such as `` ± ``.
+        values: The numbers.
+        pattern: Format specification of each number, such as ``.3f``.
+        between: Separator, such as `` ± ``.
     """
     if all(map(math.isnan, values)):
         return "–"
@@ -51,14 +51,14 @@ def numbers(values: Sequence[float], pattern: str, between: str = "") -> str:
 
 
 def as_json(table: pd.DataFrame) -> str:
-    """A list of objects, one a row; nan and infinity are null, which JSON has no word for."""
-    # Not DataFrame.to_json: it writes 15 decimals, of which 4 are left of a p value of 1e-12.
+    """A JSON list with one object per row; nan and infinity, which JSON lacks, become null."""
+    # Not DataFrame.to_json: with its 15 decimals only 4 digits of a p value of 1e-12 remain.
     records = [{str(k): _plain(v) for k, v in row.items()} for row in table.to_dict("records")]
     return json.dumps(records, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def escaped(text: object) -> str:
-    """The text as LaTeX prints it."""
+    """The text with LaTeX's special characters escaped."""
     return str(text).translate(_LATEX)
 
 

@@ -51,14 +51,14 @@ def test_pairs_by_hand():
     assert [lung["p_holm"], heart["p_holm"], every["p_holm"]] == pytest.approx([3 / 16, 1, 3 / 16])
 
 
-def test_what_cannot_be_paired_is_named():
+def test_cases_that_cannot_be_paired_are_listed():
     left = compare({"a": A, "b": B}).left_out
-    told = {(row["case"], row["label"], row["why"]) for _, row in left.iterrows()}
-    assert told == {("5", "lung", "failed in b"), ("5", "heart", "failed in b")}
+    listed = {(row["case"], row["label"], row["why"]) for _, row in left.iterrows()}
+    assert listed == {("5", "lung", "failed in b"), ("5", "heart", "failed in b")}
     assert set(left["metric"]) == {""}
 
 
-def test_cases_of_one_evaluation_only_are_named_and_so_are_those_that_failed_in_both():
+def test_cases_of_one_evaluation_only_and_cases_that_failed_in_both_are_listed():
     a = evaluation({"0": {"lung": 0.9}, "1": {"lung": 0.9}}, failed=("x", "y"))
     b = evaluation({"0": {"lung": 0.9}, "2": {"lung": 0.9, "heart": 0.5}}, failed=("y", "z"))
     left = compare({"a": a, "b": b}).left_out
@@ -72,21 +72,21 @@ def test_cases_of_one_evaluation_only_are_named_and_so_are_those_that_failed_in_
     ]
 
 
-def test_a_label_undefined_in_one_is_told_and_leaves_both_means():
+def test_a_label_undefined_in_one_is_listed_and_excluded_from_both_means():
     # Truth and prediction of a have no heart in case 0, b finds one: Dice is undefined in a, 0 in b.
     a = evaluation({"0": {"lung": 0.9, "heart": math.nan}, "1": {"lung": 0.8, "heart": 0.6}})
     b = evaluation({"0": {"lung": 0.8, "heart": 0.0}, "1": {"lung": 0.9, "heart": 0.7}})
     found = compare({"a": a, "b": b})
-    told = found.left_out.iloc[0]
-    assert (len(found.left_out), told["case"], told["label"]) == (1, "0", "heart")
-    assert (told["metric"], told["why"]) == ("dice", "undefined in a")
+    row = found.left_out.iloc[0]
+    assert (len(found.left_out), row["case"], row["label"]) == (1, "0", "heart")
+    assert (row["metric"], row["why"]) == ("dice", "undefined in a")
     heart, every = (found.table.set_index("label").loc[name] for name in ("heart", "all labels"))
     assert (heart["pairs"], heart["undefined"]) == (1, 1)
     # Case 0 counts with its lung in both, case 1 with both labels: means (.9 + .7) / 2 and (.8 + .8) / 2.
     assert (every["pairs"], every["a_mean"], every["b_mean"]) == (2, pytest.approx(0.8), pytest.approx(0.8))
 
 
-def test_labels_of_one_evaluation_only_are_in_no_mean():
+def test_labels_of_one_evaluation_only_are_excluded_from_the_mean():
     a = evaluation({"0": {"lung": 0.9, "heart": 0.1, "liver": 0.2}})
     b = evaluation({"0": {"lung": 0.8, "heart": 0.2}})
     table = compare({"a": a, "b": b}).table.set_index("label")
@@ -95,7 +95,7 @@ def test_labels_of_one_evaluation_only_are_in_no_mean():
     assert math.isnan(table.loc["liver", "p_holm"])
 
 
-def test_equal_differences_stay_equal_in_spite_of_rounding():
+def test_equal_differences_stay_equal_despite_rounding():
     # As floats .03 - .02, .02 - .01 ... differ in the last digit; all five ranks are equal: p = 2 / 32.
     a = evaluation({str(n): {"lung": n / 100} for n in range(1, 6)})
     b = evaluation({str(n): {"lung": (n + 1) / 100} for n in range(1, 6)})
@@ -104,15 +104,15 @@ def test_equal_differences_stay_equal_in_spite_of_rounding():
     assert compare({"a": a, "b": a}).table.iloc[0]["equal"] == 5
 
 
-def test_other_truths_and_tolerances_are_refused():
+def test_different_truths_and_tolerances_are_refused():
     a = A.assign(truth_ml=10.0, nsd=0.9, nsd_tolerance_mm=3.0)
     compare({"a": a, "b": B.assign(truth_ml=10.0001)})
-    with pytest.raises(InputRefused, match="the truth has 10 ml in a and 11 in b") as caught:
+    with pytest.raises(InputRefused, match="the truth has 10 ml in a but 11 ml in b") as caught:
         compare({"a": a, "b": B.assign(truth_ml=11.0)})
     assert caught.value.reason == "not-comparable"
     loose = a.assign(nsd_tolerance_mm=2.0)
     compare({"a": a, "b": loose})
-    with pytest.raises(InputRefused, match="nsd is within 3 mm in a and 2 in b"):
+    with pytest.raises(InputRefused, match="the NSD tolerance is 3 mm in a but 2 mm in b"):
         compare({"a": a, "b": loose}, ("nsd",))
 
 
@@ -134,11 +134,11 @@ def test_every_pair_of_three_is_compared():
 def test_several_metrics_and_unknown_ones():
     table = compare({"a": A, "b": B}, ("dice", "volume_error_abs_ml")).table
     assert set(table["metric"]) == {"dice", "volume_error_abs_ml"}
-    with pytest.raises(UsageError, match="no metric is called 'patient'"):
+    with pytest.raises(UsageError, match="a has no metric 'patient'"):
         compare({"a": A, "b": B}, ("patient",))
 
 
-def test_evaluations_with_nothing_in_common_and_single_ones_are_refused():
+def test_evaluations_without_a_common_case_and_a_single_one_are_refused():
     other = evaluation({"x": {"lung": 0.5}})
     with pytest.raises(UsageError, match="no case in common"):
         compare({"a": A, "b": other})
@@ -146,18 +146,18 @@ def test_evaluations_with_nothing_in_common_and_single_ones_are_refused():
         compare({"a": A})
 
 
-def test_tables_that_are_none_are_refused(tmp_path):
+def test_files_that_are_not_evaluations_are_refused(tmp_path):
     with pytest.raises(InputRefused, match="cannot be read"):
         read_evaluation(tmp_path / "gone.csv")
-    for text, told in (
-        ("", "no CSV table"),
+    for text, message in (
+        ("", "not a CSV table"),
         ("a,b\n1,2\n", "no column 'case'"),
         ("case,patient,label,status,dice\n1,1,l,ok,1\n1,1,l,ok,1\n", "has label 'l' twice"),
-        ("case,patient,label,status,dice\n1,1,l,ok,good\n", "'dice' are finite numbers"),
-        ("case,patient,label,status,dice\n1,1,l,ok,inf\n", "'dice' are finite numbers"),
+        ("case,patient,label,status,dice\n1,1,l,ok,good\n", "'dice' has values that are not finite"),
+        ("case,patient,label,status,dice\n1,1,l,ok,inf\n", "'dice' has values that are not finite"),
     ):
         (tmp_path / "t.csv").write_text(text)
-        with pytest.raises(InputRefused, match=told):
+        with pytest.raises(InputRefused, match=message):
             read_evaluation(tmp_path / "t.csv")
 
 
@@ -178,7 +178,7 @@ def test_the_command_writes_the_tables(tmp_path):
     invoke("compare", files[0], files[0], "-o", tmp_path / "out", code=2)
 
 
-def test_the_written_files_are_those_returned(tmp_path):
+def test_the_returned_paths_are_the_written_files(tmp_path):
     assert all(path.is_file() for path in write(compare({"a": A, "b": B}), tmp_path))
 
 
@@ -191,7 +191,7 @@ def test_the_written_files_are_those_returned(tmp_path):
         (["a/1/e.csv", "a/2/e.csv", "b/1/e.csv"], ["a/1/e.csv", "a/2/e.csv", "b/1/e.csv"]),
     ],
 )
-def test_evaluations_are_named_for_what_tells_them_apart(tmp_path, monkeypatch, paths, names):
+def test_evaluations_get_distinct_names(tmp_path, monkeypatch, paths, names):
     monkeypatch.chdir(tmp_path)
     for path in map(Path, paths):
         path.parent.mkdir(parents=True, exist_ok=True)

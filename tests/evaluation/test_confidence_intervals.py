@@ -20,8 +20,8 @@ def test_the_interval_agrees_with_scipys():
     assert mean_interval(values, range(40)) == ours
 
 
-def test_patients_are_drawn_and_not_cases():
-    """Forty scans of two persons tell as little as two scans: each half has one mean."""
+def test_patients_are_resampled_not_cases():
+    """Forty scans of two patients are no more evidence than two scans: each half has one mean."""
     values = [0.8] * 20 + [0.9] * 20
     few = mean_interval(values, ["a"] * 20 + ["b"] * 20)
     assert few == pytest.approx((0.8, 0.9))  # drawn both from one person in half of the draws
@@ -29,12 +29,12 @@ def test_patients_are_drawn_and_not_cases():
     assert many[1] - many[0] < 0.05
 
 
-def test_unequal_patients_weigh_as_their_cases():
+def test_patients_are_weighted_by_their_number_of_cases():
     # Two of a (0), one of b (1): means of the four equally likely draws are 0, 1/3, 1/3, 1.
     assert mean_interval([0, 0, 1], ["a", "a", "b"]) == pytest.approx((0, 1))
 
 
-def test_undefined_values_are_left_out_and_one_patient_has_no_interval():
+def test_undefined_values_are_ignored_and_one_patient_has_no_interval():
     assert mean_interval([1.0, math.nan, 3.0], "abc") == mean_interval([1.0, 3.0], "ac")
     for values, patients in (([1.0, 2.0], "aa"), ([math.nan, 1.0], "ab"), ([], "")):
         assert all(map(math.isnan, mean_interval(values, list(patients))))
@@ -52,25 +52,25 @@ def test_wilcoxon_by_hand():
 @pytest.mark.parametrize(
     "tied", [[1, 1, 2, 2, -3, 4, 4, 5], [0.5, -0.5, -0.5], [1, 1, 1, 1, 1], [-2, 2, 2, 7, 7, -7, 1]]
 )
-def test_ties_are_exact_as_by_trying_all_signs(tied):
+def test_ties_are_exact_as_by_enumerating_all_signs(tied):
     ranks = stats.rankdata(np.abs(tied))
     sums = np.array([np.dot(ranks, signs) for signs in product((-1, 1), repeat=len(tied))])
     seen = abs(np.dot(ranks, np.sign(tied)))
     assert wilcoxon(tied) == pytest.approx(np.mean(np.abs(sums) >= seen - 1e-9))
 
 
-def test_five_equal_differences_are_no_evidence_beyond_their_signs():
+def test_five_equal_differences_have_the_p_value_of_their_signs():
     # All five ranks are 3; only + + + + + and - - - - - are as extreme: 2 / 32, not the normal 0.025.
     assert wilcoxon([1, 1, 1, 1, 1]) == 2 / 32
 
 
 @pytest.mark.parametrize("n", [6, 25, 50])
-def test_without_ties_scipys_exact_distribution_is_ours(n):
+def test_without_ties_the_exact_distribution_equals_scipys(n):
     values = np.random.default_rng(n).normal(0.3, 1, n)
     assert wilcoxon(values) == pytest.approx(stats.wilcoxon(values, method="exact").pvalue, rel=1e-9)
 
 
-def test_many_pairs_go_by_the_normal_distribution():
+def test_many_pairs_use_the_normal_approximation():
     many = np.random.default_rng(0).normal(0.2, 1, 60)
     assert wilcoxon(many) == pytest.approx(stats.wilcoxon(many, method="approx").pvalue)
 

@@ -1,4 +1,4 @@
-"""Evaluation tables against numbers worked out by hand."""
+"""Evaluation tables against numbers calculated by hand."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def predict(case: Case) -> Mask:
     return {"one": mask(2, 2), "two": mask(5, 0)}[case.id]
 
 
-def test_every_case_and_label_has_its_row_and_failures_stop_nothing(cases: list[Case]) -> None:
+def test_every_case_and_label_has_a_row_and_a_failure_does_not_stop_the_others(cases: list[Case]) -> None:
     frame = evaluate_cases(cases, predict, LABELS)
     assert tuple(frame.columns) == COLUMNS
     # one: a 2 of 4 found, b exact; two: a 5 for 4, b in neither
@@ -66,16 +66,16 @@ def test_every_case_and_label_has_its_row_and_failures_stop_nothing(cases: list[
     assert (frame.loc[frame["status"] == "ok", "seconds"] >= 0).all()
 
 
-def test_the_truth_is_read_before_time_is_spent(cases: list[Case]) -> None:
+def test_the_truth_is_read_before_the_prediction_is_made(cases: list[Case]) -> None:
     def never(case: Case) -> Mask:
-        raise AssertionError("predicted without a truth")
+        raise AssertionError("predicted although the truth cannot be read")
 
     unlabelled = Case(id="x", images=(Path("x"),))
     frame = evaluate_cases([cases[3], unlabelled], never, LABELS)
     assert [reason.split(":")[0] for reason in frame["reason"]] == ["not-found", "no-label"]
 
 
-def test_even_a_bug_fails_its_case_only(cases: list[Case], caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unexpected_error_fails_only_its_case(cases: list[Case], caplog: pytest.LogCaptureFixture) -> None:
     def broken(case: Case) -> Mask:
         return mask(4, 2) if case.id == "one" else [][1]
 
@@ -115,7 +115,7 @@ def test_all_cases_failed(cases: list[Case], tmp_path: Path) -> None:
     assert "| all labels | 0 | – | – | – | – | – | – | – | – | 0 | 1 |" in text
 
 
-def test_written_tables_can_be_read_again(cases: list[Case], tmp_path: Path) -> None:
+def test_written_tables_can_be_read_back(cases: list[Case], tmp_path: Path) -> None:
     frame = evaluate_cases(cases, predict, LABELS)
     rows, table, as_json, text, tex = write(frame, tmp_path)
     back = pd.read_csv(rows)
@@ -142,7 +142,7 @@ def test_groups_have_their_own_rows(cases: list[Case]) -> None:
     assert (rows.loc[("siemens", "a"), "failed"], rows.loc[("ge", "a"), "failed"]) == (2, 0)
 
 
-def test_missing_structures_are_counted_and_cost_the_diagonal(cases: list[Case]) -> None:
+def test_missing_structures_are_counted_and_have_the_diagonal_as_distance(cases: list[Case]) -> None:
     frame = evaluate_cases(cases[:1], lambda case: mask(4, 0), LABELS)
     b = frame[frame["label"] == "b"].iloc[0]
     diagonal = math.hypot(40, 30, 20)
@@ -169,7 +169,7 @@ def test_labels_that_are_not_annotated_have_no_row(cases: list[Case]) -> None:
     assert evaluate_cases([partial], predict, LABELS)["label"].tolist() == ["b"]
 
 
-def test_ignored_voxels_count_in_nothing(tmp_path: Path) -> None:
+def test_ignored_voxels_are_excluded_from_every_score(tmp_path: Path) -> None:
     array = mask(4, 2).array.copy()
     array[2:4, 0, 1] = 9  # half of a is unknown
     Mask(array, GRID, LABELS).save(tmp_path / "t.nii.gz")
@@ -179,7 +179,7 @@ def test_ignored_voxels_count_in_nothing(tmp_path: Path) -> None:
     assert [a["dice"], a["volume_ml"], a["truth_ml"], a["hd_mm"]] == pytest.approx([1, 2, 2, 0])
 
 
-def test_the_tolerance_of_the_surface_dice_is_that_asked_for(cases: list[Case]) -> None:
+def test_the_surface_dice_uses_the_given_tolerance(cases: list[Case]) -> None:
     strict, loose = (
         evaluate_cases(cases[:1], predict, LABELS, nsd_tolerance_mm=mm).iloc[0]["nsd"] for mm in (9, 20)
     )
@@ -199,8 +199,8 @@ def test_labels_may_have_their_own_tolerance(cases: list[Case], tmp_path: Path) 
 
 
 @pytest.mark.parametrize("bad", [-1.0, math.nan, {"a": math.inf}, {"c": 1.0}])
-def test_impossible_tolerances_are_refused_before_anything_is_read(bad: float | dict[str, float]) -> None:
-    with pytest.raises(UsageError, match="a tolerance of the surface Dice is") as caught:
+def test_invalid_tolerances_are_refused_before_anything_is_read(bad: float | dict[str, float]) -> None:
+    with pytest.raises(UsageError, match="an NSD tolerance is") as caught:
         evaluate_cases([], predict, LABELS, nsd_tolerance_mm=bad)
     assert caught.value.reason == "tolerance"
 
@@ -209,7 +209,7 @@ def test_impossible_tolerances_are_refused_before_anything_is_read(bad: float | 
     ("given", "want"),
     [(["2", "b=1.5"], "2 mm (a), 1.5 mm (b)"), (["a=1"], "1 mm (a), 3 mm (b)"), ([], "3 mm")],
 )
-def test_the_command_takes_tolerances_for_all_and_for_one(
+def test_the_command_accepts_tolerances_for_all_labels_and_for_one(
     cases: list[Case], tmp_path: Path, given: list[str], want: str
 ) -> None:
     rows = [f"{case.id},{case.images[0]},{case.label}" for case in cases[:1]]
@@ -223,15 +223,15 @@ def test_the_command_takes_tolerances_for_all_and_for_one(
     assert f"NSD: within {want}." in out
 
 
-def test_the_command_refuses_what_is_no_tolerance(cases: list[Case], tmp_path: Path) -> None:
+def test_the_command_refuses_invalid_tolerances(cases: list[Case], tmp_path: Path) -> None:
     (tmp_path / "cases.csv").write_text(f"id,image,label\none,x,{cases[0].label}\n", encoding="utf-8")
     (tmp_path / "recipe.yaml").write_text(tiny(labels=LABELS).yaml(), encoding="utf-8")
-    for text, told in (
+    for text, message in (
         ("a=wide", "no tolerance can be read from 'a=wide'"),
-        ("c=1", "for 'c', which is no label"),
+        ("c=1", "for 'c', which is not a label"),
     ):
         _, err = invoke(
             "evaluate", tmp_path / "cases.csv", "--masks", tmp_path, "--recipe", tmp_path / "recipe.yaml",
             "-o", tmp_path / "out", "--split", "all", "--nsd-tolerance-mm", text, code=2,
         )  # fmt: skip
-        assert told in err
+        assert message in err

@@ -22,7 +22,7 @@ def test_counts_by_hand():
     assert lesions(found, truth).f1 == 4 / 7
 
 
-def test_one_found_lesion_may_cover_two_true_ones():
+def test_one_predicted_lesion_can_match_two_true_ones():
     truth, found = np.zeros((9, 3, 3), bool), np.zeros((9, 3, 3), bool)
     truth[1, 1, 1] = truth[7, 1, 1] = True
     found[1:8, 1, 1] = True
@@ -30,7 +30,7 @@ def test_one_found_lesion_may_cover_two_true_ones():
     assert lesions(truth, found) == Lesions(true=1, found=1, false=0)
 
 
-def test_nothing_is_undefined_and_one_side_alone_is_zero():
+def test_two_empty_masks_are_undefined_and_one_empty_mask_scores_zero():
     nothing = np.zeros((3, 3, 3), bool)
     one = nothing.copy()
     one[1, 1, 1] = True

@@ -34,13 +34,13 @@ def lines(*first: int) -> npt.NDArray[np.uint8]:
     return array
 
 
-def test_pencil_and_paper() -> None:
+def test_overlap_by_hand() -> None:
     prediction, truth = np.array([1, 1, 1, 0, 0], bool), np.array([0, 1, 1, 1, 1], bool)
     assert dice(prediction, truth) == 4 / 7  # 2 * 2 / (3 + 4)
     assert iou(prediction, truth) == 2 / 5  # 2 of 5 in either
 
 
-def test_empty_masks_follow_the_stated_policy() -> None:
+def test_empty_masks_follow_the_documented_policy() -> None:
     none, some = np.zeros(3, dtype=bool), np.array([0, 1, 0], dtype=bool)
     assert math.isnan(dice(none, none))
     assert math.isnan(iou(none, none))
@@ -93,7 +93,7 @@ def test_storage_order_does_not_matter(oblique: bool) -> None:
         assert [(s.dice, s.truth_ml) for s in got] == [(s.dice, s.truth_ml) for s in want]
 
 
-def test_other_grids_are_refused() -> None:
+def test_different_grids_are_refused() -> None:
     affine = GRID.affine.copy()
     affine[0, 3] += 0.02
     shifted = mask_of(lines(1), Grid(GRID.shape, affine))
@@ -118,11 +118,11 @@ def test_labels_are_matched_by_name() -> None:
 def test_masks_must_be_bool_and_of_one_shape(measure: object) -> None:
     good = np.zeros((2, 3), dtype=bool)
     for bad in (np.zeros((3, 2), dtype=bool), np.zeros((2, 3), dtype=np.uint8)):
-        with pytest.raises(InputRefused, match="one shape"):
+        with pytest.raises(InputRefused, match="the same shape"):
             measure(good, bad)  # type: ignore[operator]  # parametrised functions
 
 
-def test_a_labels_own_box_gives_what_the_whole_scan_gives() -> None:
+def test_scoring_a_label_in_its_box_equals_scoring_the_whole_scan() -> None:
     """Labels of several values, at edges, in one mask only, flat, and in a corner each."""
     labels = (
         Label(name="two values", values=(1, 300)),
@@ -134,17 +134,17 @@ def test_a_labels_own_box_gives_what_the_whole_scan_gives() -> None:
     prediction, truth = (np.zeros(grid.shape, dtype=np.uint16) for _ in range(2))
     prediction[0:6, 3:9, 2:9], prediction[4:8, 3:9, 9] = 1, 300
     truth[0:5, 4:9, 2:10], truth[6, 3:9, 3] = 300, 1
-    prediction[12:20, 2:9, 5], truth[13:20, 2:8, 5] = 2, 2  # one slice thick: all of it is border
+    prediction[12:20, 2:9, 5], truth[13:20, 2:8, 5] = 2, 2  # one slice thick: every voxel is border
     prediction[29, 25, 13], truth[20:22, 20:22, 0:2] = 3, 3
     truth[25, 3:7, 3] = 4
     found = score(Mask(prediction, grid, labels), Mask(truth, grid, labels))
     for label, own in zip(labels, found, strict=True):
-        seen, real = (np.isin(array, label.values) for array in (prediction, truth))
-        assert own.dice == dice(seen, real)
-        counts = lesions(seen, real)
+        predicted, true = (np.isin(array, label.values) for array in (prediction, truth))
+        assert own.dice == dice(predicted, true)
+        counts = lesions(predicted, true)
         assert (own.lesions, own.lesions_found) == (counts.true, counts.found)
         assert own.lesions_false == counts.false
-        whole = surface_distances(seen, real, grid.spacing_mm)
+        whole = surface_distances(predicted, true, grid.spacing_mm)
         if whole is not None:
             assert (own.hd_mm, own.hd95_mm) == pytest.approx((whole.hd_mm, whole.hd95_mm))
             assert (own.assd_mm, own.nsd) == pytest.approx((whole.assd_mm, whole.nsd(3.0)))

@@ -55,15 +55,15 @@ def test_the_percentile_is_the_larger_of_two_directions():
     assert surface_distances(row, one, (1.0, 1.0, 1.0)).hd95_mm == found.hd95_mm
 
 
-def test_inner_voxels_are_no_surface():
+def test_inner_voxels_are_not_on_the_surface():
     a = np.zeros((7, 7, 7), bool)
     a[1:6, 1:6, 1:6] = True
     assert surface_distances(a, a, (1.0, 1.0, 1.0)).of_truth.size == 5**3 - 3**3
-    edge = np.ones((4, 4, 4), bool)  # at the edge of the scan all the same
+    edge = np.ones((4, 4, 4), bool)  # also at the edge of the scan
     assert surface_distances(edge, edge, (1.0, 1.0, 1.0)).of_truth.size == 4**3 - 2**3
 
 
-def test_a_single_slice_has_its_outline_for_a_surface():
+def test_the_surface_of_a_single_slice_is_its_outline():
     # 18 x 18 of 20 x 20: 4 x 18 - 4 voxels of the outline, along each of the axes.
     square = np.zeros((20, 20), bool)
     square[1:19, 1:19] = True

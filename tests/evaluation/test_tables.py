@@ -32,7 +32,7 @@ def test_markdown_and_latex_have_the_same_cells():
     assert text.endswith("\n")
 
 
-def test_latex_of_hostile_names_and_of_no_rows():
+def test_latex_of_hostile_names_and_of_an_empty_table():
     heads = ("label", "95 % CI")
     text = latex(heads, [[r"\input{x}", "<0.1 – ≤0.2"], ["a & b_{1}", "nan"]], "Note.")
     assert text.splitlines()[5:7] == [
@@ -43,7 +43,7 @@ def test_latex_of_hostile_names_and_of_no_rows():
     assert len(latex(heads, [], "Note.").splitlines()) == 7
 
 
-def test_what_latex_takes_for_a_command_is_escaped():
+def test_latex_special_characters_are_escaped():
     assert (
         escaped(r"a&b$c#d{e}~^\ ") == r"a\&b\$c\#d\{e\}\textasciitilde{}\textasciicircum{}\textbackslash{} "
     )
@@ -61,6 +61,6 @@ def test_json_keeps_every_digit_of_a_small_number():
     assert [row["p"] for row in json.loads(as_json(table))] == table["p"].tolist()
 
 
-def test_json_has_null_for_what_is_no_number():
+def test_json_has_null_for_values_that_are_not_finite():
     table = pd.DataFrame({"a": [1.5, float("nan")], "b": [1, 2], "c": ["x", None]})
     assert json.loads(as_json(table)) == [{"a": 1.5, "b": 1, "c": "x"}, {"a": None, "b": 2, "c": None}]

@@ -23,7 +23,7 @@ from medseg.images.grid import Grid
 Binary: TypeAlias = npt.NDArray[np.bool_]
 
 NSD_TOLERANCE_MM = 3.0
-"""Default tolerance of the surface Dice, as in TotalSegmentator: Wasserthal et al. 2023, 10.1148/ryai.230024."""
+"""Default NSD tolerance, as in TotalSegmentator (Wasserthal et al. 2023, doi:10.1148/ryai.230024)."""
 
 _ANY_GRID = Grid.from_spacing((1, 1, 1))
 

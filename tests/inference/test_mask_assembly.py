@@ -18,6 +18,8 @@ from medseg.system.memory import no_gc, zeros
 COARSE = (8.0, 8.0, 10.0)
 
 
+# What an untrained network finds looks wrong.
+@pytest.mark.filterwarnings("ignore::medseg.errors.InputWarning")
 @pytest.mark.parametrize(("parts", "kept"), [({}, False), (DIVIDED, True)])
 def test_a_scan_is_forgotten_where_nothing_needs_its_voxels(parts, kept):
     segment = Segmenter(untrained(tiny(**parts)), engine="torch")

@@ -59,6 +59,7 @@ def test_other_errors_are_not_taken_for_memory(monkeypatch):
         memory_search.fits(tiny(), torch.device("cpu"))
 
 
+@pytest.mark.filterwarnings("ignore:.*no case has split val:medseg.errors.InputWarning")
 def test_training_out_of_memory_becomes_that_error(tmp_path, monkeypatch):
     def full(self, batch, _):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")

@@ -15,6 +15,7 @@ from medseg.training import trainer
 from medseg.training.trainer import Hardware, train
 
 GRID = default_grid((8.0, 9.0, 12.0))
+pytestmark = pytest.mark.filterwarnings("ignore:.*no case has split val:medseg.errors.InputWarning")
 
 
 @pytest.fixture(scope="module")

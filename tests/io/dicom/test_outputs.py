@@ -50,6 +50,7 @@ def test_convert_reads_a_mask_only_when_told_that_it_is_one(scan, tmp_path, form
     assert json.loads((tmp_path / "m.json").read_text())["labels"] == {"liver": [1]}
 
 
+@pytest.mark.filterwarnings("ignore:.*no contours in ROI 2:medseg.errors.InputWarning")
 @pytest.mark.parametrize("form", ["dicom-seg", "rtstruct"])
 def test_convert_gives_a_mask_its_dicom_scan(scan, tmp_path, form):
     array = one_label(scan).array

@@ -25,6 +25,9 @@ from medseg.images.volume import Mask, Source, Volume
 from medseg.io.dicom import rtstruct
 from medseg.io.dicom.contours import filled, outlines
 
+# Most masks here have a label without voxels, for which a structure set is read with a notice.
+pytestmark = pytest.mark.filterwarnings("ignore:.*no contours in ROI:medseg.errors.InputWarning")
+
 
 @pytest.fixture
 def scan(tmp_path):

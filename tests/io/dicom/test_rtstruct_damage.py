@@ -21,7 +21,7 @@ from medseg.errors import InputRefused, InputWarning
 from medseg.images.grid import Grid
 from medseg.images.label import Label
 from medseg.images.volume import Mask, Volume
-from medseg.io.dicom import rtstruct
+from medseg.io.dicom import rtstruct, sop_classes
 
 LABELS = tuple(Label(name=f"Organ {n}", values=(n,)) for n in (1, 2, 3))
 ONE = LABELS[:1]
@@ -71,7 +71,7 @@ def square(x0, x1, y0, y1, z=0.0):
 def drawn(path: Path, *rois, kind="CLOSED_PLANAR") -> Path:
     """A structure set without medseg: ROIs Organ 1, Organ 2..., each a list of contours in mm, LPS."""
     ds = Dataset()
-    ds.SOPClassUID, ds.SOPInstanceUID, ds.Modality = rtstruct.SOP_CLASSES[0], "1.2.3", "RTSTRUCT"
+    ds.SOPClassUID, ds.SOPInstanceUID, ds.Modality = sop_classes.RTSTRUCT[0], "1.2.3", "RTSTRUCT"
     ds.StructureSetROISequence, ds.ROIContourSequence, ds.RTROIObservationsSequence = [], [], []
     for n, contours in enumerate(rois, 1):
         roi, item = Dataset(), Dataset()

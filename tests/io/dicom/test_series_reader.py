@@ -372,6 +372,7 @@ def test_one_image_type_is_enough(series):
     assert io.read(series).array.shape == (3, 4, 5)
 
 
+@pytest.mark.filterwarnings("ignore:.*without RescaleIntercept:medseg.errors.InputWarning")
 def test_every_truncation_is_refused_or_whole(tmp_path):
     folder = io.write_dicom_series(a_volume(NUMBERS[:, :, :1]), tmp_path / "s")
     (path,) = folder.iterdir()

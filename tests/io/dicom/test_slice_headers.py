@@ -150,6 +150,7 @@ def test_a_localizer_of_its_own_series_is_passed_over_with_a_word(series):
     assert refusal(series / "scout.dcm").reason == "localizer"
 
 
+@pytest.mark.filterwarnings("ignore:.*picture passed over:medseg.errors.InputWarning")
 def test_a_picture_of_the_dose_report_is_passed_over_with_a_word(series):
     report = datasets(series)[0]
     report.SeriesInstanceUID, report.Modality = generate_uid(), "OT"

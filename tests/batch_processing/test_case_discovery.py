@@ -1,11 +1,15 @@
+import subprocess
+
 import numpy as np
 import pytest
 from pydicom import dcmread
+from support.batches import chest, medseg, order, run
 from support.dicom_masks import a_foreign
 
 from medseg import Grid, Volume
 from medseg.batch_processing.case_discovery import items
-from medseg.batch_processing.runner import BatchConfig, run
+from medseg.batch_processing.runner import BatchConfig
+from medseg.errors import InputWarning, UsageError
 from medseg.io import read as read_scan
 from medseg.io import write_dicom_series
 
@@ -47,3 +51,53 @@ def test_a_dose_of_a_scan_is_not_a_case(tmp_path):
     (tmp_path / "dose").mkdir()
     dose.save_as(tmp_path / "dose" / "1.dcm")
     assert [item.id for item in items(tmp_path)] == ["ct"]
+
+
+def test_a_folder_is_searched_for_series_and_images(tmp_path):
+    root = tmp_path / "in"
+    (root / "a" / "b").mkdir(parents=True)
+    (root / ".hidden").mkdir()
+    chest().save(root / "scan.nii.gz")
+    chest().save(root / "a" / "scan.nii.gz")
+    chest().save(root / "a_scan.nii.gz")
+    chest().save(root / ".hidden" / "scan.nii.gz")
+    (root / "notes.txt").write_text("nothing")
+    for name in ("p1", "p2", "p3"):
+        (root / name).mkdir()
+    write_dicom_series(chest(), root / "p1" / "ct")
+    write_dicom_series(chest(1), root / "p2" / "both")
+    for number, path in enumerate(sorted(write_dicom_series(chest(2), root / "x").iterdir())):
+        path.rename(root / "p2" / "both" / f"other{number}.dcm")
+    (root / "x").rmdir()
+    (root / "p3" / "broken.dcm").write_bytes(b"\0" * 128 + b"DICM" + b"\xff" * 40)
+    chest().save(root / "out.nii.gz")
+    (root / "out").mkdir()
+    chest().save(root / "out" / "mask.nii.gz")
+    with pytest.warns(InputWarning, match="a_scan"):
+        found = items(root, without=root / "out")
+    names = [item.id for item in found]
+    assert sorted(n for n in names if not n.startswith("p")) == ["a_scan_1", "a_scan_2", "out", "scan"]
+    assert len([n for n in names if n.startswith("p2_both_")]) == 2
+    assert {n for n in names if n.startswith(("p1", "p3"))} == {"p1_ct", "p3_broken"}
+    out = tmp_path / "out"
+    ended = run(found, order(out))
+    assert (ended.done, ended.failed) == (7, 1)
+    assert len({path.read_bytes() for path in (out / "masks").glob("p2*")}) >= 1
+
+
+def test_an_empty_folder_is_refused(tmp_path):
+    with pytest.raises(UsageError) as refused:
+        items(tmp_path)
+    assert refused.value.reason == "no-cases"
+
+
+def test_a_wrong_path_is_refused_before_anything_is_written(tmp_path):
+    ended = subprocess.run(
+        medseg("batch", tmp_path / "no" / "such", "-o", tmp_path / "out"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert "no such file or folder" in ended.stderr
+    assert not (tmp_path / "out").exists()

@@ -148,7 +148,7 @@ def test_a_chest_whose_heart_lies_left_is_not_odd():
 
 
 @pytest.mark.parametrize("codes", ["RAS", "LPS", "IAR"])
-def test_sides_that_look_exchanged_are_told(codes):
+def test_sides_that_look_exchanged_are_reported(codes):
     mask, scan = chest(slice(28, 40), 32)
     (found,) = qc_findings(mask.oriented(codes), scan.oriented(codes))
     # The heart's middle is voxel 33.5, the chest's 29.5: 4 voxels of 5 mm.
@@ -156,7 +156,7 @@ def test_sides_that_look_exchanged_are_told(codes):
     assert "exchanged" in str(found)
 
 
-def test_a_part_of_a_lung_that_is_soft_tissue_is_told():
+def test_soft_tissue_within_a_lung_is_reported():
     """A block of 8 x 9 x 12 voxels of 5 mm, of which all but the outermost layer counts: 6 x 7 x 10."""
     mask, scan = chest(slice(20, 32), 28)
     hu = np.array(scan.array)
@@ -166,7 +166,7 @@ def test_a_part_of_a_lung_that_is_soft_tissue_is_told():
     assert "52 ml of the right lung (3 %) are as dense as soft tissue" in found.text
 
 
-def test_parts_without_air_are_no_lung():
+def test_airless_parts_are_removed_from_the_lungs():
     mask, scan = chest(slice(20, 32), 28)
     lungs, hu = np.asarray(mask.array) > 0, np.asarray(scan.array)
     assert np.array_equal(with_air(lungs, hu), lungs)

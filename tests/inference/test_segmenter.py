@@ -211,7 +211,7 @@ def test_no_lung_and_one_lung_are_told():
         segment.mask(right[None], prepared, scan)
 
 
-def test_what_holds_no_air_is_told_and_no_lung():
+def test_removed_airless_parts_are_reported():
     segment = Segmenter(untrained(tiny(**DIVIDED)))
     scan = Thorax().scan(GRID)
     prepared = prepare(segment.model.recipe, (scan,))

@@ -531,7 +531,7 @@ def one_child(seed: int, first: int, stop: int, keep: Path | None, folder: Path)
     os.close(forth)
     results: list[dict[str, Any]] = []
     begun: dict[str, Any] = {"start": first, "kind": "start"}
-    outcome = None
+    outcome, ready_to_read = None, False
     limit = 120.0  # for imports
     buffer = b""
     while outcome is None:
@@ -543,6 +543,7 @@ def one_child(seed: int, first: int, stop: int, keep: Path | None, folder: Path)
         *lines, buffer = buffer.split(b"\n")
         for line in lines:
             facts = json.loads(line)
+            ready_to_read |= "ready" in facts
             begun = facts if "start" in facts else begun
             results += [facts] if "number" in facts else []
             limit = SECONDS + 5.0
@@ -556,6 +557,10 @@ def one_child(seed: int, first: int, stop: int, keep: Path | None, folder: Path)
         os.killpg(process.pid, signal.SIGKILL)
     code = process.wait()
     errors.seek(0)
+    if outcome and not ready_to_read:
+        raise RuntimeError(
+            f"the child ended before its first mutant, exit {code}: {errors.read().decode()[-1500:]}"
+        )
     if outcome:
         trace = errors.read().decode(errors="replace")[-1500:]
         detail = f"exit {code}: {trace}"

@@ -1,0 +1,32 @@
+"""Two batches never work in one folder at a time."""
+
+import subprocess
+import sys
+
+import pytest
+from support.batches import order, run
+
+from medseg.batch_processing.case_discovery import items
+from medseg.batch_processing.folder_lock import lock_folder
+from medseg.errors import UsageError
+
+
+def test_two_runs_on_one_folder_exclude_one_another(scans, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    holder = "import sys, time\nfrom pathlib import Path\n"
+    holder += "from medseg.batch_processing.folder_lock import lock_folder\n"
+    holder += "with lock_folder(Path(sys.argv[1])): print('held', flush=True); time.sleep(100)"
+    with subprocess.Popen([sys.executable, "-c", holder, out], stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        with pytest.raises(UsageError, match=f"process {other.pid} on ") as refused:
+            run(items(scans / "cases.csv"), order(out))
+        assert refused.value.reason == "in-use"
+        with pytest.raises(UsageError), lock_folder(out, "1-of-2"):
+            pass
+        other.kill()
+        other.wait()
+    assert run(items(scans / "cases.csv")[:1], order(out)).done == 1
+    with lock_folder(out, "1-of-2"), lock_folder(out, "2-of-2"), pytest.raises(UsageError), lock_folder(out):
+        pass

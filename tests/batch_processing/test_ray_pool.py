@@ -1,0 +1,53 @@
+"""Batches on a Ray cluster."""
+
+import subprocess
+
+import pandas as pd
+import psutil
+import pytest
+from support.batches import medseg, order, run, table
+
+from medseg.batch_processing.case_discovery import items
+
+
+@pytest.mark.slow
+def test_a_ray_cluster_gives_the_same_masks(scans, tmp_path):
+    """Also when one of its two workers is killed."""
+    pytest.importorskip("ray")
+    from medseg.batch_processing.ray_pool import RayPool
+
+    here, there, killed = tmp_path / "here", tmp_path / "there", []
+    found = items(scans / "cases.csv")
+    (scans / "5.nii.gz").write_bytes(b"nothing")
+    run(found, order(here))
+
+    def show(event: dict[str, object]) -> None:
+        if event["event"] == "case" and not killed:
+            children = psutil.Process().children(recursive=True)
+            actors = [child for child in children if child.cmdline()[:1] == ["ray::Actor"]]
+            killed.extend(actors[:1])
+            for actor in killed:
+                actor.kill()
+
+    ended = run(
+        found,
+        order(there),
+        start=lambda order, cases: RayPool(order, cases=cases, address=None, workers=2, gpus=0),
+        show=show,
+    )
+    assert killed
+    assert (ended.done, ended.failed) == (5, 1)
+    for number in range(5):
+        mask = f"masks/c{number}.nii.gz"
+        assert (here / mask).read_bytes() == (there / mask).read_bytes()
+    columns = [name for name in table(here).columns if not name.startswith("seconds")]
+    pd.testing.assert_frame_equal(table(here)[columns], table(there)[columns])
+
+
+def test_a_missing_cluster_is_refused(scans, tmp_path):
+    pytest.importorskip("ray")
+    words = ("--model", "threshold", "--engine", "ray", "--address", "nonsense://nowhere")
+    command = medseg("batch", scans, "-o", tmp_path / "out", *words)
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 5
+    assert "no Ray cluster answers" in ended.stderr

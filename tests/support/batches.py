@@ -1,0 +1,59 @@
+"""Small batches for tests."""
+
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+
+from medseg import Grid, Volume
+from medseg.batch_processing import runner
+from medseg.batch_processing.case_discovery import Item
+from medseg.batch_processing.runner import BatchConfig, BatchSummary
+
+GRID = Grid((24, 24, 10), np.diag([12.0, 12.0, 20.0, 1.0]))
+
+
+def chest(number: int = 0) -> Volume:
+    """Boxes of -800 and -700 HU in a grey one in air: 4 x 12 x 6 voxels where x is low (left), 6 x 12 x 6."""
+    array = np.full(GRID.shape, -1000, np.int16)
+    array[2:-2, 2:-2] = 40 + number
+    array[4:8, 6:18, 2:8] = -800
+    array[14:20, 6:18, 2:8] = -700
+    return Volume(array, GRID)
+
+
+def order(folder: Path, **changes: object) -> BatchConfig:
+    return BatchConfig(**{"models": ("threshold",), "folder": str(folder), "scratch": "", **changes})
+
+
+def run(found: list[Item], config: BatchConfig, *, workers: int = 1, **options: object) -> BatchSummary:
+    """A batch with one worker unless it says otherwise: each takes seconds to start."""
+    return runner.run(found, config, workers=workers, **options)
+
+
+def table(folder: Path) -> pd.DataFrame:
+    return pd.read_csv(folder / "results.csv").set_index("case")
+
+
+def voxels(path: Path) -> np.ndarray:
+    return np.asarray(nib.load(path).dataobj)
+
+
+def medseg(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "medseg.cli", *map(str, arguments)]
+
+
+SPOILED = """
+import os, signal, time
+from pathlib import Path
+import medseg.inference.threshold_segmenter
+before = medseg.inference.threshold_segmenter.ThresholdSegmenter.prepare
+def prepare(self, scan):
+    (volume,) = scan
+    if volume.source.path.name.startswith("3"):
+        {what}
+    return before(self, scan)
+medseg.inference.threshold_segmenter.ThresholdSegmenter.prepare = prepare
+"""

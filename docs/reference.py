@@ -8,51 +8,58 @@ from typing import Any, Union, get_args, get_origin
 from mkdocs.structure.files import File, Files
 from pydantic import BaseModel
 
+import medseg
 from medseg.recipe import Recipe
 
-MODULES = {
-    "The four things": [
-        "medseg",
-        "medseg.inference.segmenter",
-        "medseg.batch_processing.runner",
-        "medseg.training.trainer",
-        "medseg.evaluation.evaluator",
-    ],
-    "Values": [
-        "medseg.images.grid",
-        "medseg.images.volume",
-        "medseg.images.label",
-        "medseg.datasets.manifest",
-        "medseg.inference.model",
-    ],
-    "Reading and writing": ["medseg.io"],
-    "Steps": [
-        "medseg.preprocessing.transforms",
-        "medseg.inference.sliding_window",
-        "medseg.inference.native_grid",
-        "medseg.inference.postprocessing",
-        "medseg.evaluation.metrics",
-    ],
-    "Looking": ["medseg.visualization.overlays", "medseg.reporting", "medseg.visualization.viewer"],
-    "Errors": ["medseg.errors"],
+ROOMS = {
+    "inference": "Segmenting",
+    "batch_processing": "Many scans",
+    "io": "Reading and writing",
+    "images": "Images",
+    "datasets": "Data sets",
+    "recipe": "Recipes",
+    "training": "Training",
+    "evaluation": "Evaluating",
+    "visualization": "Looking",
+    "reporting": "Reports",
+    "phantom": "Phantoms",
+    "system": "Notices",
+    "errors": "Errors",
 }
+"""Heading of each room's public names, in the order of the page."""
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Adds the generated pages."""
-    for name, text in (("recipes", recipes()), ("python", python())):
+    """Adds the generated pages: the recipes' fields, the public names, and a page for each of these."""
+    pages = {"recipes": recipes(), "python": python()}
+    pages |= {f"python/{name}": page_of(name) for name in medseg.__all__}
+    for name, text in pages.items():
         files.append(File.generated(config, f"reference/{name}.md", content=text))
     return files
 
 
 def python() -> str:
-    """A page with the docstrings of the public modules."""
-    parts = ["# Python\n"]
-    for title, modules in MODULES.items():
-        parts.append(f"\n## {title}\n")
-        for module in modules:
-            parts.append(f"\n::: {module}\n    options: {{heading_level: 3}}\n")
+    """The page that lists every public name with the first line of its docstring."""
+    parts = [
+        "# Python\n\nEverything is reachable as `medseg.NAME`. Each name is imported when it is first used; "
+        "torch and MONAI only where something is segmented or trained.\n"
+    ]
+    for room, title in ROOMS.items():
+        names = [name for name in medseg.__all__ if medseg._HOME[name].split(".")[1] == room]
+        parts.append(f"\n## {title}\n\n| name | what |\n|---|---|\n")
+        parts += [f"| [`{name}`](python/{name}.md) | {_plain(_first(name))} |\n" for name in names]
     return "".join(parts)
+
+
+def page_of(name: str) -> str:
+    """The page of one public name."""
+    options = "    options: {show_root_heading: false, show_root_toc_entry: false}\n"
+    return f"# medseg.{name}\n\n::: {medseg._HOME[name]}.{name}\n{options}"
+
+
+def _first(name: str) -> str:
+    """The first paragraph of a docstring on one line."""
+    return " ".join((inspect.getdoc(getattr(medseg, name)) or "").split("\n\n")[0].split())
 
 
 def recipes() -> str:

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from medseg.io.dicom.series_writer import write_dicom_series
     from medseg.io.foreign_images import as_mask, as_volume
     from medseg.io.read_options import ReadOptions
-    from medseg.phantom.demo import make_phantom
+    from medseg.phantom.demo import make_phantom, phantom_grid
     from medseg.phantom.thorax import Thorax
     from medseg.recipe import Recipe, list_recipes
     from medseg.reporting.folder_report import report
@@ -111,6 +111,7 @@ __all__ = [
     "make_manifest",
     "make_phantom",
     "merge_batch",
+    "phantom_grid",
     "preview",
     "preview_augmentation",
     "read",
@@ -184,6 +185,7 @@ _HOME = {
     "make_manifest": "medseg.datasets.manifest_builder",
     "make_phantom": "medseg.phantom.demo",
     "merge_batch": "medseg.batch_processing.runner",
+    "phantom_grid": "medseg.phantom.demo",
     "preview": "medseg.visualization.mask_preview",
     "preview_augmentation": "medseg.training.augmentation_preview",
     "read": "medseg.io",

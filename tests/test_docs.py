@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import re
 from pathlib import Path
 
 import pytest
 from support.markdown import table_rows
 from support.refusals import Use, notice_reasons, uses
+
+import medseg
 
 ROOT = Path(__file__).parents[1]
 NAMED = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
@@ -93,3 +96,24 @@ def test_the_scan_of_the_source_sees_every_way_a_code_is_given():
     assert Use("model-not-found", 2, "x").exit_code == next(
         use.exit_code for use in uses() if use.reason == "model-not-found"
     )
+
+
+def test_links_of_guides_lead_somewhere_on_a_code_host_too():
+    lost = [
+        f"{path.relative_to(ROOT)}: {link}"
+        for path in sorted((ROOT / "docs").rglob("*.md"))
+        for link in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8"))
+        if not link.startswith(("http://", "https://")) and not (path.parent / link).exists()
+    ]
+    assert lost == []
+
+
+def test_the_reference_lists_every_public_name_and_has_a_page_for_each():
+    spec = importlib.util.spec_from_file_location("reference", ROOT / "docs" / "reference.py")
+    assert spec is not None
+    assert spec.loader is not None
+    reference = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(reference)
+    listed = re.findall(r"^\| \[`(\w+)`\]\(python/(\w+)\.md\)", reference.python(), re.MULTILINE)
+    assert sorted(listed) == [(name, name) for name in sorted(medseg.__all__)]
+    assert all(f"{medseg._HOME[name]}.{name}" in reference.page_of(name) for name in medseg.__all__)

@@ -11,6 +11,7 @@ import numpy as np
 
 from medseg.errors import UsageError
 from medseg.evaluation.scoring import Score, score
+from medseg.images.grid import Grid
 from medseg.images.volume import Mask
 from medseg.io import read, write_dicom_series
 from medseg.phantom.thorax import LABELS, Thorax, default_grid, rotated
@@ -76,6 +77,26 @@ def run(folder: str | Path, *, seed: int = 2026, model: str | Path = MODEL) -> R
     )
 
 
+def phantom_grid(
+    spacing_mm: tuple[float, float, float] = (2.0, 2.0, 3.0),
+    *,
+    axcodes: str = "RAS",
+    turned_degrees: tuple[float, float, float] = (0.0, 0.0, 0.0),
+) -> Grid:
+    """A grid that holds the chest of a phantom, for :meth:`Thorax.scan` and :meth:`Thorax.truth`.
+
+    Args:
+        spacing_mm: Between voxels along R, A and S.
+        axcodes: In which directions the array's axes run.
+        turned_degrees: About x, y and z: an oblique scan.
+
+    Example:
+        >>> medseg.phantom_grid((4.0, 4.0, 5.0))
+        Grid(98 x 76 x 67 voxels, 4 x 4 x 5 mm, RAS)
+    """
+    return rotated(default_grid(spacing_mm, axcodes), turned_degrees)
+
+
 def make_phantom(folder: str | Path, cases: int = 10, *, seed: int = 0) -> Path:
     """Phantom patients with their truth and a manifest, to try training without any data.
 
@@ -89,6 +110,10 @@ def make_phantom(folder: str | Path, cases: int = 10, *, seed: int = 0) -> Path:
 
     Returns:
         The manifest's path.
+
+    Example:
+        >>> medseg.make_phantom("phantoms", 1).name
+        'manifest.csv'
     """
     folder = Path(folder)
     for name in ("images", "labels"):

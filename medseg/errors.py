@@ -13,17 +13,17 @@ from pathlib import Path
 
 
 class MedsegError(Exception):
-    """An error with four parts: what is wrong (with the value seen), where, and the remedy.
+    """An error that states the problem, the value seen, the place, and a remedy.
 
     Args:
-        problem: What is wrong and the value that was seen, one sentence.
-        where: The file, case or field it was seen in.
+        problem: What is wrong, with the value seen, in one sentence.
+        where: The file, case or field concerned.
         remedy: What the user can do about it.
-        reason: A short machine-readable code, such as ``not-found``. It stays stable
+        reason: A short machine-readable code, such as ``not-found``. Codes stay stable
             between releases; messages may be reworded.
 
-    ``str(error)`` has at most three lines: the place, the problem, the remedy. What a file says
-    may be quoted in them: characters that would control a terminal are shown as their escapes.
+    ``str(error)`` has at most three lines: place, problem, remedy. They may quote a file's
+    content, so control characters are escaped before they reach a terminal.
     """
 
     exit_code = 1
@@ -52,7 +52,7 @@ class MedsegError(Exception):
 
 
 def printable(text: str) -> str:
-    """The text with characters that would control a terminal shown as their escapes."""
+    """The text with terminal control characters escaped."""
     return "".join(c if c.isprintable() or c in "\t\n\r" else ascii(c)[1:-1] for c in text)
 
 
@@ -81,14 +81,14 @@ class ResourceError(MedsegError):
 
 
 class InputWarning(UserWarning):
-    """A scan was read, but something about it was repaired or is unusual; the text names it."""
+    """A scan was read, but something about it was repaired or is unusual; the text says what."""
 
 
 def first_line(error: Exception) -> str:
-    """The part of a library's message that says what happened, at most 200 characters."""
-    # An OSError's number says nothing to a user, and its file name is told already.
+    """The essential line of a library's error message, at most 200 characters."""
+    # An OSError's number means nothing to users, and our message names the file already.
     text = (error.strerror or "") if isinstance(error, OSError) and error.strerror else str(error)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    # ITK starts with "Exception thrown in ..." and a source position; the reason stands last.
-    told = lines[-1] if lines and lines[0].startswith("Exception thrown in") else (lines or [""])[0]
-    return (told or type(error).__name__)[:200]
+    # ITK starts with "Exception thrown in ..." and a source position; the reason comes last.
+    line = lines[-1] if lines and lines[0].startswith("Exception thrown in") else (lines or [""])[0]
+    return (line or type(error).__name__)[:200]

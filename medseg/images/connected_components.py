@@ -1,4 +1,4 @@
-"""What of a mask hangs together."""
+"""Connected components of a mask."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from medseg.images.run_length import Integers, Runs
 
 
 def components(runs: Runs, *, corners: bool) -> tuple[Integers, int]:
-    """The number of the connected component of each run, from 0, and how many there are.
+    """The index (from 0) of the connected component that each run belongs to, and the number of components.
 
     Args:
-        runs: Of a mask.
+        runs: The runs of a mask.
         corners: Whether voxels that share an edge or a corner are connected (26-connectivity), or
             only those that share a face (6-connectivity).
     """
@@ -21,7 +21,7 @@ def components(runs: Runs, *, corners: bool) -> tuple[Integers, int]:
     number, count = np.zeros(len(runs.start), dtype=np.intp), 0
     crossing = [np.zeros((2, 0), dtype=np.intp)]
     for before, first, last in runs.bounds():
-        # Within some slices, and then, of what these are one part in, with the slice before them.
+        # Components within this slab first; links to the slice before it are collected for the second pass.
         one, other = _touching(runs, before, first, last, corners)
         inside = one >= first
         links = (one[inside] - first, other[inside] - first)
@@ -37,15 +37,15 @@ def components(runs: Runs, *, corners: bool) -> tuple[Integers, int]:
 
 
 def _touching(runs: Runs, before: int, first: int, last: int, corners: bool) -> tuple[Integers, Integers]:
-    """Pairs of touching runs, one of ``before`` to ``last`` and one after it of ``first`` to ``last``."""
+    """Pairs of touching runs: one from ``before`` to ``last``, and a later one from ``first`` to ``last``."""
     _, height, width = runs.extent
     reach = int(corners)
     rows = runs.start[before:last] // width
-    # Two more voxels a row: what reaches beyond the end of a row touches nothing in the next one.
+    # Rows are padded by two voxels, so that a run at the end of a row does not touch the next row.
     start, stop = runs.start[before:last] + 2 * rows, runs.stop[before:last] + 2 * rows
     own, column = slice(first - before, None), rows[first - before :] % height
     ones, others = [], []
-    # The rows before a row that touch it: in its slice, and in the slice before.
+    # Earlier rows that touch a row: one in its own slice, the others in the slice before.
     for slices, step in ((0, -1), (-1, 0), *(((-1, -1), (-1, 1)) if corners else ())):
         away = (slices * height + step) * (width + 2)
         low = np.searchsorted(stop, start[own] + away - reach, side="right")

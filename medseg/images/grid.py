@@ -1,4 +1,4 @@
-"""The geometry of a volume: how many voxels, and where each of them lies in the patient."""
+"""The geometry of a volume: its shape, and where each voxel lies in the patient."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SAME_GRID_MM = 0.01
 hundredth of a millimetre is below every scanner's precision."""
 
 LPS_RAS: Array = np.diag([-1.0, -1.0, 1.0, 1.0])
-"""4x4: takes an affine from LPS (DICOM, ITK) to RAS+ (NIfTI, medseg) and back; it is its own inverse."""
+"""4x4 matrix that converts an affine between LPS (DICOM, ITK) and RAS+ (NIfTI, medseg); its own inverse."""
 LPS_RAS.setflags(write=False)
 
 _POSITIVE_END = "RAS"
@@ -47,7 +47,7 @@ class Grid:
 
     def __post_init__(self) -> None:
         shape = tuple(int(n) for n in self.shape)
-        # + 0.0 makes -0.0 plain zero: grids that are equal must have equal hashes.
+        # + 0.0 turns -0.0 into 0.0: equal grids must have equal hashes.
         affine = np.array(self.affine, dtype=np.float64) + 0.0
         if len(shape) != 3 or min(shape) < 1:
             raise _bad_geometry(f"a volume needs three axes of at least one voxel, got {shape}")
@@ -57,7 +57,7 @@ class Grid:
             raise _bad_geometry("the affine has values that are not finite")
         lengths = np.linalg.norm(affine[:3, :3], axis=0)
         # The determinant of the unit columns is 1 for right angles and 0 for parallel axes;
-        # below 1e-3 (0.06 degrees) two axes cannot be told apart.
+        # below 1e-3 (0.06 degrees) two axes are considered parallel.
         if lengths.min() <= 0 or abs(np.linalg.det(affine[:3, :3] / lengths)) < 1e-3:
             raise _bad_geometry(f"the affine is singular: {affine[:3, :3].tolist()}")
         affine.setflags(write=False)
@@ -100,10 +100,10 @@ class Grid:
 
     @property
     def axcodes(self) -> str:
-        """Where each array axis points to, such as ``RAS`` or ``LPI``.
+        """The direction of each array axis, such as ``RAS`` or ``LPI``.
 
-        Each array axis gets the world axis it is nearest to, no world axis twice; the best
-        of the six assignments is taken, so that an oblique grid has codes too.
+        Each array axis is assigned a different world axis; of the six assignments the closest
+        one is taken, so oblique grids have codes too.
         """
         axes = self.world_axes
         return "".join(
@@ -112,7 +112,7 @@ class Grid:
 
     @property
     def world_axes(self) -> tuple[int, int, int]:
-        """For each array axis the world axis (0 R-L, 1 A-P, 2 S-I) it is nearest to."""
+        """The world axis (0 R-L, 1 A-P, 2 S-I) closest to each array axis."""
         cosines = np.abs(self.direction)
         orders = [p for p in product(range(3), repeat=3) if len(set(p)) == 3]
         best = max(orders, key=lambda p: sum(cosines[w, a] for a, w in enumerate(p)))
@@ -135,10 +135,10 @@ class Grid:
         return self.world([tuple(c) for c in product(*[(0, n - 1) for n in self.shape])])
 
     def distance_mm(self, other: Grid) -> float:
-        """The farthest any corner voxel lies from the same corner of ``other``.
+        """The largest distance between corresponding corner voxels of both grids.
 
-        Infinite when the shapes differ. Voxel positions are linear in the index, so no
-        voxel differs by more than a corner does.
+        Infinite if the shapes differ. Voxel positions are linear in the index, so no voxel
+        differs by more than a corner does.
         """
         if self.shape != other.shape:
             return float("inf")
@@ -146,25 +146,26 @@ class Grid:
         return float(gaps.max())
 
     def same_as(self, other: Grid, tolerance_mm: float = SAME_GRID_MM) -> bool:
-        """Whether both have one shape, and no voxel lies farther than ``tolerance_mm`` from its twin."""
+        """Whether both have the same shape, and all voxels match within ``tolerance_mm``."""
         return self.distance_mm(other) <= tolerance_mm
 
     def mismatch(self, other: Grid, tolerance_mm: float = SAME_GRID_MM) -> str | None:
-        """How this grid differs from ``other``, as the end of a message; None where they are the same.
+        """How this grid differs from ``other``, to end an error message with; None if they are the same.
 
-        Such as ``voxels lie up to 50 mm apart, Grid(...) instead of Grid(...)``. It follows what the caller
-        knows: ``the mask is not on the scan's grid: ``.
+        For example ``voxels lie up to 50 mm apart, Grid(...) instead of Grid(...)``, after the caller's own
+        ``the mask is not on the scan's grid: ``.
         """
         gap = self.distance_mm(other)
         if gap <= tolerance_mm:
             return None
-        told = "the shapes differ" if self.shape != other.shape else f"voxels lie up to {gap:.3g} mm apart"
-        return f"{told}, {self} instead of {other}"
+        same_shape = self.shape == other.shape
+        difference = f"voxels lie up to {gap:.3g} mm apart" if same_shape else "the shapes differ"
+        return f"{difference}, {self} instead of {other}"
 
     def oriented(self, axcodes: str) -> Grid:
         """The same voxels with their array axes permuted and flipped to ``axcodes``.
 
-        The axes of the array must be moved in the same way: see :meth:`moves_to`.
+        The axes of the array must be permuted and flipped likewise: see :meth:`moves_to`.
         """
         order, flips = self.moves_to(axcodes)
         affine = self.affine.copy()
@@ -177,7 +178,7 @@ class Grid:
         return Grid((x, y, z), affine)
 
     def moves_to(self, axcodes: str) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
-        """How to reach ``axcodes``: the array axis that becomes axis 0, 1, 2, and which are then flipped.
+        """How to reach ``axcodes``: which array axes become axes 0, 1 and 2, and which of these are flipped.
 
         Raises:
             UsageError: ``axcodes`` does not name each body axis once (``axcodes``).
@@ -211,7 +212,7 @@ class Grid:
 
 
 def flip_lps_ras(points_mm: npt.ArrayLike) -> Array:
-    """Points (..., 3) in mm, taken from LPS to RAS+ or back: the signs of x and y change."""
+    """Points (..., 3) in mm converted from LPS to RAS+ or back: x and y change sign."""
     points: Array = np.asarray(points_mm, dtype=np.float64) * (-1.0, -1.0, 1.0)
     return points
 

@@ -1,4 +1,4 @@
-"""Plain numbers about scans and masks, ready for JSON. Never patient data."""
+"""Statistics of scans and masks, ready for JSON. Never patient data."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _VOXELS_AT_ONCE = 1 << 22
 
 
 def describe(volume: Volume) -> dict[str, Any]:
-    """What ``medseg info`` shows: format, grid and intensities of a scan."""
+    """Format, grid and intensity range of a scan, as ``medseg info`` shows them."""
     array = volume.array
     return {
         "format": volume.source.format,
@@ -40,7 +40,7 @@ def intensities(volume: Volume, mask: Mask) -> dict[str, dict[str, float | int |
     A label without voxels has None for all but ``voxels``.
 
     Raises:
-        InputRefused: the mask is not of the scan's shape (``shape``).
+        InputRefused: the mask does not have the scan's shape (``shape``).
     """
     if volume.grid.shape != mask.grid.shape:
         raise InputRefused(
@@ -59,7 +59,7 @@ def intensities(volume: Volume, mask: Mask) -> dict[str, dict[str, float | int |
 
 
 def _of(array: Voxels, mask: Mask, label: Label) -> tuple[int, Sequence[float | None]]:
-    """Voxels of a label, and mean, SD and percentiles; of 16-bit integers without holding or sorting them."""
+    """Voxel count of a label, and mean, SD and percentiles; 16-bit integers are counted instead of sorted."""
     parts = _inside(array, mask, label)
     if array.dtype not in (np.int16, np.uint16, np.uint8):
         values = np.concatenate(list(parts))
@@ -77,7 +77,7 @@ def _of(array: Voxels, mask: Mask, label: Label) -> tuple[int, Sequence[float | 
 
 
 def _inside(array: Voxels, mask: Mask, label: Label) -> Iterator[Voxels]:
-    """The values inside a label, of some slices after the other."""
+    """The values inside a label, one slab of slices at a time."""
     order = memory_order(array)
     values, labels = array.transpose(order), mask.array.transpose(order)
     many = max(1, _VOXELS_AT_ONCE // max(1, values[0].size))
@@ -87,13 +87,13 @@ def _inside(array: Voxels, mask: Mask, label: Label) -> Iterator[Voxels]:
 
 
 def _of_counts(numbers: Voxels, counts: Voxels) -> Sequence[float | None]:
-    """Mean, SD and percentiles of ascending numbers that occur so often."""
+    """Mean, SD and percentiles of ascending numbers, each with its count."""
     size = int(counts.sum())
     if not size:
         return [None] * 5
     mean = float(counts @ numbers) / size
     sd = float(np.sqrt(counts @ (numbers - mean) ** 2 / size))
-    # Between the two neighbours of rank p (n - 1), as numpy's linear interpolation.
+    # Interpolated between the neighbours of rank p (n - 1), like numpy's linear method.
     last = np.cumsum(counts) - 1
     ranks = np.asarray(_PERCENT) / 100 * (size - 1)
     below, above = (numbers[np.searchsorted(last, at(ranks))] for at in (np.floor, np.ceil))

@@ -1,4 +1,4 @@
-"""A label: the name of a structure and the integers that mean it in a label map."""
+"""A label: the name of a structure and the integers that stand for it in a label map."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ LabelValue = Annotated[int, Field(ge=1, le=65535)]
 class Label(BaseModel):
     """One structure to segment.
 
-    A label map holds one integer a voxel, yet structures may lie inside one another (a
-    lesion inside a lung). So a label names *every* integer that belongs to it, and the
-    first of them is the one written where this label is the topmost:
+    A label map holds one integer per voxel, yet structures may lie inside one another (a
+    lesion inside a lung). So a label names *every* integer that belongs to it; the first one
+    is written to voxels where this label is the topmost:
 
     >>> lung = Label(name="lung", values=(1, 2))
     >>> lesion = Label(name="lesion", values=(2,))
@@ -24,10 +24,10 @@ class Label(BaseModel):
     region scheme of nnU-Net (Isensee et al. 2021, doi:10.1038/s41592-020-01008-z).
 
     Attributes:
-        name: What the structure is called in tables and statistics.
+        name: Name of the structure in tables and statistics.
         values: The integers (1..65535) that belong to it in a label map. 0 is background.
-        side: ``left`` or ``right`` (of the patient) where the label has a side. A flip across
-            the midline in training exchanges it with its partner, and is refused without one.
+        side: ``left`` or ``right`` (of the patient) if the label has a side. A flip across the
+            midline in training swaps it with its partner, and is refused if it has none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

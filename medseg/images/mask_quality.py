@@ -1,4 +1,4 @@
-"""QC flags: signs of a mask that went wrong, which a number of millilitres does not show."""
+"""QC flags: signs of a faulty mask that its volume alone does not show."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class QCFlag:
     """One flag of a label.
 
     Attributes:
-        measure: Its value, from the runs of the label's mask. A label without voxels has a value, too.
-        describe: What is odd about a value, said of the label, such as "in 3 parts"; empty where nothing is.
+        measure: Computes the flag from the runs of the label's mask; empty labels have a value too.
+        describe: Describes an unusual value, as in "in 3 parts"; an empty text if the value is normal.
     """
 
     measure: Callable[[Runs], int | bool]

@@ -14,7 +14,7 @@ COLOURS = (SKY_BLUE, ORANGE, GREEN, YELLOW, PURPLE, VERMILLION, BLUE)
 
 
 def colour_of(number: int) -> str:
-    """The colour of a label, such as ``#56B4E9``, by its place among the labels from 0 on."""
+    """The colour, such as ``#56B4E9``, of the label at this index."""
     return COLOURS[number % len(COLOURS)]
 
 

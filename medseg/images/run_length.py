@@ -1,8 +1,8 @@
-"""A mask as runs: the stretches of foreground along the axis that lies together in memory.
+"""Run-length masks: stretches of foreground along the fastest axis in memory.
 
-A mask of a 512 x 512 x 300 scan has 79 million voxels, and two lungs in it some hundred thousand runs. What
-is asked of a whole mask (its components, its holes, what lies in it) is asked of the runs, whose number grows
-with the surface; the voxels themselves are only looked at some slices at a time.
+A 512 x 512 x 300 mask has 79 million voxels, but two lungs in it make only a few hundred thousand runs.
+Operations on whole masks (components, holes, bounding boxes) work on the runs, whose number grows with the
+surface; voxels are only visited one slab of slices at a time.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ Binary: TypeAlias = npt.NDArray[np.bool_]
 Integers: TypeAlias = npt.NDArray[np.intp]
 Array: TypeAlias = npt.NDArray[Any]
 
-# Voxels looked at together: slices of a scan as long as these are few, at least one.
+# Voxels per slab; a slab has at least one slice.
 _VOXELS_AT_ONCE = 1 << 22
 
 
 @dataclass(frozen=True, eq=False)
 class Runs:
-    """Where a mask is foreground.
+    """The foreground of a mask as runs.
 
-    Positions count the voxels with the axes in ``order``: position 0 is the first voxel, 1 the next one along
-    ``order[2]``, which is best the fastest axis in memory. Runs are sorted, do not touch, and do not go on
-    into the next row.
+    A position is a flat voxel index with the axes in ``order``: position 0 is the first voxel, position 1 the
+    next one along ``order[2]``, ideally the fastest axis in memory. Runs are sorted, do not touch each other,
+    and never cross the end of a row.
 
     Attributes:
-        shape: Of the mask, (X, Y, Z).
+        shape: Shape of the mask, (X, Y, Z).
         order: The mask's axes from the slowest to the fastest.
         start: Position of the first voxel of each run.
-        stop: Position after its last one.
+        stop: Position after the last voxel of each run.
     """
 
     shape: tuple[int, int, int]
@@ -49,17 +49,17 @@ class Runs:
         """The runs of a mask (X, Y, Z).
 
         Args:
-            array: The mask; bool, if there is no test.
-            test: Tells of some slices of the array, of any shape, where they are foreground.
+            array: The mask; must be bool unless a test is given.
+            test: Maps a slab of the array, of any shape, to a boolean array that is True in the foreground.
 
         Raises:
-            InputRefused: the array is not 3-D, or without a test not bool (``shape``).
+            InputRefused: the array is not 3D, or not bool although no test is given (``shape``).
         """
         if array.ndim != 3 or (test is None and array.dtype != np.bool_):
             raise InputRefused(
-                f"a mask of shape {array.shape} and type {array.dtype}",
+                f"a mask of shape {array.shape} and dtype {array.dtype} cannot be encoded as runs",
                 reason="shape",
-                remedy="pass an array (X, Y, Z), of bool where there is no test",
+                remedy="pass an array (X, Y, Z), of dtype bool unless a test is given",
             )
         order = memory_order(array)
         x, y, z = array.shape
@@ -72,18 +72,18 @@ class Runs:
     def of_slab(
         cls, slab: Binary, shape: tuple[int, int, int], order: tuple[int, int, int], first: int
     ) -> Runs:
-        """The runs of some slices of a mask.
+        """The runs of consecutive slices of a mask.
 
         Args:
             slab: bool, whole slices, axes as in ``order``.
-            shape: Of the mask, (X, Y, Z).
-            order: Its axes from the slowest to the fastest.
-            first: The number of the first slice.
+            shape: Shape of the whole mask, (X, Y, Z).
+            order: The mask's axes from the slowest to the fastest.
+            first: Index of the first slice.
         """
         rows, width = len(slab) * shape[order[1]], shape[order[2]]
         if not slab.size:
             return cls(shape, order, np.zeros(0, dtype=np.intp), np.zeros(0, dtype=np.intp))
-        # One column of background more between the rows, so that no run goes on into the next one.
+        # An extra background column ends every run at the end of its row.
         changes = np.zeros((rows, width + 1), dtype=np.bool_)
         values = np.ascontiguousarray(slab).reshape(rows, width)
         np.not_equal(values[:, 1:], values[:, :-1], out=changes[:, 1:width])
@@ -96,7 +96,7 @@ class Runs:
     def together(
         cls, pieces: Sequence[Runs], shape: tuple[int, int, int], order: tuple[int, int, int]
     ) -> Runs:
-        """The runs of pieces that do not touch along ``order[2]``: of different slices, in any sequence."""
+        """The union of pieces that do not touch along ``order[2]``, such as slabs, in any order."""
         none = np.zeros(0, dtype=np.intp)
         start = np.concatenate([none, *(piece.start for piece in pieces)])
         stop = np.concatenate([none, *(piece.stop for piece in pieces)])
@@ -104,22 +104,22 @@ class Runs:
 
     @property
     def lengths(self) -> Integers:
-        """Voxels of each run."""
+        """Number of voxels in each run."""
         return self.stop - self.start
 
     @property
     def size(self) -> int:
-        """Voxels of foreground."""
+        """Number of foreground voxels."""
         return int(self.lengths.sum())
 
     @property
     def extent(self) -> tuple[int, int, int]:
-        """The shape in the order of memory."""
+        """The shape with the axes in ``order``."""
         slow, middle, fast = (self.shape[axis] for axis in self.order)
         return slow, middle, fast
 
     def box(self) -> tuple[slice, slice, slice] | None:
-        """What the foreground lies in, along X, Y and Z; None where there is none."""
+        """The bounding box of the foreground as slices along X, Y and Z; None if the mask is empty."""
         if not len(self.start):
             return None
         _, height, width = self.extent
@@ -136,7 +136,7 @@ class Runs:
         """Mean index of the foreground along X, Y or Z (0, 1, 2).
 
         Raises:
-            ZeroDivisionError: there is no foreground.
+            ZeroDivisionError: the mask is empty.
         """
         _, height, width = self.extent
         rows = self.start // width
@@ -148,11 +148,11 @@ class Runs:
         return float((doubled * self.lengths).sum()) / (2 * self.size)
 
     def kept(self, chosen: Binary) -> Runs:
-        """Those of the runs."""
+        """The runs for which ``chosen`` is True."""
         return Runs(self.shape, self.order, self.start[chosen], self.stop[chosen])
 
     def joined(self, others: Runs) -> Runs:
-        """With other runs of the same mask, which have no voxel in common with these."""
+        """The union with other runs of the same mask; the two must have no voxel in common."""
         start, stop = np.sort(np.r_[self.start, others.start]), np.sort(np.r_[self.stop, others.stop])
         width = self.extent[2]
         apart = (stop[:-1] != start[1:]) | (start[1:] % width == 0)
@@ -160,7 +160,7 @@ class Runs:
         return Runs(self.shape, self.order, start[first], stop[last])
 
     def gaps(self) -> tuple[Runs, Binary]:
-        """The background in the box of the foreground, and which of its runs lie at a face of the box."""
+        """The background inside the bounding box, and which of its runs lie on a face of the box."""
         box = self.box()
         if box is None:
             return self, np.zeros(0, dtype=np.bool_)
@@ -180,7 +180,7 @@ class Runs:
         return gaps, at_face
 
     def bounds(self) -> Iterator[tuple[int, int, int]]:
-        """Of some slices after the other: the first run of the slice before, and their own first and last."""
+        """Slabs of the mask: index of the first run in the slice before, and the slab's first and last."""
         plane = self.extent[1] * self.extent[2]
         many = max(1, _VOXELS_AT_ONCE // max(1, plane))
         edges = np.arange(0, self.extent[0] + many, many)
@@ -191,7 +191,7 @@ class Runs:
                 yield int(before[n]), int(first[n]), int(first[n + 1])
 
     def counted(self, array: Array, test: Callable[[Array], Binary]) -> Integers:
-        """How many voxels of each run are so, of an array (X, Y, Z) of the mask's shape."""
+        """The number of voxels of each run that pass a test on an array (X, Y, Z) of the mask's shape."""
         counts, plane = np.zeros(len(self.start), dtype=np.intp), self.extent[1] * self.extent[2]
         for first, slab in _slabs(array.transpose(self.order), test):
             low, high = np.searchsorted(self.start, [first * plane, (first + len(slab)) * plane])
@@ -204,15 +204,15 @@ class Runs:
         return counts
 
     def divided(self, values: Array, places: Sequence[Integers]) -> dict[int, Runs]:
-        """The foreground by the value that each voxel takes from a coarser array.
+        """The foreground split by the value that each voxel takes from a coarser array.
 
         Args:
             values: Integers, axes as in ``order``.
-            places: Of each of these axes, which index of ``values`` each index of the mask takes: as much as
-                the index before takes, or one more.
+            places: For each of these axes, the index into ``values`` of each index of the mask; it grows by
+                0 or 1 from one index to the next.
 
         Returns:
-            For each value that is taken its runs.
+            The runs of each value that occurs.
         """
         _, height, width = self.extent
         slow, middle, fast = places
@@ -223,7 +223,7 @@ class Runs:
         of, change = flat.ravel(), np.append(np.flatnonzero(changes), flat.size)
         start, stop, pieces = self.start, self.stop, []
         while len(start):
-            # As far as the value stays the same; then what is left.
+            # Each pass cuts every run where its value changes and continues with the rest.
             row = start // width
             at = slow[row // height] * values.shape[1] + middle[row % height]
             cell = at * values.shape[2] + fast[start - row * width]
@@ -240,10 +240,10 @@ class Runs:
         return Runs.together(parts, self.shape, self.order)
 
     def at(self, indices: Sequence[Integers]) -> Binary:
-        """Whether the voxels at these X, at these Y and at these Z are foreground: bool of that shape.
+        """Whether the voxels at the given X, Y and Z indices are foreground: bool, one axis per list.
 
         Args:
-            indices: Of each axis, each higher than the one before.
+            indices: Strictly increasing indices along each axis.
         """
         _, height, width = self.extent
         slow, middle, fast = (indices[axis] for axis in self.order)
@@ -260,7 +260,7 @@ class Runs:
         return Runs((x, y, z), self.order, first + start[there], first + stop[there]).binary()
 
     def binary(self) -> Binary:
-        """The mask, bool (X, Y, Z), as it lay in memory."""
+        """The mask, bool (X, Y, Z), in its original memory layout."""
         mask = np.zeros(self.extent, dtype=np.bool_).transpose(np.argsort(self.order))
         self.paint(mask, True)
         return mask
@@ -272,7 +272,7 @@ class Runs:
             view[first : first + len(slab)][slab] = value
 
     def _filled(self) -> Iterator[tuple[int, Binary]]:
-        """The slices with foreground, some at a time: the number of the first, and bool as in ``order``."""
+        """Slabs with foreground: index of the first slice, and a bool array with the axes in ``order``."""
         _, height, width = self.extent
         plane = height * width
         for _, low, high in self.bounds():
@@ -286,7 +286,7 @@ class Runs:
 
 
 def _slabs(view: Array, test: Callable[[Array], Binary] | None) -> Iterator[tuple[int, Binary]]:
-    """An array, or what a test tells of it, some slices at a time, each with the number of the first."""
+    """Slabs of an array, or of a test on it, each with the index of its first slice."""
     many = max(1, _VOXELS_AT_ONCE // max(1, view[0].size)) if len(view) else 1
     for first in range(0, len(view), many):
         slab = view[first : first + many]

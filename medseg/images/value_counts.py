@@ -10,12 +10,12 @@ _AT_ONCE = 1 << 20
 
 
 def value_counts(array: npt.NDArray[np.integer | np.bool_]) -> npt.NDArray[np.int64]:
-    """int64 (65536,): how many elements have each value.
+    """How many elements have each value: int64, shape (65536,).
 
-    One pass in the order of memory, a piece at a time: ``numpy.bincount`` makes eight bytes of each element.
+    One pass in memory order, block by block, because ``numpy.bincount`` converts every element to int64.
 
     Args:
-        array: Whole numbers from 0 to 65535, any shape.
+        array: Integers from 0 to 65535, any shape.
     """
     flat = array.ravel(order="K")
     counts = np.zeros(VALUES, np.int64)

@@ -1,4 +1,4 @@
-"""What medseg passes around: a `Volume` (a scan) and a `Mask` (labels), each with its `Grid`."""
+"""The two kinds of image: `Volume` (a scan) and `Mask` (a label map), each on a `Grid`."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ Voxels: TypeAlias = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Source:
-    """Where a volume came from, and what its writer must keep.
+    """Where a volume came from, and what is kept when it is written again.
 
     Attributes:
         path: The file or folder that was read; None for data made in memory.
         files: DICOM: the files of the slices in the order of the third array axis, or the
             one multi-frame file. Empty for other formats.
         format: ``nifti``, ``dicom``, ``nrrd``, ``mha`` or ``memory``.
-        modality: DICOM modality such as ``CT`` or ``MR``; None when the format has none.
-        sform_code: NIfTI sform code of the source; None when it was not NIfTI.
-        qform_code: NIfTI qform code of the source; None when it was not NIfTI.
-        xyzt_units: NIfTI units byte of the source; None when it was not NIfTI.
+        modality: DICOM modality such as ``CT`` or ``MR``; None for other formats.
+        sform_code: NIfTI sform code of the source; None for other formats.
+        qform_code: NIfTI qform code of the source; None for other formats.
+        xyzt_units: NIfTI units byte of the source; None for other formats.
     """
 
     path: Path | None = None
@@ -49,11 +49,11 @@ class Source:
 class Volume:
     """A single-channel scan: read-only array (X, Y, Z) and its grid.
 
-    The array keeps the source's dtype where that loses nothing (int16 for CT); intensities
-    are in the source's unit, which is HU for CT. Several channels are several volumes.
+    The array keeps the source's dtype if that is lossless (int16 for CT); intensities are in
+    the source's unit, which is HU for CT. A scan of several channels is several volumes.
 
     Raises:
-        InputRefused: the array is not 3-D or does not have the grid's shape.
+        InputRefused: the array is not 3D or does not have the grid's shape.
     """
 
     array: Voxels
@@ -91,7 +91,7 @@ class Mask:
     The array is stored in the smallest unsigned dtype that holds the labels' values.
 
     Raises:
-        InputRefused: the array is not 3-D, not integer, or not of the grid's shape.
+        InputRefused: the array is not 3D, not of an integer type, or does not have the grid's shape.
         UsageError: two labels share a name or a written value.
     """
 
@@ -127,7 +127,7 @@ class Mask:
         return self.grid.affine
 
     def of(self, name: str) -> npt.NDArray[np.bool_]:
-        """Boolean (X, Y, Z): where the label ``name`` is, all its values together.
+        """The voxels of the label ``name``, bool (X, Y, Z); all its values count.
 
         Raises:
             UsageError: no label has that name.
@@ -139,7 +139,7 @@ class Mask:
         raise UsageError(f"no label {name!r} in this mask", remedy=f"it has: {names}", reason="no-such-label")
 
     def volumes_ml(self) -> dict[str, float]:
-        """Volume of every label in millilitres, voxel count times voxel volume; 0.0 when absent."""
+        """Volume of every label in millilitres (voxel count times voxel volume); 0.0 for an empty label."""
         counts = value_counts(self.array)  # one pass, whatever the number of labels
         return {
             label.name: float(counts[sorted(set(label.values))].sum()) * self.grid.voxel_ml
@@ -161,19 +161,19 @@ class Mask:
         """The mask over its scan: three planes and a row of slices, a PNG that shows itself in a notebook.
 
         Args:
-            scan: On the same grid; by default it is read again from where the mask's source says.
+            scan: A scan on the same grid; by default it is read again from the path in the mask's source.
 
         Raises:
-            UsageError: the mask does not know its scan (``no-source``), or it is not on the scan's grid.
-            InputRefused: the scan cannot be read any more, or there are several where it was.
+            UsageError: the mask does not know its scan (``no-source``), or is not on the scan's grid.
+            InputRefused: the scan can no longer be read, or its folder now holds several.
         """
         import medseg
 
         if scan is None:
             if self.source.path is None:
                 raise UsageError(
-                    "the mask does not know which scan it is of",
-                    remedy="give it: mask.preview(scan)",
+                    "the mask was made in memory and does not know its scan",
+                    remedy="pass the scan: mask.preview(scan)",
                     reason="no-source",
                 )
             scan = medseg.read(self.source.path)
@@ -186,7 +186,7 @@ class Mask:
 
 
 def members(array: Voxels, label: Label) -> npt.NDArray[np.bool_]:
-    """Boolean array of the voxels of a label map that belong to ``label``."""
+    """The voxels of a label map that belong to ``label``, as a boolean array."""
     found: npt.NDArray[np.bool_] = array == label.values[0]
     for value in label.values[1:]:
         found |= array == value
@@ -194,12 +194,12 @@ def members(array: Voxels, label: Label) -> npt.NDArray[np.bool_]:
 
 
 def whole_numbers(array: Voxels, where: str | Path) -> Voxels:
-    """A label map in an integer type; an array that has one already is returned as it is.
+    """A label map in an integer dtype; an array of integers is returned as it is.
 
     Args:
-        array: Of any shape and real type. Values beyond all labels become -1 or 2^20, which a :class:`Mask`
-            refuses by their range.
-        where: What an error names.
+        array: Real numbers of any shape. Values far outside the range of labels become -1 or 2^20, which
+            :class:`Mask` refuses.
+        where: The file or argument that errors name.
 
     Raises:
         InputRefused: a value has a fraction or is NaN (``mask-dtype``).
@@ -210,7 +210,7 @@ def whole_numbers(array: Voxels, where: str | Path) -> Voxels:
     odd = int(np.count_nonzero(whole != array))
     if odd:
         raise InputRefused(
-            f"{odd} of {array.size} voxels have a fraction: not a label map",
+            f"{odd} of {array.size} voxels are not whole numbers: this is not a label map",
             where=where,
             remedy="pass the mask itself, not the scan or probabilities; resample with nearest neighbour",
             reason="mask-dtype",
@@ -219,7 +219,7 @@ def whole_numbers(array: Voxels, where: str | Path) -> Voxels:
 
 
 def check_labels(labels: Sequence[Label]) -> None:
-    """Raises UsageError when two labels share a name or a written value."""
+    """Raises UsageError if two labels share a name or a written value."""
     for what, seen in (
         ("name", [x.name for x in labels]),
         ("written value", [str(x.value) for x in labels]),

@@ -1,4 +1,4 @@
-"""Writing whole files or none."""
+"""Atomic writes: a file appears complete or not at all."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ _swept: set[Path] = set()
 
 @contextmanager
 def replacing(path: Path, *, flush: bool = True) -> Iterator[Path]:
-    """A path to write to, of the same name; what was written replaces ``path`` at the end.
+    """A temporary path with the same name to write to; the result replaces ``path`` at the end.
 
-    The writer works in a hidden folder beside ``path``, so that a format of two files, whose
-    header names its data file, finds the final names. If the block fails, nothing is left
-    and an older file at ``path`` is untouched. Only a process that is killed leaves its hidden
-    folder behind; the next to write there, a day later, removes it.
+    The file is written in a hidden folder beside ``path``, so that formats of two files, whose
+    header names the data file, get their final names. If the block fails, nothing remains and
+    an older file at ``path`` is untouched. Only a killed process leaves its hidden folder
+    behind; a later write to the same folder removes it once it is a day old.
 
     Args:
-        path: What is written.
-        flush: Wait until the disk has it before it replaces ``path``.
+        path: The file to write.
+        flush: Flush the data to disk before they replace ``path``.
 
     Raises:
         UsageError: the folder is missing (``no-folder``) or ``path`` is a folder
             (``is-folder``).
-        ResourceError: the disk refuses (``disk``).
+        ResourceError: writing fails (``disk``).
     """
     check_folder(path)
     folder: Path | None = None
     try:
         _sweep(path.parent)
-        # Not named for the file, whose name may be as long as the disk allows.
+        # The folder's name does not contain the file's, which may already have the maximum length.
         folder = Path(tempfile.mkdtemp(prefix=_MARK, dir=path.parent))
         yield folder / path.name
-        # The named file last: a header never points to data that is not there yet.
+        # The named file comes last, so that a header never points to missing data.
         for file in sorted(folder.iterdir(), key=lambda f: f.name == path.name):
             if flush:
                 _flush(file)
@@ -60,7 +60,7 @@ def replacing(path: Path, *, flush: bool = True) -> Iterator[Path]:
 
 
 def _sweep(parent: Path) -> None:
-    """Removes what killed processes have left in ``parent``; looked for once a process."""
+    """Removes the leftovers of killed processes from ``parent``, once per process."""
     if parent in _swept:
         return
     _swept.add(parent)
@@ -76,7 +76,7 @@ def _flush(file: Path) -> None:
 
 
 def check_folder(path: Path) -> None:
-    """Raises UsageError when ``path`` is a folder or its own folder is missing."""
+    """Raises UsageError if ``path`` is a folder or its parent folder is missing."""
     if not path.parent.is_dir():
         raise UsageError(
             f"the folder {path.parent} does not exist",
@@ -85,4 +85,4 @@ def check_folder(path: Path) -> None:
             reason="no-folder",
         )
     if path.is_dir():
-        raise UsageError("this is a folder", where=path, remedy="add a file name", reason="is-folder")
+        raise UsageError("the output is a folder", where=path, remedy="add a file name", reason="is-folder")

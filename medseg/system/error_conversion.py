@@ -1,4 +1,4 @@
-"""What Python and other libraries raise, as errors of medseg."""
+"""Conversion of errors from Python and other libraries to medseg's own."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ _OUT_OF_MEMORY = (
     "can't allocate memory",  # torch's DefaultCPUAllocator on Linux
     "not enough memory",  # the same on Windows
     "failed to allocate memory",  # ONNX Runtime
-    "bad_alloc",  # C++, where a library passes its exception on as text
+    "bad_alloc",  # C++ exceptions that a library passes on as text
     "status_alloc_failed",  # cuBLAS and cuDNN
 )
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory is used up, of the computer or of a GPU."""
+    """Whether an error means that the computer or a GPU is out of memory."""
     if isinstance(error, MemoryError):
         return True
     if isinstance(error, OSError):
@@ -29,7 +29,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def as_medseg_error(error: BaseException) -> MedsegError:
-    """The error itself if it is medseg's, else one with a reason: ``memory``, ``disk`` or ``unexpected``."""
+    """The error itself if it is medseg's, else one with the reason ``memory``, ``disk`` or ``unexpected``."""
     if isinstance(error, MedsegError):
         return error
     if is_out_of_memory(error):
@@ -41,6 +41,6 @@ def as_medseg_error(error: BaseException) -> MedsegError:
         return ResourceError(text, remedy="check free space and permissions", reason="disk")
     return MedsegError(
         f"{type(error).__name__}: {text[:300]}",
-        remedy="this is a mistake in medseg: please report it",
+        remedy="this is a bug in medseg: please report it",
         reason="unexpected",
     )

@@ -1,4 +1,4 @@
-"""HTML from Jinja2 templates in which every value is escaped."""
+"""HTML from Jinja2 templates with autoescaping."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from markupsafe import Markup
 
 
 def render(package: str, name: str, /, **values: object) -> str:
-    """The text of a template with its values filled in.
+    """A rendered template.
 
-    Values are escaped, also in attributes in quotes. Only :class:`markupsafe.Markup` is put in as it is.
-    In a ``<script>`` use the filter ``tojson``, which escapes ``<``, ``>`` and ``&`` as JSON does.
+    Values are escaped, also inside quoted attributes, unless they are :class:`markupsafe.Markup`.
+    Inside a ``<script>`` use the filter ``tojson``, which escapes ``<``, ``>`` and ``&``.
 
     Args:
-        package: The package that has a folder ``templates``, such as ``medseg.reporting``.
-        name: A file in it.
-        values: What the template names. One that is missing is an error, not an empty text.
+        package: A package with a folder ``templates``, such as ``medseg.reporting``.
+        name: The file in that folder.
+        values: The template's variables; a missing one is an error, not an empty text.
     """
     return _environment(package).get_template(name).render(**values)
 
 
 def own_file(package: str, name: str) -> Markup:
-    """A style sheet or script of ours, which a template may contain as it is."""
+    """A style sheet or script shipped with medseg, marked as safe for inclusion in a template."""
     return Markup(resources.files(package).joinpath(name).read_text(encoding="utf-8"))
 
 

@@ -1,4 +1,4 @@
-"""Memory: how much of it there is, and whether a scan fits, asked before it is allocated."""
+"""Free memory, and whether a scan fits in it, checked before anything is allocated."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ def check(needed_bytes: int, what: str, *, where: Path | None = None) -> None:
     """Refuses a scan that does not fit in memory, before anything is allocated.
 
     Args:
-        needed_bytes: What reading it takes at most, exact however large.
-        what: What needs it, such as ``512 x 512 x 300 voxels``.
+        needed_bytes: The most that reading it takes.
+        what: What needs the memory (plural), such as ``512 x 512 x 300 voxels``.
         where: The file.
 
     Raises:
-        InputRefused: more is needed than this process can still get (``too-large``).
+        InputRefused: more is needed than this process can still allocate (``too-large``).
     """
     free = available_bytes()
     if free is not None and needed_bytes > free:
         raise InputRefused(
-            f"{what} have a size of {_told(needed_bytes)} in memory, and {_told(free)} are free",
+            f"{what} need {_size(needed_bytes)} of memory, but only {_size(free)} are free",
             where=where,
             reason="too-large",
-            remedy="if the scan is really so large, use a machine with more memory or crop it first",
+            remedy="if the scan is really this large, use a machine with more memory or crop it first",
         )
 
 
 def available_bytes(root: Path = Path("/")) -> int | None:
-    """Bytes this process can still allocate; None where the system does not say.
+    """The number of bytes this process can still allocate; None if unknown.
 
-    The least of what the machine has free (/proc/meminfo, MemAvailable), what each control
-    group above this process leaves (cgroup v2 and v1: containers, Slurm), and the process's
-    own limit on address space. Elsewhere, the machine's whole memory.
+    The minimum of the machine's free memory (/proc/meminfo, MemAvailable), the rest of every
+    enclosing control group (cgroup v2 and v1: containers, Slurm), and the rest of the process's
+    limit on address space. On systems other than Linux, the machine's total memory.
 
     Args:
-        root: Where the system's files are; another place in tests.
+        root: Root of the file system; another folder in tests.
     """
     found = [_machine(root), *_groups(root), _own(root)]
     known = [n for n in found if n is not None]
@@ -57,7 +57,7 @@ def _machine(root: Path) -> int | None:
 
 
 def _groups(root: Path) -> list[int]:
-    """What every control group of this process leaves."""
+    """The bytes left in each control group of this process."""
     left = []
     for line in _lines(root / "proc/self/cgroup"):
         _, _, rest = line.partition(":")
@@ -69,7 +69,7 @@ def _groups(root: Path) -> list[int]:
         else:
             continue
         folder = mount / group.strip("/")
-        # A container sees its own group as the root of the mount, whatever path it is told.
+        # A container sees its own group as the root of the mount, whatever the path says.
         while True:
             if (bytes_left := _left(folder, *names)) is not None:
                 left.append(bytes_left)
@@ -79,8 +79,8 @@ def _groups(root: Path) -> list[int]:
     return left
 
 
-# The limit, what is in use, and the part of it that is file cache the kernel can drop
-# (Linux: Documentation/admin-guide/cgroup-v2.rst, cgroup-v1/memory.rst).
+# Files with the limit and the usage, and the statistic for the file cache that the kernel can
+# drop (Linux: Documentation/admin-guide/cgroup-v2.rst, cgroup-v1/memory.rst).
 _V2 = ("memory.max", "memory.current", "inactive_file")
 _V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
 
@@ -94,7 +94,7 @@ def _left(folder: Path, limit: str, usage: str, cache: str) -> int | None:
 
 
 def _own(root: Path) -> int | None:
-    """What the limit on address space (ulimit -v) leaves."""
+    """The bytes left under the limit on address space (ulimit -v)."""
     try:
         import resource
     except ImportError:  # Windows
@@ -113,5 +113,5 @@ def _lines(path: Path) -> list[str]:
         return []
 
 
-def _told(size: int) -> str:
+def _size(size: int) -> str:
     return f"{size / _GIB:.3g} GiB" if size < 1 << 60 else f"about 2^{size.bit_length() - 1} bytes"

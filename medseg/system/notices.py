@@ -1,9 +1,9 @@
-"""Notices: what is unusual about an input, as values in the place of warnings.
+"""Notices: unusual facts about an input, as values instead of warnings.
 
-Whatever finds something worth saying calls :func:`notify`. A caller that wants to keep it opens
-:func:`collect_notices`; where nobody does, the notice becomes a Python warning at the line outside of medseg
-that made the call. Collectors live in a `ContextVar`, so threads do not see each other's notices; a thread
-that works for its caller is started with :func:`in_context`.
+Code that finds something worth reporting calls :func:`notify`. Callers that want to keep notices open
+:func:`collect_notices`; without a collector, a notice becomes a Python warning at the line outside of medseg
+that made the call. Collectors live in a `ContextVar`, so threads do not see each other's notices; threads
+that work on behalf of a caller run functions wrapped by :func:`in_context`.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ _R = TypeVar("_R")
 
 @dataclass(frozen=True)
 class Notice:
-    """Something about an input that was repaired or is unusual, while the work went on.
+    """Something about an input that was repaired or is unusual but does not stop the work.
 
     Args:
-        reason: A short machine-readable code, such as ``no-orientation``. It stays stable between
+        reason: A short machine-readable code, such as ``no-orientation``. Codes stay stable between
             releases; texts may be reworded.
-        text: What was seen, with its value, and what was done about it; one line, without the path.
-        path: The file, folder or case it was seen in.
+        text: What was found, with its value, and what was done about it; one line, without the path.
+        path: The file, folder or case concerned.
         remedy: What the user can do about it.
 
     ``str(notice)`` is one line: the path, the text, the remedy.
@@ -49,11 +49,11 @@ class Notice:
         return ": ".join(" ".join(printable(part).split()) for part in parts if part)
 
     def at(self, path: str | Path | None) -> Notice:
-        """The same notice about another file, folder or case."""
+        """The same notice for another file, folder or case."""
         return replace(self, path=None if path is None else str(path))
 
     def to_json(self) -> dict[str, str]:
-        """The notice as a JSON object; what is not known has no key."""
+        """The notice as a JSON object; unset fields are left out."""
         fields = {"reason": self.reason, "text": self.text, "path": self.path, "remedy": self.remedy}
         return {name: value for name, value in fields.items() if value is not None}
 
@@ -62,18 +62,18 @@ class Notice:
         """The notice that :meth:`to_json` wrote.
 
         Raises:
-            ValueError: It is not an object of texts, or has no ``reason`` or no ``text``.
+            ValueError: not an object of strings, or without ``reason`` or ``text``.
         """
         if not isinstance(value, dict) or not {"reason", "text"} <= value.keys():
             raise ValueError("a notice is a JSON object with a reason and a text")
         known = {name: value[name] for name in ("reason", "text", "path", "remedy") if name in value}
         if not all(isinstance(each, str) for each in known.values()):
-            raise ValueError("reason, text, path and remedy of a notice are texts")
+            raise ValueError("reason, text, path and remedy of a notice must be strings")
         return cls(**known)
 
 
 class _Collector:
-    """The notices of a block, each once, and who is shown each as it comes."""
+    """The notices of a block, each once, and a callback for new ones."""
 
     def __init__(self, show: Callable[[Notice], None] | None) -> None:
         self.found: list[Notice] = []
@@ -93,13 +93,13 @@ _collector: ContextVar[_Collector | None] = ContextVar("medseg_notices", default
 def collect_notices(
     *, show: Callable[[Notice], None] | None = None, pass_on: bool = False
 ) -> Iterator[list[Notice]]:
-    """The notices that the block gives, each once and in their order, in the place of warnings.
+    """A list that receives the notices of the block, each once and in order, instead of warnings.
 
-    Collectors nest: the innermost gets the notices, those outside of it nothing.
+    Collectors nest: only the innermost one receives a notice.
 
     Args:
-        show: Called with each notice as soon as it is there.
-        pass_on: Each notice also goes where it would have gone without this block: to the next collector,
+        show: Called with each new notice at once.
+        pass_on: Also send each notice where it would have gone without this block: to the next collector,
             or to the user as a warning.
     """
     outer = _collector.get()
@@ -114,18 +114,18 @@ def collect_notices(
 
 
 def notify(reason: str, text: str, *, path: str | Path | None = None, remedy: str | None = None) -> None:
-    """Sends a notice to whoever collects, else gives it as an `InputWarning`; arguments as of `Notice`."""
+    """Sends a notice to the current collector, else issues an `InputWarning`; arguments as for `Notice`."""
     send([Notice(reason, text, remedy=remedy).at(path)])
 
 
 def send(notices: Iterable[Notice]) -> None:
-    """Sends notices to whoever collects; where nobody does, each becomes an `InputWarning`.
+    """Sends notices to the current collector; without one, each becomes an `InputWarning`.
 
-    The warning is given at the nearest line of code outside of medseg, every time: with Python's default
-    filter a second scan with the same oddity is reported as the first was.
+    The warning is issued at the nearest line of code outside of medseg, every time: under Python's default
+    filter, a second scan with the same problem is reported too.
 
     Raises:
-        InputWarning: Nobody collects, and the caller's warning filter makes errors of warnings.
+        InputWarning: there is no collector, and the warning filter turns warnings into errors.
     """
     collector = _collector.get()
     for notice in notices:
@@ -136,9 +136,9 @@ def send(notices: Iterable[Notice]) -> None:
 
 
 def in_context(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """The function, bound to the caller's collector: for a thread that works for the caller.
+    """The function bound to the caller's collector, for use in threads that work for the caller.
 
-    Each call of what is returned may run beside the others, in threads of its own.
+    The returned function may be called from several threads at once.
     """
     context = contextvars.copy_context()
 
@@ -150,7 +150,7 @@ def in_context(function: Callable[_P, _R]) -> Callable[_P, _R]:
 
 def _warn(notice: Notice) -> None:
     frame = _outside_frame()
-    # Without a registry nothing is remembered: warnings.warn would keep quiet the second time.
+    # Without a registry, repeated warnings are shown again; warnings.warn would suppress them.
     warnings.warn_explicit(
         InputWarning(str(notice)),
         InputWarning,
@@ -161,7 +161,7 @@ def _warn(notice: Notice) -> None:
 
 
 def _outside_frame() -> FrameType:
-    """The nearest frame outside of medseg and of the standard library's wrappers, else the outermost one."""
+    """The nearest frame outside of medseg and contextlib, else the outermost one."""
     frame = sys._getframe(1)
     while frame.f_back is not None:
         module = str(frame.f_globals.get("__name__", ""))

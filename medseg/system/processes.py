@@ -1,8 +1,8 @@
-"""Worker processes: how a parent starts and ends one, and what the worker does first.
+"""Worker processes: starting and ending them from the parent, and setting them up.
 
-A worker is a Python process of its own, so that a crash, a hang or a lack of memory ends it alone. Parent and
-worker talk over the worker's standard input and output, one line of JSON a message; nothing is pickled.
-(`multiprocessing` would import the user's script again, and a fork would inherit torch's threads.)
+A worker is a separate Python process, so that a crash, a hang or a lack of memory affects it alone. Parent
+and worker communicate over the worker's standard input and output, one line of JSON per message; nothing is
+pickled. (`multiprocessing` would import the user's script again, and a fork would inherit torch's threads.)
 
 Only the standard library is imported here: a worker starts quickly.
 """
@@ -31,23 +31,23 @@ ONE_THREAD: Mapping[str, str] = dict.fromkeys(
 """Environment variables that keep the libraries of a process to one thread."""
 
 
-# What a parent does.
+# --- in the parent -----------------------------------------------------------------------
 
 
 def start(*program: str, stderr: int | IO[bytes]) -> subprocess.Popen[bytes]:
-    """A Python process with pipes to it, one thread, and the module search path of this process.
+    """A new single-threaded Python process with pipes to it and this process's module search path.
 
     Args:
-        program: What Python runs: a script, or ``-m`` and a module.
-        stderr: As of :class:`subprocess.Popen`.
+        program: Arguments to Python: a script, or ``-m`` and a module.
+        stderr: As for :class:`subprocess.Popen`.
 
     Raises:
         OSError: it cannot be started.
     """
-    # Absolute, but with links kept: an environment may be made of them.
+    # Absolute, but with links kept: virtual environments may consist of links.
     search = os.pathsep.join(os.path.abspath(path) for path in sys.path if path)  # noqa: PTH100
     return subprocess.Popen(
-        # -P: the folder of a script is no place to import from.
+        # -P: do not add the script's folder to the search path.
         [sys.executable, "-P", *program],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -61,8 +61,8 @@ def close(process: subprocess.Popen[bytes], *, seconds: float | None = None) -> 
     """Closes the pipes, waits for the process to end, and returns its exit code.
 
     Args:
-        process: A worker, which ends when its standard input does.
-        seconds: After so long it is killed; None to wait without end.
+        process: A worker, which exits when its standard input is closed.
+        seconds: Kill the process after this time; None to wait indefinitely.
     """
     for pipe in (process.stdin, process.stdout):
         if pipe is not None:
@@ -75,7 +75,7 @@ def close(process: subprocess.Popen[bytes], *, seconds: float | None = None) -> 
 
 
 def exit_code(process: subprocess.Popen[bytes], seconds: float | None) -> int | None:
-    """The exit code of a process, waited for so long; None while it runs."""
+    """The exit code of a process; None if it is still running after this time."""
     try:
         return process.wait(seconds)
     except subprocess.TimeoutExpired:
@@ -87,38 +87,37 @@ def describe_exit(code: int | None) -> str:
     return signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
 
 
-# What both do.
+# --- in both -----------------------------------------------------------------------------
 
 
 def send(message: Mapping[str, Any], pipe: BinaryIO | IO[bytes]) -> None:
-    """Writes a message as one line of JSON, and flushes the pipe.
+    """Writes a message as one line of JSON and flushes the pipe.
 
     Raises:
-        OSError: nobody reads at the other end any more.
+        OSError: the other end is closed.
     """
     write_all(json.dumps(message).encode() + b"\n", pipe)
     pipe.flush()
 
 
 def write_all(data: bytes, pipe: BinaryIO | IO[bytes]) -> None:
-    """Writes all of ``data``: a pipe without a buffer may take it in pieces."""
+    """Writes all of ``data``, which an unbuffered pipe may accept in pieces."""
     view = memoryview(data)
     while view:
         view = view[pipe.write(view) :]
 
 
-# What a worker does.
+# --- in the worker -----------------------------------------------------------------------
 
 
 def take_pipes(*, silence_stderr: bool) -> tuple[BinaryIO, BinaryIO]:
-    """The pipes to the parent, requests and answers, moved to where no library prints.
+    """The pipes for requests and answers, moved away from standard input and output.
 
-    Libraries in C print to standard output, which would break the answers: it and standard input lead nowhere
-    from now on.
+    C libraries print to standard output, which would corrupt the answers, so it and standard input are
+    redirected to the null device.
 
     Args:
-        silence_stderr: Whether standard error leads nowhere, too. What is printed there before a crash
-            explains it.
+        silence_stderr: Redirect standard error too. Its last lines can explain a crash.
     """
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nowhere = os.open(os.devnull, os.O_RDWR)
@@ -129,14 +128,14 @@ def take_pipes(*, silence_stderr: bool) -> tuple[BinaryIO, BinaryIO]:
 
 
 def ignore_signals(*numbers: int) -> None:
-    """Ignores signals that a terminal sends to all its processes: the parent decides about the worker."""
+    """Ignores signals that a terminal sends to all its processes: the parent stops its workers itself."""
     for number in numbers:
         with contextlib.suppress(ValueError):  # not in the main thread
             signal.signal(number, signal.SIG_IGN)
 
 
 def limit_growth(grow_bytes: int) -> None:
-    """Limits this process to its present size and ``grow_bytes`` (Linux); beyond, allocations fail."""
+    """Limits this process to its present size plus ``grow_bytes`` (Linux); larger allocations fail."""
     used = status_bytes("VmData")
     if not used:
         return
@@ -150,7 +149,7 @@ def limit_growth(grow_bytes: int) -> None:
 
 
 def status_bytes(field: str) -> int:
-    """Memory of this process by a field of /proc/self/status, in bytes; 0 elsewhere than on Linux."""
+    """A memory field of /proc/self/status in bytes; 0 on systems other than Linux."""
     with contextlib.suppress(OSError, ValueError, IndexError):
         status = Path("/proc/self/status").read_text()
         return 1024 * int(status.split(f"{field}:")[1].split()[0])

@@ -1,4 +1,4 @@
-"""A progress bar on a terminal or in a notebook, and silence elsewhere."""
+"""Progress bars, shown on a terminal or in a notebook only."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ if TYPE_CHECKING:
 
 
 class Advance(Protocol):
-    """Moves a bar: called with how many are done, of how many, and a few words that are shown beside it."""
+    """A function that advances a bar: number done, total, and a short text to show beside the bar."""
 
     def __call__(self, done: int, total: int, facts: str = "", /) -> None: ...  # noqa: D102
 
 
 Shown: TypeAlias = "bool | Advance | None"
-"""Whether to show a bar: None on a terminal or in a notebook only; a function is called in its place."""
+"""Whether to show a bar: None for only on a terminal or in a notebook; a function to call instead."""
 
 
 def is_watched(console: Console) -> bool:
-    """Whether a bar can be seen: on a terminal, or in a notebook that has ipywidgets (rich needs them)."""
+    """Whether a bar is visible: on a terminal, or in a notebook with ipywidgets (which rich needs)."""
     return console.is_terminal or (console.is_jupyter and find_spec("ipywidgets") is not None)
 
 
 @contextmanager
 def progress_bar(what: str, shown: Shown = None) -> Iterator[Advance]:
-    """A bar on standard error while the block runs, and the function that moves it.
+    """The function that advances a bar shown on standard error while the block runs.
 
-    Until it is first moved, it only shows that there is work going on.
+    Until the first call the bar only indicates activity.
 
     Args:
-        what: Stands before the bar, such as ``checking``.
-        shown: Whether to show it; None on a terminal or in a notebook only. A function is called in the place
-            of the bar.
+        what: Text before the bar, such as ``checking``.
+        shown: Whether to show the bar; None for only on a terminal or in a notebook. A function is called
+            instead of showing a bar.
 
     Yields:
-        An :class:`Advance`; without a bar it does nothing.
+        An :class:`Advance`, which does nothing if no bar is shown.
     """
     if shown is False or callable(shown):
         yield shown or _nothing
@@ -64,4 +64,4 @@ def progress_bar(what: str, shown: Shown = None) -> Iterator[Advance]:
 
 
 def _nothing(done: int, total: int, facts: str = "", /) -> None:
-    """Moves nothing."""
+    """Advances no bar."""

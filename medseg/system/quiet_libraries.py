@@ -1,9 +1,8 @@
-"""Keeping other libraries quiet, for one block of one thread.
+"""Silencing other libraries for a block of code in one thread.
 
-`warnings.catch_warnings` and a logger's level belong to the whole process: changed in one thread they hide
-the warnings of the others, and two threads that change them at once may leave them changed for good. Here one
-filter is put beside those of the process. It looks at a `ContextVar` and lets everything pass, except within
-a block of :func:`quiet`.
+`warnings.catch_warnings` and logger levels are global: changing them in one thread hides the warnings of the
+others, and two threads that do so at once may leave them changed for good. Instead, one filter is added to
+the process's own. It consults a `ContextVar` and lets everything pass except within a :func:`quiet` block.
 """
 
 from __future__ import annotations
@@ -20,22 +19,22 @@ from importlib.machinery import ModuleSpec
 from medseg.errors import InputWarning
 
 _QUIET: ContextVar[Mapping[str, int] | None] = ContextVar("medseg_quiet", default=None)
-"""Of each logger the level from which its records are wanted; None outside of quiet blocks."""
+"""The minimum level of records to keep, by logger; None outside of quiet blocks."""
 
 
 @contextmanager
 def quiet(*loggers: str, below: int = logging.CRITICAL + 1) -> Iterator[None]:
-    """A block in which warnings of other libraries are not given, in this thread alone.
+    """A block that suppresses warnings of other libraries, in this thread only.
 
-    Warnings of medseg (`InputWarning`) are given all the same.
+    medseg's own warnings (`InputWarning`) still pass.
 
     Args:
-        loggers: Names of loggers, such as ``pydicom``, whose records are dropped as well, with those of the
-            loggers below them.
-        below: The level from which records are kept; by default none is.
+        loggers: Names of loggers, such as ``pydicom``, whose records are dropped too, including those of
+            their child loggers.
+        below: The minimum level of records to keep; by default none are kept.
     """
     if not warnings.filters or warnings.filters[0][2] is not _OfLibraries:
-        # In front of the others, once; pytest and the user may have put theirs before it since.
+        # First in the list; pytest and users may have inserted theirs before it since.
         warnings.simplefilter("ignore", _OfLibraries)
     for name in loggers:
         _watch(name)
@@ -48,12 +47,12 @@ def quiet(*loggers: str, below: int = logging.CRITICAL + 1) -> Iterator[None]:
 
 class _InQuietBlock(type):
     def __subclasscheck__(cls, category: type) -> bool:
-        """Whether a filter for this class holds for a warning that is given now."""
+        """Whether the filter applies to a warning of this category now."""
         return _QUIET.get() is not None and InputWarning not in category.__mro__
 
 
 class _OfLibraries(Warning, metaclass=_InQuietBlock):
-    """The category of the one filter: any warning of another library within a quiet block."""
+    """The category of the filter: any warning of another library within a quiet block."""
 
 
 def _wanted(record: logging.LogRecord) -> bool:
@@ -67,7 +66,7 @@ _watched: dict[str, int] = {}
 
 
 def _watch(name: str) -> None:
-    """Puts the filter on a logger and those below it, since a logger's filter does not hold for these."""
+    """Adds the filter to a logger and its children, because filters are not inherited."""
     known = logging.root.manager.loggerDict
     if _watched.get(name) == len(known):
         return
@@ -78,12 +77,12 @@ def _watch(name: str) -> None:
 
 @contextmanager
 def without_package(name: str) -> Iterator[None]:
-    """A block in which this thread cannot import a package that is not loaded yet; other threads can.
+    """A block in which this thread cannot import a package unless it is already loaded.
 
-    For an optional part of a library that is to be left out, such as one that reports its use.
+    Used to leave out an optional part of a library, such as one that reports usage.
     """
     finder = _Absent(name)
-    # New lists, not insert and remove: another thread may be going through the one that is there.
+    # New lists instead of insert and remove: another thread may be iterating over the old one.
     sys.meta_path = [finder, *sys.meta_path]
     try:
         yield

@@ -1,7 +1,7 @@
-"""Text files people write - recipes, manifests - as plain data, read within bounds.
+"""Plain data from untrusted text files such as recipes and manifests, with limits on size and depth.
 
-A file is measured before it is read, and what it holds is never a program: no YAML tag makes an
-object, and no alias lets a short text stand for a long one ("billion laughs").
+Files are measured before they are read, and never run code: YAML tags that create objects are
+refused, and so are aliases, with which a short text can expand without bound ("billion laughs").
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from typing import Any, NoReturn
 
 import yaml
 
-# Recipes are four deep, MSD's dataset.json five.
+# Recipes are nested four deep, MSD's dataset.json five.
 DEEPEST = 64
 
 
 def text_of(file: Path, *, most_bytes: int) -> str:
-    """The text of a regular file, without the byte order mark that Excel puts first.
+    """The text of a regular file, without the byte order mark that Excel writes.
 
     Args:
-        file: A pipe or device is refused: reading it might never end.
-        most_bytes: A longer file is refused before it is read.
+        file: The file; pipes and devices are refused, because reading them might never end.
+        most_bytes: The size limit; larger files are refused unread.
 
     Raises:
         OSError: it cannot be read; ``strerror`` says why.
@@ -43,16 +43,16 @@ def text_of(file: Path, *, most_bytes: int) -> str:
 
 
 class PlainLoader(yaml.SafeLoader):
-    """Safe YAML without aliases and with each key once."""
+    """A safe YAML loader that refuses aliases and duplicate keys."""
 
     def __init__(self, stream: str) -> None:
         super().__init__(stream)
         self.depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """The next node; refuses an alias, and nesting without end."""
+        """The next node; refuses aliases and excessive nesting."""
         if self.check_event(yaml.AliasEvent):
-            self._refuse("aliases (*) are not read: write it out")
+            self._refuse("aliases (*) are not supported: repeat the value")
         self.depth += 1
         if self.depth > DEEPEST:
             self._refuse(f"nested deeper than {DEEPEST}")
@@ -65,7 +65,7 @@ class PlainLoader(yaml.SafeLoader):
         raise yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """The mapping of ``node``; refuses a key that is there twice."""
+        """The mapping of ``node``; refuses duplicate keys."""
         _once(str(key.value) for key, _ in node.value)
         return super().construct_mapping(node, deep=deep)
 
@@ -74,23 +74,23 @@ def yaml_data(text: str, loader: type[PlainLoader] = PlainLoader) -> object:
     """The plain data of YAML text.
 
     Raises:
-        ValueError: it is not valid; the message is one line and names the place.
+        ValueError: not valid; the message is one line and gives the position.
     """
     try:
         return yaml.load(text, Loader=loader)  # every PlainLoader is a SafeLoader
     except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:
         mark = getattr(error, "problem_mark", None)
         if mark is not None:
-            told = getattr(error, "problem", None) or "not valid"
-            raise ValueError(f"{told}, line {mark.line + 1}, column {mark.column + 1}") from None
+            problem = getattr(error, "problem", None) or "not valid"
+            raise ValueError(f"{problem}, line {mark.line + 1}, column {mark.column + 1}") from None
         raise ValueError(" ".join(str(error).split())[:200]) from None
 
 
 def json_data(text: str, *, deepest: int = DEEPEST) -> object:
-    """The plain data of JSON text: each key once, finite numbers, nested at most ``deepest``.
+    """The plain data of JSON text with unique keys, finite numbers and at most ``deepest`` levels.
 
     Raises:
-        ValueError: it is not valid; the message names line and column where it can.
+        ValueError: not valid; the message gives line and column if known.
     """
     try:
         data = json.loads(text, object_pairs_hook=_object, parse_constant=_not_a_number, parse_float=_finite)
@@ -117,15 +117,15 @@ def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
 def _once(keys: Iterable[str]) -> None:
     twice = [key for key, times in Counter(keys).items() if times > 1]
     if twice:
-        raise ValueError(f"key {twice[0]!r:.80} is there twice")
+        raise ValueError(f"key {twice[0]!r:.80} appears twice")
 
 
 def _not_a_number(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a number of JSON")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
-        raise ValueError(f"{text:.40} is too large a number")
+        raise ValueError(f"the number {text:.40} is too large")
     return value

@@ -1,4 +1,4 @@
-"""Where medseg keeps what can be made or brought again."""
+"""The user's folders, such as the cache for files that can be made or downloaded again."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from pathlib import Path
 
 
 def cache() -> Path:
-    """``medseg`` in XDG_CACHE_HOME, by default in ``~/.cache``; it need not exist."""
+    """The cache folder: ``medseg`` in XDG_CACHE_HOME, by default in ``~/.cache``; it may not exist yet."""
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "medseg"

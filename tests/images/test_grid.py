@@ -19,7 +19,7 @@ OBLIQUE = Grid.from_spacing(
 )
 
 
-def test_voxels_lie_where_paper_and_pencil_say():
+def test_voxel_positions_by_hand():
     # 2 mm to the left, 3 mm to the front, 4 mm up; first voxel at (10, 20, 30).
     grid = Grid.from_spacing((5, 6, 7), (2, 3, 4), origin_mm=(10, 20, 30), direction=np.diag([-1, 1, 1]))
     assert grid.world((1, 2, 3)).tolist() == [8, 26, 42]
@@ -99,7 +99,7 @@ def test_grids_a_hundredth_of_a_millimetre_apart_are_the_same():
     assert SAME_GRID_MM == 0.01
 
 
-def test_a_mismatch_tells_the_distance_in_mm_or_that_the_shapes_differ():
+def test_a_mismatch_states_the_distance_in_mm_or_the_shapes():
     grid = Grid.from_spacing((11, 2, 2))
     told = grid.mismatch(Grid.from_spacing((11, 2, 2), origin_mm=(30, 40, 0)))  # sqrt(900 + 1600)
     assert told.startswith("voxels lie up to 50 mm apart, Grid(11 x 2 x 2 voxels")
@@ -113,7 +113,7 @@ def test_a_mismatch_tells_the_distance_in_mm_or_that_the_shapes_differ():
     assert "voxels lie up to 0.0102 mm apart" in told
 
 
-def test_left_is_right_and_back_is_front_between_lps_and_ras():
+def test_lps_and_ras_differ_in_the_signs_of_x_and_y():
     assert flip_lps_ras([(1, 2, 3), (-4, 5, -6)]).tolist() == [[-1, -2, 3], [4, -5, -6]]
     affine = Grid.from_spacing((2, 2, 2), (2, 3, 4), origin_mm=(10, 20, 30)).affine
     lps = LPS_RAS @ affine
@@ -154,7 +154,7 @@ def test_is_immutable():
         ((1, 2, 3), [[1, 1, 0, 0], [0, 1e-4, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]], "singular"),
     ],
 )
-def test_refuses_what_cannot_describe_a_volume(shape, affine, told):
+def test_impossible_shapes_and_affines_are_refused(shape, affine, told):
     with pytest.raises(InputRefused, match=told) as caught:
         Grid(shape, affine)
     assert caught.value.reason == "geometry"

@@ -40,7 +40,7 @@ def test_intensities_by_hand():
 
 @pytest.mark.parametrize("at_once", [1, 50, 1 << 22])
 @pytest.mark.parametrize("dtype", [np.int16, np.float32])
-def test_intensities_do_not_depend_on_how_scan_and_mask_are_stored(monkeypatch, dtype, at_once):
+def test_intensities_do_not_depend_on_memory_layout(monkeypatch, dtype, at_once):
     monkeypatch.setattr(medseg.images.intensity_stats, "_VOXELS_AT_ONCE", at_once)
     random = np.random.default_rng(0)
     values, painted = random.integers(-1000, 500, (5, 6, 7)).astype(dtype), random.integers(0, 4, (5, 6, 7))

@@ -20,7 +20,7 @@ def test_the_first_value_is_the_one_written():
         {"name": "a", "values": (1,), "colour": "red"},
     ],
 )
-def test_refuses_what_is_not_a_label(wrong):
+def test_invalid_labels_are_refused(wrong):
     with pytest.raises(ValidationError):
         Label(**wrong)
 

@@ -42,7 +42,7 @@ def test_runs_counted_by_hand():
 
 @pytest.mark.parametrize("order", list(permutations(range(3))))
 @pytest.mark.parametrize("flips", list(product((1, -1), repeat=3)))
-def test_there_and_back_in_every_memory_order(order, flips):
+def test_round_trip_in_every_memory_order(order, flips):
     mask = noise(0).transpose(order)[tuple(slice(None, None, step) for step in flips)]
     runs = Runs.of(mask)
     back = runs.binary()
@@ -72,7 +72,7 @@ def test_components_are_those_of_scipy(seed, order, share, corners, structure):
     assert len(pairs) == count + 1  # each of ours is one of theirs, and background is background
 
 
-def test_a_row_that_ends_and_the_next_that_begins_do_not_touch():
+def test_the_end_of_a_row_does_not_touch_the_start_of_the_next():
     mask = np.zeros((1, 3, 4), dtype=bool)
     mask[0, 0, 3] = mask[0, 1, 0] = True
     assert components(Runs.of(mask), corners=True)[1] == 2
@@ -118,7 +118,7 @@ def test_voxels_are_counted_painted_and_looked_up(order):
 
 
 @pytest.mark.parametrize("order", list(permutations(range(3))))
-def test_foreground_is_divided_by_what_a_coarser_array_says(order):
+def test_foreground_is_split_by_the_values_of_a_coarser_array(order):
     mask = noise(3, 0.8).transpose(order)
     runs = Runs.of(mask)
     values = np.random.default_rng(4).integers(1, 4, [-(-n // 3) for n in mask.shape])
@@ -133,7 +133,7 @@ def test_foreground_is_divided_by_what_a_coarser_array_says(order):
         assert np.array_equal(part.binary(), mask & (whole == value))
 
 
-def test_beyond_the_coarse_array_its_ends_are_taken():
+def test_beyond_the_coarse_array_its_edge_values_count():
     mask = np.ones((1, 1, 9), dtype=bool)
     found = Runs.of(mask).divided(
         np.array([[[7, 8, 8]]]),
@@ -145,7 +145,7 @@ def test_beyond_the_coarse_array_its_ends_are_taken():
     }
 
 
-def test_a_test_tells_of_any_array():
+def test_a_test_function_takes_any_array():
     values = np.arange(24).reshape(2, 3, 4)
     assert np.array_equal(Runs.of(values, lambda slab: slab % 5 == 0).binary(), values % 5 == 0)
     with pytest.raises(InputRefused):
@@ -155,7 +155,7 @@ def test_a_test_tells_of_any_array():
 
 
 @pytest.mark.parametrize("shape", [(3, 4, 5), (0, 4, 5), (3, 4, 0)])
-def test_nothing_is_nothing(shape):
+def test_empty_masks_have_no_runs(shape):
     runs = Runs.of(np.zeros(shape, dtype=bool))
     assert runs.size == 0
     assert runs.box() is None

@@ -7,7 +7,7 @@ from medseg.images.value_counts import value_counts
 
 
 @pytest.mark.parametrize("dtype", [np.bool_, np.uint8, np.uint16, np.int32])
-def test_every_value_is_counted_however_the_array_lies_in_memory(dtype):
+def test_every_value_is_counted_in_any_memory_layout(dtype):
     array = np.zeros((4, 5, 6), dtype)
     array[0, :, :2] = 1  # 10 voxels
     if dtype not in (np.bool_, np.uint8):
@@ -20,7 +20,7 @@ def test_every_value_is_counted_however_the_array_lies_in_memory(dtype):
         assert counts.sum() == 120
 
 
-def test_nothing_is_counted_in_nothing():
+def test_an_empty_array_has_no_counts():
     assert value_counts(np.zeros((0, 3), np.uint8)).sum() == 0
 
 

@@ -85,7 +85,7 @@ def test_volumes_do_not_depend_on_orientation():
     assert mask.oriented("PIL").affine.shape == (4, 4)
 
 
-def test_unknown_label_names_those_there_are():
+def test_an_unknown_label_is_refused_with_the_known_ones():
     with pytest.raises(UsageError, match="lung, lesion"):
         a_mask().of("liver")
 
@@ -98,7 +98,7 @@ def test_members_of_two_values():
     ("value", "dtype", "reason"),
     [(0.5, np.float32, "mask-dtype"), (-1, np.int16, "mask-range"), (70000, np.int32, "mask-range")],
 )
-def test_refuses_what_is_not_a_label_map(value, dtype, reason):
+def test_invalid_label_maps_are_refused(value, dtype, reason):
     with pytest.raises(InputRefused) as caught:
         Mask(np.full(GRID.shape, value, dtype), GRID, (LUNG,))
     assert caught.value.reason == reason
@@ -130,6 +130,6 @@ def test_whole_numbers_become_integers_and_fractions_are_refused():
     assert found.dtype == np.int32
     assert found.tolist() == [0, 3, -1, 2**20, 2**20]
     for odd in (0.5, np.nan):
-        with pytest.raises(InputRefused, match="1 of 2 voxels have a fraction") as refused:
+        with pytest.raises(InputRefused, match="1 of 2 voxels are not whole numbers") as refused:
             whole_numbers(np.array([1.0, odd]), "m")
         assert (refused.value.reason, refused.value.where) == ("mask-dtype", "m")

@@ -13,7 +13,7 @@ def no_memory_of_other_tests(monkeypatch):
     monkeypatch.setattr(atomic_write, "_swept", set())
 
 
-def test_what_was_written_replaces_the_file(tmp_path):
+def test_the_new_file_replaces_the_old_one(tmp_path):
     (tmp_path / "a.txt").write_text("old")
     with atomic_write.replacing(tmp_path / "a.txt") as fresh:
         fresh.write_text("new")
@@ -44,7 +44,7 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, error):
         (RuntimeError("Exception thrown in SimpleITK\n/path.cxx:1\nsitk::ERROR: full"), "sitk::ERROR: full"),
     ],
 )
-def test_what_the_disk_said_is_told(tmp_path, error, told):
+def test_the_message_names_the_disk_error(tmp_path, error, told):
     def fail():
         with atomic_write.replacing(tmp_path / "a.txt"):
             raise error
@@ -55,14 +55,14 @@ def test_what_the_disk_said_is_told(tmp_path, error, told):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_longest_name_a_disk_allows(tmp_path):
+def test_names_of_maximum_length(tmp_path):
     name = "n" * 251 + ".txt"
     with atomic_write.replacing(tmp_path / name) as fresh:
         fresh.write_text("x")
     assert (tmp_path / name).read_text() == "x"
 
 
-def test_what_killed_processes_left_is_removed_after_a_day(tmp_path):
+def test_leftovers_of_killed_processes_are_removed_after_a_day(tmp_path):
     for name, days in ((".medseg-old", 2), (".medseg-new", 0), (".other", 2)):
         (tmp_path / name).mkdir()
         (tmp_path / name / "half.nii").write_text("x")
@@ -76,7 +76,7 @@ def test_what_killed_processes_left_is_removed_after_a_day(tmp_path):
 
 
 @pytest.mark.parametrize(("path", "reason"), [("no/a.txt", "no-folder"), (".", "is-folder")])
-def test_places_that_cannot_be_written(tmp_path, path, reason):
+def test_unwritable_places_are_refused(tmp_path, path, reason):
     with pytest.raises(UsageError) as caught, atomic_write.replacing(tmp_path / path):
         pass
     assert caught.value.reason == reason

@@ -34,7 +34,7 @@ MEMORY = [
 
 
 @pytest.mark.parametrize("error", MEMORY, ids=lambda error: str(error)[:40])
-def test_each_librarys_words_for_a_lack_of_memory_are_known(error):
+def test_out_of_memory_errors_of_each_library_are_recognised(error):
     assert is_out_of_memory(error)
     ours = as_medseg_error(error)
     assert (type(ours), ours.reason, ours.exit_code) == (ResourceError, "memory", 5)
@@ -50,12 +50,12 @@ OTHER = [
 
 
 @pytest.mark.parametrize(("error", "reason"), OTHER)
-def test_other_errors_are_no_lack_of_memory(error, reason):
+def test_other_errors_are_not_taken_for_out_of_memory(error, reason):
     assert not is_out_of_memory(error)
     assert as_medseg_error(error).reason == reason
 
 
-def test_errors_of_medseg_stay_what_they_are_and_others_keep_their_name():
+def test_own_errors_are_unchanged_and_others_keep_their_type_name():
     refused = InputRefused("out of memory", reason="too-large")
     assert as_medseg_error(refused) is refused
     assert not is_out_of_memory(refused)
@@ -64,7 +64,7 @@ def test_errors_of_medseg_stay_what_they_are_and_others_keep_their_name():
     assert unexpected.problem == r"KeyError: 'a\nb'"
 
 
-def test_torchs_own_error_is_known():
+def test_torchs_own_error_is_recognised():
     torch = pytest.importorskip("torch")
     assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"))
     with pytest.raises(RuntimeError) as caught:

@@ -15,5 +15,5 @@ def test_values_are_escaped_and_a_missing_one_is_an_error():
         render("medseg.visualization", "card.html", name="")
 
 
-def test_our_own_files_are_put_in_as_they_are():
+def test_own_files_are_included_unescaped():
     assert "<" in own_file("medseg.reporting", "page.js").__html__()

@@ -11,19 +11,19 @@ from medseg.errors import InputWarning
 from medseg.system.notices import Notice, collect_notices, in_context, notify, send
 
 
-def test_a_notice_goes_to_json_and_back():
+def test_json_round_trip():
     for notice in (Notice("a", "b"), Notice("a", "b", path="c"), Notice("a", "b", "c", "d")):
         assert Notice.from_json(json.loads(json.dumps(notice.to_json()))) == notice
     assert Notice("a", "b").to_json() == {"reason": "a", "text": "b"}
 
 
 @pytest.mark.parametrize("value", [None, [], "a", {"reason": "a"}, {"reason": "a", "text": 1}])
-def test_what_is_not_a_notice_is_refused(value):
+def test_invalid_json_is_refused(value):
     with pytest.raises(ValueError, match="notice"):
         Notice.from_json(value)
 
 
-def test_its_text_is_one_line_that_cannot_control_a_terminal():
+def test_text_is_one_line_without_control_characters():
     assert str(Notice("a", "odd\x1b[2J\nthing", "scan.nii", "look")) == r"scan.nii: odd\x1b[2J thing: look"
 
 
@@ -47,7 +47,7 @@ def test_the_inner_collector_keeps_its_notices_until_they_are_sent_on():
     assert [each.text for each in outer] == ["within", "after"]
 
 
-def test_where_nobody_collects_it_is_a_warning_of_the_callers_line_every_time():
+def test_without_a_collector_a_warning_is_given_at_the_callers_line_every_time():
     with warnings.catch_warnings(record=True) as seen:
         warnings.resetwarnings()
         warnings.simplefilter("default")  # Python's own: once a line
@@ -57,14 +57,14 @@ def test_where_nobody_collects_it_is_a_warning_of_the_callers_line_every_time():
     assert {(each.category, each.filename) for each in seen} == {(InputWarning, __file__)}
 
 
-def test_who_makes_errors_of_warnings_gets_an_error():
+def test_warnings_as_errors_raise():
     with warnings.catch_warnings():
         warnings.simplefilter("error", InputWarning)
         with pytest.raises(InputWarning, match="odd"):
             notify("odd", "odd")
 
 
-def test_threads_get_their_own_notices_and_nothing_else():
+def test_threads_do_not_share_notices():
     both = threading.Barrier(2)
 
     def work(name):
@@ -91,7 +91,7 @@ def test_a_thread_that_works_for_its_caller_sends_to_the_callers_collector():
     assert sorted(each.text for each in notices) == ["left", "right"]
 
 
-def test_notices_are_shown_as_they_come_and_passed_on_where_it_is_asked_for():
+def test_notices_are_shown_at_once_and_passed_on_if_asked():
     shown = []
     with collect_notices(show=shown.append) as outer, collect_notices(pass_on=True) as inner:
         notify("odd", "within")

@@ -60,7 +60,7 @@ def test_a_worker_imports_what_its_parent_imports_with_one_thread(worker, tmp_pa
     assert str(tmp_path) not in answer["path"], "the folder of the script is no place to import from"
 
 
-def test_ctrl_c_is_the_parents_business(worker):
+def test_workers_ignore_ctrl_c(worker):
     assert asked(worker, "interrupt")["echo"] == "interrupt\n"
 
 
@@ -90,7 +90,7 @@ def test_a_worker_grows_to_its_limit_only(worker):
     assert asked(worker, "limit") == {"found": "no memory", "small": 16 << 20}
 
 
-def test_all_is_written_to_a_pipe_that_takes_pieces():
+def test_partial_writes_to_a_pipe_are_completed():
     class Pieces(io.BytesIO):
         def write(self, data):
             return super().write(data[:3])

@@ -24,12 +24,12 @@ def shown_on(stream: io.StringIO, monkeypatch: pytest.MonkeyPatch, shown: bool |
     return stream.getvalue()
 
 
-def test_nothing_is_shown_where_nobody_watches(monkeypatch, capsys):
+def test_no_bar_without_a_terminal(monkeypatch, capsys):
     assert shown_on(io.StringIO(), monkeypatch, None) == ""
     assert capsys.readouterr().out == ""
 
 
-def test_a_terminal_has_a_bar_with_how_many_are_done(monkeypatch):
+def test_a_terminal_shows_a_bar_with_counts(monkeypatch):
     text = shown_on(Terminal(), monkeypatch, None)
     assert "checking" in text
     assert "4/4" in text

@@ -21,7 +21,7 @@ def seen():
         yield recorded
 
 
-def test_only_warnings_of_libraries_within_the_block_are_not_given(seen):
+def test_only_library_warnings_within_the_block_are_suppressed(seen):
     warnings.warn("before", UserWarning, stacklevel=1)
     with quiet():
         warnings.warn("within", UserWarning, stacklevel=1)
@@ -45,7 +45,7 @@ def test_blocks_nest_and_errors_end_them(seen):
     assert [str(each.message) for each in seen] == ["after"]
 
 
-def test_a_filter_that_makes_errors_of_warnings_does_not_hold_within():
+def test_warnings_as_errors_do_not_apply_within_the_block():
     with warnings.catch_warnings():
         with quiet():
             pass
@@ -56,7 +56,7 @@ def test_a_filter_that_makes_errors_of_warnings_does_not_hold_within():
             warnings.warn("after", UserWarning, stacklevel=1)
 
 
-def test_other_threads_are_heard_and_the_filters_do_not_grow(seen):
+def test_other_threads_still_warn_and_filters_do_not_accumulate(seen):
     with quiet():
         filters, show = list(warnings.filters), warnings.showwarning
         thread = threading.Thread(target=warnings.warn, args=("elsewhere", UserWarning))
@@ -68,7 +68,7 @@ def test_other_threads_are_heard_and_the_filters_do_not_grow(seen):
     assert [str(each.message) for each in seen] == ["elsewhere"]
 
 
-def test_records_of_named_loggers_are_dropped_within_also_of_those_below(caplog):
+def test_records_of_named_loggers_and_their_children_are_dropped(caplog):
     below, other = logging.getLogger("somelibrary.part"), logging.getLogger("somelibraries")
     with quiet("somelibrary", below=logging.ERROR):
         below.warning("within")
@@ -104,7 +104,7 @@ def test_a_package_is_left_out_in_this_thread_alone(tmp_path, monkeypatch):
     del sys.modules["reporting_package"]
 
 
-def test_no_library_call_changes_what_belongs_to_the_process():
+def test_library_calls_leave_process_state_unchanged():
     """Filters, environment and modules are left alone, except in processes of our own."""
     package = Path(medseg.__file__).parent
     own = {"cli/__init__.py", "cli/train.py", "io/decoder/worker.py", "system/quiet_libraries.py"}

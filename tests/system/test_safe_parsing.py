@@ -27,7 +27,7 @@ LAUGHS = "a0: &a0 [lol, lol]\n" + "".join(
         ("- " * 5000 + "x", "nested deeper than 64"),
         ("{a: " * 1000, "nested deeper than 64"),
         ("!!python/object/apply:os.getcwd []", "constructor"),
-        ("a: 1\na: 2", "'a' is there twice"),
+        ("a: 1\na: 2", "'a' appears twice"),
         ("a: 2024-13-45", "month"),
         ("a: [", "line 1"),
         ("a: \x00", "special characters"),

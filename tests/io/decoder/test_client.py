@@ -255,7 +255,7 @@ class TestWorker:
         assert caught.value.reason == "too-large"
         assert ask("noise") == {"echo": 0}  # it survives
 
-    def test_ctrl_c_is_the_parents_business(self, odd_worker):
+    def test_workers_ignore_ctrl_c(self, odd_worker):
         assert ask("interrupted") == {}
 
     def test_it_ends_when_its_parent_does(self, odd_worker):

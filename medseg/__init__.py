@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from medseg.images.volume import Mask, Source, Volume
     from medseg.inference.model import Model, load_model
     from medseg.inference.model_list import ListedModel, list_models
+    from medseg.inference.prediction import Prediction
     from medseg.inference.registry import load_segmenter
     from medseg.inference.segmentation import Runtime, SegmentedFile, segment, segment_file
     from medseg.inference.segmenter import Segmenter
@@ -77,6 +78,7 @@ __all__ = [
     "Model",
     "ModelRefused",
     "Notice",
+    "Prediction",
     "RayCluster",
     "ReadOptions",
     "Recipe",
@@ -151,6 +153,7 @@ _HOME = {
     "Model": "medseg.inference.model",
     "ModelRefused": "medseg.errors",
     "Notice": "medseg.system.notices",
+    "Prediction": "medseg.inference.prediction",
     "RayCluster": "medseg.batch_processing.launcher",
     "ReadOptions": "medseg.io.read_options",
     "Recipe": "medseg.recipe",

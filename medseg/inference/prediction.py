@@ -26,6 +26,12 @@ class Prediction:
             were asked for, and for a method without probabilities.
         notices: What is unusual about the scan as it was prepared and segmented, or about the mask. Each
             was also sent to whoever collects notices, or else given as a warning, when it was found.
+
+    Example:
+        >>> segmenter = medseg.load_segmenter("threshold")
+        >>> prediction = segmenter.prepare(medseg.read("chest.nii.gz")).predict()
+        >>> sorted(prediction.mask.volumes_ml()), prediction.notices
+        (['left_lung', 'right_lung'], ())
     """
 
     mask: Mask

@@ -183,6 +183,7 @@ def test_ct_without_air_is_told():
         Segmenter(untrained(tiny()))(Volume(np.asfortranarray(hu.clip(0, None)), GRID))
 
 
+@pytest.mark.filterwarnings("ignore:.*as dense as soft tissue:medseg.errors.InputWarning")  # its tumour
 @pytest.mark.parametrize("codes", ["RAS", "LPS", "SRA"])
 def test_lungs_found_as_one_are_divided_into_sides(codes):
     segment = Segmenter(untrained(tiny(**DIVIDED)))
@@ -200,6 +201,7 @@ def test_lungs_found_as_one_are_divided_into_sides(codes):
         assert not (found & np.isin(truth, (1, 2, 3, 4)) & ~true).any()
 
 
+@pytest.mark.filterwarnings("ignore:.*as dense as soft tissue:medseg.errors.InputWarning")  # its tumour
 def test_no_lung_and_one_lung_are_told():
     segment = Segmenter(untrained(tiny(**DIVIDED)))
     scan = Thorax().scan(GRID)

@@ -1,1 +1,1 @@
-"""Cases for training and evaluation: manifests, folder layouts, splits and checks of the data."""
+"""Data sets for training and evaluation: manifests, folder layouts, splits and data checks."""

@@ -1,12 +1,12 @@
-"""A manifest: which scans there are, whose they are, where their truth lies and which split they are in.
+"""Manifests: the scans of a data set with their patients, label maps and splits.
 
-Read from CSV, JSON or YAML, or from a dataset as the Medical Segmentation Decathlon (MSD) or
-nnU-Net (v2 raw) lays it out. No image is opened here.
+A manifest is read from CSV, JSON or YAML, or from a data set in the layout of the Medical Segmentation
+Decathlon (MSD) or nnU-Net (v2 raw). No image is opened here.
 
-CSV: one case a row; the columns ``id`` and ``image`` are needed, ``patient``, ``label``,
-``group`` and ``split`` may be there, and further channels are ``image_2``, ``image_3`` and so on.
-JSON and YAML: ``cases`` is a list of the same fields, and ``image`` may be a list of files, one a
-channel; beside it may stand ``name``, ``description`` and ``root``, the folder of the data.
+CSV has one case per row. The columns ``id`` and ``image`` are required; ``patient``, ``label``, ``group``,
+``split`` and ``annotated`` are optional, and further channels are ``image_2``, ``image_3`` and so on.
+In JSON and YAML, ``cases`` is a list of the same fields, and ``image`` may be a list with one file per
+channel; ``name``, ``description`` and ``root`` (the folder of the data) are optional.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ from medseg.errors import UsageError
 
 Split = Literal["train", "val", "test"]
 
-# Separators of paths, and what Windows and macOS do not allow in a file name.
+# Path separators, and characters that Windows or macOS do not allow in file names.
 _NOT_IN_FILE_NAMES = frozenset('/\\:*?"<>|')
 
 
 class Case(BaseModel):
-    """One scan with what is known about it.
+    """One scan (of one or more channels) with its label map and metadata.
 
     Attributes:
-        id: Names the case in tables and its output files, so it must be safe as a file name.
-        patient: Whose scan it is; splits never divide a patient. The id by default.
-        images: One file (or DICOM folder) a channel, or a single 4D file with all of them.
-        label: The label map of the truth; None where there is none.
-        group: Site, scanner or the like; splits keep its proportions.
-        split: ``train``, ``val`` or ``test``; None where the case is in no split.
-        annotated: Names of the labels that someone looked for in this case; None for all. Others
-            are unknown: training and evaluation leave them out. ``;`` between them in a CSV.
+        id: Name of the case in tables and output files; must be usable as a file name.
+        patient: Patient of the scan; by default the id. Splits never divide a patient.
+        images: One file (or DICOM folder) per channel, or a single 4D file with all channels.
+        label: Label map of the truth; None if there is none.
+        group: Site, scanner or similar; splits keep the proportions of groups.
+        split: ``train``, ``val`` or ``test``; None if the case is in no split.
+        annotated: Names of the labels that this case is annotated for; None for all. Other labels
+            are unknown: training and evaluation leave them out. Separated by ``;`` in a CSV.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -75,26 +75,26 @@ class Case(BaseModel):
     def _safe(cls, value: str) -> str:
         bad = sorted(_NOT_IN_FILE_NAMES & set(value))
         if bad:
-            raise ValueError(f"must be usable as a file name, so without {' '.join(bad)}")
+            raise ValueError(f"must be usable as a file name: it may not contain {' '.join(bad)}")
         if not value.strip() or value != value.strip() or not value.isprintable():
-            raise ValueError("must be text without control characters or spaces at its ends")
-        if value.startswith(".") or len(value.encode()) > 200:  # 255 bytes less room for suffixes
-            raise ValueError("must be usable as a file name: no dot first, at most 200 bytes")
+            raise ValueError("must be text without control characters and without spaces at its ends")
+        if value.startswith(".") or len(value.encode()) > 200:  # 255 bytes minus room for suffixes
+            raise ValueError("must be usable as a file name: no leading dot, at most 200 bytes")
         return value
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """A checked list of cases: ids unique, no patient in two splits.
+    """A validated list of cases: ids are unique, and no patient is in two splits.
 
     Attributes:
-        name: Of the data set.
-        cases: In the order of the source.
-        root: The folder that the source's relative paths start from.
+        name: Name of the data set.
+        cases: Cases in the order of the source.
+        root: Folder that relative paths of the source start from.
         description: Free text.
 
     Raises:
-        UsageError: no case, an id used twice, or a patient in two splits.
+        UsageError: there is no case, an id is used twice, or a patient is in two splits.
     """
 
     name: str
@@ -108,16 +108,16 @@ class Manifest:
 
     @classmethod
     def read(cls, path: str | Path, *, root: str | Path | None = None) -> Manifest:
-        """The manifest of a CSV, JSON or YAML file, an MSD ``dataset.json``, or an MSD or nnU-Net folder.
+        """The manifest in a CSV, JSON or YAML file, an MSD ``dataset.json``, or an MSD or nnU-Net folder.
 
         Args:
             path: The file, or a folder with a ``dataset.json``.
-            root: The folder of the data, instead of the file's own ``root`` entry (which is
+            root: Folder of the data, instead of the file's own ``root`` entry (which is
                 relative to the file) or the file's folder.
 
         Raises:
-            UsageError: the file is missing or malformed, or a case is; the message names the
-                file, the row, the field and the value. Files of cases are not looked for:
+            UsageError: the file is missing or malformed, or a case is invalid; the message names the
+                file, row, field and value. Whether the files of cases exist is not checked here:
                 see :meth:`missing`.
         """
         path, start = Path(path), None if root is None else Path(root)
@@ -126,31 +126,30 @@ class Manifest:
         return _built(header, records, file, start)
 
     def split(self, name: str) -> tuple[Case, ...]:
-        """The cases of ``train``, ``val`` or ``test``; may be empty.
+        """The cases in ``train``, ``val`` or ``test``; may be empty.
 
         Raises:
-            UsageError: there is no such split.
+            UsageError: the split is unknown.
         """
         if name not in get_args(Split):
             known = ", ".join(get_args(Split))
-            raise wrong(f"no split is called {name!r}", self.name, f"give one of: {known}", "split")
+            raise wrong(f"unknown split {name!r}", self.name, f"choose one of: {known}", "split")
         return tuple(case for case in self.cases if case.split == name)
 
     def missing(self) -> tuple[Path, ...]:
-        """The images and labels that do not exist, each once, in the order of the cases."""
+        """Images and labels that do not exist, each once, in the order of the cases."""
         paths = [path for case in self.cases for path in (*case.images, case.label) if path is not None]
         return tuple(path for path in dict.fromkeys(paths) if not path.exists())
 
     def write(self, path: str | Path) -> Path:
-        """Writes CSV, JSON or YAML, as the suffix says; :meth:`read` gives equal cases back.
+        """Writes CSV, JSON or YAML depending on the suffix; :meth:`read` returns equal cases.
 
-        Paths under the data's folder are written relative to it (JSON, YAML), or relative to
-        the file's folder (CSV); others absolute. CSV has no room for ``name``,
-        ``description`` and ``root``.
+        Paths below the folder of the data (JSON, YAML) or of the file (CSV) are written relative to it,
+        other paths as absolute ones. CSV cannot hold ``name``, ``description`` and ``root``.
 
         Raises:
-            UsageError: another suffix, or the folder does not exist.
-            ResourceError: the disk refuses.
+            UsageError: the suffix is unknown, or the folder does not exist.
+            ResourceError: the file cannot be written, for example because the disk is full.
         """
         from medseg.system.atomic_write import replacing
 
@@ -170,7 +169,7 @@ class Manifest:
             text = json.dumps(data, indent=1, ensure_ascii=False) + "\n" if as_json else dumped
         else:
             raise wrong(
-                f"cannot write {path.suffix!r}", path, "end the name in .csv, .json or .yaml", "suffix"
+                f"cannot write {path.suffix!r}", path, "use the suffix .csv, .json or .yaml", "suffix"
             )
         with replacing(path) as temporary:
             temporary.write_text(text, encoding="utf-8", newline="\n")
@@ -178,10 +177,12 @@ class Manifest:
 
 
 def read_cases(path: str | Path, *, root: str | Path | None = None) -> tuple[Case, ...]:
-    """The cases that :meth:`Manifest.read` finds, patients in two splits too, for who tells of them himself.
+    """The cases of :meth:`Manifest.read`, without its check that no patient is in two splits.
+
+    For callers that report such patients themselves.
 
     Raises:
-        UsageError: as :meth:`Manifest.read`, but for patients.
+        UsageError: as :meth:`Manifest.read`, except for patients in two splits.
     """
     path, start = Path(path), None if root is None else Path(root)
     file = path / "dataset.json" if path.is_dir() else path
@@ -195,12 +196,12 @@ def read_cases(path: str | Path, *, root: str | Path | None = None) -> tuple[Cas
 def read_rows(
     path: str | Path, *, root: str | Path | None = None
 ) -> Iterator[tuple[str, str, Case | UsageError]]:
-    """Every row's place, its id as it stands there, and its case or what is wrong with it.
+    """For every row its place, its id as written, and its case or the error in it.
 
-    For who goes on with the others. Ids may be there twice, patients in two splits.
+    For callers that skip invalid rows. Ids may be repeated and patients may be in two splits.
 
     Raises:
-        UsageError: the file is missing or malformed as a whole.
+        UsageError: the file as a whole is missing or malformed.
     """
     path, start = Path(path), None if root is None else Path(root)
     file = path / "dataset.json" if path.is_dir() else path
@@ -216,19 +217,21 @@ def read_rows(
 
 def _check(cases: Sequence[Case], places: Sequence[str], where: str | Path, *, patients: bool = True) -> None:
     if not cases:
-        raise wrong("there is no case in it", where, "add at least one case", "empty")
+        raise wrong("it has no case", where, "add at least one case", "empty")
     ids: dict[str, str] = {}
     splits: dict[str, Split] = {}
     for case, place in zip(cases, places, strict=True):
-        # Compared without case: on Windows and macOS 'a' and 'A' name the same output file.
+        # Compared without regard to case: on Windows and macOS 'a' and 'A' are the same output file.
         earlier = ids.setdefault(case.id.casefold(), place)
         if earlier != place:
-            raise wrong(f"id {case.id!r} of {place} is that of {earlier}", where, "make ids unique", "ids")
+            raise wrong(
+                f"id {case.id!r} of {place} is also the id of {earlier}", where, "make ids unique", "ids"
+            )
         if patients and case.split and splits.setdefault(case.patient, case.split) != case.split:
             raise wrong(
                 f"patient {case.patient!r} is in splits {splits[case.patient]} and {case.split} ({place})",
                 where,
-                "put all cases of a patient into one split",
+                "put all cases of a patient into the same split",
                 "patient-in-two-splits",
             )
 
@@ -258,7 +261,8 @@ def _case(record: Record | UsageError, root: Path, where: str) -> Case:
         raise record
     unknown = [name for name in record if name not in FIELDS]
     if unknown:
-        raise wrong(f"unknown field {unknown[0]!r}", where, f"known: {', '.join(FIELDS)}", "unknown-field")
+        known = ", ".join(FIELDS)
+        raise wrong(f"unknown field {unknown[0]!r}", where, f"known fields: {known}", "unknown-field")
     for name in ("id", "image"):
         if record.get(name) in (None, "", []):
             raise wrong(f"{name} is missing", where, f"fill in {name}", "missing-field")
@@ -269,19 +273,19 @@ def _case(record: Record | UsageError, root: Path, where: str) -> Case:
     texts["annotated"] = _names(record.get("annotated"), where)
     label = as_text(record.get("label"), "label", where)
     if None in images:
-        raise wrong("image has an empty channel", where, "give a file for every channel", "missing-field")
+        raise wrong("image has an empty channel", where, "give one file for each channel", "missing-field")
     try:
         return Case.model_validate(
             texts | {"images": [root / str(i) for i in images], "label": root / label if label else None}
         )
     except ValidationError as error:
         first = error.errors()[0]
-        field, told = str(first["loc"][0]), first["msg"].removeprefix("Value error, ")
-        raise wrong(f"{field} {first['input']!r:.80}: {told}", where, f"correct {field}", "field") from None
+        field, rule = str(first["loc"][0]), first["msg"].removeprefix("Value error, ")
+        raise wrong(f"{field} {first['input']!r:.80}: {rule}", where, f"correct {field}", "field") from None
 
 
 def _names(given: object, where: str) -> tuple[str, ...] | None:
-    """Names of labels: a list, or text with ``;`` between them; None where nothing is given."""
+    """Names of labels, given as a list or as text separated by ``;``; None if empty."""
     if given is None or given == "":
         return None
     parts = given if isinstance(given, list) else (as_text(given, "annotated", where) or "").split(";")
@@ -323,7 +327,7 @@ def _as_csv(cases: Sequence[Case], folder: Path) -> str:
 
 
 def _absolute(path: Path) -> Path:
-    # Not resolve(): images may be links into a store (git-annex) whose names mean nothing.
+    # Not resolve(): images may be links into a store (such as git-annex) with meaningless names.
     return Path(os.path.abspath(path))  # noqa: PTH100
 
 

@@ -1,4 +1,4 @@
-"""Manifests made from folders of scans and labels, and divided by patient."""
+"""Creating manifests from folders of scans and labels, and splitting them by patient."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ def make_manifest(
     name: str | None = None,
     only: str | None = None,
 ) -> Manifest:
-    """The manifest of a folder of scans and labels, or a manifest file read again.
+    """The manifest of a folder of scans and labels, or of a manifest file.
 
     Args:
-        source: The folder, or a manifest.
-        layout: How the folder is laid out, a row of :data:`medseg.datasets.layouts.REGISTRY`; found by
-            looking where it is None.
-        labels: Folder of the labels, which have the names of the images.
-        organs: Of TotalSegmentator, into one label map: ``heart,aorta`` (1, 2), or ``heart=1,aorta=1``.
-        made: Folder for label maps that have to be made; ``SOURCE_labels`` by default.
-        name: Of the manifest; the folder's by default.
-        only: Take the cases whose id is like this, such as ``coronacases_*``.
+        source: The folder, or a manifest file.
+        layout: Layout of the folder, a key of :data:`medseg.datasets.layouts.REGISTRY`; None detects it.
+        labels: Folder of the labels, whose files have the names of the images.
+        organs: TotalSegmentator organs for the label map: ``heart,aorta`` (values 1, 2), or
+            ``heart=1,aorta=1``.
+        made: Folder for label maps that have to be created; by default ``SOURCE_labels``.
+        name: Name of the manifest; by default that of the folder.
+        only: Pattern of the ids to keep, such as ``coronacases_*``.
 
     Raises:
-        UsageError: options that exclude one another (``usage``), as
-            :func:`medseg.datasets.layouts.manifest_of`, or as :meth:`Manifest.read`.
+        UsageError: options exclude each other (``usage``), or as
+            :func:`medseg.datasets.layouts.manifest_of` and :meth:`Manifest.read`.
 
     Example:
         >>> manifest = medseg.make_manifest("dataset", name="phantoms")
@@ -47,9 +47,9 @@ def make_manifest(
     """
     source = Path(source)
     if labels is not None and (layout or organs):
-        raise UsageError("--labels is a layout of its own", where="medseg manifest", reason="usage")
+        raise UsageError("--labels excludes --layout and --organs", where="medseg manifest", reason="usage")
     if not source.is_dir() and (labels or layout or organs):
-        raise UsageError("--labels, --layout and --organs are for folders", where=source, reason="usage")
+        raise UsageError("--labels, --layout and --organs need a folder", where=source, reason="usage")
     if labels is not None:
         manifest = named(source, Path(labels))
     elif source.is_dir():
@@ -69,17 +69,18 @@ def make_manifest(
 def split_manifest(
     manifest: Manifest, *, val: float = 0.0, test: float = 0.0, folds: int = 0, seed: int = 0
 ) -> tuple[Manifest, ...]:
-    """The same cases divided anew by patient: one manifest, or one for each fold.
+    """The same cases with new splits by patient: one manifest, or one per fold.
 
     Args:
-        manifest: What to divide.
-        val: Share of patients to validate on, below 1, or their number (int).
-        test: The same for testing.
-        folds: Or so many folds for cross-validation: in each, others of the patients are for validation.
-        seed: Decides which patients.
+        manifest: Manifest to split.
+        val: Fraction of patients for validation (below 1), or their number (int).
+        test: Fraction or number of patients for testing.
+        folds: Number of folds for cross-validation, instead of ``val`` and ``test``.
+        seed: Seed of the random choice of patients.
 
     Raises:
-        UsageError: folds and shares are both given (``usage``), or there are too few patients (``splits``).
+        UsageError: folds and fractions are both given (``usage``), or there are too few patients
+            (``splits``).
 
     Example:
         >>> manifest = medseg.make_manifest("dataset")
@@ -98,10 +99,10 @@ def split_manifest(
 
 
 def check_division(*, val: float, test: float, folds: int) -> None:
-    """Refuses folds and shares together, before anything is read.
+    """Checks that folds and fractions are not combined, before anything is read.
 
     Raises:
         UsageError: both are given (``usage``).
     """
     if folds and (val or test):
-        raise UsageError("give --folds, or --val and --test", where="medseg manifest", reason="usage")
+        raise UsageError("--folds excludes --val and --test", where="medseg manifest", reason="usage")

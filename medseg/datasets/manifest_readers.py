@@ -1,6 +1,6 @@
-"""The files of manifests: each becomes a header and numbered records of plain data, not yet cases.
+"""Readers of manifest files: each returns a header and numbered records of plain data.
 
-Formats are described in :mod:`medseg.datasets.manifest`, whose readers these are.
+The formats are described in :mod:`medseg.datasets.manifest`.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ Record: TypeAlias = dict[str, object]
 
 FIELDS = ("id", "patient", "image", "label", "group", "split", "annotated")
 _HEADER = ("name", "description", "root", "cases")
-# A hundred thousand cases. PyYAML reads about 100 kB a second: 4 MB are a matter of a minute.
+# Room for a hundred thousand cases. PyYAML reads about 100 kB per second, so 4 MB take under a minute.
 _MOST_BYTES = {".csv": 64 << 20, ".json": 64 << 20, ".yaml": 4 << 20, ".yml": 4 << 20}
 _CHANNEL = re.compile(r"image_([2-9]|[1-9]\d+)")
 
 
 def read_records(file: Path, root: Path | None) -> tuple[Record, list[tuple[str, Record | UsageError]]]:
-    """The header (name, description, root, where given) and each record with its place, such as ``row 3``.
+    """The header (name, description and root, if given) and each record with its place, such as ``row 3``.
 
-    In the place of a record that is malformed by itself stands the error.
+    A malformed record is replaced by its error.
 
     Args:
         file: ``.csv``, ``.json``, ``.yaml`` or ``.yml``; JSON may be an MSD or nnU-Net dataset.json.
-        root: Where the images of an nnU-Net dataset are looked for, instead of the file's folder.
+        root: Folder of the images of an nnU-Net data set, instead of the file's folder.
 
     Raises:
         UsageError: the file cannot be read or is malformed.
     """
     suffix = file.suffix.lower()
     if file.is_file() and suffix not in (".csv", ".json", ".yaml", ".yml"):
-        raise wrong(f"unknown suffix {suffix!r}", file, "give .csv, .json or .yaml, or a folder", "suffix")
+        raise wrong(f"unknown suffix {suffix!r}", file, "use .csv, .json, .yaml or a folder", "suffix")
     text = _text(file)
     if suffix == ".csv":
         return {}, _csv_records(text, file)
@@ -53,21 +53,21 @@ def read_records(file: Path, root: Path | None) -> tuple[Record, list[tuple[str,
 
 
 def as_text(value: object, name: str, where: str) -> str | None:
-    """A field as text; None when empty. Whole numbers of JSON have one spelling, so they may stand for it."""
+    """A field as text; None if empty. Whole numbers in JSON are accepted as text."""
     if value is None or value == "":
         return None
     if isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool)):
         return str(value)
-    raise wrong(f"{name} is {value!r:.80}, not text", where, "write it in quotes", "field")
+    raise wrong(f"{name} is {value!r:.80}, not text", where, "put it in quotes", "field")
 
 
 def _text(file: Path) -> str:
     try:
         return text_of(file, most_bytes=_MOST_BYTES.get(file.suffix.lower(), 0))
     except OSError as error:
-        told = error.strerror or type(error).__name__
+        cause = error.strerror or type(error).__name__
         raise wrong(
-            f"cannot be read: {told}", file, "give a manifest, or a folder with one", "not-found"
+            f"cannot be read: {cause}", file, "give a manifest, or a folder with one", "not-found"
         ) from None
     except UnicodeDecodeError as error:
         raise wrong(f"not UTF-8 at byte {error.start}", file, "save it as UTF-8", "encoding") from None
@@ -75,7 +75,7 @@ def _text(file: Path) -> str:
 
 def _csv_records(text: str, file: Path) -> list[tuple[str, Record | UsageError]]:
     first = text.lstrip().split("\n", 1)[0]
-    # No column name has a comma, semicolon or tab in it: the header tells the delimiter.
+    # Column names contain no comma, semicolon or tab, so the header reveals the delimiter.
     delimiter = max(",;\t", key=first.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     rows: list[tuple[int, list[str]]] = []
@@ -89,48 +89,46 @@ def _csv_records(text: str, file: Path) -> list[tuple[str, Record | UsageError]]
             f"not CSV: {error}", f"{file}, row {reader.line_num}", "correct the quotes", "csv"
         ) from None
     if not rows:
-        raise wrong("the file is empty", file, "add a header and at least one case", "empty")
+        raise wrong("it is empty", file, "add a header and at least one case", "empty")
     header, channels = rows[0][1], _channels(rows[0][1], file)
     records: list[tuple[str, Record | UsageError]] = []
     for number, cells in rows[1:]:
         if len(cells) != len(header):
-            mistake = wrong(
-                f"{len(cells)} cells, but the header has {len(header)}",
+            error = wrong(
+                f"it has {len(cells)} cells, but the header has {len(header)}",
                 f"{file}, row {number}",
-                "give every row the same cells; quote a path that has the delimiter in it",
+                "give every row the same number of cells; quote a path that contains the delimiter",
                 "csv",
             )
-            records.append((f"row {number}", mistake))
+            records.append((f"row {number}", error))
             continue
-        named = dict(zip(header, cells, strict=True))
-        images = [named.pop(name) for name in channels]
-        while len(images) > 1 and not images[-1]:  # cases may have fewer channels than the widest
+        fields = dict(zip(header, cells, strict=True))
+        images = [fields.pop(name) for name in channels]
+        while len(images) > 1 and not images[-1]:  # a case may have fewer channels than others
             images.pop()
-        records.append((f"row {number}", {**named, "image": images if any(images) else ""}))
+        records.append((f"row {number}", {**fields, "image": images if any(images) else ""}))
     return records
 
 
 def _channels(header: list[str], file: Path) -> list[str]:
-    """The columns of images in channel order, after checking the header."""
-    twice = [name for name, times in Counter(header).items() if times > 1]
-    if twice:
-        raise wrong(f"column {twice[0]!r} is there twice", f"{file}, row 1", "rename or remove one", "column")
+    """The names of the image columns in channel order, after checking the header."""
+    repeated = [name for name, times in Counter(header).items() if times > 1]
+    if repeated:
+        raise wrong(f"column {repeated[0]!r} is repeated", f"{file}, row 1", "rename or remove one", "column")
     unknown = [name for name in header if name not in FIELDS and not _CHANNEL.fullmatch(name)]
     if unknown:
-        known = ", ".join(FIELDS)
-        raise wrong(
-            f"unknown column {unknown[0]!r}", f"{file}, row 1", f"known: {known}, image_2, ...", "column"
-        )
+        known = f"known columns: {', '.join(FIELDS)}, image_2, ..."
+        raise wrong(f"unknown column {unknown[0]!r}", f"{file}, row 1", known, "column")
     further = sorted((name for name in header if _CHANNEL.fullmatch(name)), key=lambda name: int(name[6:]))
-    wanted = ["id", "image", *(f"image_{number}" for number in range(2, len(further) + 2))]
-    lacking = [name for name in wanted if name not in header]
-    if lacking:
-        raise wrong(f"column {lacking[0]!r} is missing", f"{file}, row 1", "add it", "column")
+    required = ["id", "image", *(f"image_{number}" for number in range(2, len(further) + 2))]
+    missing = [name for name in required if name not in header]
+    if missing:
+        raise wrong(f"column {missing[0]!r} is missing", f"{file}, row 1", "add it", "column")
     return ["image", *further]
 
 
 class _TextLoader(PlainLoader):
-    """YAML in which every plain scalar but null is text: 001 keeps its zeros, no stays no."""
+    """YAML loader that reads every plain scalar except null as text: 001 keeps its zeros, no stays no."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 - the type of PyYAML
         key: [(tag, pattern) for tag, pattern in resolvers if tag.endswith(":null")]
@@ -142,16 +140,16 @@ def _parsed(text: str, file: Path) -> Record:
     try:
         data = json_data(text) if file.suffix.lower() == ".json" else yaml_data(text, _TextLoader)
     except ValueError as error:
-        raise wrong(f"not valid {file.suffix[1:]}: {error}", file, "correct it there", "syntax") from None
+        raise wrong(f"not valid {file.suffix[1:]}: {error}", file, "correct the syntax", "syntax") from None
     if not isinstance(data, dict):
-        raise wrong("it does not hold a mapping", file, f"write the keys {', '.join(_HEADER)}", "syntax")
+        raise wrong("it is not a mapping", file, f"write the keys {', '.join(_HEADER)}", "syntax")
     return data
 
 
 def _document(data: Record, file: Path) -> tuple[Record, list[Record]]:
     unknown = [name for name in data if name not in _HEADER]
     if unknown:
-        raise wrong(f"unknown key {unknown[0]!r}", file, f"known: {', '.join(_HEADER)}", "unknown-field")
+        raise wrong(f"unknown key {unknown[0]!r}", file, f"known keys: {', '.join(_HEADER)}", "unknown-field")
     header = {name: as_text(data.get(name), name, str(file)) for name in _HEADER if name != "cases"}
     return dict(header), _list(data, "cases", file)
 
@@ -171,7 +169,9 @@ def _dataset(data: Record, root: Path, file: Path) -> tuple[Record, list[Record]
 
 
 def _msd(data: Record, file: Path) -> list[Record]:
-    """MSD: ``training`` lists image and label, ``test`` images; several channels are one 4D file.
+    """Records of an MSD data set: ``training`` lists images and labels, ``test`` lists images.
+
+    Several channels are one 4D file.
 
     Source: dataset.json of the ten tasks, http://medicaldecathlon.com (Antonelli et al. 2022,
     doi:10.1038/s41467-022-30695-9).
@@ -186,14 +186,14 @@ def _msd(data: Record, file: Path) -> list[Record]:
 
 
 def _nnunet(data: Record, root: Path, file: Path) -> list[Record]:
-    """nnU-Net v2 raw: imagesTr/<case>_0000<ending> and so on, labelsTr/<case><ending>, imagesTs.
+    """Records of an nnU-Net v2 raw data set: imagesTr/<case>_0000<ending>, labelsTr/<case><ending>, imagesTs.
 
     Source: documentation/dataset_format.md of MIC-DKFZ/nnUNet. ``labelsTs`` is not part of the
-    format but common; where it has the case, that is its label.
+    format but common; if it has a file for the case, that is its label.
     """
     names, ending = data["channel_names"], data.get("file_ending")
     if not isinstance(names, dict) or not names or not isinstance(ending, str):
-        raise wrong("channel_names or file_ending is not as nnU-Net has it", file, "correct it", "nnunet")
+        raise wrong("channel_names or file_ending is not in nnU-Net's format", file, "correct it", "nnunet")
     records: list[Record] = []
     for part, split in (("Tr", "train"), ("Ts", "test")):
         folder = root / f"images{part}"
@@ -210,7 +210,7 @@ def _nnunet(data: Record, root: Path, file: Path) -> list[Record]:
         raise wrong(
             f"numTraining is {expected}, but imagesTr has {trained} cases",
             file,
-            "complete the folder, or correct numTraining",
+            "add the missing files, or correct numTraining",
             "nnunet",
         )
     return records

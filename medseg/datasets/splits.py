@@ -1,4 +1,4 @@
-"""Manifests divided by patient into train, val and test, or into folds."""
+"""Splitting manifests by patient into train, val and test, or into folds."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from medseg.datasets.manifest_readers import wrong
 
 
 def with_splits(manifest: Manifest, *, val: float | int, test: float | int, seed: int) -> Manifest:
-    """The same cases, divided anew into train, val and test by patient.
+    """The same cases with new splits into train, val and test by patient.
 
-    Groups keep their proportions (Sainte-Laguë). The result depends on the patients and the
-    seed only, not on the order of cases. Patients whose cases all lack a label are never drawn.
-    A case without a label is kept in ``test`` if it is there, and is in no split otherwise.
+    Groups keep their proportions (Sainte-Laguë). The result depends only on the patients and the
+    seed, not on the order of cases. Patients without any labelled case are never drawn.
+    A case without a label stays in ``test`` if it is there, and is in no split otherwise.
 
     Args:
-        manifest: Splits it has already are replaced, with one exception: when ``test`` is 0,
-            patients that are ``test`` stay so.
-        val: Patients to validate on: a number (int) or a share of all that are divided (float
+        manifest: Manifest whose splits are replaced, with one exception: if ``test`` is 0,
+            patients in ``test`` stay there.
+        val: Patients for validation: a number (int) or a fraction of the patients to split (float
             below 1, rounded, at least one patient).
-        test: The same for testing.
-        seed: Decides which patients.
+        test: Patients for testing, likewise.
+        seed: Seed of the random choice of patients.
 
     Raises:
-        UsageError: a number is not possible, or no patient would be left to train.
+        UsageError: a number is invalid, or no patient would be left for training.
     """
     patients = _divisible(manifest, keep_test=not test)
     counts = {"test": _count(test, len(patients), "test"), "val": _count(val, len(patients), "val")}
     if sum(counts.values()) >= len(patients):
         raise wrong(
             f"{counts['val']} patients for val and {counts['test']} for test leave none of "
-            f"{len(patients)} to train",
+            f"{len(patients)} for training",
             manifest.name,
-            "ask for fewer",
+            "choose smaller numbers",
             "splits",
         )
     order = _proportional(patients, seed)
@@ -46,10 +46,10 @@ def with_splits(manifest: Manifest, *, val: float | int, test: float | int, seed
 
 
 def folds(manifest: Manifest, k: int, seed: int) -> tuple[Manifest, ...]:
-    """Manifests for k-fold cross-validation: in each, another k-th of the patients is val, the others train.
+    """Manifests for k-fold cross-validation: in each, another k-th of the patients is val, the rest train.
 
-    Patients that are ``test`` stay so in all of them; earlier train and val are forgotten. In
-    every group the folds' numbers of patients differ by at most one. Order of cases: no effect.
+    Patients in ``test`` stay there in all of them; previous train and val splits are replaced. In
+    every group the number of patients per fold differs by at most one. The order of cases has no effect.
 
     Raises:
         UsageError: k is below 2 or above the number of patients.
@@ -57,12 +57,12 @@ def folds(manifest: Manifest, k: int, seed: int) -> tuple[Manifest, ...]:
     patients = _divisible(manifest, keep_test=True)
     if not 2 <= k <= len(patients):
         raise wrong(
-            f"{k} folds are not possible with {len(patients)} patients",
+            f"cannot make {k} folds of {len(patients)} patients",
             manifest.name,
-            f"give a number from 2 to {len(patients)}",
+            f"choose a number from 2 to {len(patients)}",
             "folds",
         )
-    # Dealt out group after group: along _proportional's order a fold could be all of one group.
+    # Dealt group by group: in the order of _proportional a fold could consist of a single group.
     order = sorted(patients, key=lambda patient: (patients[patient], _draw(patient, seed)))
     splits: list[dict[str, Split]] = [
         {patient: "val" if number % k == fold else "train" for number, patient in enumerate(order)}
@@ -72,7 +72,7 @@ def folds(manifest: Manifest, k: int, seed: int) -> tuple[Manifest, ...]:
 
 
 def _divisible(manifest: Manifest, *, keep_test: bool) -> dict[str, str]:
-    """The group of each patient that has a label; the first of its groups where it has several."""
+    """The group of each patient with a label; the first in alphabetical order if there are several."""
     kept = {case.patient for case in manifest.cases if case.split == "test"} if keep_test else set()
     groups: dict[str, str] = {}
     for case in manifest.cases:
@@ -84,22 +84,24 @@ def _divisible(manifest: Manifest, *, keep_test: bool) -> dict[str, str]:
 
 def _count(wanted: float | int, patients: int, name: str) -> int:
     if isinstance(wanted, bool) or not wanted >= 0 or (isinstance(wanted, float) and wanted >= 1):
-        raise wrong(f"{name} is {wanted!r}", name, "give a number of patients, or a share below 1", "splits")
+        raise wrong(
+            f"{name} is {wanted!r}", name, "give a number of patients, or a fraction below 1", "splits"
+        )
     if isinstance(wanted, int):
         return wanted
     return max(1, round(wanted * patients)) if wanted else 0
 
 
 def _draw(patient: str, seed: int) -> str:
-    # A hash and not a shuffle: it needs no order to start from and is the same everywhere.
+    # A hash rather than a shuffle: it does not depend on the order and is the same on every platform.
     return hashlib.sha256(f"{seed}\n{patient}".encode()).hexdigest()
 
 
 def _proportional(groups: dict[str, str], seed: int) -> list[str]:
-    """Patients ordered such that any first n hold the groups in proportion.
+    """Patients in an order whose first n, for any n, represent the groups in proportion.
 
-    The i-th patient (from 0) of a group of size s stands at (i + 1/2) / s: taking the first n is
-    the Sainte-Laguë method of giving out n seats to groups of these sizes.
+    The i-th patient (from 0) of a group of size s has position (i + 1/2) / s: taking the first n is
+    the Sainte-Laguë method of allocating n seats to groups of these sizes.
     """
     sizes, seen = Counter(groups.values()), Counter[str]()
     places: list[tuple[float, str, str]] = []

@@ -38,12 +38,12 @@ def found(folder: Path, layout: str | None = None) -> dict[str, tuple[str, str, 
 def test_images_and_labels_in_folders_side_by_side(tmp_path):
     put(tmp_path, "imagesTr/a.nii.gz", "imagesTr/b_0000.nii.gz", "imagesTr/c.nii.gz")
     put(tmp_path, "labelsTr/a.nii.gz", "labelsTr/b.nii.gz", "labelsTr/d.nii.gz", label=True)
-    with pytest.warns(InputWarning) as told:
+    with pytest.warns(InputWarning) as message:
         assert found(tmp_path) == {
             "a": ("imagesTr/a.nii.gz", "labelsTr/a.nii.gz", "a"),
             "b_0000": ("imagesTr/b_0000.nii.gz", "labelsTr/b.nii.gz", "b_0000"),
         }
-    assert [str(each.message).split(":")[0].rsplit("/", 1)[1] for each in told] == ["c.nii.gz", "d.nii.gz"]
+    assert [str(each.message).split(":")[0].rsplit("/", 1)[1] for each in message] == ["c.nii.gz", "d.nii.gz"]
 
 
 def test_labels_beside_their_images(tmp_path):
@@ -51,11 +51,11 @@ def test_labels_beside_their_images(tmp_path):
     put(tmp_path, "a_mask.nii.gz", "b-label.nrrd", label=True)
     assert found(tmp_path) == {"a": ("a.nii.gz", "a_mask.nii.gz", "a"), "b": ("b.nrrd", "b-label.nrrd", "b")}
     put(tmp_path, "a_seg.nii.gz", label=True)
-    with pytest.raises(UsageError, match=r"2 labels could be those of this image: a_mask.*, a_seg"):
+    with pytest.raises(UsageError, match=r"2 labels could belong to this image: a_mask.*, a_seg"):
         found(tmp_path, "pairs")
 
 
-def test_one_folder_a_case(tmp_path):
+def test_one_folder_per_case(tmp_path):
     put(tmp_path, "p1/ct.nii.gz", "p2/ct.nii.gz")
     put(tmp_path, "p1/lung_mask.nii.gz", "p2/lung_mask.nii.gz", label=True)
     assert found(tmp_path) == {
@@ -75,10 +75,10 @@ def test_visits_of_one_person_are_one_patient(tmp_path):
     assert {case.id: case.patient for case in cases} == {"p1_2019": "p1", "p1_2020": "p1", "p2_2020": "p2"}
 
 
-def test_two_files_of_one_name_are_refused(tmp_path):
+def test_two_files_with_the_same_name_are_refused(tmp_path):
     put(tmp_path, "images/a.nii.gz", "images/a_0000.nii.gz")
     put(tmp_path, "labels/a.nii.gz", label=True)
-    with pytest.raises(UsageError, match=r"files of one name: a\.nii\.gz, a_0000") as caught:
+    with pytest.raises(UsageError, match=r"files with the same name: a\.nii\.gz, a_0000") as caught:
         found(tmp_path)
     assert caught.value.reason == "layout-ambiguous"
 
@@ -87,24 +87,22 @@ def test_cases_of_msd_without_a_label_are_in_no_split(tmp_path):
     """With them in test, no model could be evaluated: their labels are not public."""
     folder = msd(tmp_path / "Task06_Lung")
     put(folder, "imagesTr/c9.nii.gz")
-    out, told = invoke("manifest", folder, "-o", tmp_path / "m.csv", "--val", "0.3", "--test", "0.3")
+    out, message = invoke("manifest", folder, "-o", tmp_path / "m.csv", "--val", "0.3", "--test", "0.3")
     assert out == "4 cases of 4 patients: 1 no split, 1 test, 1 train, 1 val\n"
-    assert "c9.nii.gz: it has no partner" in told
+    assert "c9.nii.gz: it has no partner" in message
     cases = Manifest.read(tmp_path / "m.csv").cases
     assert [case.id for case in cases if case.label is None] == ["c4"]
     assert next(case.split for case in cases if case.id == "c4") is None
 
 
-def test_files_of_msd_that_are_missing_are_told(tmp_path):
+def test_missing_files_of_msd_are_reported(tmp_path):
     (msd(tmp_path) / "labelsTr" / "c2.nii.gz").unlink()
-    with pytest.raises(
-        UsageError, match=r"1 files that it lists are missing, the first: .*labelsTr/c2"
-    ) as caught:
+    with pytest.raises(UsageError, match=r"1 listed files are missing, the first is .*labelsTr/c2") as caught:
         found(tmp_path)
     assert caught.value.reason == "layout-missing"
 
 
-def test_nnunet_of_version_1_has_a_file_a_channel(tmp_path):
+def test_nnunet_version_1_has_one_file_per_channel(tmp_path):
     put(tmp_path, "imagesTr/a_0000.nii.gz", "imagesTr/a_0001.nii.gz", "imagesTr/ab_0000.nii.gz")
     put(tmp_path, "labelsTr/a.nii.gz", "labelsTr/ab.nii.gz", label=True)
     entries = [{"image": f"./imagesTr/{n}.nii.gz", "label": f"./labelsTr/{n}.nii.gz"} for n in ("a", "ab")]
@@ -114,11 +112,11 @@ def test_nnunet_of_version_1_has_a_file_a_channel(tmp_path):
         ["ab_0000.nii.gz"],
     ]
     (tmp_path / "imagesTr" / "a_0000.nii.gz").unlink()  # a channel between others is missing
-    with pytest.raises(UsageError, match=r"files that it lists are missing.*a_0000"):
+    with pytest.raises(UsageError, match=r"listed files are missing.*a_0000"):
         found(tmp_path)
 
 
-def test_nnunet_of_version_2(tmp_path):
+def test_nnunet_version_2(tmp_path):
     put(tmp_path, "imagesTr/a_0000.nii.gz", "imagesTr/a_0001.nii.gz", "imagesTs/b_0000.nii.gz")
     put(tmp_path, "imagesTs/b_0001.nii.gz")
     put(tmp_path, "labelsTr/a.nii.gz", label=True)
@@ -127,7 +125,7 @@ def test_nnunet_of_version_2(tmp_path):
     assert [(case.id, len(case.images), case.split) for case in cases] == [("a", 2, "train"), ("b", 2, None)]
 
 
-def test_a_folder_of_two_layouts_has_to_be_named(tmp_path):
+def test_the_layout_of_an_ambiguous_folder_must_be_given(tmp_path):
     put(msd(tmp_path), "sub-1/anat/sub-1_T1w.nii.gz")
     with pytest.raises(UsageError, match=r"could be dataset\.json or bids") as caught:
         manifest_of(tmp_path, made=tmp_path)
@@ -136,7 +134,7 @@ def test_a_folder_of_two_layouts_has_to_be_named(tmp_path):
         assert len(manifest_of(tmp_path, "dataset.json", made=tmp_path).cases) == 4
 
 
-def test_labels_of_another_folder_by_name(tmp_path):
+def test_labels_in_another_folder_are_matched_by_name(tmp_path):
     """COVID-19-CT-Seg: 20 scans, and three folders of masks of which one is wanted."""
     put(tmp_path, "scans/coronacases_001.nii.gz", "scans/radiopaedia_4.nii.gz")
     for kind in ("Lung_Mask", "Infection_Mask", "Lung_and_Infection_Mask"):
@@ -169,7 +167,7 @@ def test_bids(tmp_path):
         found(tmp_path)
 
 
-def test_bids_labels_that_fit_two_images_or_name_no_subject(tmp_path):
+def test_bids_labels_that_match_two_images_or_no_subject(tmp_path):
     put(tmp_path, "sub-1/anat/sub-1_run-1_T1w.nii.gz", "sub-1/anat/sub-1_run-2_T1w.nii.gz")
     put(tmp_path, "derivatives/m/sub-1/anat/tumour_dseg.nii.gz", label=True)
     with (
@@ -179,7 +177,7 @@ def test_bids_labels_that_fit_two_images_or_name_no_subject(tmp_path):
         found(tmp_path)
     assert any("tumour_dseg" in str(each.message) for each in warned)
     put(tmp_path, "derivatives/m/sub-1/anat/sub-1_T1w_dseg.nii.gz", label=True)
-    with pytest.raises(UsageError, match="2 images could be those of this label"):
+    with pytest.raises(UsageError, match="2 images could belong to this label"):
         found(tmp_path)
 
 
@@ -191,7 +189,7 @@ def test_bids_with_two_contrasts_of_a_subject(tmp_path):
 
 
 @pytest.mark.parametrize("format_", ["dicom-seg", "rtstruct"])
-def test_dicom_trees_as_tcia_gives_them(tmp_path, format_):
+def test_dicom_folders_as_downloaded_from_tcia(tmp_path, format_):
     """LCTSC, NSCLC-Radiomics: collection / patient / study / series; masks refer to their series."""
     root = tmp_path / "LCTSC"
     for number, patient in enumerate(("LCTSC-Train-S1-001", "LCTSC-Train-S1-002")):
@@ -237,7 +235,7 @@ def test_a_label_map_segmentation_belongs_to_its_series(tmp_path):
         manifest_of(tmp_path, "dicom-rtstruct", made=tmp_path)
 
 
-def test_studies_of_one_person_are_one_patient_and_nothing_of_the_header_is_told(tmp_path):
+def test_studies_of_one_person_are_one_patient_without_showing_the_header(tmp_path):
     masked(tmp_path / "p1" / "first", 1, "secret-1")
     masked(tmp_path / "p1" / "second", 2, "secret-1")
     masked(tmp_path / "p2" / "first", 3, "secret-2")
@@ -249,11 +247,11 @@ def test_studies_of_one_person_are_one_patient_and_nothing_of_the_header_is_told
     assert case.patient == "p1"  # the folders below are studies, not people
 
 
-def test_one_patient_id_in_the_folders_of_several_is_told(tmp_path):
+def test_one_patient_id_in_several_folders_is_reported(tmp_path):
     masked(tmp_path / "a", 1, "ANON")
     masked(tmp_path / "b", 2, "ANON")
     masked(tmp_path / "c", 3, "")
-    with pytest.warns(InputWarning, match="a, b have one PatientID"):
+    with pytest.warns(InputWarning, match="a, b have the same PatientID"):
         cases = manifest_of(tmp_path, made=tmp_path).cases
     assert [case.patient for case in cases] == ["a", "a", "c"]
 
@@ -274,7 +272,7 @@ def test_people_in_one_folder_are_numbered(tmp_path):
         assert np.mean((mask.array > 0) == (np.isin(true, (1, 2, 3, 4)))) > 0.99
 
 
-def test_masks_that_refer_to_none_or_several_and_damaged_files(tmp_path):
+def test_masks_that_refer_to_no_or_several_series_and_damaged_files(tmp_path):
     path = masked(tmp_path / "p1", 1)
     other = series(tmp_path / "p2" / "ct", 2)
     ds = pydicom.dcmread(path)
@@ -288,9 +286,11 @@ def test_masks_that_refer_to_none_or_several_and_damaged_files(tmp_path):
     del ds.ReferencedFrameOfReferenceSequence
     ds.save_as(path)
     (tmp_path / "damaged.dcm").write_bytes(b"\0" * 128 + b"DICM" + b"\x02\0\0\0UL\xff")
-    with pytest.warns(InputWarning) as told, pytest.raises(UsageError, match="no case"):
+    with pytest.warns(InputWarning) as message, pytest.raises(UsageError, match="no case"):
         manifest_of(tmp_path, made=tmp_path)
-    alone = {Path(str(each.message).split(": it has")[0]).relative_to(tmp_path).as_posix() for each in told}
+    alone = {
+        Path(str(each.message).split(": it has")[0]).relative_to(tmp_path).as_posix() for each in message
+    }
     assert alone == {"p1/ct", "p2/ct", "p1/rtstruct/1.dcm", "damaged.dcm"}
 
 
@@ -313,10 +313,10 @@ def test_organs_of_totalsegmentator_become_two_lungs(tmp_path):
     put(tmp_path, "s0001/segmentations/heart.nii.gz", label=True)  # no lung, no scan
     put(tmp_path, "s0002/ct.nii.gz")
     put(tmp_path, "s0002/segmentations/lung_lower_lobe_left.nii.gz", label=True)
-    with pytest.warns(InputWarning) as told:
+    with pytest.warns(InputWarning) as message:
         manifest = manifest_of(tmp_path, made=tmp_path / "labels")
-    lines = sorted(str(each.message).rsplit("/", 1)[1] for each in told)
-    assert lines[0] == "s0001: it has no partner, and is left out"
+    lines = sorted(str(each.message).rsplit("/", 1)[1] for each in message)
+    assert lines[0] == "s0001: it has no partner and is left out"
     assert lines[1].startswith("s0002: no file for lung_upper_lobe_right, lung_middle_lobe_right")
     (one,) = manifest.cases
     assert one.id == "s0000"
@@ -324,41 +324,41 @@ def test_organs_of_totalsegmentator_become_two_lungs(tmp_path):
     made = read_mask(one.label, ())
     assert (made.array == np.where(np.isin(TRUTH.array, (1, 2)), TRUTH.array, 0)).all()
 
-    _, told = invoke(
+    _, message = invoke(
         "manifest", tmp_path, "-o", tmp_path / "t.yaml", "--organs", "heart,lung_lower_lobe_left"
     )
-    assert "Labels: 1 heart, 2 lung_lower_lobe_left." in told
+    assert "Labels: 1 heart, 2 lung_lower_lobe_left." in message
     (one,) = Manifest.read(tmp_path / "t.yaml").cases
     left = (TRUTH.array == 2) & (np.arange(GRID.shape[2]) < half)
     wanted = np.where(TRUTH.array == 3, 1, np.where(left, 2, 0))
     assert (read_mask(one.label, ()).array == wanted).all()
 
 
-def test_organs_have_values_by_their_order_or_as_written():
+def test_organs_have_values_by_their_order_or_as_given():
     assert totalsegmentator.values_of("heart, aorta") == {"heart": 1, "aorta": 2}
     assert totalsegmentator.values_of("kidney_left=2,kidney_right=2") == {"kidney_left": 2, "kidney_right": 2}
 
 
 @pytest.mark.parametrize("text", ["", "heart,", "heart,heart", "heart=0", "heart=x", "heart=256", "a,b=1"])
-def test_organs_that_cannot_be_meant_are_refused(text):
-    with pytest.raises(UsageError, match="does not name organs") as caught:
+def test_invalid_organs_are_refused(text):
+    with pytest.raises(UsageError, match="is not a list of organs") as caught:
         totalsegmentator.values_of(text)
     assert caught.value.reason == "organs"
 
 
-def test_organs_are_chosen_of_totalsegmentator_alone(tmp_path):
+def test_organs_need_the_layout_totalsegmentator(tmp_path):
     with pytest.raises(UsageError, match="not in pairs"):
         manifest_of(tmp_path, "pairs", made=tmp_path, organ_values={"heart": 1})
 
 
-def test_organs_that_overlap_or_lie_elsewhere_are_refused(tmp_path):
+def test_organs_that_overlap_or_have_another_grid_are_refused(tmp_path):
     files = {}
     for name, array in (("right", TRUTH.array == 1), ("left", TRUTH.array == 2)):
         files[name] = tmp_path / f"{name}.nii.gz"
         Mask(array.astype(np.uint8), GRID, ()).save(files[name])
     assert set(np.unique(totalsegmentator.together(files, {"right": 1, "left": 2}).array)) == {0, 1, 2}
     Mask((TRUTH.array > 0).astype(np.uint8), GRID, ()).save(files["left"])
-    with pytest.raises(InputRefused, match="are in an organ of another value too") as caught:
+    with pytest.raises(InputRefused, match="are also in an organ of another value") as caught:
         totalsegmentator.together(files, {"right": 1, "left": 2})
     assert caught.value.reason == "organs-overlap"
     Thorax().truth(default_grid((12.0, 14.0, 25.0))).save(files["left"])
@@ -366,7 +366,7 @@ def test_organs_that_overlap_or_lie_elsewhere_are_refused(tmp_path):
         totalsegmentator.together(files, {"right": 1, "left": 2})
 
 
-def test_readers_of_lidc_are_counted_by_hand(tmp_path):
+def test_counts_of_lidc_readers_by_hand(tmp_path):
     folder = tmp_path / "LIDC-IDRI" / "LIDC-IDRI-0001" / "study" / "series"
     scan = series(folder, 0)
     square = [(4, 6), (8, 6), (8, 10), (4, 10)]  # outside of 5..7 x 7..9
@@ -395,9 +395,9 @@ def test_readings_of_lidc_are_found_by_their_series(tmp_path):
     film = text.replace("<SeriesInstanceUid>", "<SeriesInstanceUid>9.")
     (archive / "159.xml").write_text(film)
     (archive / "160.xml").write_text("<other/>")
-    with pytest.warns(InputWarning) as told:
+    with pytest.warns(InputWarning) as message:
         (case,) = manifest_of(tmp_path, made=tmp_path / "labels").cases
-    assert {str(each.message).split(":")[0].rsplit("/", 3)[-3] for each in told} == {
+    assert {str(each.message).split(":")[0].rsplit("/", 3)[-3] for each in message} == {
         "tcia-lidc-xml",
         "LIDC-IDRI-0008",
     }
@@ -407,7 +407,7 @@ def test_readings_of_lidc_are_found_by_their_series(tmp_path):
     with pytest.raises(UsageError, match="2 readings of this series"):
         manifest_of(tmp_path, made=tmp_path / "labels")
     shutil.copytree(tmp_path / "LIDC-IDRI" / "LIDC-IDRI-0007", tmp_path / "again")
-    with pytest.raises(UsageError, match="2 folders have this series"):
+    with pytest.raises(UsageError, match="2 folders hold this series"):
         manifest_of(tmp_path, made=tmp_path / "labels")
 
 
@@ -415,22 +415,22 @@ def test_damaged_readings_of_lidc_are_refused(tmp_path):
     folder = tmp_path / "series"
     scan = series(folder, 0)
     text = reading(scan, [[(2, "TRUE", [(4, 6), (8, 6), (8, 10)])]])
-    for bad, told in (
-        (text.replace("</LidcReadMessage>", ""), "not a reading"),
+    for bad, message in (
+        (text.replace("</LidcReadMessage>", ""), "not an LIDC reading"),
         (text.replace("?>", '?><!DOCTYPE x [<!ENTITY a "b">]>'), "declares entities"),
         (text.replace("<imageSOP_UID>", "<imageSOP_UID>9."), "slice that the series has not"),
     ):
         (folder / "069.xml").write_text(bad)
-        with pytest.raises(InputRefused, match=told) as caught:
+        with pytest.raises(InputRefused, match=message) as caught:
             lidc.counted(folder / "069.xml", scan)
         assert caught.value.reason == "lidc-xml"
 
 
-def test_folders_of_no_layout_are_refused(tmp_path):
+def test_folders_without_a_known_layout_are_refused(tmp_path):
     put(tmp_path, "a.nii.gz")
-    with pytest.raises(UsageError, match="of no layout that is known"):
+    with pytest.raises(UsageError, match="does not have any known layout"):
         found(tmp_path)
-    with pytest.raises(UsageError, match="no layout is called 'x'"):
+    with pytest.raises(UsageError, match="unknown layout 'x'"):
         found(tmp_path, "x")
     with pytest.raises(UsageError, match="no such folder"):
         manifest_of(tmp_path / "gone", made=tmp_path)
@@ -438,13 +438,13 @@ def test_folders_of_no_layout_are_refused(tmp_path):
         found(tmp_path, "pairs")
 
 
-def test_every_layout_has_a_title_and_is_named_in_the_help():
+def test_every_layout_has_a_title_and_is_listed_in_the_help():
     assert all(row.title for row in REGISTRY.values())
-    told, _ = invoke("manifest", "--help")
-    assert all(kind in "".join(told.split()).replace("│", "") for kind in REGISTRY)
+    message, _ = invoke("manifest", "--help")
+    assert all(kind in "".join(message.split()).replace("│", "") for kind in REGISTRY)
 
 
-def test_the_command_divides_by_patient_and_makes_folds(tmp_path):
+def test_the_command_splits_by_patient_and_makes_folds(tmp_path):
     data = tmp_path / "data"
     for number in range(6):
         put(data, f"images/c{number}.nii.gz")
@@ -467,5 +467,5 @@ def test_the_command_divides_by_patient_and_makes_folds(tmp_path):
     out, _ = invoke("manifest", data, "-o", tmp_path / "n.yaml", "--only", "c[12]", "--name", "two")
     assert out == "2 cases of 2 patients: 2 no split\n"
     assert Manifest.read(tmp_path / "n.yaml").name == "two"
-    _, told = invoke("manifest", data, "-o", tmp_path / "n.yaml", "--only", "x*", code=2)
-    assert "there is no case in it" in told
+    _, message = invoke("manifest", data, "-o", tmp_path / "n.yaml", "--only", "x*", code=2)
+    assert "it has no case" in message

@@ -56,7 +56,7 @@ def patients(manifest: Manifest, split: str) -> set[str]:
 # ---- formats ----------------------------------------------------------------------------------
 
 
-def test_csv_gives_cases_with_paths_from_its_folder(tmp_path: Path) -> None:
+def test_csv_paths_are_relative_to_its_folder(tmp_path: Path) -> None:
     text = "id,image,image_2,label,group,split\n001,a/t1.nii.gz,/abs/t2.nii.gz,a/l.nii.gz,siemens,train\n"
     manifest = Manifest.read(written(tmp_path, "site.csv", text))
     assert manifest.name == "site"
@@ -94,7 +94,7 @@ def test_csv_cases_may_have_fewer_channels_but_no_gap(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "parts"),
     [
         ("id,image,sex\na,x,f\n", ["unknown column 'sex'", "patient", "image_2"]),
         ("id,image,id\na,x,a\n", ["'id'", "twice"]),
@@ -114,10 +114,10 @@ def test_csv_cases_may_have_fewer_channels_but_no_gap(tmp_path: Path) -> None:
         (b"id,image\n\xfc,x\n", ["not UTF-8 at byte 9", "save it as UTF-8"]),
     ],
 )
-def test_bad_csv_is_refused_by_place_and_value(tmp_path: Path, text: str | bytes, told: list[str]) -> None:
+def test_errors_in_csv_name_place_and_value(tmp_path: Path, text: str | bytes, parts: list[str]) -> None:
     message = refusal(written(tmp_path, "m.csv", text))
     assert "m.csv" in message
-    for part in told:
+    for part in parts:
         assert part in message
 
 
@@ -146,7 +146,7 @@ def test_yaml_scalars_stay_text(tmp_path: Path) -> None:
     assert (second.id, second.patient, second.images) == ("1e-4", "017", (root / "1", root / "2"))
 
 
-def test_a_given_root_replaces_the_own_one(tmp_path: Path) -> None:
+def test_a_given_root_replaces_that_of_the_file(tmp_path: Path) -> None:
     path = written(tmp_path, "m.yml", "root: elsewhere\ncases: [{id: a, image: x}]")
     assert Manifest.read(path).cases[0].images == (tmp_path / "elsewhere/x",)
     assert Manifest.read(path, root="/data").cases[0].images == (Path("/data/x"),)
@@ -159,7 +159,7 @@ def test_json_whole_numbers_may_be_ids(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "told"),
+    ("name", "text", "parts"),
     [
         ("m.json", '{"cases": [{"id": 1.5, "image": "x"}]}', ["case 1", "id is 1.5", "quotes"]),
         ("m.json", '{"cases": [{"id": true, "image": "x"}]}', ["id is True"]),
@@ -178,20 +178,20 @@ def test_json_whole_numbers_may_be_ids(tmp_path: Path) -> None:
         ("m.txt", "id,image", ["'.txt'", ".csv"]),
     ],
 )
-def test_bad_json_and_yaml_is_refused(tmp_path: Path, name: str, text: str, told: list[str]) -> None:
+def test_bad_json_and_yaml_is_refused(tmp_path: Path, name: str, text: str, parts: list[str]) -> None:
     message = refusal(written(tmp_path, name, text))
-    for part in told:
+    for part in parts:
         assert part in message
 
 
-def test_what_does_not_exist_is_refused(tmp_path: Path) -> None:
+def test_a_missing_manifest_is_refused(tmp_path: Path) -> None:
     assert "cannot be read" in refusal(tmp_path / "no.csv")
     assert "cannot be read" in refusal(tmp_path / "no-folder")
     assert "dataset.json" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["m.csv", "m.json", "m.yaml", "m.yml"])
-def test_written_manifests_give_their_cases_back(tmp_path: Path, name: str) -> None:
+def test_written_manifests_are_read_back_unchanged(tmp_path: Path, name: str) -> None:
     root = tmp_path / "data"
     cases = (
         Case(
@@ -210,7 +210,7 @@ def test_written_manifests_give_their_cases_back(tmp_path: Path, name: str) -> N
         manifest.write(tmp_path / "m.txt")
 
 
-def test_msd_as_it_is(tmp_path: Path) -> None:
+def test_the_layout_of_msd(tmp_path: Path) -> None:
     data = {
         "name": "Hippocampus",
         "description": "Left and right",
@@ -246,7 +246,7 @@ def nnunet(folder: Path, *, training: int = 2) -> Path:
     return folder
 
 
-def test_nnunet_as_it_is(tmp_path: Path) -> None:
+def test_the_layout_of_nnunet(tmp_path: Path) -> None:
     folder = tmp_path / "Dataset001_Tumour"
     folder.mkdir()
     manifest = Manifest.read(nnunet(folder))
@@ -267,7 +267,7 @@ def test_an_incomplete_nnunet_folder_is_refused(tmp_path: Path) -> None:
     assert "channel_names" in refusal(tmp_path)
 
 
-def test_missing_names_each_file_once(tmp_path: Path) -> None:
+def test_missing_lists_each_file_once(tmp_path: Path) -> None:
     here = written(tmp_path, "here.nii", "")
     gone = tmp_path / "gone.nii"
     cases = (Case(id="a", images=(here, gone), label=gone), Case(id="b", images=(gone,), label=here))
@@ -275,14 +275,14 @@ def test_missing_names_each_file_once(tmp_path: Path) -> None:
 
 
 def test_unknown_split_is_refused() -> None:
-    with pytest.raises(UsageError, match="no split is called 'valid'"):
+    with pytest.raises(UsageError, match="unknown split 'valid'"):
         people(1).split("valid")
 
 
 # ---- splits -----------------------------------------------------------------------------------
 
 
-def test_splits_keep_patients_whole_and_have_the_asked_sizes() -> None:
+def test_splits_keep_patients_whole_and_have_the_requested_sizes() -> None:
     manifest = with_splits(people(20, scans=3), val=0.1, test=4, seed=1)
     sizes = {name: len(patients(manifest, name)) for name in ("train", "val", "test")}
     assert sizes == {"train": 14, "val": 2, "test": 4}
@@ -311,7 +311,7 @@ def test_splits_keep_the_proportions_of_groups() -> None:
     assert Counter(case.group for case in manifest.split("val")) == {"a": 2, "b": 1}
 
 
-def test_no_test_asked_keeps_the_test_there_is() -> None:
+def test_existing_test_patients_are_kept_if_test_is_0() -> None:
     manifest = with_splits(people(10, test=3), val=2, test=0, seed=0)
     assert patients(manifest, "test") == {"p7", "p8", "p9"}
     assert (len(manifest.split("val")), len(manifest.split("train"))) == (2, 5)
@@ -335,16 +335,16 @@ def test_cases_without_label_are_not_drawn() -> None:
 @pytest.mark.parametrize(
     ("val", "test"), [(-1, 0), (1.0, 0), (0, 2.5), (True, 0), (5, 5), (0.6, 0.4), (10, 0), (float("nan"), 0)]
 )
-def test_impossible_splits_are_refused(val: float, test: float) -> None:
+def test_invalid_splits_are_refused(val: float, test: float) -> None:
     with pytest.raises(UsageError):
         with_splits(people(10), val=val, test=test, seed=0)
 
 
-def test_a_small_share_is_at_least_one_patient() -> None:
+def test_a_small_fraction_is_at_least_one_patient() -> None:
     assert len(with_splits(people(5), val=0.01, test=0, seed=0).split("val")) == 1
 
 
-def test_folds_cover_every_patient_once_and_leave_test_alone() -> None:
+def test_folds_cover_every_patient_once_and_keep_test() -> None:
     parts = folds(people(13, scans=2, groups="ab", test=2), 3, seed=4)
     held = [patients(part, "val") for part in parts]
     assert sorted(p for fold in held for p in fold) == sorted(f"p{n}" for n in range(11))
@@ -357,7 +357,7 @@ def test_folds_cover_every_patient_once_and_leave_test_alone() -> None:
 
 
 @pytest.mark.parametrize("k", [1, 12])
-def test_impossible_folds_are_refused(k: int) -> None:
+def test_invalid_numbers_of_folds_are_refused(k: int) -> None:
     with pytest.raises(UsageError, match="2 to 11"):
         folds(people(11), k, seed=0)
 
@@ -373,7 +373,7 @@ def test_a_patient_in_two_splits_is_refused() -> None:
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
-def test_shipped_manifests_hold_together(path: Path) -> None:
+def test_shipped_manifests_are_consistent(path: Path) -> None:
     manifest = Manifest.read(path)
     assert manifest.name == path.stem
     assert all(case.split and case.label for case in manifest.cases)
@@ -397,7 +397,7 @@ def test_shipped_splits_follow_their_cards() -> None:
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
-def test_the_data_at_hand_is_what_the_manifests_describe(path: Path, shared_data: Path) -> None:
+def test_the_available_data_matches_the_manifests(path: Path, shared_data: Path) -> None:
     manifest = Manifest.read(path, root=shared_data)
     assert manifest.missing() == ()
     for line in path.with_suffix(".sha256").read_text().splitlines():
@@ -418,5 +418,5 @@ def test_annotated_labels_survive_every_format(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["lung;;heart", "lung;lung", ";"])
-def test_annotated_labels_are_named_once(tmp_path: Path, text: str) -> None:
+def test_annotated_labels_must_be_distinct(tmp_path: Path, text: str) -> None:
     assert "annotated" in refusal(written(tmp_path, "m.csv", f"id,image,annotated\na,a.nii.gz,{text}\n"))

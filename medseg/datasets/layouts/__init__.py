@@ -1,6 +1,6 @@
-"""The table of folder layouts from which a manifest can be made. To add one: a file and a row in `REGISTRY`.
+"""Folder layouts from which manifests are made. To add one, write a module and a row in `REGISTRY`.
 
-Nothing is guessed silently: what has no partner is told, what could be two things is refused.
+Nothing is guessed silently: files without a partner are reported, ambiguous ones are refused.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ __all__ = ["REGISTRY", "Found", "Layout", "manifest_of", "named"]
 
 @dataclass(frozen=True)
 class Layout:
-    """A row of the table.
+    """A row of the table of layouts.
 
     Attributes:
-        title: What it is, in a few words.
-        matches: Whether a folder looks like it.
-        find: Its cases; the second path is where label maps that have to be made are written.
+        title: Short description.
+        matches: Returns whether a folder has this layout.
+        find: Returns the cases of a folder; the second path is the folder for created label maps.
     """
 
     title: str
@@ -34,25 +34,25 @@ class Layout:
 
 
 def _never(_: Path) -> bool:
-    """Of a layout that has to be named."""
+    """False: for layouts that have to be named explicitly."""
     return False
 
 
-# ``pairs`` is last and tried only where none of the others matches: folders of most layouts have pairs.
+# ``pairs`` is tried only if no other layout matches: folders of most layouts contain pairs.
 REGISTRY: dict[str, Layout] = {
     "dataset.json": Layout(
         "Medical Segmentation Decathlon or nnU-Net", dataset_json.matches, dataset_json.find
     ),
     "bids": Layout("BIDS: sub-*/, labels in derivatives/", bids.matches, bids.find),
     "totalsegmentator": Layout(
-        "one folder a case with segmentations/<organ>", totalsegmentator.matches, totalsegmentator.find
+        "one folder per case with segmentations/<organ>", totalsegmentator.matches, totalsegmentator.find
     ),
     "lidc": Layout("LIDC-IDRI: DICOM series with the readers' XML", lidc.matches, lidc.find),
     "dicom": Layout("DICOM series with SEG or RTSTRUCT", dicom.matches, dicom.find),
-    "dicom-seg": Layout("DICOM series with SEG; RTSTRUCT is passed over", _never, dicom.find_seg),
-    "dicom-rtstruct": Layout("DICOM series with RTSTRUCT; SEG is passed over", _never, dicom.find_rtstruct),
+    "dicom-seg": Layout("DICOM series with SEG, ignoring RTSTRUCT", _never, dicom.find_seg),
+    "dicom-rtstruct": Layout("DICOM series with RTSTRUCT, ignoring SEG", _never, dicom.find_rtstruct),
     "pairs": Layout(
-        "images with labels beside them or in a folder beside theirs",
+        "images with labels in the same folder or in a neighbouring one",
         image_label_pairs.matches,
         image_label_pairs.find,
     ),
@@ -67,19 +67,19 @@ def manifest_of(
     made: Path,
     organ_values: Mapping[str, int] | None = None,
 ) -> Manifest:
-    """The manifest of a folder of scans and labels; warns of every file that has no partner.
+    """The manifest of a folder of scans and labels, with a warning for every file without a partner.
 
     Args:
-        folder: Of the data set.
-        layout: A row of `REGISTRY`; None for the one that matches.
-        name: Of the manifest; the folder's by default.
-        made: Folder for label maps that have to be made: of many organs' files, or of contours in XML.
-        organ_values: For TotalSegmentator, the integer of each organ; the lungs by default.
+        folder: Folder of the data set.
+        layout: Key of `REGISTRY`; None detects the layout.
+        name: Name of the manifest; by default that of the folder.
+        made: Folder for label maps that have to be created from files per organ or from contours in XML.
+        organ_values: For TotalSegmentator, the integer of each organ; by default those of the lungs.
 
     Raises:
-        UsageError: no such folder or layout (``layout``), none that matches (``layout-unknown``),
-            several that match or a file that could belong to two (``layout-ambiguous``), a file that
-            is listed and missing (``layout-missing``), or no case in it (``manifest-empty``).
+        UsageError: the folder or layout does not exist (``layout``), no layout matches
+            (``layout-unknown``), several match or a file could belong to two (``layout-ambiguous``), a
+            listed file is missing (``layout-missing``), or there is no case (``manifest-empty``).
     """
     if not folder.is_dir():
         raise UsageError("no such folder", where=folder, remedy="give the data's folder", reason="layout")
@@ -87,16 +87,16 @@ def manifest_of(
         layout = "totalsegmentator" if organ_values else _kind(folder)
     if layout not in REGISTRY:
         raise UsageError(
-            f"no layout is called {layout!r}",
+            f"unknown layout {layout!r}",
             where="--layout",
-            remedy=f"give one of: {', '.join(REGISTRY)}",
+            remedy=f"choose one of: {', '.join(REGISTRY)}",
             reason="layout",
         )
     if organ_values and layout != "totalsegmentator":
         raise UsageError(
-            f"organs are chosen in layout totalsegmentator, not in {layout}",
+            f"organs can be chosen in layout totalsegmentator, not in {layout}",
             where="--organs",
-            remedy="leave it out",
+            remedy="remove --organs, or use --layout totalsegmentator",
             reason="organs",
         )
     find = REGISTRY[layout].find
@@ -105,36 +105,36 @@ def manifest_of(
 
 
 def named(scans: Path, labels: Path, *, name: str | None = None) -> Manifest:
-    """The manifest of the images of one folder with the labels of another that have their names.
+    """The manifest of the images in one folder and the labels of the same names in another.
 
     Raises:
-        UsageError: no such folder (``layout``), two files of one name (``layout-ambiguous``), or no
-            case (``manifest-empty``).
+        UsageError: a folder does not exist (``layout``), two files have the same name
+            (``layout-ambiguous``), or there is no case (``manifest-empty``).
     """
     return _manifest(image_label_pairs.named(scans, labels), name, scans)
 
 
 def _manifest(found: Found, name: str | None, folder: Path) -> Manifest:
     for path in found.alone:
-        notify("no-partner", "it has no partner, and is left out", path=path)
+        notify("no-partner", "it has no partner and is left out", path=path)
     return Manifest(name or folder.resolve().name, found.cases, folder, found.description)
 
 
 def _kind(folder: Path) -> str:
-    """The one layout that the folder looks like."""
-    like = [kind for kind, row in REGISTRY.items() if kind != "pairs" and row.matches(folder)]
-    if not like and REGISTRY["pairs"].matches(folder):
-        like = ["pairs"]
-    if len(like) != 1:
-        told = (
-            f"this folder could be {' or '.join(like)}"
-            if like
-            else "this folder is of no layout that is known"
+    """The only layout that matches the folder."""
+    matching = [kind for kind, row in REGISTRY.items() if kind != "pairs" and row.matches(folder)]
+    if not matching and REGISTRY["pairs"].matches(folder):
+        matching = ["pairs"]
+    if len(matching) != 1:
+        problem = (
+            f"this folder could be {' or '.join(matching)}"
+            if matching
+            else "this folder does not have any known layout"
         )
         raise UsageError(
-            told,
+            problem,
             where=folder,
-            remedy=f"name one with --layout: {', '.join(like or REGISTRY)}; or write the CSV by hand",
-            reason="layout-ambiguous" if like else "layout-unknown",
+            remedy=f"choose one with --layout: {', '.join(matching or REGISTRY)}; or write the CSV by hand",
+            reason="layout-ambiguous" if matching else "layout-unknown",
         )
-    return like[0]
+    return matching[0]

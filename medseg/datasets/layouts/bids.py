@@ -14,33 +14,33 @@ from medseg.datasets.manifest import Case
 from medseg.io.formats import stem
 
 _LABEL = re.compile(r"_(dseg|mask|seg)$|_label-[^_]+_")
-# What tells images of one session apart; what a derivative adds to a name tells nothing of the image.
+# Entities that a derivative adds to a name; they do not identify its image.
 _ADDED = ("desc", "label", "space", "res", "den", "seg", "atlas", "from", "to", "mode", "hemi")
 
 
 def matches(folder: Path) -> bool:
-    """Whether there are subjects, or the file that every BIDS data set has."""
+    """Whether there is a folder of a subject."""
     return any(p.is_dir() for p in folder.glob("sub-*"))
 
 
 def find(folder: Path, _: Path) -> Found:
-    """Each image of a subject with its label: the same entities, and the suffix where names have it.
+    """Each image of a subject with its label, matched by entities and, if given, by suffix.
 
     Raises:
-        UsageError: an image with two labels, or a label with two images (``layout-ambiguous``).
+        UsageError: an image has two labels, or a label has two images (``layout-ambiguous``).
     """
     every = images(folder, deep=True)
     labels = [p for p in every if _LABEL.search(stem(p))]
-    outside = [p for p in every if p not in labels and p.relative_to(folder).parts[0].startswith("sub-")]
+    scans = [p for p in every if p not in labels and p.relative_to(folder).parts[0].startswith("sub-")]
     cases: list[Case] = []
     owner: dict[Path, Path] = {}
-    for image in outside:
-        own = [label for label in labels if _belongs(label, image, outside)]
+    for image in scans:
+        own = [label for label in labels if _belongs(label, image, scans)]
         if len(own) > 1:
-            raise ambiguous(f"{len(own)} labels could be those of this image", image, own)
+            raise ambiguous(f"{len(own)} labels could belong to this image", image, own)
         for label in own:
             if owner.setdefault(label, image) != image:
-                raise ambiguous("2 images could be those of this label", label, (owner[label], image))
+                raise ambiguous("2 images could belong to this label", label, (owner[label], image))
         subject = _entities(image).get("sub", "")
         cases.append(
             Case(
@@ -55,13 +55,13 @@ def find(folder: Path, _: Path) -> Found:
     return Found(paired, (*alone, *(label for label in labels if label not in owner)))
 
 
-def _belongs(label: Path, image: Path, outside: list[Path]) -> bool:
+def _belongs(label: Path, image: Path, scans: list[Path]) -> bool:
     theirs, ours = _entities(label), _entities(image)
     shared = {k: v for k, v in theirs.items() if k not in _ADDED}
     if "sub" not in shared or any(ours.get(key) != value for key, value in shared.items()):
         return False
-    # A label that names fewer entities than the image is that image's only if no other fits as well.
-    session = [i for i in outside if all(_entities(i).get(k) == v for k, v in shared.items())]
+    # A label with fewer entities than the image belongs to it only if no other image matches as well.
+    session = [i for i in scans if all(_entities(i).get(k) == v for k, v in shared.items())]
     if len(session) == 1:
         return True
     suffix = stem(image).rsplit("_", 1)[-1]
@@ -69,5 +69,5 @@ def _belongs(label: Path, image: Path, outside: list[Path]) -> bool:
 
 
 def _entities(path: Path) -> dict[str, str]:
-    """``sub-01_ses-2_T1w`` as ``{"sub": "01", "ses": "2"}``."""
+    """The entities of a name: ``sub-01_ses-2_T1w`` gives ``{"sub": "01", "ses": "2"}``."""
     return dict(part.split("-", 1) for part in stem(path).split("_") if "-" in part)

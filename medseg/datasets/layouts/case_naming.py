@@ -1,4 +1,4 @@
-"""What a layout finds, and the names of cases."""
+"""The cases found by a layout, and their names."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from medseg.io.formats import is_image
 
 @dataclass(frozen=True)
 class Found:
-    """Cases, and files that belong to none.
+    """The cases in a folder, and the files without a partner.
 
     Attributes:
-        cases: In order of name.
+        cases: Cases in order of name.
         alone: Images without a label and labels without an image.
-        description: What the values of label maps mean that had to be made; else empty.
+        description: Meaning of the values in created label maps; empty if none were created.
     """
 
     cases: tuple[Case, ...]
@@ -29,7 +29,7 @@ class Found:
 
 
 def images(folder: Path, *, deep: bool = False) -> list[Path]:
-    """The image files of a folder (or of all below it), hidden ones left out, in order of name."""
+    """The image files in a folder (``deep``: also below it) without hidden ones, in order of name."""
     every = folder.rglob("*") if deep else folder.iterdir()
     return sorted(
         p
@@ -41,26 +41,26 @@ def images(folder: Path, *, deep: bool = False) -> list[Path]:
 
 
 def safe(text: str) -> str:
-    """The text as the id of a case: usable as a file name."""
+    """The text as the id of a case, which is usable as a file name."""
     return re.sub(r"[^\w.+=-]+", "_", text).strip("._") or "case"
 
 
 def distinct(names: Sequence[str]) -> list[str]:
-    """The names, with ``_1``, ``_2`` behind those that are there more than once."""
-    times, seen = Counter(name.casefold() for name in names), Counter[str]()
-    made = []
+    """The names, with ``_1``, ``_2`` and so on appended to repeated ones."""
+    times, used = Counter(name.casefold() for name in names), Counter[str]()
+    numbered = []
     for name in names:
-        seen[name.casefold()] += 1
-        made.append(name if times[name.casefold()] == 1 else f"{name}_{seen[name.casefold()]}")
-    return made
+        used[name.casefold()] += 1
+        numbered.append(name if times[name.casefold()] == 1 else f"{name}_{used[name.casefold()]}")
+    return numbered
 
 
 def ambiguous(problem: str, where: Path, options: Iterable[Path]) -> UsageError:
-    """The error for a file that could belong to two."""
-    told = ", ".join(sorted(path.name for path in options))
+    """The error for a file that could belong to several cases."""
+    listed = ", ".join(sorted(path.name for path in options))
     return UsageError(
-        f"{problem}: {told[:200]}",
+        f"{problem}: {listed[:200]}",
         where=where,
-        remedy="move away what is not meant, or write the manifest by hand",
+        remedy="move the files that do not belong here away, or write the manifest by hand",
         reason="layout-ambiguous",
     )

@@ -1,8 +1,8 @@
 """DICOM series with segmentations (SEG) or structure sets (RTSTRUCT) anywhere below one folder.
 
-A mask belongs to the series that it refers to (PS3.3 C.8.20.2 and C.8.8.5). Ids and patients are
-names of folders, as TCIA's downloads have them. PatientID decides only which series are of one
-person and is not written, nor is a digest of it: a digest can be guessed by trying all of them.
+A mask belongs to the series that it refers to (PS3.3 C.8.20.2 and C.8.8.5). Case ids and patients are
+named after folders, as in downloads from TCIA. PatientID only decides which series belong to the same
+person; neither it nor a digest of it is written, because a digest can be guessed by trying all values.
 """
 
 from __future__ import annotations
@@ -41,22 +41,22 @@ class _Header(NamedTuple):
 
 
 def matches(folder: Path) -> bool:
-    """Whether there is a mask in DICOM below it."""
+    """Whether there is a DICOM mask below the folder."""
     return any(header.kind in sop_classes.MASKS for header in _headers(folder))
 
 
 def find(folder: Path, _: Path) -> Found:
-    """Each series with the one mask that refers to it."""
+    """Each series with the one mask (SEG or RTSTRUCT) that refers to it."""
     return _find(folder, sop_classes.MASKS)
 
 
 def find_seg(folder: Path, _: Path) -> Found:
-    """The same, but structure sets are passed over."""
+    """Each series with the one SEG that refers to it; structure sets are ignored."""
     return _find(folder, sop_classes.SEG)
 
 
 def find_rtstruct(folder: Path, _: Path) -> Found:
-    """The same, but segmentations are passed over."""
+    """Each series with the one RTSTRUCT that refers to it; segmentations are ignored."""
     return _find(folder, sop_classes.RTSTRUCT)
 
 
@@ -84,8 +84,8 @@ def _find(folder: Path, kinds: tuple[str, ...]) -> Found:
         else:
             alone.append(mask.path)
     paired = [series for series in scans if series in labels]
-    named = _patients(folder, places, persons)
-    patients = [named[series] for series in paired]
+    patient_of = _patients(folder, places, persons)
+    patients = [patient_of[series] for series in paired]
     cases = []
     for series, patient, name in zip(paired, patients, distinct(patients), strict=True):
         if len(labels[series]) > 1:
@@ -108,12 +108,12 @@ def _headers(folder: Path) -> Iterator[_Header]:
                 str(head.get(tag) or "").strip() for tag in ("SeriesInstanceUID", "Modality", "PatientID")
             )
             yield _Header(path, kind, series, modality, person, frozenset(_masked(head, kind)))
-        except Exception:  # pydicom raises anything; that a file is damaged is told as having no partner
+        except Exception:  # pydicom raises anything; a damaged file is reported as having no partner
             yield _Header(path, "", "", "", "", frozenset())
 
 
 def _masked(head: pydicom.Dataset, kind: str) -> Iterator[str]:
-    """UIDs of the series that a mask refers to; none where it does not say."""
+    """UIDs of the series that a mask refers to, if it names any."""
     if kind in sop_classes.SEG:
         yield from (str(item.SeriesInstanceUID) for item in head.get("ReferencedSeriesSequence") or ())
     elif kind in sop_classes.RTSTRUCT:
@@ -124,19 +124,19 @@ def _masked(head: pydicom.Dataset, kind: str) -> Iterator[str]:
 
 
 def _place(files: list[Path], scans: dict[str, list[Path]]) -> Path:
-    """The series' folder if it is alone in it, else its first file, which names the whole series."""
+    """The folder of the series if it holds no other series, else its first file, which identifies it."""
     parent = files[0].parent
     shared = any(path.parent == parent for other in scans.values() if other is not files for path in other)
     return files[0] if shared or any(path.parent != parent for path in files) else parent
 
 
 def _patients(folder: Path, places: dict[str, Path], persons: dict[str, str]) -> dict[str, str]:
-    """Whose each series is: the name of the highest folder that holds nobody else's.
+    """The patient of each series, named after the highest folder that holds no other patient's series.
 
-    Series without a PatientID are of whom the folder below their common one is. Where folders do
-    not tell people apart they are numbered, in order of place. One PatientID in several folders is
-    one patient, with a warning: it may be what a tool writes for everybody, but divided into
-    train and test one person would be the worse mistake.
+    Series without a PatientID belong to the patient of their folder below the common one. If folders do
+    not distinguish patients, these are numbered in order of their folders. One PatientID in several
+    folders is one patient, with a warning: a tool may have written the same id for everybody, but
+    splitting one person into train and test would be the worse mistake.
     """
     inside = {series: (place if place.is_dir() else place.parent) for series, place in places.items()}
     common = _common(list(inside.values()), folder)
@@ -151,7 +151,7 @@ def _patients(folder: Path, places: dict[str, Path], persons: dict[str, str]) ->
         tops = {first[series] for series in members}
         others = {first[series] for series in places if series not in members}
         if len(tops) > 1:
-            text = f"{', '.join(sorted(tops))[:200]} have one PatientID, and so are one patient"
+            text = f"{', '.join(sorted(tops))[:200]} have the same PatientID and become one patient"
             notify("one-patient-id", text, path=common)
         if len(groups) == 1 and len(tops) > 1:  # one person, whose folder is the common one
             names[group] = safe(common.resolve().name)
@@ -165,7 +165,7 @@ def _patients(folder: Path, places: dict[str, Path], persons: dict[str, str]) ->
 
 
 def _common(places: list[Path], folder: Path) -> Path:
-    """The deepest folder that has all of them below it; the folder itself where there is but one."""
+    """The deepest folder that contains all places; the root folder if there is only one place."""
     if len(set(places)) < 2:
         return folder
     shared = folder
@@ -182,10 +182,10 @@ def _first(place: Path, common: Path) -> str:
 
 
 def _several(place: Path, masks: list[Path]) -> UsageError:
-    told = ", ".join(f"{path.parent.name}/{path.name}" for path in sorted(masks))
+    listed = ", ".join(f"{path.parent.name}/{path.name}" for path in sorted(masks))
     return UsageError(
-        f"{len(masks)} masks refer to this series: {told[:200]}",
+        f"{len(masks)} masks refer to this series: {listed[:200]}",
         where=place,
-        remedy="take one kind with --layout dicom-seg or dicom-rtstruct, or move away what is not meant",
+        remedy="choose one kind with --layout dicom-seg or dicom-rtstruct, or move the other masks away",
         reason="layout-ambiguous",
     )

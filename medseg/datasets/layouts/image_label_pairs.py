@@ -1,11 +1,10 @@
-"""Images and labels as people keep them.
+"""Pairs of images and labels, matched by name.
 
-- In two folders side by side: ``images/a.nii.gz`` and ``labels/a.nii.gz`` (also ``masks``,
+- In two neighbouring folders: ``images/a.nii.gz`` and ``labels/a.nii.gz`` (also ``masks``,
   ``Lung_Mask``, ``labelsTr`` ...).
 - In one folder: ``a.nii.gz`` and ``a_mask.nii.gz`` (also ``_seg``, ``_label``, ``-label``, ``_gt`` ...).
-- One folder a case, with one image and one label whose name says so: ``case/ct.nii.gz`` and
-  ``case/lung_mask.nii.gz``. Where such folders lie deeper
-  (``person/visit/ct.nii.gz``), the first is the patient.
+- In one folder per case, with one image and one label that is named as such: ``case/ct.nii.gz`` and
+  ``case/lung_mask.nii.gz``. In deeper folders (``person/visit/ct.nii.gz``) the first is the patient.
 """
 
 from __future__ import annotations
@@ -25,21 +24,21 @@ _FOLDER_OF_LABELS = re.compile(rf"(^|[ ._-])({_WORDS})(Tr|Ts)?($|[ ._-])", re.IG
 
 
 def matches(folder: Path) -> bool:
-    """Whether one of the three ways gives a case."""
+    """Whether any of the three arrangements yields a case."""
     return bool(find(folder, folder).cases)
 
 
 def find(folder: Path, _: Path) -> Found:
-    """The pairs of the first of the three ways that gives any."""
-    for way in (_side_by_side, _one_folder, _folder_a_case):
-        found = way(folder)
+    """The pairs of the first of the three arrangements that yields any."""
+    for arrangement in (_side_by_side, _one_folder, _folder_per_case):
+        found = arrangement(folder)
         if found.cases:
             return found
     return Found(())
 
 
 def named(scans: Path, labels: Path) -> Found:
-    """The images of one folder with the labels of another that have their names."""
+    """The images in one folder with the labels of the same names in another."""
     for place in (scans, labels):
         if not place.is_dir():
             raise UsageError("no such folder", where=place, remedy="give the data's folder", reason="layout")
@@ -74,7 +73,7 @@ def _one_folder(folder: Path) -> Found:
     for name, image in scans.items():
         own = labels.pop(name, [])
         if len(own) > 1:
-            raise ambiguous(f"{len(own)} labels could be those of this image", image, own)
+            raise ambiguous(f"{len(own)} labels could belong to this image", image, own)
         if own:
             cases.append(Case(id=safe(stem(image)), images=(image,), label=own[0]))
     taken = {case.images[0] for case in cases}
@@ -82,7 +81,7 @@ def _one_folder(folder: Path) -> Found:
     return Found(tuple(cases), (*alone, *(path for left in labels.values() for path in left)))
 
 
-def _folder_a_case(folder: Path) -> Found:
+def _folder_per_case(folder: Path) -> Found:
     cases, alone = [], []
     places = sorted({path.parent for path in images(folder, deep=True)} - {folder})
     inner = [place.relative_to(folder).parts for place in places]
@@ -104,15 +103,15 @@ def _folder_a_case(folder: Path) -> Found:
 
 
 def _by_name(paths: list[Path], folder: Path) -> dict[str, Path]:
-    """The files by what an image and its label have in common."""
-    named: dict[str, Path] = {}
+    """The files by the part of the name that an image and its label share."""
+    by_name: dict[str, Path] = {}
     for path in paths:
-        other = named.setdefault(_bare(path), path)
+        other = by_name.setdefault(_bare(path), path)
         if other != path:
-            raise ambiguous("files of one name", folder, (other, path))
-    return named
+            raise ambiguous("files with the same name", folder, (other, path))
+    return by_name
 
 
 def _bare(path: Path) -> str:
-    """The name without suffix, ending of a label, and nnU-Net's channel number."""
+    """The name without suffix, label ending and nnU-Net's channel number."""
     return re.sub(r"_0000$", "", _ENDING.sub("", stem(path)))

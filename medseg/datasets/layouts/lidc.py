@@ -1,9 +1,9 @@
-"""LIDC-IDRI: CT series, each with an XML file of the four readers' contours in its folder.
+"""LIDC-IDRI: CT series, each with an XML file with the contours of four readers.
 
-Source: Armato et al. 2011, doi:10.1118/1.3528204, and the form of ``LidcReadMessage``: in each
+Source: Armato et al. 2011, doi:10.1118/1.3528204, and the format of ``LidcReadMessage``: in each
 ``readingSession`` an ``unblindedReadNodule`` of at least 3 mm has contours (``roi``) of pixels just
-outside of it, on slices named by ``imageSOP_UID``; ``inclusion`` FALSE cuts a hole. The file names its
-series (``SeriesInstanceUid``), so it may lie anywhere, as in the archive of all readings.
+outside of it, on slices identified by ``imageSOP_UID``; ``inclusion`` FALSE cuts a hole. The file names its
+series (``SeriesInstanceUid``), so it may be in any folder, as in the archive of all readings.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ _XML_BYTES = 64 << 20
 
 
 def matches(folder: Path) -> bool:
-    """Whether any XML file below it is a reading of LIDC."""
+    """Whether any XML file below the folder is an LIDC reading."""
     return any(_is_reading(path) for path in folder.rglob("*.xml"))
 
 
 def find(folder: Path, made: Path) -> Found:
-    """Each series with a map of how many of the four readers marked a voxel, written to ``made``."""
+    """Each series with a label map of the number of readers (0 to 4) per voxel, written to ``made``."""
     series = _series(folder)
     readings: dict[Path, Path] = {}
     alone = []
@@ -44,10 +44,10 @@ def find(folder: Path, made: Path) -> Found:
         if not _is_reading(path):
             continue
         place = series.get(_series_uid(path))
-        if place is None:  # of a chest film, or of a series that is not here
+        if place is None:  # a reading of a chest radiograph or of a missing series
             alone.append(path)
         elif readings.setdefault(place, path) != path:
-            raise ambiguous("2 readings of this series", place, (readings[place], path))
+            raise ambiguous("there are 2 readings of this series", place, (readings[place], path))
     places = sorted(readings)
     patients = [
         safe(next((p for p in place.relative_to(folder).parts if _PATIENT.fullmatch(p)), place.name))
@@ -59,23 +59,23 @@ def find(folder: Path, made: Path) -> Found:
         label = counted(readings[place], read(place)).save(made / f"{name}.nii.gz")
         cases.append(Case(id=name, patient=patient, images=(place,), label=label))
     alone += [place for place in series.values() if place not in readings]
-    told = "Labels: how many of the four readers marked the voxel, 0 to 4."
-    return Found(tuple(cases), tuple(alone), told)
+    description = "Labels: number of readers (0 to 4) who marked the voxel."
+    return Found(tuple(cases), tuple(alone), description)
 
 
 def counted(path: Path, scan: Volume) -> Mask:
-    """How many readers marked each voxel (0 to 4), on the scan's grid.
+    """The number of readers (0 to 4) who marked each voxel, on the scan's grid.
 
     Args:
         path: The XML file.
-        scan: The CT series it refers to.
+        scan: The CT series that it refers to.
 
     Raises:
-        InputRefused: it is no reading (``lidc-xml``), or marks a slice that the scan has not.
+        InputRefused: the file is not an LIDC reading, or marks a slice that the scan lacks (``lidc-xml``).
     """
     root = _root(path)
     places = {_uid(file): at for at, file in enumerate(scan.source.files)}
-    # Contours are in columns and rows of the DICOM slices; the scan's array has them as its first axes.
+    # Contours use columns and rows of the DICOM slices, which are the first two axes of the array.
     shape = scan.grid.shape
     total = np.zeros(shape, np.uint8)
     for session in root.iter(_tag(root, "readingSession")):
@@ -85,12 +85,12 @@ def counted(path: Path, scan: Volume) -> Mask:
             holes = np.zeros(shape, np.bool_)
             for roi in nodule.iter(_tag(root, "roi")):
                 points = _points(roi, root)
-                if len(points) < 3:  # nodules under 3 mm have one point, and no outline
+                if len(points) < 3:  # nodules under 3 mm have a single point instead of an outline
                     continue
                 uid = roi.findtext(_tag(root, "imageSOP_UID"), "").strip()
                 if uid not in places:
                     raise InputRefused(
-                        f"it marks a slice that the series has not ({uid[:64]})",
+                        f"it marks a slice that the series lacks ({uid[:64]})",
                         where=path,
                         remedy="download the series again: a slice is missing",
                         reason="lidc-xml",
@@ -103,7 +103,7 @@ def counted(path: Path, scan: Volume) -> Mask:
 
 
 def _inner(points: npt.NDArray[np.int64], shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
-    """The pixels within a contour of pixels just outside."""
+    """The pixels inside a contour that runs just outside the nodule."""
     found = np.zeros(shape, np.bool_)
     found[polygon(points[:, 0], points[:, 1], shape)] = True
     found[polygon_perimeter(points[:, 0], points[:, 1], shape)] = False
@@ -120,7 +120,7 @@ def _points(roi: ElementTree.Element, root: ElementTree.Element) -> npt.NDArray[
 
 
 def _series(folder: Path) -> dict[str, Path]:
-    """The folder of each CT series, by the first DICOM file in it."""
+    """The folder of each CT series, identified by its first DICOM file."""
     found: dict[str, Path] = {}
     for place in sorted({path.parent for path in folder.rglob("*") if path.is_file()}):
         for path in sorted(place.iterdir()):
@@ -129,7 +129,7 @@ def _series(folder: Path) -> dict[str, Path]:
                 if str(head.get("Modality") or "") == "CT":
                     uid = str(head.get("SeriesInstanceUID") or "")
                     if found.setdefault(uid, place) != place:
-                        raise ambiguous("2 folders have this series", place, (found[uid], place))
+                        raise ambiguous("2 folders hold this series", place, (found[uid], place))
                 break
     return found
 
@@ -158,7 +158,7 @@ def _root(path: Path) -> ElementTree.Element:
         return ElementTree.fromstring(text)
     except (ValueError, ElementTree.ParseError) as error:
         raise InputRefused(
-            f"not a reading of LIDC: {str(error)[:100]}",
+            f"not an LIDC reading: {str(error)[:100]}",
             where=path,
             remedy="download it again",
             reason="lidc-xml",
@@ -166,5 +166,5 @@ def _root(path: Path) -> ElementTree.Element:
 
 
 def _tag(root: ElementTree.Element, name: str) -> str:
-    """The element's name with the namespace that the file has."""
+    """The element's name with the namespace of the file."""
     return f"{root.tag.split('}')[0]}}}{name}" if root.tag.startswith("{") else name

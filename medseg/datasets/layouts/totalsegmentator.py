@@ -1,4 +1,4 @@
-"""TotalSegmentator: one folder a case, ``ct.nii.gz`` (or ``mri.nii.gz``) and a file for each organ.
+"""TotalSegmentator: one folder per case, with ``ct.nii.gz`` (or ``mri.nii.gz``) and a file per organ.
 
 Source: the data set of Wasserthal et al. 2023, doi:10.1148/ryai.230024, version 2
 (https://zenodo.org/records/10047292): ``s0000/ct.nii.gz``, ``s0000/segmentations/<organ>.nii.gz``.
@@ -21,7 +21,7 @@ from medseg.io.formats import stem
 from medseg.system.notices import notify
 
 _SCANS = ("ct", "mri")
-# What the recipes of this package look for: the five lobes, as right and left lung.
+# The default for the lung recipes of this package: the five lobes as right and left lung.
 LUNGS = {
     "lung_upper_lobe_right": 1,
     "lung_middle_lobe_right": 1,
@@ -32,15 +32,15 @@ LUNGS = {
 
 
 def matches(folder: Path) -> bool:
-    """Whether any case has a folder ``segmentations``."""
+    """Whether any case folder has a subfolder ``segmentations``."""
     return any(True for _ in folder.glob("*/segmentations"))
 
 
 def values_of(text: str) -> dict[str, int]:
-    """The integers of organs: ``heart,aorta`` is 1 and 2; ``kidney_left=1,kidney_right=1`` says them.
+    """The value of each organ: ``heart,aorta`` gives 1 and 2; ``kidney_left=1,kidney_right=1`` is explicit.
 
     Raises:
-        UsageError: a name twice or empty, or a value that is none of 1 to 255 (``organs``).
+        UsageError: a name is repeated or empty, or a value is not in 1..255 (``organs``).
     """
     parts = [part.strip().partition("=") for part in text.split(",")]
     try:
@@ -50,7 +50,7 @@ def values_of(text: str) -> dict[str, int]:
     mixed = len({sign for _, sign, _ in parts}) > 1
     if mixed or "" in found or len(found) < len(parts) or not all(0 < v < 256 for v in found.values()):
         raise UsageError(
-            f"{text[:80]!r} does not name organs",
+            f"{text[:80]!r} is not a list of organs",
             where="--organs",
             remedy="write organ,organ or organ=1,organ=2 with values from 1 to 255",
             reason="organs",
@@ -59,48 +59,48 @@ def values_of(text: str) -> dict[str, int]:
 
 
 def find(folder: Path, made: Path, values: Mapping[str, int] = LUNGS) -> Found:
-    """Each case with one label map of its organs, written to ``made``; the lungs by default.
+    """Each case with one label map of its organs (by default the lungs), written to ``made``.
 
-    A label map holds one integer a voxel, so the organs' files are put together; a voxel in
-    organs of different values is refused. A case that lacks the file of an organ is left out with a
-    warning: an organ that nobody looked for is not an organ that is not there.
+    The files of the organs are merged into one label map; a voxel in organs of different values is
+    an error. A case that lacks the file of an organ is left out with a warning, because the organ
+    may be present but not annotated.
 
     Args:
-        folder: Of the data set.
-        made: Where the label maps go.
-        values: The integer of each organ; several may share one.
+        folder: Folder of the data set.
+        made: Folder for the label maps.
+        values: Value of each organ; organs may share a value.
     """
     cases, alone = [], []
     for place in sorted(p for p in folder.iterdir() if (p / "segmentations").is_dir()):
         scans = [path for path in images(place) if stem(path) in _SCANS]
         organs = {stem(path): path for path in images(place / "segmentations")}
-        there = {name: organs[name] for name in values if name in organs}
-        if len(scans) != 1 or not there:
+        present = {name: organs[name] for name in values if name in organs}
+        if len(scans) != 1 or not present:
             alone.append(place)
             continue
-        lacking = [name for name in values if name not in there]
-        if lacking:
-            text = f"no file for {', '.join(lacking)[:200]}; the case is left out"
+        missing = [name for name in values if name not in present]
+        if missing:
+            text = f"no file for {', '.join(missing)[:200]}; the case is left out"
             notify("organ-missing", text, path=place)
             continue
         label = made / f"{safe(place.name)}.nii.gz"
         made.mkdir(parents=True, exist_ok=True)
-        together(there, values).save(label)
+        together(present, values).save(label)
         cases.append(Case(id=safe(place.name), images=(scans[0],), label=label))
-    told = ", ".join(f"{value} {name}" for name, value in values.items())
-    return Found(tuple(cases), tuple(alone), f"Labels: {told}.")
+    listed = ", ".join(f"{value} {name}" for name, value in values.items())
+    return Found(tuple(cases), tuple(alone), f"Labels: {listed}.")
 
 
 def together(files: Mapping[str, Path], values: Mapping[str, int]) -> Mask:
-    """One label map of many binary ones.
+    """One label map merged from binary masks.
 
     Args:
-        files: By organ, all on one grid.
-        values: The integer of each organ; several may share one.
+        files: Mask file of each organ, all on the same grid.
+        values: Value of each organ; organs may share a value.
 
     Raises:
-        InputRefused: a voxel is in organs of different values (``organs-overlap``), or a file lies
-            on another grid (``grid-mismatch``).
+        InputRefused: a voxel is in organs of different values (``organs-overlap``), or a file is
+            on a different grid (``grid-mismatch``).
     """
     labels = tuple(Label(name=f"value_{value}", values=(value,)) for value in sorted(set(values.values())))
     first = read_mask(next(iter(files.values())), ())
@@ -119,9 +119,9 @@ def together(files: Mapping[str, Path], values: Mapping[str, int]) -> Mask:
         taken = inside & (painted != 0) & (painted != values[name])
         if taken.any():
             raise InputRefused(
-                f"{int(taken.sum())} voxels of {name} are in an organ of another value too",
+                f"{int(taken.sum())} voxels of {name} are also in an organ of another value",
                 where=path,
-                remedy="correct the masks; a label map holds one integer a voxel",
+                remedy="correct the masks: a label map holds one value per voxel",
                 reason="organs-overlap",
             )
         painted[inside] = values[name]

@@ -1,7 +1,7 @@
-"""Looking at the data before training: every file opened, every case judged, all cases compared.
+"""Checks of a data set before training: every file is opened, and cases are checked and compared.
 
-:func:`examine` opens and judges one case, :func:`compare` looks at all of them by their small
-:class:`Facts`, and :func:`check` does both for a manifest. docs/checks.md lists what is found.
+:func:`examine` opens and checks one case, :func:`compare` compares all cases by their small
+:class:`Facts`, and :func:`check` does both for a manifest. docs/checks.md lists all findings.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Value:
-    """One integer of the set's label maps.
+    """One value in the label maps of a data set.
 
     Attributes:
         value: The integer; 0 is background.
-        name: Of the labels it belongs to, with ``+`` between them; empty where none is known.
-        cases: In how many label maps it is.
-        voxels: How many voxels have it, in all of them.
+        name: Names of its labels, joined by ``+``; empty if unknown.
+        cases: Number of label maps with this value.
+        voxels: Number of voxels with this value in all label maps.
     """
 
     value: int
@@ -63,12 +63,13 @@ class Value:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What was found in a set.
+    """The result of :func:`check`.
 
     Attributes:
-        cases: How many were opened.
-        findings: Errors first; each in the order of the manifest, those about all cases last.
-        values: The integers in the label maps, ascending.
+        cases: Number of cases that were opened.
+        findings: Errors first, then warnings; each in the order of the manifest, with findings about
+            the whole set last.
+        values: Values in the label maps, ascending.
     """
 
     cases: int
@@ -76,7 +77,7 @@ class CheckReport:
     values: tuple[Value, ...]
 
     def of(self, severity: Severity) -> tuple[Finding, ...]:
-        """The errors, or the warnings."""
+        """The findings of one severity."""
         return tuple(each for each in self.findings if each.severity == severity)
 
     def to_json(self) -> dict[str, object]:
@@ -98,14 +99,14 @@ def check(
     split: str | None = None,
     progress: Shown = None,
 ) -> CheckReport:
-    """What is wrong or unusual about a data set: every scan and label is opened, one case at a time.
+    """Errors and oddities in a data set; every scan and label is opened, one case at a time.
 
     Args:
         cases: A manifest, its path, or its cases.
-        recipe: What is to be trained, or its name or file; without one any labels and channels are right.
-        root: Where the files of a manifest at a path lie, instead of its own root.
-        split: Open only the cases of this split; what the manifest alone tells is told of all.
-        progress: Whether to show a bar; None on a terminal or in a notebook only.
+        recipe: Recipe to train, or its name or file; without one any labels and channels are valid.
+        root: Folder of the files of a manifest given as a path, instead of the manifest's own root.
+        split: Open only the cases of this split; checks of the manifest alone always cover all cases.
+        progress: Whether to show a progress bar; None shows it on a terminal or in a notebook only.
 
     Raises:
         UsageError: the manifest cannot be read, or no case has this split (``usage``).
@@ -140,7 +141,7 @@ def _check(cases: Sequence[Case], recipe: Recipe | None, split: str | None, adva
         findings += examined.findings
         entries.append(Entry(case, examined.facts, subject_of(case)))
         _name(names, examined.truth)
-        del examined  # before the next is read: one case at a time
+        del examined  # frees its arrays before the next case is read
         advance(number, len(opened))
     findings += [*compare(entries, recipe), *compare_splits(cases, recipe)]
     return CheckReport(len(opened), _ordered(findings, cases), _table(entries, names))

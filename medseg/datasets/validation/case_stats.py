@@ -1,7 +1,7 @@
-"""Facts: the small part of what a case holds that is enough to judge it and to compare it with others.
+"""Facts: the few measurements of a case that suffice to check it and to compare it with others.
 
-They are independent of the case's name and of the recipe's labels, so that they can be kept
-beside a prepared case, which is found again by its content.
+They depend neither on the case's name nor on the recipe's labels, so that they can be cached
+with a prepared case, which is identified by its content.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from medseg.images.value_counts import value_counts
 from medseg.images.volume import Mask, Volume, Voxels
 
 _AT_ONCE = 1 << 20
-# One bin for each HU; scanners store 12 bits, some bone and metal reconstructions 16: those are clipped.
+# One bin per HU. Scanners store 12 bits; the 16 bits of some bone and metal reconstructions are clipped.
 _LOWEST, _HIGHEST = -4096, 4095
-# Air is -1000 HU. What lies far below is no tissue but the filling outside of a round field of
-# view: -2000 and -2048 (GE, Philips), -3024 (Siemens), -32768.
+# Air is -1000 HU. Values far below are padding outside a round field of view:
+# -2000 and -2048 (GE, Philips), -3024 (Siemens), -32768.
 _PADDING_HU = -1500
 
 
@@ -38,26 +38,27 @@ class Place(_Value):
 
     @classmethod
     def of(cls, grid: Grid) -> Place:
-        """The numbers of a grid."""
+        """A grid as plain numbers."""
         return cls(shape=grid.shape, affine=tuple(tuple(row) for row in grid.affine.tolist()))
 
     @property
     def grid(self) -> Grid:
-        """The grid of the numbers."""
+        """The grid with these numbers."""
         return Grid(self.shape, np.array(self.affine))
 
 
 class Hounsfield(_Value):
-    """Intensities read as HU; tells nothing about other units.
+    """Statistics of intensities interpreted as HU; meaningless for other units.
 
-    Shares are of the voxels that are not padding (below -1500), of which percentiles are too.
+    Padding (below -1500) is excluded from all fractions and percentiles.
 
     Attributes:
-        low: 1st percentile, to 1 HU; in a scan with air around the patient that is air.
-        soft: Share in -200..300: fat, water and soft tissue.
-        none: Share in -900..-100. A scan that is 1000 or 1024 too high has nothing there: it
-            would be thinner than air.
-        dense: Share in 850..1250. In a scan that is 1000 or 1024 too high that is soft tissue.
+        low: 1st percentile, rounded to 1 HU; air, if the scan has air around the patient.
+        soft: Fraction of voxels in -200..300: fat, water and soft tissue.
+        none: Fraction of voxels in -900..-100; 0 in a scan that is 1000 or 1024 too high, where
+            it would be thinner than air.
+        dense: Fraction of voxels in 850..1250, which is soft tissue in a scan that is 1000 or 1024
+            too high.
     """
 
     low: float
@@ -70,13 +71,13 @@ class Channel(_Value):
     """One scan of a case.
 
     Attributes:
-        place: Its grid.
-        modality: DICOM modality; None where the format has none.
-        digest: SHA-256 of the voxels as float32 in RAS order: the same for the same voxels in
-            another format, number type or order of axes. The affine is no part of it.
-        minimum: Of all voxels.
-        maximum: Of all voxels.
-        hu: See :class:`Hounsfield`.
+        place: Grid of the scan.
+        modality: DICOM modality; None if the format has none.
+        digest: SHA-256 of the voxels as float32 in RAS order, which is independent of the format,
+            data type and order of axes. It does not include the affine.
+        minimum: Minimum of all voxels.
+        maximum: Maximum of all voxels.
+        hu: Statistics of intensities in HU, see :class:`Hounsfield`.
     """
 
     place: Place
@@ -93,12 +94,12 @@ class Channel(_Value):
 
 
 class Facts(_Value):
-    """What is known about one case; ``model_dump_json`` and ``model_validate_json`` keep it in a file.
+    """Measurements of one case; ``model_dump_json`` and ``model_validate_json`` store it in a file.
 
     Attributes:
-        channels: In the order of the recipe; empty where no scan could be read.
-        truth: The label map's own grid; None without one.
-        values: Each integer in the label map with its number of voxels, ascending, 0 included.
+        channels: Channels in the order of the recipe; empty if a scan could not be read.
+        truth: Grid of the label map; None without a label map.
+        values: Each value in the label map with its number of voxels, ascending, including 0.
     """
 
     channels: tuple[Channel, ...] = ()
@@ -106,15 +107,15 @@ class Facts(_Value):
     values: tuple[tuple[int, int], ...] = ()
 
     def voxels(self, values: Sequence[int]) -> int:
-        """How many voxels of the label map have one of these values."""
+        """The number of voxels of the label map with any of these values."""
         return sum(count for value, count in self.values if value in values)
 
 
 def measure(volumes: Sequence[Volume], truth: Mask | None) -> Facts:
-    """The facts of a case that has been read: one pass over each array, some megabytes at a time.
+    """The facts of a case, from one pass over each array in chunks of a few megabytes.
 
     Args:
-        volumes: The scans, one a channel.
+        volumes: The scans, one per channel.
         truth: The label map, on any grid.
     """
     return Facts(
@@ -131,7 +132,7 @@ def _channel(volume: Volume) -> Channel:
     low, high = float("inf"), float("-inf")
     step = max(1, _AT_ONCE // prod(array.shape[:2]))
     for start in range(0, array.shape[2], step):
-        # Adding 0 makes -0.0 plain zero, which is the same intensity.
+        # Adding 0 turns -0.0 into 0.0, the same intensity.
         slab = np.add(array[:, :, start : start + step], np.float32(0), dtype=np.float32)
         total.update(slab.tobytes(order="F"))
         low, high = min(low, float(slab.min())), max(high, float(slab.max()))
@@ -155,7 +156,7 @@ def _hounsfield(counts: npt.NDArray[np.int64]) -> Hounsfield:
     def share(low: int, high: int) -> float:
         return float(counts[low - _LOWEST : high - _LOWEST + 1].sum() / known)
 
-    # The first value that at least a hundredth of the voxels do not exceed.
+    # The smallest value that at least 1 % of the voxels do not exceed.
     low = _PADDING_HU + int(np.searchsorted(below, 0.01 * known))
     return Hounsfield(low=low, soft=share(-200, 300), none=share(-900, -100), dense=share(850, 1250))
 

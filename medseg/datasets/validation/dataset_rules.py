@@ -1,4 +1,4 @@
-"""Comparing the cases of a set: splits, duplicates, outliers."""
+"""Checks of all cases of a data set together: splits, duplicates and outliers."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from medseg.datasets.validation.dicom_identity import NOBODY, Subject
 from medseg.datasets.validation.findings import Finding, Severity, finding
 from medseg.recipe import Recipe
 
-# Two cases have no majority, and no outlier.
+# Two cases have neither a majority nor an outlier.
 _FEWEST = 3
-# Our choice: thin and thick slices of one site (1 to 3 mm, 1.25 to 2.5 mm) and a chest beside a chest
-# with abdomen stay within it; a wrong unit (10, 1000) and a scan cut to a few slices do not.
+# Our choice: thin and thick slices of one site (1 to 3 mm, 1.25 to 2.5 mm), or a chest and a chest
+# with abdomen, stay within it; a wrong unit (10, 1000) and a scan of a few slices do not.
 _FACTOR = 3.0
 _AXES = ("R-L", "A-P", "S-I")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What is compared of one case.
+    """The part of a case that is compared with other cases.
 
     Attributes:
-        case: Which.
-        facts: Without channels or truth where they could not be read.
-        subject: Whom its DICOM files say it is about; see
-        :func:`medseg.datasets.validation.dicom_identity.subject_of`.
+        case: The case.
+        facts: Measurements of the case, without channels or truth that could not be read.
+        subject: Patient and study in its DICOM files; see
+            :func:`medseg.datasets.validation.dicom_identity.subject_of`.
     """
 
     case: Case
@@ -39,32 +39,32 @@ class Entry:
 
 
 def compare_splits(cases: Sequence[Case], recipe: Recipe | None = None) -> tuple[Finding, ...]:
-    """What the manifest alone tells: empty splits, patients in two splits.
+    """The findings from the manifest alone: empty splits and patients in two splits.
 
     Args:
-        cases: All of the manifest.
-        recipe: Without one nothing is to be trained, and an empty split train is but a warning.
+        cases: All cases of the manifest.
+        recipe: Recipe to train; without one an empty split train is only a warning.
     """
     findings = []
     splits = {case.split for case in cases}
     if "train" not in splits:
         severity: Severity = "warning" if recipe is None else "error"
-        told = "no case has split train"
-        findings.append(finding("no-training-case", told, None, severity=severity))
+        problem = "no case has split train"
+        findings.append(finding("no-training-case", problem, None, severity=severity))
     elif "val" not in splits:
         findings.append(finding("no-validation-case", "no case has split val", None))
     for earlier, later in _divided((case, case.patient) for case in cases):
-        told = f"patient {later.patient!r} is in split {later.split}, and with case {earlier.id} in split"
-        findings.append(finding("patient-in-two-splits", f"{told} {earlier.split}", later.id))
+        problem = f"patient {later.patient!r} is in split {later.split}, but with case {earlier.id} in split"
+        findings.append(finding("patient-in-two-splits", f"{problem} {earlier.split}", later.id))
     return tuple(findings)
 
 
 def compare(entries: Sequence[Entry], recipe: Recipe | None = None) -> tuple[Finding, ...]:
-    """What only the cases together tell: labels that never occur, leaks, duplicates, outliers.
+    """The findings from comparing all cases: labels that never occur, leaks, duplicates and outliers.
 
     Args:
-        entries: In the order of the manifest, which decides which of two equal cases is named.
-        recipe: What is to be trained.
+        entries: Entries in the order of the manifest; of two equal cases the later one is reported.
+        recipe: Recipe to train.
     """
     never = () if recipe is None else tuple(_never(entries, recipe))
     scanned = [entry for entry in entries if entry.facts.channels]
@@ -78,35 +78,35 @@ def _never(entries: Sequence[Entry], recipe: Recipe) -> Iterator[Finding]:
             label.name in named(entry.case, recipe) and entry.facts.voxels(label.values) for entry in training
         ):
             values = ", ".join(map(str, label.values))
-            told = f"label {label.name} (values {values}) is in none of {len(training)} training cases"
-            yield finding("label-never", told, None)
+            problem = f"label {label.name} (values {values}) is in none of the {len(training)} training cases"
+            yield finding("label-never", problem, None)
 
 
 def _divided(owned: Iterable[tuple[Case, str | None]]) -> Iterator[tuple[Case, Case]]:
-    """For each owner with cases in two splits: the first case, and the first in another split."""
+    """For each owner with cases in two splits, the first case and the first one in another split."""
     first: dict[str, Case] = {}
-    told: set[str] = set()
+    reported: set[str] = set()
     for case, owner in owned:
         if owner is None or case.split is None:
             continue
         earlier = first.setdefault(owner, case)
-        if earlier.split != case.split and owner not in told:
-            told.add(owner)
+        if earlier.split != case.split and owner not in reported:
+            reported.add(owner)
             yield earlier, case
 
 
 def _subjects(entries: Sequence[Entry]) -> Iterator[Finding]:
-    # A study is one person's visit. A PatientID may be what an anonymiser gave to everybody.
+    # A study belongs to one person. An anonymiser may have given the same PatientID to everybody.
     for code, name in (("study-in-two-splits", "study"), ("dicom-patient-in-two-splits", "patient")):
         for earlier, later in _divided((e.case, getattr(e.subject, name)) for e in entries):
             if earlier.patient == later.patient:
-                continue  # the manifest says so itself
-            told = f"its DICOM files are of the same {name} as those of case {earlier.id}"
-            yield finding(code, f"{told}, in split {earlier.split}, not {later.split}", later.id)
+                continue  # reported for the manifest's patient already
+            problem = f"its DICOM files have the same {name} as those of case {earlier.id}"
+            yield finding(code, f"{problem} in split {earlier.split}, not {later.split}", later.id)
 
 
 def _duplicates(entries: Sequence[Entry]) -> Iterator[Finding]:
-    """Cases that have a scan of an earlier case; constant scans are equal without being the same."""
+    """Findings about cases with the same scan as an earlier case; scans with a single value are skipped."""
     holders: defaultdict[str, list[Case]] = defaultdict(list)
     for entry in entries:
         case = entry.case
@@ -116,10 +116,12 @@ def _duplicates(entries: Sequence[Entry]) -> Iterator[Finding]:
             o for o in earlier if o.split != case.split and o.split is not None and case.split is not None
         ]
         if apart:
-            told = f"the same voxels as case {apart[0].id} in split {apart[0].split}, here {case.split}"
-            yield finding("duplicate-across-splits", told, case.id)
+            problem = (
+                f"same voxels as case {apart[0].id}, which is in split {apart[0].split}, not {case.split}"
+            )
+            yield finding("duplicate-across-splits", problem, case.id)
         elif earlier:
-            yield finding("duplicate", f"the same voxels as case {earlier[0].id}", case.id)
+            yield finding("duplicate", f"same voxels as case {earlier[0].id}", case.id)
         for digest in digests:
             holders[digest].append(case)
 
@@ -131,12 +133,12 @@ def _orientations(entries: Sequence[Entry]) -> Iterator[Finding]:
         return
     for entry, code in zip(entries, codes, strict=True):
         if code != usual:
-            told = f"stored as {code}, {times} of {len(codes)} cases as {usual}"
-            yield finding("orientation-outlier", told, entry.case.id)
+            problem = f"stored as {code}, but {times} of {len(codes)} cases as {usual}"
+            yield finding("orientation-outlier", problem, entry.case.id)
 
 
 def _sizes(entries: Sequence[Entry]) -> Iterator[Finding]:
-    """Voxel and field of view along the body's axes, against the median of the set."""
+    """Findings about voxel sizes and fields of view far from the median of the set, by anatomical axis."""
     if len(entries) < _FEWEST:
         return
     grids = [entry.facts.channels[0].place.grid.oriented("RAS") for entry in entries]

@@ -1,4 +1,4 @@
-"""Whose scan a DICOM file says it is, as digests that live as long as the process and are shown nowhere."""
+"""Patient and study of DICOM files, as digests that stay in memory and are never shown."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _TAGS = {"patient": "PatientID", "study": "StudyInstanceUID"}
 
 
 class Subject(NamedTuple):
-    """Digests that are equal where the patient or the study is; None where the file says nothing.
+    """Digests of PatientID and StudyInstanceUID; None if the file has none.
 
-    A PatientID can be guessed from its digest by trying all of them, so these are never written.
+    A PatientID can be guessed from its digest by trying all values, so digests are never written.
     """
 
     patient: str | None
@@ -27,9 +27,9 @@ NOBODY = Subject(None, None)
 
 
 def subject_of(case: Case) -> Subject:
-    """Who the first DICOM file of the case's first scan is about; nobody where there is none.
+    """Patient and study of the first DICOM file of the case's first scan; `NOBODY` if there is none.
 
-    Reads one header. A damaged file tells nothing here: the reader of scans says what is wrong.
+    Reads a single header. Damaged files give `NOBODY`; the reader of scans reports what is wrong.
     """
     for file in _files(case.images[0]):
         try:

@@ -1,4 +1,4 @@
-"""A finding: one thing that is wrong or odd about the data, and the table of their kinds."""
+"""Findings: single errors or oddities in the data, and the table of their kinds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Severity: TypeAlias = Literal["error", "warning"]
 
 
 class FindingKind(NamedTuple):
-    """What all findings of one code share: how bad they are, and what to do where nothing else is said."""
+    """Severity and default remedy of all findings with the same code."""
 
     severity: Severity
     remedy: str
@@ -22,55 +22,56 @@ class FindingKind(NamedTuple):
 REGISTRY: dict[str, FindingKind] = {
     # reading
     "missing-file": FindingKind(
-        "error", "correct the path in the manifest, or give the data's folder: --data-root"
+        "error", "correct the path in the manifest, or give the folder of the data: --data-root"
     ),
     "image-unreadable": FindingKind("error", "export or download it again"),
     "label-unreadable": FindingKind("error", "export or download it again"),
     "not-finite": FindingKind("error", "replace these voxels and write the file again"),
     "label-values": FindingKind("error", "write the label map as whole numbers from 0 to 65535"),
-    "reader-warning": FindingKind("warning", "check that the file is what you mean"),
+    "reader-warning": FindingKind("warning", "check that the file is the intended one"),
     "channel-count": FindingKind(
         "error", "give one file for each channel of the recipe, or one 4D NIfTI file"
     ),
-    "modality": FindingKind(
-        "error", "name the right scan in the manifest, or choose a recipe of its modality"
-    ),
+    "modality": FindingKind("error", "correct the scan in the manifest, or choose a recipe for its modality"),
     # geometry
     "channel-grid": FindingKind("error", "register and resample the channels to one grid"),
     "label-grid": FindingKind(
-        "error", "resample the label onto the scan (nearest neighbour); if only its header is wrong, copy it"
+        "error",
+        "resample the label onto the scan (nearest neighbour); if only its header is wrong, copy the scan's",
     ),
     # labels
-    "no-label": FindingKind("error", "name its label in the manifest, or leave its split empty"),
+    "no-label": FindingKind("error", "add its label to the manifest, or leave its split empty"),
     "label-empty": FindingKind(
-        "warning", "check that nothing is to be seen there, not that nobody has drawn it"
+        "warning", "check that the structures are really absent, and not just not annotated"
     ),
-    "label-absent": FindingKind("warning", "if nobody looked for them there, leave them out of `annotated`"),
+    "label-absent": FindingKind("warning", "if they were not annotated there, leave them out of `annotated`"),
     "unknown-values": FindingKind("warning", "correct the label, or the recipe's labels or ignore_value"),
-    "annotated-name": FindingKind("warning", "spell it as the recipe does"),
+    "annotated-name": FindingKind("warning", "use the names of the recipe"),
     "label-never": FindingKind(
-        "error", "correct the labels' values in the recipe, or add cases that have it"
+        "error", "correct the values of the label in the recipe, or add cases that have it"
     ),
     # intensities
     "constant-image": FindingKind("error", "export the scan again, or leave the case out"),
     "constant-channel": FindingKind("warning", "check that this channel is meant to be empty"),
-    "same-channels": FindingKind("warning", "name the right file for each channel"),
-    "hu-windowed": FindingKind("error", "convert the original DICOM series; HU cannot be brought back"),
+    "same-channels": FindingKind("warning", "correct the file of each channel in the manifest"),
+    "hu-windowed": FindingKind("error", "convert the original DICOM series; HU cannot be recovered"),
     "hu-shifted": FindingKind(
         "error",
-        "look whether it is a CT; if so, apply the RescaleIntercept once: convert the original DICOM series",
+        "check that it is a CT; if so, apply the RescaleIntercept once: convert the original DICOM series",
     ),
     "hu-no-air": FindingKind(
-        "warning", "unless the scan was cut to the inside of the body, convert it again"
+        "warning", "unless the scan was cropped to the inside of the body, convert it again"
     ),
-    "hu-no-tissue": FindingKind("warning", "check that the rescale was applied once and the unit is HU"),
+    "hu-no-tissue": FindingKind(
+        "warning", "check that the rescale was applied exactly once and the unit is HU"
+    ),
     # the set
     "orientation-outlier": FindingKind(
-        "warning", "look at it with its label; if it is right nothing is to be done"
+        "warning", "view it with its label; if they are correct, nothing needs to be done"
     ),
-    "spacing-outlier": FindingKind("warning", "check the unit (mm) and the order of its axes"),
+    "spacing-outlier": FindingKind("warning", "check the unit (mm) and the order of the axes"),
     "size-outlier": FindingKind(
-        "warning", "check that the scan is complete and shows the same part of the body"
+        "warning", "check that the scan is complete and shows the same part of the body as the others"
     ),
     "duplicate": FindingKind("warning", "keep one of them"),
     "duplicate-across-splits": FindingKind(
@@ -81,26 +82,26 @@ REGISTRY: dict[str, FindingKind] = {
         "error", "give both cases the same patient, and put them into one split"
     ),
     "dicom-patient-in-two-splits": FindingKind(
-        "warning", "if the identifier is a person's, give the cases the same patient and split"
+        "warning", "if the PatientID identifies a person, give the cases the same patient and split"
     ),
     "no-training-case": FindingKind("error", "fill the split column"),
     "no-validation-case": FindingKind(
-        "warning", "give some patients the split val, or training keeps the last epoch"
+        "warning", "put some patients into split val; without them training keeps the last epoch"
     ),
 }
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing about the data that someone should know before training.
+    """An error or an oddity in the data.
 
     Attributes:
-        case: Id of the case; None where it is about the whole set.
-        severity: ``error`` where training would fail or learn something false, else ``warning``.
-        code: A key of :data:`REGISTRY`; stays stable between releases.
-        problem: What is so, with the value seen; one line.
+        case: Id of the case; None for the whole set.
+        severity: ``error`` if training would fail or learn something wrong, else ``warning``.
+        code: Key of :data:`REGISTRY`; stable between releases.
+        problem: What is wrong, with the value seen; one line.
         remedy: What to do about it; one line.
-        refusal: Where a file could not be read: the reader's reason code (docs/refusals.md).
+        refusal: The reader's reason code (docs/refusals.md) if a file could not be read.
     """
 
     case: str | None
@@ -124,9 +125,9 @@ def finding(
     remedy: str | None = None,
     refusal: str | None = None,
 ) -> Finding:
-    """A finding of a kind, with that kind's severity and remedy unless others are given.
+    """A finding with the given code, and with the severity and remedy of its kind unless given.
 
-    What a file says may be quoted in ``problem``: it becomes one line without control characters.
+    Problem and remedy become one line without control characters, so they may quote file contents.
     """
     kind = REGISTRY[code]
     text, advice = (" ".join(printable(part).split()) for part in (problem, remedy or kind.remedy))
@@ -134,10 +135,10 @@ def finding(
 
 
 def refuse(findings: Iterable[Finding]) -> None:
-    """Raises where errors are among the findings; what training asks before it begins.
+    """Raises an error if there are errors among the findings; called before training starts.
 
     Raises:
-        InputRefused: at least one error; the first is told (``data-errors``).
+        InputRefused: there is at least one error; the message has the first (``data-errors``).
     """
     errors = [each for each in findings if each.severity == "error"]
     if errors:
@@ -146,6 +147,6 @@ def refuse(findings: Iterable[Finding]) -> None:
         raise InputRefused(
             f"{first.code}: {first.problem}{more}",
             where=first.case or "manifest",
-            remedy=f"{first.remedy}; `medseg check MANIFEST --recipe RECIPE` tells all",
+            remedy=f"{first.remedy}; `medseg check MANIFEST --recipe RECIPE` lists all findings",
             reason="data-errors",
         )

@@ -1,4 +1,4 @@
-"""Examining one case: everything is opened, and whatever cannot be becomes a finding."""
+"""Opening and checking one case; files that cannot be read become findings."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Kind: TypeAlias = Literal["image", "label"]
 T = TypeVar("T")
 
 _LOG = logging.getLogger(__name__)
-# Codes of their own for what people look for; every other refusal is `image-` or `label-unreadable`.
+# Refusals with a code of their own; all others become `image-unreadable` or `label-unreadable`.
 _CODES = {
     "not-found": "missing-file",
     "not-finite": "not-finite",
@@ -34,14 +34,14 @@ _CODES = {
 
 @dataclass(frozen=True)
 class Examined:
-    """A case that has been opened.
+    """The result of :func:`examine`.
 
     Attributes:
-        case: Which.
-        findings: Everything that is to say about this case alone.
-        facts: What was measured; of the scans only where all channels could be read.
-        volumes: One a channel; empty where a channel could not be read.
-        truth: The label map; None where there is none, or it could not be read.
+        case: The case.
+        findings: All findings about this case alone.
+        facts: Measurements, without those of the scans if a channel could not be read.
+        volumes: The scans, one per channel; empty if a channel could not be read.
+        truth: The label map; None if there is none, or it could not be read.
     """
 
     case: Case
@@ -52,12 +52,12 @@ class Examined:
 
 
 def examine(case: Case, recipe: Recipe | None = None) -> Examined:
-    """Opens the scans and the label of a case, measures and judges them. Never raises for what a file holds.
+    """The findings and facts of a case whose scans and label are read here; bad files never raise an error.
 
     Args:
-        case: Its label may be missing.
-        recipe: What it is to be trained with. Without one any number of channels and any label
-            values are right, and HU are looked at only where a DICOM file says that it is CT.
+        case: The case; its label may be missing.
+        recipe: Recipe to train. Without one any number of channels and any label
+            values are valid, and HU are checked only in DICOM files of modality CT.
     """
     reading = _Reading(case.id)
     with collect_notices() as notices:
@@ -70,14 +70,14 @@ def examine(case: Case, recipe: Recipe | None = None) -> Examined:
 
 
 class _Reading:
-    """Tries to read one file after another and keeps what went wrong."""
+    """Reads files and collects errors as findings."""
 
     def __init__(self, case: str) -> None:
         self.case = case
         self.findings: list[Finding] = []
 
     def attempt(self, kind: Kind, path: Path, how: Callable[[], T], *, mild: str = "") -> T | None:
-        """What ``how`` gives; None where it fails. Reason code ``mild`` is a warning only."""
+        """The result of ``how``; None if it fails. The reason code ``mild`` is only a warning."""
         try:
             return how()
         except MedsegError as error:
@@ -88,32 +88,32 @@ class _Reading:
                     f"{error.where or path}: {error.problem}",
                     self.case,
                     severity="warning" if error.reason == mild else None,
-                    # The reader's remedies speak of its own options where voxels are not finite.
+                    # The reader's remedy for voxels that are not finite names options of the reader.
                     remedy=error.remedy if code.endswith("-unreadable") else None,
                     refusal=error.reason,
                 )
             )
         except Exception as error:  # one case never stops the others
             _LOG.exception("%s: unexpected", self.case)
-            told = f"{type(error).__name__}: {str(error)[:200]}"
+            cause = f"{type(error).__name__}: {str(error)[:200]}"
             self.findings.append(
-                finding(f"{kind}-unreadable", f"{path}: {told}", self.case, refusal="unexpected")
+                finding(f"{kind}-unreadable", f"{path}: {cause}", self.case, refusal="unexpected")
             )
         return None
 
 
 def _volumes(case: Case, recipe: Recipe | None, reading: _Reading) -> tuple[Volume, ...]:
-    """The scans, one a channel; empty where one of them cannot be read."""
+    """The scans, one per channel; empty if any of them cannot be read."""
     channels = len(case.images) if recipe is None else len(recipe.channels)
     if len(case.images) == 1 and channels > 1:
         only = case.images[0]
         return reading.attempt("image", only, lambda: read_channels([only], channels=channels)) or ()
     if len(case.images) != channels:
-        told = f"{len(case.images)} image(s), but the recipe has {channels} channel(s)"
-        reading.findings.append(finding("channel-count", told, case.id))
-    found = [reading.attempt("image", path, partial(read, path)) for path in case.images]
-    volumes = tuple(volume for volume in found if volume is not None)
-    return volumes if len(volumes) == len(found) else ()
+        problem = f"the case has {len(case.images)} image(s), but the recipe has {channels} channel(s)"
+        reading.findings.append(finding("channel-count", problem, case.id))
+    attempts = [reading.attempt("image", path, partial(read, path)) for path in case.images]
+    volumes = tuple(volume for volume in attempts if volume is not None)
+    return volumes if len(volumes) == len(attempts) else ()
 
 
 def _truth(case: Case, recipe: Recipe | None, volumes: tuple[Volume, ...], reading: _Reading) -> Mask | None:
@@ -121,7 +121,7 @@ def _truth(case: Case, recipe: Recipe | None, volumes: tuple[Volume, ...], readi
     if path is None:
         return None
     labels = () if recipe is None else recipe.labels
-    # Segments that overlap can be told apart with a recipe: without one this is no fault of the file.
+    # A recipe can distinguish overlapping segments: without one they are no fault of the file.
     mild = "overlapping-segments" if recipe is None else ""
     scan = volumes[0] if volumes else None
     return reading.attempt("label", path, lambda: read_mask(path, labels, scan), mild=mild)

@@ -22,7 +22,7 @@ from medseg.phantom.thorax import Thorax, default_grid, orientations
 
 
 @pytest.mark.parametrize("codes", orientations()[::7])
-def test_the_digest_is_that_of_the_voxels_in_every_order_of_axes(codes):
+def test_the_digest_is_independent_of_the_order_of_axes(codes):
     scan = Thorax().scan(default_grid((16.0, 18.0, 30.0)))
     turned = Volume(np.asarray(scan.oriented(codes).array, np.float32), scan.grid.oriented(codes))
     (plain,), (other,) = measure([scan], None).channels, measure([turned], None).channels
@@ -32,7 +32,7 @@ def test_the_digest_is_that_of_the_voxels_in_every_order_of_axes(codes):
     assert mirrored.digest != plain.digest
 
 
-def test_zero_has_no_sign():
+def test_negative_zero_equals_zero():
     grid = Grid.from_spacing((1, 1, 2))
     plus, minus = (measure([Volume(np.array([[[x, 1.0]]], np.float32), grid)], None) for x in (0.0, -0.0))
     assert plus == minus
@@ -63,7 +63,7 @@ def test_a_scan_of_padding_alone_is_measured():
     assert (channel.hu.soft, channel.hu.dense) == (0, 0)
 
 
-def test_facts_survive_a_file(cases):
+def test_facts_survive_a_round_trip_through_a_file(cases):
     examined = examine(cases[0], RECIPE)
     again = Facts.model_validate_json(examined.facts.model_dump_json())
     assert again == examined.facts
@@ -75,7 +75,7 @@ def test_facts_survive_a_file(cases):
     assert "lung" not in again.model_dump_json()
 
 
-def test_kept_facts_say_what_reading_again_says(cases):
+def test_cached_facts_give_the_findings_of_reading_again(cases):
     """What training does: the facts come from its cache, and only the judging is done anew."""
     changed(cases[0], lambda array: array + 1024)
     copy = with_(cases[2], images=cases[1].images, label=cases[1].label)

@@ -12,7 +12,7 @@ from support.commands import invoke
 from support.processes import command_code, heavy_imports
 
 
-def test_the_command_says_that_all_is_well(manifest, recipe):
+def test_the_command_reports_no_problem_in_sound_data(manifest, recipe):
     out, err = invoke("check", manifest, "--recipe", recipe)
     assert out.splitlines()[-1] == "3 cases: 0 errors, 0 warnings"
     assert re.search(r"^value 1 \(right_lung\): \d+ voxels in 3 of 3 cases$", out, re.M)
@@ -30,7 +30,7 @@ def test_the_command_lists_errors_first_and_exits_with_1(manifest, cases, recipe
     assert lines[-1] == "3 cases: 1 error, 1 warning"
 
 
-def test_warnings_alone_are_no_failure(manifest, cases):
+def test_warnings_alone_exit_with_0(manifest, cases):
     changed(cases[0], np.zeros_like, what="label")
     assert "warning  case_0" in invoke("check", manifest)[0]
 
@@ -45,7 +45,7 @@ def test_json_is_one_object(manifest, cases, recipe):
     assert report["values"][1]["name"] == "right_lung"
 
 
-def test_a_leak_in_the_manifest_is_a_finding_and_the_scans_are_opened_all_the_same(cases, tmp_path):
+def test_a_leak_in_the_manifest_is_a_finding_and_the_scans_are_still_opened(cases, tmp_path):
     lines = ["id,patient,image,label,split"]
     lines += [f"{case.id},p,{case.images[0]},{case.label},{case.split}" for case in cases]
     path = tmp_path / "leak.csv"
@@ -56,22 +56,22 @@ def test_a_leak_in_the_manifest_is_a_finding_and_the_scans_are_opened_all_the_sa
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["gone.csv"], "cannot be read"),
         (["{m}", "--recipe", "nope"], "no such recipe"),
         (["{m}", "--split", "test"], "no case has split 'test'"),
     ],
 )
-def test_what_cannot_be_asked_exits_with_2(manifest, arguments, told):
-    assert told in invoke("check", *(text.replace("{m}", str(manifest)) for text in arguments), code=2)[1]
+def test_invalid_arguments_exit_with_2(manifest, arguments, message):
+    assert message in invoke("check", *(text.replace("{m}", str(manifest)) for text in arguments), code=2)[1]
 
 
 def test_checking_needs_no_torch(manifest, tmp_path):
     assert heavy_imports(command_code("check", str(manifest)), cwd=tmp_path) == []
 
 
-def test_files_may_lie_elsewhere(manifest, cases, tmp_path):
+def test_data_root_locates_the_files(manifest, cases, tmp_path):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     assert "missing-file" in invoke("check", manifest, "--data-root", elsewhere, code=1)[0]

@@ -14,18 +14,18 @@ from medseg.images.grid import Grid
 from medseg.images.volume import Volume
 
 
-def test_a_scan_stored_in_another_order_than_most_is_told(make):
+def test_an_unusual_storage_orientation_is_reported(make):
     cases = make("train", "train", "train", "val")
     for path in (*cases[1].images, cases[1].label):
         image = nib.load(path)
         nib.save(image.as_reoriented([[0, -1], [1, 1], [2, 1]]), path)
     finding = only(cases, "orientation-outlier")
     assert (finding.case, finding.severity) == ("case_1", "warning")
-    assert "stored as LAS, 3 of 4 cases as RAS" in finding.problem
+    assert "stored as LAS, but 3 of 4 cases as RAS" in finding.problem
     assert found(cases[:2]) == [(None, "no-validation-case")]  # of two none is the outlier
 
 
-def test_voxels_unlike_those_of_the_others_are_told(make):
+def test_unusual_voxel_sizes_are_reported(make):
     cases = make("train", "train", "val")
     for path in (*cases[0].images, cases[0].label):
         image = nib.load(path)
@@ -37,7 +37,7 @@ def test_voxels_unlike_those_of_the_others_are_told(make):
     assert "48 mm along S-I, usually 12" in finding.problem
 
 
-def test_a_scan_of_another_size_is_told(make):
+def test_an_unusual_field_of_view_is_reported(make):
     cases = make("train", "train", "val")
     for path in (*cases[0].images, cases[0].label):
         image = nib.load(path)
@@ -61,27 +61,27 @@ def test_a_duplicate_in_another_split_is_an_error(cases):
     copy = with_(cases[2], images=cases[0].images, label=cases[0].label)
     finding = only([*cases[:2], copy], "duplicate-across-splits")
     assert (finding.case, finding.severity) == ("case_2", "error")
-    assert "case_0 in split train, here val" in finding.problem
+    assert "case_0, which is in split train, not val" in finding.problem
     # Of several equal ones the one in another split is named, not the one without a split.
     nobodys = with_(cases[0], id="n", split=None)
     codes = found([nobodys, cases[0], cases[1], copy])
     assert codes == [("case_2", "duplicate-across-splits"), ("case_0", "duplicate")]
 
 
-def test_a_patient_in_two_splits_is_told(cases):
+def test_a_patient_in_two_splits_is_reported(cases):
     shared = [with_(case, patient="p") for case in cases]
     finding = only(shared, "patient-in-two-splits")
     assert (finding.case, finding.severity) == ("case_2", "error")
-    assert "'p' is in split val, and with case case_0 in split train" in finding.problem
+    assert "'p' is in split val, but with case case_0 in split train" in finding.problem
 
 
-def test_without_training_cases_nothing_can_be_trained(cases):
+def test_missing_training_cases_are_reported(cases):
     held = [with_(case, split="val") for case in cases]
     finding = only(held, "no-training-case")
     assert (finding.case, finding.severity) == (None, "error")
     assert only(held, "no-training-case", None).severity == "warning"
 
 
-def test_without_validation_cases_training_is_blind(cases):
+def test_missing_validation_cases_are_reported(cases):
     finding = only([with_(case, split="train") for case in cases], "no-validation-case")
     assert (finding.case, finding.severity) == (None, "warning")

@@ -13,7 +13,7 @@ from medseg.datasets.validation import (
 )
 
 
-def test_a_dicom_study_in_two_splits_is_told_without_naming_it(tmp_path):
+def test_a_dicom_study_in_two_splits_is_reported_without_an_identifier(tmp_path):
     same = {"StudyInstanceUID": "1.2.3.4", "PatientID": "SECRET1"}
     made = [series(tmp_path, 0, "train", **same), series(tmp_path, 1, "val", **(same | {"PatientID": "X"}))]
     made = [with_(case, split="test") if case.split == "val" else case for case in made]
@@ -28,7 +28,7 @@ def test_a_dicom_study_in_two_splits_is_told_without_naming_it(tmp_path):
     assert [e.code for e in check(one).findings if "splits" in e.code] == ["patient-in-two-splits"]
 
 
-def test_a_dicom_patient_in_two_splits_is_told_without_naming_him(tmp_path):
+def test_a_dicom_patient_in_two_splits_is_reported_without_an_identifier(tmp_path):
     made = [
         series(tmp_path, n, split, PatientID="SECRET1") for n, split in enumerate(("train", "test", "test"))
     ]
@@ -39,7 +39,7 @@ def test_a_dicom_patient_in_two_splits_is_told_without_naming_him(tmp_path):
     assert "SECRET1" not in str(report)
 
 
-def test_subjects_are_looked_for_where_there_are_files(tmp_path):
+def test_subjects_of_files_folders_and_missing_paths(tmp_path):
     assert subject_of(Case(id="a", images=(tmp_path / "gone",))) == (None, None)
     assert subject_of(Case(id="a", images=(tmp_path,))) == (None, None)
     (tmp_path / "a.txt").write_text("not DICOM")

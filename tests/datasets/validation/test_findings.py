@@ -28,7 +28,7 @@ def test_errors_come_first_in_the_order_of_the_manifest(make):
     assert check(cases, RECIPE) == check(cases, RECIPE)
 
 
-def test_a_split_alone_is_opened(cases):
+def test_only_the_given_split_is_opened(cases):
     cases[2].images[0].unlink()
     seen: list[tuple[int, int]] = []
     report = check(cases, RECIPE, split="train", progress=lambda *numbers: seen.append(numbers))
@@ -37,10 +37,10 @@ def test_a_split_alone_is_opened(cases):
     assert [f.code for f in check(shared, split="train").findings] == ["patient-in-two-splits"]
 
 
-def test_what_a_file_says_is_one_line_without_control_characters():
-    told = checking.findings.finding("image-unreadable", "a\nb\x1b[31m  c", "x")
-    assert told.problem == "a b\\x1b[31m c"
-    assert str(told).startswith("x: image-unreadable: a b")
+def test_quoted_file_contents_become_one_line_without_control_characters():
+    message = checking.findings.finding("image-unreadable", "a\nb\x1b[31m  c", "x")
+    assert message.problem == "a b\\x1b[31m c"
+    assert str(message).startswith("x: image-unreadable: a b")
     assert str(checking.findings.finding("no-validation-case", "y", None)).startswith("all cases: ")
 
 

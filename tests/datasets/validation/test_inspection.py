@@ -21,7 +21,7 @@ from medseg.io import write_dicom_series
 from medseg.phantom.thorax import Thorax
 
 
-def test_missing_files_are_told_for_image_and_label(cases):
+def test_missing_images_and_labels_are_reported(cases):
     cases[0].images[0].unlink()
     assert cases[2].label is not None
     cases[2].label.unlink()
@@ -31,7 +31,7 @@ def test_missing_files_are_told_for_image_and_label(cases):
     assert (first.severity, first.refusal) == ("error", "not-found")
 
 
-def test_a_damaged_scan_is_told_with_the_readers_reason(cases):
+def test_a_damaged_scan_is_reported_with_the_readers_reason(cases):
     path = cases[1].images[0]
     path.write_bytes(path.read_bytes()[:-500])
     finding = only(cases, "image-unreadable")
@@ -39,13 +39,13 @@ def test_a_damaged_scan_is_told_with_the_readers_reason(cases):
     assert "truncated" in finding.problem
 
 
-def test_a_damaged_label_is_told(cases):
+def test_a_damaged_label_is_reported(cases):
     cases[1].label.write_bytes(b"")
     finding = only(cases, "label-unreadable")
     assert finding.refusal == "empty"
 
 
-def test_whatever_a_reader_raises_never_stops_the_others(cases, monkeypatch, caplog):
+def test_an_unexpected_error_does_not_stop_the_other_cases(cases, monkeypatch, caplog):
     honest = checking.inspection.read
 
     def crashing(path):
@@ -75,14 +75,15 @@ def test_voxels_that_are_not_finite_are_counted(cases, what, value):
 
 
 @pytest.mark.parametrize(
-    ("how", "told"), [(lambda a: a + 0.5 * (a == 1), "fraction"), (lambda a: a.astype(np.int16) - 1, "-1..")]
+    ("how", "message"),
+    [(lambda a: a + 0.5 * (a == 1), "fraction"), (lambda a: a.astype(np.int16) - 1, "-1..")],
 )
-def test_labels_that_are_no_labels_are_told(cases, how, told):
+def test_invalid_label_values_are_reported(cases, how, message):
     changed(cases[0], how, what="label")
-    assert told in only(cases, "label-values").problem
+    assert message in only(cases, "label-values").problem
 
 
-def test_what_a_reader_repairs_or_passes_over_is_told(make, tmp_path):
+def test_notices_of_a_reader_are_reported(make, tmp_path):
     (case,) = make("train")
     plain = tmp_path / "plain.nii"
     nib.save(nib.load(case.images[0]), plain)
@@ -92,7 +93,7 @@ def test_what_a_reader_repairs_or_passes_over_is_told(make, tmp_path):
     assert "7 bytes" in finding.problem
 
 
-def test_another_number_of_channels_than_the_recipes_is_told(cases):
+def test_a_wrong_number_of_channels_is_reported(cases):
     both_ = with_(cases[0], images=(*cases[0].images, *cases[1].images))
     codes = found([both_, *cases[1:]])
     assert ("case_0", "channel-count") in codes
@@ -111,7 +112,7 @@ def test_a_4d_file_holds_all_channels(make):
     assert len(examined.volumes) == 2
 
 
-def test_an_mr_series_for_a_ct_recipe_is_told(tmp_path):
+def test_an_mr_series_for_a_ct_recipe_is_reported(tmp_path):
     (tmp_path / "s").mkdir()
     series = write_dicom_series(Thorax().scan(GRID, modality="MR"), tmp_path / "s", modality="MR")
     case = Case(id="a", images=(series,), label=Thorax().truth(GRID).save(tmp_path / "l.nii"), split="train")
@@ -121,7 +122,7 @@ def test_an_mr_series_for_a_ct_recipe_is_told(tmp_path):
     assert examine(case).findings == ()
 
 
-def test_segments_have_names_without_a_recipe(tmp_path):
+def test_segments_have_their_names_without_a_recipe(tmp_path):
     pytest.importorskip("highdicom")
     case = series(tmp_path, 0, "train")
     scan = medseg.read(case.images[0])

@@ -418,7 +418,7 @@ def test_damaged_readings_of_lidc_are_refused(tmp_path):
     for bad, message in (
         (text.replace("</LidcReadMessage>", ""), "not an LIDC reading"),
         (text.replace("?>", '?><!DOCTYPE x [<!ENTITY a "b">]>'), "declares entities"),
-        (text.replace("<imageSOP_UID>", "<imageSOP_UID>9."), "slice that the series has not"),
+        (text.replace("<imageSOP_UID>", "<imageSOP_UID>9."), "slice that the series lacks"),
     ):
         (folder / "069.xml").write_text(bad)
         with pytest.raises(InputRefused, match=message) as caught:

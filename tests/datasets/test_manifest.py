@@ -97,7 +97,7 @@ def test_csv_cases_may_have_fewer_channels_but_no_gap(tmp_path: Path) -> None:
     ("text", "parts"),
     [
         ("id,image,sex\na,x,f\n", ["unknown column 'sex'", "patient", "image_2"]),
-        ("id,image,id\na,x,a\n", ["'id'", "twice"]),
+        ("id,image,id\na,x,a\n", ["'id'", "repeated"]),
         ("id,image_2\na,x\n", ["'image' is missing"]),
         ("id,image,image_3\na,x,y\n", ["'image_2' is missing"]),
         ("image\nx\n", ["'id' is missing"]),

@@ -142,7 +142,8 @@ def test_values_without_a_label_are_reported_and_counted(cases):
     assert "4 voxel(s) have values that belong to no label (44, 77)" in finding.problem
     assert found(cases, None) == []
     ignoring = RECIPE.model_copy(update={"ignore_value": 77})
-    assert "1 voxel(s) have values that belong to no label (44)" in only(cases, "unknown-values", ignoring).problem
+    problem = only(cases, "unknown-values", ignoring).problem
+    assert "1 voxel(s) have values that belong to no label (44)" in problem
 
 
 def test_long_lists_of_values_are_cut(cases):

@@ -94,13 +94,13 @@ def _csv_records(text: str, file: Path) -> list[tuple[str, Record | UsageError]]
     records: list[tuple[str, Record | UsageError]] = []
     for number, cells in rows[1:]:
         if len(cells) != len(header):
-            error = wrong(
+            refusal = wrong(
                 f"it has {len(cells)} cells, but the header has {len(header)}",
                 f"{file}, row {number}",
                 "give every row the same number of cells; quote a path that contains the delimiter",
                 "csv",
             )
-            records.append((f"row {number}", error))
+            records.append((f"row {number}", refusal))
             continue
         fields = dict(zip(header, cells, strict=True))
         images = [fields.pop(name) for name in channels]

@@ -95,6 +95,11 @@ class Manifest:
 
     Raises:
         UsageError: there is no case, an id is used twice, or a patient is in two splits.
+
+    Example:
+        >>> manifest = medseg.Manifest.read("cases.csv")
+        >>> [case.id for case in manifest.split("train")]
+        ['case_0', 'case_1']
     """
 
     name: str

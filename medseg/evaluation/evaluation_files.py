@@ -18,6 +18,10 @@ def read_evaluation(path: str | Path) -> pd.DataFrame:
     Raises:
         InputRefused: the file cannot be read (``not-found``), or it is not such a table, has a label of
             a case twice, or a metric that is not a finite number (``evaluation``).
+
+    Example:
+        >>> medseg.read_evaluation("first/evaluation.csv")["label"].tolist()
+        ['right_lung', 'left_lung']
     """
     names = dict.fromkeys(("case", "patient", "label", "status"), str)
     try:  # only an empty cell is missing, because a label may be named NA

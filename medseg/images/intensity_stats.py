@@ -18,7 +18,12 @@ _VOXELS_AT_ONCE = 1 << 22
 
 
 def describe(volume: Volume) -> dict[str, Any]:
-    """Format, grid and intensity range of a scan, as ``medseg info`` shows them."""
+    """Format, grid and intensity range of a scan, as ``medseg info`` shows them.
+
+    Example:
+        >>> medseg.describe(medseg.read("chest.nii.gz"))["orientation"]
+        'LPS'
+    """
     array = volume.array
     return {
         "format": volume.source.format,

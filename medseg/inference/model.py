@@ -152,6 +152,10 @@ def load_model(source: str | Path) -> Model:
     Raises:
         UsageError: no such model (``model-not-found``).
         ModelRefused: as :meth:`Model.load`.
+
+    Example:
+        >>> medseg.load_model("model.safetensors").recipe.name
+        'tiny_3d'
     """
     return Model.load(source)
 

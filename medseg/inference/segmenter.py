@@ -34,9 +34,6 @@ _UNSAID = (None, "unknown", "OT")
 class Segmenter:
     """Segments scans with one model, which is loaded once.
 
-    >>> segment = Segmenter("runs/lungs/model.safetensors")  # doctest: +SKIP
-    >>> mask = segment(medseg.read("chest.nii.gz"))          # doctest: +SKIP
-
     Args:
         model: A :class:`Model`, a model file, or a name of ``medseg models``.
         device: Where the network runs, as torch names it.
@@ -47,6 +44,11 @@ class Segmenter:
         UsageError: no such model, device or engine.
         ResourceError: the engine is not installed (``missing-extra``).
         ModelRefused: the model file is damaged or does not fit.
+
+    Example:
+        >>> segment = medseg.Segmenter("model.safetensors")
+        >>> segment(medseg.read("chest.nii.gz")).grid
+        Grid(98 x 76 x 67 voxels, 4 x 4 x 5 mm, LPS)
     """
 
     def __init__(

@@ -76,6 +76,11 @@ def read(
         InputRefused: the scan cannot be read, or reading it would mean guessing. The readers
             in `medseg.io.nifti`, `medseg.io.itk` and `medseg.io.dicom.series_reader` list their reasons;
             here ``not-found``, ``empty`` and ``format`` are added.
+
+    Example:
+        >>> scan = medseg.read("chest.nii.gz")
+        >>> scan.grid
+        Grid(98 x 76 x 67 voxels, 4 x 4 x 5 mm, LPS)
     """
     return _read(path, ReadOptions(series, volume, trust, nonfinite))
 
@@ -153,6 +158,12 @@ def read_mask(path: str | Path, labels: Sequence[Label], grid: Grid | Volume | M
         InputRefused: values with a fraction (``mask-dtype``) or outside 0..65535
             (``mask-range``), or as `read`, `medseg.io.dicom.seg.read` and
             `medseg.io.dicom.rtstruct.read`.
+
+    Example:
+        >>> lung = medseg.Label(name="right_lung", values=(1, 3))
+        >>> mask = medseg.read_mask("lungs.nii.gz", [lung])
+        >>> round(mask.volumes_ml()["right_lung"])
+        2181
     """
     path = path_checks.existing(path)
     kind = _derived(path)
@@ -224,6 +235,10 @@ def write(image: Volume | Mask, path: str | Path, *, format: str | None = None, 
             whose scan is not DICOM (``no-dicom-source``).
         ResourceError: the disk refuses (``disk``), or highdicom is not installed
             (``missing-extra``).
+
+    Example:
+        >>> medseg.write(medseg.read("chest.nii.gz"), "copy.nrrd").name
+        'copy.nrrd'
     """
     path = Path(path)
     name = check_writable(path, format)

@@ -266,7 +266,12 @@ class Recipe(Section):
 
 
 def list_recipes() -> tuple[str, ...]:
-    """Names of the recipes shipped with the package."""
+    """Names of the recipes shipped with the package.
+
+    Example:
+        >>> "lung_ct" in medseg.list_recipes()
+        True
+    """
     folder = resources.files("medseg").joinpath("recipes")
     return tuple(sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml")))
 

@@ -27,6 +27,11 @@ def read_named(path: str | Path, scan: Volume, recipe: str | None = None) -> Mas
     Raises:
         InputRefused: as :func:`medseg.io.read_mask`.
         UsageError: no such recipe.
+
+    Example:
+        >>> mask = medseg.read_named("lungs.nii.gz", medseg.read("chest.nii.gz"))
+        >>> [label.name for label in mask.labels]
+        ['right_lung', 'left_lung']
     """
     labels = Recipe.read(recipe).painted if recipe else ()
     mask = read_mask(path, labels, scan)

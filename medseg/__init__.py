@@ -16,8 +16,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from medseg.batch_processing.launcher import BatchMonitor, BatchOptions, BatchResources, RayCluster, batch
-    from medseg.batch_processing.runner import BatchSummary, merge_batch
+    from medseg.batch_processing.launcher import batch
+    from medseg.batch_processing.settings import BatchMonitor, BatchOptions, BatchResources, RayCluster
+    from medseg.batch_processing.summary import BatchSummary, merge_batch
     from medseg.datasets.manifest import Case, Manifest
     from medseg.datasets.manifest_builder import make_manifest, split_manifest
     from medseg.datasets.validation import CheckReport, check
@@ -133,10 +134,10 @@ __all__ = [
 ]
 
 _HOME = {
-    "BatchMonitor": "medseg.batch_processing.launcher",
-    "BatchOptions": "medseg.batch_processing.launcher",
-    "BatchResources": "medseg.batch_processing.launcher",
-    "BatchSummary": "medseg.batch_processing.runner",
+    "BatchMonitor": "medseg.batch_processing.settings",
+    "BatchOptions": "medseg.batch_processing.settings",
+    "BatchResources": "medseg.batch_processing.settings",
+    "BatchSummary": "medseg.batch_processing.summary",
     "Case": "medseg.datasets.manifest",
     "CheckReport": "medseg.datasets.validation",
     "Comparison": "medseg.evaluation.comparison",
@@ -154,7 +155,7 @@ _HOME = {
     "ModelRefused": "medseg.errors",
     "Notice": "medseg.system.notices",
     "Prediction": "medseg.inference.prediction",
-    "RayCluster": "medseg.batch_processing.launcher",
+    "RayCluster": "medseg.batch_processing.settings",
     "ReadOptions": "medseg.io.read_options",
     "Recipe": "medseg.recipe",
     "ResourceError": "medseg.errors",
@@ -187,7 +188,7 @@ _HOME = {
     "load_segmenter": "medseg.inference.registry",
     "make_manifest": "medseg.datasets.manifest_builder",
     "make_phantom": "medseg.phantom.demo",
-    "merge_batch": "medseg.batch_processing.runner",
+    "merge_batch": "medseg.batch_processing.summary",
     "phantom_grid": "medseg.phantom.demo",
     "preview": "medseg.visualization.mask_preview",
     "preview_augmentation": "medseg.training.augmentation_preview",

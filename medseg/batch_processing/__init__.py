@@ -1,1 +1,1 @@
-"""Segmentation of many scans by several processes, resumable at any moment."""
+"""Segmentation of many scans by several processes; it can be resumed after an interruption at any moment."""

@@ -1,4 +1,4 @@
-"""The cases of a batch: rows of a manifest, or the scans that lie in a folder."""
+"""The cases of a batch: the rows of a manifest, or the scans in a folder."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class Item:
     """One case.
 
     Attributes:
-        id: Names its outputs; unique, whatever the case of its letters.
-        images: Absolute paths, one a channel.
-        patient: Whose it is; empty where nobody says.
-        error: What is wrong with its row in the manifest; then it has no images.
+        id: Names the output files; unique even if upper and lower case are not distinguished.
+        images: Absolute paths, one per channel.
+        patient: Id of the patient; empty if unknown.
+        error: What is wrong with its row of the manifest; such a case has no images.
     """
 
     id: str
@@ -36,17 +36,17 @@ class Item:
 def items(source: Path, *, root: Path | None = None, without: Path | None = None) -> tuple[Item, ...]:
     """The cases of a manifest or a folder.
 
-    A row that is malformed is a case with an error, so that it does not stop the others. Ids that are
-    there twice get ``_1``, ``_2`` behind them, with a warning.
+    A malformed row becomes a case with an error, so that it does not stop the others. ``_1``, ``_2`` are
+    appended to repeated ids, with a warning.
 
     Args:
         source: A CSV, JSON or YAML manifest; a folder of scans, DICOM series and image files at any
             depth; a folder with a ``dataset.json``; or one scan.
-        root: Where a manifest's files lie, instead of its own root.
-        without: A folder in which no scans are looked for: the outputs.
+        root: Folder that the paths of a manifest are relative to, instead of the manifest's own root.
+        without: A folder that is not searched: the outputs.
 
     Raises:
-        UsageError: the manifest cannot be read, or nothing is there or no case in it (``no-cases``).
+        UsageError: the manifest cannot be read, or ``source`` does not exist or holds no case (``no-cases``).
     """
     if source.is_dir() and not (source / "dataset.json").is_file():
         found = [Item(safe(name), (path,)) for name, path in _scans(source, without)]
@@ -58,26 +58,26 @@ def items(source: Path, *, root: Path | None = None, without: Path | None = None
         raise UsageError("no such file or folder", where=source, remedy="check the path", reason="no-cases")
     if not found:
         raise UsageError(
-            "no scan is in it",
+            "no scan was found",
             where=source,
             remedy="give a folder with NIfTI, NRRD, MHA or DICOM files, or a manifest",
             reason="no-cases",
         )
-    return tuple(_named_apart(found, source))
+    return tuple(_with_unique_ids(found, source))
 
 
 def shard(found: Sequence[Item], text: str) -> tuple[Item, ...]:
     """The cases of a shard ``i/n``: every n-th from the i-th on, counted from 1.
 
     Raises:
-        UsageError: it is no such pair (``shard``).
+        UsageError: it is not such a pair (``shard``).
     """
     first, _, count = text.partition("/")
     if not (first.isdecimal() and count.isdecimal() and 1 <= int(first) <= int(count)):
         raise UsageError(
-            f"no shard can be read from {text!r}",
+            f"cannot parse the shard {text!r}",
             where="--shard",
-            remedy="give 1/10 to 10/10 to ten runs",
+            remedy="give ten runs 1/10 to 10/10",
             reason="shard",
         )
     return tuple(found[int(first) - 1 :: int(count)])
@@ -89,15 +89,15 @@ def _item(place: str, name: str, row: object) -> Item:
     return Item(row.id, tuple(_absolute(path) for path in row.images), row.patient)  # type: ignore[attr-defined]
 
 
-def _named_apart(found: Sequence[Item], source: Path) -> Iterator[Item]:
+def _with_unique_ids(found: Sequence[Item], source: Path) -> Iterator[Item]:
     names = [item.id for item in found]
-    twice = [name for name, times in Counter(name.casefold() for name in names).items() if times > 1]
-    if twice:
-        text = f"{len(twice)} names are there more than once, such as {twice[0]}: they get numbers"
+    repeated = [name for name, times in Counter(name.casefold() for name in names).items() if times > 1]
+    if repeated:
+        text = f"{len(repeated)} names occur more than once, such as {repeated[0]}: numbers are appended"
         notify("names-numbered", text, path=source)
-    taken = {name.casefold() for name in names} - set(twice)
+    taken = {name.casefold() for name in names} - set(repeated)
     for item, name in zip(found, distinct(names), strict=True):
-        if item.id.casefold() in twice:
+        if item.id.casefold() in repeated:
             while name.casefold() in taken:  # such as a, a and a_1
                 name += "_"
             taken.add(name.casefold())
@@ -105,7 +105,7 @@ def _named_apart(found: Sequence[Item], source: Path) -> Iterator[Item]:
 
 
 def _scans(folder: Path, without: Path | None) -> Iterator[tuple[str, Path]]:
-    """Name and path of every scan: image files, and of DICOM each series once."""
+    """Name and path of every scan: image files, and each DICOM series once."""
     skipped = None if without is None else without.resolve()
     for top, folders, names in os.walk(folder):
         deepest = not folders
@@ -121,12 +121,12 @@ def _scans(folder: Path, without: Path | None) -> Iterator[tuple[str, Path]]:
             elif path.is_file() and path.name != "DICOMDIR":
                 try:
                     uid = _series(path)
-                except Exception:  # pydicom raises anything where a file is damaged
+                except Exception:  # pydicom raises all kinds of errors for damaged files
                     damaged.append(path)
                     continue
                 if uid is not None:
                     series.setdefault(uid, path)
-        # Where there is a series its reader will tell of what is damaged beside it.
+        # If there is a series, its reader reports the damaged files beside it.
         for path in () if series else damaged:
             yield _name(path.with_name(formats.stem(path)), folder), _absolute(path)
         for uid, first in series.items():
@@ -143,7 +143,7 @@ def _series(path: Path) -> str | None:
         return None
     head = part10.header(path, ["SOPClassUID", "SeriesInstanceUID", "Rows"])
     if not head.get("SOPClassUID") and "Rows" not in head:
-        raise ValueError("it does not say what it is")
+        raise ValueError("neither a SOP class nor an image")
     if "Rows" not in head or str(head.get("SOPClassUID")) in sop_classes.NOT_SCANS:
         return None
     return str(head.get("SeriesInstanceUID") or "unknown")

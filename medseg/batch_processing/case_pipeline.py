@@ -1,6 +1,6 @@
-"""Models loaded once, through which one case after another goes: read, prepare, segment, write.
+"""The way of a case through loaded models: read, prepare, segment, write.
 
-The same in a process of this machine and in an actor of a Ray cluster.
+It is the same in a process of this machine and in an actor of a Ray cluster.
 """
 
 from __future__ import annotations
@@ -33,83 +33,86 @@ from medseg.visualization.thumbnails import encoded, thumbnail
 
 @dataclass
 class _Case:
-    """A job on its way."""
+    """A job in progress."""
 
     job: CaseJob
     volumes: tuple[Volume, ...] = ()
     prepared: dict[int, PreparedScan] = field(default_factory=dict)
     failed: dict[int, MedsegError] = field(default_factory=dict)
     notices: list[Notice] = field(default_factory=list)
-    of_model: dict[int, list[Notice]] = field(default_factory=dict)
+    model_notices: dict[int, list[Notice]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     input_sha256: str = ""
 
 
 class CasePipeline:
-    """The models of an order, loaded.
+    """The loaded models of a batch.
 
     Attributes:
-        methods: One a model, in the order's order.
-        names: Of the methods, made distinct.
+        config: How every case is processed.
+        methods: One per model, in the order of ``config.models``.
+        names: Names of the methods, made distinct.
 
     Raises:
-        MedsegError: as :func:`medseg.inference.registry.load_segmenter`.
+        MedsegError: a model cannot be loaded, see :func:`medseg.inference.registry.load_segmenter`.
     """
 
-    def __init__(self, order: BatchConfig) -> None:
-        self.order = order
+    def __init__(self, config: BatchConfig) -> None:
+        self.config = config
         self.methods: tuple[SegmentationMethod, ...] = tuple(
-            load_segmenter(model, device=order.device, engine=order.engine, any_modality=order.any_modality)
-            for model in order.models
+            load_segmenter(
+                model, device=config.device, engine=config.engine, any_modality=config.any_modality
+            )
+            for model in config.models
         )
         self.names = _distinct([each.name for each in self.methods])
         self._infos = self.models()
 
     def models(self) -> list[ModelIdentity]:
-        """What the models are, in the order's order."""
+        """The identities of the models, in the order of ``config.models``."""
         return [
             ModelIdentity(name, each.digest, each.engine, {label.name: label.values for label in each.labels})
             for name, each in zip(self.names, self.methods, strict=True)
         ]
 
     def load(self, job: CaseJob) -> _Case:
-        """The case read and prepared for all its models; what fails is kept, and told by :meth:`finish`."""
+        """The case, read and prepared for all its models; errors are kept for :meth:`finish`."""
         case = _Case(job)
         images = [Path(image) for image in job.images]
-        choices = ReadOptions(None, None, self.order.trust, self.order.nonfinite)  # type: ignore[arg-type]
+        options = ReadOptions(None, None, self.config.trust, self.config.nonfinite)  # type: ignore[arg-type]
         try:
             with _timed(case, "read"), collect_notices() as case.notices:
-                # The first model's channels; one that needs others refuses the case by itself.
+                # The first model's channels; a model that needs others refuses the case itself.
                 channels = len(self.methods[job.models[0]].channels)
-                case.volumes = read_channels(images, channels=channels, choices=choices)
+                case.volumes = read_channels(images, channels=channels, choices=options)
                 case.input_sha256 = digest(_read_files(case.volumes, images))
         except Exception as error:
-            case.failed = dict.fromkeys(job.models, _of_reading(error))
+            case.failed = dict.fromkeys(job.models, _reading_error(error))
             return case
         for number in job.models:
             try:
-                with _timed(case, "prepare"), collect_notices() as case.of_model[number]:
+                with _timed(case, "prepare"), collect_notices() as case.model_notices[number]:
                     case.prepared[number] = self.methods[number].prepare(case.volumes)
             except Exception as error:
                 case.failed[number] = as_medseg_error(error)
         return case
 
     def finish(self, case: _Case) -> list[CaseResult]:
-        """The case segmented and written: a result for each of its models."""
-        return [self._finished(case, number) for number in case.job.models]
+        """Segments the case and writes its files; a result for each of its models."""
+        return [self._finish(case, number) for number in case.job.models]
 
-    def _finished(self, case: _Case, number: int) -> CaseResult:
+    def _finish(self, case: _Case, number: int) -> CaseResult:
         model = self._infos[number]
         notices: list[Notice] = []
         try:
             if number in case.failed:
                 raise case.failed[number]
             with collect_notices() as notices:
-                result = self._done(case, number, model)
+                result = self._segment(case, number, model)
         except Exception as error:
             named = as_medseg_error(error)
             result = CaseResult.failure(case.job.case, model, named, lasting=named.exit_code != 5)
-        all_notices = [*case.notices, *case.of_model.get(number, []), *notices]
+        all_notices = [*case.notices, *case.model_notices.get(number, []), *notices]
         return replace(
             result,
             input_sha256=case.input_sha256,
@@ -117,16 +120,16 @@ class CasePipeline:
             seconds={name: round(value, 3) for name, value in case.seconds.items()},
         )
 
-    def _done(self, case: _Case, number: int, model: ModelIdentity) -> CaseResult:
-        """Segments a case by one model and writes its files."""
+    def _segment(self, case: _Case, number: int, model: ModelIdentity) -> CaseResult:
+        """Segments a case with one model and writes its files."""
         scan = case.volumes[0]
         with _timed(case, "segment"):
-            prediction = case.prepared.pop(number).predict(probabilities=self.order.probabilities)
+            prediction = case.prepared.pop(number).predict(probabilities=self.config.probabilities)
         mask = prediction.mask
         with _timed(case, "write"):
             values = intensities(scan, mask)
             picture = encoded(thumbnail(scan, mask))
-            files = self._written(case.job.case, model.name, scan, prediction)
+            files = self._write(case.job.case, model.name, scan, prediction)
         return CaseResult(
             case.job.case,
             model.name,
@@ -143,35 +146,35 @@ class CasePipeline:
             thumbnail=picture,
         )
 
-    def _written(self, case: str, model: str, scan: Volume, prediction: Prediction) -> dict[str, str]:
-        """All files of a case and their digests, the mask first; they come to their places together."""
-        mask, inner = prediction.mask, model if len(self.methods) > 1 else ""
-        scratch = Path(self.order.scratch) / f"{os.getpid()}-{case}"
-        made: dict[str, Path] = {}
+    def _write(self, case: str, model: str, scan: Volume, prediction: Prediction) -> dict[str, str]:
+        """Writes all files of a case and moves them into place together; their digests, the mask first."""
+        mask, subfolder = prediction.mask, model if len(self.methods) > 1 else ""
+        scratch = Path(self.config.scratch) / f"{os.getpid()}-{case}"
+        written: dict[str, Path] = {}
 
         def place(kind: str, name: str) -> Path:
-            # Hidden, so that who looks for masks while the batch runs never finds an unfinished one.
-            path = scratch / kind / inner / f".{name}"
+            # Hidden, so that nobody finds an unfinished mask while the batch runs.
+            path = scratch / kind / subfolder / f".{name}"
             path.parent.mkdir(parents=True, exist_ok=True)
-            made[path.with_name(name).relative_to(scratch).as_posix()] = path
+            written[path.with_name(name).relative_to(scratch).as_posix()] = path
             return path
 
         try:
-            # No flush: a file that a power failure loses has not the digest that the journal knows.
+            # No flush: a file damaged by a power failure does not match its digest in the journal.
             write(mask, place(MASKS, f"{case}.nii.gz"), flush=False)
-            if self.order.overlays:
+            if self.config.overlays:
                 overlay(scan, mask, place("overlays", f"{case}.png"), title=case)
-            if self.order.dicom and scan.source.format == "dicom":
-                write(mask, place("dicom", f"{case}.dcm"), format=self.order.dicom, flush=False)
+            if self.config.dicom and scan.source.format == "dicom":
+                write(mask, place("dicom", f"{case}.dcm"), format=self.config.dicom, flush=False)
             for label, values in prediction.probabilities.items():
-                # Thousandths: as exact as a network is, and a tenth of the size.
+                # Thousandths: as exact as a network is, and a tenth of the file size.
                 rounded = np.round(values, 3).astype(np.float32)
                 path = place("probabilities", f"{case}_{label}.nii.gz")
                 write(Volume(rounded, scan.grid, scan.source), path, flush=False)
-            digests = {name: digest([path]) for name, path in made.items()}
-            # The mask last: where it stands, all of the case stands.
-            for name, path in reversed(made.items()):
-                target = Path(self.order.folder) / name
+            digests = {name: digest([path]) for name, path in written.items()}
+            # The mask last: if it is there, all files of the case are.
+            for name, path in reversed(written.items()):
+                target = Path(self.config.folder) / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 path.replace(target)
         finally:
@@ -180,7 +183,7 @@ class CasePipeline:
 
 
 def _bare(notice: Notice, job: CaseJob) -> Notice:
-    """A notice without the path of the scan, which its row has beside it."""
+    """A notice without the path of the scan, which is the same for the whole row."""
     return notice.at(None) if notice.path in job.images else notice
 
 
@@ -194,8 +197,8 @@ def _timed(case: _Case, stage: str) -> Iterator[None]:
         case.seconds[stage] = case.seconds.get(stage, 0.0) + time.perf_counter() - started
 
 
-def _of_reading(error: Exception) -> MedsegError:
-    """A disk that fails while a scan is read is that scan's trouble, not that of the outputs."""
+def _reading_error(error: Exception) -> MedsegError:
+    """The error of reading a scan; a failing disk makes the scan unreadable, it does not stop the batch."""
     named = as_medseg_error(error)
     if named.reason != "disk":
         return named
@@ -205,13 +208,13 @@ def _of_reading(error: Exception) -> MedsegError:
 
 
 def _read_files(volumes: Sequence[Volume], images: Sequence[Path]) -> list[Path]:
-    """The files that were read: of DICOM the slices, else what was named."""
+    """The files that were read: for DICOM the slices, else the given paths."""
     files = [path for volume in volumes for path in volume.source.files]
     return files or [path for path in images if path.is_file()]
 
 
 def _distinct(names: Sequence[str]) -> tuple[str, ...]:
-    """The names; those that are there twice with ``_2`` and so on behind them."""
+    """The names, with ``_2`` and so on appended to repeated ones."""
     made: list[str] = []
     for name in names:
         number, fresh = 1, name

@@ -1,4 +1,4 @@
-"""Whether a file is what it was: quickly by size and time, surely by its digest."""
+"""Whether files have changed: quickly by name, size and time, or surely by their digest."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from medseg.io.formats import partner
 
 Listings: TypeAlias = dict[Path, list[tuple[str, os.stat_result]]]
 
-_AT_ONCE = 1 << 20
-# Nobody makes them alike on purpose: 64 bits tell a changed file from an unchanged one.
-_SHORT = 16
+_CHUNK_BYTES = 1 << 20
+# Collisions are never made on purpose here: 64 bits tell a changed file from an unchanged one.
+_DIGITS = 16
 
 
 def stamp(images: Sequence[Path], listings: Listings) -> str | None:
-    """Digest of the names, sizes and times of a case's files; None where one is not there.
+    """Digest of the names, sizes and times of a case's files; None if one is missing.
 
-    Of a folder all files below it count, of a DICOM file those beside it: they may be its series. Where
-    the data lie does not count, so that a folder may be moved.
+    It covers all files below a folder, and all files beside a DICOM file, as they may belong to its series.
+    The location does not count, so that a data set may be moved.
 
     Args:
         images: The files and folders of the case.
-        listings: Kept by the caller from case to case: what lies in folders with many cases.
+        listings: A cache that the caller keeps from case to case: the content of folders with many cases.
     """
     known = hashlib.sha256()
     try:
@@ -36,22 +36,22 @@ def stamp(images: Sequence[Path], listings: Listings) -> str | None:
                 known.update(f"{number}\0{name}\0{info.st_size}\0{info.st_mtime_ns}\n".encode())
     except (OSError, ValueError):
         return None
-    return known.hexdigest()[:_SHORT]
+    return known.hexdigest()[:_DIGITS]
 
 
 def digest(paths: Sequence[Path]) -> str:
-    """Hexadecimal SHA-256 of the content of some files, one after the other."""
+    """Hexadecimal SHA-256 of the contents of some files, one after the other."""
     known = hashlib.sha256()
     for path in paths:
         with path.open("rb") as file:
-            while part := file.read(_AT_ONCE):
+            while part := file.read(_CHUNK_BYTES):
                 known.update(part)
     return known.hexdigest()
 
 
 def digest_of(facts: Mapping[str, Any]) -> str:
-    """Digest of plain data."""
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:_SHORT]
+    """Digest of a JSON object."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:_DIGITS]
 
 
 def _files(image: Path, listings: Listings) -> Iterator[tuple[str, os.stat_result]]:

@@ -1,4 +1,4 @@
-"""One run an output folder: the second is refused, and what a dead process left behind is taken over."""
+"""One run per output folder: a second one is refused; the lock of a dead process is taken over."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _WHOLE = ".lock"
 
 @contextlib.contextmanager
 def lock_folder(folder: Path, shard: str | None = None) -> Iterator[None]:
-    """Holds the folder, or one shard of it, while the block runs.
+    """Locks the folder, or one shard of it, while the block runs.
 
-    The lock is the system's (flock): it ends with its process, however that ends.
+    It is a lock of the operating system (flock), released when its process ends, however that ends.
 
     Args:
-        folder: Of the outputs; it exists.
-        shard: Such as ``3-of-10``; shards do not exclude one another, the whole run excludes all.
+        folder: The output folder; it exists.
+        shard: Such as ``3-of-10``. Different shards may run at once, but not beside a run of the whole.
 
     Raises:
-        UsageError: another process holds it (``in-use``).
+        UsageError: another process has locked it (``in-use``).
         ResourceError: the folder cannot be written to (``disk``).
     """
     from filelock import FileLock, Timeout
@@ -43,7 +43,7 @@ def lock_folder(folder: Path, shard: str | None = None) -> Iterator[None]:
                 raise _in_use(folder, path) from None
             except OSError as error:
                 raise ResourceError(
-                    f"the output folder cannot be written to: {error.strerror or error}",
+                    f"cannot write to the output folder: {error.strerror or error}",
                     where=folder,
                     remedy="correct its permissions, or choose another folder",
                     reason="disk",
@@ -54,7 +54,7 @@ def lock_folder(folder: Path, shard: str | None = None) -> Iterator[None]:
                 lock.release()
         owner = folder / f"{name}.json"
         facts = {"pid": os.getpid(), "host": socket.gethostname()}
-        with contextlib.suppress(OSError):  # a full disk: the lock itself holds
+        with contextlib.suppress(OSError):  # disk full: the lock works without it
             owner.write_text(json.dumps(facts), encoding="utf-8")
         stack.callback(owner.unlink, missing_ok=True)
         yield
@@ -69,6 +69,6 @@ def _in_use(folder: Path, path: Path) -> UsageError:
     return UsageError(
         f"in use by {by}",
         where=folder,
-        remedy="wait for it, or choose another folder; to share the work, give --shard to each",
+        remedy="wait for it, or choose another folder; to share the work, give each run a --shard",
         reason="in-use",
     )

@@ -1,7 +1,7 @@
-"""What a batch has done, one line of JSON an event, each on the disk before the next case is told of.
+"""The journal of a batch: one line of JSON per event, flushed to the disk before the next event.
 
-Nothing in it is ever changed: a case that is segmented again has a later line. A line that a killed
-process left unfinished is cut off when the journal is opened again.
+Lines are only ever added: a case that is segmented again gets a later line. An incomplete last line, left by
+a killed process, is cut off when the journal is opened again.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Journal:
     """The journal of one run, open for appending.
 
     Args:
-        path: The file; made when it is not there.
+        path: The file; created if it does not exist.
 
     Raises:
         ResourceError: the disk refuses (``disk``).
@@ -55,7 +55,7 @@ class Journal:
             raise _refused(self.path, error) from error
 
     def close(self) -> None:
-        """Closes the file; what a full disk has kept back is given up."""
+        """Closes the file; lines that did not fit on a full disk are discarded."""
         try:
             self._file.close()
         except OSError:
@@ -63,12 +63,12 @@ class Journal:
 
 
 def journals(folder: Path) -> list[Path]:
-    """All journals of an output folder: the whole run's and those of shards."""
+    """All journals in an output folder: that of the whole run and those of shards."""
     return sorted(folder.glob("journal*.jsonl"))
 
 
 def read(paths: Iterable[Path]) -> list[Record]:
-    """The events of some journals, ordered by time. Unfinished last lines are left out."""
+    """The events of some journals, ordered by time, without incomplete last lines."""
     found: list[Record] = []
     for path in paths:
         with path.open("rb") as file:
@@ -80,7 +80,7 @@ def read(paths: Iterable[Path]) -> list[Record]:
 
 
 def latest(records: Iterable[Record]) -> dict[Key, CaseResult]:
-    """The last result of every case and model; a line that is no result is left out."""
+    """The last result of every case and model; lines that hold no valid result are left out."""
     found: dict[Key, CaseResult] = {}
     for record in records:
         if record.get("event") == "case":
@@ -115,8 +115,8 @@ def _cut_off(path: Path) -> None:
 
 def _refused(path: Path, error: OSError) -> ResourceError:
     return ResourceError(
-        f"the journal cannot be written: {error.strerror or error}",
+        f"cannot write the journal: {error.strerror or error}",
         where=path,
-        remedy="make room, or correct the permissions; then --resume goes on",
+        remedy="free some space or correct the permissions, then continue with --resume",
         reason="disk",
     )

@@ -1,4 +1,4 @@
-"""What a batch and those who work for it say to one another: plain data."""
+"""Messages between a batch and its workers: plain data that can be sent to another process."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from medseg.errors import MedsegError
 from medseg.inference.case_result import CaseResult, ModelIdentity
 
 MASKS = "masks"
-"""Folder of the masks in that of the outputs."""
+"""Subfolder of the output folder that holds the masks."""
 
 
 @dataclass(frozen=True)
 class BatchConfig:
-    """What is to be done with every case; plain data, so that it can be sent to a process.
+    """How every case is processed; plain data, so that it can be sent to another process.
 
     Attributes:
-        models: Files, names of ``medseg models``, or ``threshold``; each case goes through all.
-        folder: Of the outputs.
-        scratch: A folder on the same disk, in which files grow before they are moved to their place.
-        device: Where networks run, as torch names it.
-        engine: What runs them: see :data:`medseg.inference.backends.REGISTRY`.
-        any_modality: Take scans that say they are of another modality than the model's.
-        trust: NIfTI geometry to believe in doubt: see :func:`medseg.io.read`.
-        nonfinite: What NaN and infinite voxels become.
+        models: Files, names listed by ``medseg models``, or ``threshold``; each case is segmented by all.
+        folder: The output folder.
+        scratch: A folder on the same disk, where files are written before they are moved into place.
+        device: Device of the networks, in torch's notation.
+        engine: Inference engine: see :data:`medseg.inference.backends.REGISTRY`.
+        any_modality: Skip the modality check.
+        trust: Which NIfTI geometry to use if two disagree: see :func:`medseg.io.read`.
+        nonfinite: Replacement for NaN and infinite voxels.
         overlays: Write a picture of every mask.
-        probabilities: Write a map of every label of a network.
-        dicom: ``dicom-seg`` or ``rtstruct``: write it, too, for scans that are DICOM.
+        probabilities: Write a probability map for each label of a network.
+        dicom: ``dicom-seg`` or ``rtstruct``: also write this for scans that are DICOM.
     """
 
     models: tuple[str, ...]
@@ -47,28 +47,28 @@ class BatchConfig:
 
     @classmethod
     def of(cls, data: dict[str, Any]) -> BatchConfig:
-        """From :meth:`plain` data, as JSON gives it back."""
+        """The configuration that :meth:`plain` wrote, after a round trip through JSON."""
         return cls(**{**data, "models": tuple(data["models"])})
 
     def plain(self) -> dict[str, Any]:
-        """As JSON takes it."""
+        """The configuration as a JSON object."""
         return asdict(self)
 
     @property
     def decisive(self) -> dict[str, Any]:
-        """What a mask depends on, or which files a case has: another value, and it is done again."""
-        left = {"models", "folder", "scratch", "device", "engine"}
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in left}
+        """The options that change a mask or the set of output files; if one differs, a case is redone."""
+        others = {"models", "folder", "scratch", "device", "engine"}
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in others}
 
 
 @dataclass(frozen=True)
 class CaseJob:
-    """One case for a station.
+    """One case for a worker.
 
     Attributes:
-        case: Id, which names the files.
-        images: Absolute paths, one a channel.
-        models: Numbers of the order's models that have not segmented it yet.
+        case: The id, which names the output files.
+        images: Absolute paths, one per channel.
+        models: Indices into ``BatchConfig.models`` of those that have not segmented the case yet.
     """
 
     case: str
@@ -78,24 +78,29 @@ class CaseJob:
 
 @dataclass
 class StopRequest:
-    """Whether the user wants the batch to end: after the cases at hand, or at once."""
+    """Whether the user wants the batch to end.
+
+    Attributes:
+        asked: How often. Once: running cases are finished. Twice: they are abandoned.
+        number: The signal of the last request.
+    """
 
     asked: int = 0
     number: int = signal.SIGINT
 
     def ask(self, number: int = signal.SIGINT, frame: object = None) -> None:
-        """Once more, by a signal of this number; it can be its handler."""
+        """Asks once more; usable as a signal handler."""
         self.asked += 1
         self.number = number
 
 
 def lost(job: CaseJob, error: MedsegError, models: Sequence[ModelIdentity]) -> list[CaseResult]:
-    """Results of a case whose process gave none, one for each of its models; a later run tries it again."""
+    """Failures of a case whose worker gave no answer, one per model; a later run tries them again."""
     return [CaseResult.failure(job.case, models[number], error, lasting=False) for number in job.models]
 
 
 def error_to_json(error: MedsegError) -> dict[str, Any]:
-    """The error as a JSON object, which :func:`error_from_json` reads."""
+    """The error as a JSON object, for :func:`error_from_json`."""
     facts = {"problem": error.problem, "where": error.where, "remedy": error.remedy, "reason": error.reason}
     return {"kind": type(error).__name__, **facts}
 

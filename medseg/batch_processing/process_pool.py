@@ -1,8 +1,8 @@
-"""Worker processes on this machine, each with the models loaded once and a case or two at hand.
+"""Worker processes on this machine, each with the models loaded once.
 
-Memory is divided among them and each may grow to its share only, so that a case that needs more fails in
-its process instead of ending the machine. Such a case, and those at hand when a process dies, are tried once
-more, alone and with all the memory there is: what fails then is told as failed, with its reason.
+Memory is divided among them and each may grow to its share only, so that a case that needs more fails in its
+process instead of bringing the machine down. Such a case, and the cases of a process that dies, are tried
+once more, alone and with all the memory. If that fails too, the case is reported as failed, with its reason.
 """
 
 from __future__ import annotations
@@ -24,90 +24,90 @@ from medseg.inference.case_result import CaseResult, ModelIdentity
 from medseg.system import memory_budget, processes
 
 WORKER_BYTES = 2 << 30
-"""What a worker gets at least: a chest CT of 512 x 512 x 300 takes 1.1 GB, with the next one read ahead."""
+"""Least memory per worker: a chest CT of 512 x 512 x 300 takes 1.1 GB with the next one read ahead."""
 
-_FOR_MEMORY = ("memory", "too-large")
-_LOOK_SECONDS = 0.2
+_MEMORY_REASONS = ("memory", "too-large")
+_POLL_SECONDS = 0.2
 _START_SECONDS = 300
 
 
-Tell: TypeAlias = Callable[[list[CaseResult]], None]
-"""Given the results of a case, one a model."""
+Report: TypeAlias = Callable[[list[CaseResult]], None]
+"""A callback that receives the results of a case, one per model."""
 
 
 @dataclass(frozen=True)
 class PoolSize:
-    """How many workers there are, and what each may take.
+    """Number of workers and their memory.
 
     Attributes:
-        workers: Processes.
-        ahead: Whether each reads its next case while it segments one.
-        room_bytes: Memory of each.
-        all_bytes: Memory of all together, which a case that is tried alone gets.
+        workers: Number of processes.
+        ahead: Whether each reads the next case while it segments one.
+        worker_bytes: Memory of each worker.
+        total_bytes: Memory of all workers together; a case that is tried alone gets it all.
     """
 
     workers: int
     ahead: bool
-    room_bytes: int
-    all_bytes: int
+    worker_bytes: int
+    total_bytes: int
 
     @classmethod
     def planned(cls, *, cases: int, workers: int | None, memory_bytes: int | None) -> PoolSize:
-        """One worker a core where memory allows, and at most one a case.
+        """One worker per core as far as memory allows, and at most one per case.
 
         Args:
-            cases: How many there are to do.
-            workers: As the user says; None to choose.
-            memory_bytes: As the user says; None for nine tenths of what is free.
+            cases: Number of cases to do.
+            workers: Number chosen by the user; None to choose one.
+            memory_bytes: Limit chosen by the user; None for nine tenths of the free memory.
 
         Raises:
-            ResourceError: less than 1 GiB (``memory``).
+            ResourceError: it is less than 1 GiB (``memory``).
         """
         free = memory_budget.available_bytes()
         if memory_bytes is None:
             memory_bytes = int(0.9 * free) if free is not None else 4 * WORKER_BYTES
         if memory_bytes < 1 << 30:
             raise ResourceError(
-                f"{memory_bytes / 2**30:.2g} GiB of memory are not enough to segment anything",
+                f"{memory_bytes / 2**30:.2g} GiB of memory is too little to segment anything",
                 remedy="give --memory at least 1G, or close other programs",
                 reason="memory",
             )
         if workers is None:
             workers = min(_cores(), max(1, memory_bytes // WORKER_BYTES))
         workers = max(1, min(workers, cases))
-        room = memory_bytes // workers
-        return cls(workers, room >= WORKER_BYTES, room, memory_bytes)
+        share = memory_bytes // workers
+        return cls(workers, share >= WORKER_BYTES, share, memory_bytes)
 
 
 @dataclass
 class _Worker:
-    """A process, and what it has at hand."""
+    """A process and its cases."""
 
     process: subprocess.Popen[bytes]
-    said: IO[bytes]  # what it writes to stderr
+    stderr: IO[bytes]
     models: list[ModelIdentity] | None = None
     jobs: deque[CaseJob] = field(default_factory=deque)
-    since: float = 0.0  # when it was started, or its first job became the first
+    since: float = 0.0  # when it was started, or began its current job
     unread: bytes = b""
 
 
 class ProcessPool:
-    """Workers that do jobs.
+    """Worker processes of this machine.
 
     Args:
-        order: What to do with every case.
-        size: How many workers, and their memory.
-        case_seconds: After so long with one case a worker is ended, as one that hangs.
+        config: How every case is processed.
+        size: Number of workers and their memory.
+        case_seconds: A worker that takes longer for one case is killed.
 
     Raises:
         MedsegError: the models cannot be loaded; raised by :meth:`models`.
     """
 
-    def __init__(self, order: BatchConfig, size: PoolSize, *, case_seconds: float) -> None:
-        self.order, self.size, self.case_seconds = order, size, case_seconds
+    def __init__(self, config: BatchConfig, size: PoolSize, *, case_seconds: float) -> None:
+        self.config, self.size, self.case_seconds = config, size, case_seconds
         self._selector = selectors.DefaultSelector()
-        self._workers: list[_Worker] = [self._started(0, size.room_bytes, ahead=size.ahead)]
-        self._again: list[CaseJob] = []
+        self._workers: list[_Worker] = [self._start(0, size.worker_bytes, ahead=size.ahead)]
+        self._retries: list[CaseJob] = []
 
     def __enter__(self) -> ProcessPool:
         return self
@@ -116,19 +116,19 @@ class ProcessPool:
         self.end()
 
     def models(self) -> list[ModelIdentity]:
-        """What the models are, once the first worker has loaded them."""
+        """The identities of the models, once the first worker has loaded them."""
         first = self._workers[0]
         while first.models is None:
-            self._look(StopRequest(), lambda results: None)
+            self._poll(StopRequest(), lambda results: None)
         return first.models
 
-    def run(self, jobs: Iterable[CaseJob], tell: Tell, stop: StopRequest) -> None:
-        """Does the jobs; ends early, with nothing at hand, when it is asked to stop.
+    def run(self, jobs: Iterable[CaseJob], report: Report, stop: StopRequest) -> None:
+        """Does the jobs; returns early when asked to stop.
 
         Args:
-            jobs: In any order and number; they are taken as workers become free.
-            tell: Given the results of a case, one a model.
-            stop: Asked once, the cases at hand are finished; twice, they are dropped.
+            jobs: Any number; each is taken when a worker becomes free.
+            report: Receives the results of each case, one per model.
+            stop: Asked once, running cases are finished; asked twice, they are abandoned.
 
         Raises:
             MedsegError: a worker cannot be started.
@@ -142,29 +142,29 @@ class ProcessPool:
                 more = False
             elif more:
                 more = self._hand_out(waiting)
-            self._look(stop, tell)
-        alone, self._again = self._again, []
-        if alone and not stop.asked:
-            self._alone(alone, tell, stop)
+            self._poll(stop, report)
+        retries, self._retries = self._retries, []
+        if retries and not stop.asked:
+            self._retry_alone(retries, report, stop)
 
     def end(self) -> None:
-        """Ends all workers, at once."""
+        """Kills all workers."""
         for worker in self._workers:
             worker.process.kill()
         for worker in self._workers:
-            self._forget(worker)
+            self._close(worker)
         self._workers = []
 
     def _hand_out(self, waiting: Iterator[CaseJob]) -> bool:
-        """Gives jobs to workers that have room for one; whether there may be more."""
-        at_hand = 2 if self.size.ahead else 1
-        # One after another, or the first would have two cases while the last has none.
-        for depth in range(at_hand):
+        """Gives jobs to workers that can take one; returns whether jobs may be left."""
+        depths = 2 if self.size.ahead else 1
+        # First one case for each worker, then a second one to read ahead.
+        for depth in range(depths):
             for number in range(self.size.workers):
                 if number == len(self._workers):
                     if any(worker.models is None for worker in self._workers):
-                        break  # a worker that cannot be started is enough
-                    self._workers.append(self._started(number, self.size.room_bytes, ahead=self.size.ahead))
+                        break  # if workers cannot start, one failure is enough
+                    self._workers.append(self._start(number, self.size.worker_bytes, ahead=self.size.ahead))
                 worker = self._workers[number]
                 if len(worker.jobs) != depth:
                     continue
@@ -174,30 +174,31 @@ class ProcessPool:
                 self._give(worker, job)
         return True
 
-    def _alone(self, jobs: Sequence[CaseJob], tell: Tell, stop: StopRequest) -> None:
-        """Tries jobs once more: one at a time, with nobody beside and all the memory."""
+    def _retry_alone(self, jobs: Sequence[CaseJob], report: Report, stop: StopRequest) -> None:
+        """Tries jobs once more, one at a time in a single worker with all the memory."""
         self.end()
         try:
             for job in jobs:
                 if stop.asked:
                     return
                 if not self._workers:
-                    self._workers = [self._started(0, self.size.all_bytes, ahead=False)]
+                    self._workers = [self._start(0, self.size.total_bytes, ahead=False)]
                 (worker,) = self._workers
                 self._give(worker, job)
                 while worker.jobs and stop.asked < 2:
-                    self._look(stop, tell, last=True)
+                    self._poll(stop, report, last=True)
         finally:
             self.end()
 
-    def _started(self, number: int, room_bytes: int, *, ahead: bool) -> _Worker:
-        # One thread each: sums in another order would make masks depend on the number of workers.
-        said = tempfile.TemporaryFile()  # noqa: SIM115 - closed when the worker is forgotten
-        process = processes.start("-m", "medseg.batch_processing.worker", stderr=said)
-        devices = self.order.device.split(",")
-        order = self.order.plain() | {"device": devices[number % len(devices)]}
-        worker = _Worker(process, said, since=time.monotonic())
-        self._write(worker, order | {"room_bytes": room_bytes, "ahead": ahead})
+    def _start(self, number: int, worker_bytes: int, *, ahead: bool) -> _Worker:
+        # One thread each: otherwise the order of sums, and so the masks, would depend on the number of
+        # workers.
+        stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the worker
+        process = processes.start("-m", "medseg.batch_processing.worker", stderr=stderr)
+        devices = self.config.device.split(",")
+        config = self.config.plain() | {"device": devices[number % len(devices)]}
+        worker = _Worker(process, stderr, since=time.monotonic())
+        self._write(worker, config | {"memory_bytes": worker_bytes, "ahead": ahead})
         assert process.stdout is not None
         os.set_blocking(process.stdout.fileno(), False)
         self._selector.register(process.stdout, selectors.EVENT_READ, worker)
@@ -214,27 +215,27 @@ class ProcessPool:
         try:
             processes.send(data, worker.process.stdin)
         except OSError:
-            return  # it has died; the end of its answers tells
+            return  # it has died, which _poll sees at the end of its output
 
-    def _look(self, stop: StopRequest, tell: Tell, *, last: bool = False) -> None:
-        """Takes what workers answer, and notices those that died or hang."""
-        for key, _ in self._selector.select(_LOOK_SECONDS):
+    def _poll(self, stop: StopRequest, report: Report, *, last: bool = False) -> None:
+        """Reads the answers of workers, and detects those that died or hang."""
+        for key, _ in self._selector.select(_POLL_SECONDS):
             worker: _Worker = key.data
             part = os.read(key.fd, 1 << 20)
             if not part:
-                self._died(worker, stop, tell, last=last)
+                self._died(worker, stop, report, last=last)
                 continue
             *lines, worker.unread = (worker.unread + part).split(b"\n")
             for line in lines:
-                self._answered(worker, json.loads(line), tell, last=last)
+                self._receive(worker, json.loads(line), report, last=last)
         now = time.monotonic()
         for worker in list(self._workers):
             limit = _START_SECONDS if worker.models is None else self.case_seconds
             if (worker.jobs or worker.models is None) and now - worker.since > limit:
                 worker.process.kill()
-                worker.since = float("inf")  # its death is told once, by the end of its answers
+                worker.since = float("inf")  # reported once, at the end of its output
 
-    def _answered(self, worker: _Worker, answer: dict[str, Any], tell: Tell, *, last: bool) -> None:
+    def _receive(self, worker: _Worker, answer: dict[str, Any], report: Report, *, last: bool) -> None:
         if "error" in answer:
             raise error_from_json(answer["error"])
         if "models" in answer:
@@ -244,72 +245,72 @@ class ProcessPool:
         job = worker.jobs.popleft()
         worker.since = time.monotonic()
         results = [CaseResult.from_json(each) for each in answer["results"]]
-        short = [result for result in results if result.reason in _FOR_MEMORY]
+        short = [result for result in results if result.reason in _MEMORY_REASONS]
         if short and not last:
             models = tuple(
                 number for number, result in zip(job.models, results, strict=True) if result in short
             )
-            self._again.append(CaseJob(job.case, job.images, models))
+            self._retries.append(CaseJob(job.case, job.images, models))
             results = [result for result in results if result not in short]
         if results:
-            tell(results)
+            report(results)
 
-    def _died(self, worker: _Worker, stop: StopRequest, tell: Tell, *, last: bool) -> None:
-        """Puts what a dead worker had at hand back; alone it is the case's own fault."""
+    def _died(self, worker: _Worker, stop: StopRequest, report: Report, *, last: bool) -> None:
+        """Queues the cases of a dead worker to be tried alone; a case that was alone has failed."""
         hung = worker.since == float("inf")
-        how = self._forget(worker)
+        how = self._close(worker)
         number = self._workers.index(worker)
         if worker.models is None:
             self._workers.remove(worker)
-            if stop.asked:  # Ctrl-C reached it while it was starting
+            if stop.asked:  # Ctrl-C while it was starting
                 return
             raise ResourceError(
                 f"a worker process ended before it was ready: {how}",
-                remedy="see what medseg segment says of one of the cases",
+                remedy="try one of the cases with medseg segment",
                 reason="worker",
             )
         jobs, worker.jobs = list(worker.jobs), deque()
         if last:
             self._workers.remove(worker)
             for job in jobs:
-                tell(self._lost(worker, job, how, hung=hung))
+                report(self._lost(worker, job, how, hung=hung))
             return
         if hung and jobs:
-            tell(self._lost(worker, jobs.pop(0), how, hung=True))
-        self._again += jobs
+            report(self._lost(worker, jobs.pop(0), how, hung=True))
+        self._retries += jobs
         ahead = self.size.ahead
-        self._workers[number] = self._started(number, self.size.room_bytes, ahead=ahead)
+        self._workers[number] = self._start(number, self.size.worker_bytes, ahead=ahead)
 
     def _lost(self, worker: _Worker, job: CaseJob, how: str, *, hung: bool) -> list[CaseResult]:
-        """Results of a case that nothing is known of but how its process ended."""
+        """Failures of a case whose process ended without an answer."""
         error: MedsegError = ResourceError(
-            f"the process that segmented it ended: {how}",
-            remedy="its scan may be damaged, or larger than the memory; see what medseg segment says",
+            f"the worker died on this case: {how}",
+            remedy="the scan may be damaged or too large for the memory: try it with medseg segment",
             reason="worker-died",
         )
         if hung:
             error = ResourceError(
-                f"not done after {self.case_seconds / 60:g} minutes",
-                remedy="give --case-minutes more time, or see what is special about this scan",
+                f"not finished after {self.case_seconds / 60:g} minutes",
+                remedy="raise --case-minutes, or find out what is special about this scan",
                 reason="case-time",
             )
         assert worker.models is not None
         return lost(job, error, worker.models)
 
-    def _forget(self, worker: _Worker) -> str:
-        """Lets go of a process that has ended or is ending; how it ended, with its last words."""
+    def _close(self, worker: _Worker) -> str:
+        """Closes a process that has ended or is ending; returns how, with its last line on stderr."""
         if worker.process.stdout is not None:
             self._selector.unregister(worker.process.stdout)
         code = processes.close(worker.process)
         how = processes.describe_exit(code)
-        worker.said.seek(0)
-        words = worker.said.read().decode(errors="replace").strip().splitlines()
-        worker.said.close()
-        return f"{how}: {words[-1][:200]}" if words and code > 0 else how
+        worker.stderr.seek(0)
+        lines = worker.stderr.read().decode(errors="replace").strip().splitlines()
+        worker.stderr.close()
+        return f"{how}: {lines[-1][:200]}" if lines and code > 0 else how
 
 
 def _cores() -> int:
-    """Cores this process may use."""
+    """Number of cores this process may use."""
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not Linux

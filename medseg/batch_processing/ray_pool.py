@@ -1,4 +1,4 @@
-"""The same cases on a Ray cluster: actors that hold the models, wherever there is a core or a GPU for one."""
+"""Workers on a Ray cluster: actors with the models loaded, one per free core or share of a GPU."""
 
 from __future__ import annotations
 
@@ -18,53 +18,53 @@ from medseg.errors import MedsegError, ResourceError
 from medseg.inference.case_result import CaseResult, ModelIdentity
 from medseg.system.error_conversion import as_medseg_error
 
-# A node that is preempted takes its cases with it; the third time it is the case's own doing.
+# A preempted node loses its cases; after the third time the case itself is to blame.
 ATTEMPTS = 3
 _LOOK_SECONDS = 0.5
 
 
 class Actor:
-    """A station in a process of the cluster."""
+    """A case pipeline in a process of the cluster."""
 
-    def __init__(self, order: dict[str, Any]) -> None:
+    def __init__(self, config: dict[str, Any]) -> None:
         self.error: MedsegError | None = None
         try:
             from medseg.batch_processing.case_pipeline import CasePipeline
 
-            self.station = CasePipeline(BatchConfig.of(order))
+            self.pipeline = CasePipeline(BatchConfig.of(config))
         except Exception as error:
-            # Raised in a constructor it would come as a death of the actor.
+            # An error in the constructor would look like the death of the actor.
             self.error = as_medseg_error(error)
 
     def models(self) -> dict[str, Any]:
-        """What the models are, or the error that loading them gave."""
+        """The identities of the models, or the error raised while loading them."""
         if self.error is not None:
             return {"error": error_to_json(self.error)}
-        return {"models": self.station.models()}
+        return {"models": self.pipeline.models()}
 
     def do(self, job: CaseJob) -> list[CaseResult]:
         """The results of a case."""
-        return self.station.finish(self.station.load(job))
+        return self.pipeline.finish(self.pipeline.load(job))
 
 
 class RayPool:
-    """Actors of a Ray cluster; the journal and the table stay with the process that asks.
+    """Actors of a Ray cluster; the journal and the table are written by the calling process.
 
-    The folder of the outputs and the scans must have the same paths on all nodes.
+    The output folder and the scans must have the same paths on all nodes.
 
     Args:
-        order: What to do with every case.
-        cases: How many there are.
-        address: Of the cluster; None for one on this machine alone, which ends with the batch.
-        workers: Actors; by default as many as the cluster has cores (or GPUs, with ``gpus``).
-        gpus: That each actor takes, such as 0.5; then networks run on ``cuda``.
+        config: How every case is processed.
+        cases: Number of cases.
+        address: Address of the cluster; None to start one on this machine, which ends with the batch.
+        workers: Number of actors; by default one per core, or with ``gpus`` as many as the GPUs allow.
+        gpus: GPUs per actor, such as 0.5; networks then run on ``cuda``.
 
     Raises:
-        ResourceError: Ray is not installed (``missing-extra``), or there is no such cluster (``cluster``).
+        ResourceError: Ray is not installed (``missing-extra``), or no cluster answers (``cluster``).
     """
 
     def __init__(
-        self, order: BatchConfig, *, cases: int, address: str | None, workers: int | None, gpus: float
+        self, config: BatchConfig, *, cases: int, address: str | None, workers: int | None, gpus: float
     ) -> None:
         try:
             import ray
@@ -76,7 +76,7 @@ class RayPool:
                 reason="missing-extra",
             ) from None
         self._ray = ray
-        # Ray reports no use of a cluster that `ray.init` starts; of another one its head node decides.
+        # Ray sends no usage statistics for a cluster started by `ray.init`; elsewhere its head node decides.
         own: dict[str, Any] = {} if address else {"include_dashboard": False, "num_cpus": workers}
         try:
             ray.init(address=address, log_to_driver=False, logging_level="ERROR", **own)
@@ -84,13 +84,13 @@ class RayPool:
             raise ResourceError(
                 f"no Ray cluster answers: {str(error).splitlines()[0][:200]}",
                 where=address or "this machine",
-                remedy="start one with `ray start --head`, or leave --address out",
+                remedy="start one with `ray start --head`, or leave out --address",
                 reason="cluster",
             ) from error
-        # A GPU that an actor has is the only one it sees.
-        plain = order.plain() | ({"device": "cuda"} if gpus else {})
-        there = ray.cluster_resources()
-        most = int(there.get("GPU", 0) / gpus) if gpus else int(there.get("CPU", 1))
+        # An actor sees only its own GPU.
+        plain = config.plain() | ({"device": "cuda"} if gpus else {})
+        total = ray.cluster_resources()
+        most = int(total.get("GPU", 0) / gpus) if gpus else int(total.get("CPU", 1))
         count = max(1, min(workers or most, cases))
         remote = ray.remote(num_cpus=1, num_gpus=gpus)(Actor)
         self._start: Callable[[], Any] = lambda: remote.remote(plain)
@@ -98,14 +98,14 @@ class RayPool:
         self._models: list[ModelIdentity] = []
 
     def models(self) -> list[ModelIdentity]:
-        """What the models are, once the first actor has loaded them."""
+        """The identities of the models, once the first actor has loaded them."""
         if not self._models:
             try:
                 answer = self._ray.get(self._actors[0].models.remote())
             except self._ray.exceptions.RayError as error:
                 raise ResourceError(
                     f"no worker starts in the cluster: {str(error).splitlines()[0][:200]}",
-                    remedy="check that medseg is installed on its nodes, and a core or GPU free",
+                    remedy="check that medseg is installed on its nodes, and that a core or GPU is free",
                     reason="cluster",
                 ) from error
             if "error" in answer:
@@ -114,46 +114,46 @@ class RayPool:
         return self._models
 
     def run(
-        self, jobs: Sequence[CaseJob], tell: Callable[[list[CaseResult]], None], stop: StopRequest
+        self, jobs: Sequence[CaseJob], report: Callable[[list[CaseResult]], None], stop: StopRequest
     ) -> None:
-        """See :meth:`medseg.batch_processing.process_pool.ProcessPool.run`.
+        """Does the jobs, as :meth:`medseg.batch_processing.process_pool.ProcessPool.run`.
 
-        Each actor has one case at hand, and one that waits.
+        Each actor works on one case and has another one waiting.
         """
         waiting = deque((job, 1) for job in jobs)
-        at_hand: dict[Any, tuple[Any, CaseJob, int]] = {}
-        while (waiting and not stop.asked) or at_hand:
+        running: dict[Any, tuple[Any, CaseJob, int]] = {}
+        while (waiting and not stop.asked) or running:
             if stop.asked > 1:
                 return
             for actor in [] if stop.asked else self._actors:
-                while waiting and sum(one is actor for one, _, _ in at_hand.values()) < 2:
+                while waiting and sum(one is actor for one, _, _ in running.values()) < 2:
                     job, attempt = waiting.popleft()
-                    at_hand[actor.do.remote(job)] = actor, job, attempt
-            ready, _ = self._ray.wait(list(at_hand), timeout=_LOOK_SECONDS)
+                    running[actor.do.remote(job)] = actor, job, attempt
+            ready, _ = self._ray.wait(list(running), timeout=_LOOK_SECONDS)
             for answer in ready:
-                if answer not in at_hand:
+                if answer not in running:
                     continue
-                actor, job, attempt = at_hand.pop(answer)
+                actor, job, attempt = running.pop(answer)
                 try:
-                    tell(self._ray.get(answer))
+                    report(self._ray.get(answer))
                 except self._ray.exceptions.RayError as error:
-                    others = [key for key, (one, _, _) in at_hand.items() if one is actor]
-                    # Its second case had only been waiting: that is no attempt.
-                    waiting.extend(at_hand.pop(key)[1:] for key in others)
+                    others = [key for key, (one, _, _) in running.items() if one is actor]
+                    # Its other case was only waiting, which does not count as an attempt.
+                    waiting.extend(running.pop(key)[1:] for key in others)
                     self._actors[self._actors.index(actor)] = self._start()
                     if attempt < ATTEMPTS:
                         waiting.append((job, attempt + 1))
                     else:
-                        tell(self._lost(job, error))
+                        report(self._lost(job, error))
 
     def end(self) -> None:
-        """Lets go of the cluster; one that was started here ends."""
+        """Disconnects from the cluster; one that was started here is shut down."""
         self._ray.shutdown()
 
     def _lost(self, job: CaseJob, error: Exception) -> list[CaseResult]:
         named = ResourceError(
-            f"the process that segmented it ended {ATTEMPTS} times: {str(error).splitlines()[0][:200]}",
-            remedy="its scan may be damaged, or larger than the memory; see what medseg segment says",
+            f"the worker died {ATTEMPTS} times on this case: {str(error).splitlines()[0][:200]}",
+            remedy="the scan may be damaged or too large for the memory: try it with medseg segment",
             reason="worker-died",
         )
         return lost(job, named, self.models())

@@ -1,4 +1,4 @@
-"""``results.csv``: what a batch knows of every case, a row a case and model."""
+"""``results.csv``: the results of a batch, one row per case and model."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ _LAST = ("warnings", *(f"seconds_{stage}" for stage in STAGES), "engine", "model
 
 
 def write(path: Path, found: Sequence[CaseResult]) -> Path:
-    """Writes the table, replacing it whole.
+    """Writes the table and returns its path; an older table is replaced as a whole.
 
     Columns: case, patient, model; ``status`` (``done`` or ``failed``), ``reason`` (a code of
-    docs/refusals.md) and ``message``; ``mask``, relative to its folder; for each label its volume
-    ``<label>_ml``, its ``_components`` and whether it is ``_at_border`` of the scan, and of the intensities
-    inside it (HU for CT) ``_mean``, ``_sd``, ``_p5``, ``_p50``, ``_p95``; for each label of the network its
-    ``_entropy`` in bits; ``warnings``; seconds of each stage; what made the mask and from which bytes
-    (SHA-256). What is not known is empty.
+    docs/refusals.md) and ``message``; ``mask``, relative to the table's folder; for each label its volume
+    ``<label>_ml``, its number of ``_components``, whether it touches the border of the scan (``_at_border``),
+    and the ``_mean``, ``_sd``, ``_p5``, ``_p50`` and ``_p95`` of the intensities inside (HU for CT); for each
+    label of the network its ``_entropy`` in bits; ``warnings``; seconds of each stage; engine, and SHA-256 of
+    the model and of the input. Unknown values are empty.
 
     Args:
-        path: The file.
-        found: In the order of the rows.
+        path: The CSV file.
+        found: Results, in the order of the rows.
 
     Raises:
         ResourceError: the disk refuses (``disk``).

@@ -1,8 +1,8 @@
-"""The process that segments cases for a batch: it may crash or be killed, the batch goes on.
+"""A process that segments cases for a batch. If it crashes or is killed, the batch continues.
 
-``python -m medseg.batch_processing.worker`` reads one line of JSON a request from standard input: first the
-order, then a job each. It answers with one line each: what it has loaded, then the results of a case. While a
-case is segmented the next one is already read and prepared. Nothing is pickled.
+``python -m medseg.batch_processing.worker`` reads requests from standard input, one line of JSON each: first
+the configuration, then jobs. It answers each with one line: the loaded models, then the results of a case.
+While one case is segmented, the next is already being read and prepared. Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -22,33 +22,33 @@ from medseg.system.memory import no_gc, raise_thresholds
 from medseg.system.processes import ignore_signals, limit_growth, send, status_bytes, take_pipes
 
 _LEAST_BYTES = 256 << 20
-"""Room for small cases, whatever was asked for."""
+"""Memory that a worker may use beyond its models in any case, enough for small scans."""
 
 
 def main() -> None:
-    """Answers requests until standard input ends; then ends at once, whatever it is doing."""
+    """Answers requests until standard input is closed; then exits at once, even in the middle of a case."""
     ignore_signals(signal.SIGINT, signal.SIGTERM)
-    # What libraries say before a crash is kept: the parent reads it.
+    # What libraries print before a crash explains it: the parent reads it.
     requests, answers = take_pipes(silence_stderr=False)
     serve(requests, answers)
 
 
 def serve(requests: BinaryIO, answers: BinaryIO) -> None:
-    """See :func:`main`."""
-    order = json.loads(requests.readline())
-    room_bytes = order.pop("room_bytes")
-    ahead = order.pop("ahead")
+    """Answers requests; see :func:`main`."""
+    config = json.loads(requests.readline())
+    memory_bytes = config.pop("memory_bytes")
+    ahead = config.pop("ahead")
     raise_thresholds()
     try:
         with no_gc():
             from medseg.batch_processing.case_pipeline import CasePipeline
 
-            station = CasePipeline(BatchConfig.of(order))
+            pipeline = CasePipeline(BatchConfig.of(config))
     except Exception as error:
-        _tell(answers, {"error": error_to_json(as_medseg_error(error))})
+        _answer(answers, {"error": error_to_json(as_medseg_error(error))})
         return
-    limit_growth(max(room_bytes - status_bytes("VmRSS"), _LEAST_BYTES))
-    _tell(answers, {"models": [each.to_json() for each in station.models()]})
+    limit_growth(max(memory_bytes - status_bytes("VmRSS"), _LEAST_BYTES))
+    _answer(answers, {"models": [each.to_json() for each in pipeline.models()]})
     jobs: queue.Queue[Any] = queue.Queue()
     threading.Thread(target=_listen, args=(requests, jobs), daemon=True).start()
     loaded: queue.Queue[Any] = queue.Queue(maxsize=1)
@@ -56,8 +56,8 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
     def load() -> None:
         try:
             for data in iter(jobs.get, None):
-                loaded.put(station.load(CaseJob(data["case"], tuple(data["images"]), tuple(data["models"]))))
-        except BaseException:  # without this thread the process would wait for ever
+                loaded.put(pipeline.load(CaseJob(data["case"], tuple(data["images"]), tuple(data["models"]))))
+        except BaseException:  # otherwise the process would wait forever
             traceback.print_exc()
             os._exit(1)
 
@@ -66,23 +66,23 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
         cases: Iterator[Any] = iter(loaded.get, None)
     else:
         cases = (
-            station.load(CaseJob(data["case"], tuple(data["images"]), tuple(data["models"])))
+            pipeline.load(CaseJob(data["case"], tuple(data["images"]), tuple(data["models"])))
             for data in iter(jobs.get, None)
         )
     for case in cases:
-        results = station.finish(case)
+        results = pipeline.finish(case)
         del case
-        _tell(answers, {"results": [each.to_json() for each in results]})
+        _answer(answers, {"results": [each.to_json() for each in results]})
 
 
 def _listen(requests: BinaryIO, jobs: queue.Queue[Any]) -> None:
-    """Hands on what is asked for. When the parent is gone, nothing more may be written."""
+    """Puts requests into the queue. When the parent is gone, exits without writing anything more."""
     for line in requests:
         jobs.put(json.loads(line))
     os._exit(0)
 
 
-def _tell(answers: BinaryIO, facts: dict[str, Any]) -> None:
+def _answer(answers: BinaryIO, facts: dict[str, Any]) -> None:
     try:
         send(facts, answers)
     except OSError:  # the parent is gone

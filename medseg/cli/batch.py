@@ -19,7 +19,8 @@ from medseg.io import DicomFormat
 from medseg.io.sidecar import RESEARCH
 
 if TYPE_CHECKING:
-    from medseg.batch_processing.runner import BatchSummary, StopRequest
+    from medseg.batch_processing.messages import StopRequest
+    from medseg.batch_processing.summary import BatchSummary
 
 RAY = "ray"
 
@@ -78,19 +79,19 @@ def batch(
     as_json: AsJson = False,
 ) -> None:
     """Segment thousands of scans: resumable, and one bad scan never stops the rest."""
-    from medseg.batch_processing import launcher, runner
+    from medseg.batch_processing import launcher, settings, summary
     from medseg.inference.registry import DEFAULT
 
     if merge is not None:
         if source or output:
             raise UsageError("--merge takes its folder alone", where="--merge", reason="usage")
-        _end(runner.merge_batch(merge), as_json)
+        _end(summary.merge_batch(merge), as_json)
         return
     if source is None or output is None:
         raise UsageError(
             "need cases and -o OUT", remedy="medseg batch MANIFEST|FOLDER -o OUT", reason="usage"
         )
-    options = launcher.BatchOptions(
+    options = settings.BatchOptions(
         device=device,
         engine="auto" if engine == RAY else engine,
         any_modality=any_modality,
@@ -101,23 +102,23 @@ def batch(
         dicom=dicom,
         data_root=data_root,
     )
-    cluster = launcher.RayCluster(address, gpus) if engine == RAY else None
+    cluster = settings.RayCluster(address, gpus) if engine == RAY else None
     with Cases(as_json=as_json) as shown, _stopping() as stop:
         command = shlex.join(["medseg", *sys.argv[1:]])
-        summary = launcher.batch(
+        ended = launcher.batch(
             source,
             output,
             model=model or DEFAULT,
             resume=resume,
             retry_failed=retry_failed,
             options=options,
-            resources=launcher.BatchResources(workers, memory, case_minutes, shard, cluster),
-            progress=launcher.BatchMonitor(shown.show, stop, command),
+            resources=settings.BatchResources(workers, memory, case_minutes, shard, cluster),
+            progress=settings.BatchMonitor(shown.show, stop, command),
         )
-    _end(summary, as_json)
+    _end(ended, as_json)
     if stop.asked:
         raise typer.Exit(128 + stop.number)
-    if summary.failed:
+    if ended.failed:
         raise typer.Exit(1)
 
 
@@ -145,7 +146,7 @@ def _end(summary: BatchSummary, as_json: bool) -> None:
 @contextmanager
 def _stopping() -> Iterator[StopRequest]:
     """Ctrl-C or SIGTERM once: the cases at hand are finished; twice: at once."""
-    from medseg.batch_processing.runner import StopRequest
+    from medseg.batch_processing.messages import StopRequest
 
     stop = StopRequest()
 

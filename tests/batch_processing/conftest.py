@@ -1,4 +1,4 @@
-"""Scans for the tests of batches."""
+"""Scans for tests of batches."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from support.batches import chest
 
 @pytest.fixture
 def scans(tmp_path) -> Path:
-    """Six scans and a manifest of them."""
+    """A folder with six scans and their manifest."""
     folder = tmp_path / "scans"
     folder.mkdir()
     rows = ["id,image"]
@@ -21,7 +21,7 @@ def scans(tmp_path) -> Path:
 
 @pytest.fixture
 def spoiled(tmp_path, monkeypatch) -> Path:
-    """A place for code that every worker runs when it starts."""
+    """A file for code that every worker runs when it starts."""
     place = tmp_path / "spoiled"
     place.mkdir()
     monkeypatch.syspath_prepend(str(place))

@@ -3,12 +3,12 @@ import subprocess
 import numpy as np
 import pytest
 from pydicom import dcmread
-from support.batches import chest, medseg, order, run
+from support.batches import chest, config_for, medseg, run
 from support.dicom_masks import a_foreign
 
 from medseg import Grid, Volume
 from medseg.batch_processing.case_discovery import items
-from medseg.batch_processing.runner import BatchConfig
+from medseg.batch_processing.messages import BatchConfig
 from medseg.errors import InputWarning, UsageError
 from medseg.io import read as read_scan
 from medseg.io import write_dicom_series
@@ -80,7 +80,7 @@ def test_a_folder_is_searched_for_series_and_images(tmp_path):
     assert len([n for n in names if n.startswith("p2_both_")]) == 2
     assert {n for n in names if n.startswith(("p1", "p3"))} == {"p1_ct", "p3_broken"}
     out = tmp_path / "out"
-    ended = run(found, order(out))
+    ended = run(found, config_for(out))
     assert (ended.done, ended.failed) == (7, 1)
     assert len({path.read_bytes() for path in (out / "masks").glob("p2*")}) >= 1
 
@@ -91,7 +91,7 @@ def test_an_empty_folder_is_refused(tmp_path):
     assert refused.value.reason == "no-cases"
 
 
-def test_a_wrong_path_is_refused_before_anything_is_written(tmp_path):
+def test_a_missing_source_is_refused_before_anything_is_written(tmp_path):
     ended = subprocess.run(
         medseg("batch", tmp_path / "no" / "such", "-o", tmp_path / "out"),
         capture_output=True,

@@ -1,4 +1,4 @@
-"""What a case's record says of its scan, whatever else the process is doing."""
+"""The result of a case reports the warnings of its own scan, even if another is read meanwhile."""
 
 import subprocess
 import sys
@@ -23,8 +23,8 @@ def without_lung(folder, number):
 
 
 @pytest.mark.parametrize("memory", ["8G", "1500M"])
-def test_every_row_says_that_no_lung_was_found_also_when_scans_are_read_ahead(tmp_path, memory):
-    """With 8G the next scan is read while one is segmented, with 1500M it is not."""
+def test_every_row_has_its_own_warning_even_if_scans_are_read_ahead(tmp_path, memory):
+    """With 8G the next scan is read while one is segmented; with 1500M it is not."""
     scans = tmp_path / "scans"
     scans.mkdir()
     for number in range(12):
@@ -43,7 +43,7 @@ def job(name, *images) -> CaseJob:
     return CaseJob(name, tuple(map(str, images)), (0,))
 
 
-def test_a_second_scan_with_the_same_oddity_is_reported_as_the_first(tmp_path):
+def test_a_second_scan_with_the_same_problem_gets_the_same_warning(tmp_path):
     station = pipeline(tmp_path)
     for number in range(2):
         (record,) = station.finish(
@@ -52,7 +52,7 @@ def test_a_second_scan_with_the_same_oddity_is_reported_as_the_first(tmp_path):
         assert record.warnings == (NO_LUNG,)
 
 
-def test_what_one_thread_reads_is_not_reported_of_what_another_segments(tmp_path):
+def test_warnings_of_two_threads_stay_apart(tmp_path):
     station = pipeline(tmp_path)
     odd = tmp_path / "odd.nii.gz"
     array = np.zeros(GRID.shape, np.float32)

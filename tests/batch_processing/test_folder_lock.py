@@ -1,10 +1,10 @@
-"""Two batches never work in one folder at a time."""
+"""Two batches never use the same folder at once."""
 
 import subprocess
 import sys
 
 import pytest
-from support.batches import order, run
+from support.batches import config_for, run
 
 from medseg.batch_processing.case_discovery import items
 from medseg.batch_processing.folder_lock import lock_folder
@@ -21,12 +21,12 @@ def test_two_runs_on_one_folder_exclude_one_another(scans, tmp_path):
         assert other.stdout is not None
         other.stdout.readline()
         with pytest.raises(UsageError, match=f"process {other.pid} on ") as refused:
-            run(items(scans / "cases.csv"), order(out))
+            run(items(scans / "cases.csv"), config_for(out))
         assert refused.value.reason == "in-use"
         with pytest.raises(UsageError), lock_folder(out, "1-of-2"):
             pass
         other.kill()
         other.wait()
-    assert run(items(scans / "cases.csv")[:1], order(out)).done == 1
+    assert run(items(scans / "cases.csv")[:1], config_for(out)).done == 1
     with lock_folder(out, "1-of-2"), lock_folder(out, "2-of-2"), pytest.raises(UsageError), lock_folder(out):
         pass

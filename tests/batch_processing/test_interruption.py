@@ -1,4 +1,4 @@
-"""Signals and kills: what is done stays done, and nothing is left half written."""
+"""Signals and kills: finished cases stay finished, and no file is left half written."""
 
 import json
 import os
@@ -8,11 +8,11 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from support.batches import SPOILED, medseg, order, run, table, voxels
+from support.batches import SPOILED, config_for, medseg, run, table, voxels
 from support.processes import environment
 
 from medseg.batch_processing.case_discovery import items
-from medseg.batch_processing.runner import StopRequest
+from medseg.batch_processing.messages import StopRequest
 
 
 def lines(process: subprocess.Popen[bytes]) -> Iterator[dict[str, object]]:
@@ -22,7 +22,7 @@ def lines(process: subprocess.Popen[bytes]) -> Iterator[dict[str, object]]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_batch_after_the_cases_at_hand(scans, tmp_path, spoiled, number):
+def test_a_signal_ends_the_batch_after_the_running_cases(scans, tmp_path, spoiled, number):
     slow = SPOILED.replace('if volume.source.path.name.startswith("3"):', "if True:")
     spoiled.write_text(slow.format(what="time.sleep(0.5)"))
     out = tmp_path / "out"
@@ -40,7 +40,7 @@ def test_a_signal_ends_the_batch_after_the_cases_at_hand(scans, tmp_path, spoile
     assert rest[-1]["left"] > 0
     assert len(table(out)) == rest[-1]["done"]
     assert not list(out.glob(".scratch*"))
-    ended = run(items(scans / "cases.csv"), order(out), resume=True)
+    ended = run(items(scans / "cases.csv"), config_for(out), resume=True)
     assert (ended.done + ended.skipped, ended.failed) == (6, 0)
     assert ended.skipped == rest[-1]["done"]
 
@@ -54,12 +54,12 @@ def test_a_second_stop_request_ends_the_batch_at_once(scans, tmp_path, spoiled):
             stop.ask()
             stop.ask()
 
-    ended = run(items(scans / "cases.csv"), order(tmp_path / "out"), show=show, stop=stop, workers=1)
+    ended = run(items(scans / "cases.csv"), config_for(tmp_path / "out"), show=show, stop=stop, workers=1)
     assert ended.left > 0
 
 
 @pytest.mark.slow
-def test_kills_at_any_moment_leave_whole_masks_only(scans, tmp_path):
+def test_kills_at_any_moment_leave_only_complete_masks(scans, tmp_path):
     out = tmp_path / "out"
     command = medseg("batch", scans / "cases.csv", "-o", out, "--model", "threshold", "--resume")
     for wait in (0.5, 1.5, 2.0, 2.3, 2.6):
@@ -68,6 +68,6 @@ def test_kills_at_any_moment_leave_whole_masks_only(scans, tmp_path):
             os.killpg(process.pid, signal.SIGKILL)
         for path in (out / "masks").glob("*.nii.gz"):
             assert int((voxels(path) == 1).sum()) == 432
-    ended = run(items(scans / "cases.csv"), order(out), resume=True)
+    ended = run(items(scans / "cases.csv"), config_for(out), resume=True)
     assert (ended.done + ended.skipped, ended.failed) == (6, 0)
     assert not [path for path in out.rglob("*") if "scratch" in path.name or "medseg-" in path.name]

@@ -1,4 +1,4 @@
-"""Journals of earlier versions are read, and what is written now is what they hold."""
+"""Journals of earlier versions can be read, and results are written in the same format."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ def test_the_last_line_of_a_case_counts():
     assert latest([first, again])["ok", "threshold"].warnings == ("later",)
 
 
-def test_a_line_that_is_no_result_is_left_out():
+def test_a_line_without_a_valid_result_is_ignored():
     assert list(latest([CASES[1], {"event": "case", "time": 1.0, "case": "x"}])) == [("ok", "threshold")]
 
 
-def test_an_unfinished_line_is_cut_off(tmp_path):
+def test_an_incomplete_line_is_cut_off(tmp_path):
     path = tmp_path / NAME
     path.write_bytes(
         json.dumps(CASES[1]).encode() + b"\n" + b'{"event": "case", "time": 2.0, "ca' + b"x" * 9000

@@ -1,4 +1,4 @@
-"""Worker processes: one that dies, hangs or runs out of memory costs one case."""
+"""A worker process that dies, hangs or runs out of memory costs one case."""
 
 import os
 import time
@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
-from support.batches import SPOILED, order, run, table
+from support.batches import SPOILED, config_for, run, table
 from support.worlds import tiny, untrained
 
 from medseg.batch_processing import process_pool
@@ -27,7 +27,7 @@ from medseg.phantom.thorax import Thorax, default_grid
 def test_a_case_that_ends_its_worker_is_one_failed_case(scans, tmp_path, spoiled, what, reason):
     spoiled.write_text(SPOILED.format(what=what))
     out = tmp_path / "out"
-    ended = run(items(scans / "cases.csv"), order(out), workers=2, case_seconds=10_000)
+    ended = run(items(scans / "cases.csv"), config_for(out), workers=2, case_minutes=200)
     assert (ended.done, ended.failed) == (5, 1)
     assert table(out)["reason"].dropna().to_dict() == {"c3": reason}
 
@@ -36,21 +36,21 @@ def test_a_case_that_hangs_is_one_failed_case(scans, tmp_path, spoiled, monkeypa
     hangs = tmp_path / "hangs"
     out = tmp_path / "out"
     spoiled.write_text(SPOILED.format(what=f"Path({str(hangs)!r}).touch(); time.sleep(100_000)"))
-    passed, told = 0.0, []
+    passed, reported = 0.0, []
 
     def monotonic() -> float:
-        """A clock that passes a thousand seconds at every look, from when the case hangs until it is told."""
+        """A clock that advances by 1000 s at every call while the case hangs."""
         nonlocal passed
-        if hangs.exists() and "c3" not in told:
+        if hangs.exists() and "c3" not in reported:
             passed += 1000
         return time.monotonic() + passed
 
     monkeypatch.setattr(process_pool, "time", SimpleNamespace(monotonic=monotonic))
     ended = run(
         items(scans / "cases.csv"),
-        order(out),
-        case_seconds=10_000,
-        show=lambda event: told.append(event.get("case")),
+        config_for(out),
+        case_minutes=200,
+        show=lambda event: reported.append(event.get("case")),
     )
     assert (ended.done, ended.failed) == (5, 1)
     assert table(out)["reason"].dropna().to_dict() == {"c3": "case-time"}
@@ -59,18 +59,18 @@ def test_a_case_that_hangs_is_one_failed_case(scans, tmp_path, spoiled, monkeypa
 def test_workers_that_cannot_start_end_the_batch(scans, tmp_path, spoiled):
     spoiled.write_text("import os; os._exit(3)")
     with pytest.raises(ResourceError, match="ended before it was ready: exit code 3") as refused:
-        run(items(scans / "cases.csv"), order(tmp_path / "out"), workers=1)
+        run(items(scans / "cases.csv"), config_for(tmp_path / "out"), workers=1)
     assert refused.value.reason == "worker"
 
 
 def test_a_case_short_of_memory_is_tried_again_alone(scans, tmp_path, spoiled):
-    # It has room only where its worker got all the memory: half as much is not enough.
+    # The case fits only if its worker gets all the memory: half of it is not enough.
     what = "import resource; used = int(Path('/proc/self/status').read_text().split('VmData:')[1].split()[0])"
     what += "\n        room = resource.getrlimit(resource.RLIMIT_DATA)[0] - 1024 * used"
     what += "\n        if room < 2.5 * 2**30: raise MemoryError"
     spoiled.write_text(SPOILED.format(what=what))
     out = tmp_path / "out"
-    ended = run(items(scans / "cases.csv"), order(out), workers=2, memory_bytes=4 << 30)
+    ended = run(items(scans / "cases.csv"), config_for(out), workers=2, memory=4 << 30)
     assert (ended.done, ended.failed) == (6, 0)
 
 
@@ -85,7 +85,7 @@ def test_memory_decides_how_many_workers_there_are():
 
 
 def workers_of(process: int) -> list[psutil.Process]:
-    """The workers that a batch has started."""
+    """The worker processes of a batch."""
     children = psutil.Process(process).children(recursive=True)
     return [child for child in children if "medseg.batch_processing.worker" in " ".join(child.cmdline())]
 
@@ -99,7 +99,7 @@ def test_a_worker_that_is_killed_loses_nothing(scans, tmp_path):
             for worker in killed:
                 worker.kill()
 
-    ended = run(items(scans / "cases.csv"), order(out), workers=2, show=show)
+    ended = run(items(scans / "cases.csv"), config_for(out), workers=2, show=show)
     assert killed
     assert (ended.done, ended.failed) == (6, 0)
 
@@ -111,8 +111,8 @@ def test_masks_do_not_depend_on_the_number_of_workers_or_the_order(tmp_path):
         scan = Thorax.random(number).scan(default_grid((8.0, 9.0, 12.0), "LPS"), seed=number)
         found.append(Item(f"c{number}", (scan.save(tmp_path / f"{number}.nii.gz"),)))
     one, two = tmp_path / "one", tmp_path / "two"
-    run(found, order(one, models=(str(model),)), workers=1)
-    run(found[::-1], order(two, models=(str(model),)), workers=2)
+    run(found, config_for(one, models=(str(model),)), workers=1)
+    run(found[::-1], config_for(two, models=(str(model),)), workers=2)
     for item in found:
         mask = f"masks/{item.id}.nii.gz"
         assert (one / mask).read_bytes() == (two / mask).read_bytes()
@@ -123,4 +123,7 @@ def test_models_that_cannot_be_loaded_end_the_batch_before_it_begins(scans, tmp_
     from medseg.errors import ModelRefused
 
     with pytest.raises(ModelRefused):
-        run(items(scans / "cases.csv"), order(tmp_path / "out", models=(str(tmp_path / "bad.safetensors"),)))
+        run(
+            items(scans / "cases.csv"),
+            config_for(tmp_path / "out", models=(str(tmp_path / "bad.safetensors"),)),
+        )

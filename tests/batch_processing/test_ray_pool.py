@@ -5,21 +5,21 @@ import subprocess
 import pandas as pd
 import psutil
 import pytest
-from support.batches import medseg, order, run, table
+from support.batches import config_for, medseg, run, table
 
 from medseg.batch_processing.case_discovery import items
 
 
 @pytest.mark.slow
 def test_a_ray_cluster_gives_the_same_masks(scans, tmp_path):
-    """Also when one of its two workers is killed."""
+    """Even if one of its two workers is killed."""
     pytest.importorskip("ray")
     from medseg.batch_processing.ray_pool import RayPool
 
     here, there, killed = tmp_path / "here", tmp_path / "there", []
     found = items(scans / "cases.csv")
     (scans / "5.nii.gz").write_bytes(b"nothing")
-    run(found, order(here))
+    run(found, config_for(here))
 
     def show(event: dict[str, object]) -> None:
         if event["event"] == "case" and not killed:
@@ -31,8 +31,8 @@ def test_a_ray_cluster_gives_the_same_masks(scans, tmp_path):
 
     ended = run(
         found,
-        order(there),
-        start=lambda order, cases: RayPool(order, cases=cases, address=None, workers=2, gpus=0),
+        config_for(there),
+        start=lambda config, cases: RayPool(config, cases=cases, address=None, workers=2, gpus=0),
         show=show,
     )
     assert killed

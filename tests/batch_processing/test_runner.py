@@ -1,4 +1,4 @@
-"""Batches: whatever happens to a case, a worker or the run, nothing is lost and nothing is done twice."""
+"""A batch does every case once, whatever happens to a case, a worker or the run."""
 
 import os
 import subprocess
@@ -7,12 +7,12 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
-from support.batches import GRID, chest, medseg, order, run, table, voxels
+from support.batches import GRID, chest, config_for, medseg, run, table, voxels
 from support.worlds import tiny, untrained
 
 from medseg import Volume
 from medseg.batch_processing.case_discovery import items, shard
-from medseg.batch_processing.runner import merge_batch
+from medseg.batch_processing.summary import merge_batch
 from medseg.errors import InputWarning, UsageError
 from medseg.io import read as read_scan
 from medseg.io import write_dicom_series
@@ -22,7 +22,7 @@ from medseg.visualization.labelled_masks import read_named
 
 def test_every_case_has_a_mask_and_a_row(scans, tmp_path):
     out = tmp_path / "out"
-    ended = run(items(scans / "cases.csv"), order(out))
+    ended = run(items(scans / "cases.csv"), config_for(out))
     assert (ended.done, ended.skipped, ended.failed, ended.left) == (6, 0, 0, 0)
     found = table(out)
     assert list(found.index) == [f"c{number}" for number in range(6)]
@@ -49,7 +49,7 @@ def test_bad_scans_are_named_and_do_not_stop_the_others(scans, tmp_path):
     with (scans / "cases.csv").open("a") as file:
         file.write("bad/name,3.nii.gz\nc7,3.nii.gz,too many\nc8,\n")
     out = tmp_path / "out"
-    ended = run(items(scans / "cases.csv"), order(out))
+    ended = run(items(scans / "cases.csv"), config_for(out))
     assert (ended.done, ended.failed) == (4, 5)
     reasons = table(out)["reason"].dropna().to_dict()
     assert reasons == {
@@ -62,10 +62,10 @@ def test_bad_scans_are_named_and_do_not_stop_the_others(scans, tmp_path):
     assert "row 8" in table(out).loc["bad_name", "message"]
 
 
-def test_a_second_run_does_only_what_has_changed(scans, tmp_path):
+def test_a_second_run_redoes_only_changed_cases(scans, tmp_path):
     out = tmp_path / "out"
     cases = items(scans / "cases.csv")
-    run(cases, order(out))
+    run(cases, config_for(out))
     masks = out / "masks"
     before = {path.name: path.stat().st_mtime_ns for path in masks.glob("*.nii.gz")}
     chest(50).save(scans / "1.nii.gz")  # another input
@@ -74,7 +74,7 @@ def test_a_second_run_does_only_what_has_changed(scans, tmp_path):
     done: list[str] = []
     ended = run(
         cases,
-        order(out),
+        config_for(out),
         resume=True,
         show=lambda event: done.append(event["case"]) if event["event"] == "case" else None,
     )
@@ -84,37 +84,37 @@ def test_a_second_run_does_only_what_has_changed(scans, tmp_path):
     assert {name for name in after if after[name] == before[name]} == {f"c{n}.nii.gz" for n in (0, 4, 5)}
     assert int((voxels(masks / "c3.nii.gz") == 1).sum()) == 432
     # Other options: everything again.
-    assert run(cases, order(out, any_modality=True), resume=True).done == 6
+    assert run(cases, config_for(out, any_modality=True), resume=True).done == 6
 
 
 def test_a_folder_with_results_needs_resume(scans, tmp_path):
     out = tmp_path / "out"
-    run(items(scans / "cases.csv")[:1], order(out))
+    run(items(scans / "cases.csv")[:1], config_for(out))
     with pytest.raises(UsageError, match="results of 1 cases") as refused:
-        run(items(scans / "cases.csv"), order(out))
+        run(items(scans / "cases.csv"), config_for(out))
     assert refused.value.reason == "has-results"
 
 
 def test_refused_scans_are_tried_again_only_when_asked(scans, tmp_path):
     (scans / "1.nii.gz").write_bytes(b"nothing of the kind")
     out, cases = tmp_path / "out", items(scans / "cases.csv")[:2]
-    assert run(cases, order(out)).failed == 1
-    again = run(cases, order(out), resume=True)
+    assert run(cases, config_for(out)).failed == 1
+    again = run(cases, config_for(out), resume=True)
     assert (again.done, again.failed, again.skipped) == (0, 1, 1)
     stamped = (scans / "1.nii.gz").stat()
     chest().save(scans / "1.nii.gz")
     os.utime(scans / "1.nii.gz", ns=(stamped.st_atime_ns, stamped.st_mtime_ns))
-    assert run(cases, order(out), retry_failed=True).done == 1
+    assert run(cases, config_for(out), retry_failed=True).done == 1
 
 
-def test_models_share_a_scan_and_have_a_row_each(tmp_path):
+def test_several_models_share_a_scan_and_get_one_row_each(tmp_path):
     patient = Thorax.random(3)
     patient.scan(default_grid((8.0, 9.0, 12.0), "LPS"), seed=3).save(tmp_path / "3.nii.gz")
     model = untrained(tiny()).save(tmp_path / "model.safetensors")
     out = tmp_path / "out"
     ended = run(
         items(tmp_path / "3.nii.gz"),
-        order(out, models=("threshold", str(model)), overlays=True, probabilities=True),
+        config_for(out, models=("threshold", str(model)), overlays=True, probabilities=True),
     )
     assert (ended.done, ended.failed) == (1, 0)
     found = table(out)
@@ -142,26 +142,26 @@ def test_dicom_scans_get_a_dicom_mask(tmp_path):
     write_dicom_series(chest(), tmp_path / "in" / "series")
     chest().save(tmp_path / "in" / "other.nii.gz")
     out = tmp_path / "out"
-    assert run(items(tmp_path / "in"), order(out, dicom="dicom-seg")).done == 2
+    assert run(items(tmp_path / "in"), config_for(out, dicom="dicom-seg")).done == 2
     import pydicom
 
     assert pydicom.dcmread(out / "dicom" / "series.dcm").Modality == "SEG"
     assert [path.name for path in (out / "dicom").iterdir()] == ["series.dcm"]
 
 
-def test_warnings_are_in_the_table_and_in_the_summary(scans, tmp_path):
+def test_warnings_appear_in_the_table_and_the_summary(scans, tmp_path):
     Volume(np.zeros(GRID.shape, np.int16), GRID).save(scans / "2.nii.gz")
     command = medseg("batch", scans / "cases.csv", "-o", tmp_path / "out", "--model", "threshold")
     ended = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "c2: threshold: done, warning: no lung was found" in ended.stderr
     assert "\nwarned of: c2\n" in ended.stderr
-    told = table(tmp_path / "out")["warnings"]
-    assert told["c2"].startswith("no lung was found")
-    assert told.drop("c2").isna().all()
+    warned = table(tmp_path / "out")["warnings"]
+    assert warned["c2"].startswith("no lung was found")
+    assert warned.drop("c2").isna().all()
 
 
 def test_masks_of_a_batch_keep_their_label_names(scans, tmp_path):
-    run(items(scans / "cases.csv"), order(tmp_path / "out"))
+    run(items(scans / "cases.csv"), config_for(tmp_path / "out"))
     mask = read_named(tmp_path / "out" / "masks" / "c3.nii.gz", read_scan(scans / "3.nii.gz"))
     assert [(label.name, label.values) for label in mask.labels] == [
         ("right_lung", (1,)),
@@ -182,14 +182,14 @@ def test_shards_divide_the_cases_and_merge_again(scans, tmp_path):
     parts = [shard(found, f"{number}/4") for number in (1, 2, 3, 4)]
     assert sorted(item.id for part in parts for item in part) == [item.id for item in found]
     for number, part in enumerate(parts[:3], start=1):
-        run(part, order(out), shard=f"{number}-of-4")
+        run(part, config_for(out), shard=f"{number}-of-4")
     assert len(pd.read_csv(out / "results-1-of-4.csv")) == 2
     assert not (out / "results.csv").exists()
     merged = merge_batch(out)
     assert (merged.skipped, merged.failed, merged.left) == (5, 0, 0)
     assert len(table(out)) == 5
     # The whole run knows what the shards have done.
-    assert (run(found, order(out), resume=True).skipped) == 5
+    assert (run(found, config_for(out), resume=True).skipped) == 5
     for bad in ("0/4", "5/4", "1", "a/b"):
         with pytest.raises(UsageError) as refused:
             shard(found, bad)

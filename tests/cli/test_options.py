@@ -4,7 +4,7 @@ from typing import get_args, get_type_hints
 
 import pytest
 
-from medseg.batch_processing.launcher import bytes_of
+from medseg.batch_processing.settings import bytes_of
 from medseg.cli.options import SplitOrAll
 from medseg.cli.train import train
 from medseg.datasets.manifest import Split

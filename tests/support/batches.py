@@ -10,7 +10,9 @@ import pandas as pd
 from medseg import Grid, Volume
 from medseg.batch_processing import runner
 from medseg.batch_processing.case_discovery import Item
-from medseg.batch_processing.runner import BatchConfig, BatchSummary
+from medseg.batch_processing.messages import BatchConfig
+from medseg.batch_processing.settings import BatchMonitor, BatchResources
+from medseg.batch_processing.summary import BatchSummary
 
 GRID = Grid((24, 24, 10), np.diag([12.0, 12.0, 20.0, 1.0]))
 
@@ -24,13 +26,27 @@ def chest(number: int = 0) -> Volume:
     return Volume(array, GRID)
 
 
-def order(folder: Path, **changes: object) -> BatchConfig:
+def config_for(folder: Path, **changes: object) -> BatchConfig:
     return BatchConfig(**{"models": ("threshold",), "folder": str(folder), "scratch": "", **changes})
 
 
-def run(found: list[Item], config: BatchConfig, *, workers: int = 1, **options: object) -> BatchSummary:
-    """A batch with one worker unless it says otherwise: each takes seconds to start."""
-    return runner.run(found, config, workers=workers, **options)
+def run(
+    found: list[Item],
+    config: BatchConfig,
+    *,
+    workers: int = 1,
+    memory: int | None = None,
+    case_minutes: float = 120.0,
+    shard: str | None = None,
+    **options: object,
+) -> BatchSummary:
+    """A batch with one worker by default, as each takes seconds to start; the rest as for `runner.run`.
+
+    Fields of the monitor (``show``, ``stop``) may be given directly.
+    """
+    resources = BatchResources(workers, memory, case_minutes, shard)
+    monitor = BatchMonitor(**{name: options.pop(name) for name in ("show", "stop") if name in options})
+    return runner.run(found, config, resources=resources, monitor=monitor, **options)
 
 
 def table(folder: Path) -> pd.DataFrame:

@@ -1,0 +1,77 @@
+"""How a batch ended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from medseg.batch_processing import results
+from medseg.batch_processing.journal import journals, latest, read
+from medseg.errors import UsageError
+from medseg.inference.case_result import CaseResult
+
+
+@dataclass(frozen=True)
+class BatchSummary:
+    """How a batch ended. Numbers count cases; one that was segmented by several models counts once.
+
+    Attributes:
+        done: Cases segmented in this run.
+        skipped: Cases that were done before.
+        left: Cases not reached because the batch was asked to stop.
+        results: Path of the table.
+        failures: Names of the failed cases, of this run or an earlier one.
+        warned: Names of the cases that were segmented with a warning, in this run or an earlier one.
+    """
+
+    done: int
+    skipped: int
+    left: int
+    results: Path
+    failures: tuple[str, ...] = ()
+    warned: tuple[str, ...] = ()
+
+    @property
+    def failed(self) -> int:
+        """Number of failed cases, of this run or an earlier one."""
+        return len(self.failures)
+
+
+def failed_and_warned(found: Sequence[CaseResult]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of the cases that failed with any model, and of the other cases with a warning."""
+    failed = dict.fromkeys(result.case for result in found if result.status == "failed")
+    warned = dict.fromkeys(result.case for result in found if result.warnings)
+    return tuple(failed), tuple(case for case in warned if case not in failed)
+
+
+def merge_batch(folder: str | Path) -> BatchSummary:
+    """Writes one table for all shards of a batch, from their journals; shards may still be running.
+
+    Raises:
+        UsageError: the folder has no journal (``no-journal``).
+
+    Example:
+        >>> options = medseg.BatchResources(workers=1, shard="1/2")
+        >>> _ = medseg.batch("dataset/labels", "halves", model="threshold", resources=options,
+        ...                  options=medseg.BatchOptions(any_modality=True))
+        >>> medseg.merge_batch("halves").results.name
+        'results.csv'
+    """
+    folder = Path(folder)
+    records = read(journals(folder))
+    if not records:
+        raise UsageError(
+            "this folder has no journal",
+            where=folder,
+            remedy="give the output folder of medseg batch",
+            reason="no-journal",
+        )
+    known = latest(records)
+    planned = {record["shard"]: record["cases"] for record in records if record.get("event") == "start"}
+    ordered = [known[key] for key in sorted(known)]
+    failed, warned = failed_and_warned(ordered)
+    cases = {result.case for result in ordered}
+    left = max(0, sum(planned.values()) - len(cases))
+    table = results.write(folder / results.NAME, ordered)
+    return BatchSummary(0, len(cases) - len(failed), left, table, failed, warned)

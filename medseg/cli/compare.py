@@ -20,7 +20,7 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Compare evaluations of the same cases: paired differences, their intervals and tests."""
-    from medseg.evaluation.comparison import FEWEST_PAIRS
+    from medseg.evaluation.comparison import FEWEST_PATIENTS
     from medseg.evaluation.comparison import compare as compare_evaluations
 
     found = compare_evaluations(evaluations, tuple(metric or ("dice",)), output=output)
@@ -29,10 +29,10 @@ def compare(
     for _, row in found.left_out.iterrows():
         what = " ".join(part for part in (row["case"], row["label"], row["metric"]) if part)
         print(f"left out: {what}: {row['why']}", file=sys.stderr)
-    if found.few_pairs:
+    if found.few_patients:
         print(
-            f"warning: {found.few_pairs} of {len(found.table)} tests have under {FEWEST_PAIRS} pairs that "
-            "differ; their p cannot come below 0.05",
+            f"warning: {found.few_patients} of {len(found.table)} tests have fewer than "
+            f"{FEWEST_PATIENTS} patients with a difference; their p cannot be below 0.05",
             file=sys.stderr,
         )
     print(f"wrote {output / 'comparison.csv'}", file=sys.stderr)

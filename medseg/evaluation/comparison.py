@@ -12,24 +12,28 @@ import pandas as pd
 
 from medseg.errors import InputRefused, UsageError
 from medseg.evaluation import tables
-from medseg.evaluation.confidence_intervals import holm, mean_interval, wilcoxon
+from medseg.evaluation.confidence_intervals import holm, mean_interval, patient_means, wilcoxon
 from medseg.evaluation.evaluation_files import read_evaluations
-from medseg.evaluation.evaluator import ALL_LABELS, METRICS
+from medseg.evaluation.evaluator import ALL_LABELS, BOUNDS, METRICS
 from medseg.system.atomic_write import replacing
 
 Named: TypeAlias = tuple[str, pd.DataFrame]
 
-# With fewer pairs the smallest possible p, 2 / 2^n, is above 0.05.
-FEWEST_PAIRS = 6
+# With fewer patients the smallest possible p, 2 / 2^n, is above 0.05.
+FEWEST_PATIENTS = 6
 _SAME = 1e-3
 _DECIMALS = 9
 NOTES = (
-    "Differences are B - A over the cases that both have; in all labels a case counts with its mean over the "
-    "labels defined in both. CI: 95 % bootstrap of the mean difference over patients. p: Wilcoxon "
-    "signed-rank test, two-sided, differences of 0 left out, exact up to 50 pairs. Holm: p corrected for all "
-    "tests of this table. With fewer than 6 pairs that differ p cannot come below 0.05."
+    "Differences are B - A over the cases of both; in all labels a case counts with its mean over the "
+    "labels defined in both. CI: 95 % studentised bootstrap of the mean difference over patients, not "
+    "narrower than Student's t interval. p: two-sided Wilcoxon signed-rank test over patients, one mean "
+    "difference per patient, without differences of 0, exact up to 50 patients. Holm: p corrected for all "
+    "tests of this table. With fewer than 6 differing patients p cannot be below 0.05."
 )
-_HEADS = ("A", "B", "label", "metric", "pairs", "A mean", "B mean", "difference", "95 % CI", "p", "Holm")
+_HEADS = (
+    *("A", "B", "label", "metric", "cases", "patients", "A mean", "B mean", "difference", "95 % CI"),
+    *("p", "Holm"),
+)
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,8 @@ class Comparison:
     Attributes:
         table: One row per pair of evaluations, label and metric: ``a``, ``b``, ``label``, ``metric``,
             ``pairs`` (number of paired cases), ``equal`` (pairs without a difference), ``undefined`` (rows
-            left out because the metric is undefined in either), ``a_mean``, ``b_mean``,
+            left out because the metric is undefined in either), ``patients`` (number of patients of the
+            pairs), ``patients_equal`` (patients without a mean difference), ``a_mean``, ``b_mean``,
             ``difference_mean`` (B - A), ``difference_median``, ``ci_low``, ``ci_high``, ``p``, ``p_holm``.
         left_out: One row per case and label that could not be paired, with the reason in ``why``;
             ``metric`` is empty if the reason applies to all metrics.
@@ -49,9 +54,9 @@ class Comparison:
     left_out: pd.DataFrame
 
     @property
-    def few_pairs(self) -> int:
-        """Number of tests with fewer than :data:`FEWEST_PAIRS` differing pairs: their p cannot be small."""
-        return int((self.table["pairs"] - self.table["equal"] < FEWEST_PAIRS).sum())
+    def few_patients(self) -> int:
+        """Number of tests with under :data:`FEWEST_PATIENTS` differing patients: their p cannot be small."""
+        return int((self.table["patients"] - self.table["patients_equal"] < FEWEST_PATIENTS).sum())
 
 
 def compare(
@@ -222,7 +227,11 @@ def _row(a: str, b: str, label: str, metric: str, part: pd.DataFrame) -> dict[st
     part = part.groupby("case", sort=False).agg({"patient": "first", "first": "mean", "second": "mean"})
     # Tables have six digits: beyond that, rounding would make equal differences unequal.
     difference = (part["second"] - part["first"]).round(_DECIMALS)
-    low, high = mean_interval(difference.to_numpy(float), list(part["patient"]))
+    differences, patients = difference.to_numpy(float), list(part["patient"])
+    smallest, largest = BOUNDS[metric]
+    low, high = mean_interval(differences, patients, bounds=(smallest - largest, largest - smallest))
+    # Scans of one patient are not independent: the test has one difference per patient.
+    by_patient = patient_means(differences, patients).round(_DECIMALS)
     return {
         "a": a,
         "b": b,
@@ -231,13 +240,15 @@ def _row(a: str, b: str, label: str, metric: str, part: pd.DataFrame) -> dict[st
         "pairs": len(part),
         "equal": int((difference == 0).sum()),
         "undefined": int((~known).sum()),
+        "patients": len(by_patient),
+        "patients_equal": int((by_patient == 0).sum()),
         "a_mean": float(part["first"].mean()),
         "b_mean": float(part["second"].mean()),
         "difference_mean": float(difference.mean()),
         "difference_median": float(difference.median()),
         "ci_low": low,
         "ci_high": high,
-        "p": wilcoxon(difference.to_numpy(float)) if len(part) else float("nan"),
+        "p": wilcoxon(by_patient) if len(by_patient) else float("nan"),
     }
 
 
@@ -249,6 +260,7 @@ def _cells(table: pd.DataFrame) -> list[list[str]]:
             str(row["label"]),
             str(row["metric"]),
             f"{row['pairs']}",
+            f"{row['patients']}",
             tables.numbers((row["a_mean"],), ".4g"),
             tables.numbers((row["b_mean"],), ".4g"),
             tables.numbers((row["difference_mean"],), "+.4f"),

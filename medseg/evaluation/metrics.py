@@ -106,10 +106,12 @@ class Metric:
         summary: How summaries and comparisons aggregate it over cases: statistics of the value (``mean``)
             or of its absolute value (``absolute``, under the name with ``_abs`` before the unit), its
             ``sum``, or not at all (None).
+        bounds: Smallest and largest value; confidence intervals end there.
     """
 
     compute: Callable[[LabelPair], float]
     summary: Literal["mean", "absolute", "sum"] | None = None
+    bounds: tuple[float, float] = (0.0, math.inf)
 
 
 def dice(prediction: Binary, truth: Binary) -> float:
@@ -187,12 +189,13 @@ def _check_masks(prediction: Binary, truth: Binary) -> None:
         )
 
 
+_SHARE = (0.0, 1.0)
 REGISTRY: dict[str, Metric] = {
-    "dice": Metric(_dice, "mean"),
-    "iou": Metric(_iou, "mean"),
-    "sensitivity": Metric(lambda pair: _share(pair.both, pair.true), "mean"),
-    "precision": Metric(lambda pair: _share(pair.both, pair.predicted), "mean"),
-    "nsd": Metric(_nsd, "mean"),
+    "dice": Metric(_dice, "mean", _SHARE),
+    "iou": Metric(_iou, "mean", _SHARE),
+    "sensitivity": Metric(lambda pair: _share(pair.both, pair.true), "mean", _SHARE),
+    "precision": Metric(lambda pair: _share(pair.both, pair.predicted), "mean", _SHARE),
+    "nsd": Metric(_nsd, "mean", _SHARE),
     "nsd_tolerance_mm": Metric(lambda pair: pair.nsd_tolerance_mm),
     "hd95_mm": Metric(_hd95_mm, "mean"),
     "hd_mm": Metric(_hd_mm, "mean"),
@@ -204,8 +207,8 @@ REGISTRY: dict[str, Metric] = {
     "lesions": Metric(lambda pair: pair.lesions.true, "sum"),
     "lesions_found": Metric(lambda pair: pair.lesions.found, "sum"),
     "lesions_false": Metric(lambda pair: pair.lesions.false, "sum"),
-    "lesion_sensitivity": Metric(lambda pair: pair.lesions.sensitivity, "mean"),
-    "lesion_precision": Metric(lambda pair: pair.lesions.precision, "mean"),
-    "lesion_f1": Metric(lambda pair: pair.lesions.f1, "mean"),
+    "lesion_sensitivity": Metric(lambda pair: pair.lesions.sensitivity, "mean", _SHARE),
+    "lesion_precision": Metric(lambda pair: pair.lesions.precision, "mean", _SHARE),
+    "lesion_f1": Metric(lambda pair: pair.lesions.f1, "mean", _SHARE),
 }
 """All metrics, in the order of the columns of ``evaluation.csv``; see ``docs/metrics.md``."""

@@ -51,6 +51,28 @@ def test_pairs_by_hand():
     assert [lung["p_holm"], heart["p_holm"], every["p_holm"]] == pytest.approx([3 / 16, 1, 3 / 16])
 
 
+def test_scans_of_one_patient_are_one_piece_of_evidence_in_the_test():
+    # B is better by 0.01 in all 12 scans of both patients: 2 / 2^2 over patients, 2 / 2^24 over scans.
+    rows = {f"{patient}-{scan}": {"lung": 0.8 + scan / 100} for patient in "pq" for scan in range(12)}
+    a = evaluation(rows).assign(patient=lambda frame: frame["case"].str[0])
+    row = compare({"a": a, "b": a.assign(dice=a["dice"] + 0.01)}).table.iloc[0]
+    assert (row["pairs"], row["patients"], row["p"], row["p_holm"]) == (24, 2, 0.5, 0.5)
+    assert compare({"a": a, "b": a.assign(dice=a["dice"] + 0.01)}).few_patients == 1
+
+
+def test_a_patient_counts_with_the_mean_over_the_scans():
+    # By patient: p0 (+2 - 1) / 2 > 0, the other five > 0: 2 / 2^6. By scan one of seven is negative.
+    values = {"p0-a": 0.02, "p0-b": -0.01} | {f"p{n}-a": 0.01 * (n + 1) for n in range(1, 6)}
+    a = evaluation({case: {"lung": 0.5} for case in values}).assign(patient=[case[:2] for case in values])
+    b = a.assign(dice=[0.5 + value for value in values.values()])
+    row = compare({"a": a, "b": b}).table.iloc[0]
+    assert (row["pairs"], row["patients"], row["p"]) == (7, 6, 2 / 64)
+    # A patient whose scans cancel out has no difference: five patients remain, 2 / 2^5.
+    c = a.assign(dice=[0.5 + value for value in (values | {"p0-a": 0.01}).values()])
+    row = compare({"a": a, "c": c}).table.iloc[0]
+    assert (row["patients"], row["patients_equal"], row["p"]) == (6, 1, 2 / 32)
+
+
 def test_cases_that_cannot_be_paired_are_listed():
     left = compare({"a": A, "b": B}).left_out
     listed = {(row["case"], row["label"], row["why"]) for _, row in left.iterrows()}
@@ -169,7 +191,7 @@ def test_the_command_writes_the_tables(tmp_path):
     out, told = invoke("compare", *files, "-o", tmp_path / "out", "--json")
     assert json.loads(out)[0]["pairs"] == 5
     assert "left out: 5 lung: failed in b" in told
-    assert "3 of 3 tests have under 6 pairs that differ" in told
+    assert "3 of 3 tests have fewer than 6 patients with a difference" in told
     table, _ = invoke("compare", *files, "-o", tmp_path / "out")
     assert table.startswith("| A | B | label |")
     names = ["comparison.csv", "comparison.json", "comparison.md", "comparison.tex", "left_out.csv"]

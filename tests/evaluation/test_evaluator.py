@@ -123,9 +123,9 @@ def test_written_tables_can_be_read_back(cases: list[Case], tmp_path: Path) -> N
     assert back["dice"].tolist()[0] == pytest.approx(2 / 3, abs=1e-6)
     pd.testing.assert_frame_equal(summary(back), summary(frame), rtol=1e-5)
     assert pd.read_csv(table, index_col="label").loc["a", "n"] == 2
-    # Two patients: the bootstrap of their mean is 0.667, 0.778 or 0.889, the outer ones in a quarter each.
-    assert "| a | 2 | 0.778 ± 0.157 | 0.667–0.889 | 0.778 (0.667–0.889) |" in text.read_text(encoding="utf-8")
-    assert "a & 2 & 0.778 $\\pm$ 0.157 & 0.667--0.889 &" in tex.read_text(encoding="utf-8")
+    # Two patients: standard error 1/9, t(0.975, 1 d.f.) = 12.7: the interval is all of 0..1.
+    assert "| a | 2 | 0.778 ± 0.157 | 0.000–1.000 | 0.778 (0.667–0.889) |" in text.read_text(encoding="utf-8")
+    assert "a & 2 & 0.778 $\\pm$ 0.157 & 0.000--1.000 &" in tex.read_text(encoding="utf-8")
     first = json.loads(as_json.read_text(encoding="utf-8"))[0]
     assert (first["label"], first["group"], first["n"]) == ("a", "all", 2)
     with pytest.raises(UsageError):

@@ -1,4 +1,4 @@
-"""One HTML file that shows how a batch, an evaluation or a training went, without any network."""
+"""HTML reports of a batch, an evaluation or a training; each is one file that needs no network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Charts as SVG, every text in them escaped; a browser needs no library to show them."""
+"""Charts as SVG, with all text escaped; a browser shows them without any library."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 10, 24, 30
 
 
 def histogram(name: str, values: Sequence[float]) -> Markup:
-    """How a number is distributed; values beyond the outlier limits are marked below the axis."""
+    """Histogram of a number, with outliers marked below the axis; empty without two different values."""
     finite = [value for value in values if math.isfinite(value)]
     if len(set(finite)) < 2:
         return Markup()
@@ -41,12 +41,12 @@ def histogram(name: str, values: Sequence[float]) -> Markup:
             if abs(value - middle) > FAR * width:
                 dot = Markup('<circle class="far" cx="{:.1f}" cy="{}" r="3"/>')
                 parts.append(dot.format(x(value), _HEIGHT - _BOTTOM + 5))
-    told = f"{name}: {len(finite)} values from {_number(min(finite))} to {_number(max(finite))}, "
-    return _svg(f"{told}median {_number(float(np.median(finite)))}", parts)
+    summary = f"{name}: {len(finite)} values from {_number(min(finite))} to {_number(max(finite))}, "
+    return _svg(f"{summary}median {_number(float(np.median(finite)))}", parts)
 
 
 def bland_altman(pairs: Sequence[Pair]) -> Markup:
-    """Volume less truth over their mean, with bias and limits of agreement (Bland and Altman 1986)."""
+    """Volume minus truth over their mean, with bias and limits of agreement (Bland and Altman 1986)."""
     means = [(pair.volume_ml + pair.truth_ml) / 2 for pair in pairs]
     differences = [pair.volume_ml - pair.truth_ml for pair in pairs]
     if len(pairs) < 2 or max(means) == min(means):
@@ -83,7 +83,7 @@ def bland_altman(pairs: Sequence[Pair]) -> Markup:
 
 
 def violins(pairs: Sequence[Pair]) -> Markup:
-    """Dice of every label: each case a dot, and their density by a Gaussian kernel (Scott's width)."""
+    """Dice of every label: a dot per case, and the density by a Gaussian kernel (Scott's width)."""
     labels = list(dict.fromkeys(pair.label for pair in pairs))
     values = {
         label: [pair.dice for pair in pairs if pair.label == label and math.isfinite(pair.dice)]
@@ -116,8 +116,8 @@ def violins(pairs: Sequence[Pair]) -> Markup:
             parts.append(dot.format(middle + aside, y(value), colour))
         name = Markup('<text x="{:.1f}" y="{}" text-anchor="middle">{}</text>')
         parts.append(name.format(middle, _HEIGHT - 10, label))
-    told = ", ".join(f"{label} median {float(np.median(values[label])):.3f}" for label in labels)
-    return _svg(f"Dice: {told}", parts)
+    medians = ", ".join(f"{label} median {float(np.median(values[label])):.3f}" for label in labels)
+    return _svg(f"Dice: {medians}", parts)
 
 
 def _axes(name: str, left: float | None, right: float | None, low: float, high: float) -> Markup:
@@ -135,11 +135,11 @@ def _axes(name: str, left: float | None, right: float | None, low: float, high: 
     return Markup("").join(parts)
 
 
-def _svg(told: str, parts: Sequence[Markup]) -> Markup:
+def _svg(description: str, parts: Sequence[Markup]) -> Markup:
     return Markup(
-        '<figure><svg viewBox="0 0 {width} {height}" role="img" aria-label="{told}">'
-        "<title>{told}</title>{drawn}</svg></figure>"
-    ).format(width=_WIDTH, height=_HEIGHT, told=told, drawn=Markup("").join(parts))
+        '<figure><svg viewBox="0 0 {width} {height}" role="img" aria-label="{description}">'
+        "<title>{description}</title>{drawn}</svg></figure>"
+    ).format(width=_WIDTH, height=_HEIGHT, description=description, drawn=Markup("").join(parts))
 
 
 def _number(value: float) -> str:

@@ -1,4 +1,4 @@
-"""What a report tells: read from the tables that ``medseg batch`` and ``medseg evaluate`` leave."""
+"""Content of a report, read from the tables that ``medseg batch`` and ``medseg evaluate`` write."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ _FEWEST = 8
 
 @dataclass
 class Row:
-    """A case, or a case and one of several models.
+    """A case, with one of several models.
 
     Attributes:
-        case: Its id.
-        model: Empty where there is one only.
+        case: Id of the case.
+        model: Name of the model; empty if there is only one.
         status: ``done`` or ``failed``.
-        told: Why it failed, and what was warned of.
-        numbers: By column.
-        signs: What is odd about it, in words.
-        picture: WebP in base 64; empty where there is none.
+        failure: Reason and message of a failed case.
+        numbers: Numbers by column.
+        findings: Descriptions of everything unusual.
+        picture: WebP in base64; empty if there is none.
     """
 
     case: str
     model: str = ""
     status: str = "done"
-    told: str = ""
+    failure: str = ""
     numbers: dict[str, float] = field(default_factory=dict)
-    signs: list[str] = field(default_factory=list)
+    findings: list[str] = field(default_factory=list)
     picture: str = ""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A volume and its truth, of one label of one case."""
+    """Volume and truth of one label of one case."""
 
     case: str
     label: str
@@ -58,15 +58,15 @@ class Pair:
 
 @dataclass(frozen=True)
 class Content:
-    """All a report tells.
+    """All content of a report.
 
     Attributes:
         title: Name of the folder.
-        rows: The worst first: failed, then by how many signs and how far out.
-        columns: Of the numbers, in order.
-        pairs: Where truth is known.
-        summary: Heads and cells of the table of metrics; empty without truth.
-        provenance: Name and value.
+        rows: Worst first: failed cases, then by number of findings and distance of the farthest outlier.
+        columns: Names of the numbers, in order.
+        pairs: Volumes and truths, as far as the truth is known.
+        summary: Header and rows of the table of metrics; empty without truth.
+        provenance: Pairs of name and value.
     """
 
     title: str
@@ -81,12 +81,12 @@ def gather(folder: Path) -> Content:
     """The content of the output folder of a batch, an evaluation, or both.
 
     Raises:
-        UsageError: neither table is there (``nothing-to-report``), or one is damaged (``table``).
+        UsageError: the folder has neither table (``nothing-to-report``), or one is damaged (``table``).
     """
     batch, evaluation = folder / "results.csv", folder / "evaluation.csv"
     if not batch.is_file() and not evaluation.is_file():
         raise UsageError(
-            "neither results.csv nor evaluation.csv is in this folder",
+            "this folder has neither results.csv nor evaluation.csv",
             where=folder,
             remedy="give the output folder of medseg batch or medseg evaluate",
             reason="nothing-to-report",
@@ -102,9 +102,9 @@ def gather(folder: Path) -> Content:
         made = tuple(_provenance(folder))
     except (KeyError, ValueError, TypeError, AttributeError, OSError) as error:
         raise UsageError(
-            f"its tables cannot be read: {type(error).__name__}: {error}",
+            f"cannot read its tables: {type(error).__name__}: {error}",
             where=folder,
-            remedy="let medseg batch or medseg evaluate write them again",
+            remedy="write them again with medseg batch or medseg evaluate",
             reason="table",
         ) from error
     pictures = thumbnails.read(sorted(folder.glob("thumbnails*.jsonl")))
@@ -116,7 +116,7 @@ def gather(folder: Path) -> Content:
     several = len({row.model for row in rows}) > 1
     order = sorted(
         range(len(rows)),
-        key=lambda n: (rows[n].status != "failed", -len(rows[n].signs), -distances[n], _worst(rows[n])),
+        key=lambda n: (rows[n].status != "failed", -len(rows[n].findings), -distances[n], _worst(rows[n])),
     )
     ordered = [rows[n] for n in order]
     if not several:
@@ -138,37 +138,37 @@ def _row(result: CaseResult) -> Row:
     """A row of the report, without a picture."""
     row = Row(result.case, result.model, result.status)
     if result.status == "failed":
-        row.told = f"{result.reason}: {result.message}"
+        row.failure = f"{result.reason}: {result.message}"
     for label in result.labels:
         flags = result.qc_flags.get(label, {})
-        odd = [REGISTRY[name].describe(value) for name, value in flags.items()]
-        row.signs += [f"{_words(label)} {text}" for text in odd if text]
+        descriptions = [REGISTRY[name].describe(value) for name, value in flags.items()]
+        row.findings += [f"{_words(label)} {text}" for text in descriptions if text]
         numbers = {"ml": result.volumes_ml.get(label), "components": flags.get("components")}
         numbers |= {name: result.intensities.get(label, {}).get(name) for name in ("mean", "sd")}
         row.numbers |= {
             _words(f"{label}_{name}"): float(value) for name, value in numbers.items() if value is not None
         }
     row.numbers |= {_words(f"{label}_entropy"): bits for label, bits in result.entropy.items()}
-    row.signs += result.warnings
+    row.findings += result.warnings
     return row
 
 
 def _with_scores(rows: list[Row], table: Sequence[dict[str, str]]) -> list[Row]:
-    """The rows with Dice and HD95 of each label added; cases that have no row get one."""
+    """The rows with Dice and HD95 of each label added; cases without a row get one."""
     known = {row.case: row for row in rows}
     for line in table:
         row = known.get(line["case"])
         if row is None:
             row = known[line["case"]] = Row(line["case"])
         if line["status"] == "failed":
-            row.status, row.told = "failed", line["reason"]
+            row.status, row.failure = "failed", line["reason"]
             continue
         label = _words(line["label"])
         for name, column in (("dice", "dice"), ("hd95_mm", "hd95 mm"), ("volume_ml", "ml")):
             if line[name]:
                 row.numbers[f"{label} {column}"] = float(line[name])
         if line["empty"]:
-            row.signs.append(f"{label}: {line['empty']} empty")
+            row.findings.append(f"{label}: {line['empty']} empty")
     return list(known.values())
 
 
@@ -178,7 +178,7 @@ def _pair(line: dict[str, str]) -> Pair:
 
 
 def _add_ratios(rows: Iterable[Row]) -> None:
-    """Left volume by right volume, of labels that are there on both sides."""
+    """Adds the ratio of left to right volume for labels that exist on both sides."""
     for row in rows:
         for name, value in list(row.numbers.items()):
             other = name.replace("left", "right", 1)
@@ -188,7 +188,7 @@ def _add_ratios(rows: Iterable[Row]) -> None:
 
 
 def _mark(rows: Sequence[Row], columns: Sequence[str]) -> list[float]:
-    """Adds a sign for every outlier; how far out each row's farthest number is."""
+    """Adds a finding for every outlier; returns the modified z score of each row's farthest number."""
     distances = [0.0] * len(rows)
     for column in columns:
         values = [row.numbers[column] for row in rows if column in row.numbers]
@@ -200,13 +200,13 @@ def _mark(rows: Sequence[Row], columns: Sequence[str]) -> list[float]:
             if column in row.numbers:
                 z = (row.numbers[column] - middle) / width
                 if abs(z) > FAR:
-                    row.signs.append(f"{column} is {'high' if z > 0 else 'low'}")
+                    row.findings.append(f"{column} is {'high' if z > 0 else 'low'}")
                     distances[number] = max(distances[number], abs(z))
     return distances
 
 
 def spread(values: Sequence[float]) -> tuple[float, float] | None:
-    """Median, and 1.4826 times the median absolute deviation; None where there are too few or no spread."""
+    """Median, and 1.4826 times the median absolute deviation; None for too few values or no spread."""
     finite = [value for value in values if math.isfinite(value)]
     if len(finite) < _FEWEST:
         return None
@@ -220,7 +220,7 @@ def _worst(row: Row) -> float:
 
 
 def _summary(path: Path) -> tuple[tuple[str, ...], ...]:
-    """Label, cases, Dice with its interval, HD95, of all groups together."""
+    """Label, cases, Dice with its interval, and HD95, over all groups together."""
     if not path.is_file():
         return ()
     rows = [("label", "cases", "Dice, mean", "95 % CI", "Dice, worst", "HD95, mm", "failed")]

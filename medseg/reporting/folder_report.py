@@ -1,4 +1,4 @@
-"""The report of a folder, whatever was done in it."""
+"""The report of a batch, an evaluation or a training."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from pathlib import Path
 from medseg.reporting.page import report_cases
 
 _TRAINING = "run.json"
-"""What only a training leaves behind: see :mod:`medseg.training.provenance`."""
+"""A file that only a training writes: see :mod:`medseg.training.provenance`."""
 
 
 def report(folder: str | Path) -> Path:
-    """The path of an HTML file that shows how a batch, an evaluation or a training went.
+    """Writes an HTML report of a batch, an evaluation or a training, and returns its path.
 
-    It opens from the disk and loads nothing from elsewhere. Of a batch or an evaluation it is
-    ``report.html``, the worst cases first; of a training ``summary.html``, with its curves.
+    The file opens from the disk and loads nothing from elsewhere. For a batch or an evaluation it is
+    ``report.html``, with the worst cases first; for a training ``summary.html``, with the learning curves.
 
     Args:
-        folder: What :func:`medseg.batch`, :func:`medseg.evaluate` or :func:`medseg.train` has written.
+        folder: The output folder of :func:`medseg.batch`, :func:`medseg.evaluate` or :func:`medseg.train`.
 
     Raises:
         UsageError: there is nothing to report on (``nothing-to-report``), or a table is damaged (``table``).
-        ResourceError: the disk refuses (``disk``).
+        ResourceError: the disk fails (``disk``).
 
     Example:
         >>> medseg.report("first").name

@@ -8,7 +8,7 @@
 
   // A picture is decoded when its row comes into view.
   const source = row => pictures[row.dataset.n] ? "data:image/webp;base64," + pictures[row.dataset.n] : "";
-  const seen = new IntersectionObserver(entries => {
+  const visible = new IntersectionObserver(entries => {
     for (const entry of entries) {
       if (!entry.isIntersecting) continue;
       const image = entry.target.querySelector("img");
@@ -16,7 +16,7 @@
         image.src = source(entry.target);
         image.alt = "Mask of " + entry.target.dataset.case + " in three planes";
       }
-      seen.unobserve(entry.target);
+      visible.unobserve(entry.target);
     }
   }, { rootMargin: "300px" });
   for (const row of rows) {
@@ -26,7 +26,7 @@
     image.alt = "";
     image.decoding = "async";
     row.querySelector(".picture").append(image);
-    seen.observe(row);
+    visible.observe(row);
   }
 
   const heads = [...table.tHead.rows[0].cells];
@@ -44,7 +44,7 @@
       const sign = down ? -1 : 1;
       rows.sort((a, b) => {
         const x = value(a, column), y = value(b, column);
-        // Numbers that are not known stay at the end, whichever way.
+        // Unknown numbers stay at the end in either direction.
         if (Number.isNaN(x) || Number.isNaN(y)) return Number.isNaN(x) - Number.isNaN(y);
         return sign * (x < y ? -1 : x > y ? 1 : 0);
       });
@@ -78,11 +78,11 @@
     const list = dialog.querySelector("dl");
     list.replaceChildren();
     heads.forEach((head, column) => {
-      const told = row.cells[column].textContent.trim();
-      if (!told || column === 0) return;
+      const text = row.cells[column].textContent.trim();
+      if (!text || column === 0) return;
       const name = document.createElement("dt"), detail = document.createElement("dd");
       name.textContent = head.textContent;
-      detail.textContent = told;
+      detail.textContent = text;
       list.append(name, detail);
     });
     dialog.dataset.n = row.dataset.n;

@@ -1,4 +1,4 @@
-"""The report as one file in which all but sorting and filtering works without JavaScript."""
+"""The report as one HTML file; only sorting and filtering need JavaScript."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ _PACKAGE = "medseg.reporting"
 
 
 def report_cases(folder: str | Path) -> Path:
-    """Writes ``report.html`` into the output folder of ``medseg batch`` or ``medseg evaluate``.
+    """Writes ``report.html`` into the output folder of a batch or an evaluation, and returns its path.
 
     Raises:
         UsageError: there is nothing to report on (``nothing-to-report``), or a table is damaged (``table``).
-        ResourceError: the disk refuses (``disk``).
+        ResourceError: the disk fails (``disk``).
     """
     folder = Path(folder)
     return save(folder / NAME, _text(gather(folder)))
 
 
 def save(path: Path, text: str) -> Path:
-    """The path, once the page is whole on the disk."""
+    """Writes the page and returns its path."""
     with replacing(path) as fresh:
         fresh.write_text(text, encoding="utf-8", newline="\n")
     return path
 
 
 def render_page(template: str, title: str, **values: object) -> str:
-    """A page of the package's ``templates``, with the style and the policy that forbids all loading."""
+    """A page from one of the package's ``templates``, with style and a policy that forbids loading."""
     style = own_file(_PACKAGE, "page.css")
     return render(_PACKAGE, template, title=title, research=RESEARCH, style=style, **values)
 
@@ -56,7 +56,7 @@ def _text(content: Content) -> str:
         distributions=_distributions(content),
         several=any(row.model for row in content.rows),
         kind=_kind,
-        signs=_signs,
+        findings=_findings,
         number=_number,
         pictures={str(number): row.picture for number, row in enumerate(content.rows) if row.picture},
         script=script,
@@ -68,24 +68,24 @@ def _counts(content: Content) -> dict[str, int]:
     status = Counter(_kind(row) for row in content.rows)
     return {
         "cases": len(content.rows),
-        "without a sign": status["good"],
-        "to be looked at": status["odd"],
+        "without findings": status["good"],
+        "to review": status["odd"],
         "failed": status["failed"],
     }
 
 
 def _failures(content: Content) -> list[tuple[int, str, str]]:
-    """How many cases, why, and the first of them with its message; the most frequent reason first."""
+    """Number of cases, reason and an example for each reason of failure, the most frequent first."""
     failed = [row for row in content.rows if row.status == "failed"]
     found = []
-    for reason, count in Counter(row.told.split(":")[0] for row in failed).most_common():
-        first = next(row for row in failed if row.told.split(":")[0] == reason)
-        found.append((count, reason, f"{first.case}: {first.told.partition(': ')[2]}"))
+    for reason, count in Counter(row.failure.split(":")[0] for row in failed).most_common():
+        first = next(row for row in failed if row.failure.split(":")[0] == reason)
+        found.append((count, reason, f"{first.case}: {first.failure.partition(': ')[2]}"))
     return found
 
 
 def _agreement(content: Content) -> list[Markup]:
-    """The charts of masks beside the truth."""
+    """Charts that compare masks with the truth."""
     labels = dict.fromkeys(pair.label for pair in content.pairs)
     by_label = [[pair for pair in content.pairs if pair.label == label] for label in labels]
     return [charts.violins(content.pairs), *map(charts.bland_altman, by_label)]
@@ -99,20 +99,20 @@ def _distributions(content: Content) -> list[Markup]:
     return [chart for chart in drawn if chart]
 
 
-def _signs(row: Row) -> str:
-    return "; ".join([row.told] * bool(row.told) + row.signs)
+def _findings(row: Row) -> str:
+    return "; ".join([row.failure] * bool(row.failure) + row.findings)
 
 
 def _number(row: Row, name: str) -> tuple[str, str]:
-    """A number as it is sorted by and as it is shown; ``nan`` and nothing where it is not known."""
+    """A number as a sort key and as text; ``nan`` and an empty text if unknown."""
     value = row.numbers.get(name, math.nan)
     return f"{value:.6g}", "" if math.isnan(value) else f"{value:.4g}"
 
 
 def _kind(row: Row) -> str:
-    return "failed" if row.status == "failed" else "odd" if row.signs else "good"
+    return "failed" if row.status == "failed" else "odd" if row.findings else "good"
 
 
 def _digest(script: str) -> str:
-    """What a policy (CSP Level 3, 2.3.1) names a script by, so that no other script runs."""
+    """The hash of a script for the Content Security Policy (CSP Level 3, 2.3.1): no other script runs."""
     return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

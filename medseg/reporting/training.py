@@ -1,4 +1,4 @@
-"""``summary.html`` of a training's folder: curves, what was learned from what, and how to do it again."""
+"""``summary.html`` of a training: learning curves, data, recipe, and how to repeat it."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ NAME = "summary.html"
 
 
 def summary(folder: str | Path) -> Path:
-    """Writes the page beside the model; it opens from the disk and asks no network.
+    """Writes ``summary.html`` beside the model and returns its path; the page needs no network.
 
     Args:
-        folder: Of a training, as :func:`medseg.training.trainer.train` leaves it. The curves of
+        folder: The output folder of :func:`medseg.train`. The curves of
             ``history.csv`` are also drawn as ``history.png``.
 
     Raises:
-        UsageError: it is no such folder (``no-record``).
+        UsageError: it is not the folder of a training (``no-record``).
     """
     folder = Path(folder)
     run = provenance.read(folder)

@@ -1,4 +1,4 @@
-"""A folder from elsewhere cannot put markup or scripts into the report: all of it is shown as text."""
+"""A hostile folder cannot put markup or scripts into the report: everything is shown as text."""
 
 import base64
 import csv
@@ -60,9 +60,9 @@ def folder_with(place: Path, rows: list[dict[str, str]], *, image: str = "", sta
 
 
 def assert_inert(page: Elements) -> None:
-    """No element, attribute or script of the hostile texts is in the page."""
+    """Asserts that no element, attribute or script of the hostile texts is in the page."""
     names = [tag for tag, _ in page.tags]
-    assert len(page.scripts) == 2, "the thumbnails as JSON and the program of the page"
+    assert len(page.scripts) == 2, "the thumbnails as JSON and the page's own script"
     assert names.count("img") == 1, "that of the dialog"
     assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
     assert not any("alert" in text for text in page.scripts[1:])
@@ -106,7 +106,7 @@ def test_the_journal_is_text(tmp_path):
         {"event": "start"},
     ],
 )
-def test_a_journal_of_another_shape_is_refused(tmp_path, start):
+def test_a_journal_with_other_fields_is_refused(tmp_path, start):
     rows = [{"case": "a", "model": "", "status": "done"}]
     with pytest.raises(UsageError) as refused:
         reporting.report(folder_with(tmp_path, rows, start=start))
@@ -122,7 +122,7 @@ def test_the_name_of_the_folder_is_text(tmp_path):
     assert any(f"medseg: {place.name}" in text for text in page.words)
 
 
-def test_only_the_page_s_own_program_may_run(tmp_path):
+def test_only_the_page_s_own_script_may_run(tmp_path):
     rows = [{"case": "a", "model": "", "status": "done"}]
     page = Elements(reporting.report(folder_with(tmp_path, rows)).read_text())
     (policy,) = (a["content"] for tag, a in page.tags if tag == "meta" and "http-equiv" in a)

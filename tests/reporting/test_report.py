@@ -1,4 +1,4 @@
-"""The report opens from the disk, asks nobody, and shows the worst first."""
+"""The report opens from the disk, needs no network, and shows the worst cases first."""
 
 import csv
 import json
@@ -22,7 +22,7 @@ CASES = 14
 
 @pytest.fixture(scope="module")
 def batch(tmp_path_factory) -> Path:
-    """What a batch leaves: of 14 cases 3 failed, 5 has a huge left lung, 6 is at the border."""
+    """The output folder of a batch of 14 cases: 3 failed, 5 has a huge left lung, 6 is at the border."""
     folder = tmp_path_factory.mktemp("segmented")
     rng = np.random.default_rng(0)
     rows = []
@@ -65,7 +65,7 @@ def batch(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def evaluation(tmp_path_factory) -> Path:
-    """What an evaluation leaves: 10 cases of one label and one that failed."""
+    """The output folder of an evaluation: 10 cases of one label, and one that failed."""
     folder = tmp_path_factory.mktemp("evaluated")
     from medseg.evaluation import evaluator
 
@@ -89,22 +89,22 @@ def evaluation(tmp_path_factory) -> Path:
     return folder
 
 
-def test_the_worst_come_first_with_what_is_odd_about_them(batch):
+def test_the_worst_cases_come_first_with_their_findings(batch):
     content = gather(batch)
     by_name = {row.case: row for row in content.rows}
     assert content.rows[0].case == "case_03"
     assert content.rows[1].case == "case_05"
-    assert by_name["case_05"].signs == ["left lung ml is high", "lung left / right is high"]
-    assert by_name["case_06"].signs == ["right lung touches the border of the scan"]
-    assert by_name["case_08"].signs == ["lungs entropy is high"]
-    assert by_name["case_07"].signs == ["left lung in 2 parts"]
-    assert by_name["case_02"].signs == ["x.nii.gz: the sides look exchanged"]
+    assert by_name["case_05"].findings == ["left lung ml is high", "lung left / right is high"]
+    assert by_name["case_06"].findings == ["right lung touches the border of the scan"]
+    assert by_name["case_08"].findings == ["lungs entropy is high"]
+    assert by_name["case_07"].findings == ["left lung in 2 parts"]
+    assert by_name["case_02"].findings == ["x.nii.gz: the sides look exchanged"]
     assert by_name["case_04"].numbers["lung left / right"] == pytest.approx(0.9, abs=0.04)
     assert ("command", "medseg batch scans -o segmented") in content.provenance
 
 
 def test_outliers_are_those_of_iglewicz_and_hoaglin():
-    # By hand: median 5, deviations 4 3 2 1 0 1 2 3 4 and 995, of which the median is 2.5.
+    # By hand: median 5.5, deviations 4.5 3.5 2.5 1.5 0.5 0.5 1.5 2.5 3.5 994.5, with the median 2.5.
     values = [1, 2, 3, 4, 5, 6, 7, 8, 9, 1000]
     middle, width = spread(values)
     assert (middle, width) == (5.5, pytest.approx(1.4826 * 2.5))
@@ -133,7 +133,7 @@ def test_a_browser_sorts_filters_and_opens_cases(batch):
         assert tab.locator(names).all_inner_texts()[:2] == ["case_03", "case_05"]
         assert tab.locator(".counts").inner_text().split("\n")[0] == "14 cases"
         tab.get_by_role("button", name="left lung ml").click()
-        assert tab.locator(names).all_inner_texts()[-1] == "case_03"  # what is not known is last
+        assert tab.locator(names).all_inner_texts()[-1] == "case_03"  # unknown values are last
         tab.get_by_role("button", name="left lung ml").press("Enter")
         assert tab.locator(names).first.inner_text() == "case_05"
         assert tab.locator("th[aria-sort=descending]").inner_text().startswith("left lung ml")
@@ -173,7 +173,7 @@ def test_an_evaluation_has_its_metrics_and_charts(evaluation):
     text = reporting.report(evaluation).read_text()
     content = gather(evaluation)
     assert content.rows[0].case == "c99"
-    assert content.rows[1].case == "c9"  # the lowest Dice of those without a sign
+    assert content.rows[1].case == "c9"  # the lowest Dice of the others
     label, cases, mean, *_ = content.summary[1]
     assert (label, cases, mean) == ("lungs", "10", "0.945")
     # Differences -10, -20 ... -100: their mean by hand.
@@ -182,7 +182,7 @@ def test_an_evaluation_has_its_metrics_and_charts(evaluation):
 
 
 def test_a_thousand_cases_stay_small(batch, tmp_path):
-    """60 MB at most: pictures of 15 kB each, which is more than those of 176 pixels take."""
+    """At most 60 MB, with pictures of 15 kB each: larger than real ones of 176 pixels."""
     folder = tmp_path / "many"
     shutil.copytree(batch, folder)
     rows = list(csv.DictReader((batch / "results.csv").open()))

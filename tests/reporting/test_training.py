@@ -1,4 +1,4 @@
-"""The page beside a trained model: what was learned from what, all of it as text."""
+"""The page beside a trained model: data, recipe and provenance, all of it as text."""
 
 import json
 from html.parser import HTMLParser
@@ -15,7 +15,7 @@ EVIL = """"></pre><script>alert(1)</script><img src=x onerror='alert(2)'>"""
 
 @pytest.fixture
 def run(tmp_path):
-    """The folder of a training that was recorded, with hostile texts where texts are free."""
+    """The folder of a training, with hostile free texts."""
     folder = tmp_path / "<script>alert(3)<"
     folder.mkdir()
     cases = phantoms(tmp_path, "train", "train", "val")
@@ -24,7 +24,7 @@ def run(tmp_path):
     return folder
 
 
-def test_the_page_tells_the_splits_the_recipe_and_how_to_do_it_again(run):
+def test_the_page_shows_the_splits_and_the_recipe(run):
     text = summary(run).read_text()
     assert "<li><b>2</b> train</li><li><b>1</b> val</li>" in text
     assert "<b>2</b> of 2 epochs" in text
@@ -33,7 +33,7 @@ def test_the_page_tells_the_splits_the_recipe_and_how_to_do_it_again(run):
     assert "<img" not in text, "there is no history.png"
 
 
-def test_curves_are_in_the_page_itself(run):
+def test_curves_are_embedded_in_the_page(run):
     (run / "history.png").write_bytes(b"\x89PNG")
     assert 'src="data:image/png;base64,iVBORw=="' in summary(run).read_text()  # printf '\x89PNG' | base64
 

@@ -1,6 +1,6 @@
-"""Reading scans and writing masks: one table of formats, one place where conventions are converted.
+"""Reading and writing scans and masks; the only place where conventions of formats are converted.
 
-Everything that leaves this package has arrays (X, Y, Z) and world coordinates in RAS+ mm.
+Everything this package returns has arrays (X, Y, Z) and world coordinates in RAS+ mm.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 DicomFormat: TypeAlias = Literal["dicom-seg", "rtstruct"]
-"""The kinds of DICOM object that a mask may be written as."""
+"""The kinds of DICOM object that a mask can be written as."""
 # The first is the default.
 DICOM_FORMATS: dict[str, Callable[[Mask, Path], None]] = {
     "dicom-seg": seg.write,
@@ -59,23 +59,23 @@ def read(
     trust: Trust | None = None,
     nonfinite: float | None = None,
 ) -> Volume:
-    """The scan at ``path``, on its own grid, intensities in its own unit (HU for CT).
+    """The scan at ``path`` on its own grid, with intensities in its own unit (HU for CT).
 
     Args:
         path: NIfTI (.nii, .nii.gz, .hdr/.img), NRRD (.nrrd, .nhdr), MetaImage (.mha, .mhd), a
-            folder with a DICOM series, or any file of one, whatever its suffix.
-        series: For DICOM: the SeriesInstanceUID to read, or an ending of it that only one
-            series in the folder has.
+            folder with a DICOM series, or any file of a series, whatever its suffix.
+        series: DICOM: the SeriesInstanceUID to read, or an ending of it that is unique in the
+            folder.
         volume: Which of several volumes in one series or file (phases, echoes, time points),
             counted from 1.
-        trust: For NIfTI: the form to believe where ``sform`` and ``qform`` disagree, or
-            ``pixdim`` where neither is set: voxel sizes along R, A and S.
-        nonfinite: What NaN and infinite voxels become; they are refused without it.
+        trust: NIfTI: the form to use if ``sform`` and ``qform`` disagree, or ``pixdim`` to take
+            voxel sizes along R, A and S if neither is set.
+        nonfinite: The replacement for NaN and infinite voxels, which are otherwise refused.
 
     Raises:
-        InputRefused: the scan cannot be read, or reading it would mean guessing. The readers
-            in `medseg.io.nifti`, `medseg.io.itk` and `medseg.io.dicom.series_reader` list their reasons;
-            here ``not-found``, ``empty`` and ``format`` are added.
+        InputRefused: the scan cannot be read, or only by guessing. The readers in
+            `medseg.io.nifti`, `medseg.io.itk` and `medseg.io.dicom.series_reader` list their
+            reasons; this function adds ``not-found``, ``empty`` and ``format``.
 
     Example:
         >>> scan = medseg.read("chest.nii.gz")
@@ -99,20 +99,20 @@ def _read_folder(path: Path, choices: ReadOptions) -> Volume:
         return series_reader.read(path, choices)
     except InputRefused as error:
         if error.reason == "no-scan" and (formats.ending(path) or path.suffix.lower() == ".gz"):
-            error.problem = f"a folder, though its name ends like a file's ({path.suffix}): {error.problem}"
+            error.problem = f"a folder, although its name ends in {path.suffix}: {error.problem}"
         raise
 
 
 def read_channels(
     paths: Sequence[str | Path], *, channels: int = 1, choices: ReadOptions = DEFAULT_OPTIONS
 ) -> tuple[Volume, ...]:
-    """One volume a channel, all on the same grid.
+    """One volume per channel, all on the same grid.
 
     Args:
-        paths: One path for each channel; or a single 4D NIfTI file whose 4th dimension is
+        paths: One path per channel; or a single 4D NIfTI file whose 4th dimension is
             ``channels`` (as in the Medical Segmentation Decathlon).
-        channels: How many the model needs.
-        choices: What the user decided where a file leaves it open: see :func:`read`.
+        channels: The number of channels the model needs.
+        choices: The user's choices for ambiguous files: see :func:`read`.
 
     Raises:
         UsageError: the number of paths does not fit (``channel-count``).
@@ -124,8 +124,8 @@ def read_channels(
             return nifti.read_channels(only, choices, channels=channels)
     if len(paths) != channels:
         raise UsageError(
-            f"{channels} channel(s) are needed, {len(paths)} path(s) were given",
-            remedy="pass one path for each channel, or one 4D NIfTI file",
+            f"{channels} channel(s) are needed, but {len(paths)} path(s) were given",
+            remedy="pass one path per channel, or one 4D NIfTI file",
             reason="channel-count",
         )
     volumes = tuple(_read(path, choices) for path in paths)
@@ -142,17 +142,16 @@ def read_channels(
 
 
 def read_mask(path: str | Path, labels: Sequence[Label], grid: Grid | Volume | Mask | None = None) -> Mask:
-    """The label map at ``path``, in any image format, with the meaning of its values.
+    """The mask at ``path``, in any image format, with labels for its values.
 
     Args:
-        path: As for :func:`read`. Floats are accepted when all of them are whole numbers. Or a
-            DICOM segmentation or structure set (SEG, RTSTRUCT), whose segments are found by
-            their names.
-        labels: What the values mean. Values without a label are kept.
-        grid: The scan, or its grid, to put a SEG or RTSTRUCT on; other formats have their own,
-            whatever this says. The scan itself serves better: its slices may be unevenly
-            rounded, and its frame of reference is compared. Without it a SEG has the smallest
-            grid that holds its slices, and the series of an RTSTRUCT is looked for beside it.
+        path: As for :func:`read`; floats are accepted if all are whole numbers. Or a DICOM
+            segmentation or structure set (SEG, RTSTRUCT), whose segments are matched by name.
+        labels: The meaning of the values. Values without a label are kept.
+        grid: The scan, or its grid, to put a SEG or RTSTRUCT on; other formats have their own
+            grid. Prefer the scan: its slices may be unevenly rounded, and its frame of
+            reference is compared. Without it a SEG has the smallest grid that holds its
+            slices, and the series of an RTSTRUCT is searched for in its folder.
 
     Raises:
         InputRefused: values with a fraction (``mask-dtype``) or outside 0..65535
@@ -181,7 +180,7 @@ def read_mask(path: str | Path, labels: Sequence[Label], grid: Grid | Volume | M
 
 
 def is_dicom_mask(path: str | Path) -> bool:
-    """Whether this is a DICOM segmentation or structure set: a mask that is read on its scan's grid."""
+    """Whether the file is a DICOM segmentation or structure set, which is read on its scan's grid."""
     return bool(_derived(Path(path)))
 
 
@@ -189,15 +188,15 @@ def list_segments(path: str | Path) -> tuple[Segment, ...]:
     """The segments of a SEG or the regions (ROIs) of an RTSTRUCT: number, name, value in a label map.
 
     Raises:
-        InputRefused: it is neither (``no-segments``), or is damaged (``unreadable``).
+        InputRefused: neither of the two (``no-segments``), or damaged (``unreadable``).
     """
     path = path_checks.existing(path)
     kind = _derived(path)
     if not kind:
         raise InputRefused(
-            "neither a DICOM segmentation nor a structure set: its labels have no names in it",
+            "neither a DICOM segmentation nor a structure set, so the file does not name its labels",
             where=path,
-            remedy="name them with a recipe: --recipe NAME",
+            remedy="name the labels with a recipe: --recipe NAME",
             reason="no-segments",
         )
     if kind in sop_classes.RTSTRUCT:
@@ -213,28 +212,27 @@ def _derived(path: Path) -> str:
         kind = str(part10.header(path, ["SOPClassUID"]).get("SOPClassUID") or "")
     except OSError:
         raise
-    except Exception:  # whatever is wrong with it, the reader of scans will say so
+    except Exception:  # the reader of scans will report what is wrong with it
         return ""
     return kind if kind in sop_classes.MASKS else ""
 
 
 def write(image: Volume | Mask, path: str | Path, *, format: str | None = None, flush: bool = True) -> Path:
-    """Writes a scan or a mask and returns its path; the suffix chooses the format.
+    """Writes a scan or a mask and returns its path; the suffix determines the format.
 
-    The file carries exactly the grid's shape and affine. It appears whole or not at all, and
+    The file has exactly the grid's shape and affine. It appears complete or not at all, and
     equal images give equal bytes.
 
     Args:
         image: For ``.dcm`` a mask of a DICOM scan, which the file will refer to.
-        path: The file.
+        path: The file to write.
         format: For ``.dcm``: ``dicom-seg`` (the default) or ``rtstruct``.
-        flush: Wait until the disk has it; without it a power failure may leave an empty file.
+        flush: Flush to disk; otherwise a power failure may leave an empty file.
 
     Raises:
         UsageError: unknown suffix or format (``format``), missing folder (``no-folder``), a mask
             whose scan is not DICOM (``no-dicom-source``).
-        ResourceError: the disk refuses (``disk``), or highdicom is not installed
-            (``missing-extra``).
+        ResourceError: writing fails (``disk``), or highdicom is not installed (``missing-extra``).
 
     Example:
         >>> medseg.write(medseg.read("chest.nii.gz"), "copy.nrrd").name
@@ -244,7 +242,7 @@ def write(image: Volume | Mask, path: str | Path, *, format: str | None = None, 
     name = check_writable(path, format)
     if name in DICOM_FORMATS and not isinstance(image, Mask):
         raise UsageError(
-            "a scan is no mask: only masks are written to one .dcm file",
+            "this is a scan, but only masks can be written to a single .dcm file",
             where=path,
             remedy="write .nii.gz, .nrrd or .mha, or a series with medseg.io.write_dicom_series",
             reason="format",
@@ -258,7 +256,7 @@ def write(image: Volume | Mask, path: str | Path, *, format: str | None = None, 
 
 
 def check_writable(path: str | Path, format: str | None = None) -> str:
-    """The name of the format an output will have; asked before long work, so that it is not in vain.
+    """The name of the format of an output; call it before long work, which would otherwise be lost.
 
     Raises:
         UsageError: unknown suffix or format (``format``) or missing folder (``no-folder``).
@@ -291,7 +289,7 @@ def check_writable(path: str | Path, format: str | None = None) -> str:
 
 
 def check_source(source: Source, path: str | Path) -> None:
-    """Refuses a scan whose mask cannot be written to ``path``; asked before long work too.
+    """Refuses a scan whose mask cannot be written to ``path``; call it before long work.
 
     Raises:
         UsageError: the path ends in .dcm, and the scan is not DICOM (``no-dicom-source``).

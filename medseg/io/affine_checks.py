@@ -1,4 +1,4 @@
-"""What a file says about where its voxels are, checked: sizes a scan can have, right angles."""
+"""Plausibility checks of grids read from files: voxel sizes, extents and right angles."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from medseg.images.grid import SAME_GRID_MM, Array, Grid
 from medseg.system.notices import notify
 
 # From one micrometre (micro-CT) to one metre between voxels; a field of view of 20 m and a
-# million millimetres from the origin are ten times beyond any scanner. Outside, the unit or the
-# byte order was mistaken.
+# million millimetres from the origin are ten times beyond any scanner. Values outside these
+# limits mean a wrong unit or byte order.
 _SPACING_MM = (0.001, 1000.0)
 _EXTENT_MM = 20_000.0
 _FARTHEST_MM = 1_000_000.0
-# What is farther than the same grid (`SAME_GRID_MM`) and below any voxel we segment: such an affine is
-# squared, with a warning.
+# Beyond the tolerance for equal grids (`SAME_GRID_MM`), but smaller than any voxel we segment: such an
+# affine is squared, with a notice.
 _REPAIRED_MM = 0.1
 
 
 def plausible(grid: Grid) -> Grid:
-    """``grid`` itself, when a scan can have it.
+    """``grid`` itself, if a scan can have it.
 
     Raises:
-        InputRefused: voxels, extent or position are beyond what scanners make (``geometry``).
+        InputRefused: voxel size, extent or position is impossible for a scanner (``geometry``).
     """
     low, high = _SPACING_MM
     spacing = grid.spacing_mm
@@ -33,7 +33,7 @@ def plausible(grid: Grid) -> Grid:
     if min(spacing) < low or max(spacing) > high or extent > _EXTENT_MM:
         raise _refused(
             f"a voxel spacing of {' x '.join(f'{s:.4g}' for s in spacing)} mm for"
-            f" {' x '.join(map(str, grid.shape))} voxels is none of a medical scan",
+            f" {' x '.join(map(str, grid.shape))} voxels is impossible for a medical scan",
         )
     farthest = float(np.abs(grid.corners_mm).max())
     if farthest > _FARTHEST_MM:
@@ -46,7 +46,7 @@ def squared(grid: Grid, path: Path) -> Grid:
 
     The nearest orthogonal grid keeps spacing and centre and has the rotation of the polar
     decomposition (Higham 1986, SIAM J. Sci. Stat. Comput. 7(4), section 2: nearest in the
-    Frobenius norm). Where it moves no corner by more than 0.01 mm, the grid stays as it is.
+    Frobenius norm). The grid is unchanged if no corner would move by more than 0.01 mm.
 
     Raises:
         InputRefused: a corner would move by more than 0.1 mm (``sheared``).
@@ -68,7 +68,7 @@ def squared(grid: Grid, path: Path) -> Grid:
         )
     notify(
         "affine-squared",
-        f"the affine is not quite orthogonal; squared, which moves voxels by up to {moved:.2g} mm",
+        f"the affine was not quite orthogonal and was squared, which moves voxels by up to {moved:.2g} mm",
         path=path,
     )
     return square

@@ -1,4 +1,4 @@
-"""Files of one format as files of another: voxels and grid stay what they are."""
+"""Conversion between file formats; voxels and grid stay the same."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ def convert(
     options: ReadOptions = DEFAULT_OPTIONS,
     progress: Shown = None,
 ) -> Volume:
-    """The scan, once it is written to ``output``; the suffix chooses the format.
+    """Writes a scan in another format and returns it; the suffix of ``output`` determines the format.
 
     Args:
         scan: A path, as :func:`medseg.read` takes it, or an image, as :func:`medseg.as_volume` takes it.
         output: NIfTI, NRRD or MetaImage.
-        options: What the user decided where the scan leaves it open.
-        progress: Whether to show that there is work going on; None on a terminal or in a notebook only.
+        options: The user's choices for ambiguous scans.
+        progress: Whether to show a progress bar; None for only on a terminal or in a notebook.
 
     Raises:
-        UsageError: the output is the scan itself (``usage``), of an unknown suffix (``format``), or in no
-            folder (``no-folder``).
-        InputRefused: the scan cannot be read or trusted, as :func:`medseg.read`.
+        UsageError: the output is the scan itself (``usage``), has an unknown suffix (``format``), or its
+            folder is missing (``no-folder``).
+        InputRefused: the scan cannot be read or trusted, as for :func:`medseg.read`.
 
     Example:
         >>> medseg.convert("dicom_folder", "scan.nii.gz").grid
@@ -59,21 +59,21 @@ def convert_mask(
     options: ReadOptions = DEFAULT_OPTIONS,
     progress: Shown = None,
 ) -> Mask:
-    """The mask, once it is written to ``output`` with its labels in a ``.json`` beside it.
+    """Writes a mask in another format, with its labels in a ``.json`` beside it, and returns it.
 
     Args:
         mask: A label map in any format, a DICOM segmentation or a structure set.
         output: NIfTI, NRRD, MetaImage, or ``.dcm``.
-        scan: What it belongs to: it gives a SEG or an RTSTRUCT its grid, and a ``.dcm`` file refers to it.
-        labels: What the values mean; by default the segments' own names, where the file has them.
-        format: Of a ``.dcm`` file: ``dicom-seg`` (the default) or ``rtstruct``.
-        options: What the user decided where the scan leaves it open.
-        progress: Whether to show that there is work going on; None on a terminal or in a notebook only.
+        scan: The mask's scan: it gives a SEG or an RTSTRUCT its grid, and a ``.dcm`` output refers to it.
+        labels: The meaning of the values; by default the names of the segments, if the file has them.
+        format: For ``.dcm`` outputs: ``dicom-seg`` (the default) or ``rtstruct``.
+        options: The user's choices for ambiguous scans.
+        progress: Whether to show a progress bar; None for only on a terminal or in a notebook.
 
     Raises:
-        UsageError: as :func:`convert`; a ``.dcm`` file without a scan (``usage``) or of a scan that is not
-            DICOM (``no-dicom-source``).
-        InputRefused: as :func:`medseg.read_mask`.
+        UsageError: as for :func:`convert`; a ``.dcm`` output without a scan (``usage``) or for a scan that is
+            not DICOM (``no-dicom-source``).
+        InputRefused: as for :func:`medseg.read_mask`.
 
     Example:
         >>> medseg.convert_mask("lungs.nii.gz", "lungs_again.nrrd").grid.axcodes
@@ -87,7 +87,9 @@ def convert_mask(
             check_source(volume.source, output)
         elif is_dicom_output(output) and not isinstance(mask, Mask):
             raise UsageError(
-                "a .dcm mask refers to a DICOM scan", remedy="give it with --reference SCAN", reason="usage"
+                "a .dcm mask must refer to a DICOM scan",
+                remedy="name the scan with --reference SCAN",
+                reason="usage",
             )
         made = mask if isinstance(mask, Mask) else read_mask(mask, labels, volume)
         if volume is not None:
@@ -98,10 +100,10 @@ def convert_mask(
 
 
 def check_output(output: Path, inputs: Sequence[str | Path], format: str | None = None) -> None:
-    """Refuses, before long work, an output that could not be written or would replace its own input.
+    """Refuses, before long work, an output that cannot be written or would replace its own input.
 
     Raises:
-        UsageError: as :func:`medseg.io.check_writable`, or the output is an input (``usage``).
+        UsageError: as for :func:`medseg.io.check_writable`, or the output is an input (``usage``).
         ResourceError: highdicom is not installed (``missing-extra``).
     """
     check_writable(output, format)

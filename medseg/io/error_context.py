@@ -1,4 +1,4 @@
-"""Turning what a file format library raises into medseg's own errors."""
+"""Conversion of errors from file format libraries to medseg's own."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from medseg.errors import InputRefused, InputWarning, MedsegError, first_line
 def refusing(path: Path, what: str) -> Iterator[None]:
     """A block in which every failure becomes an `InputRefused` that names ``path``.
 
-    Errors of medseg pass through and get ``path`` as their place when they have none. Any
-    other exception is a library's complaint about the file: its first line is kept.
+    medseg's own errors pass through; if they name no place, ``path`` is added. Of any other
+    exception the first line is kept.
 
     Args:
-        path: The file or folder that is being read.
-        what: What the file should be, such as ``NIfTI file``.
+        path: The file or folder being read.
+        what: The expected kind of file, such as ``NIfTI file``.
 
     Raises:
-        InputRefused: reason ``unreadable``, ``permission``, or that of the error inside.
+        InputRefused: ``unreadable``, ``permission``, or the reason of the original error.
     """
     try:
         yield
@@ -29,7 +29,7 @@ def refusing(path: Path, what: str) -> Iterator[None]:
         if error.where is None:
             error.where = str(path)
         raise
-    except (MemoryError, InputWarning):  # a warning is raised where the user asks for it
+    except (MemoryError, InputWarning):  # users may turn warnings into errors
         raise
     except PermissionError as error:
         raise InputRefused(

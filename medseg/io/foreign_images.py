@@ -1,4 +1,4 @@
-"""Images of SimpleITK and nibabel, and arrays with an affine, where a volume or a mask is expected."""
+"""Conversion of SimpleITK and nibabel images, and of arrays with an affine, to volumes and masks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from medseg.io.rescaling import rescaled
 
 @runtime_checkable
 class ItkImage(Protocol):
-    """A ``SimpleITK.Image``, whose world is LPS."""
+    """A ``SimpleITK.Image``, with world coordinates in LPS."""
 
     def GetDirection(self) -> Sequence[float]: ...  # noqa: D102, N802
 
@@ -36,7 +36,7 @@ class ItkImage(Protocol):
 
 @runtime_checkable
 class NibabelImage(Protocol):
-    """A spatial image of nibabel, whose world is RAS+."""
+    """A spatial image of nibabel, with world coordinates in RAS+."""
 
     @property
     def affine(self) -> npt.NDArray[np.float64] | None: ...  # noqa: D102
@@ -49,31 +49,31 @@ VolumeLike: TypeAlias = Volume | ItkImage | NibabelImage | tuple[npt.ArrayLike, 
 """A volume, an image of SimpleITK or nibabel, or ``(array, affine)``: see :func:`as_volume`."""
 
 ScanLike: TypeAlias = str | Path | VolumeLike
-"""A path, or what is :data:`VolumeLike`."""
+"""A path or a :data:`VolumeLike`."""
 
 MaskLike: TypeAlias = str | Path | Mask | ItkImage | NibabelImage | tuple[npt.ArrayLike, npt.ArrayLike]
-"""A path, a mask, or what :func:`as_mask` makes one of."""
+"""A path, a mask, or another image that :func:`as_mask` accepts."""
 
 
 def as_volume(image: ScanLike, options: ReadOptions = DEFAULT_OPTIONS) -> Volume:
-    """A volume of whatever holds one: voxels (X, Y, Z) on a grid in RAS+ mm.
+    """A volume, voxels (X, Y, Z) on a grid in RAS+ mm, from a path or an image of another library.
 
     Args:
-        image: A path, as :func:`medseg.read` takes it; a :class:`Volume`, which is returned as it is; a 3D
-            ``SimpleITK.Image`` of one component, whose world is LPS; a 3D image of nibabel, whose world is
-            RAS+; or ``(array, affine)``: numbers (X, Y, Z) and the 4x4 matrix from voxels to RAS+ mm.
-            An array of ``SimpleITK.GetArrayFromImage`` is (Z, Y, X): transpose it.
-        options: For paths all of them; for other images ``nonfinite``.
+        image: A path, as for :func:`medseg.read`; a :class:`Volume`, which is returned unchanged; a 3D
+            ``SimpleITK.Image`` with one component (world LPS); a 3D image of nibabel (world RAS+); or
+            ``(array, affine)``: numbers (X, Y, Z) and the 4x4 matrix from voxels to RAS+ mm. The array of
+            ``SimpleITK.GetArrayFromImage`` is (Z, Y, X) and must be transposed.
+        options: All options apply to paths; only ``nonfinite`` applies to other images.
 
     Returns:
-        The volume. Its dtype is the smallest that loses nothing, as :func:`medseg.read` chooses it.
+        The volume, in the smallest lossless dtype, as for :func:`medseg.read`.
 
     Raises:
-        InputRefused: it is not 3D (``not-3d``) or has several channels (``several-channels``), its affine is
+        InputRefused: not 3D (``not-3d``), several channels (``several-channels``), an affine that is
             impossible (``geometry``), sheared (``sheared``) or missing (``no-geometry``), sform and qform
-            disagree (``form-conflict``), or its voxels are not one finite number each (``pixel-type``,
-            ``not-finite``); a path as :func:`medseg.read`.
-        UsageError: it is none of these (``image-type``).
+            that disagree (``form-conflict``), or voxels that are not one finite number each (``pixel-type``,
+            ``not-finite``); for paths as :func:`medseg.read`.
+        UsageError: an unsupported type (``image-type``).
 
     Example:
         >>> import numpy as np
@@ -96,24 +96,24 @@ def as_volume(image: ScanLike, options: ReadOptions = DEFAULT_OPTIONS) -> Volume
             rescaled(stored, nonfinite=options.nonfinite), _grid(stored.shape, np.asarray(image[1]))
         )
     raise UsageError(
-        f"no image can be made of {type(image).__name__}",
+        f"{type(image).__name__} is not a supported type of image",
         where="scan",
-        remedy="give a path, a Volume, an image of SimpleITK or nibabel, or (array (X, Y, Z), affine 4x4)",
+        remedy="pass a path, a Volume, an image of SimpleITK or nibabel, or (array (X, Y, Z), affine 4x4)",
         reason="image-type",
     )
 
 
 def as_mask(image: MaskLike, labels: Sequence[Label] = (), scan: Volume | None = None) -> Mask:
-    """A mask of whatever holds one: integers (X, Y, Z) on a grid in RAS+ mm.
+    """A mask, integers (X, Y, Z) on a grid in RAS+ mm, from a path or an image of another library.
 
     Args:
-        image: A path, as :func:`medseg.read_mask` takes it; a :class:`Mask`, which is returned as it is; or
-            what :func:`as_volume` takes, with whole numbers.
-        labels: What its values mean; a mask has its own.
-        scan: What a DICOM segmentation or structure set at a path is put on.
+        image: A path, as for :func:`medseg.read_mask`; a :class:`Mask`, which is returned unchanged; or an
+            image as for :func:`as_volume`, with whole numbers.
+        labels: The meaning of the values; a :class:`Mask` has its own.
+        scan: The scan to put a DICOM segmentation or structure set on.
 
     Raises:
-        InputRefused: values with a fraction (``mask-dtype``) or outside 0..65535 (``mask-range``), or as
+        InputRefused: values with a fraction (``mask-dtype``) or outside 0..65535 (``mask-range``), or as for
             :func:`as_volume`.
 
     Example:
@@ -133,13 +133,13 @@ def as_mask(image: MaskLike, labels: Sequence[Label] = (), scan: Volume | None =
 
 
 def is_image(value: object) -> bool:
-    """Whether :func:`as_volume` may take it as one image: a list of images is none."""
+    """Whether :func:`as_volume` accepts the value as one image; a list of images is not one."""
     one = isinstance(value, str | Path | Volume | ItkImage | NibabelImage)
     return one or (isinstance(value, tuple) and _is_pair(value))
 
 
 def _is_pair(value: tuple[Any, ...]) -> bool:
-    """Whether it is an array with its affine."""
+    """Whether the tuple is an array with its affine."""
     return len(value) == 2 and isinstance(value[0], np.ndarray) and np.shape(value[1]) == (4, 4)
 
 
@@ -160,9 +160,9 @@ def _of_nibabel(image: NibabelImage, options: ReadOptions) -> Volume:
     shape = _check_shape(proxy.shape, 1)
     if image.affine is None:
         raise InputRefused(
-            "it has no affine, so the positions of its voxels are unknown",
+            "the image has no affine, so the positions of its voxels are unknown",
             where="scan",
-            remedy="give (array, affine) with the affine from voxels to RAS+ mm",
+            remedy="pass (array, affine) with the affine from voxels to RAS+ mm",
             reason="no-geometry",
         )
     source = Source()
@@ -192,9 +192,9 @@ def _check_shape(shape: Sequence[int], components: int) -> tuple[int, int, int]:
         )
     if components != 1:
         raise InputRefused(
-            f"{components} numbers a voxel where one is expected",
+            f"{components} numbers per voxel instead of one",
             where="scan",
-            remedy="pass one volume for each channel",
+            remedy="pass one volume per channel",
             reason="several-channels",
         )
     x, y, z = map(int, shape)

@@ -1,6 +1,6 @@
-"""The one table of file formats and of the suffixes their files have: a new one is a row here.
+"""The table of file formats and their suffixes; add a row here to support a new one.
 
-Names decide nothing about DICOM, whose files are known by their content (`medseg.io.dicom.part10`).
+DICOM files are recognised by content, not by name (`medseg.io.dicom.part10`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Format:
-    """How the files of a format are read and written."""
+    """A file format: its name, reader and writer."""
 
     name: str
     read: Reader
@@ -30,13 +30,13 @@ class Format:
 
 @dataclass(frozen=True)
 class Suffix:
-    """What a file holds whose name ends in this suffix.
+    """The kind of file that a suffix stands for.
 
     Attributes:
-        format: How it is read and written.
-        writable: Whether files with it are written, too.
-        part: The whole image, its header, or its voxels alone.
-        partners: Suffixes the other file of a pair may have; none where the header names that file.
+        format: The file format.
+        writable: Whether files with this suffix can be written.
+        part: Whether such a file holds the whole image, the header, or only the voxels.
+        partners: Possible suffixes of the other file of a pair; empty if the header names that file.
     """
 
     format: Format
@@ -46,7 +46,7 @@ class Suffix:
 
 
 def _late(place: str) -> Callable[..., Any]:
-    """The function at ``module:name``, whose module is imported by its first call."""
+    """The function at ``module:name``; its module is imported at the first call."""
     module, _, name = place.partition(":")
 
     def call(*args: Any) -> Any:
@@ -71,32 +71,32 @@ SUFFIXES: dict[str, Suffix] = {
     ".mha": Suffix(METAIMAGE),
     ".mhd": Suffix(METAIMAGE, part="header"),
 }
-"""By the ending of a name in lower case."""
+"""All suffixes, in lower case."""
 
 FORMATS: dict[str, Format] = {ending: row.format for ending, row in SUFFIXES.items() if row.writable}
-"""The format that is written, by suffix."""
+"""The writable formats by suffix."""
 
 DICOM = (".dcm", ".dicom", ".ima")
-"""Suffixes of DICOM files, which often have none; the first is the one that masks are written with."""
+"""Suffixes of DICOM files, which often have none; masks are written with the first one."""
 
 NOT_BARE_DICOM = (*SUFFIXES, ".gz", ".raw", ".zraw", ".rec")
-"""Other formats, whose first voxels may look like a DICOM data set without preamble."""
+"""Suffixes of other formats whose first voxels may look like a DICOM data set without preamble."""
 
 
 def ending(path: Path) -> str | None:
-    """The suffix of the table that the name ends in, in lower case; None for any other name."""
+    """The known suffix that the name ends in, in lower case; None if there is none."""
     name = path.name.lower()
     return next((each for each in SUFFIXES if name.endswith(each)), None)
 
 
 def stem(path: Path) -> str:
-    """The name without its suffix, ``.nii.gz`` taken as one."""
+    """The name without its suffix; ``.nii.gz`` counts as one suffix."""
     known = ending(path)
     return path.name[: -len(known)] if known else path.stem
 
 
 def partner(path: Path) -> Path | None:
-    """The other file of a pair such as ``a.hdr`` and ``a.img``, if it is there."""
+    """The other file of a pair such as ``a.hdr`` and ``a.img``; None if it does not exist."""
     known = ending(path)
     endings = SUFFIXES[known].partners if known else ()
     others = (path.with_name(stem(path) + each) for each in (*endings, *map(str.upper, endings)))
@@ -104,13 +104,13 @@ def partner(path: Path) -> Path | None:
 
 
 def is_split(path: Path) -> bool:
-    """Whether the name is that of one file of several: a header, or voxels alone."""
+    """Whether the name is that of a header or of voxels without a header: one file of several."""
     known = ending(path)
     return known is not None and SUFFIXES[known].part != "whole"
 
 
 def is_image(path: Path) -> bool:
-    """Whether the name is that of a scan or a mask; of a pair, only the header's is."""
+    """Whether the name is that of a scan or a mask; for a pair, only the header counts."""
     known = ending(path)
     return known is not None and (SUFFIXES[known].part != "voxels" or partner(path) is None)
 
@@ -121,7 +121,7 @@ def is_dicom_output(path: Path) -> bool:
 
 
 def endings(format: Format) -> str:
-    """The suffixes that single files and headers of a format have, for a message."""
+    """The suffixes of a format's single files and headers, for messages."""
     return " or ".join(
         each for each, row in SUFFIXES.items() if row.format is format and row.writable and not row.partners
     )

@@ -1,4 +1,4 @@
-"""A file's bytes, unpacked when gzip has packed them, in order and never more than asked for."""
+"""Sequential reading of plain or gzipped files within limits."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ from medseg.images.volume import Voxels
 GZIP = b"\x1f\x8b"
 # zlib's own bound on how much deflate can shrink data (zlib.net/zlib_tech.html).
 _LARGEST_RATIO = 1032
-# Air and noise of real scans pack at most 50 to 1, an empty mask 1000 to 1; nobody keeps an
-# empty mask of this size.
+# Real scans pack at most 50 to 1, an empty mask 1000 to 1; nobody keeps an empty mask of this size.
 _BOMB_RATIO = 900
 _BOMB_BYTES = 1 << 30
 _AT_ONCE = 1 << 20
@@ -30,12 +29,12 @@ _EITHER = 32 + zlib.MAX_WBITS
 
 
 class Content:
-    """An opened file to be read once from beginning to end, unpacked on the way.
+    """An open file that is read once from beginning to end and unpacked on the way.
 
     Attributes:
-        packed: Whether gzip has packed the file; told by its first bytes, not by its name.
-        file_bytes: The file's own size.
-        position: How many bytes, unpacked, have been read.
+        packed: Whether the file is gzipped, by its first bytes rather than its name.
+        file_bytes: Size of the file on disk.
+        position: Number of unpacked bytes read so far.
     """
 
     def __init__(self, file: BinaryIO, file_bytes: int) -> None:
@@ -50,14 +49,14 @@ class Content:
         check_promise(size, self.file_bytes, packed=self.packed)
 
     def beginning(self, size: int) -> bytes:
-        """The next ``size`` bytes, fewer where the file ends."""
+        """The next ``size`` bytes, or fewer at the end of the file."""
         out = bytearray()
         while len(out) < size and (piece := self._read(size - len(out))):
             out += piece
         return bytes(out)
 
     def skip(self, size: int) -> None:
-        """Passes over ``size`` bytes."""
+        """Skips ``size`` bytes."""
         if not self.packed:
             self._stream.seek(size, 1)
             self.position += size
@@ -69,10 +68,10 @@ class Content:
             size -= len(piece)
 
     def fill(self, array: Voxels) -> None:
-        """Reads as many bytes as ``array`` has into it; its axes in Fortran order."""
+        """Fills ``array``, which must be in Fortran order, with the next bytes."""
         view = memoryview(array.reshape(-1, order="F").view(np.uint8).data)
         while view:
-            with _told():
+            with _stream_errors():
                 count: int = self._stream.readinto(view[: _AT_ONCE << 4])  # type: ignore[attr-defined]  # not in BinaryIO
             if not count:
                 raise truncated(f"{len(view)} of {array.nbytes} bytes of voxels are missing")
@@ -80,7 +79,7 @@ class Content:
             view = view[count:]
 
     def finish(self, limit: int) -> int:
-        """How many bytes follow, at most ``limit``; reading them checks the CRC of a gzip stream.
+        """The number of bytes left, at most ``limit``; reading them verifies the CRC of a gzip stream.
 
         Raises:
             InputRefused: more follow (``excess``), or the stream is damaged (``unreadable``).
@@ -95,12 +94,12 @@ class Content:
                 f"{'more than ' if self.packed else ''}{min(excess, limit + 1) if self.packed else excess}"
                 " bytes follow the last voxel that the header accounts for",
                 reason="excess",
-                remedy="the header's dimensions are wrong, or something was appended: write the file anew",
+                remedy="the header's dimensions are wrong, or data were appended: write the file again",
             )
         return excess
 
     def _read(self, size: int) -> bytes:
-        with _told():
+        with _stream_errors():
             piece = self._stream.read(size)
         self.position += len(piece)
         return piece
@@ -108,17 +107,17 @@ class Content:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Content]:
-    """The content of ``path``, to be read within the block."""
+    """The open content of ``path``, for use within the block."""
     with path.open("rb") as file:
         yield Content(file, path.stat().st_size)
 
 
 def check_promise(size: int, file_bytes: int, *, packed: bool) -> None:
-    """Refuses a file that cannot hold ``size`` bytes, before they are allocated or read.
+    """Refuses a file that cannot hold ``size`` bytes, before anything is allocated or read.
 
     Raises:
-        InputRefused: it is too short (``unreadable``), or holds so much emptiness that it can
-            only be meant to exhaust memory (``bomb``).
+        InputRefused: too short (``unreadable``), or packed so tightly that it can only be meant
+            to exhaust memory (``bomb``).
     """
     most = file_bytes * (_LARGEST_RATIO if packed else 1)
     if size > most:
@@ -128,26 +127,26 @@ def check_promise(size: int, file_bytes: int, *, packed: bool) -> None:
         )
     if packed and size > max(_BOMB_BYTES, file_bytes * _BOMB_RATIO):
         raise InputRefused(
-            f"{file_bytes} bytes unpack to {size / (1 << 30):.3g} GiB: that large a scan of"
-            " nothing but one value is a decompression bomb",
+            f"{file_bytes} bytes unpack to {size / (1 << 30):.3g} GiB: so large a file of"
+            " a single value is a decompression bomb",
             reason="bomb",
             remedy="if you trust the file, unpack it with gunzip first",
         )
 
 
 def unpacked_size(path: Path, offset: int, most: int) -> int:
-    """How many bytes the zlib or gzip stream at ``offset`` unpacks to, its checksum verified.
+    """The unpacked size of the zlib or gzip stream at ``offset``, whose checksum is verified.
 
     Args:
         path: The file.
         offset: Where the stream begins.
-        most: Counting ends beyond this number.
+        most: Counting stops beyond this number of bytes.
 
     Raises:
-        InputRefused: the stream is damaged or ends too early (``unreadable``).
+        InputRefused: the stream is damaged or truncated (``unreadable``).
     """
     size = 0
-    with path.open("rb") as file, _told():
+    with path.open("rb") as file, _stream_errors():
         file.seek(offset)
         data, inflater = b"", zlib.decompressobj(_EITHER)
         while size <= most:
@@ -158,14 +157,14 @@ def unpacked_size(path: Path, offset: int, most: int) -> int:
             data = inflater.unconsumed_tail
             if inflater.eof:
                 data = inflater.unused_data or file.read(_AT_ONCE)
-                if data[:2] != GZIP:  # else another member of the same stream
+                if data[:2] != GZIP:  # otherwise another member of the same stream
                     return size
                 inflater = zlib.decompressobj(_EITHER)
     return size
 
 
 def truncated(problem: str) -> InputRefused:
-    """The refusal of a file that ends too early (``unreadable``)."""
+    """The refusal of a truncated file (``unreadable``)."""
     return InputRefused(
         f"the file is truncated: {problem}",
         reason="unreadable",
@@ -174,19 +173,19 @@ def truncated(problem: str) -> InputRefused:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """Says what is wrong with a gzip stream in terms of the file."""
+def _stream_errors() -> Iterator[None]:
+    """A block in which errors of gzip streams become refusals of the file."""
     try:
         yield
     except EOFError as error:
         raise truncated("its compressed data end too early") from error
     except (gzip.BadGzipFile, zlib.error, _ISAL_ERROR) as error:
-        told = str(error).removeprefix("Error -3 while decompressing data: ")  # zlib's Z_DATA_ERROR
-        checksum = "CRC" in told or told == "incorrect data check"
+        cause = str(error).removeprefix("Error -3 while decompressing data: ")  # zlib's Z_DATA_ERROR
+        checksum = "CRC" in cause or cause == "incorrect data check"
         raise InputRefused(
             "the file is damaged: the checksum (CRC) of its compressed data does not fit them"
             if checksum
-            else f"the file is damaged: its compressed data are corrupt ({told})",
+            else f"the file is damaged: its compressed data are corrupt ({cause})",
             reason="unreadable",
             remedy="copy or download it again",
         ) from error

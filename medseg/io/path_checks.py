@@ -1,4 +1,4 @@
-"""What lies at a path, before anything opens it: a pipe would block, a device may never end."""
+"""Checks of paths before anything opens them: reading a pipe would block, a device may never end."""
 
 from __future__ import annotations
 
@@ -18,12 +18,11 @@ _SPECIAL: tuple[tuple[Callable[[int], bool], str], ...] = (
 
 
 def existing(path: str | Path) -> Path:
-    """``path``, when a file with content or a folder is there and may be read.
+    """``path``, if it is a readable folder or a readable file with content.
 
     Raises:
-        InputRefused: nothing is there or a link leads nowhere (``not-found``), it may not be
-            read (``permission``), it is neither file nor folder (``not-a-file``), or the file
-            is empty (``empty``).
+        InputRefused: nothing there or a broken link (``not-found``), no permission
+            (``permission``), neither file nor folder (``not-a-file``), or an empty file (``empty``).
     """
     path = Path(path)
     try:
@@ -54,7 +53,7 @@ def existing(path: str | Path) -> Path:
 
 
 def head(path: Path) -> bytes:
-    """The first 540 bytes of a file; fewer where it is shorter."""
+    """The first 540 bytes of a file, or all of a shorter one."""
     with path.open("rb") as file:
         return file.read(540)
 
@@ -63,13 +62,13 @@ def _missing(path: Path, error: OSError | ValueError) -> InputRefused:
     problem = "no such file or folder"
     try:
         target = path.readlink() if path.is_symlink() else None
-    except (OSError, ValueError):  # such as a name too long
+    except (OSError, ValueError):  # for example a name that is too long
         target = None
     if target is not None:
         problem = f"a link to {target}, which does not exist"
     elif not isinstance(error, FileNotFoundError | NotADirectoryError):
-        told = error.strerror if isinstance(error, OSError) else str(error)
-        problem = f"{problem}: {told or type(error).__name__}"
+        cause = error.strerror if isinstance(error, OSError) else str(error)
+        problem = f"{problem}: {cause or type(error).__name__}"
     shown = str(path).replace("\0", "\\0")
     return InputRefused(problem, where=shown, remedy="check the path", reason="not-found")
 
@@ -84,12 +83,12 @@ def _forbidden(path: Path) -> InputRefused:
 
 
 def check_not_overwriting(output: str | Path, inputs: Sequence[str | Path]) -> None:
-    """Refuses to write over what is read.
+    """Refuses an output that would overwrite an input.
 
     Raises:
         UsageError: the output is one of the inputs (``usage``).
     """
-    # Not Path.resolve, which raises where a link leads to itself.
+    # Not Path.resolve, which raises if a link leads to itself.
     if os.path.realpath(output) in {os.path.realpath(path) for path in inputs}:
         raise UsageError(
             "the output is the scan itself", where=output, remedy="choose another name", reason="usage"

@@ -1,4 +1,4 @@
-"""What the user decides where a file leaves it open. Nothing of it is ever guessed."""
+"""The user's choices for ambiguous files; medseg never guesses them."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ Trust: TypeAlias = Literal["sform", "qform", "pixdim"]
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """The answers to questions that only the user can answer; None where none was given.
+    """Choices that only the user can make; None if not made.
 
     Attributes:
-        series: DICOM: the SeriesInstanceUID to read, or an ending of it that only one has.
+        series: DICOM: the SeriesInstanceUID to read, or a unique ending of it.
         volume: Which of several volumes (phases, echoes, time points, 4th dimension) to
             read, counted from 1 in the order in which the refusal lists them.
-        trust: NIfTI: the form to believe where sform and qform disagree; ``pixdim`` takes
-            the voxel sizes along R, A and S where neither is set.
-        nonfinite: What NaN and infinite voxels become, in the scan's unit.
+        trust: NIfTI: the form to use if sform and qform disagree; ``pixdim`` takes the voxel
+            sizes along R, A and S if neither is set.
+        nonfinite: The replacement for NaN and infinite voxels, in the scan's unit.
     """
 
     series: str | None = None

@@ -1,4 +1,4 @@
-"""Stored numbers to intensities: rescaling without losing or inventing precision."""
+"""Lossless rescaling of stored numbers to intensities."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from medseg.images.volume import Voxels
 from medseg.system.notices import notify
 
 _INTEGERS = (np.int16, np.uint16, np.int32)
-# Voxels worked on at once: what is computed in float64 or int64 stays a few megabytes.
+# Voxels per block, so that float64 and int64 intermediates stay at a few megabytes.
 _BLOCK = 1 << 20
 
 
@@ -26,29 +26,29 @@ def rescaled(
     nonfinite: float | None = None,
     where: Path | None = None,
 ) -> Voxels:
-    """Intensities: ``stored * slope + intercept`` in the smallest dtype that loses nothing.
+    """Intensities ``stored * slope + intercept`` in the smallest lossless dtype.
 
     Args:
         stored: Integers or floats of any width.
-        slope: Factor; 1 when the file has none.
-        intercept: Added after the factor; 0 when the file has none.
-        nonfinite: What NaN and infinite voxels become, in the unit of the result; they are
-            refused when None.
-        where: The file, for the warning.
+        slope: Factor; 1 if the file has none.
+        intercept: Added after the factor; 0 if the file has none.
+        nonfinite: The replacement for NaN and infinite voxels, in the unit of the result; None
+            to refuse them.
+        where: The file, for the notice.
 
     Returns:
-        The array itself when there is nothing to do; int16, uint16 or int32 when slope and
+        The array itself if nothing has to be done; int16, uint16 or int32 if slope and
         intercept are whole numbers (HU stay integers); otherwise float32. Never float64:
         scanners deliver at most 16 bits, and float32 holds 24.
 
     Raises:
-        InputRefused: the numbers are complex or RGB (``pixel-type``), some are NaN or infinite
-            (``not-finite``), or the result leaves float32 (``range``).
+        InputRefused: complex or RGB numbers (``pixel-type``), NaN or infinite ones
+            (``not-finite``), or a result beyond float32 (``range``).
         UsageError: ``nonfinite`` is itself NaN or infinite (``nonfinite``).
     """
     if nonfinite is not None and not math.isfinite(nonfinite):
         raise UsageError(
-            f"{nonfinite} cannot stand for the voxels that are not finite",
+            f"{nonfinite} cannot replace NaN and infinite voxels: it is not finite itself",
             remedy="choose a number such as -1024",
             reason="nonfinite",
         )
@@ -70,21 +70,21 @@ def rescaled(
 
 
 def narrowed(array: Voxels) -> Voxels:
-    """The same integers as int16, uint16 or int32, the first that holds them; else unchanged."""
+    """The same integers in the first of int16, uint16, int32 that holds them; otherwise unchanged."""
     low, high = int(array.min()), int(array.max())
     dtype = _holding(low, high)
     return array if dtype is None else array.astype(dtype, copy=False)
 
 
 def _whole(stored: Voxels, slope: int, intercept: int) -> Voxels:
-    """Integer rescaling; float32 where the result leaves int32."""
+    """Integer rescaling; float32 if the result exceeds int32."""
     ends = [int(end) * slope + intercept for end in (stored.min(), stored.max())]
     dtype = _holding(min(ends), max(ends))
     if dtype is None:
         return _floats(stored, float(slope), float(intercept), None, None)
     out = np.empty_like(stored, dtype)
     for source, target in _blocks(stored, out):
-        # Modular int64 arithmetic: stored * slope may wrap, but the sum fits and comes out right.
+        # Modular int64 arithmetic: stored * slope may wrap around, but the sum fits and is correct.
         with np.errstate(over="ignore"):
             target[...] = source.astype(np.int64) * _wrapped(slope) + _wrapped(intercept)
     return out
@@ -98,7 +98,7 @@ def _wrapped(number: int) -> np.int64:
 def _floats(
     stored: Voxels, slope: float, intercept: float, nonfinite: float | None, where: Path | None
 ) -> Voxels:
-    """float32, computed in float64; the voxels that are not finite replaced or refused."""
+    """float32, computed in float64; NaN and infinite voxels are replaced or refused."""
     scaled = (slope, intercept) != (1.0, 0.0)
     as_is = not scaled and stored.dtype == np.float32
     out: Voxels = np.empty_like(stored, np.float32) if not as_is else stored
@@ -128,7 +128,7 @@ def _floats(
         raise InputRefused(
             problem,
             reason="not-finite",
-            remedy="replace them by the value that means outside: --nonfinite -1024 for CT, 0 for MR",
+            remedy="replace them by the value of background: --nonfinite -1024 for CT, 0 for MR",
         )
     notify("not-finite-replaced", f"{problem}; replaced by {nonfinite:g}", path=where)
     if as_is:
@@ -139,7 +139,7 @@ def _floats(
 
 
 def _blocks(source: Voxels, target: Voxels) -> Iterator[tuple[Voxels, Voxels]]:
-    """Matching flat pieces of two arrays of the same shape and memory order; views of ``target``."""
+    """Matching flat blocks of two arrays with the same shape and memory order; views of ``target``."""
     if target.flags.f_contiguous:
         source, target = source.T, target.T
     if not (source.flags.c_contiguous and target.flags.c_contiguous):

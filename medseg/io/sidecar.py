@@ -1,4 +1,4 @@
-"""What stands beside every mask: who made it, its labels, volumes and grid. Never patient data."""
+"""The sidecar of a mask: its origin, labels, volumes and grid. Never patient data."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from medseg.images.volume import Mask
 from medseg.system.atomic_write import replacing
 
 LABELS = "labels.json"
-"""Names and values of the labels of all masks of a folder, where they have no sidecars."""
+"""File with the names and values of the labels of all masks in a folder, if they have no sidecars."""
 
 RESEARCH = "Research use only. Not a medical device."
 
 
 class Made(Protocol):
-    """What made a mask: a :class:`medseg.inference.registry.SegmentationMethod`, or what tells the same."""
+    """The origin of a mask: a :class:`medseg.inference.registry.SegmentationMethod` or its identity."""
 
     @property
     def name(self) -> str: ...  # noqa: D102
@@ -38,7 +38,7 @@ def sidecar_path(target: Path) -> Path:
 
 
 def facts_of(mask: Mask, by: Made) -> dict[str, Any]:
-    """What made a mask, and :func:`meaning_of` it."""
+    """The origin of a mask together with :func:`meaning_of` it."""
     return {
         "research_use_only": RESEARCH,
         "medseg": version("medseg"),
@@ -60,6 +60,6 @@ def meaning_of(mask: Mask) -> dict[str, Any]:
 
 
 def write_json(path: Path, facts: dict[str, Any]) -> None:
-    """Writes plain data, replacing the file whole."""
+    """Writes plain data as JSON, atomically."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Formats that medseg does not read, recognised so that the refusal can name them."""
+"""Recognition of unsupported formats, so that the refusal can name them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from medseg.io.formats import METAIMAGE, NIFTI, NRRD, endings
 _CONVERT = "convert it to NIfTI with the tool that made it"
 _UNPACK = "unpack it and pass the scan in it"
 
-# First bytes; the specifications of the formats themselves.
+# First bytes, from the specifications of the formats.
 _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"\x89PNG\r\n\x1a\n", "a PNG picture"),
     (b"\xff\xd8\xff", "a JPEG picture"),
@@ -83,10 +83,10 @@ _SUFFIXES = {
 
 
 def name_of(head: bytes, path: Path | None = None) -> str | None:
-    """What a file that is no readable scan seems to be, by its first bytes, then by its name.
+    """The probable kind of an unreadable file, by its name and its first bytes; None if unknown.
 
     Args:
-        head: The first bytes, 540 if there are so many.
+        head: The first bytes, up to 540.
         path: The file; only its name is used.
     """
     for mark, at in _NIFTI.items():
@@ -94,7 +94,7 @@ def name_of(head: bytes, path: Path | None = None) -> str | None:
             return f"a NIfTI file: its name should end in {endings(NIFTI)}"
     lower = "" if path is None else path.name.lower()
     by_suffix = next((what for suffix, what in _SUFFIXES.items() if lower.endswith(suffix)), None)
-    # The suffix says more where many formats share a container: .mnc is HDF5, .mgz is gzip.
+    # The suffix is more specific if formats share a container: .mnc is HDF5, .mgz is gzip.
     if by_suffix is not None:
         return by_suffix
     if head[257:262] == b"ustar":
@@ -112,15 +112,15 @@ def refusal(path: Path, head: bytes, known: str) -> InputRefused:
     Args:
         path: The file.
         head: Its first bytes.
-        known: The suffixes that are known.
+        known: The supported suffixes, as text.
     """
     seems = name_of(head, path)
     packed = seems is not None and ("archive" in seems or "packed" in seems)
     return InputRefused(
         f"this format is not supported: it seems to be {seems}"
         if seems
-        else "this format is not supported: neither a DICOM file nor one with a known suffix",
+        else "this format is not supported: neither a DICOM file nor a known suffix",
         where=path,
-        remedy=f"{_UNPACK if packed else _CONVERT}; known are DICOM and {known}",
+        remedy=f"{_UNPACK if packed else _CONVERT}; supported are DICOM and {known}",
         reason="format",
     )

@@ -90,7 +90,7 @@ def test_a_folder_named_like_a_file(tmp_path):
     (tmp_path / "scan.nii.gz").mkdir()
     error = refusal(tmp_path / "scan.nii.gz")
     assert error.reason == "no-scan"
-    assert error.problem.startswith("a folder, though its name ends like a file's")
+    assert error.problem.startswith("a folder, although its name ends in ")
     (tmp_path / "plain").mkdir()
     assert "though its name" not in refusal(tmp_path / "plain").problem
 
@@ -119,7 +119,7 @@ def test_a_folder_named_like_a_file(tmp_path):
         ("brain", b"NRRD0004\n", "NRRD"),
         ("brain", b"\x5c\1\0\0" + bytes(340) + b"n+1\0", "NIfTI"),
         ("brain", b"\0\0\2\x1cn+2\0" + bytes(540), "NIfTI"),
-        ("noise", bytes([200, 1, 150, 7] * 40), "nor one with a known suffix"),
+        ("noise", bytes([200, 1, 150, 7] * 40), "nor a known suffix"),
     ],
 )
 def test_other_formats_are_named(tmp_path, name, content, told):

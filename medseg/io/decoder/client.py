@@ -1,7 +1,7 @@
-"""Decoders written in C, run in a worker process: a scan that crashes one is a scan refused.
+"""Decoding in a worker process, so that a scan that crashes a C library is refused like any other.
 
-One worker serves a process; it starts with the first scan that needs it and ends with the
-process. A process forked later (a PyTorch DataLoader worker) starts its own.
+Each process has one worker, which starts with the first scan that needs it and ends with the
+process. Forked processes (PyTorch DataLoader workers) start their own.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _SCRIPT = Path(__file__).with_name("worker.py")
 _SECONDS = 60
 _BYTES_PER_SECOND = 2 << 20
 _START_SECONDS = 120
-# A worker that was asked to end is killed after so long.
+# A worker that does not exit in this time is killed.
 _END_SECONDS = 5
 
 
@@ -42,18 +42,18 @@ def decoded(
 
     Args:
         source: The file, or its content.
-        frames: Which frames, counted from 0.
-        shape: (rows, columns) that each must have.
-        expected_bytes: What these frames take decoded, by the header; memory and time are
-            granted in proportion.
+        frames: Frame indices.
+        shape: (rows, columns) of each frame.
+        expected_bytes: Decoded size of these frames by the header; limits on memory and time
+            are proportional to it.
 
     Returns:
         Integers (frame, row, column) in native byte order.
 
     Raises:
-        InputRefused: the frames cannot be decoded, end too early, are in colour or of another
-            shape (``unreadable``), need far more memory than announced (``too-large``), crash
-            the decoder (``reader-crashed``) or keep it busy without end (``reader-timeout``).
+        InputRefused: the frames cannot be decoded, are truncated, in colour or of another shape
+            (``unreadable``), need far more memory than expected (``too-large``), crash the
+            decoder (``reader-crashed``) or take too long (``reader-timeout``).
         ResourceError: no worker can be started (``worker``).
     """
     request = {
@@ -81,18 +81,18 @@ def call(
     where: Path | None = None,
     array_shape: tuple[int, ...] | None = None,
 ) -> tuple[dict[str, Any], Voxels]:
-    """What the worker answers to ``request``: its facts, and the array (empty when none).
+    """The worker's answer to ``request``: its facts, and the array (empty if there is none).
 
     Args:
-        request: ``task`` and what that task in `medseg.io.decoder.worker` takes. ``expected_bytes``
-            sets how long it may take.
-        payload: Bytes sent after the request.
-        what: The problem when the task fails, such as "this NRRD file cannot be read".
+        request: ``task`` and the arguments of that task in `medseg.io.decoder.worker`. The time
+            limit depends on ``expected_bytes``.
+        payload: Bytes to send after the request.
+        what: The problem if the task fails, such as "this NRRD file cannot be read".
         where: The file, for messages.
-        array_shape: The shape the array must have; None where no array is expected.
+        array_shape: The expected shape of the array; None if no array is expected.
 
     Raises:
-        InputRefused: as :func:`decoded`.
+        InputRefused: as for :func:`decoded`.
         ResourceError: no worker can be started (``worker``).
     """
     seconds = _SECONDS + int(request.get("expected_bytes", 0)) / _BYTES_PER_SECOND
@@ -100,7 +100,7 @@ def call(
         answer, array = _running().ask({**request, "seconds": seconds}, payload, where, array_shape)
     if "error" in answer:
         raise InputRefused(
-            f"{what}: {_told(answer['error'])}",
+            f"{what}: {_one_line(answer['error'])}",
             where=where,
             reason=answer["reason"],
             remedy="check that the file is complete; export or download it again",
@@ -108,11 +108,11 @@ def call(
     return answer["facts"], array
 
 
-def _told(complaint: str) -> str:
-    """A library's complaint in one line; pydicom's lists what each of its decoders said."""
-    if complaint.startswith("Unable to decode as exceptions were raised"):
-        complaint = " ".join(complaint.partition(":")[2].split()) or complaint
-    return first_line(ValueError(complaint))
+def _one_line(message: str) -> str:
+    """A library's error message in one line; pydicom's lists the messages of all its decoders."""
+    if message.startswith("Unable to decode as exceptions were raised"):
+        message = " ".join(message.partition(":")[2].split()) or message
+    return first_line(ValueError(message))
 
 
 class _Worker:
@@ -120,11 +120,11 @@ class _Worker:
 
     def __init__(self) -> None:
         self.process: subprocess.Popen[bytes]
-        self.to: Any  # Any: Popen cannot tell the checker that these pipes exist
+        self.to: Any  # Any: Popen's types do not guarantee that these pipes exist
         self.back: Any
         try:
-            # One thread: each would count its stack against the memory limit. A script, because importing
-            # medseg.io as a package takes a second or two.
+            # Single-threaded, because every thread's stack counts against the memory limit. A script,
+            # because importing medseg.io as a package takes a second or two.
             self.process = start(str(_SCRIPT), stderr=subprocess.DEVNULL)
         except (OSError, ValueError) as error:
             raise ResourceError(
@@ -142,7 +142,7 @@ class _Worker:
             raise ResourceError(
                 f"the process that decodes scans does not start: {error.problem}",
                 reason="worker",
-                remedy=f"try it: {sys.executable} {_SCRIPT}",
+                remedy=f"run it by hand to see why: {sys.executable} {_SCRIPT}",
             ) from error
 
     def ask(
@@ -152,7 +152,7 @@ class _Worker:
         where: Path | None,
         shape: tuple[int, ...] | None,
     ) -> tuple[dict[str, Any], Voxels]:
-        """One request and its answer. Whatever goes wrong, this worker is ended with it."""
+        """Sends one request and returns the answer. If anything goes wrong, the worker is ended."""
         answer: dict[str, Any] | None = None
         array: Voxels = np.empty(0)
         whole = False
@@ -176,7 +176,7 @@ class _Worker:
 
     @contextlib.contextmanager
     def _within(self, seconds: float) -> Iterator[None]:
-        """A block that ends, with its pipes closed, after ``seconds`` at the latest."""
+        """A block with a time limit, at which the worker is killed."""
 
         def kill() -> None:
             self._too_slow = True
@@ -193,29 +193,29 @@ class _Worker:
     def _death(self, seconds: float, where: Path | None) -> InputRefused:
         if self._too_slow:
             return InputRefused(
-                f"the decoder was still busy with this file after {seconds:.0f} s",
+                f"the decoder did not finish this file within {seconds:.0f} s",
                 where=where,
                 reason="reader-timeout",
                 remedy="the file is probably damaged: export or download it again",
             )
         how = describe_exit(self.process.returncode)
         return InputRefused(
-            f"the decoder crashed on this file ({how}): it is damaged, or larger than it says",
+            f"the decoder crashed on this file ({how}): it is damaged, or larger than its header says",
             where=where,
             reason="reader-crashed",
             remedy="export or download it again, or convert it with the tool that made it",
         )
 
     def end(self, *, kill: bool = False) -> None:
-        """Ends the process: by closing its pipe, or by force."""
-        # A worker that died by itself is asked first, so that its own signal is told.
+        """Ends the process by closing its pipe, or by force."""
+        # If the worker has died by itself, keep its own exit code.
         if kill and exit_code(self.process, 0.2) is None:
             self.process.kill()
         close_process(self.process, seconds=_END_SECONDS)
 
 
 def _announced(answer: dict[str, Any], shape: tuple[int, ...] | None, where: Path | None) -> Voxels:
-    """An empty array for what the worker is about to send, when that is what is expected."""
+    """An empty array for the announced data, which must have the expected shape."""
     dtype, seen = np.dtype(answer["dtype"]), tuple(answer["shape"])
     if seen != shape:
         raise _refused(f"the voxels decode to an array of shape {seen}, not {shape}", where)
@@ -246,7 +246,7 @@ _worker: _Worker | None = None
 
 
 def _running() -> _Worker:
-    """This process's worker, started when there is none or it has died."""
+    """This process's worker, which is started if necessary."""
     global _worker
     if _worker is None or _worker.process.poll() is not None:
         if _worker is not None:
@@ -258,7 +258,7 @@ def _running() -> _Worker:
 
 @atexit.register
 def close() -> None:
-    """Ends the worker, if one runs. The next call starts another."""
+    """Ends the worker, if one is running. The next call starts another."""
     global _worker
     if _worker is not None:
         _worker.end()
@@ -266,17 +266,17 @@ def close() -> None:
 
 
 def _forget() -> None:
-    """In a forked child: lets go of the parent's worker and of a lock another thread may hold."""
+    """In a forked child: drops the parent's worker, and a lock that another thread may hold."""
     global _lock, _worker
     _lock = threading.Lock()
     if _worker is not None:
-        # The numbers stay taken, by nothing: closed, they could be closed again when they
-        # already belong to another file.
+        # Redirected instead of closed: once closed, the numbers may be reused for another file
+        # and be closed a second time.
         nowhere = os.open(os.devnull, os.O_RDWR)
         for pipe in (_worker.to, _worker.back):
             os.dup2(nowhere, pipe.fileno(), inheritable=False)
         os.close(nowhere)
-        _worker.process.returncode = 0  # not this process's child: nothing to wait for
+        _worker.process.returncode = 0  # not this process's child, so there is nothing to wait for
     _worker = None
 
 

@@ -1,11 +1,11 @@
-"""The process in which decoders written in C run: it may crash or be killed, medseg goes on.
+"""The worker process for decoders written in C, which may crash or be killed without harm to medseg.
 
-`medseg.io.decoder.client` starts this file as a script. Of medseg it imports only what all workers
-share, so that it starts quickly, and each library only when a task needs it.
+`medseg.io.decoder.client` starts this file as a script. It only imports the part of medseg that
+all workers share, so that it starts quickly, and each library when a task needs it.
 
-A request is one line of JSON followed by the bytes it announces as ``payload``. The answer is
-one line of JSON: ``error`` and ``reason``, or ``facts``, ``dtype`` and ``shape`` followed by the
-array's bytes. Nothing is pickled.
+A request is one line of JSON followed by ``payload`` bytes. The answer is one line of JSON:
+``error`` and ``reason``, or ``facts``, ``dtype`` and ``shape`` followed by the array's bytes.
+Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 
 from medseg.system.processes import ignore_signals, limit_growth, send, take_pipes
 
-# What a library may need beside the data themselves: tables, tiles, buffers of the decoder.
+# Allowance for a library's tables, tiles and buffers besides the data themselves.
 _ROOM_BYTES = 256 << 20
 _ITK_FACTS = ("NRRD_space",)
 
@@ -42,7 +42,7 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
         request = json.loads(line)
         payload = requests.read(request.get("payload", 0))
         if hasattr(signal, "alarm"):
-            # Should the parent be killed while a decoder hangs, nobody else ends this process.
+            # If the parent is killed while a decoder hangs, nobody else ends this process.
             signal.alarm(int(request["seconds"]) + 5)
         answer, array = _answer(request, payload)
         if hasattr(signal, "alarm"):
@@ -58,7 +58,7 @@ def _answer(request: dict[str, Any], payload: bytes) -> tuple[dict[str, Any], An
         facts, array = TASKS[request["task"]](request, payload)
     except MemoryError:
         return {
-            "error": "more memory was asked for than its header accounts for",
+            "error": "decoding needs more memory than the header accounts for",
             "reason": "too-large",
         }, None
     except Exception as error:
@@ -69,7 +69,7 @@ def _answer(request: dict[str, Any], payload: bytes) -> tuple[dict[str, Any], An
 
 
 def limit(data_bytes: int) -> None:
-    """Lets this process grow by ``data_bytes`` and some room; beyond, allocations fail (Linux)."""
+    """Limits this process's growth to ``data_bytes`` and an allowance (Linux); more cannot be allocated."""
     limit_growth(data_bytes + _ROOM_BYTES)
 
 
@@ -127,7 +127,7 @@ def _codestream(ds: Any, index: int, total: int) -> bytes:
 def _check_end(ds: Any, index: int, total: int) -> None:
     """Refuses JPEG, JPEG-LS and JPEG 2000 data that end before their end marker.
 
-    Decoders fill in what is missing without a word. The marker is FFD9 in all three families
+    Decoders silently fill in missing data. The marker is FFD9 in all three families
     (ISO 10918-1 B.1.1.3 EOI, ISO 14495-1 EOI, ISO 15444-1 A.4.4 EOC) and cannot occur within the
     data. Bytes after it are padding: 00 by PS3.5 A.4, FF by some writers.
     """
@@ -182,7 +182,7 @@ def _jpeg_12_bit(ds: Any, index: int, total: int) -> Any:
 
 
 def itk_facts(request: dict[str, Any], payload: bytes) -> tuple[dict[str, Any], None]:
-    """What ITK makes of a file's header: ``path`` read by ``imageio``."""
+    """A file's header as read by ITK; the request has ``path`` and ``imageio``."""
     reader = _itk_reader(request, 0)
     return {
         "size": [int(n) for n in reader.GetSize()],
@@ -207,7 +207,7 @@ def _itk_reader(request: dict[str, Any], expected_bytes: int) -> Any:
     import SimpleITK as sitk  # noqa: N813
 
     _kept.clear()
-    # ITK holds the packed file, what it unpacks to, and the image.
+    # ITK holds the packed file, the unpacked data, and the image.
     limit(2 * expected_bytes + 2 * request["file_bytes"])
     reader = sitk.ImageFileReader()
     reader.SetImageIO(request["imageio"])

@@ -1,4 +1,4 @@
-"""Coded terms: what a label means in SNOMED CT, as DICOM objects have to say it."""
+"""Coded terms: SNOMED CT codes of labels, as required in DICOM objects."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from medseg.images.label import Label
 
 @dataclass(frozen=True)
 class Term:
-    """One code of a coding scheme: SNOMED CT (``SCT``) or DICOM's own (``DCM``)."""
+    """A code of a coding scheme: SNOMED CT (``SCT``) or DICOM's own (``DCM``)."""
 
     value: str
     meaning: str
@@ -83,7 +83,7 @@ _PAIRED = ("lungs", "kidneys")
 
 @dataclass(frozen=True)
 class Meaning:
-    """What a label is: category, type, and the side of the body and the part of it where it has one."""
+    """The coded meaning of a label: category, type, and side and part if it has any."""
 
     category: Term
     type: Term
@@ -92,16 +92,16 @@ class Meaning:
 
     @property
     def modifiers(self) -> tuple[Term, ...]:
-        """What SegmentedPropertyTypeModifierCodeSequence says: side and part, where there are any."""
+        """Side and part, if any, for SegmentedPropertyTypeModifierCodeSequence."""
         return tuple(term for term in (self.side, self.part) if term)
 
 
 def meaning(label: Label) -> Meaning:
-    """The coded meaning of a label, by its name and side.
+    """The coded meaning of a label, from its name and side.
 
-    A name that is not in the table means a tissue and no more; the label's own name stands
-    beside the code in every object. A side is taken from the label, or from a name such as
-    ``left_lung`` whose rest is in the table.
+    A name that is not in the table is coded as a tissue; objects always hold the label's own
+    name beside the code. The side comes from the label, or from a name such as ``left_lung``
+    if the rest of it is in the table.
     """
     words = plain(label.name).split("_")
     rest = "_".join(word for word in words if word not in SIDES and word not in PARTS)
@@ -115,5 +115,5 @@ def meaning(label: Label) -> Meaning:
 
 
 def plain(name: str) -> str:
-    """A name in small letters, its words joined by ``_``: names that differ only there are the same."""
+    """A name in lower case with its words joined by ``_``, for comparison."""
     return re.sub(r"[\W_]+", "_", name.casefold()).strip("_") or name

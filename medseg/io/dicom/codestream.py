@@ -1,4 +1,4 @@
-"""What a compressed frame says about itself: the size inside must be the size outside."""
+"""Checks that the image size inside compressed frames agrees with the header."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _SOF = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC} | {0xF7}
 
 
 def check(ds: Any, rows: int, columns: int, frames: int) -> None:
-    """Raises ValueError where the compressed frames are not ``frames`` grey images of that size.
+    """Raises ValueError unless the compressed data are ``frames`` grey images of this size.
 
-    Decoders go by the size within the data, and their output would be cut or wrapped to the
+    Decoders follow the size inside the data, and their output would be cut or wrapped to the
     size in the header: a scrambled slice that looks like a scan.
 
     Args:
@@ -48,7 +48,7 @@ def size(stream: bytes) -> tuple[int, int, int] | None:
     """(rows, columns, components) of JPEG, JPEG-LS or JPEG 2000 data; None for anything else.
 
     Raises:
-        ValueError: the data end before they say so.
+        ValueError: the data end before their size is given.
     """
     start = stream[: 1 << 16].find(_SIZ)
     if start >= 0:

@@ -1,4 +1,4 @@
-"""Outlines of a region of pixels, and the pixels inside an outline; one is the inverse of the other."""
+"""Outlines of regions of pixels, and the inverse: the pixels inside an outline."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _NEIGHBOURS = 8
 
 
 def outlines(region: npt.NDArray[np.bool_]) -> list[Array]:
-    """Closed polygons (n, 2) around the pixels of ``region`` (X, Y), in pixels, halfway to those outside.
+    """Closed polygons (n, 2) around ``region`` (X, Y) in pixel units, halfway between inside and outside.
 
-    Marching squares at 0.5 (Lorensen and Cline 1987, as scikit-image has it); pixels that
-    touch at a corner only are apart. A hole is joined to the outline around it by a keyhole,
-    a channel of no width that is walked in and out. The last point is not the first again.
+    Marching squares at 0.5 (Lorensen and Cline 1987, as in scikit-image); pixels that only
+    touch at a corner are separate. A hole is joined to the outline around it by a keyhole, a
+    channel of zero width. The first point is not repeated at the end.
     """
     from skimage.measure import find_contours
 
@@ -30,7 +30,7 @@ def outlines(region: npt.NDArray[np.bool_]) -> list[Array]:
     for contour in find_contours(padded.astype(np.uint8), 0.5, fully_connected="low"):
         points = _straightened(contour[:-1])
         part = _part(parts, points[0])
-        # Outlines run the other way round than holes; the outline is the larger one.
+        # The outline of a part encloses more area than its holes.
         if part in outer and abs(_area(points)) < abs(_area(outer[part])):
             holes.setdefault(part, []).append(points)
         else:
@@ -41,10 +41,10 @@ def outlines(region: npt.NDArray[np.bool_]) -> list[Array]:
 
 
 def filled(polygon: Array, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
-    """Boolean (X, Y): the pixels whose centre is inside ``polygon`` (n, 2), by even and odd.
+    """The pixels whose centre is inside ``polygon`` (n, 2) by the even-odd rule: bool (X, Y).
 
-    An edge walked twice, as in a keyhole, counts for nothing, exactly: its crossings are
-    computed from the same end whichever way it is walked.
+    An edge that is traversed twice, as in a keyhole, has no effect at all: its crossings are
+    computed from the same end in both directions.
     """
     inside: npt.NDArray[np.bool_] = np.zeros(shape, np.bool_)
     corner = np.clip(np.floor(polygon.min(axis=0)), 0, shape).astype(int)
@@ -61,7 +61,7 @@ def _inside(polygon: Array, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
         (ends[0, :, 1] == ends[1, :, 1]) & (ends[0, :, 0] > ends[1, :, 0])
     )
     low, high = np.where(swap[:, None], ends[1], ends[0]), np.where(swap[:, None], ends[0], ends[1])
-    # Rows y with low.y <= y < high.y, so that a corner on a row counts once.
+    # Rows y with low.y <= y < high.y, so that a vertex on a row counts once.
     first = np.maximum(np.ceil(low[:, 1]), 0).astype(int)
     last = np.minimum(np.ceil(high[:, 1]), shape[1]).astype(int)
     counts = np.maximum(last - first, 0)
@@ -69,7 +69,7 @@ def _inside(polygon: Array, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
     row = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts) + first[edge]
     slope = (high[edge, 0] - low[edge, 0]) / (high[edge, 1] - low[edge, 1])
     column = low[edge, 0] + (row - low[edge, 1]) * slope
-    # Every crossing turns inside and outside over for all pixels to the right of it.
+    # Every crossing toggles inside and outside for all pixels to its right.
     start = np.clip(np.ceil(column), 0, shape[0]).astype(int)
     turns = np.bincount(start * shape[1] + row, minlength=(shape[0] + 1) * shape[1])
     inside: npt.NDArray[np.bool_] = np.cumsum(turns.reshape(-1, shape[1])[:-1], axis=0) % 2 == 1
@@ -77,7 +77,7 @@ def _inside(polygon: Array, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
 
 
 def _straightened(points: Array) -> Array:
-    """The polygon without the points that lie on a straight line between their neighbours."""
+    """The polygon without points on the straight line between their neighbours."""
     into, out = points - np.roll(points, 1, axis=0), np.roll(points, -1, axis=0) - points
     bends = into[:, 0] * out[:, 1] - into[:, 1] * out[:, 0]
     kept: Array = points[np.abs(bends) > 1e-9]
@@ -85,7 +85,7 @@ def _straightened(points: Array) -> Array:
 
 
 def _part(parts: npt.NDArray[np.int32], point: Array) -> int:
-    """Which part the point, halfway between a pixel inside and one outside, belongs to."""
+    """The part that a point halfway between an inside and an outside pixel belongs to."""
     one, other = np.floor(point).astype(int), np.ceil(point).astype(int)
     return int(parts[tuple(one)] or parts[tuple(other)])
 
@@ -96,7 +96,7 @@ def _area(points: Array) -> float:
 
 
 def _with_holes(outline: Array, holes: list[Array]) -> Array:
-    # From the side where the outline is nearest: a channel may then end on an earlier hole.
+    # From left to right, so that a channel may end on an earlier hole.
     for hole in sorted(holes, key=lambda points: float(points[:, 0].min())):
         i, j = _keyhole(outline, hole)
         loop = np.concatenate([hole[j:], hole[: j + 1]])
@@ -105,7 +105,7 @@ def _with_holes(outline: Array, holes: list[Array]) -> Array:
 
 
 def _keyhole(outline: Array, hole: Array) -> tuple[int, int]:
-    """The point of the outline and that of the hole to join: near, and the way clear of pixel centres."""
+    """Indices of the outline's and the hole's points to join: close, and away from pixel centres."""
     distances, nearest = cKDTree(outline).query(hole, k=min(_NEIGHBOURS, len(outline)))
     best = (0, 0)
     for number, flat in enumerate(np.argsort(distances, axis=None)):
@@ -119,7 +119,7 @@ def _keyhole(outline: Array, hole: Array) -> tuple[int, int]:
 
 
 def _is_clear(start: Array, end: Array) -> bool:
-    """Whether a line passes no pixel centre closely: looked at where it crosses rows and columns."""
+    """Whether a line stays away from pixel centres, checked where it crosses rows and columns."""
     for axis in (0, 1):
         low, high = sorted((float(start[axis]), float(end[axis])))
         crossed = np.arange(np.ceil(low), np.floor(high) + 1)

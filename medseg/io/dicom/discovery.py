@@ -1,4 +1,4 @@
-"""The slices in a DICOM folder: every file that is one, and none passed over that should be one."""
+"""Discovery of the slices in a DICOM folder, without silently skipping any."""
 
 from __future__ import annotations
 
@@ -15,15 +15,14 @@ from medseg.io.dicom.slice_headers import Slice, slices
 
 
 def scan(folder: Path, *, deep: bool = True) -> tuple[Slice, ...]:
-    """The slices of every DICOM object in ``folder`` and the folders in it, by file name.
+    """The slices of every DICOM object in ``folder`` and its subfolders, in order of file names.
 
-    Only regular files are opened; hidden ones and other formats are passed over, and a
-    DICOMDIR too: the files themselves are the truth, and its paths may lead anywhere.
+    Only regular files are opened. Hidden files and other formats are skipped, and so is a
+    DICOMDIR: the files themselves count, and its paths may lead anywhere.
 
     Raises:
-        InputRefused: a file is DICOM but damaged, or is named like the slices beside it and
-            is none, is empty or cannot be reached (``unreadable``): passing over it could
-            pass over a slice.
+        InputRefused: a DICOM file is damaged, or a file named like the slices beside it is not
+            DICOM, is empty or cannot be opened (``unreadable``): it may be a missing slice.
     """
     found: list[Path] = []
     doubtful: list[tuple[Path, str]] = []
@@ -60,19 +59,19 @@ def _files(folder: Path, deep: bool) -> Iterator[Path]:
 
 
 def _trouble(path: Path) -> str | None:
-    """Why the file cannot be opened; ``special`` for what is no file at all."""
+    """Why the file cannot be opened; ``special`` for pipes, sockets and devices; None if it can."""
     try:
         status = path.stat()
     except OSError:
-        return "it is a link to a file that is not there"
+        return "it is a broken link"
     if not stat.S_ISREG(status.st_mode):
         return "special"
     if status.st_size == 0:
         return "it is empty"
-    return None if os.access(path, os.R_OK) else "it may not be read"
+    return None if os.access(path, os.R_OK) else "there is no permission to read it"
 
 
 def _name_shape(path: Path) -> str:
-    """The name with its numbers left out; one without numbers is like no other."""
+    """The name without its numbers; names without numbers stay unique."""
     shape = re.sub(r"\d+", "#", path.name.lower())
     return shape if "#" in shape else f"{path}"

@@ -1,4 +1,4 @@
-"""Siemens mosaics: one DICOM image in which the slices of a volume are tiled."""
+"""Siemens mosaics: DICOM images that hold the slices of a volume as tiles."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from medseg.io.dicom.slice_headers import Slice
 
 
 def untiled(group: Sequence[Slice]) -> list[Slice]:
-    """The slices of a series, each tile of a mosaic as a slice of its own.
+    """The slices of a series, with mosaics split into their tiles.
 
     Number of tiles, normal and position come from the CSA header, as nibabel reads it
-    (`nibabel.nicom.dicomwrappers.MosaicWrapper`): ImagePositionPatient of a mosaic is that of
-    the whole tiled image, not of a slice.
+    (`nibabel.nicom.dicomwrappers.MosaicWrapper`): ImagePositionPatient of a mosaic refers to
+    the whole tiled image, not to a slice.
 
     Raises:
         InputRefused: the CSA header is missing or does not fit the image (``mosaic``).

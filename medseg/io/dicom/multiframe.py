@@ -1,4 +1,4 @@
-"""Frames of a DICOM object with many: where each lies, the grid they form, and their pixels."""
+"""Frames of multi-frame DICOM objects: their positions, their common grid, and their pixels."""
 
 from __future__ import annotations
 
@@ -22,22 +22,27 @@ from medseg.system import memory_budget
 
 @dataclass(frozen=True)
 class Frame:
-    """A stored slice: the number of its segment (0 in a label map), its axes and first pixel, RAS+ mm."""
+    """A stored slice.
+
+    Attributes:
+        segment: Its segment number; 0 in a label map.
+        affine: 4x4, from pixels to RAS+ mm; the third axis is the unit normal.
+    """
 
     segment: int
-    affine: Array  # 4x4, third axis the unit normal
+    affine: Array
 
 
 @dataclass(frozen=True)
 class Placement:
-    """The grid that the frames are painted on, and each frame's slice of it."""
+    """The grid to paint frames on, and the slice index of each frame."""
 
     grid: Grid
     at: tuple[int, ...]
 
 
 def frame_of(ds: Dataset, n: int, path: Path) -> Frame:
-    """The frame of index ``n``, by its own and the shared functional groups (PS3.3 C.7.6.16).
+    """The frame with index ``n``, from its own and the shared functional groups (PS3.3 C.7.6.16).
 
     Raises:
         InputRefused: position, orientation or spacing are missing (``no-geometry``).
@@ -51,7 +56,7 @@ def frame_of(ds: Dataset, n: int, path: Path) -> Frame:
     measures = of("PixelMeasuresSequence")
     if position is None or orientation is None or measures is None:
         raise InputRefused(
-            "its frames have no position, orientation or pixel spacing",
+            "the frames have no position, orientation or pixel spacing",
             where=path,
             reason="no-geometry",
             remedy="export the segmentation again; only those of patient scans can be used",
@@ -69,11 +74,11 @@ def frame_of(ds: Dataset, n: int, path: Path) -> Frame:
 def placed(
     frames: Sequence[Frame], ds: Dataset, reference: Volume | Mask | Grid | None, path: Path
 ) -> Placement:
-    """Where the frames lie on the reference's grid, its axes moved; without it, on the smallest even grid.
+    """The frames on the reference's grid, reoriented to match; without one, on the smallest even grid.
 
     Raises:
-        InputRefused: they do not lie on it within 0.01 mm (``grid-mismatch``), or form no
-            even stack of their own (``no-geometry``).
+        InputRefused: the frames are off the reference's slices by more than 0.01 mm
+            (``grid-mismatch``), or do not form an even stack of their own (``no-geometry``).
     """
     columns, rows = int(ds.Columns), int(ds.Rows)
     if reference is None:
@@ -83,7 +88,7 @@ def placed(
         grid = grid.oriented(Grid((columns, rows, 1), frames[0].affine).axcodes)
     origins = grid.world([(0, 0, k) for k in range(grid.shape[2])])
     if isinstance(reference, Volume | Mask) and reference.source.format == "dicom" and reference.source.files:
-        scan = scanned(reference.source)  # its slices may lie a little off even spacing, a SEG of them too
+        scan = scanned(reference.source)  # slices of a scan, and so of its SEG, may be slightly uneven
         if scan.grid.same_as(grid):
             origins = scan.origins_mm
     at: list[int] = []
@@ -105,17 +110,17 @@ def placed(
 
 
 def _off_plane(grid: Grid, frame: Frame, columns: int, rows: int) -> str | None:
-    """How the frame's pixels differ from those of a slice of the grid that begins there; None if alike."""
+    """How the frame's pixels differ from those of a slice of the grid at its position; None if they match."""
     if grid.shape[:2] != (columns, rows):
         return f"its slices have {columns} x {rows} pixels"
     ends = np.array([columns - 1, rows - 1]) * (grid.affine[:3, :2] - frame.affine[:3, :2])
-    # The ends of one row say nothing about its spacing where there is one pixel only.
+    # A row of a single pixel has no spacing to compare.
     gap = float(np.linalg.norm(ends, axis=0).max())
     return f"the ends of its rows or columns lie {gap:.3g} mm off" if gap > SAME_GRID_MM else None
 
 
 def _lattice(frames: Sequence[Frame], size: tuple[int, int], ds: Dataset, path: Path) -> Placement:
-    """The smallest even stack of slices that has a place for each frame."""
+    """The smallest even stack of slices that contains every frame."""
     first = frames[0].affine
     normal = first[:3, 2]
     depths = np.array([(frame.affine[:3, 3] - first[:3, 3]) @ normal for frame in frames])
@@ -130,10 +135,10 @@ def _lattice(frames: Sequence[Frame], size: tuple[int, int], ds: Dataset, path: 
     off = max(float(np.linalg.norm(f.affine[:3, 3] - p)) for f, p in zip(frames, ideal, strict=True))
     if off > uneven_mm(step) or any(_off_plane(grid, f, *size) for f in frames):
         raise InputRefused(
-            "its slices are no even stack of parallel planes",
+            "the slices do not form an even stack of parallel planes",
             where=path,
             reason="no-geometry",
-            remedy="read it with the scan that was segmented: --reference",
+            remedy="name the scan that was segmented: --reference SCAN",
         )
     return Placement(grid, tuple(int(k) for k in at))
 
@@ -155,8 +160,8 @@ def pictures(ds: Any) -> Iterator[Voxels]:
     if int(ds.BitsAllocated) != 1 or ds.file_meta.TransferSyntaxUID.is_encapsulated:
         yield from iter_pixels(ds)
         return
-    # Frames of single bits follow each other without padding (PS3.5 8.1.1), which pydicom's
-    # iterator does not undo where a frame is no whole number of bytes.
+    # Single-bit frames follow each other without padding (PS3.5 8.1.1), which pydicom's
+    # iterator does not handle unless a frame is a whole number of bytes.
     rows, columns = int(ds.Rows), int(ds.Columns)
     size = rows * columns
     data = np.frombuffer(ds.PixelData, np.uint8)

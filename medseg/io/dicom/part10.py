@@ -1,4 +1,4 @@
-"""DICOM files (PS3.10): what is one, and its data set, read with bounds on size and depth."""
+"""DICOM files (PS3.10): recognition, and reading with limits on size."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether the file's first bytes are DICOM's, compressed by gzip or not.
+    """Whether the file is DICOM by its first bytes, gzipped or not.
 
-    A data set without the preamble of part 10, as older systems store it, begins with group
-    0002 or 0008; it is recognised unless the suffix is that of another image format.
+    Data sets without the preamble of part 10, as older systems store them, begin with group
+    0002 or 0008; they are recognised unless the suffix is that of another image format.
     """
     head = beginning(path)
     if head[128:132] == b"DICM":
@@ -41,12 +41,12 @@ def is_dicom(path: Path) -> bool:
 
 
 def has_preamble(path: Path) -> bool:
-    """Whether the file says itself that it is DICOM."""
+    """Whether the file has the preamble of DICOM part 10."""
     return beginning(path)[128:132] == b"DICM"
 
 
 def beginning(path: Path, size: int = 132) -> bytes:
-    """The first bytes of the file, or of what gzip has packed in it; fewer where it ends."""
+    """The first bytes of the file, unpacked if it is gzipped; fewer if the file is shorter."""
     with path.open("rb") as file:
         head = file.read(size)
         if head[:2] != _GZIP:
@@ -59,7 +59,7 @@ def beginning(path: Path, size: int = 132) -> bytes:
 
 
 def header(path: Path, tags: Sequence[str] | None) -> pydicom.Dataset:
-    """The elements ``tags`` of the file (None: all) but its pixels. May raise anything pydicom raises."""
+    """The elements ``tags`` of the file (None for all) without pixels. May raise any error of pydicom."""
     with quiet(), path.open("rb") as file:
         return pydicom.dcmread(
             _plain(file, _HEADER_BYTES, path),
@@ -70,20 +70,20 @@ def header(path: Path, tags: Sequence[str] | None) -> pydicom.Dataset:
 
 
 def whole(path: Path, limit: int) -> pydicom.Dataset:
-    """The file's data set with its pixels. May raise anything pydicom raises.
+    """The file's data set with pixels. May raise any error of pydicom.
 
     Args:
         path: The file.
-        limit: The most bytes it may unpack to, where it is compressed as a whole.
+        limit: The maximum unpacked size in bytes, if the whole file is compressed.
 
     Raises:
-        InputRefused: it unpacks to more (``too-large``), or its pixels end too early
-            (``unreadable``).
+        InputRefused: the unpacked size exceeds the limit (``too-large``), or the pixels are
+            missing (``unreadable``).
     """
     with quiet(), path.open("rb") as file:
         ds = pydicom.dcmread(_plain(file, limit, path, strict=True), force=True)
     if not any(name in ds for name in _PIXELS):
-        # pydicom only warns when a file ends within its last element, and leaves it out.
+        # If a file ends within its last element, pydicom only warns and leaves it out.
         raise InputRefused(
             "no pixel data: the file is truncated",
             where=path,
@@ -94,7 +94,7 @@ def whole(path: Path, limit: int) -> pydicom.Dataset:
 
 
 def is_packed(path: Path) -> bool:
-    """Whether gzip has packed the file."""
+    """Whether the file is gzipped."""
     with path.open("rb") as file:
         return file.read(2) == _GZIP
 
@@ -107,7 +107,7 @@ def _is_bare(head: bytes) -> bool:
 
 
 def _plain(file: BinaryIO, limit: int, path: Path, *, strict: bool = False) -> BinaryIO:
-    """The part 10 file in ``file`` with gzip and deflate undone, at most ``limit`` bytes of it."""
+    """The part 10 file in ``file`` with gzip and deflate undone, at most ``limit`` bytes."""
     if file.read(2) == _GZIP:
         file.seek(0)
         file = io.BytesIO(_bounded(gzip.GzipFile(fileobj=file), limit, path, strict))
@@ -119,7 +119,7 @@ def _plain(file: BinaryIO, limit: int, path: Path, *, strict: bool = False) -> B
     if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
         file.seek(0)
         return file
-    # pydicom would inflate without a bound.
+    # pydicom would inflate without a limit.
     body = _bounded(_Inflating(file), limit, path, strict)
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     again = io.BytesIO()
@@ -131,7 +131,7 @@ def _plain(file: BinaryIO, limit: int, path: Path, *, strict: bool = False) -> B
 
 
 class _Inflating:
-    """What a raw deflate stream unpacks to, a piece at a time."""
+    """A raw deflate stream, unpacked piece by piece."""
 
     def __init__(self, packed: BinaryIO) -> None:
         self._packed = packed
@@ -149,7 +149,7 @@ class _Inflating:
 
 
 def _bounded(stream: Any, limit: int, path: Path, strict: bool) -> bytes:
-    """At most ``limit`` bytes; more are refused when ``strict``, else left unread."""
+    """At most ``limit`` bytes; more are refused if ``strict``, otherwise ignored."""
     pieces: list[bytes] = []
     total = 0
     while total <= limit:
@@ -163,11 +163,11 @@ def _bounded(stream: Any, limit: int, path: Path, strict: bool) -> bytes:
             f"the file unpacks to more than the {limit} bytes its header accounts for",
             where=path,
             reason="too-large",
-            remedy="unpack it yourself and see what it is; such a size is no scan",
+            remedy="unpack it yourself and check what it is; a scan is not this large",
         )
     return b"".join(pieces)[:limit]
 
 
 def quiet() -> AbstractContextManager[None]:
-    """A block in which pydicom's remarks on odd values are neither shown nor logged: they quote them."""
+    """A block that suppresses pydicom's warnings and log records, which quote values of the file."""
     return quiet_libraries.quiet("pydicom")

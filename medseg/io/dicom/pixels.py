@@ -1,4 +1,4 @@
-"""The pixels of DICOM slices: decoded, cut to their stored bits, rescaled to intensities."""
+"""Pixels of DICOM slices: decoding, masking to the stored bits, rescaling to intensities."""
 
 from __future__ import annotations
 
@@ -24,31 +24,30 @@ from medseg.io.rescaling import narrowed, rescaled
 from medseg.system import memory_budget
 from medseg.system.notices import Notice, notify, send
 
-# What a file may unpack to beyond its pixels: header, icon, private data.
+# Allowance for header, icon and private data when a file is unpacked.
 _BESIDE_BYTES = 64 << 20
 
-_TRAILING = Notice("trailing-bytes", "the bytes after the last pixel are passed over")
-_HIGH_BITS = Notice("overlay-bits", "pixels have bits above BitsStored, often an overlay, which are left out")
+_TRAILING = Notice("trailing-bytes", "ignored the bytes after the last pixel")
+_HIGH_BITS = Notice("overlay-bits", "ignored bits above BitsStored, which are often an overlay")
 
 
 def voxels(ordered: Sequence[Slice]) -> Voxels:
-    """(columns, rows, slices) of rescaled intensities, in the smallest dtype that fits them all.
+    """Rescaled intensities, (columns, rows, slices), in the smallest dtype that holds all of them.
 
-    Padding values keep their number, rescaled like any other (PS3.3 C.7.5.1.1.2). With
-    MONOCHROME1 the numbers mean the same as with MONOCHROME2; only their display is inverted
-    (PS3.3 C.7.6.3.1.2).
+    Padding values are rescaled like any other (PS3.3 C.7.5.1.1.2). MONOCHROME1 only inverts
+    the display, not the numbers (PS3.3 C.7.6.3.1.2).
 
     Args:
         ordered: Slices of one volume, single-frame files or frames, in order.
 
     Raises:
-        InputRefused: not one grey value a pixel (``pixel-type``), intensities that cannot be
-            computed (``modality-lut``, ``rescale``), pixels damaged or cut short
-            (``unreadable``), more than memory holds (``too-large``).
+        InputRefused: not one grey value per pixel (``pixel-type``), intensities that cannot be
+            computed (``modality-lut``, ``rescale``), damaged or truncated pixels
+            (``unreadable``), not enough memory (``too-large``).
     """
     first = ordered[0]
     _check_rescale(ordered)
-    # Stored numbers may need 4 bytes after rescaling, and each is held twice while widening.
+    # Rescaled numbers may need 4 bytes, and widening holds two copies.
     shape = (first.columns, first.rows, len(ordered))
     memory_budget.check(8 * prod(shape), f"{' x '.join(map(str, shape))} voxels", where=first.path)
     out: Voxels | None = None
@@ -64,7 +63,7 @@ def voxels(ordered: Sequence[Slice]) -> Voxels:
                 out = np.empty((*values.shape, len(ordered)), values.dtype, order="F")
             wider = np.result_type(out, values)
             if wider != out.dtype:
-                # A mix with uint16 or float32, which only some slices needed.
+                # Only some slices needed uint16 or float32.
                 out = out.astype(np.float32 if wider.kind == "f" else wider, order="F")
             out[:, :, k] = values
     for note, files in notes.items():
@@ -74,7 +73,7 @@ def voxels(ordered: Sequence[Slice]) -> Voxels:
 
 
 def _by_file(ordered: Sequence[Slice]) -> list[tuple[Path, list[tuple[int, Slice]]]]:
-    """Each file once, with its slices and their place in the volume."""
+    """Each file with its slices and their index in the volume."""
     files: dict[Path, list[tuple[int, Slice]]] = {}
     for k, one in enumerate(ordered):
         files.setdefault(one.path, []).append((k, one))
@@ -82,10 +81,10 @@ def _by_file(ordered: Sequence[Slice]) -> list[tuple[Path, list[tuple[int, Slice
 
 
 def check_kind(one: Slice) -> None:
-    """Refuses pixels whose numbers mean something else than intensity = slope x stored + intercept."""
+    """Refuses pixels to which intensity = slope x stored + intercept does not apply."""
     if one.samples != 1 or one.photometric not in ("MONOCHROME1", "MONOCHROME2"):
         raise InputRefused(
-            f"a colour or palette image, not grey values: {one.samples} sample(s) a pixel, "
+            f"a colour or palette image, not grey values: {one.samples} sample(s) per pixel, "
             f"PhotometricInterpretation {one.photometric[:20] or 'missing'}",
             where=one.path,
             reason="pixel-type",
@@ -101,7 +100,7 @@ def check_kind(one: Slice) -> None:
 
 
 def _check_rescale(ordered: Sequence[Slice]) -> None:
-    """Refuses a rescale that is no number, or that only some of the slices have."""
+    """Refuses a rescale that is not a number, or that only some of the slices have."""
     first = ordered[0]
     for one in ordered:
         if not all(v is None or np.isfinite(v) for v in one.rescale) or one.rescale[0] == 0:
@@ -122,13 +121,13 @@ def _check_rescale(ordered: Sequence[Slice]) -> None:
     if first.modality == "CT" and first.rescale[1] is None:
         notify(
             "no-rescale",
-            "CT without RescaleIntercept, stored numbers are taken as HU",
+            "CT without RescaleIntercept; stored numbers are assumed to be HU",
             path=first.path.parent,
         )
 
 
 def _stored(path: Path, members: Sequence[tuple[int, Slice]], notes: Counter[Notice]) -> Voxels:
-    """(slices, rows, columns) of the stored numbers of one file's slices."""
+    """The stored numbers of one file's slices: (slices, rows, columns)."""
     one = members[0][1]
     across = max(one.tiles, 1)
     rows, columns = one.rows * across, one.columns * across
@@ -157,10 +156,10 @@ def _stored(path: Path, members: Sequence[tuple[int, Slice]], notes: Counter[Not
 
 
 def _decoded(ds: Any, frames: Sequence[int], shape: tuple[int, int, int], path: Path) -> Voxels:
-    """(frames, rows, columns) of stored numbers, compressed ones by the worker that may die."""
+    """The stored numbers, (frames, rows, columns); the worker process decodes compressed ones."""
     syntax = ds.file_meta.get("TransferSyntaxUID")
     if syntax is None:
-        # A bare data set; uncompressed then, in the encoding pydicom has found it in.
+        # A bare data set, hence uncompressed, in the encoding that pydicom detected.
         implicit, _ = ds.original_encoding
         syntax = ds.file_meta.TransferSyntaxUID = (
             ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
@@ -178,16 +177,16 @@ def _undecodable(path: Path, why: str) -> InputRefused:
         f"the pixels of this slice cannot be decoded: {why}",
         where=path,
         reason="unreadable",
-        remedy="export the series again, uncompressed if that is offered",
+        remedy="export the series again, uncompressed if possible",
     )
 
 
 def _check_overlay(ds: Any, one: Slice, path: Path) -> None:
-    """Refuses reformatted views with graphics, such as a report's pictures, which are no scan."""
+    """Refuses reformatted views with graphics, such as pictures of a report."""
     planes = any(tag.element == 0x3000 and tag.group in range(0x6000, 0x6020, 2) for tag in tuple(ds.keys()))
     if planes and one.image_type[:2] == ("DERIVED", "SECONDARY"):
         raise InputRefused(
-            "a derived, secondary image with overlay graphics: a view for display, not a slice of a scan",
+            "a derived secondary image with overlay graphics: a view for display, not a slice of a scan",
             where=path,
             reason="overlay",
             remedy="pass the original series",
@@ -195,10 +194,10 @@ def _check_overlay(ds: Any, one: Slice, path: Path) -> None:
 
 
 def _check_size(ds: Any, shape: tuple[int, int, int], path: Path, notes: Counter[Notice]) -> None:
-    """Refuses pixel data of another length than rows x columns x frames promise."""
+    """Refuses pixel data whose length differs from rows x columns x frames."""
     if "PixelData" not in ds or ds.get("BitsAllocated") not in (8, 16, 32):
         raise InputRefused(
-            f"pixels of {ds.get('BitsAllocated')} bits where whole numbers of 8, 16 or 32 bits are expected",
+            f"pixels of {ds.get('BitsAllocated')} bits instead of integers of 8, 16 or 32 bits",
             where=path,
             reason="pixel-type",
             remedy="pass the original series",
@@ -211,7 +210,7 @@ def _check_size(ds: Any, shape: tuple[int, int, int], path: Path, notes: Counter
     found, promised = len(ds.PixelData), frame * frames
     if found < promised or found >= promised + max(frame, 2):
         raise InputRefused(
-            f"{found} bytes of pixel data where {columns} x {rows} pixels x {frames} frame(s) "
+            f"{found} bytes of pixel data, but {columns} x {rows} pixels x {frames} frame(s) "
             f"need {promised}: truncated or damaged",
             where=path,
             reason="unreadable",
@@ -222,7 +221,7 @@ def _check_size(ds: Any, shape: tuple[int, int, int], path: Path, notes: Counter
 
 
 def _bits(stored: Voxels, ds: Any, path: Path, notes: Counter[Notice]) -> Voxels:
-    """The numbers in the bits that are said to hold them (PS3.5 8.1.1), sign extended."""
+    """The numbers in the stored bits (PS3.5 8.1.1), sign extended."""
     allocated, bits = int(ds.BitsAllocated), int(ds.get("BitsStored") or ds.BitsAllocated)
     high = ds.get("HighBit")
     high = bits - 1 if high is None else int(high)
@@ -235,8 +234,8 @@ def _bits(stored: Voxels, ds: Any, path: Path, notes: Counter[Notice]) -> Voxels
         )
     syntax = ds.file_meta.get("TransferSyntaxUID")
     if bits == allocated or (syntax is not None and syntax.is_encapsulated):
-        return stored  # a codec knows its precision, and delivers numbers, not containers
-    # Up to the top of the container and down again: the sign is the highest stored bit.
+        return stored  # codecs know their precision and deliver numbers, not containers
+    # Shifted to the top of the container and back, which extends the highest stored bit as the sign.
     up, down = allocated - 1 - high, allocated - bits
     cut: Voxels = np.right_shift(np.left_shift(stored, up), down)
     if high == bits - 1 and not np.array_equal(cut, stored):
@@ -245,7 +244,7 @@ def _bits(stored: Voxels, ds: Any, path: Path, notes: Counter[Notice]) -> Voxels
 
 
 def _packed(ds: Any) -> bytes:
-    """The data set as an unpacked part 10 file."""
+    """The data set as an uncompressed part 10 file."""
     file = BytesIO()
     dcmwrite(file, ds, enforce_file_format=False)
     return file.getvalue()

@@ -1,4 +1,4 @@
-"""DICOM RT Structure Set (PS3.3 A.19): masks written as contours, and contours read as label maps."""
+"""DICOM RT Structure Set (PS3.3 A.19): writing masks as contours, and reading contours as label maps."""
 
 from __future__ import annotations
 
@@ -39,29 +39,29 @@ from medseg.system import memory_budget
 from medseg.system.notices import notify
 
 _DATA = Tag("ContourData")
-# Defined terms of PS3.3 C.8.8.6.1; the second is spelled so.
+# Defined terms of PS3.3 C.8.8.6.1, in their official spelling.
 _AREAS = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 _LINES = ("POINT", "OPEN_PLANAR", "OPEN_NONPLANAR")
-# Type 1 of its modules, in the order of the file: where one is lost, the file may have been cut.
+# Type 1 sequences in file order; if one is missing, the file may be truncated.
 _PARTS = ("StructureSetROISequence", "ROIContourSequence", "RTROIObservationsSequence")
-# Planning systems round positions to 0.1 or 0.01 mm. A contour farther off its slice than a
-# quarter of the way to the next was drawn on another scan's slices.
+# Planning systems round positions to 0.1 or 0.01 mm. A contour that is off its slice by more
+# than a quarter of the slice distance was drawn on another scan.
 _OFF_SLICE = 0.25
 
 
 def write(mask: Mask, path: Path) -> None:
-    """Writes ``mask`` as contours on the slices of its DICOM series, one ROI a label.
+    """Writes ``mask`` as contours on the slices of its DICOM series, one ROI per label.
 
-    Contours run halfway between voxels inside and outside, and filling them gives the same
-    voxels again. Holes are cut in with keyholes (PS3.3 C.8.8.6.3), which every reader of
+    Contours run halfway between inside and outside voxels, and filling them reproduces the
+    mask. Holes are connected by keyholes (PS3.3 C.8.8.6.3), which every reader of
     CLOSED_PLANAR contours understands. ROINumber is the label's value; a label without
-    voxels is an ROI without contours. The dates are the scan's, not the clock's.
+    voxels is an ROI without contours. The dates are the scan's, not the current ones.
 
     Raises:
         UsageError: the mask's scan is not DICOM (``no-dicom-source``), or a label name does
             not fit (``label-name``).
         InputRefused: the scan's files are gone, lack identifiers (``source-incomplete``), or
-            are not where the mask is (``grid-mismatch``).
+            lie on another grid than the mask (``grid-mismatch``).
     """
     scan = scanned(mask.source)
     array = aligned(mask, scan)
@@ -81,7 +81,7 @@ def write(mask: Mask, path: Path) -> None:
     ds.ROIContourSequence = [_contours(label, n, array, scan) for n, label in enumerate(labels)]
     ds.RTROIObservationsSequence = [_observation(label, n) for n, label in enumerate(labels, 1)]
     ds.file_meta = FileMetaDataset()
-    # Implicit: with explicit lengths of 16 bits a contour could hold 65,534 characters at most.
+    # Implicit VR: with explicit 16-bit lengths a contour could hold at most 65,534 characters.
     ds.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
     ds.save_as(path, enforce_file_format=True)
 
@@ -97,25 +97,24 @@ def list_segments(path: Path) -> tuple[Segment, ...]:
 
 
 def read(path: Path, labels: Sequence[Label], reference: Volume | Mask | Grid | None = None) -> Mask:
-    """The contours of an RTSTRUCT file as a label map: voxels whose centre is inside.
+    """The contours of an RTSTRUCT file as a label map of the voxels whose centre is inside.
 
-    Contours of one ROI on one slice are combined by even and odd: one inside another is a
-    hole. Nothing is interpolated between slices that have none.
+    Contours of one ROI on one slice are combined by the even-odd rule: one inside another is
+    a hole. Slices without contours are not interpolated.
 
     Args:
         path: The file.
-        labels: ROIs of these names; all ROIs when empty.
+        labels: The ROIs to read, by name; all ROIs if empty.
         reference: The scan or grid that the contours were drawn on. Without it, the series
-            they refer to is looked for in the file's folder.
+            they refer to is searched for in the file's folder.
 
     Raises:
         UsageError: no reference is given or found (``no-reference``).
-        InputRefused: contours that do not lie in the reference's slices
-            (``contour-off-grid``), that are no closed planar areas (``open-contour``) or
-            cross one another (``crossing-contours``), another frame of reference
-            (``frame-of-reference``), ROIs that overlap in no way the labels allow
-            (``overlapping-segments``), a label that is not in it (``no-such-segment``), or damage
-            (``unreadable``).
+        InputRefused: contours that are not on the reference's slices (``contour-off-grid``),
+            are not closed planar areas (``open-contour``) or cross one another
+            (``crossing-contours``), another frame of reference (``frame-of-reference``), ROIs
+            that overlap in a way the labels do not allow (``overlapping-segments``), a label
+            without an ROI (``no-such-segment``), or damage (``unreadable``).
     """
     with _refusing(path):
         ds = _opened(path)
@@ -139,7 +138,7 @@ def read(path: Path, labels: Sequence[Label], reference: Volume | Mask | Grid | 
         if empty:
             notify(
                 "roi-empty",
-                f"no contours in ROI {', '.join(map(str, sorted(empty)))}; taken as empty",
+                f"no contours in ROI {', '.join(map(str, sorted(empty)))}; assumed empty",
                 path=path,
             )
         return Mask(painting.mask(grid).array, grid, painting.labels, source)
@@ -197,7 +196,7 @@ def _contours(label: Label, number: int, array: Voxels, scan: Scan) -> Dataset:
             item.ContourImageSequence = [image]
             item.ContourGeometricType = "CLOSED_PLANAR"
             item.NumberOfContourPoints = len(points)
-            # From the slice's own position, which may lie a little off even spacing.
+            # Relative to the slice's own position, which may be slightly off even spacing.
             flat = np.column_stack([points, np.zeros(len(points))])
             world = flat @ scan.grid.affine[:3, :3].T + scan.origins_mm[k]
             item[_DATA] = _decimals(flip_lps_ras(world))
@@ -208,8 +207,8 @@ def _contours(label: Label, number: int, array: Voxels, scan: Scan) -> Dataset:
 
 
 def _decimals(world_mm: Array) -> RawDataElement:
-    """ContourData: decimal strings to a ten-thousandth of a millimetre, at most 16 characters each."""
-    # Written as they are: pydicom takes 20 microseconds to check and wrap each of a million numbers.
+    """ContourData: decimal strings with four decimals (mm), at most 16 characters each."""
+    # Raw, because pydicom needs 20 microseconds to check and wrap each of a million numbers.
     text = "\\".join(f"{v:.4f}".rstrip("0").rstrip(".") for v in (world_mm + 0.0).ravel()).encode()
     text += b" " * (len(text) % 2)
     return RawDataElement(_DATA, "DS", len(text), text, 0, True, True)
@@ -233,7 +232,7 @@ def _observation(label: Label, number: int) -> Dataset:
 
 @contextmanager
 def _refusing(path: Path) -> Iterator[None]:
-    """As `refusing`, but telling only the kind of a complaint: pydicom quotes values of the file."""
+    """Like `refusing`, but only the type of an error is kept, because pydicom quotes values of the file."""
     try:
         with part10.quiet():
             yield
@@ -256,26 +255,26 @@ def _damaged(path: Path, problem: str) -> InputRefused:
 
 
 def _opened(path: Path) -> Any:
-    """The data set, which has all its parts: pydicom leaves out where a file ends, and only warns."""
+    """The data set, checked for completeness: if a file is truncated, pydicom only warns."""
     ds: Any = part10.header(path, None)
-    lost = [name for name in _PARTS if name not in ds]
-    if lost:
-        raise _damaged(path, f"it has no {', '.join(lost)}: another object, or a part of a file")
+    missing = [name for name in _PARTS if name not in ds]
+    if missing:
+        raise _damaged(path, f"it has no {', '.join(missing)}: another kind of object, or a truncated file")
     return ds
 
 
 def _check_numbers(segments: Sequence[Segment], regions: Sequence[_Region], path: Path) -> None:
-    """Refuses contours of no ROI, or of one of several: both may be damage to a number."""
+    """Refuses contours without an ROI and duplicate ROI numbers: both may be damaged numbers."""
     numbers = [segment.number for segment in segments]
     unknown = {region.number for region in regions} - set(numbers)
     if unknown or len(set(numbers)) < len(numbers):
-        what = "contours belong to an ROI that is not described" if unknown else "two ROIs have one number"
+        what = "contours belong to an undescribed ROI" if unknown else "two ROIs have the same number"
         raise _damaged(path, what)
 
 
 @dataclass(frozen=True)
 class _Region:
-    """The contours of one ROI: (kind, points), points (n, 3) in RAS+ mm."""
+    """The contours of one ROI as (kind, points), points (n, 3) in RAS+ mm."""
 
     number: int
     contours: tuple[tuple[str, Array], ...]
@@ -294,9 +293,9 @@ def _region(item: Any, path: Path) -> _Region:
     contours = []
     for contour in item.get("ContourSequence") or ():
         data = _numbers(contour)
-        told = int(contour.get("NumberOfContourPoints") or data.size // 3)
-        if not data.size or data.size != 3 * told or not np.isfinite(data).all():
-            raise _damaged(path, f"a contour of {told} points has {data.size} numbers, or not all finite")
+        count = int(contour.get("NumberOfContourPoints") or data.size // 3)
+        if not data.size or data.size != 3 * count or not np.isfinite(data).all():
+            raise _damaged(path, f"a contour of {count} points has {data.size} numbers, or not all finite")
         contours.append((str(contour.ContourGeometricType), flip_lps_ras(data.reshape(-1, 3))))
     return _Region(int(item.ReferencedROINumber), tuple(contours))
 
@@ -309,7 +308,7 @@ def _frames_of_reference(ds: Any) -> set[str]:
 
 
 def _numbers(contour: Any) -> Array:
-    """ContourData, parsed at once where pydicom has not done so number by number."""
+    """ContourData, parsed in one go unless pydicom has already parsed it number by number."""
     raw = contour.get_item(_DATA)
     if isinstance(raw, RawDataElement) and raw.value:
         return np.array(raw.value.rstrip(b" \0").split(b"\\")).astype(np.float64)
@@ -326,7 +325,7 @@ def _series(ds: Any) -> set[str]:
 
 
 def _own_scan(series: set[str], path: Path) -> Volume:
-    """The series that the structure set refers to, out of its own folder."""
+    """The series that the structure set refers to, from its own folder."""
     remedy = "name its scan: --reference FOLDER, or read_mask(..., grid=scan)"
     if len(series) == 1:
         try:
@@ -343,13 +342,13 @@ def _own_scan(series: set[str], path: Path) -> Volume:
 
 
 def _paint(painting: Painting, region: _Region, grid: Grid) -> None:
-    """Fills a region's contours slice by slice, even and odd."""
+    """Fills a region's contours slice by slice by the even-odd rule."""
     for kind, _ in region.contours:
         if kind not in _AREAS:
             raise InputRefused(
-                # Another word than the standard's is free text, and may be the patient's.
+                # A type that is not in the standard is free text, which may identify the patient.
                 f"ROI {region.number} has a contour of type {kind if kind in _LINES else 'unknown'}, "
-                "which has no inside",
+                "which encloses no area",
                 where=painting.path,
                 reason="open-contour",
                 remedy="name only ROIs that are areas in the labels, or close the contour",
@@ -362,7 +361,7 @@ def _paint(painting: Painting, region: _Region, grid: Grid) -> None:
         others = slices.setdefault(k, [])
         if kind == "CLOSED_PLANAR" and any(_cross(area, other) for other in others):
             raise InputRefused(
-                f"contours of ROI {region.number} cross on slice {k}: together or apart is not said",
+                f"contours of ROI {region.number} cross on slice {k}, so what is inside is ambiguous",
                 where=painting.path,
                 reason="crossing-contours",
                 remedy="merge the contours in the program that drew them",
@@ -375,13 +374,13 @@ def _paint(painting: Painting, region: _Region, grid: Grid) -> None:
 
 
 def _cross(one: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_]) -> bool:
-    """Whether two areas overlap and neither lies in the other."""
+    """Whether two areas overlap without one containing the other."""
     both = one & other
     return bool(both.any() and (one & ~both).any() and (other & ~both).any())
 
 
 def _across(contours: Sequence[Array], grid: Grid) -> int:
-    """The array axis that the contours are perpendicular to: along it they spread least."""
+    """The array axis perpendicular to the contours, along which they extend least."""
     if not contours:
         return 2
     spreads = np.max([np.ptp(grid.index(points), axis=0) for points in contours], axis=0)
@@ -389,7 +388,7 @@ def _across(contours: Sequence[Array], grid: Grid) -> int:
 
 
 def _on_slices(region: _Region, grid: Grid, axis: int, path: Path) -> Iterator[tuple[int, str, Array]]:
-    """Each contour with its slice and its points in voxels (n, 3)."""
+    """Each contour as its slice index, kind and points (n, 3) in voxels."""
     limits = np.array(grid.shape)
     for kind, world in region.contours:
         points = grid.index(world)
@@ -397,9 +396,9 @@ def _on_slices(region: _Region, grid: Grid, axis: int, path: Path) -> Iterator[t
         off = float(np.abs(points[:, axis] - k).max())
         beyond = bool((points < -1).any() or (points > limits).any() or not 0 <= k < grid.shape[axis])
         if off > _OFF_SLICE or beyond:
-            told = "reaches out of the scan" if beyond else f"is {off:.3g} slices off the nearest slice"
+            problem = "extends beyond the scan" if beyond else f"is {off:.3g} slices off the nearest slice"
             raise InputRefused(
-                f"a contour of ROI {region.number} {told}: it was drawn on another scan",
+                f"a contour of ROI {region.number} {problem}: it was drawn on another scan",
                 where=path,
                 reason="contour-off-grid",
                 remedy="pass the scan that it was drawn on",

@@ -1,4 +1,4 @@
-"""DICOM Segmentation (SEG, PS3.3 A.51): masks written beside their series, and read as label maps."""
+"""DICOM Segmentation (SEG, PS3.3 A.51): writing masks, and reading segments as label maps."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ _HEADER_BYTES = 64 << 20
 
 
 def check_installed() -> None:
-    """Refuses early when highdicom, which writes SEG, is not installed.
+    """Refuses early if highdicom, which writes SEG, is not installed.
 
     Raises:
-        ResourceError: it is not (``missing-extra``).
+        ResourceError: highdicom is missing (``missing-extra``).
     """
     if find_spec("highdicom") is None:
         raise ResourceError(
@@ -53,19 +53,19 @@ def check_installed() -> None:
 
 
 def write(mask: Mask, path: Path) -> None:
-    """Writes ``mask`` as a BINARY segmentation of its DICOM series, one segment a label.
+    """Writes ``mask`` as a BINARY segmentation of its DICOM series, one segment per label.
 
-    Segments have the labels' values as numbers where these are 1, 2, ... without a gap, else
-    the order of the labels; the value stands in SegmentDescription. A label that contains
+    Segments are numbered by the labels' values if these are 1, 2, ... without a gap, otherwise
+    in the order of the labels; SegmentDescription holds the value. A label that contains
     others (a lung with its lesion) is written whole, so segments may overlap. Only slices
-    that a segment touches are stored, all of them where a mask is empty; a label without
-    voxels is described and has no frames. The dates are the scan's, not the clock's.
+    that a segment touches are stored, or all if the mask is empty; a label without voxels is
+    described but has no frames. The dates are the scan's, not the current ones.
 
     Raises:
         UsageError: the mask's scan is not DICOM (``no-dicom-source``), or the labels do not
             fit (``label-name``, ``labels``).
         InputRefused: the scan's files are gone, lack what a reference needs
-            (``source-incomplete``), or are not where the mask is (``grid-mismatch``).
+            (``source-incomplete``), or lie on another grid than the mask (``grid-mismatch``).
         ResourceError: highdicom is missing (``missing-extra``).
     """
     check_installed()
@@ -94,23 +94,23 @@ def read(path: Path, labels: Sequence[Label], reference: Volume | Mask | Grid | 
 
     Args:
         path: A BINARY or LABELMAP segmentation.
-        labels: Segments of these names, whatever their number; all segments when empty.
+        labels: The segments to read, by name, whatever their number; all segments if empty.
         reference: The scan or grid to put the label map on; without it, the smallest grid
             that holds the stored slices.
 
     Raises:
-        InputRefused: fractional (``fractional-segmentation``), segments that overlap in no
-            way the labels allow (``overlapping-segments``), a label that is not in it
-            (``no-such-segment``), slices that are not the reference's within 0.01 mm
-            (``grid-mismatch``) or of another frame of reference (``frame-of-reference``),
-            no geometry (``no-geometry``), or damage (``unreadable``, ``too-large``).
+        InputRefused: a fractional segmentation (``fractional-segmentation``), segments that
+            overlap in a way the labels do not allow (``overlapping-segments``), a label without
+            a segment (``no-such-segment``), slices more than 0.01 mm off the reference's
+            (``grid-mismatch``), another frame of reference (``frame-of-reference``), no
+            geometry (``no-geometry``), or damage (``unreadable``, ``too-large``).
     """
     with refusing(path, "DICOM SEG"):
         with part10.quiet():
             ds = part10.header(path, None)
             _check(ds, path)
             check_frame_of_reference({str(ds.get("FrameOfReferenceUID") or "")}, reference, path)
-            # Pixels compressed badly may take more than they unpack to, but not twice as much.
+            # Badly compressed pixels may take more space than unpacked ones, but not twice as much.
             size = int(ds.Rows) * int(ds.Columns) * int(ds.NumberOfFrames)
             memory_budget.check(
                 2 * size, f"{ds.NumberOfFrames} frames of {ds.Columns} x {ds.Rows}", where=path
@@ -141,7 +141,7 @@ def read(path: Path, labels: Sequence[Label], reference: Volume | Mask | Grid | 
 def _built(
     sources: list[Dataset], pixels: Voxels, labels: Sequence[Label], uids: Identifiers, scan: Scan
 ) -> Any:
-    """Highdicom's object, with the scan's own patient and dates, and without the clock's."""
+    """The object as made by highdicom, with the scan's patient and dates instead of the current ones."""
     import highdicom
 
     segmentation: Any = highdicom.seg.Segmentation(
@@ -225,7 +225,7 @@ def _concept(term: Term) -> Any:
 
 
 def _sources(scan: Scan) -> tuple[list[Dataset], list[int]]:
-    """The scan's headers as highdicom takes them, and the slice of the array for each of its frames."""
+    """The scan's headers as highdicom needs them, and the array's slice index for each of its frames."""
     frames = [one.frame for one in scan.slices]
     if all(frame is None for frame in frames):
         return [_source(scan, k) for k in range(len(frames))], list(range(len(frames)))
@@ -251,7 +251,7 @@ def _item(ds: Dataset, *names: str) -> Dataset:
 
 
 def _source(scan: Scan, k: int) -> Dataset:
-    """What highdicom needs of a slice, and nothing of the patient: that is copied afterwards."""
+    """The attributes of a slice that highdicom needs, without the patient's, which are copied later."""
     one, ds = scan.slices[k], Dataset()
     ds.SOPClassUID, ds.SOPInstanceUID = one.sop_class, scan.uids[k]
     for name in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"):
@@ -269,7 +269,7 @@ def _source(scan: Scan, k: int) -> Dataset:
 
 @contextmanager
 def _quietly(scan: Scan) -> Iterator[None]:
-    """A block in which highdicom's remarks, which quote values, are not shown, and its refusals are ours."""
+    """A block that suppresses highdicom's warnings, which quote values, and converts its errors."""
     try:
         with quiet("highdicom", "pydicom"):
             yield
@@ -289,15 +289,15 @@ def _check(ds: Dataset, path: Path) -> None:
     kind = str(ds.get("SegmentationType") or "")
     if kind == "FRACTIONAL":
         raise InputRefused(
-            "a FRACTIONAL segmentation holds probabilities or occupancies, no labels",
+            "a FRACTIONAL segmentation holds probabilities or occupancies, not labels",
             where=path,
             reason="fractional-segmentation",
-            remedy="decide on a threshold and write a BINARY segmentation or a NIfTI label map",
+            remedy="apply a threshold and write a BINARY segmentation or a NIfTI label map",
         )
     if kind not in ("BINARY", "LABELMAP") or int(ds.get("NumberOfFrames") or 0) < 1:
         raise InputRefused(
-            f"SegmentationType {kind[:16] or 'missing'} with {ds.get('NumberOfFrames') or 0} frames "
-            "is no segmentation that can be read",
+            f"not a readable segmentation: SegmentationType {kind[:16] or 'missing'} with "
+            f"{ds.get('NumberOfFrames') or 0} frames",
             where=path,
             reason="unreadable",
             remedy="export the segmentation again",

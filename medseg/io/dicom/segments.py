@@ -1,4 +1,4 @@
-"""Segments of a DICOM object become a label map: their names, their overlaps, their values."""
+"""Combining the segments of a file into a label map: names, values and overlaps."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class Segment:
     Attributes:
         number: SegmentNumber or ROINumber.
         name: SegmentLabel or ROIName; may be empty.
-        value: The integer it gets in a label map that is read without labels: the label's
-            value where medseg wrote the file, else the number where that can be a value.
+        value: Its integer in a label map that is read without labels: the label's value if
+            medseg wrote the file, otherwise the segment number if that is a valid value.
     """
 
     number: int
@@ -43,8 +43,8 @@ class Segment:
 
 def numbered(found: Sequence[tuple[int, str, str]]) -> tuple[Segment, ...]:
     """The segments of (number, name, description), each with its value."""
-    told = [_VALUE.fullmatch(description) for _, _, description in found]
-    values = [int(match[1]) if match else 0 for match in told]
+    matches = [_VALUE.fullmatch(description) for _, _, description in found]
+    values = [int(match[1]) if match else 0 for match in matches]
     for choice in (values, [number for number, _, _ in found], range(1, len(found) + 1)):
         if len(set(choice)) == len(found) and all(1 <= value <= 65535 for value in choice):
             values = list(choice)
@@ -53,7 +53,7 @@ def numbered(found: Sequence[tuple[int, str, str]]) -> tuple[Segment, ...]:
 
 
 def described(label: Label) -> str:
-    """What a written segment says of its label's value, for :func:`numbered`."""
+    """The description of a written segment, from which :func:`numbered` recovers the label's value."""
     return f"Label value {label.value}"
 
 
@@ -76,7 +76,7 @@ def written_labels(mask: Mask) -> tuple[Label, ...]:
             )
     if not (mask.labels or extra):
         raise UsageError(
-            "the mask has neither labels nor voxels: there is nothing to write",
+            "the mask has neither labels nor voxels, so there is nothing to write",
             where="labels",
             remedy="name its labels: --recipe NAME",
             reason="labels",
@@ -85,10 +85,10 @@ def written_labels(mask: Mask) -> tuple[Label, ...]:
 
 
 class Painting:
-    """A label map in the making: every voxel knows the set of segments it belongs to.
+    """A label map under construction that records the set of segments of every voxel.
 
     Args:
-        shape: Of the label map.
+        shape: Shape of the label map.
         segments: All segments of the file.
         labels: The labels wanted; empty for all segments under their own names and values.
         path: The file, for messages.
@@ -131,10 +131,10 @@ class Painting:
         """The label map.
 
         A voxel in several segments gets the value that belongs to exactly their labels (a
-        lesion inside a lung); a voxel in one segment the value of its label.
+        lesion inside a lung); a voxel in one segment gets the value of its label.
 
         Raises:
-            InputRefused: there is no such value (``overlapping-segments``).
+            InputRefused: no label has such a value (``overlapping-segments``).
         """
         values: npt.NDArray[np.uint16] = np.zeros(len(self._sets), np.uint16)
         for members, number in self._sets.items():
@@ -158,11 +158,11 @@ class Painting:
     def _overlapping(self, members: frozenset[int], count: int) -> InputRefused:
         numbers = sorted(n for n, label in self._label_of.items() if label in members)
         return InputRefused(
-            f"{count} voxel(s) lie in several segments at once (numbers {', '.join(map(str, numbers))}): "
-            "a label map holds one value a voxel",
+            f"{count} voxel(s) are in several segments at once (numbers {', '.join(map(str, numbers))}), "
+            "but a label map holds one value per voxel",
             where=self.path,
             reason="overlapping-segments",
-            remedy="give labels (--recipe) in which one lies inside the other, or that name one of them",
+            remedy="pass labels (--recipe) in which one lies inside the other, or that name only one of them",
         )
 
 
@@ -175,10 +175,10 @@ def _own_labels(segments: Sequence[Segment]) -> tuple[Label, ...]:
 
 
 def _matched(segments: Sequence[Segment], labels: Sequence[Label], path: Path) -> dict[int, int]:
-    """The label of each segment that has one, by name.
+    """The label index of each segment number, matched by name.
 
-    Segments without a label are left out when every label is found. A label without a segment
-    is empty when every segment has a label; else it may be there under another name.
+    Segments without a label are left out if every label is found. A label without a segment
+    is empty if every segment has a label; otherwise it may be there under another name.
     """
     place = {plain(label.name): n for n, label in enumerate(labels)}
     found = {s.number: place[plain(s.name)] for s in segments if plain(s.name) in place}
@@ -190,8 +190,8 @@ def _matched(segments: Sequence[Segment], labels: Sequence[Label], path: Path) -
             "empty, or under another name?",
             where=path,
             reason="no-such-segment",
-            remedy="medseg.io.list_segments tells the names in the file; name the labels like them",
+            remedy="name the labels like the segments, which medseg.io.list_segments lists",
         )
     if absent:
-        notify("segment-absent", f"no segment is named {', '.join(absent[:8])}; taken as empty", path=path)
+        notify("segment-absent", f"no segment is named {', '.join(absent[:8])}; assumed empty", path=path)
     return found

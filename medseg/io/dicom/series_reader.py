@@ -1,4 +1,4 @@
-"""DICOM: the slices of one series become a volume."""
+"""Reading a DICOM series as a volume."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ class Series:
 
 
 def list_series(path: str | Path) -> tuple[Series, ...]:
-    """The image series in a folder and the folders in it, or beside a file; the largest first.
+    """The image series in a folder and its subfolders, or beside a file; the largest first.
 
-    Objects that are not scans (SEG, RTSTRUCT, reports, dose) are passed over; a series whose
+    Objects that are not scans (SEG, RTSTRUCT, reports, dose) are left out; a series whose
     slices differ in size or orientation is listed once for each kind.
 
     Raises:
@@ -54,7 +54,7 @@ def list_series(path: str | Path) -> tuple[Series, ...]:
     """
     path = Path(path)
     if not path.exists():
-        raise InputRefused("no such file or folder", where=path, reason="not-found")
+        raise InputRefused("no such file or folder", where=path, remedy="check the path", reason="not-found")
     found = scan(path) if path.is_dir() else scan(path.parent, deep=False)
     return tuple(_series(group) for group in _groups(found))
 
@@ -62,21 +62,21 @@ def list_series(path: str | Path) -> tuple[Series, ...]:
 def read(path: Path, choices: ReadOptions = DEFAULT_OPTIONS) -> Volume:
     """The series at ``path`` as one volume, intensities rescaled (HU for CT), world RAS+ mm.
 
-    A localizer (scout) or a picture without a place in the patient, such as a dose report,
-    beside one other series is passed over with a warning.
+    Localizers (scouts) and images without a position, such as dose reports, beside one other
+    series are skipped with a notice.
 
     Args:
-        path: A folder, whose inner folders count too; a DICOMDIR, which stands for its folder;
-            any file of a series, which stands for all files of that series in its own folder;
-            or a multi-frame file, which stands for itself.
+        path: A folder, including its subfolders; a DICOMDIR, which stands for its folder; any
+            file of a series, which stands for all files of that series in its folder; or a
+            multi-frame file.
         choices: ``series`` and ``volume``.
 
     Raises:
         InputRefused: nothing to read (``no-scan``), a choice to make (``several-series``,
             ``no-series``, ``several-volumes``, ``no-volume``), slices that do not belong
             together (``inconsistent``, ``mixed-series``) or do not form a regular volume (see
-            `medseg.io.dicom.stacking.stack`), images that are no scan (``localizer``, ``overlay``),
-            kinds not supported (``mosaic``), pixels that cannot be read (see
+            `medseg.io.dicom.stacking.stack`), images that are not a scan (``localizer``,
+            ``overlay``), an unsupported mosaic (``mosaic``), or unreadable pixels (see
             `medseg.io.dicom.pixels.voxels`).
     """
     try:
@@ -109,7 +109,7 @@ def _at(path: Path, series: str | None) -> tuple[tuple[Slice, ...], str | None, 
 
 
 def _groups(found: Sequence[Slice]) -> list[list[Slice]]:
-    """The images, put together with those they can form a volume with; the largest group first."""
+    """The images in groups that can form a volume; the largest group first."""
     groups: list[list[Slice]] = []
     for one in found:
         if not one.is_image:
@@ -123,7 +123,7 @@ def _groups(found: Sequence[Slice]) -> list[list[Slice]]:
 
 
 def _chosen(found: Sequence[Slice], wanted: str | None, folder: Path) -> list[Slice]:
-    """The slices of the one series that is meant."""
+    """The slices of the requested series, or of the only one."""
     groups = _groups(found)
     if not groups:
         raise _no_scan(found, folder)
@@ -148,27 +148,27 @@ def _chosen(found: Sequence[Slice], wanted: str | None, folder: Path) -> list[Sl
         raise InputRefused(
             f"the slices of one series differ in size, spacing or orientation: {listed}",
             reason="inconsistent",
-            remedy="move the odd slices, often a localizer, out of the folder",
+            remedy="move the differing slices, often a localizer, out of the folder",
         )
     return matching[0]
 
 
 def _without_bystanders(groups: list[list[Slice]], folder: Path) -> list[list[Slice]]:
-    """The groups that are scans, when whole series beside them are none.
+    """The groups without bystanders: series of localizers, or of images without a position.
 
-    Localizers, and images without a place in the patient, such as a picture of the dose report.
+    All groups are returned if nothing else would remain.
     """
 
-    def stands_by(group: Sequence[Slice]) -> bool:
+    def is_bystander(group: Sequence[Slice]) -> bool:
         return group[0].is_localizer or (group[0].position_mm is None and group[0].cosines is None)
 
-    passed = {g[0].series for g in groups if stands_by(g)}
-    passed -= {g[0].series for g in groups if not stands_by(g)}
-    rest = [g for g in groups if g[0].series not in passed]
-    if not rest or not passed:
+    skipped = {g[0].series for g in groups if is_bystander(g)}
+    skipped -= {g[0].series for g in groups if not is_bystander(g)}
+    rest = [g for g in groups if g[0].series not in skipped]
+    if not rest or not skipped:
         return groups
-    told = "; ".join(str(_series(g)) for g in groups if g[0].series in passed)
-    notify("localizer-skipped", f"localizer or picture passed over: {told}", path=folder)
+    listed = "; ".join(str(_series(g)) for g in groups if g[0].series in skipped)
+    notify("localizer-skipped", f"skipped a localizer or picture: {listed}", path=folder)
     return rest
 
 
@@ -183,11 +183,11 @@ def _no_scan(found: Sequence[Slice], folder: Path) -> InputRefused:
             + ("; to read the object as a mask: medseg convert --as-mask --reference SERIES" * is_mask),
         )
     names = sorted(f.name for f in folder.iterdir() if not f.name.startswith("."))
-    seen = f"; it holds {', '.join(names[:3])}" if names else ", it is empty"
+    content = f"; it holds {', '.join(names[:3])}" if names else ", it is empty"
     return InputRefused(
-        f"no DICOM slices in this folder{seen}",
+        f"no DICOM slices in this folder{content}",
         reason="no-scan",
-        remedy="pass a DICOM folder, or one file of NIfTI, NRRD or MetaImage; many scans: medseg batch",
+        remedy="pass a DICOM folder or a NIfTI, NRRD or MetaImage file; for many scans use medseg batch",
     )
 
 
@@ -199,12 +199,12 @@ def _series(group: Sequence[Slice]) -> Series:
 
 
 def _check(group: Sequence[Slice]) -> None:
-    """Refuses slices of several scans under one series, and images that are no part of a scan."""
+    """Refuses slices of several scans under one series UID, and images that are not part of a scan."""
     first = group[0]
     files = len({one.path for one in group})
     if first.parts > files:
         raise InputRefused(
-            f"a multi-frame image in {first.parts} parts, of which {files} are here: missing slices",
+            f"only {files} of the {first.parts} files of a multi-frame image are here: missing slices",
             reason="missing-slices",
             remedy="put all files of the series into the folder",
         )
@@ -220,7 +220,7 @@ def _check(group: Sequence[Slice]) -> None:
         check_kind(one)
         if one.is_localizer and one.modality == "CT":
             raise InputRefused(
-                "a localizer (scout), a projection and no slice of a scan",
+                "a localizer (scout): a projection, not a slice of a scan",
                 where=one.path,
                 reason="localizer",
                 remedy="pass the series that was planned on it",
@@ -228,20 +228,20 @@ def _check(group: Sequence[Slice]) -> None:
 
 
 def _volume(group: Sequence[Slice], number: int | None) -> Sequence[Slice]:
-    """The one volume of a series that is meant."""
+    """The requested volume of a series, or the only one."""
     parts = volumes(group)
     if number is None and len(parts) == 1:
         return parts[0][1]
-    told = "; ".join(f"{n}: {name}, {len(part)} slices" for n, (name, part) in enumerate(parts[:20], 1))
+    listed = "; ".join(f"{n}: {name}, {len(part)} slices" for n, (name, part) in enumerate(parts[:20], 1))
     if number is None:
         raise InputRefused(
-            f"4D: {len(parts)} volumes (phases, echoes or time points) lie in each other's place: {told}",
+            f"4D: {len(parts)} volumes (phases, echoes or time points) at the same place: {listed}",
             reason="several-volumes",
             remedy="choose one with --volume N",
         )
     if number > len(parts):
         raise InputRefused(
-            f"there is no volume {number}, only {len(parts)}: {told}",
+            f"there is no volume {number}, only {len(parts)}: {listed}",
             reason="no-volume",
             remedy="choose one of them with --volume N",
         )

@@ -1,4 +1,4 @@
-"""Writing a volume as a classic DICOM series: one CT or MR image file a slice."""
+"""Writing a volume as a classic DICOM series: one CT or MR image file per slice."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from medseg.io.dicom import sop_classes
 def write_dicom_series(volume: Volume, folder: str | Path, *, modality: Literal["CT", "MR"] = "CT") -> Path:
     """Writes ``volume`` as a series of single-frame slices and returns the folder.
 
-    Every voxel keeps its world position, whatever the orientation of the grid: slices lie
-    along the third array axis and are numbered along the DICOM normal. UIDs follow from the
-    content, so equal volumes give equal files. Made for phantoms and tests: the patient is
+    Every voxel keeps its world position, whatever the orientation of the grid: slices follow
+    the third array axis and are numbered along the DICOM normal. UIDs are derived from the
+    content, so equal volumes give equal files. Meant for phantoms and tests: the patient is
     ``PHANTOM``.
 
     Args:
-        volume: Whole numbers in -32768..32767 are stored as they are; any other intensities
-            are quantised to 16 bits.
+        volume: Whole numbers in -32768..32767 are stored unchanged; other intensities are
+            quantised to 16 bits.
         folder: New or empty; its parent must exist.
         modality: CT Image Storage or MR Image Storage (PS3.3 A.3 and A.4).
 
@@ -52,7 +52,7 @@ def write_dicom_series(volume: Volume, folder: str | Path, *, modality: Literal[
     shared.RescaleSlope, shared.RescaleIntercept = slope, intercept
     hidden = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        fresh = hidden / folder.name  # made here, so that it has the user's usual permissions
+        fresh = hidden / folder.name  # created here, so that it gets the user's default permissions
         fresh.mkdir()
         depth = stored.shape[2]
         for k in range(depth):
@@ -72,20 +72,20 @@ def _lps(grid: Grid) -> tuple[Array, bool]:
     unit = lps[:3, :3] / np.asarray(grid.spacing_mm)
     if np.abs(unit.T @ unit - np.eye(3)).max() > 1e-4:
         raise InputRefused(
-            "the axes of the grid are not perpendicular; a DICOM series cannot hold shear",
+            "the axes of the grid are not perpendicular, but a DICOM series cannot hold shear",
             reason="sheared",
-            remedy="resample the volume to a straight grid",
+            remedy="resample the volume to an orthogonal grid",
         )
     return lps, bool(np.dot(np.cross(unit[:, 0], unit[:, 1]), unit[:, 2]) < 0)
 
 
 def _stored(array: Voxels) -> tuple[Voxels, str, str]:
-    """int16 pixels, RescaleSlope and RescaleIntercept as the texts that are written."""
+    """int16 pixels, and RescaleSlope and RescaleIntercept as written to the file."""
     low, high = float(array.min()), float(array.max())
     whole = array.dtype.kind in "iub" or bool((np.rint(array) == array).all())
     if whole and low >= -32768 and high <= 32767:
         return array.astype(np.int16), "1", "0"
-    # DS holds 16 characters: the rounded slope is the one to divide by.
+    # DS holds 16 characters, so divide by the rounded slope.
     slope = str(DSfloat((high - low) / 65534 or 1.0, auto_format=True))
     intercept = str(DSfloat((high + low) / 2, auto_format=True))
     levels = np.rint((array.astype(np.float64) - float(intercept)) / float(slope))
@@ -93,7 +93,7 @@ def _stored(array: Voxels) -> tuple[Voxels, str, str]:
 
 
 def _shared(volume: Volume, modality: str, lps: Array) -> Dataset:
-    """The attributes all slices share: patient, study, series, equipment, pixel description."""
+    """The attributes that all slices share: patient, study, series, equipment, pixel description."""
     digest = hashlib.sha256(np.ascontiguousarray(volume.array.T).tobytes())
     digest.update(f"{volume.array.dtype} {volume.grid.affine.tolist()} {modality}".encode())
     content = digest.hexdigest()
@@ -106,7 +106,7 @@ def _shared(volume: Volume, modality: str, lps: Array) -> Dataset:
     ds.FrameOfReferenceUID = generate_uid(entropy_srcs=[content, "frame"])
     ds.StudyDate = ds.StudyTime = ds.ReferringPhysicianName = ds.StudyID = ds.AccessionNumber = ""
     ds.PositionReferenceIndicator, ds.Manufacturer = "", "medseg"
-    # Type 2C: present, and empty where they are not known.
+    # Type 2C: present, but empty if unknown.
     ds.PatientPosition = ds.Laterality = ""
     ds.Modality, ds.SeriesNumber, ds.AcquisitionNumber = modality, 1, 1
     ds.ImageType = ["DERIVED", "PRIMARY", "AXIAL" if modality == "CT" else "OTHER"]

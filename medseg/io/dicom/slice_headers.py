@@ -1,4 +1,4 @@
-"""DICOM slices by their headers: what each file, and each frame in it, says about itself."""
+"""DICOM slices as described by the headers of files and frames."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from pydicom.uid import UID
 from medseg.errors import InputRefused
 from medseg.io.dicom import part10, sop_classes
 
-# Only these are read from a header. Those of the patient are kept as digests, for comparison.
+# Only these attributes are read from a header. The patient's are kept as digests, for comparison.
 _SUBJECT = {"patient": ("PatientID", "PatientName"), "study": ("StudyInstanceUID",)}
 _SUBJECT |= {"frame of reference": ("FrameOfReferenceUID",)}
-# What tells volumes apart that lie at the same positions, the most telling first. The first
-# group stays constant within a volume, so it also tells interleaved volumes apart; times of
-# acquisition may differ from slice to slice and serve only for slices at one position.
+# Attributes that distinguish volumes at the same positions, the most specific first. Those of
+# the first group are constant within a volume, so they also distinguish interleaved volumes;
+# acquisition times may vary within a volume and only separate slices at the same position.
 _CONSTANT = (
     "TemporalPositionIdentifier",
     "TemporalPositionIndex",
@@ -59,13 +59,12 @@ _TAGS = [
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
 ]
-# PS3.5 6.2: UI and CS, a little wider: anonymisers write digests, some scanners small letters.
+# PS3.5 6.2, UI and CS, slightly wider: anonymisers write digests, some scanners lower case.
 _UID = re.compile(r"[0-9A-Za-z._-]{0,64}")
 _CODE = re.compile(r"[A-Za-z0-9_ ]{0,16}")
 # Two slices belong to one stack when their cosines agree to 1e-4: 0.03 mm at 300 mm. Scanners
 # write 6 digits and more; a localizer in the same series differs in the first.
 _SAME_COSINE = 1e-4
-# The nesting of sequences is bounded by Python's recursion limit; far below it lies any scan.
 _FRAME_GROUPS = (
     "PlanePositionSequence",
     "PlaneOrientationSequence",
@@ -89,16 +88,16 @@ _RENAMED = {
 
 @dataclass(frozen=True)
 class Slice:
-    """One image slice, a file or one frame of a file: what its header says about it.
+    """The header of one image slice: a file, or one frame of a file.
 
     Attributes:
         path: The file.
-        frame: Its index in a multi-frame file or a mosaic; None in a file of one slice.
-        tiles: How many slices lie side by side in a mosaic; 0 for any other image.
-        sop_class: SOPClassUID: the kind of object.
+        frame: Index in a multi-frame file or a mosaic; None for a file with one slice.
+        tiles: Number of tiles along each side of a mosaic; 0 for other images.
+        sop_class: SOPClassUID, the kind of object.
         series: SeriesInstanceUID.
-        subject: Digests that differ where the patient, the study or the frame of reference
-            differ, by those names.
+        subject: Digests of the patient's, the study's and the frame of reference's identifiers,
+            by these names.
         modality: Such as ``CT``, ``MR``, ``SEG``.
         columns: Pixels along a row.
         rows: Pixels along a column.
@@ -111,10 +110,10 @@ class Slice:
         cosines: ImageOrientationPatient in LPS, or None.
         spacing_mm: PixelSpacing, (between rows, between columns), or None.
         depth_mm: SpacingBetweenSlices, else SliceThickness, else None.
-        rescale: RescaleSlope and RescaleIntercept, None for what is absent.
-        has_lut: Whether intensities are given by a table, a Modality LUT.
-        marks: Attributes that may tell volumes of one series apart, as text.
-        parts: Over how many files its frames are spread (PS3.3 C.7.6.16.2.2.4); usually one.
+        rescale: RescaleSlope and RescaleIntercept; each None if absent.
+        has_lut: Whether intensities are given by a table (Modality LUT).
+        marks: Attributes that may distinguish volumes of one series, as text.
+        parts: Number of files that hold the frames (PS3.3 C.7.6.16.2.2.4); usually one.
     """
 
     path: Path
@@ -142,12 +141,12 @@ class Slice:
 
     @property
     def is_image(self) -> bool:
-        """Whether it is a scan: it has pixels and is not a segmentation or a dose."""
+        """Whether this is a slice of a scan: it has pixels and is not a segmentation or a dose."""
         return self.rows > 0 and self.columns > 0 and self.sop_class not in sop_classes.NOT_SCANS
 
     @property
     def is_localizer(self) -> bool:
-        """Whether it is a scout: a projection to plan the scan on, or a few crossed slices."""
+        """Whether this is a localizer (scout): a projection or a few crossed slices for planning."""
         return "LOCALIZER" in self.image_type
 
     @property
@@ -157,11 +156,11 @@ class Slice:
 
     @property
     def name(self) -> str:
-        """The file's name, and the frame in it counted from 1."""
+        """The file name, with the frame number counted from 1."""
         return self.path.name if self.frame is None else f"{self.path.name} frame {self.frame + 1}"
 
     def stacks_with(self, other: Slice) -> bool:
-        """Whether both can be slices of one volume: same series, modality, size and orientation."""
+        """Whether both can belong to one volume: same series, modality, size and orientation."""
         same = (self.series, self.modality, self.rows, self.columns) == (
             other.series,
             other.modality,
@@ -176,18 +175,18 @@ class Slice:
 
 
 def constant_marks() -> tuple[str, ...]:
-    """Names of the marks that do not change from slice to slice within one volume."""
+    """Names of the marks that are constant within a volume."""
     return _CONSTANT
 
 
 def slices(path: Path) -> tuple[Slice, ...]:
-    """The slices in one file: one for each frame, or one for an object without any.
+    """The slices in one file: one per frame, or one for an object without frames.
 
-    Empty for a DICOMDIR and for a file that turns out to be no DICOM object.
+    Empty for a DICOMDIR and for files that turn out not to be DICOM.
 
     Raises:
-        InputRefused: it is DICOM but damaged (``unreadable``), or its frames are not
-            described (``no-geometry``).
+        InputRefused: a damaged DICOM file (``unreadable``), or frames without a description
+            (``no-geometry``).
     """
     try:
         with part10.quiet():
@@ -198,7 +197,7 @@ def slices(path: Path) -> tuple[Slice, ...]:
     except MemoryError:
         raise
     except Exception as error:
-        # Only the kind of the complaint: pydicom quotes values, which may be the patient's.
+        # Only the type of the error: pydicom's messages quote values, which may be the patient's.
         found, problem = None, f"its header cannot be read ({type(error).__name__})"
     if found is not None:
         return found
@@ -213,14 +212,14 @@ def slices(path: Path) -> tuple[Slice, ...]:
 
 
 def _described(path: Path) -> tuple[Slice, ...] | None:
-    """The slices in a file; None when its header does not say enough to be that of a whole file."""
+    """The slices in a file; None if the header is too incomplete for a whole file."""
     ds = part10.header(path, _TAGS)
     if ds.file_meta.get("MediaStorageSOPClassUID") == sop_classes.MEDIA_STORAGE_DIRECTORY:
         return ()
     one = _slice(path, ds)
     if one.rows > 0 and one.columns > 0:
         return _frames(one, ds)
-    # Named twice in a whole file: a name cut short must not make a slice look like a report.
+    # A whole file states its class twice: a truncated UID must not make a slice look like a report.
     named = ds.file_meta.get("MediaStorageSOPClassUID", one.sop_class)
     whole = one.sop_class and one.sop_class == named and not one.kind.endswith("Image Storage")
     return (one,) if whole else None
@@ -257,19 +256,19 @@ def _slice(path: Path, ds: Any) -> Slice:
 
 
 def _frames(one: Slice, ds: Any) -> tuple[Slice, ...]:
-    """One slice for each frame, from the functional groups of an enhanced object (PS3.3 C.7.6.16)."""
+    """One slice per frame, from the functional groups of an enhanced object (PS3.3 C.7.6.16)."""
     per_frame = ds.get("PerFrameFunctionalGroupsSequence") or []
     shared = (ds.get("SharedFunctionalGroupsSequence") or [None])[0]
     if not one.is_image or (one.frames == 1 and not per_frame and shared is None):
         return (one,)
     if one.frames != len(per_frame) and (per_frame or one.frames > 1):
-        # Kept as one slice without a position: whoever wants to read it is told why not.
+        # Kept as one slice without a position, which the reader refuses with a reason.
         return (replace(one, position_mm=None),)
     return tuple(_frame(one, index, shared, group) for index, group in enumerate(per_frame))
 
 
 def _frame(one: Slice, index: int, shared: Any, own: Any) -> Slice:
-    """The slice that frame ``index`` is; its own groups stand before the shared ones."""
+    """The slice of frame ``index``; its own functional groups take precedence over shared ones."""
     values: dict[str, Any] = {}
     for name in _FRAME_GROUPS:
         for group in (own, shared):
@@ -295,10 +294,10 @@ def _frame(one: Slice, index: int, shared: Any, own: Any) -> Slice:
 
 
 def _coded(ds: Any, keyword: str, allowed: re.Pattern[str]) -> str:
-    """A UID or code. Values that are neither have swallowed what stands behind them in the file.
+    """The UID or code under ``keyword``. Any other text is damage that may include later elements.
 
     Raises:
-        ValueError: without the value, which may hold the patient's name.
+        ValueError: not a UID or code; the message omits the value, which may be the patient's name.
     """
     value = str(ds.get(keyword) or "").strip()
     if not allowed.fullmatch(value):
@@ -335,7 +334,7 @@ def _whole(value: Any) -> int | None:
 
 
 def _numbers(values: Any, keyword: str, count: int) -> tuple[float, ...] | None:
-    """The finite numbers of an element, or None when it is absent, empty or of another length."""
+    """The finite numbers of an element; None if it is absent, empty, invalid or of another length."""
     try:
         value = values.get(keyword)
         if value is None or value == "":

@@ -1,4 +1,4 @@
-"""The SOP classes of DICOM (PS3.4 B.5, PS3.6 A) that medseg tells apart: scans, masks and derived objects."""
+"""DICOM SOP classes (PS3.4 B.5, PS3.6 A) that medseg distinguishes: scans, masks and derived objects."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ RT_DOSE = "1.2.840.10008.5.1.4.1.1.481.2"
 RT_STRUCTURE_SET = "1.2.840.10008.5.1.4.1.1.481.3"
 MEDIA_STORAGE_DIRECTORY = "1.2.840.10008.1.3.10"
 DETACHED_STUDY_MANAGEMENT = "1.2.840.10008.3.1.2.3.1"
-"""Retired, and still what an RT structure set names its study by (PS3.3 C.8.8.5)."""
+"""Retired, but RT structure sets still refer to their study by it (PS3.3 C.8.8.5)."""
 
 SEG = (SEGMENTATION, LABEL_MAP_SEGMENTATION)
 """Segmentations in voxels: BINARY and FRACTIONAL, and LABELMAP since 2024."""
@@ -20,7 +20,7 @@ RTSTRUCT = (RT_STRUCTURE_SET,)
 """Segmentations in contours."""
 
 MASKS = (*SEG, *RTSTRUCT)
-"""What `medseg.io.read_mask` reads on the grid of its scan."""
+"""Masks that `medseg.io.read_mask` reads on the grid of their scan."""
 
 NOT_SCANS = (*MASKS, PARAMETRIC_MAP, RT_DOSE)
-"""Results about a scan, some of which have rows and columns as a scan has."""
+"""Objects derived from scans; some have rows and columns like a scan."""

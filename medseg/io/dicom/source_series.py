@@ -1,4 +1,4 @@
-"""The DICOM scan behind a mask: its slices, its patient and study, and what a new object says of them."""
+"""The DICOM scan of a mask: slices, patient and study, as new objects must refer to them."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from medseg.io.dicom.stacking import stack
 from medseg.system.notices import collect_notices
 
 MANUFACTURER = "medseg"
-# What is copied of the Patient, General Study and Patient Study modules (PS3.3 C.7.1.1, C.7.2.1,
-# C.7.2.2); type 2 attributes are written empty where the source has none. Nothing else is copied.
+# Attributes copied from the Patient, General Study and Patient Study modules (PS3.3 C.7.1.1,
+# C.7.2.1, C.7.2.2). Missing type 2 attributes are written empty. Nothing else is copied.
 _TYPE_2 = (
     "PatientName",
     "PatientID",
@@ -67,9 +67,9 @@ class Scan:
     """A DICOM scan that other objects refer to.
 
     Attributes:
-        slices: In the order of the third array axis.
-        grid: The grid they form.
-        header: Of the first slice: patient, study, series, frame of reference.
+        slices: The slices in the order of the third array axis.
+        grid: Their grid.
+        header: Header of the first slice: patient, study, series, frame of reference.
         uids: SOPInstanceUID of each slice's file.
     """
 
@@ -80,15 +80,15 @@ class Scan:
 
     @property
     def origins_mm(self) -> Array:
-        """(Z, 3): where the first pixel of each slice lies by its own header, RAS+."""
+        """Position of the first pixel of each slice by its own header: (Z, 3), RAS+ mm."""
         return flip_lps_ras([one.position_mm or () for one in self.slices])
 
     @property
     def date_time(self) -> tuple[str, str]:
-        """When the scan was made, as far as it says: DA and TM.
+        """Date and time of the scan as DA and TM, as far as known.
 
-        Objects made from it carry this instead of the clock's time, so that equal masks give
-        equal bytes.
+        Derived objects carry them instead of the current time, so that equal masks give equal
+        bytes.
         """
         for name in _TIMES:
             date = str(self.header.get(f"{name}Date") or "")
@@ -97,7 +97,7 @@ class Scan:
         return "19000101", "000000"
 
     def subject(self) -> Dataset:
-        """The patient and the study, as the scan has them."""
+        """The scan's patient and study attributes."""
         ds = Dataset()
         for name in _TYPE_2:
             setattr(ds, name, copy.deepcopy(self.header.get(name)) or "")
@@ -108,7 +108,7 @@ class Scan:
         return ds
 
     def about(self) -> Dataset:
-        """What every object made from the scan says: subject, equipment, frame of reference."""
+        """The attributes of every derived object: subject, equipment, frame of reference."""
         ds = self.subject()
         ds.SpecificCharacterSet = "ISO_IR 192"
         ds.Manufacturer = ds.ManufacturerModelName = MANUFACTURER
@@ -121,13 +121,13 @@ class Scan:
 
     @property
     def series_number(self) -> int:
-        """A number for the new series: the scan's and a thousand."""
+        """The number of a derived series: the scan's plus 1000."""
         number = self.header.get("SeriesNumber")
         return 1000 + (int(number) if number is not None and 0 <= int(number) < 1 << 20 else 0)
 
 
 def check_source(source: Source) -> None:
-    """Refuses what has no DICOM slices to refer to; asked before long work.
+    """Refuses a source without DICOM slices to refer to; call it before long work.
 
     Raises:
         UsageError: not from DICOM (``no-dicom-source``).
@@ -157,14 +157,14 @@ def scanned(source: Source) -> Scan:
         for path in source.files:
             found += slices(path)
             uids[path] = str(part10.header(path, ["SOPInstanceUID"]).get("SOPInstanceUID") or "")
-        with collect_notices():  # they were given when the scan was read
+        with collect_notices():  # they were issued when the scan was read
             ordered, grid = stack(found)
         with part10.quiet():
             header: Any = part10.header(source.files[0], _TAGS)
             header.decode()
     except FileNotFoundError as error:
         raise InputRefused(
-            "a slice of the mask's scan is no longer there",
+            "a slice of the mask's scan no longer exists",
             where=error.filename,
             reason="not-found",
             remedy="keep the DICOM series where it was read until the mask is written",
@@ -173,9 +173,9 @@ def scanned(source: Source) -> Scan:
         not all(uids.values())
     )
     if absent or ordered[0].tiles:
-        lacking = ", ".join(dict.fromkeys(absent)) or "slices of their own: it is a mosaic"
+        missing = ", ".join(dict.fromkeys(absent)) or "separate slices: it is a mosaic"
         raise InputRefused(
-            f"the scan lacks {lacking}; an object that refers to it cannot be written",
+            f"the scan has no {missing}, so an object that refers to it cannot be written",
             where=source.files[0],
             reason="source-incomplete",
             remedy="write .nii.gz, .nrrd or .mha, or export the scan again with its identifiers",
@@ -184,10 +184,10 @@ def scanned(source: Source) -> Scan:
 
 
 def aligned(mask: Mask, scan: Scan) -> Voxels:
-    """The mask's array (X, Y, Z) with its axes as the scan's: columns, rows, slices.
+    """The mask's array with the scan's axes: (columns, rows, slices).
 
     Raises:
-        InputRefused: the mask lies elsewhere (``grid-mismatch``).
+        InputRefused: the mask is not on the scan's grid (``grid-mismatch``).
     """
     for moved in (mask, mask.oriented(scan.grid.axcodes)):
         if moved.grid.same_as(scan.grid):
@@ -201,7 +201,7 @@ def aligned(mask: Mask, scan: Scan) -> Voxels:
 
 
 class Identifiers:
-    """UIDs that follow from the content: equal masks of equal scans give equal objects."""
+    """UIDs derived from the content: equal masks of equal scans get equal UIDs."""
 
     def __init__(self, kind: str, array: Voxels, labels: Sequence[Label], scan: Scan) -> None:
         total = hashlib.sha256(np.ascontiguousarray(array.T).tobytes())
@@ -214,10 +214,10 @@ class Identifiers:
 
 
 def check_frame_of_reference(found: set[str], reference: Volume | Mask | Grid | None, path: Path) -> None:
-    """Refuses an object of other frames of reference than a DICOM scan's; other scans name none.
+    """Refuses an object whose frames of reference are not the DICOM scan's; other formats have none.
 
     Raises:
-        InputRefused: it belongs to another one (``frame-of-reference``).
+        InputRefused: another frame of reference (``frame-of-reference``).
     """
     source = Source() if reference is None or isinstance(reference, Grid) else reference.source
     if source.format != "dicom" or not source.files:
@@ -225,10 +225,10 @@ def check_frame_of_reference(found: set[str], reference: Volume | Mask | Grid | 
     wanted = str(part10.header(source.files[0], ["FrameOfReferenceUID"]).get("FrameOfReferenceUID") or "")
     if wanted and found - {"", wanted}:
         raise InputRefused(
-            "it refers to another frame of reference than the scan's: its positions are not the scan's",
+            "the object has another frame of reference than the scan, so their positions do not correspond",
             where=path,
             reason="frame-of-reference",
-            remedy="pass the scan that it was drawn on; register and resample them first if they differ",
+            remedy="pass the scan it was drawn on; if they differ, register and resample first",
         )
 
 

@@ -1,4 +1,4 @@
-"""From slices to a volume: which slices form one, in which order, and on which grid they lie."""
+"""Stacking slices: which slices form a volume, in which order, and on which grid."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from medseg.io.dicom.slice_headers import Slice, constant_marks
 from medseg.system.notices import notify
 
 # Positions are often written with one or two decimals, so a step of 0.625 mm reads 0.6, 0.7,
-# 0.6. Up to a tenth of a millimetre is below any voxel we segment; a missing slice shifts its
-# neighbours by a third of a step at the least (three slices of four), hence the quarter.
+# 0.6. A tenth of a millimetre is below any voxel we segment; a missing slice shifts its
+# neighbours by at least a third of a step (three slices of four), hence the quarter.
 _POSITION_TOLERANCE_MM = 0.1
 _STEP_FRACTION = 0.25
-# From here on uneven spacing is worth a warning. As small as what makes two grids differ, but of one scan's
-# own slices, where a hundredth of the step is normal rounding too.
+# Uneven spacing beyond this is worth a notice: the tolerance for equal grids, or a hundredth of the step,
+# which is normal rounding.
 _NOTABLE_MM = 0.01
 _SAME_POSITION_MM = 0.001
-# How far a stack may drift sideways before it counts as tilted: as for NIfTI forms.
+# Sideways drift beyond this counts as tilt; the same tolerance as for NIfTI forms.
 _DRIFT_MM = 0.1
-# Right angles and unit lengths, as far as six written digits can tell.
+# Tolerance for right angles and unit lengths written with six digits.
 _SQUARE = 1e-3
 
 
 def stack(slices: Sequence[Slice]) -> tuple[tuple[Slice, ...], Grid]:
-    """The slices of one volume in their order along the normal, and the grid they form.
+    """The slices of one volume, sorted along the normal, and their grid.
 
     The first array axis runs along a row of pixels, the second down a column, the third
-    along the normal (row x column, DICOM PS3.3 C.7.6.2.1.1), as ITK orders them. The third
-    spacing is measured from the positions; the nominal one is used for a single slice only.
+    along the normal (row x column, DICOM PS3.3 C.7.6.2.1.1), as in ITK. The third spacing is
+    measured from the positions; the nominal one is only used for a single slice.
 
     Raises:
         InputRefused: no geometry in the headers (``no-geometry``), two slices at one
             position (``duplicate-slices``), uneven distances (``missing-slices``), a sheared
-            stack (``tilted``), sizes no scanner makes (``geometry``).
+            stack (``tilted``), impossible sizes (``geometry``).
     """
     first = slices[0]
     row, column, normal = _axes(slices)
@@ -98,7 +98,7 @@ def volumes(slices: Sequence[Slice]) -> list[tuple[str, list[Slice]]]:
         alone = several and min(map(len, depths)) == 1
         if alone or any(_collide(d) for d in depths) or not _interleaved(depths):
             continue
-        return [(_told(names, key), part) for key, part in parts.items()]
+        return [(_mark_text(names, key), part) for key, part in parts.items()]
     return [("", list(slices))]
 
 
@@ -120,8 +120,8 @@ def _collide(depths: Sequence[float]) -> bool:
     return bool((np.diff(np.sort(depths)) < _SAME_POSITION_MM).any())
 
 
-def _told(names: Sequence[str], key: Sequence[str]) -> str:
-    """Names and their numbers; texts are left out, because they may be anybody's."""
+def _mark_text(names: Sequence[str], key: Sequence[str]) -> str:
+    """Names and numeric values of marks; other values are left out, because they may identify a patient."""
     shown = (f"{n} {v}" if _number(v) < float("inf") else n for n, v in zip(names, key, strict=True))
     return " ".join(shown)
 
@@ -148,9 +148,9 @@ def _axes(slices: Sequence[Slice]) -> tuple[Array, Array, Array]:
     row, column = np.reshape(cosines, (2, 3))
     off = max(abs(np.linalg.norm(row) - 1), abs(np.linalg.norm(column) - 1), abs(row @ column))
     if off > _SQUARE:
-        raise _no_geometry(f"ImageOrientationPatient {cosines} is no pair of perpendicular unit vectors")
-    # Exact to what is written; only the residue of rounding is removed, by the nearest pair of
-    # perpendicular unit vectors (polar decomposition).
+        raise _no_geometry(f"ImageOrientationPatient {cosines} is not a pair of perpendicular unit vectors")
+    # The nearest pair of perpendicular unit vectors (polar decomposition), which only removes
+    # the rounding of the written digits.
     u, _, v = np.linalg.svd(np.array([row, column]), full_matrices=False)
     row, column = u @ v
     normal: Array = np.cross(row, column)
@@ -167,12 +167,12 @@ def _no_geometry(problem: str) -> InputRefused:
     return InputRefused(
         f"{problem}: position, orientation or pixel spacing is unknown",
         reason="no-geometry",
-        remedy="only scans with patient geometry can be segmented, not photographs of them",
+        remedy="only scans with patient geometry can be segmented, not pictures of them",
     )
 
 
 def _step_mm(ordered: Sequence[Slice], depths: Array) -> float:
-    """The distance between slices, when it is the same everywhere."""
+    """The distance between slices, which must be the same everywhere."""
     if len(depths) == 1:
         depth = ordered[0].depth_mm
         if not depth or depth < 0:
@@ -200,14 +200,14 @@ def _step_mm(ordered: Sequence[Slice], depths: Array) -> float:
     if off > max(_NOTABLE_MM, 0.01 * step):
         notify(
             "uneven-slices",
-            f"slice positions up to {off:.3g} mm off even spacing, taken as even",
+            f"slice positions are up to {off:.3g} mm off even spacing; treated as even",
             path=ordered[0].path.parent,
         )
     return step
 
 
 def uneven_mm(step_mm: float) -> float:
-    """How far a slice may lie off even spacing: more than between equal grids, for rounded positions."""
+    """How far a slice may be off even spacing: more than equal grids may differ, as positions are rounded."""
     return min(_POSITION_TOLERANCE_MM, _STEP_FRACTION * step_mm)
 
 

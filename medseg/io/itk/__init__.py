@@ -1,8 +1,8 @@
 """NRRD (.nrrd, .nhdr) and MetaImage (.mha, .mhd), through SimpleITK.
 
-ITK reads in a worker process, which a damaged file may crash: see `medseg.io.decoder.client`. What
-ITK takes for granted where a header is silent (no rotation, 1 mm, position 0) is asked of the
-header's text first.
+ITK reads in a worker process, which a damaged file may crash: see `medseg.io.decoder.client`. If a
+header lacks orientation, spacing or position, ITK assumes defaults, so the header's text is checked
+for them first.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from medseg.io.rescaling import rescaled
 from medseg.system import memory_budget
 from medseg.system.notices import notify
 
-# The spaces ITK's NRRD reader converts to its own LPS; any other is passed on unconverted.
+# The spaces that ITK's NRRD reader converts to LPS; it passes others on unconverted.
 _NRRD_SPACES = ("left-posterior-superior", "right-anterior-superior", "left-anterior-superior")
 _SHORT_SPACES = ("lps", "ras", "las")
-# What may follow the last voxel: padding, less than a slice.
+# Allowed after the last voxel: padding, less than a slice.
 _PADDING_BYTES = 4096
 
 
@@ -49,18 +49,18 @@ def read_metaimage(path: Path, choices: ReadOptions = DEFAULT_OPTIONS) -> Volume
     Raises:
         InputRefused: of another format (``format``), damaged or truncated (``unreadable``),
             longer than its header says (``excess``, ``bomb``), without its data file (``not-found``) or
-            with one elsewhere (``escapes``), not 3D (``not-3d``), more than one channel or
-            volume (``several-channels``), no such volume (``no-volume``), no orientation,
+            with one in another folder (``escapes``), not 3D (``not-3d``), several channels or
+            volumes (``several-channels``), no such volume (``no-volume``), no orientation,
             spacing, position, anatomical space or millimetres (``no-geometry``), impossible
-            ones (``geometry``, ``sheared``), not one finite number a voxel (``pixel-type``,
-            ``range``, ``not-finite``), more than fits in memory (``too-large``), or ITK
-            crashes or hangs (``reader-crashed``, ``reader-timeout``).
+            ones (``geometry``, ``sheared``), not one finite number per voxel (``pixel-type``,
+            ``range``, ``not-finite``), not enough memory (``too-large``), or ITK crashes or
+            hangs (``reader-crashed``, ``reader-timeout``).
     """
     return _read(path, choices, "MetaImageIO", "mha", text_header.metaimage, _check_metaimage)
 
 
 def write(image: Volume | Mask, path: Path) -> None:
-    """Writes NRRD or MetaImage, compressed; the suffix of ``path`` chooses."""
+    """Writes compressed NRRD or MetaImage, depending on the suffix of ``path``."""
     import SimpleITK as sitk  # noqa: N813 - the alias of its own documentation; 0.4 s to import
 
     array = image.array
@@ -72,7 +72,7 @@ def write(image: Volume | Mask, path: Path) -> None:
     itk.SetSpacing(spacing.tolist())
     itk.SetOrigin(lps[:3, 3].tolist())
     itk.SetDirection((lps[:3, :3] / spacing).ravel().tolist())
-    # ITK knows its suffixes in lower case only: .MHA would become a header without data.
+    # ITK only knows suffixes in lower case: .MHA would become a header without data.
     lower = path.with_name(path.stem + path.suffix.lower())
     sitk.WriteImage(itk, str(lower), useCompression=True)
     if lower != path:
@@ -92,10 +92,10 @@ def _read(
         _check_axes(header, choices)
         check(header)
         _check_size(header, path)
-        # ITK's image, the same in this process, and 4 bytes a voxel for what it may become.
-        bytes_a_voxel = 2 * header.voxel_bytes + 4
+        # ITK's image, a copy in this process, and up to 4 bytes per voxel after rescaling.
+        bytes_per_voxel = 2 * header.voxel_bytes + 4
         what = f"{' x '.join(map(str, header.sizes))} voxels"
-        memory_budget.check(header.data_bytes // header.voxel_bytes * bytes_a_voxel, what, where=path)
+        memory_budget.check(header.data_bytes // header.voxel_bytes * bytes_per_voxel, what, where=path)
         request = {
             "path": str(path.absolute()),
             "imageio": imageio,
@@ -110,7 +110,7 @@ def _read(
         )
         if array.nbytes != header.data_bytes:
             raise InputRefused(
-                f"{array.dtype} voxels where the header says {header.voxel_bytes} bytes each",
+                f"{array.dtype} voxels, but {header.voxel_bytes} bytes each by the header",
                 reason="unreadable",
                 remedy="convert the file with the tool that made it",
             )
@@ -119,10 +119,10 @@ def _read(
 
 
 def _grid(facts: dict[str, Any], header: TextHeader) -> Grid:
-    """The RAS+ grid of what ITK has read of the header."""
+    """The RAS+ grid from the header as read by ITK."""
     if tuple(facts["size"]) != header.sizes or facts["components"] != 1:
         raise InputRefused(
-            f"its header can be read in two ways: {facts['size']} and {list(header.sizes)} voxels",
+            f"the header can be read in two ways: {facts['size']} and {list(header.sizes)} voxels",
             reason="unreadable",
             remedy="convert the file with the tool that made it",
         )
@@ -156,7 +156,7 @@ def _check_axes(header: TextHeader, choices: ReadOptions) -> None:
 
 
 def _check_size(header: TextHeader, path: Path) -> None:
-    """Compares what the header promises with what the data files hold."""
+    """Compares the size by the header with that of the data files."""
     if header.coding == "text":
         return
     packed = header.coding == "packed"
@@ -179,13 +179,13 @@ def _check_size(header: TextHeader, path: Path) -> None:
         raise InputRefused(
             f"more bytes than the {header.data_bytes} that the header accounts for",
             reason="excess",
-            remedy="the header's dimensions are wrong, or something was appended: write the file anew",
+            remedy="the header's dimensions are wrong, or data were appended: write the file again",
         )
-    notify("trailing-bytes", f"{excess} bytes after the last voxel are passed over", path=path)
+    notify("trailing-bytes", f"ignored {excess} bytes after the last voxel", path=path)
 
 
 def _check_nrrd(header: TextHeader) -> None:
-    """Refuses an NRRD header that leaves the geometry to the reader's imagination."""
+    """Refuses an NRRD header with incomplete geometry."""
     fields = header.fields
     space = fields.get("space", "").lower()
     if space not in (*_NRRD_SPACES, *_SHORT_SPACES):
@@ -198,36 +198,36 @@ def _check_nrrd(header: TextHeader) -> None:
     units = set(fields.get("space units", "mm").replace('"', " ").lower().split())
     if not units <= {"mm", "millimeter", "millimeters", "millimetre", "millimetres"}:
         raise _no_geometry(
-            f"its space units are {fields['space units'][:40]}, not millimetres",
+            f"the space units are {fields['space units'][:40]}, not millimetres",
             "convert the positions to mm with the tool that made the file",
         )
 
 
 def _check_metaimage(header: TextHeader) -> None:
-    """The same for MetaImage, whose fields have had several names (MetaIO, metaObject.cxx)."""
+    """The same for MetaImage, some of whose fields have several names (MetaIO, metaObject.cxx)."""
     fields = header.fields
     _check_numbers(fields, "TransformMatrix", 9, "Rotation", "Orientation")
     _check_numbers(fields, "Offset", 3, "Position", "Origin")
     spacing = _check_numbers(fields, "ElementSpacing", 3)
     if min(spacing) <= 0:
         raise InputRefused(
-            f"its voxel spacing is not positive: ElementSpacing = {fields['ElementSpacing'][:60]}",
+            f"the voxel spacing is not positive: ElementSpacing = {fields['ElementSpacing'][:60]}",
             reason="geometry",
-            remedy="correct the header: an axis is turned by TransformMatrix",
+            remedy="correct the header: axes are flipped by TransformMatrix",
         )
     if fields.get("DistanceUnits", "mm") not in ("mm", "?"):
         raise _no_geometry(
-            f"its distance unit is {fields['DistanceUnits'][:20]}, not millimetres",
+            f"the distance unit is {fields['DistanceUnits'][:20]}, not millimetres",
             "convert the positions to mm with the tool that made the file",
         )
 
 
 def _check_numbers(fields: dict[str, str], key: str, count: int, *other_names: str) -> tuple[float, ...]:
-    """The numbers of a field of geometry, which must be there, complete and finite."""
+    """The numbers of a geometry field, which must be present, complete and finite."""
     found = next((name for name in (key, *other_names) if name in fields), None)
     if found is None:
         raise _no_geometry(
-            f"the header has no {key}, so its orientation or position is unknown",
+            f"the header has no {key}, so the orientation or position is unknown",
             "export the scan with its geometry",
         )
     values = numbers(fields[found])

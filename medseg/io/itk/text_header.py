@@ -1,4 +1,4 @@
-"""The headers in text of NRRD and MetaImage files, and where the voxels they describe are."""
+"""Text headers of NRRD and MetaImage files, and the location of their voxels."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ _META_BYTES = {
 
 @dataclass(frozen=True)
 class TextHeader:
-    """What a header says, without the geometry's numbers checked.
+    """A parsed header; the numbers of its geometry are not checked yet.
 
     Attributes:
         fields: The fields by name; NRRD's names in lower case.
         sizes: Voxels along each axis, the fastest first.
-        voxel_bytes: Bytes of one number.
-        channels: Numbers a voxel.
+        voxel_bytes: Bytes per number.
+        channels: Numbers per voxel.
         coding: ``raw``, ``packed`` (zlib or gzip), or ``text``.
-        files: Where the voxels are; the header's own file when they follow it.
-        offset: Where they begin in each file; None when that is counted from the end.
+        files: The files with the voxels; the header's own file if they follow it.
+        offset: Where voxels begin in each file; None if that is counted from the end.
     """
 
     fields: dict[str, str]
@@ -64,7 +64,7 @@ def nrrd(path: Path) -> TextHeader:
     """The header of an .nrrd or .nhdr file.
 
     Raises:
-        InputRefused: not NRRD (``format``), incomplete (``unreadable``), voxels that are no
+        InputRefused: not NRRD (``format``), incomplete (``unreadable``), voxels that are not
             numbers (``pixel-type``), a data file that is missing (``not-found``, ``empty``) or
             outside of the header's folder (``escapes``).
     """
@@ -117,7 +117,7 @@ _CODINGS = {
 
 
 def metaimage(path: Path) -> TextHeader:
-    """The header of an .mha or .mhd file. Raises as :func:`nrrd`."""
+    """The header of an .mha or .mhd file. Raises the same errors as :func:`nrrd`."""
     raw = _beginning(path)
     fields: dict[str, str] = {}
     position, end = 0, None
@@ -136,7 +136,7 @@ def metaimage(path: Path) -> TextHeader:
         raise _damaged("the header ends without ElementDataFile")
     kind = fields.get("ElementType", "")
     if kind not in _META_BYTES:
-        raise _no_numbers(kind or "not told")
+        raise _no_numbers(kind or "unknown")
     sizes = _whole(fields, "DimSize")
     if len(sizes) != _whole(fields, "NDims")[0]:
         raise _damaged(f"NDims is {fields['NDims']}, DimSize is {fields['DimSize']}")
@@ -154,7 +154,7 @@ def metaimage(path: Path) -> TextHeader:
 
 
 def numbers(text: str) -> tuple[float, ...]:
-    """The numbers in a field's value, whatever separates them; empty when one is none."""
+    """The numbers in a field's value, whatever separates them; empty if one is not a number."""
     try:
         return tuple(float(part) for part in re.split(r"[\s(),]+", text.strip()) if part)
     except ValueError:
@@ -167,7 +167,7 @@ def _beginning(path: Path) -> bytes:
 
 
 def _split(raw: bytes) -> tuple[str, int, bytes]:
-    """The header's text, where what follows its blank line begins (0: there is none), and that."""
+    """The header's text, the offset after its blank line (0 if there is none), and the rest."""
     found = re.search(rb"\r?\n\r?\n", raw)
     end = len(raw) if found is None else found.start()
     after = 0 if found is None else found.end()
@@ -176,7 +176,7 @@ def _split(raw: bytes) -> tuple[str, int, bytes]:
 
 def _enter(fields: dict[str, str], key: str, value: str) -> None:
     if fields.setdefault(key, value) != value:
-        raise _damaged(f"the field {key[:40]} is given twice, with different values")
+        raise _damaged(f"the field {key[:40]} occurs twice with different values")
 
 
 def _required(fields: dict[str, str], key: str) -> str:
@@ -186,7 +186,7 @@ def _required(fields: dict[str, str], key: str) -> str:
 
 
 def _whole(fields: dict[str, str], *keys: str, default: int | None = None) -> tuple[int, ...]:
-    """The whole numbers in the first of ``keys`` there is."""
+    """The whole numbers in the first of ``keys`` that exists."""
     key = next((k for k in keys if k in fields), None)
     if key is None and default is not None:
         return (default,)
@@ -196,7 +196,7 @@ def _whole(fields: dict[str, str], *keys: str, default: int | None = None) -> tu
     except ValueError:
         found = ()
     if not found or (default is None and min(found) < 1):
-        raise _damaged(f"the dimensions make no sense: {key} is {text[:60]!r}")
+        raise _damaged(f"the dimensions are invalid: {key} is {text[:60]!r}")
     return found
 
 
@@ -205,7 +205,7 @@ def _true(fields: dict[str, str], key: str, default: str = "False") -> bool:
 
 
 def _files(header: Path, name: str, listed: list[str]) -> tuple[Path, ...]:
-    """The data files, each in the header's folder or below it, and there."""
+    """The data files, each of which must exist in the header's folder or below it."""
     names = listed
     if not name.upper().startswith("LIST"):
         # "slice%03d.raw 1 60 1": a pattern with first, last and step, in both formats.
@@ -223,14 +223,14 @@ def _inside(header: Path, name: str) -> Path:
     posix, windows = PurePosixPath(name), PureWindowsPath(name)
     if posix.is_absolute() or windows.drive or windows.root or ".." in (*posix.parts, *windows.parts):
         raise InputRefused(
-            f"its data file {name[:100]!r} is outside of the folder of the header",
+            f"the data file {name[:100]!r} is outside of the header's folder",
             reason="escapes",
-            remedy="put both in one folder and name the data file alone in the header",
+            remedy="put both in one folder and write the bare file name into the header",
         )
     try:
         return path_checks.existing(header.parent / name)
     except InputRefused as error:
-        error.problem = f"its data file {name[:100]!r}: {error.problem}"
+        error.problem = f"the data file {name[:100]!r}: {error.problem}"
         raise
 
 
@@ -239,13 +239,13 @@ def _other(raw: bytes, wanted: str) -> InputRefused:
     return InputRefused(
         f"not in {wanted} format" + (f": it seems to be {seems}" if seems else ""),
         reason="format",
-        remedy=f"check what the file is; a suffix alone does not make it {wanted}",
+        remedy=f"check what kind of file it is; the suffix alone does not make it {wanted}",
     )
 
 
 def _no_numbers(kind: str) -> InputRefused:
     return InputRefused(
-        f"its voxels are of type {kind[:40]!r}, not one number each",
+        f"the voxels are of type {kind[:40]!r}, not one number each",
         reason="pixel-type",
         remedy="convert the scan to one grey value per voxel",
     )
@@ -253,7 +253,7 @@ def _no_numbers(kind: str) -> InputRefused:
 
 def _damaged(problem: str) -> InputRefused:
     return InputRefused(
-        f"its header is damaged: {problem}",
+        f"the header is damaged: {problem}",
         reason="unreadable",
         remedy="export or download the file again",
     )

@@ -26,17 +26,17 @@ from medseg.system.notices import notify
 _MM = 2
 # NIfTI-1 stores the shape as int16.
 _NIFTI1_LONGEST = 32767
-# What may follow the last voxel: padding, less than a slice.
+# Allowed after the last voxel: padding, less than a slice.
 _PADDING_BYTES = 4096
 
 
 def read(path: Path, choices: ReadOptions = DEFAULT_OPTIONS) -> Volume:
     """The scan in a NIfTI file, intensities rescaled, world RAS+ mm.
 
-    Whether gzip has packed the file is told by its content, not by its name.
+    Gzipped files are recognised by content, not by name.
 
     Args:
-        path: .nii, .nii.gz, or either file of a .hdr/.img pair, packed or not.
+        path: .nii, .nii.gz, or either file of a .hdr/.img pair, gzipped or not.
         choices: ``volume``, ``trust`` and ``nonfinite``.
 
     Raises:
@@ -45,7 +45,7 @@ def read(path: Path, choices: ReadOptions = DEFAULT_OPTIONS) -> Volume:
             (``too-large``), not 3D (``not-3d``), several volumes and none chosen
             (``several-channels``), no such volume (``no-volume``), no orientation or an
             unknown unit (``no-geometry``), two contradicting ones (``form-conflict``), an
-            impossible one (``geometry``, ``sheared``), not one finite number a voxel
+            impossible one (``geometry``, ``sheared``), not one finite number per voxel
             (``pixel-type``, ``scaling``, ``range``, ``not-finite``).
     """
     with refusing(path, "NIfTI file"):
@@ -54,22 +54,22 @@ def read(path: Path, choices: ReadOptions = DEFAULT_OPTIONS) -> Volume:
 
 
 def read_channels(path: Path, choices: ReadOptions = DEFAULT_OPTIONS, *, channels: int) -> tuple[Volume, ...]:
-    """One volume for each step along the 4th dimension, which must have ``channels`` steps."""
+    """One volume per index of the 4th dimension, whose length must be ``channels``."""
     with refusing(path, "NIfTI file"):
         header = header_of(path)
         if len(header.dims) > 4 or header.volumes != channels:
             raise InputRefused(
-                f"{_told(header)} where {channels} 3D channel(s) are expected",
+                f"{_shape_text(header)}, but {channels} 3D channel(s) are expected",
                 reason="several-channels",
-                remedy="choose a model with that many channels, or pass one file for each",
+                remedy="choose a model with that many channels, or pass one file per channel",
             )
         return _volumes(path, header, tuple(range(channels)), choices)
 
 
 def write(image: Volume | Mask, path: Path) -> None:
-    """Writes to ``path``; the affine is exact to float32, the voxels are stored unscaled.
+    """Writes to ``path``, with the affine in float32 precision and unscaled voxels.
 
-    The form codes and units of a NIfTI source are kept, so that a mask overlays its scan in
+    The form codes and units of a NIfTI source are kept, so that masks overlay their scan in
     viewers that compare codes. Equal images give equal bytes.
     """
     array = image.array
@@ -87,18 +87,18 @@ def write(image: Volume | Mask, path: Path) -> None:
         if not name.endswith(".gz"):
             nifti.to_stream(file)
             return
-        # No file name and no time in the header: the bytes depend on the image alone. Level 1,
-        # because masks shrink a hundredfold at any level and CT noise at none.
+        # No file name and time in the header, so that the bytes depend on the image alone. Level
+        # 1, because masks shrink a hundredfold at any level, and CT noise at none.
         with igzip.IGzipFile("", "wb", compresslevel=1, fileobj=file, mtime=0) as stream:
             nifti.to_stream(stream)
 
 
 def _chosen(header: Header, volume: int | None) -> int:
-    """Which volume along the 4th dimension to read, from 0."""
+    """The index of the volume to read along the 4th dimension."""
     count = header.volumes
     if len(header.dims) > 4 or (count > 1 and volume is None):
         raise InputRefused(
-            f"{_told(header)}, not one 3D volume",
+            f"{_shape_text(header)}, not one 3D volume",
             reason="several-channels",
             remedy=f"choose one with --volume N (1 to {count})"
             if len(header.dims) == 4
@@ -113,13 +113,13 @@ def _chosen(header: Header, volume: int | None) -> int:
     return 0 if volume is None else volume - 1
 
 
-def _told(header: Header) -> str:
+def _shape_text(header: Header) -> str:
     dims = " x ".join(map(str, header.dims))
     return f"{len(header.dims)}D data ({dims}) with {header.volumes} volume(s)"
 
 
 def _volumes(path: Path, header: Header, wanted: tuple[int, ...], choices: ReadOptions) -> tuple[Volume, ...]:
-    """The ``wanted`` volumes, in ascending order: what costs least is checked first."""
+    """The ``wanted`` volumes, in ascending order; the cheapest checks come first."""
     voxel_file = sibling(path, ".img") if header.pair else path
     with opened(voxel_file) as content:
         content.check_promise(header.end)
@@ -131,10 +131,10 @@ def _volumes(path: Path, header: Header, wanted: tuple[int, ...], choices: ReadO
 
 
 def _stored(path: Path, header: Header, wanted: tuple[int, ...]) -> list[Voxels]:
-    """The stored numbers of each wanted volume; the rest of the file is read for its CRC only."""
+    """The stored numbers of each wanted volume; the rest of the file is only read to verify its CRC."""
     step = header.volume_bytes
     with opened(path) as content:
-        # What is stored, and 4 bytes a voxel for what it may become.
+        # The stored numbers, and up to 4 bytes per voxel after rescaling.
         voxels = prod(header.shape) * len(wanted)
         what = f"{' x '.join(map(str, header.dims))} voxels"
         memory_budget.check(voxels * (header.dtype.itemsize + 4), what, where=path)
@@ -147,15 +147,14 @@ def _stored(path: Path, header: Header, wanted: tuple[int, ...]) -> list[Voxels]
         slice_bytes = header.dims[0] * header.dims[1] * header.dtype.itemsize
         excess = content.finish(max(_PADDING_BYTES, slice_bytes - 1))
     if excess:
-        notify("trailing-bytes", f"{excess} bytes after the last voxel are passed over", path=path)
+        notify("trailing-bytes", f"ignored {excess} bytes after the last voxel", path=path)
     return arrays
 
 
 def _scaling(slope: float, intercept: float) -> tuple[float, float]:
-    """Fields scl_slope and scl_inter; a slope of 0 means unscaled, and so does NaN.
+    """Fields scl_slope and scl_inter; a slope of 0 or NaN means unscaled.
 
-    0 is the standard's (nifti1.h: "if scl_slope is nonzero"), NaN is what nibabel and SPM write
-    for the same.
+    0 is standard (nifti1.h: "if scl_slope is nonzero"); nibabel and SPM write NaN instead.
     """
     if slope == 0 or math.isnan(slope):
         return 1.0, 0.0
@@ -163,7 +162,7 @@ def _scaling(slope: float, intercept: float) -> tuple[float, float]:
         raise InputRefused(
             f"intensities cannot be computed with scl_slope {slope:g} and scl_inter {intercept:g}",
             reason="scaling",
-            remedy="correct the header: 1 and 0 where the numbers are stored as they are",
+            remedy="correct the header: 1 and 0 for unscaled numbers",
         )
     return slope, intercept
 
@@ -173,11 +172,11 @@ def _set_geometry(nifti: Any, image: Volume | Mask) -> Any:
     source = image.source
     sform_code, qform_code = source.sform_code or 0, source.qform_code or 0
     if sform_code == qform_code == 0:
-        sform_code = qform_code = 1  # scanner: what DICOM and ITK coordinates are
+        sform_code = qform_code = 1  # scanner coordinates, as in DICOM and ITK
     nifti.set_sform(image.affine, sform_code)
     nifti.set_qform(image.affine, qform_code)
-    # A qform is a quaternion and cannot hold shear; nibabel then stores the nearest rotation,
-    # which is a wrong position. Such a grid gets an sform alone.
+    # A qform is a quaternion and cannot hold shear; nibabel would store the nearest rotation,
+    # which misplaces voxels. Such grids only get an sform.
     if not image.grid.same_as(Grid(image.grid.shape, nifti.get_qform())):
         nifti.set_qform(None, 0)
         nifti.set_sform(image.affine, sform_code or qform_code)

@@ -1,8 +1,8 @@
-"""A NIfTI header: versions 1 and 2, either byte order, packed or not, alone or with an .img file.
+"""NIfTI headers: versions 1 and 2, either byte order, gzipped or not, single files and pairs.
 
-The fields are read as the standard lays them out (nifti1.h, nifti2.h), through nibabel's
-description of them but not its checks: these repair some values without a word. Text fields
-(descrip, aux_file, db_name, intent_name) are never looked at: they may name the patient.
+Fields follow the standard's layout (nifti1.h, nifti2.h) as described by nibabel, but without
+nibabel's checks, which silently repair some values. Text fields (descrip, aux_file, db_name,
+intent_name) are never read: they may name the patient.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from medseg.errors import InputRefused
 from medseg.io import unsupported_formats
 from medseg.io.gzip_stream import Content, opened, truncated
 
-# Extensions are text; beyond this, the offset of the voxels is garbage.
+# Extensions are text; a larger offset of the voxels is garbage.
 _LONGEST_EXTENSION = 256 << 20
 _DTYPES = {
     **{2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1"},
@@ -34,15 +34,15 @@ _NOT_NUMBERS = {
 
 @dataclass(frozen=True)
 class Header:
-    """What a header says, checked so far as it can be without the voxels.
+    """A header, validated as far as possible without the voxels.
 
     Attributes:
-        fields: The header as nibabel lays it out.
-        dims: All axes, trailing ones of length 1 dropped, at least three.
-        dtype: Of the stored voxels, in the file's byte order.
-        offset: Of the first voxel in its file.
-        size: Bytes of the header itself.
-        pair: Whether the voxels are in an .img file of their own.
+        fields: The header's fields in nibabel's layout.
+        dims: Lengths of all axes, at least three; trailing axes of length 1 are dropped.
+        dtype: dtype of the stored voxels, in the file's byte order.
+        offset: Offset of the first voxel in its file.
+        size: Size of the header in bytes.
+        pair: Whether the voxels are in a separate .img file.
     """
 
     fields: Any
@@ -59,17 +59,17 @@ class Header:
 
     @property
     def volumes(self) -> int:
-        """How many 3D volumes there are."""
+        """Number of 3D volumes."""
         return prod(self.dims[3:])
 
     @property
     def volume_bytes(self) -> int:
-        """Stored size of one of them."""
+        """Stored size of one volume."""
         return prod(self.shape) * self.dtype.itemsize
 
     @property
     def end(self) -> int:
-        """How many bytes the file with the voxels must have."""
+        """Minimum size of the file with the voxels."""
         return self.offset + self.volumes * self.volume_bytes
 
 
@@ -85,7 +85,7 @@ def header_of(path: Path) -> Header:
 
 
 def sibling(path: Path, suffix: str) -> Path:
-    """The file of a pair with ``suffix`` (.hdr or .img): packed or not, in upper or lower case."""
+    """The file of a pair with ``suffix`` (.hdr or .img), gzipped or not, in upper or lower case."""
     packed = path.name.lower().endswith(".gz")
     stem = path.name[:-3] if packed else path.name
     own, stem = stem[-4:], stem[:-4]
@@ -110,7 +110,7 @@ def _is_pair(path: Path) -> bool:
 
 
 def _parsed(raw: bytes, pair: bool, content: Content) -> Header:
-    """The header in ``raw``; its first field, the header's size, tells version and byte order."""
+    """The header in ``raw``; its first field, the header's size, determines version and byte order."""
     sizes = {order: int.from_bytes(raw[:4], order) for order in ("little", "big")}
     order = next((o for o, size in sizes.items() if size in (348, 540)), None)
     if order is None or len(raw) < sizes[order]:
@@ -118,10 +118,10 @@ def _parsed(raw: bytes, pair: bool, content: Content) -> Header:
             raise truncated(f"it ends within its header, after {len(raw)} bytes")
         seems = unsupported_formats.name_of(raw)
         raise InputRefused(
-            "not in NIfTI format: its header size is neither 348 nor 540"
+            "not in NIfTI format: the header size is neither 348 nor 540"
             + (f"; it seems to be {seems}" if seems else ""),
             reason="format",
-            remedy="check what the file is; a suffix alone does not make it NIfTI",
+            remedy="check what kind of file it is; the suffix alone does not make it NIfTI",
         )
     size = sizes[order]
     module = nibabel.nifti1 if size == 348 else nibabel.nifti2
@@ -130,7 +130,7 @@ def _parsed(raw: bytes, pair: bool, content: Content) -> Header:
     _check_magic(fields["magic"].item(), size, pair)
     if size != 348 and fields["eol_check"].tobytes() != b"\r\n\x1a\n":
         raise InputRefused(
-            "the mark of the NIfTI-2 format is damaged, as by a copy in text mode: voxels may be too",
+            "the signature of the NIfTI-2 format is damaged, as by a copy in text mode; voxels may be too",
             reason="format",
             remedy="copy or download it again, in binary mode",
         )
@@ -140,27 +140,27 @@ def _parsed(raw: bytes, pair: bool, content: Content) -> Header:
 
 
 def _check_magic(magic: bytes, size: int, pair: bool) -> None:
-    """Field magic: which kind of file this is (nifti1.h, nifti2.h)."""
+    """Field magic: whether this is a single file or a pair (nifti1.h, nifti2.h)."""
     single, separate = (b"n+1", b"ni1") if size == 348 else (b"n+2", b"ni2")
     if magic[:3] == (separate if pair else single):
         return
     if magic[:3] in (single, separate):
         raise InputRefused(
-            "its header says the voxels are "
-            + ("in the same file, its name says in another" if pair else "in an .img file beside it"),
+            "the header says the voxels are "
+            + ("in the same file, but its name in another" if pair else "in an .img file beside it"),
             reason="format",
             remedy=f"rename the file to {'.nii' if pair else '.hdr, beside its .img'}",
         )
     # Analyze 7.5 is NIfTI-1 without the magic (nifti1.h): same size, same suffixes.
     if size == 348 and magic[:1] not in (b"n", b"N"):
         raise InputRefused(
-            "an Analyze 7.5 header, or a damaged one, without the mark of the NIfTI format: it does not"
-            " say where left and right are",
+            "an Analyze 7.5 header, or a damaged one, without the signature of the NIfTI format: it does not"
+            " define left and right",
             reason="no-geometry",
             remedy="convert the scan to NIfTI with the tool that made it",
         )
     raise InputRefused(
-        "its header does not bear the mark of the NIfTI format: damaged, or of another kind",
+        "the header does not have the signature of the NIfTI format: damaged, or another kind of file",
         reason="format",
         remedy="copy or download it again",
     )
@@ -172,7 +172,7 @@ def _dims(dim: list[int]) -> tuple[int, ...]:
     dims = dim[1 : axes + 1]
     if not 1 <= axes <= 7 or min(dims) < 1:
         raise InputRefused(
-            f"its dimensions make no sense: dim = {dim}",
+            f"the dimensions are invalid: dim = {dim}",
             reason="unreadable",
             remedy="the header is damaged: export or download the file again",
         )
@@ -197,7 +197,7 @@ def _dtype(code: int, bits: int) -> np.dtype[Any]:
         )
     if code not in _DTYPES or bits not in (0, 8 * np.dtype(_DTYPES[code]).itemsize):
         raise InputRefused(
-            f"its datatype {code} with {bits} bits a voxel makes no sense",
+            f"the datatype {code} with {bits} bits per voxel is invalid",
             reason="unreadable",
             remedy="the header is damaged: export or download the file again",
         )
@@ -205,15 +205,15 @@ def _dtype(code: int, bits: int) -> np.dtype[Any]:
 
 
 def _offset(stored: float, size: int, pair: bool) -> int:
-    """Field vox_offset: behind header and extension mark, or 0 and up in a file of its own.
+    """Field vox_offset: after header and extension flag in a single file, at least 0 in an .img file.
 
-    0 in a single file is left by broken writers; readers then differ by 4 bytes in where they
-    begin (nifti1_io.c at 348, nibabel at 0), so it is refused as any other below the header.
+    Broken writers leave 0 in single files, for which readers start at different offsets
+    (nifti1_io.c at 348, nibabel at 0), so it is refused like any other offset in the header.
     """
     least = 0 if pair else size + 4
     if not (math.isfinite(stored) and least <= stored <= _LONGEST_EXTENSION and stored.is_integer()):
         raise InputRefused(
-            f"the voxels cannot begin at vox_offset {stored:g}: {least} is the least",
+            f"the voxels cannot begin at vox_offset {stored:g}; the minimum is {least}",
             reason="unreadable",
             remedy="the header is damaged: export or download the file again",
         )

@@ -1,4 +1,4 @@
-"""Where a NIfTI header says its voxels are: sform, qform, or voxel sizes alone (nifti1.h)."""
+"""The grid of a NIfTI file, from sform, qform, or voxel sizes alone (nifti1.h)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _SPACING_TOLERANCE = 0.01
 
 
 def geometry(header: Header, path: Path, choices: ReadOptions) -> tuple[Grid, Source]:
-    """The grid from sform or qform, whichever is set; both must agree when both are set.
+    """The grid from sform or qform, whichever is set; if both are set, they must agree.
 
     Raises:
         InputRefused: see :func:`medseg.io.nifti.read`.
@@ -46,11 +46,11 @@ def geometry(header: Header, path: Path, choices: ReadOptions) -> tuple[Grid, So
         )
     pixdim = fields["pixdim"].astype(float)[:4]
     if not np.isfinite(pixdim).all():
-        raise _impossible(f"its voxel spacing is not finite: pixdim = {pixdim.tolist()}")
+        raise _impossible(f"the voxel spacing is not finite: pixdim = {pixdim.tolist()}")
     codes = {"sform": int(fields["sform_code"]), "qform": int(fields["qform_code"])}
     unknown = {name: code for name, code in codes.items() if code > _LAST_CODE}
     if unknown:
-        raise _impossible(f"no meaning of orientation is known for code {unknown}")
+        raise _impossible(f"unknown orientation code {unknown}")
     made = {"sform": _sform, "qform": _qform}
     used = [name for name in made if codes[name] > 0]
     if not used:
@@ -69,7 +69,7 @@ def geometry(header: Header, path: Path, choices: ReadOptions) -> tuple[Grid, So
 
 def _grid(shape: tuple[int, int, int], affine: Array, length: float, name: str) -> Grid:
     if not np.isfinite(affine).all():
-        raise _impossible(f"the affine of its {name} has values that are not finite")
+        raise _impossible(f"the affine of the {name} has values that are not finite")
     try:
         return Grid(shape, np.diag([length, length, length, 1.0]) @ affine)
     except InputRefused as error:
@@ -89,10 +89,10 @@ def _qform(fields: Any) -> Array:
     handed, *sizes = (float(n) for n in fields["pixdim"][:4])
     squares = b * b + c * c + d * d
     if not squares <= 1 + _QUATERNION_TOLERANCE:  # also when NaN
-        raise _impossible(f"the quaternion of its qform is no rotation: b2 + c2 + d2 = {squares:.6g}, not 1")
+        raise _impossible(f"the quaternion of the qform is not a rotation: b2 + c2 + d2 = {squares:.6g} > 1")
     if min(sizes) <= 0 or handed not in (-1.0, 0.0, 1.0):
         raise _impossible(
-            f"its qform needs positive voxel sizes and qfac 1 or -1: pixdim = {[handed, *sizes]}"
+            f"the qform needs positive voxel sizes and qfac 1 or -1: pixdim = {[handed, *sizes]}"
         )
     if squares > 1:
         b, c, d = (n / math.sqrt(squares) for n in (b, c, d))
@@ -105,18 +105,19 @@ def _qform(fields: Any) -> Array:
         ]
     )
     affine: Array = np.eye(4)
-    # A qfac of 0 is that of older files: 1 (nifti1.h).
+    # Older files have a qfac of 0, which means 1 (nifti1.h).
     affine[:3, :3] = rotation * [sizes[0], sizes[1], sizes[2] * (handed or 1.0)]
     affine[:3, 3] = [float(fields[f"qoffset_{axis}"]) for axis in "xyz"]
     return affine
 
 
 def _check_agreement(grids: dict[str, Grid], fields: Any) -> None:
-    """Refuses forms that place voxels differently, beyond what a quaternion of float32 resolves.
+    """Refuses forms that place voxels differently, beyond the precision of a float32 quaternion.
 
-    Its fourth part is the root of 1 - b2 - c2 - d2. Near half a turn, as in most scans stored
-    from left to right and back to front, that is the root of a rounding error: with 2 float32
-    ulp of 1 (2.4e-7) in the sum, the part is wrong by up to 4.9e-4 and the angle by twice that.
+    Its fourth component is the root of 1 - b2 - c2 - d2. Near half a turn, as in most scans
+    stored from left to right and back to front, this is the root of a rounding error: with 2
+    float32 ulp of 1 (2.4e-7) in the sum, the component is wrong by up to 4.9e-4 and the angle
+    by twice that.
     """
     sform, qform = grids["sform"], grids["qform"]
     apart = sform.distance_mm(qform)
@@ -127,39 +128,39 @@ def _check_agreement(grids: dict[str, Grid], fields: Any) -> None:
     corners = sform.corners_mm
     diagonal = float(np.linalg.norm(corners[-1] - corners[0]))
     if apart > _FORM_TOLERANCE_MM + angle * diagonal:
-        told = " and ".join(
+        placements = " and ".join(
             f"{name} {form} from {np.round(form.affine[:3, 3], 2).tolist()}" for name, form in grids.items()
         )
         raise InputRefused(
-            f"{told} place voxels {apart:.4g} mm apart",
+            f"{placements} place voxels {apart:.4g} mm apart",
             reason="form-conflict",
-            remedy="say which is right with --trust sform or --trust qform",
+            remedy="choose the right one with --trust sform or --trust qform",
         )
 
 
 def _compare_spacing(grid: Grid, sizes_mm: Array, path: Path) -> None:
-    """Warns when the sform, which counts, has other voxel sizes than the field that has no part in it."""
+    """Sends a notice if the voxel sizes in pixdim disagree with the sform, which takes precedence."""
     if not np.allclose(grid.spacing_mm, np.abs(sizes_mm), rtol=_SPACING_TOLERANCE):
         notify(
             "spacing-conflict",
-            f"pixdim says voxels of {' x '.join(f'{s:.4g}' for s in sizes_mm)} mm,"
-            f" the sform {' x '.join(f'{s:.4g}' for s in grid.spacing_mm)} mm; the sform counts",
+            f"voxels of {' x '.join(f'{s:.4g}' for s in sizes_mm)} mm by pixdim, but"
+            f" {' x '.join(f'{s:.4g}' for s in grid.spacing_mm)} mm by the sform; the sform counts",
             path=path,
         )
 
 
 def _unoriented(header: Header, length: float, path: Path, choices: ReadOptions) -> Grid:
-    """Method 1 of nifti1.h: voxel sizes alone, used only when the user says so."""
+    """Method 1 of nifti1.h: voxel sizes alone, used only at the user's request."""
     sizes = header.fields["pixdim"][1:4].astype(float) * length
     if choices.trust != "pixdim":
         raise InputRefused(
-            "neither sform nor qform is set, so its orientation is unknown: where left and right are",
+            "neither sform nor qform is set, so the orientation is unknown: where left and right are",
             reason="no-geometry",
-            remedy="set it with the tool that made the file, or take the axes as R, A, S: --trust pixdim",
+            remedy="set it with the tool that made the file, or assume axes R, A, S with --trust pixdim",
         )
     if sizes.min() <= 0:
-        raise _impossible(f"its voxel spacing is not positive: pixdim = {sizes.tolist()} mm")
-    notify("no-orientation", "no orientation in the file; its axes are taken as R, A and S", path=path)
+        raise _impossible(f"the voxel spacing is not positive: pixdim = {sizes.tolist()} mm")
+    notify("no-orientation", "no orientation in the file; axes are assumed to be R, A and S", path=path)
     return plausible(Grid.from_spacing(header.shape, sizes.tolist()))
 
 
@@ -167,5 +168,5 @@ def _impossible(problem: str) -> InputRefused:
     return InputRefused(
         problem,
         reason="geometry",
-        remedy="correct the header; where the other form is right, choose it with --trust sform or qform",
+        remedy="correct the header; if the other form is right, choose it with --trust sform or qform",
     )

@@ -1,4 +1,4 @@
-"""What lies in a DICOM folder: nothing that could be a slice is passed over."""
+"""Discovery of slices in a DICOM folder: nothing that could be a slice is skipped."""
 
 import gzip
 import os
@@ -150,7 +150,7 @@ def test_a_localizer_of_its_own_series_is_passed_over_with_a_word(series):
     assert refusal(series / "scout.dcm").reason == "localizer"
 
 
-@pytest.mark.filterwarnings("ignore:.*picture passed over:medseg.errors.InputWarning")
+@pytest.mark.filterwarnings("ignore:.*skipped a localizer or picture:medseg.errors.InputWarning")
 def test_a_picture_of_the_dose_report_is_passed_over_with_a_word(series):
     report = datasets(series)[0]
     report.SeriesInstanceUID, report.Modality = generate_uid(), "OT"
@@ -295,7 +295,7 @@ class TestFrames:
         (folder / "1.dcm").unlink()
         error = refusal(folder)
         assert error.reason == "missing-slices"
-        assert "2 parts" in error.problem
+        assert "of the 2 files" in error.problem
 
     def test_packed_and_compressed_frames(self, series, tmp_path):
         ds = enhanced(datasets(series), [4, 3, 2, 1, 0])

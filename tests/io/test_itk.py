@@ -391,7 +391,7 @@ def test_voxels_of_another_width_than_promised_are_refused(tmp_path, monkeypatch
     facts = {"size": [1, 1, 2], "components": 1, "spacing": [2, 3, 4], "origin": [0, 0, 0]}
     facts["direction"] = np.eye(3).ravel().tolist()
     monkeypatch.setattr(client, "call", lambda *_, **__: (facts, np.zeros((2, 1, 1), np.int32)))
-    with pytest.raises(InputRefused, match="int32 voxels where the header says 2 bytes"):
+    with pytest.raises(InputRefused, match="int32 voxels, but 2 bytes each by the header"):
         io.read(write(tmp_path / "a.mha", MHA))
 
 

@@ -243,7 +243,7 @@ class TestWorker:
     def test_a_hang_ends(self, odd_worker, monkeypatch):
         ask("noise")
         monkeypatch.setattr(client, "_SECONDS", 0.3)
-        with pytest.raises(InputRefused, match="still busy") as caught:
+        with pytest.raises(InputRefused, match="did not finish") as caught:
             ask("hang")
         assert caught.value.reason == "reader-timeout"
 

@@ -212,7 +212,7 @@ def test_a_rescale_that_is_none_or_only_here_and_there_is_refused(series, change
 
 def test_ct_without_an_intercept_gets_a_word(series):
     edit(series, put(RescaleSlope=None, RescaleIntercept=None))
-    with pytest.warns(InputWarning, match="taken as HU"):
+    with pytest.warns(InputWarning, match="assumed to be HU"):
         assert np.array_equal(io.read(series).array, NUMBERS)
 
 

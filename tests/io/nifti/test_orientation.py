@@ -65,7 +65,7 @@ class TestForms:
         path = craft(tmp_path / "a.nii", sform_code=0, qform_code=0)
         assert reason_of(path) == "no-geometry"
         assert reason_of(path, trust="sform") == "no-geometry"
-        with pytest.warns(InputWarning, match="taken as R, A and S"):
+        with pytest.warns(InputWarning, match="assumed to be R, A and S"):
             volume = io.read(path, trust="pixdim")
         assert np.allclose(volume.affine, np.diag([0.9, 1.2, 3, 1]))
         flat = craft(tmp_path / "b.nii", sform_code=0, qform_code=0, pixdim=(1, 0.9, 0, 3, 1, 1, 1, 1))

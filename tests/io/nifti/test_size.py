@@ -15,7 +15,7 @@ class TestSize:
         raw = b"".join(crafted()) + b"padding"
         for name, content in (("a.nii", raw), ("b.nii.gz", gzip.compress(raw))):
             (tmp_path / name).write_bytes(content)
-            with pytest.warns(InputWarning, match=f"{name}: 7 bytes after"):
+            with pytest.warns(InputWarning, match=f"{name}: ignored 7 bytes after"):
                 assert np.array_equal(io.read(tmp_path / name).array, NUMBERS)
 
     def test_much_after_the_voxels_is_refused(self, tmp_path):

@@ -307,7 +307,17 @@ def _coded(ds: Any, keyword: str, allowed: re.Pattern[str]) -> str:
 
 def _marks(values: Any) -> tuple[tuple[str, str], ...]:
     found = ((name, values.get(name)) for name in (*_CONSTANT, "StackID", *_VARYING))
-    return tuple((name, str(value)) for name, value in found if value not in (None, ""))
+    return tuple((name, _mark(value)) for name, value in found if value not in (None, ""))
+
+
+def _mark(value: Any) -> str:
+    """The value of a mark as text for comparison: numbers written differently are equal (120 and 120.0)."""
+    if isinstance(value, str | int | float) or not isinstance(value, Sequence):
+        try:
+            return f"{float(value):.10g}"
+        except (TypeError, ValueError):
+            return str(value).strip()
+    return "\\".join(_mark(each) for each in value)
 
 
 def _depth_mm(values: Any) -> float | None:

@@ -65,41 +65,67 @@ def stack(slices: Sequence[Slice]) -> tuple[tuple[Slice, ...], Grid]:
 
 
 def volumes(slices: Sequence[Slice]) -> list[tuple[str, list[Slice]]]:
-    """The volumes that lie in each other's place, each with what tells it apart; usually one.
+    """The volumes at the same place, each with the attributes that distinguish it; usually one.
 
     Args:
-        slices: Of one series, size and orientation.
+        slices: Slices of one series, size and orientation.
 
     Returns:
-        One volume without a name when no two slices lie at one position and no part of them
-        reaches into another; else the parts under the fewest attributes (echo time, phase,
-        acquisition ...) within which each position is taken once. One part again when no
-        attribute tells them apart.
+        One volume without a name if the slices form one even stack, whatever other attributes
+        vary, or if no two slices share a position and no part reaches into another. Otherwise
+        the parts under the fewest attributes (echo time, phase, acquisition ...) that give each
+        part every position at most once, preferably as an even stack. One volume again if no
+        attribute separates them.
     """
     if any(one.position_mm is None or one.cosines is None for one in slices):
         return [("", list(slices))]
     *_, normal = _axes(slices)
-    depth = dict(zip(map(id, slices), _positions(slices) @ normal, strict=True))
+    positions = dict(zip(map(id, slices), _positions(slices), strict=True))
+    if _is_even([positions[id(one)] for one in slices], normal):
+        return [("", list(slices))]
+    candidates = []
+    for names in _separators(slices, positions, normal):
+        parts = _parts(slices, names)
+        places = [[positions[id(one)] for one in part] for part in parts.values()]
+        if _are_volumes([sorted(float(p @ normal) for p in place) for place in places]):
+            named = [(_mark_text(names, key), part) for key, part in parts.items()]
+            if all(_is_even(place, normal) for place in places):
+                return named
+            candidates.append(named)
+    return candidates[0] if candidates else [("", list(slices))]
+
+
+def _separators(slices: Sequence[Slice], positions: dict[int, Array], normal: Array) -> list[tuple[str, ...]]:
+    """The attributes, or pairs of them, that may separate the slices into volumes."""
     varying = [
         name
         for name in dict.fromkeys(name for one in slices for name, _ in one.marks)
         if len({dict(one.marks).get(name) for one in slices}) > 1
     ]
-    everywhere = list(depth.values())
+    if _collide([float(position @ normal) for position in positions.values()]):
+        return [*((name,) for name in varying), *combinations(varying, 2)]
+    return [(name,) for name in varying if name in constant_marks()]
+
+
+def _are_volumes(depths: Sequence[Sequence[float]]) -> bool:
+    """Whether parts with these sorted depths can be volumes at the same place."""
+    everywhere = [depth for part in depths for depth in part]
     several = max(everywhere) - min(everywhere) > _SAME_POSITION_MM
-    if _collide(everywhere):
-        choices = [*((name,) for name in varying), *combinations(varying, 2)]
-    else:
-        choices = [(name,) for name in varying if name in constant_marks()]
-    for names in choices:
-        parts = _parts(slices, names)
-        depths = [sorted(depth[id(one)] for one in part) for part in parts.values()]
-        # A time of its own for each slice tells nothing about volumes.
-        alone = several and min(map(len, depths)) == 1
-        if alone or any(_collide(d) for d in depths) or not _interleaved(depths):
-            continue
-        return [(_mark_text(names, key), part) for key, part in parts.items()]
-    return [("", list(slices))]
+    # An attribute that differs from slice to slice does not separate volumes.
+    alone = several and min(map(len, depths)) == 1
+    return not alone and not any(_collide(part) for part in depths) and _interleaved(depths)
+
+
+def _is_even(positions: Sequence[Array], normal: Array) -> bool:
+    """Whether the positions lie on one line at equal distances, within the tolerances of `stack`."""
+    if len(positions) < 2:
+        return True
+    ordered = np.array(sorted(positions, key=lambda position: float(position @ normal)))
+    ideal = np.linspace(ordered[0], ordered[-1], len(ordered))
+    along = np.abs((ordered - ideal) @ normal)
+    aside = np.linalg.norm(ordered - ideal - np.outer((ordered - ideal) @ normal, normal), axis=1)
+    step = float((ordered[-1] - ordered[0]) @ normal) / (len(ordered) - 1)
+    return bool(step >= _SAME_POSITION_MM and along.max() <= uneven_mm(step) and aside.max() <= _DRIFT_MM)
 
 
 def _parts(slices: Sequence[Slice], names: Sequence[str]) -> dict[tuple[str, ...], list[Slice]]:

@@ -1,4 +1,4 @@
-"""What a file says of a patient reaches no output, file name, message, log or cache.
+"""Patient data in a file reaches no output, file name, message, log or cache.
 
 Every field that may hold it is filled with a canary, a word found nowhere else. Paths the user
 gave and the SeriesInstanceUID, needed to choose a series, may be told.
@@ -121,7 +121,7 @@ SCANS = ("series", "scan.nii.gz", "scan.nrrd", "scan.mha")
 
 
 def bare(content: bytes) -> bytes:
-    """Bytes in which a word is found however it is written: unpacked, small, without UTF-16's zeros."""
+    """Bytes normalised for searching: unpacked, in lower case, without the zeros of UTF-16."""
     return content.lower() + content.lower().replace(b"\0", b"")
 
 
@@ -153,7 +153,7 @@ def leaks(*texts: str, folder: Path | None = None) -> list[str]:
     return found
 
 
-def test_the_canaries_are_there_and_would_be_found(world, tmp_path):
+def test_the_canaries_exist_and_would_be_found(world, tmp_path):
     for name in SCANS:
         (tmp_path / name).mkdir()
         source = world / name
@@ -187,7 +187,7 @@ def test_masks_sidecars_statistics_and_pictures_hold_nothing_of_the_patient(worl
 
 
 @pytest.mark.parametrize("name", SCANS)
-def test_info_tells_nothing_of_the_patient(world, name):
+def test_info_reveals_nothing_of_the_patient(world, name):
     assert leaks(*invoke("info", world / name), *invoke("info", world / name, "--json")) == []
 
 
@@ -269,7 +269,7 @@ DAMAGE: dict[str, Callable[[Dataset, int], Dataset | None]] = {
 
 
 @pytest.mark.parametrize("name", DAMAGE)
-def test_refusals_of_dicom_tell_nothing_of_the_patient(world, tmp_path, name):
+def test_refusals_of_dicom_reveal_nothing_of_the_patient(world, tmp_path, name):
     folder = dicom(tmp_path / "in", DAMAGE[name])
     (tmp_path / "out").mkdir()
     texts = list(told("info", folder)) + list(told("info", folder, "--json"))
@@ -303,7 +303,7 @@ def told(*arguments: object) -> tuple[str, str]:
     ],
     ids=lambda changes: next(iter(changes)),
 )
-def test_refusals_of_nifti_tell_nothing_of_the_patient(tmp_path, changes):
+def test_refusals_of_nifti_reveal_nothing_of_the_patient(tmp_path, changes):
     whole = bytearray(gzip.decompress(nifti(tmp_path / "scan.nii.gz").read_bytes()))
     header = nib.Nifti1Header.from_fileobj(io.BytesIO(bytes(whole)), check=False)
     for field, value in changes.items():
@@ -315,7 +315,7 @@ def test_refusals_of_nifti_tell_nothing_of_the_patient(tmp_path, changes):
 
 
 @pytest.mark.slow
-def test_refusals_of_damaged_slices_tell_nothing_of_the_patient(tmp_path, caplog):
+def test_refusals_of_damaged_slices_reveal_nothing_of_the_patient(tmp_path, caplog):
     folder = dicom(tmp_path / "series")
     path = sorted(folder.iterdir())[2]
     whole = path.read_bytes()
@@ -335,8 +335,8 @@ def test_refusals_of_damaged_slices_tell_nothing_of_the_patient(tmp_path, caplog
 
 
 @pytest.mark.parametrize("tag", [b"\x20\0\x0e\0", b"\x28\0\x04\0", b"\x08\0\x60\0", b"\x08\0\x16\0"])
-def test_a_value_that_swallows_its_neighbours_is_not_told(tmp_path, tag):
-    """Too long a length makes names part of the SeriesInstanceUID, the modality and so on."""
+def test_a_value_that_swallows_its_neighbours_is_not_quoted(tmp_path, tag):
+    """Too large a length makes names part of the SeriesInstanceUID, the modality and so on."""
     folder = dicom(tmp_path / "series")
     path = sorted(folder.iterdir())[2]
     whole = path.read_bytes()
@@ -349,7 +349,7 @@ def test_a_value_that_swallows_its_neighbours_is_not_told(tmp_path, tag):
 
 @pytest.mark.parametrize("command", ["info", "segment"])
 def test_a_process_of_its_own_writes_nothing_of_the_patient_to_its_streams(world, tmp_path, command):
-    """Libraries write to streams and logs by themselves: of dates and codes that are not allowed."""
+    """Libraries write to streams and logs on their own, for example about invalid dates and codes."""
     folder = dicom(tmp_path / "in")
     for path in folder.iterdir():  # pydicom would refuse to write them
         content = path.read_bytes().replace(DATE.encode(), b"CNRYDATE").replace(b"072Y", b"CNRY")

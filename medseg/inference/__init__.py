@@ -1,1 +1,1 @@
-"""Segmentation of one scan: models, sliding windows, the mask on the scan's own grid."""
+"""Segmentation of a single scan: models, sliding windows, and the mask on the scan's own grid."""

@@ -1,4 +1,4 @@
-"""What became of one case of a batch, from the worker to the journal, the table and the report."""
+"""The result of one case of a batch, as shared by the worker, the journal, the table and the report."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from medseg.images.mask_quality import REGISTRY
 from medseg.system.notices import Notice
 
 STAGES = ("read", "prepare", "segment", "write")
-"""Of which the seconds are measured."""
+"""The stages of a case whose duration is measured."""
 
 _STATISTICS = ("mean", "sd", "p5", "p50", "p95")
 _MADE_BY = ("engine", "model_sha256", "input_sha256")
@@ -23,13 +23,13 @@ _BETWEEN_WARNINGS = " | "
 
 @dataclass(frozen=True)
 class ModelIdentity:
-    """Which model or method made a mask.
+    """The model or method that made a mask.
 
     Attributes:
-        name: Distinct among the models of a batch.
+        name: A name that is unique among the models of a batch.
         sha256: Hexadecimal SHA-256 of everything that decides the mask.
-        engine: What computes it, with its version.
-        labels: The integers of each label of the masks, the first of which is painted.
+        engine: The engine that runs it, with its version.
+        labels: The integers of each label; the first one is the value written to masks.
     """
 
     name: str
@@ -47,7 +47,7 @@ class ModelIdentity:
         """The model that :meth:`to_json` wrote.
 
         Raises:
-            KeyError: It has no name.
+            KeyError: The object has no name.
         """
         labels = {name: tuple(values) for name, values in value.get("labels", {}).items()}
         return cls(value["model"], value.get("model_sha256", ""), value.get("engine", ""), labels)
@@ -55,34 +55,36 @@ class ModelIdentity:
 
 @dataclass(frozen=True)
 class CaseResult:
-    """One case, segmented by one model or failed. Never patient data but the ``patient`` of the manifest.
+    """One case that a model has segmented or failed on.
+
+    It holds no patient data except ``patient``, which comes from the manifest.
 
     Attributes:
-        case: Its id, which names the files.
-        model: Of the model, see :class:`ModelIdentity`.
+        case: The case id, from which its files are named.
+        model: Name of the model, see :class:`ModelIdentity`.
         status: ``done`` or ``failed``.
-        reason: A code of docs/refusals.md; empty when done.
-        message: Why it failed, in one line; empty when done.
-        lasting: Whether a failed case would fail again, so that it is tried again only when asked for.
-        model_sha256: Of the model.
-        engine: Of the model.
-        input_sha256: Of the bytes of the scan's files; empty where they were not read.
-        modality: That the scan tells, such as ``CT``; None if none.
-        volumes_ml: Of each label of the mask.
-        intensities: Of the scan within each label: voxels, mean, sd, p5, p50 and p95, in HU for CT; a number
-            that is not defined is None.
-        qc_flags: Of each label, see :func:`medseg.images.mask_quality.qc_flags`.
-        entropy: Of each label of the network that was found, in bits.
-        mask: Its file, relative to the folder of the outputs; empty where it failed.
-        files: SHA-256 of every file that was written, by its path in that folder.
-        notices: What is unusual about the scan or the mask, without the path of the scan. Of a table, and of
-            a journal of version 0.1.0, only the texts are known: their reason is empty.
-        seconds: Spent in each of `STAGES`.
-        patient: Of the manifest; empty where it names none.
-        time: When the batch knew of it, in seconds since 1970.
-        stamp: Digest of names, sizes and times of the input; None where it is not there.
+        reason: A code of docs/refusals.md; empty if done.
+        message: Why the case failed, in one line; empty if done.
+        lasting: Whether a failed case is expected to fail again, so that it is retried only on request.
+        model_sha256: SHA-256 of the model.
+        engine: The engine that ran the model, with its version.
+        input_sha256: SHA-256 of the scan's files; empty if they were not read.
+        modality: The scan's modality, such as ``CT``; None if unknown.
+        volumes_ml: Volume of each label of the mask.
+        intensities: Statistics of the scan within each label: voxels, mean, sd, p5, p50 and p95, in HU for
+            CT; a value that is undefined is None.
+        qc_flags: Flags of each label, see :func:`medseg.images.mask_quality.qc_flags`.
+        entropy: Entropy in bits of each network label that was found.
+        mask: The mask file, relative to the output folder; empty if the case failed.
+        files: SHA-256 of every file written, by its path in the output folder.
+        notices: What is unusual about the scan or the mask, without the path of the scan. Results read from a
+            table, or from a journal of version 0.1.0, have texts only: their reason is empty.
+        seconds: Time spent in each of `STAGES`.
+        patient: The patient named in the manifest; empty if none.
+        time: When the batch received the result, in seconds since 1970.
+        stamp: Digest of the names, sizes and times of the input files; None if they do not exist.
         options: Digest of the options that decide the outputs.
-        thumbnail: A small picture as base 64; not kept in the journal.
+        thumbnail: A small picture in base 64; not kept in the journal.
     """
 
     case: str
@@ -111,7 +113,7 @@ class CaseResult:
 
     @classmethod
     def failure(cls, case: str, model: ModelIdentity, error: MedsegError, *, lasting: bool) -> CaseResult:
-        """The result of a case of which nothing is known but why it failed."""
+        """The result of a case that failed with this error."""
         return cls(
             case,
             model.name,
@@ -130,12 +132,12 @@ class CaseResult:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Names of the labels of the mask of which something is known."""
+        """Names of all labels that have a volume, flags or intensities."""
         return tuple({**self.volumes_ml, **self.qc_flags, **self.intensities})
 
     def to_json(self) -> dict[str, Any]:
         """The result as a JSON object: a line of the journal."""
-        found: dict[str, Any] = {
+        record: dict[str, Any] = {
             "event": "case",
             "time": self.time,
             "patient": self.patient,
@@ -145,9 +147,9 @@ class CaseResult:
             "reason": self.reason,
         }
         if self.status == "failed":
-            found |= {"message": self.message, "lasting": self.lasting}
+            record |= {"message": self.message, "lasting": self.lasting}
         else:
-            found |= {
+            record |= {
                 "modality": self.modality,
                 "volumes_ml": dict(self.volumes_ml),
                 "intensities": {label: dict(values) for label, values in self.intensities.items()},
@@ -156,7 +158,7 @@ class CaseResult:
                 "mask": self.mask,
                 "files": dict(self.files),
             }
-        found |= {
+        record |= {
             "model_sha256": self.model_sha256,
             "engine": self.engine,
             "input_sha256": self.input_sha256,
@@ -167,35 +169,35 @@ class CaseResult:
         }
         notices = [notice.to_json() for notice in self.notices if notice.reason]
         extra = {"notices": notices, "thumbnail": self.thumbnail}
-        return found | {name: value for name, value in extra.items() if value}
+        return record | {name: value for name, value in extra.items() if value}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> CaseResult:
-        """The result that :meth:`to_json` wrote, also in an earlier version of medseg.
+        """The result that :meth:`to_json` wrote, possibly in an earlier version of medseg.
 
         Raises:
-            ValueError: It is no result: the id, the model or the status is missing, or a field is of the
-                wrong type.
+            ValueError: The object is not a result: the id, the model or the status is missing, or a field has
+                the wrong type.
         """
-        # Journals name the flags "signs" since the first version.
+        # Journals have called the flags "signs" since the first version.
         named = {"qc_flags" if name == "signs" else name: each for name, each in value.items()}
         known = {each.name: named[each.name] for each in fields(cls) if each.name in named}
         if "notices" not in known:
             known["notices"] = [{"reason": "", "text": text} for text in named.get("warnings", ())]
-        found = _checked().validate_python(known)
-        if found.status not in ("done", "failed"):
-            raise ValueError(f"the status of case {found.case} is {found.status!r}, not done or failed")
-        return found
+        result = _validator().validate_python(known)
+        if result.status not in ("done", "failed"):
+            raise ValueError(f"the status of case {result.case} is {result.status!r}, not done or failed")
+        return result
 
     def to_row(self) -> dict[str, object]:
-        """The result as a row of ``results.csv``, by column; what is not known is empty or has no column."""
+        """The result as a row of ``results.csv``, by column; unknown values are empty or have no column."""
         names = ("case", "patient", "model", "status", "reason", "message", "mask")
         row: dict[str, object] = {name: getattr(self, name) for name in names}
         for label, volume_ml in self.volumes_ml.items():
             row[f"{label}_ml"] = volume_ml
             row |= {f"{label}_{name}": value for name, value in self.qc_flags.get(label, {}).items()}
-            inside = self.intensities.get(label, {})
-            row |= {f"{label}_{name}": inside.get(name) for name in _STATISTICS if name in inside}
+            values = self.intensities.get(label, {})
+            row |= {f"{label}_{name}": values.get(name) for name in _STATISTICS if name in values}
         row |= {f"{label}_entropy": bits for label, bits in self.entropy.items()}
         row["warnings"] = _BETWEEN_WARNINGS.join(self.warnings)
         row |= {f"seconds_{stage}": self.seconds.get(stage) for stage in STAGES}
@@ -204,11 +206,11 @@ class CaseResult:
 
     @classmethod
     def from_row(cls, row: Mapping[str, str]) -> CaseResult:
-        """The result as far as a row of ``results.csv`` tells it, read back from text.
+        """The result in a row of ``results.csv``, without the fields that the table does not have.
 
         Raises:
             KeyError: A column is missing.
-            ValueError: A number is none.
+            ValueError: A cell is not a number.
         """
         volumes_ml: dict[str, float] = {}
         entropy: dict[str, float] = {}
@@ -249,10 +251,10 @@ class CaseResult:
 
 
 def _flag(text: str) -> int | bool:
-    """A flag from its text; a table tool may have written 1.0 for 1."""
+    """A flag from its text; a spreadsheet may have turned 1 into 1.0."""
     return text == "True" if text in ("True", "False") else int(float(text))
 
 
 @cache
-def _checked() -> TypeAdapter[CaseResult]:
+def _validator() -> TypeAdapter[CaseResult]:
     return TypeAdapter(CaseResult)

@@ -1,4 +1,4 @@
-"""How a network's logits become probabilities and labels; nothing else in the package decides it."""
+"""The one rule by which a network's logits become probabilities and labels."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from medseg.system.memory import zeros
 
 @dataclass(frozen=True)
 class LabelDecision:
-    """The rule by which a network's channels, one a label, become labels.
+    """The rule by which a network's channels, one per label, become labels.
 
     Labels may overlap or exclude one another:
 
-    - Overlapping: each channel is a sigmoid of its own, and a voxel belongs to every label whose probability
-      reaches the threshold. In a label map the labels are painted in their order, so a later one covers
-      the earlier ones.
+    - Overlapping: each channel has its own sigmoid, and a voxel belongs to every label whose probability
+      reaches the threshold. In a label map the labels are painted in order, so later ones cover earlier
+      ones.
     - Exclusive: a softmax over the labels and an implicit background whose logit is 0. A voxel belongs to
-      the most probable of these; among equals the background comes first, then the labels in their order.
+      the most probable of these; on a tie the background wins, then the first label.
 
     Attributes:
         values: The integer of each label in a label map, in the order of the channels and of painting.
-        threshold: A probability in 0..1, without 0, for labels that may overlap; None for exclusive ones.
+        threshold: A probability above 0 and up to 1 for labels that may overlap; None for exclusive ones.
     """
 
     values: tuple[int, ...]
@@ -35,7 +35,7 @@ class LabelDecision:
 
     @classmethod
     def from_recipe(cls, recipe: Recipe) -> LabelDecision:
-        """The rule of a recipe: exclusive with loss ``dice_ce``, else overlapping."""
+        """The rule of a recipe: exclusive for the loss ``dice_ce``, otherwise overlapping."""
         threshold = None if recipe.exclusive else recipe.predict.threshold
         return cls(tuple(label.value for label in recipe.labels), threshold)
 
@@ -51,17 +51,17 @@ class LabelDecision:
         return torch.softmax(with_background(logits), 0)[1:]
 
     def masks(self, logits: torch.Tensor) -> torch.Tensor:
-        """Where each label is, bool (L, ...), from logits (L, ...) on the same grid."""
+        """The mask of each label, bool (L, ...), from logits (L, ...) on the same grid."""
         if not self.exclusive:
             return self.reached(torch.sigmoid(logits))
         best = with_background(logits).argmax(0)
         return torch.stack([best == number for number in range(1, len(logits) + 1)])
 
     def reached(self, probabilities: torch.Tensor) -> torch.Tensor:
-        """Where probabilities of labels that may overlap reach the threshold: bool, of the same shape.
+        """Whether probabilities of overlapping labels reach the threshold: bool, of the same shape.
 
         Raises:
-            ValueError: the labels are exclusive, which no threshold decides.
+            ValueError: the labels are exclusive and have no threshold.
         """
         if self.threshold is None:
             raise ValueError("exclusive labels have no threshold: use most_probable")
@@ -72,13 +72,13 @@ class LabelDecision:
     ) -> npt.NDArray[np.int16]:
         """The number, from 1, of the most probable exclusive label of each voxel; 0 for the background.
 
-        The same rule as in :meth:`masks`, one label at a time: a label is computed only where it may win,
-        which saves most of the work where there are many.
+        The same rule as in :meth:`masks`, one label at a time: a label that cannot win anywhere is not
+        computed, which saves most of the work if there are many.
 
         Args:
-            background: Its probability; this memory is used.
-            upper: Of each label, a number that none of its probabilities exceeds.
-            label: Gives the probabilities of a label, counted from 0, in the shape of the background.
+            background: Probability of the background; overwritten.
+            upper: For each label, a number that none of its probabilities exceeds.
+            label: Returns the probabilities of a label, counted from 0, in the shape of ``background``.
         """
         largest = background
         best = torch.zeros(largest.shape, dtype=torch.int16)
@@ -100,5 +100,5 @@ def with_background(logits: torch.Tensor, axis: int = 0) -> torch.Tensor:
 
 
 def empty_label_map(shape: tuple[int, int, int], values: Sequence[int]) -> npt.NDArray[np.uint8 | np.uint16]:
-    """Zeros (X, Y, Z) of the smallest type that holds these values; only written pages take memory."""
+    """Zeros (X, Y, Z) of the smallest type that holds these values; memory is used only once written to."""
     return zeros(shape, np.uint8 if max(values) < 256 else np.uint16)

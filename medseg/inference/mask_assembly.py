@@ -1,4 +1,4 @@
-"""From a network's probabilities to the mask of the scan: restored, decided on, cleaned and painted."""
+"""The mask of a scan from a network's probabilities: resampled, thresholded, cleaned and painted."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from medseg.recipe import Postprocess, Recipe
 from medseg.system.memory import trim_heap
 from medseg.system.notices import notify, send
 
-# Less that was no lung is not told.
+# Removing less airless tissue than this is not worth a notice.
 _LEAST_ML = 5.0
 
 
 @dataclass(frozen=True)
 class Target:
-    """What a mask is made for.
+    """The scan that a mask is made for.
 
     Attributes:
-        grid: Of the scan.
-        source: Of the scan.
-        scan: The scan where its voxels are looked at once more, to tell lungs apart; elsewhere None, so that
-            whoever has prepared it may forget it.
+        grid: Grid of the scan.
+        source: Source of the scan.
+        scan: The scan itself if its voxels are needed again to tell the lungs apart; otherwise None, so that
+            its memory can be released.
     """
 
     grid: Grid
@@ -36,7 +36,7 @@ class Target:
 
     @classmethod
     def of(cls, scan: Volume, recipe: Recipe) -> Target:
-        """What a recipe needs of a scan."""
+        """The parts of a scan that a recipe still needs."""
         return cls(scan.grid, scan.source, scan if recipe.postprocess.divide else None)
 
 
@@ -47,24 +47,24 @@ def build_mask(planes: Planes, prepared: Grid, target: Target, recipe: Recipe) -
     all are painted in their order.
 
     Args:
-        planes: Probabilities, as they come.
-        prepared: Their grid.
-        target: What the mask is made for.
-        recipe: Says what the labels are and how each is cleaned.
+        planes: Probabilities on the prepared grid.
+        prepared: The prepared grid.
+        target: The scan that the mask is made for.
+        recipe: Defines the labels and how each is cleaned.
     """
     decision = LabelDecision.from_recipe(recipe)
     if decision.exclusive and recipe.postprocess == Postprocess():
-        found = label_map(planes, prepared, target.grid, decision=decision)
-        return Mask(found, target.grid, recipe.painted, target.source)
+        painted = label_map(planes, prepared, target.grid, decision=decision)
+        return Mask(painted, target.grid, recipe.painted, target.source)
     runs = label_runs(planes, prepared, target.grid, decision=decision)
-    trim_heap()  # what the network and the prepared scan needed
+    trim_heap()  # memory of the network and the prepared scan
     painted = empty_label_map(target.grid.shape, [label.value for label in recipe.painted])
     for label in recipe.labels:
         whole = runs.pop(0)
         parts = (whole,) if target.scan is None else _sides(whole, target.scan, recipe.postprocess)
         cleaned = [_cleaned(part, target.grid, recipe.postprocess) for part in parts]
         del whole, parts
-        trim_heap()  # what finding them needed; painting takes memory of its own
+        trim_heap()  # memory of the components; painting needs its own
         for part, painting in zip(cleaned, recipe.postprocess.divide or (label,), strict=True):
             part.paint(painted, painting.value)
     mask = Mask(painted, target.grid, recipe.painted, target.source)
@@ -74,11 +74,11 @@ def build_mask(planes: Planes, prepared: Grid, target: Target, recipe: Recipe) -
 
 
 def _sides(lungs: Runs, scan: Volume, rules: Postprocess) -> tuple[Runs, Runs]:
-    """The right and the left lung, without what holds no air."""
+    """The right and the left lung, without airless parts."""
     kept = with_air(lungs, scan.array)
     gone_ml = (lungs.size - kept.size) * scan.grid.voxel_ml
     if gone_ml > max(rules.min_volume_ml, _LEAST_ML):
-        text = f"{gone_ml:.0f} ml without air were taken for no lung"
+        text = f"removed {gone_ml:.0f} ml of airless tissue (not lung)"
         notify("airless", text, path=scan.source.path)
     return split_left_right(kept, scan.grid, scan.array)
 

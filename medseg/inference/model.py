@@ -41,7 +41,7 @@ class Model:
 
     Attributes:
         recipe: Everything needed to prepare scans, build the network and read its output.
-        folds: One state dict a fold; their logits are averaged.
+        folds: One state dict per fold; the logits of all folds are averaged.
         provenance: Plain data: versions, data digest, training command, validation Dice.
     """
 
@@ -59,7 +59,7 @@ class Model:
         return hashlib.sha256(self.to_bytes()).hexdigest()
 
     def networks(self) -> tuple[nn.Module, ...]:
-        """One network a fold, with its weights, in evaluation mode.
+        """One network per fold, with its weights, in evaluation mode.
 
         Raises:
             ModelRefused: the weights do not fit the recipe's network (reason ``weights``).
@@ -84,7 +84,7 @@ class Model:
         return content
 
     def save(self, path: str | Path) -> Path:
-        """Writes the model file; a reader never sees half of it."""
+        """Writes the model file atomically and returns its path."""
         path, content = Path(path), self.to_bytes()
         with replacing(path) as fresh:
             fresh.write_bytes(content)
@@ -144,7 +144,7 @@ class Model:
 
 
 def load_model(source: str | Path) -> Model:
-    """The model of a file, or of a name of :func:`list_models`, without preparing it to segment.
+    """The model in a file, or with a name of :func:`list_models`, without preparing it to segment.
 
     Args:
         source: A ``.safetensors`` file, or a name.
@@ -161,10 +161,10 @@ def load_model(source: str | Path) -> Model:
 
 
 def find(source: str | Path) -> Path:
-    """The file of a model given by path, or by the name of a shipped one or of one in :func:`own_folder`.
+    """The file of a model, given by its path, or by the name of a shipped one or one in :func:`own_folder`.
 
     Raises:
-        UsageError: nothing is there (``model-not-found``).
+        UsageError: no such model (``model-not-found``).
     """
     path = Path(source)
     if str(source) in shipped():
@@ -190,7 +190,7 @@ def shipped() -> tuple[str, ...]:
 
 
 def own_folder() -> Path:
-    """Where a user keeps further models: ``models`` in :func:`medseg.system.user_folders.cache`.
+    """The folder for a user's own models: ``models`` in :func:`medseg.system.user_folders.cache`.
 
     Nothing is ever downloaded into it.
     """
@@ -198,14 +198,14 @@ def own_folder() -> Path:
 
 
 def names() -> tuple[str, ...]:
-    """Names of the models in the package and in :func:`own_folder`; a shipped one hides its namesake."""
+    """Names of the models in the package and in :func:`own_folder`; a shipped one takes precedence."""
     folder = own_folder()
     own = {f.stem for f in folder.glob("*.safetensors")} if folder.is_dir() else set()
     return tuple(sorted(own | set(shipped())))
 
 
 def _refuse_pickles(path: Path) -> None:
-    """Refuses, by its first bytes and its name, a file whose loading could run a program."""
+    """Refuses a file that could run a program when loaded, judged by its first bytes and its name."""
     first = b""
     if path.is_file():
         # What cannot be read is told by TensorFile.
@@ -215,10 +215,10 @@ def _refuse_pickles(path: Path) -> None:
     pickle = first.startswith(_PICKLE_STARTS) and first[8:] != b"{"
     if named or pickle or first.startswith(b"PK\x03\x04"):
         raise ModelRefused(
-            "an unsafe kind of model file: a checkpoint, pickle or archive may run a program when it "
+            "an unsafe kind of model file: a checkpoint, pickle or archive can run a program when it "
             "is loaded, so its weights were not loaded",
             where=path,
-            remedy="give a .safetensors model; to take over the weights of a PyTorch checkpoint: "
+            remedy="give a .safetensors model; to convert the weights of a PyTorch checkpoint: "
             "medseg import-weights FILE --recipe RECIPE -o model.safetensors",
             reason="model-pickle",
         )
@@ -249,7 +249,7 @@ def _header(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
 
 
 def needed_bytes(recipe: Recipe) -> int:
-    """The memory of one fold's weights; none is allocated to find out."""
+    """Memory of one fold's weights in bytes; nothing is allocated to find out."""
     return sum(t.numel() * t.element_size() for t in _empty(recipe).state_dict().values())
 
 
@@ -258,7 +258,7 @@ _Kind: TypeAlias = tuple[str, tuple[int, ...]]
 
 
 def _fold_names(path: Path, file: TensorFile, recipe: Recipe, folds: int) -> list[str]:
-    """The weights' names of one fold, after checking that the file has exactly those of every fold."""
+    """Names of the weights of one fold, after checking that the file has exactly those of every fold."""
     wanted = _kinds(_empty(recipe).state_dict())
     found = {name: (tensor.dtype, tensor.shape) for name, tensor in file.tensors.items()}
     every = {f"{fold}.{name}": kind for fold in range(folds) for name, kind in wanted.items()}
@@ -271,7 +271,7 @@ def _fold_names(path: Path, file: TensorFile, recipe: Recipe, folds: int) -> lis
 
 
 def _empty(recipe: Recipe) -> nn.Module:
-    """The recipe's network without memory for its weights: only their shapes are there."""
+    """The recipe's network on the meta device: its weights have shapes but no memory."""
     with torch.device("meta"):
         return build(recipe)
 
@@ -281,9 +281,9 @@ def _kinds(weights: Mapping[str, torch.Tensor]) -> dict[str, _Kind]:
 
 
 def _check_fit(wanted: Mapping[str, _Kind], found: Mapping[str, _Kind]) -> None:
-    """Raises ModelRefused where a tensor is missing, not known, or of another shape or type.
+    """Raises ModelRefused if a tensor is missing, unknown, or of another shape or type.
 
-    Half precision is as good as single: it is half the file, and computed with in single precision.
+    Half precision is accepted for single: the file is half as large, and inference runs in single precision.
     """
     names = wanted.keys() | found.keys()
     wrong = sorted(n for n in names if _single(wanted.get(n)) != _single(found.get(n)))
@@ -292,7 +292,7 @@ def _check_fit(wanted: Mapping[str, _Kind], found: Mapping[str, _Kind]) -> None:
         raise ModelRefused(
             f"{len(wrong)} weights do not fit the recipe's network, first {shown(first)}: "
             f"{_described(found.get(first))}, the network has {_described(wanted.get(first))}",
-            remedy="train it again, or give the recipe it was trained with",
+            remedy="train the model again, or give the recipe it was trained with",
             reason="weights",
         )
 
@@ -313,7 +313,7 @@ def _network(recipe: Recipe, weights: Mapping[str, torch.Tensor]) -> nn.Module:
     if broken:
         raise ModelRefused(
             f"{len(broken)} weights have values that are not finite, first {shown(broken[0])}",
-            remedy="train it again with a lower learning rate",
+            remedy="train the model again with a lower learning rate",
             reason="weights",
         )
     single = {n: t.float() if t.dtype == torch.float16 else t for n, t in weights.items()}

@@ -1,4 +1,4 @@
-"""The models that can be named, and what each of them is for."""
+"""The models that can be chosen by name, with what each of them is for."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ class ListedModel:
     """A row of :func:`list_models`.
 
     Attributes:
-        name: What ``model=`` takes.
-        default: Whether it is used where none is named.
+        name: The value to pass as ``model=``.
+        default: Whether it is used if no model is named.
         shipped: Whether it comes with medseg.
-        path: Its file; None for ``threshold``, which needs none.
-        modality: Of its scans, such as ``CT``; empty for a file that is refused.
-        labels: The integer that it writes for each label.
-        description: In a sentence.
-        licence: Of its weights.
-        sha256: Hexadecimal, of the file.
-        refused: The reason code of a file that cannot be used; None for all others.
-        problem: What is wrong with it.
+        path: The model file; None for ``threshold``, which needs none.
+        modality: Modality of its scans, such as ``CT``; empty for a file that is refused.
+        labels: The integer written for each label.
+        description: One sentence about the model.
+        licence: Licence of the weights.
+        sha256: Hexadecimal SHA-256 of the file.
+        refused: The reason code if the file cannot be used; otherwise None.
+        problem: What is wrong with a refused file.
     """
 
     name: str
@@ -44,11 +44,11 @@ class ListedModel:
 
     @property
     def megabytes(self) -> float | None:
-        """Size of the file; None where there is none."""
+        """Size of the file; None if there is no file."""
         return None if self.path is None else round(self.path.stat().st_size / 1e6, 2)
 
     def to_json(self) -> dict[str, object]:
-        """Plain data, with what there is."""
+        """The row as plain data, without the fields that do not apply."""
         row: dict[str, object] = {"name": self.name, "default": self.default, "shipped": self.shipped}
         if self.path is not None:
             row |= {"path": str(self.path), "megabytes": self.megabytes}
@@ -59,7 +59,7 @@ class ListedModel:
 
 
 def list_models() -> tuple[ListedModel, ...]:
-    """The models that come with medseg or lie in ``~/.cache/medseg/models``, and ``threshold``.
+    """The models shipped with medseg, those in ``~/.cache/medseg/models``, and ``threshold``.
 
     A file that cannot be used is listed with the reason. Nothing is downloaded.
 
@@ -73,7 +73,7 @@ def list_models() -> tuple[ListedModel, ...]:
         shipped=True,
         modality="CT",
         labels={label.name: label.value for label in plain.labels},
-        description="Right and left lung by thresholds, without a network; fails on diseased lungs.",
+        description="Right and left lung by thresholding, without a network; fails on diseased lungs.",
         licence="Apache-2.0",
         sha256=plain.digest,
     )
@@ -94,6 +94,6 @@ def _info(name: str) -> ListedModel:
         model.recipe.modality,
         {label.name: label.value for label in model.recipe.painted},
         model.recipe.description,
-        model.provenance.get("licence", "Apache-2.0" if ours else "not said"),
+        model.provenance.get("licence", "Apache-2.0" if ours else "unknown"),
         model.digest,
     )

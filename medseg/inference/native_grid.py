@@ -1,10 +1,11 @@
-"""Back to the scan's own grid: probabilities are interpolated, never labels.
+"""Resampling to the scan's own grid: probabilities are interpolated, never labels.
 
 Interpolating probabilities and deciding last keeps surfaces smooth and small structures whole: on a
 phantom a 12 mm nodule keeps Dice .98, against .92 for nearest-neighbour labels.
 
-Probabilities come some planes at a time, as a sliding window completes them, and one tile of one label
-is interpolated at a time: beside the result, memory does not grow with the labels or the length of the scan.
+Probabilities arrive a few planes at a time, as the sliding window completes them, and one tile of one label
+is interpolated at a time: apart from the result, memory grows neither with the number of labels nor with
+the length of the scan.
 """
 
 from __future__ import annotations
@@ -24,29 +25,29 @@ from medseg.inference.label_decision import LabelDecision, empty_label_map
 from medseg.preprocessing.resampling import axis_maps, weights
 
 Planes: TypeAlias = Iterable[tuple[int, torch.Tensor]]
-"""Of a prepared grid, along its third axis: the number of the first plane and probabilities float32
-(L, X, Y, planes); in order, without gaps, all of the grid."""
+"""Portions of a prepared grid along its third axis: the number of the first plane, and probabilities
+float32 (L, X, Y, planes). They come in order, without gaps, and cover the whole grid."""
 
-# Of a tile, in source voxels: it stays in the processor's cache.
+# Size of a tile in source voxels, small enough for the processor's cache.
 _THICK, _WIDE = 16, 128
 
-# Interpolated values may exceed the largest of those they are made of by rounding.
+# Interpolated values may exceed the largest of their inputs by rounding.
 _ROUNDING = 1e-5
 
 
 def label_map(
     planes: Planes, prepared: Grid, source: Grid, *, decision: LabelDecision
 ) -> npt.NDArray[np.uint8 | np.uint16]:
-    """A label map (X, Y, Z) of exclusive labels: in each voxel the value of the most probable one.
+    """A label map (X, Y, Z) of exclusive labels: the value of the most probable one in each voxel.
 
-    What remains to 1 is the probability of the background, which is 0 in the map. All voxels outside of the
-    prepared grid are background.
+    The background has the remaining probability and is 0 in the map. All voxels outside the prepared grid
+    are background.
 
     Args:
         planes: Probabilities that add up to at most 1.
-        prepared: Their grid.
+        prepared: Grid of the probabilities.
         source: The scan's grid, whose axes may be permuted or flipped.
-        decision: Of exclusive labels; gives their values in the map.
+        decision: The rule of exclusive labels, with their values in the map.
     """
     painted = empty_label_map(source.shape, decision.values)
     view = painted.transpose(_axes(prepared, source))
@@ -59,13 +60,14 @@ def label_map(
 
 
 def label_runs(planes: Planes, prepared: Grid, source: Grid, *, decision: LabelDecision) -> list[Runs]:
-    """Where each label is, in the order of the probabilities.
+    """The mask of each label as runs, in the order of the probabilities.
 
     Args:
         planes: Probabilities.
-        prepared: Their grid.
+        prepared: Grid of the probabilities.
         source: The scan's grid, whose axes may be permuted or flipped.
-        decision: How restored probabilities become labels; exclusive ones as in :func:`label_map`.
+        decision: The rule by which restored probabilities become labels; exclusive ones as in
+            :func:`label_map`.
     """
     order = _axes(prepared, source)
     pieces: list[list[Runs]] = [[] for _ in decision.values]
@@ -80,7 +82,7 @@ def label_runs(planes: Planes, prepared: Grid, source: Grid, *, decision: LabelD
 def _slabs(
     tiles: Sequence[_Tile], shape: tuple[int, int, int], decision: LabelDecision
 ) -> Iterator[tuple[int, Binary]]:
-    """The number, from 0, of each label that is in these tiles, and where: bool, all rows of them."""
+    """The number, from 0, of each label present in a row of tiles, and its mask over all of them."""
     labels = len(decision.values)
     if decision.threshold is None:
         numbers = np.zeros(shape, dtype=np.int16)
@@ -93,12 +95,12 @@ def _slabs(
         return
     highest = [tile.upper() for tile in tiles]
     for number in range(labels):
-        there = [
+        candidates = [
             tile for tile, most in zip(tiles, highest, strict=True) if most[number] >= decision.threshold
         ]
-        if there:
+        if candidates:
             slab = np.zeros(shape, dtype=np.bool_)
-            for tile in there:
+            for tile in candidates:
                 slab[:, *tile.place[1:]] = decision.reached(tile.interpolated(tile.stack[number])).numpy()
             yield number, slab
 
@@ -111,9 +113,9 @@ def restored(planes: Planes, prepared: Grid, source: Grid, *, labels: int) -> np
 
     Args:
         planes: Probabilities.
-        prepared: Their grid.
+        prepared: Grid of the probabilities.
         source: The scan's grid, whose axes may be permuted or flipped.
-        labels: How many.
+        labels: Number of labels.
     """
     whole = np.zeros((labels, *source.shape), dtype=np.float32)
     axes = _axes(prepared, source)
@@ -125,12 +127,12 @@ def restored(planes: Planes, prepared: Grid, source: Grid, *, labels: int) -> np
 
 @dataclass(frozen=True)
 class _Tile:
-    """A box of the source grid, and what it is interpolated from.
+    """A box of the source grid, with the probabilities it is interpolated from.
 
     Attributes:
-        place: Where it lies in an array of the source's shape whose axes are permuted by :func:`_axes`.
+        place: Its position in an array of the source's shape with axes permuted by :func:`_axes`.
         stack: Probabilities (L, Z, Y, X) around it on the prepared grid.
-        matrices: The weights of its z, y and x.
+        matrices: Interpolation weights along z, y and x.
     """
 
     place: tuple[slice, slice, slice]
@@ -138,7 +140,7 @@ class _Tile:
     matrices: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
     def interpolated(self, values: torch.Tensor) -> torch.Tensor:
-        """float32 (z, y, x) of one label's (Z, Y, X)."""
+        """Values float32 (z, y, x) in the box, from one label's probabilities (Z, Y, X)."""
         z, y, x = self.matrices
         depth, height, width = values.shape
         slices = (z @ values.reshape(depth, -1)).reshape(len(z), height, width)
@@ -152,7 +154,7 @@ class _Tile:
         )
 
     def upper(self) -> list[float]:
-        """What no interpolated value of each label exceeds."""
+        """An upper bound of the interpolated values of each label."""
         most: list[float] = (self.stack.amax((1, 2, 3)) * (1 + _ROUNDING)).tolist()
         return most
 
@@ -163,9 +165,9 @@ class _Axis:
 
     Attributes:
         matrix: float32 (source voxels, prepared voxels).
-        first: Of each source voxel, the first prepared voxel that counts.
-        last: The last one.
-        within: The source voxels that lie near the prepared grid; to all others it gives 0.
+        first: For each source voxel, the first prepared voxel with a weight.
+        last: For each source voxel, the last prepared voxel with a weight.
+        within: The source voxels near the prepared grid; all others become 0.
     """
 
     matrix: torch.Tensor
@@ -182,12 +184,12 @@ class _Axis:
         return cls(matrix, counts.argmax(axis=1), n_in - 1 - counts[:, ::-1].argmax(axis=1), within)
 
     def part(self, rows: range) -> tuple[slice, torch.Tensor]:
-        """The prepared voxels that count for these source voxels, and the weights."""
+        """The prepared voxels that these source voxels depend on, and the weights."""
         columns = slice(int(self.first[rows].min()), int(self.last[rows].max()) + 1)
         return columns, self.matrix[rows.start : rows.stop, columns].contiguous()
 
     def blocks(self) -> list[range]:
-        """The source voxels near the prepared grid, some at a time."""
+        """The source voxels near the prepared grid, in blocks."""
         return [self.within[i : i + _WIDE] for i in range(0, len(self.within), _WIDE)]
 
 
@@ -198,18 +200,18 @@ def _axes(prepared: Grid, source: Grid) -> tuple[int, int, int]:
 
 
 def _tiles(planes: Planes, prepared: Grid, source: Grid) -> Iterator[_Tile]:
-    """All of the source grid that lies near the prepared one, as soon as the planes it needs are there."""
+    """Tiles of the source grid near the prepared one, each as soon as the planes it needs have arrived."""
     maps = axis_maps(prepared, source)
     z, y, x = (
         _Axis.of(prepared.shape[maps[axis][0]], source.shape[axis], maps[axis][1], maps[axis][2])
         for axis in _axes(prepared, source)
     )
     across = [(high, *y.part(high), wide, *x.part(wide)) for high in y.blocks() for wide in x.blocks()]
-    # In the order in which planes come, which is backwards where the axis is flipped.
+    # In the order in which planes arrive, which is backwards if the axis is flipped.
     rows = list(z.within)
     if rows and z.last[rows[0]] > z.last[rows[-1]]:
         rows.reverse()
-    # The same tiles whatever the portions: matrix products of another size may differ in the last bit.
+    # The same tiles however the planes arrive: matrix products of another size may differ in the last bit.
     waiting = [rows[start : start + _THICK] for start in range(0, len(rows), _THICK)]
     held: list[tuple[int, torch.Tensor]] = []
     for first, values in planes:

@@ -1,4 +1,4 @@
-"""Cleaning one label's mask: holes filled, small and surplus components removed."""
+"""Cleaning the mask of one label: filling holes, removing small and surplus components."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ def postprocess(
     min_volume_ml: float = 0.0,
     min_share: float = 0.0,
 ) -> Runs:
-    """The cleaned mask; what is not asked for is not done.
+    """The cleaned mask; by default nothing is changed.
 
-    Holes are filled first: so a component is measured with its holes, and what floats in a hole
-    belongs to what surrounds it. Doing it twice changes nothing more. The result does not depend
-    on the order or direction of the array axes.
+    Holes are filled first, so that a component is measured with its holes, and whatever lies inside a
+    hole becomes part of its surroundings. Cleaning a second time changes nothing. The result does not
+    depend on the order or direction of the array axes.
 
-    Foreground voxels belong together when they share a face, an edge or a corner
-    (26-connectivity), background voxels when they share a face (6-connectivity). Only such a
+    Foreground voxels are connected if they share a face, an edge or a corner
+    (26-connectivity), background voxels if they share a face (6-connectivity). Only such a
     pair keeps inside and outside apart (Kong & Rosenfeld 1989, doi:10.1016/0734-189X(89)90147-3).
 
     Args:
-        mask: Of a binary mask (X, Y, Z).
-        grid: Of the mask; gives the volume of a voxel.
+        mask: Runs of a binary mask (X, Y, Z).
+        grid: Grid of the mask; gives the volume of a voxel.
         keep_components: Keep this many largest components. Components exactly as large as the
-            last of them are kept too: choosing among equals would follow the storage order.
-        fill_holes: Fill background that has no way to the faces of the volume.
+            last of them are kept too: choosing among equals would depend on the storage order.
+        fill_holes: Fill background that is not connected to the faces of the volume.
         min_volume_ml: Remove components smaller than this.
         min_share: Remove components smaller than this share of the largest one, in 0..1.
 
     Raises:
-        InputRefused: the mask is not of the grid's shape (``shape``).
+        InputRefused: the mask does not have the grid's shape (``shape``).
     """
     if mask.shape != grid.shape:
         raise InputRefused(
@@ -50,14 +50,14 @@ def postprocess(
     if fill_holes:
         mask = _filled(mask)
     if keep_components is not None or min_volume_ml > 0 or min_share > 0:
-        # Less a billionth: the determinant of a turned affine may differ in the last digits.
+        # One billionth less: the determinant of a rotated affine may differ in the last digits.
         smallest = min_volume_ml / grid.voxel_ml * (1 - 1e-9)
         mask = _selected(mask, keep_components, smallest, min_share)
     return mask
 
 
 def _filled(mask: Runs) -> Runs:
-    """With its holes: the background in the box of the foreground that has no way to the box's faces."""
+    """The mask with its holes: background that is not connected to the faces of the foreground's box."""
     gaps, at_face = mask.gaps()
     part, count = components(gaps, corners=False)
     outside = np.zeros(count, dtype=np.bool_)
@@ -66,7 +66,7 @@ def _filled(mask: Runs) -> Runs:
 
 
 def _selected(mask: Runs, keep: int | None, smallest: float, share: float) -> Runs:
-    """Without components below ``smallest`` voxels or a share, and without surplus ones."""
+    """The mask without components below ``smallest`` voxels or a share, and without surplus ones."""
     part, count = components(mask, corners=True)
     sizes = np.bincount(part, weights=mask.lengths, minlength=count)
     if keep is not None and keep < count:

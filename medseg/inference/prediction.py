@@ -1,4 +1,4 @@
-"""What a segmentation method gives: a `Prediction` of a scan that it has prepared."""
+"""The result of a segmentation method: a `Prediction` for a scan that it has prepared."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from medseg.system.notices import Notice
 
 @dataclass(frozen=True)
 class Prediction:
-    """The mask of one scan, and how sure the method was of it.
+    """The mask of one scan, with the method's uncertainty about it.
 
     Attributes:
-        mask: On exactly the scan's grid.
-        entropy: Uncertainty of each label of the network that was found, in bits, 0 (sure) to 1; see
+        mask: The mask, on exactly the scan's grid.
+        entropy: Uncertainty of each network label that was found, in bits, 0 (certain) to 1; see
             :class:`medseg.inference.uncertainty.Entropy`. Empty for a method without probabilities.
-        probabilities: Of each label of the network, float32 (X, Y, Z) on the scan's grid. Empty unless they
-            were asked for, and for a method without probabilities.
-        notices: What is unusual about the scan as it was prepared and segmented, or about the mask. Each
-            was also sent to whoever collects notices, or else given as a warning, when it was found.
+        probabilities: Probability of each network label, float32 (X, Y, Z) on the scan's grid. Empty unless
+            requested, and for a method without probabilities.
+        notices: What was unusual about the scan or the mask. Each notice was also sent to the current
+            collector, or issued as a warning if there is none.
 
     Example:
         >>> segmenter = medseg.load_segmenter("threshold")
@@ -41,16 +41,16 @@ class Prediction:
 
 
 class PreparedScan(Protocol):
-    """A scan that a method has checked and prepared: everything but the segmentation is done."""
+    """A scan that a method has checked and prepared; only the segmentation remains."""
 
     def predict(self, *, probabilities: bool = False) -> Prediction:
-        """The scan segmented. Call it once: what was prepared may be used up, so that its memory is free.
+        """The segmentation. Call it once: the prepared data is released to free memory.
 
         Args:
-            probabilities: Also return the probabilities of a method that has them. They take 4 bytes a
+            probabilities: Also return the probabilities if the method has them. They take 4 bytes per
                 voxel and label.
 
         Raises:
-            UsageError: the prepared scan is used up (``used-up``).
+            UsageError: the prepared scan was segmented before (``used-up``).
         """
         ...

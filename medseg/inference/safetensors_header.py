@@ -1,4 +1,4 @@
-"""The header of a safetensors file: its size is checked here, the rest by safetensors.
+"""The header of a safetensors file; its size is checked here, everything else by safetensors.
 
 The format: eight bytes, the header's length as a little-endian integer; the header, JSON; the
 tensors' bytes without gaps (https://huggingface.co/docs/safetensors, section Format).
@@ -17,19 +17,19 @@ from safetensors import SafetensorError, safe_open
 
 from medseg.errors import ModelRefused
 
-# A hundred folds of a hundred tensors and the ids of a hundred thousand training cases fit; safetensors
-# itself stops at 100 MB only. A hostile header of this size takes 120 MB.
+# Room for a hundred folds of a hundred tensors and the ids of a hundred thousand training cases; the limit
+# of safetensors itself is 100 MB. Parsing a hostile header of this size takes 120 MB.
 _HEADER_BYTES = 8 << 20
 _DIMENSIONS = 8
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """What the header says of one tensor.
+    """Type and shape of one tensor, from the header.
 
     Attributes:
-        dtype: As safetensors spells it, such as ``F32``.
-        shape: Its size along each axis; () for a single number.
+        dtype: Type as safetensors spells it, such as ``F32``.
+        shape: Size along each axis; () for a single number.
     """
 
     dtype: str
@@ -38,11 +38,11 @@ class Tensor:
 
 @dataclass(frozen=True)
 class TensorFile:
-    """What a safetensors file holds, by its header.
+    """The contents of a safetensors file according to its header.
 
     Attributes:
         metadata: Free text by name.
-        tensors: The tensors by name.
+        tensors: Type and shape of each tensor by name.
     """
 
     metadata: Mapping[str, str]

@@ -1,4 +1,4 @@
-"""One scan segmented in one call: the mask in memory, or written with all that stands beside it."""
+"""Segmenting one scan in one call: the mask in memory, or written to a file with its sidecar."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from medseg.system.progress import Shown, progress_bar
 
 @dataclass(frozen=True)
 class Runtime:
-    """Where and how a model runs, and what it may be given.
+    """How a model runs, and which scans it accepts.
 
     Attributes:
-        device: Where the network runs, as torch names it: ``cpu``, ``cuda``, ``cuda:1``.
-        engine: What runs it: ``auto``, ``torch``, ``openvino`` or ``onnx``. All give the same masks.
-        any_modality: Take scans of another modality than the model's, and CT that is not in HU.
+        device: Device of the network, as torch names it: ``cpu``, ``cuda``, ``cuda:1``.
+        engine: Engine of the network: ``auto``, ``torch``, ``openvino`` or ``onnx``. All give the same masks.
+        any_modality: Skip the checks that the scan has the model's modality, and that CT is in HU.
 
     Example:
         >>> medseg.Runtime(engine="torch").device
@@ -46,9 +46,9 @@ class SegmentedFile:
     """The result of :func:`segment_file`.
 
     Attributes:
-        path: Of the mask.
-        mask: What is in it.
-        facts: What the ``.json`` beside it says: labels, volumes, model, warnings.
+        path: Path of the mask file.
+        mask: The mask.
+        facts: Contents of the ``.json`` file beside it: labels, volumes, model, warnings.
     """
 
     path: Path
@@ -68,19 +68,19 @@ def segment(
 ) -> Mask:
     """The mask of one scan, on exactly the scan's grid.
 
-    For several scans make one :class:`medseg.Segmenter`, which loads the model once, or use
+    For several scans create one :class:`medseg.Segmenter`, which loads the model once, or use
     :func:`medseg.batch`.
 
     Args:
-        scan: A file, a DICOM folder, a volume, or an image of another library as :func:`medseg.as_volume`
-            takes it; a list of them for a model of several channels.
-        model: A model file, a name of :func:`medseg.list_models`, or what :func:`medseg.load_segmenter` has
-            loaded; ``lung_ct`` if None.
-        series: Which DICOM series, where a folder holds several; instead of ``options``.
-        options: What else only the user can decide about how a scan is read.
-        device: Where the network runs, as torch names it.
-        engine: What runs it: ``auto``, ``torch``, ``openvino`` or ``onnx``.
-        progress: Whether to show that there is work going on; None on a terminal or in a notebook only.
+        scan: A file, a DICOM folder, a volume, or an image of another library that :func:`medseg.as_volume`
+            accepts; a list of them for a model with several channels.
+        model: A model file, a name of :func:`medseg.list_models`, or a method loaded by
+            :func:`medseg.load_segmenter`; ``lung_ct`` if None.
+        series: The DICOM series to read if a folder holds several; a shorthand for ``options``.
+        options: How to read the scan when the file leaves a question open.
+        device: Device of the network, as torch names it.
+        engine: Engine of the network: ``auto``, ``torch``, ``openvino`` or ``onnx``.
+        progress: Whether to show progress; None shows it on a terminal or in a notebook only.
 
     Raises:
         InputRefused: the scan cannot be read or trusted, or has other channels than the model.
@@ -111,20 +111,22 @@ def segment_file(
     runtime: Runtime | None = None,
     progress: Shown = None,
 ) -> SegmentedFile:
-    """The mask of one scan, written to ``output`` with a ``.json`` beside it that says what made it.
+    """The mask of one scan, written to ``output`` with a ``.json`` file beside it that records its origin.
 
     Args:
-        scan: As :func:`segment`.
-        output: The file; the suffix chooses the format.
-        model: As :func:`segment`.
-        stats: A JSON file for volumes and intensities inside each label.
-        format: Of a ``.dcm`` file: ``dicom-seg`` (the default) or ``rtstruct``.
-        options: What only the user can decide about how a scan is read.
-        runtime: Where and how the model runs; not for one that is loaded already.
-        progress: Whether to show that there is work going on; None on a terminal or in a notebook only.
+        scan: The scan, as in :func:`segment`.
+        output: The mask file to write; the suffix chooses the format.
+        model: The model, as in :func:`segment`.
+        stats: A JSON file to write volumes and intensities inside each label to.
+        format: Format of a ``.dcm`` file: ``dicom-seg`` (the default) or ``rtstruct``.
+        options: How to read the scan when the file leaves a question open.
+        runtime: How the model runs; ignored for a method that is already loaded.
+        progress: Whether to show progress; None shows it on a terminal or in a notebook only.
 
     Raises:
-        UsageError: the output cannot be written or is the scan itself; or as :func:`segment`, as all others.
+        UsageError: the output cannot be written or is the scan itself.
+
+    Other errors are those of :func:`segment`.
 
     Example:
         >>> made = medseg.segment_file("chest.nii.gz", "found.nii.gz", model="threshold")
@@ -160,16 +162,16 @@ def _segmented(
     check: Callable[[Volume], None] = lambda volume: None,
     keep: bool = False,
 ) -> tuple[SegmentationMethod, Mask, Volume | None]:
-    """What segmented, the mask, and the first channel where it is to be kept."""
+    """The method, the mask, and the first channel if it is to be kept."""
     with ThreadPoolExecutor(1) as beside, no_gc():
-        # The scan is read while torch and MONAI are imported, which takes longer.
+        # The scan is read while torch and MONAI are being imported, which takes longer.
         reading = beside.submit(in_context(_read), scans, len(scans), options)
         method = load()
     channels = len(method.channels)
     volumes = reading.result() if channels == len(scans) else _read(scans, channels, options)
     check(volumes[0])
     prepared, first = method.prepare(volumes), volumes[0] if keep else None
-    del volumes, reading  # the network may have the memory of a scan that is prepared
+    del volumes, reading  # frees the scan's memory for the network
     return method, prepared.predict().mask, first
 
 
@@ -183,7 +185,7 @@ def _read(scans: Sequence[ScanLike], channels: int, options: ReadOptions) -> tup
 def _listed(scan: ScanLike | Sequence[ScanLike]) -> list[ScanLike]:
     scans: list[Any] = [scan] if is_image(scan) or not isinstance(scan, Iterable) else list(scan)
     if not scans:
-        raise UsageError("no scan is given", where="scan", remedy="give at least one", reason="usage")
+        raise UsageError("no scan given", where="scan", remedy="give at least one", reason="usage")
     return scans
 
 
@@ -204,7 +206,7 @@ def _title(scans: Sequence[ScanLike]) -> str:
 
 
 def _without_paths(notices: Sequence[Notice], paths: Sequence[str | Path]) -> list[str]:
-    """The notices without the paths of the scans, which may tell whose they are."""
+    """The notices without the paths of the scans, which may identify patients."""
     texts = [str(notice) for notice in notices]
     for path in paths:
         texts = [text.replace(str(path), "scan") for text in texts]

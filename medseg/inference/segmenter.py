@@ -1,4 +1,4 @@
-"""The heart: a model applied to a scan gives a mask on the scan's own grid."""
+"""A trained model applied to a scan: the mask on the scan's own grid."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from medseg.recipe import Recipe
 from medseg.system.memory import trim_heap
 from medseg.system.notices import Notice, collect_notices, notify
 
-# NIfTI, NRRD and MetaImage do not say what made the scan; OT is DICOM's "other".
-_UNSAID = (None, "unknown", "OT")
+# NIfTI, NRRD and MetaImage do not record the modality; OT is DICOM's "other".
+_UNKNOWN_MODALITY = (None, "unknown", "OT")
 
 
 class Segmenter:
@@ -36,9 +36,9 @@ class Segmenter:
 
     Args:
         model: A :class:`Model`, a model file, or a name of ``medseg models``.
-        device: Where the network runs, as torch names it.
-        engine: What runs it: ``auto`` or a row of :data:`medseg.inference.backends.REGISTRY`.
-        any_modality: Take scans of another modality than the model's, and CT that is not in HU.
+        device: Device of the network, as torch names it.
+        engine: Engine of the network: ``auto`` or a key of :data:`medseg.inference.backends.REGISTRY`.
+        any_modality: Skip the checks that the scan has the model's modality, and that CT is in HU.
 
     Raises:
         UsageError: no such model, device or engine.
@@ -75,17 +75,17 @@ class Segmenter:
 
     @property
     def name(self) -> str:
-        """The recipe's."""
+        """Name of the recipe."""
         return self.model.recipe.name
 
     @property
     def labels(self) -> tuple[Label, ...]:
-        """Of the masks."""
+        """Labels of the masks."""
         return self.model.recipe.painted
 
     @property
     def ignore_value(self) -> int | None:
-        """Integer in a truth that means unknown."""
+        """The integer that means "unknown" in reference masks; None if there is none."""
         return self.model.recipe.ignore_value
 
     @property
@@ -100,36 +100,36 @@ class Segmenter:
 
     @property
     def engine(self) -> str:
-        """What runs the network, with its version."""
+        """The engine that runs the network, with its version."""
         return self._engines[0].name
 
     def __call__(self, scan: Volume | Sequence[Volume]) -> Mask:
         """The mask of one scan, on exactly its grid.
 
         Args:
-            scan: A volume, or one volume a channel, all on one grid.
+            scan: A volume, or one volume per channel, all on one grid.
 
         Raises:
-            InputRefused: the channels are not the recipe's, or the scan says it is of another
-                modality than the model's; the recipe is for CT and the voxels are not in HU
-                (``not-hu``). With ``any_modality`` the last two are not looked at.
+            InputRefused: the channels are not the recipe's; the scan's modality is not the
+                model's (``modality``); or the recipe is for CT and the voxels are not in HU
+                (``not-hu``). ``any_modality`` skips the last two checks.
         """
         return self.prepare(scan).predict().mask
 
     def prepare(self, scan: Volume | Sequence[Volume]) -> PreparedScan:
-        """The scan checked and prepared for the network; errors as in :meth:`__call__`.
+        """The scan, checked and prepared for the network; errors as in :meth:`__call__`.
 
-        The prepared scan keeps no voxels of ``scan`` unless the recipe divides lungs: then they are needed
-        once more to find the sides.
+        The prepared scan keeps no reference to ``scan`` unless the recipe splits lungs: then the voxels are
+        needed again to find the sides.
         """
         volumes = (scan,) if isinstance(scan, Volume) else tuple(scan)
         for volume in volumes:
             found, wanted = volume.source.modality, self.model.recipe.modality
-            if found not in (*_UNSAID, wanted) and not self.any_modality:
+            if found not in (*_UNKNOWN_MODALITY, wanted) and not self.any_modality:
                 raise InputRefused(
                     f"the scan is {found}, the model is for {wanted}",
                     where=volume.source.path,
-                    remedy="choose a model for this kind of scan, or say --any-modality",
+                    remedy="choose a model for this modality, or pass --any-modality",
                     reason="modality",
                 )
         with collect_notices(pass_on=True) as notices:
@@ -138,14 +138,14 @@ class Segmenter:
             return _PreparedScan(self, volumes, notices)
 
     def planes(self, prepared: Prepared) -> Iterator[tuple[int, torch.Tensor]]:
-        """Probabilities on the prepared grid, of the folds' mean logits, as soon as they are known.
+        """Probabilities on the prepared grid, from the mean logits of the folds, as soon as they are final.
 
         Yields:
             The number of the first plane along the third axis, and float32 (L, X, Y, planes).
         """
         recipe = self.model.recipe
         decision = LabelDecision.from_recipe(recipe)
-        trim_heap()  # what reading and preparing needed for a moment
+        trim_heap()  # memory that reading and preparing used temporarily
         found = planes(
             prepared.image,
             self._mean,
@@ -174,17 +174,17 @@ class Segmenter:
 
 
 class _PreparedScan:
-    """A prepared scan and the segmenter it is for.
+    """A prepared scan with its segmenter.
 
-    :meth:`predict` uses it up: its memory is free for the mask, and so is the scan's where nobody else
-    holds it and the recipe no longer needs it.
+    :meth:`predict` releases the prepared data to make room for the mask, and the scan as well unless it is
+    referenced elsewhere or the recipe still needs it.
     """
 
     def __init__(self, segmenter: Segmenter, volumes: Sequence[Volume], notices: list[Notice]) -> None:
         self._segmenter, self._recipe = segmenter, segmenter.model.recipe
         self._target = Target.of(volumes[0], self._recipe)
         self._prepared: Prepared | None = prepare(self._recipe, volumes)
-        self._notices = notices  # whoever prepares the scan may still be adding to them
+        self._notices = notices  # not copied: the caller may still add to it
 
     def predict(self, *, probabilities: bool = False) -> Prediction:
         """See :meth:`medseg.inference.prediction.PreparedScan.predict`."""
@@ -208,7 +208,7 @@ class _PreparedScan:
         prepared, self._prepared = self._prepared, None
         if prepared is None:
             raise UsageError(
-                "this prepared scan was segmented before", remedy="prepare the scan again", reason="used-up"
+                "this prepared scan was already segmented", remedy="prepare the scan again", reason="used-up"
             )
         entropy = Entropy([label.name for label in self._recipe.labels])
         return entropy, entropy.watch(self._segmenter.planes(prepared)), prepared.grid
@@ -238,14 +238,14 @@ def _engines(model: Model, device: torch.device, name: str) -> list[Engine]:
 
 
 def _check_hu(volumes: Sequence[Volume], recipe: Recipe) -> None:
-    """Refuses a CT that is not in HU; warns where that is in doubt."""
+    """Refuses CT that is not in HU; sends a notice if that is uncertain."""
     for volume in volumes:
         for finding in check_hu_units(volume, recipe):
             if finding.severity == "error":
                 raise InputRefused(
                     finding.problem,
                     where=volume.source.path,
-                    remedy=f"{finding.remedy}; or say --any-modality",
+                    remedy=f"{finding.remedy}; or pass --any-modality",
                     reason="not-hu",
                 )
             notify(finding.code, finding.problem, path=volume.source.path, remedy=finding.remedy)

@@ -1,4 +1,4 @@
-"""The sliding window: a network that sees patches, applied to a whole prepared scan."""
+"""Sliding-window inference: a network trained on patches, applied to a whole prepared scan."""
 
 from __future__ import annotations
 
@@ -13,29 +13,30 @@ from medseg.system.notices import notify
 
 Network = Callable[[torch.Tensor], torch.Tensor]
 
-# Of a 2D network's slices so many are given on together; of any network at most so many bytes.
+# Slices of a 2D network are yielded at least this many at a time; portions of any network have at most this
+# many bytes.
 _FEWEST_PLANES = 16
 _BYTES_AT_ONCE = 2**22
 
 
 def starts(length: int, window: int, overlap: float) -> tuple[int, ...]:
-    """Where windows begin along an axis: evenly placed, covering it, overlapping at least ``overlap``.
+    """Start positions of windows along an axis: evenly spaced, covering it, with at least this overlap.
 
     Args:
-        length: Voxels of the axis, at least ``window``.
-        window: Voxels of a window.
+        length: Length of the axis in voxels, at least ``window``.
+        window: Length of a window in voxels.
         overlap: Smallest share of a window that its neighbour covers, in 0..0.9.
     """
     if length <= window:
         return (0,)
     step = max(1, int(window * (1 - overlap)))
     count = -(-(length - window) // step) + 1
-    # Evenly spaced rather than a last window pushed back: the same cost, more overlap everywhere.
+    # Evenly spaced instead of pushing back the last window: the same cost, more overlap everywhere.
     return tuple(round(i * (length - window) / (count - 1)) for i in range(count))
 
 
 def importance(window: Sequence[int]) -> torch.Tensor:
-    """Weight of each voxel of a window: a Gaussian, 1 at the centre and never under 1e-3.
+    """Weight of each voxel of a window: a Gaussian, 1 at the centre and at least 1e-3.
 
     Its standard deviation is an eighth of the window, as in nnU-Net: predictions near the
     border of a window see less context and count less.
@@ -50,7 +51,7 @@ def importance(window: Sequence[int]) -> torch.Tensor:
 def logits(
     image: torch.Tensor, network: Network, *, labels: int, patch: Patch, predict: Predict, divisor: int = 1
 ) -> torch.Tensor:
-    """Logits of a whole scan, float32 (labels, X, Y, Z): all of :func:`planes`, with the same arguments."""
+    """Logits of a whole scan, float32 (labels, X, Y, Z); arguments as in :func:`planes`."""
     whole = image.new_empty((labels, *image.shape[1:]))
     found = planes(image, network, labels=labels, patch=patch, predict=predict, divisor=divisor)
     for first, values in found:
@@ -69,23 +70,23 @@ def planes(
     divisor: int = 1,
     device: torch.device | None = None,
 ) -> Iterator[tuple[int, torch.Tensor]]:
-    """Logits of a scan, windows averaged with Gaussian weights, as soon as no further window changes them.
+    """Logits of a scan, windows averaged with Gaussian weights; each plane as soon as it is final.
 
     Scans smaller than a window are padded with their smallest value (air, background). Only as many
-    planes are held as a window is deep. Windows in which nothing varies, such as those of padding and air,
-    all have one answer, which the network gives once.
+    planes are held as a window is deep. All constant windows of one value, such as padding and air, share
+    one result of the network.
 
-    Where a GPU's memory does not suffice, fewer windows are run at once, and then the planes are held in
-    the computer's, each with a warning.
+    If a GPU runs out of memory, fewer windows are run at once, and after that the scan is held in main
+    memory, each with a notice.
 
     Args:
         image: float32 (C, X, Y, Z), prepared.
         network: Maps (N, in_channels, *window) to (N, labels, *window).
-        labels: Channels of the network's output.
-        patch: Window size, and neighbouring slices of a 2D network.
+        labels: Number of output channels of the network.
+        patch: Window size, and number of neighbouring slices of a 2D network.
         predict: Overlap, window batch, and whether a window is a whole plane.
-        divisor: Of the sides of a window that is a whole plane.
-        device: Where image and planes are held if they fit; where the image is if None.
+        divisor: The sides of a whole-plane window are rounded up to multiples of this.
+        device: Device to hold the image and the planes if they fit; the image's device if None.
 
     Yields:
         The number of the first plane along the third axis, and float32 (labels, X, Y, planes).
@@ -102,7 +103,7 @@ def planes(
     try:
         sums = _Sums(padded.to(device or padded.device), inner, labels, shape, weight)
     except torch.OutOfMemoryError:
-        _tell("the scan is held in the computer's memory")
+        _out_of_memory("the scan is held in main memory")
         sums = _Sums(padded, inner, labels, shape, weight)
     runner = _Runner(network, predict.window_batch)
 
@@ -111,14 +112,14 @@ def planes(
 
     def run(boxes: list[Box]) -> list[torch.Tensor]:
         windows = gathered(padded, boxes)
-        # Of the scan in the computer's memory: to look at a GPU's would be to wait for it.
+        # Computed from the copy in main memory: reading values back from a GPU would wait for it.
         levels = [_level(window) for window in windows]
         try:
             return runner.run(windows if sums.image is padded else gathered(sums.image, boxes), levels)
         except torch.OutOfMemoryError:
             if sums.image.device.type == "cpu":
                 raise
-            _tell("the scan is held in the computer's memory")
+            _out_of_memory("the scan is held in main memory")
             sums.to(torch.device("cpu"))
             return runner.run(gathered(sums.image, boxes), levels)
 
@@ -137,7 +138,7 @@ def planes(
 
 
 class _Sums:
-    """The scan, and sums of weighted logits and of weights of as many of its planes as a window is deep."""
+    """The scan, with sums of weighted logits and of weights for as many planes as a window is deep."""
 
     def __init__(
         self, image: torch.Tensor, inner: Box, labels: int, shape: Sequence[int], weight: torch.Tensor
@@ -149,7 +150,7 @@ class _Sums:
         self.most = max(1, _BYTES_AT_ONCE // (4 * labels * shape[0] * shape[1]))
 
     def to(self, device: torch.device) -> None:
-        """Moves everything."""
+        """Moves all tensors to a device."""
         self.image, self.total = self.image.to(device), self.total.to(device)
         self.weights, self.weight = self.weights.to(device), self.weight.to(device)
 
@@ -160,7 +161,7 @@ class _Sums:
         self.weights[place] += self.weight
 
     def before(self, box: Box) -> Iterator[tuple[int, torch.Tensor]]:
-        """What is complete, if the window needs its room: windows come in the order of their planes."""
+        """The planes that must make room for this window; they are final because windows come in order."""
         if box[2].stop > self.base + self.depth:
             yield from self._complete(box[2].start)
             _advance(self.total, box[2].start - self.base)
@@ -168,7 +169,7 @@ class _Sums:
             self.base = box[2].start
 
     def rest(self) -> Iterator[tuple[int, torch.Tensor]]:
-        """All that is left."""
+        """The remaining planes."""
         yield from self._complete(self.image.shape[3])
 
     def _complete(self, stop: int) -> Iterator[tuple[int, torch.Tensor]]:
@@ -182,7 +183,7 @@ class _Sums:
 
 
 def _advance(values: torch.Tensor, planes: int) -> None:
-    """Moves (C, X, Y, Z) towards the start by so many planes, in place; zeros follow."""
+    """Shifts (C, X, Y, Z) towards the start by so many planes, in place, and fills up with zeros."""
     kept = max(0, values.shape[-1] - planes)
     for channel in values:
         channel[..., :kept] = channel[..., planes:].clone()
@@ -190,7 +191,7 @@ def _advance(values: torch.Tensor, planes: int) -> None:
 
 
 class _Runner:
-    """Runs windows through a network: some at a time, and those in which nothing varies once."""
+    """Runs windows through a network in batches; constant windows of one value are run once."""
 
     def __init__(self, network: Network, most: int) -> None:
         self.network, self.most = network, most
@@ -200,7 +201,7 @@ class _Runner:
     def run(
         self, windows: Sequence[torch.Tensor], levels: Sequence[tuple[float, ...] | None]
     ) -> list[torch.Tensor]:
-        """Logits (labels, ...) of each window (channels, ...), whose :func:`_level` is known."""
+        """Logits (labels, ...) of each window (channels, ...), given its :func:`_level`."""
         fresh = [n for n, level in enumerate(levels) if level is None or level != self.constant]
         found = self._outputs(torch.stack([windows[n] for n in fresh])) if fresh else ()
         outs = dict(zip(fresh, found, strict=True))
@@ -220,14 +221,14 @@ class _Runner:
                 if self.most == 1 or len(windows) == 1:
                     raise
                 self.most = max(1, min(self.most, len(windows)) // 2)
-                _tell(f"{self.most} windows at once")
+                _out_of_memory(f"{self.most} windows are run at once")
 
 
 def on_cpu(portions: Iterator[tuple[int, torch.Tensor]]) -> Iterator[tuple[int, torch.Tensor]]:
-    """The same portions in the computer's memory.
+    """The same portions in main memory.
 
-    A GPU is given the work of the next portion before the last one is waited for, so that it computes while
-    that one is used.
+    The next portion is queued on a GPU before the last one is waited for, so that the GPU keeps computing
+    while that one is used.
     """
     sent: list[tuple[int, torch.Tensor, torch.cuda.Event | None]] = []
     for first, values in portions:
@@ -239,7 +240,7 @@ def on_cpu(portions: Iterator[tuple[int, torch.Tensor]]) -> Iterator[tuple[int, 
 
 
 def _sent(values: torch.Tensor) -> tuple[torch.Tensor, torch.cuda.Event | None]:
-    """A copy on its way to the computer's memory, and what tells that it is there."""
+    """A copy on its way to main memory, and the event that marks its arrival."""
     if values.device.type != "cuda":
         return values.cpu(), None
     copy = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
@@ -253,25 +254,25 @@ def _arrived(first: int, values: torch.Tensor, event: torch.cuda.Event | None) -
     if event is None:
         return first, values
     event.synchronize()
-    return first, values.clone()  # what the copy lay in is for the next one: it is locked memory
+    return first, values.clone()  # releases the page-locked memory for the next copy
 
 
 def _level(window: torch.Tensor) -> tuple[float, ...] | None:
-    """The value of each channel of a window in which nothing varies."""
+    """The value of each channel of a constant window; None if any channel varies."""
     axes = tuple(range(1, window.ndim))
     low, high = window.amin(axes), window.amax(axes)
     return tuple(low.tolist()) if torch.equal(low, high) else None
 
 
-def _tell(what: str) -> None:
+def _out_of_memory(action: str) -> None:
     torch.cuda.empty_cache()
-    notify("device-memory", f"the device is out of memory: now {what}, which is slower")
+    notify("device-memory", f"the device is out of memory: now {action}, which is slower")
 
 
 def stacked_slices(image: torch.Tensor, z: int, neighbours: int) -> torch.Tensor:
     """2D input of slice ``z``: (C * (2n + 1), X, Y) from (C, X, Y, Z), lowest slice first.
 
-    Beyond the first and last slice the outermost one is repeated.
+    The first and the last slice are repeated beyond the ends.
     """
     depth = image.shape[-1]
     at = [min(max(z + k, 0), depth - 1) for k in range(-neighbours, neighbours + 1)]
@@ -299,7 +300,7 @@ def _padded(image: torch.Tensor, window: Sequence[int]) -> tuple[torch.Tensor, B
     x, y, z = (slice(b, b + n) for b, n in zip(before, image.shape[1:], strict=True))
     if any(short):
         sides = [side for b, s in zip(before, short, strict=True) for side in (b, s - b)]
-        # F.pad counts from the last axis; one value a channel needs one call a channel.
+        # F.pad counts from the last axis; a value per channel needs a call per channel.
         pads = [*sides[4:6], *sides[2:4], *sides[0:2]]
         image = torch.stack([F.pad(c, pads, value=float(c.min())) for c in image])
     return image, (x, y, z)

@@ -1,1 +1,1 @@
-"""A synthetic chest CT whose truth is known exactly, and the demonstration that uses it."""
+"""A synthetic chest CT with an exactly known segmentation, and a demo that uses it."""

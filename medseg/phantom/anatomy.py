@@ -1,4 +1,4 @@
-"""The phantom's anatomy in mm of the standard patient: shapes, each of one tissue, painted in order."""
+"""The anatomy of the phantom: shapes of one tissue each, in mm of the standard patient, painted in order."""
 
 from __future__ import annotations
 
@@ -45,16 +45,16 @@ TISSUES = {
 }
 CODE = {name: code for code, name in enumerate(TISSUES)}
 LABEL_OF = np.array([t.label for t in TISSUES.values()], np.uint8)
-# Supine lungs are denser at the back (Verschakelen et al., AJR 1993;161:713-7). 0.35 HU/mm, about
-# 55 HU over a lung, is our choice.
+# Supine lungs are denser at the back (Verschakelen et al., AJR 1993;161:713-7). The gradient of 0.35 HU/mm,
+# about 55 HU over a lung, is our choice.
 IS_LUNG = np.array([name.endswith("_lung") for name in TISSUES])
 LUNG_HU_PER_MM = -0.35
 
 
 class Part(NamedTuple):
-    """A shape and what it is made of; parts are painted in order, later ones over earlier ones.
+    """A shape and its tissue; parts are painted in order, later ones over earlier ones.
 
-    ``only``: paint it on this tissue and nowhere else (a lung's vessels stay in the lung).
+    With ``only``, the part is painted over that tissue only (the vessels of a lung stay inside it).
     """
 
     shape: Shape
@@ -92,7 +92,7 @@ def lungs(height: tuple[float, float], vessels: int) -> list[Part]:
 
 
 def _tree(hilum: Point, outward: int, rng: np.random.Generator, trunks: int = 7) -> Iterator[Capsule]:
-    """Vessels that leave the hilum and fork four times, each time thinner by a factor 0.72."""
+    """Vessels that leave the hilum and fork four times, each time 0.72 times as thick."""
     for trunk in range(trunks):
         angle = 2 * np.pi * (trunk + rng.uniform(-0.3, 0.3)) / trunks
         heading = np.array([outward * rng.uniform(0.5, 0.9), np.sin(angle), 1.3 * np.cos(angle)])
@@ -123,7 +123,7 @@ def abdomen() -> list[Part]:
 
 
 def mediastinum(heart: float) -> list[Part]:
-    """Fat, heart of this relative size, great vessels, trachea and main bronchi."""
+    """Fat, a heart of this relative size, great vessels, trachea and main bronchi."""
     return [
         Part(Ellipsoid((-1.7, 8.3, 25.0), (27, 78, 260)), "fat"),
         Part(Capsule((16, 17, -26), (-46, 37, -57), (37 * heart, 29 * heart)), "heart"),

@@ -1,4 +1,4 @@
-"""The whole pipeline on a phantom whose truth is known exactly; nothing is downloaded."""
+"""A demo of the whole pipeline on a phantom with an exactly known segmentation; nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MODEL = "lung_ct"
 
 @dataclass(frozen=True)
 class Result:
-    """What the demo made: scores against the exact truth, by which method, and where its files lie."""
+    """The results of the demo: scores against the exact truth, the mask, the method, and the files."""
 
     scores: tuple[Score, ...]
     found: Mask
@@ -36,15 +36,15 @@ class Result:
 
 
 def run(folder: str | Path, *, seed: int = 2026, model: str | Path = MODEL) -> Result:
-    """A phantom patient as a DICOM series, segmented by the shipped model, compared with the truth.
+    """Results for a phantom patient written as DICOM, segmented by a model and compared with the truth.
 
     Args:
-        folder: Gets ``ct/`` (the series), ``lungs.nii.gz`` and ``lungs.png``.
-        seed: Which patient. Patients of the training set have seeds below 1,000.
-        model: Another model of right (1) and left lung (2), or ``threshold``.
+        folder: Output folder for ``ct/`` (the series), ``lungs.nii.gz`` and ``lungs.png``.
+        seed: Seed of the patient. Patients of the training set have seeds below 1,000.
+        model: The shipped model, another model of the right (1) and left lung (2), or ``threshold``.
 
     Raises:
-        UsageError: the folder holds a demo of another patient already.
+        UsageError: the folder already contains a demo (``has-results``).
     """
     from medseg.inference.registry import load_segmenter
 
@@ -52,7 +52,7 @@ def run(folder: str | Path, *, seed: int = 2026, model: str | Path = MODEL) -> R
     series = folder / "ct"
     if series.exists() and any(series.iterdir()):
         raise UsageError(
-            "the folder holds a demo already",
+            "the folder already contains a demo",
             where=folder,
             remedy="remove it, or choose another with -o",
             reason="has-results",
@@ -87,8 +87,8 @@ def phantom_grid(
 
     Args:
         spacing_mm: Between voxels along R, A and S.
-        axcodes: In which directions the array's axes run.
-        turned_degrees: About x, y and z: an oblique scan.
+        axcodes: Directions of the array's axes.
+        turned_degrees: Rotation about x, y and z, for an oblique scan.
 
     Example:
         >>> medseg.phantom_grid((4.0, 4.0, 5.0))
@@ -98,18 +98,18 @@ def phantom_grid(
 
 
 def make_phantom(folder: str | Path, cases: int = 10, *, seed: int = 0) -> Path:
-    """Phantom patients with their truth and a manifest, to try training without any data.
+    """The manifest of newly written phantom patients, for trying out training without any data.
 
     Patients differ in anatomy, voxel size, noise and obliqueness. One in five is for
     validation.
 
     Args:
-        folder: Gets ``images/``, ``labels/`` and ``manifest.csv``.
-        cases: How many patients.
-        seed: Of the first patient; each has its own.
+        folder: Output folder for ``images/``, ``labels/`` and ``manifest.csv``.
+        cases: Number of patients.
+        seed: Seed of the first patient; the others follow.
 
     Returns:
-        The manifest's path.
+        Path of the manifest.
 
     Example:
         >>> medseg.make_phantom("phantoms", 1).name

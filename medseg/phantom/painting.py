@@ -13,11 +13,11 @@ from medseg.images.grid import Grid
 from medseg.phantom.anatomy import CODE, Part
 from medseg.phantom.shapes import Array, Coordinates, Point
 
-_SLAB_VOXELS = 1 << 16  # eight points a voxel: working memory stays near 30 MB on any grid
+_SLAB_VOXELS = 1 << 16  # at eight points per voxel, working memory stays near 30 MB on any grid
 
 
 class Layer(NamedTuple):
-    """Parts that share a space: world mm divided by ``scale``. ``corners``: (n, 8, 3), of their boxes."""
+    """Parts in a common space, world mm divided by ``scale``, and the corners (n, 8, 3) of their boxes."""
 
     parts: tuple[Part, ...]
     scale: Point
@@ -25,7 +25,7 @@ class Layer(NamedTuple):
 
 
 def slabs(grid: Grid) -> Iterator[tuple[slice, Array]]:
-    """Slices along the first axis, each with the affine of its part of the grid."""
+    """Slices along the first axis, each with the affine of that part of the grid."""
     rows = max(1, _SLAB_VOXELS // (grid.shape[1] * grid.shape[2]))
     for start in range(0, grid.shape[0], rows):
         affine = grid.affine.copy()
@@ -34,7 +34,7 @@ def slabs(grid: Grid) -> Iterator[tuple[slice, Array]]:
 
 
 def coordinates(affine: Array, ranges: Sequence[tuple[int, int]]) -> Coordinates:
-    """World x, y, z of a block of voxels; on an upright grid each is a line, not a block."""
+    """World x, y, z of a block of voxels; on an axis-aligned grid each is a line, not a block."""
     axes = np.ogrid[tuple(slice(low, high) for low, high in ranges)]
     x, y, z = (
         sum((row[a] * axes[a] for a in range(3) if row[a]), start=np.full((1, 1, 1), row[3]))
@@ -44,12 +44,12 @@ def coordinates(affine: Array, ranges: Sequence[tuple[int, int]]) -> Coordinates
 
 
 def whole(shape: Sequence[int]) -> list[tuple[int, int]]:
-    """Ranges that cover a whole grid."""
+    """Index ranges that cover a whole grid."""
     return [(0, n) for n in shape]
 
 
 def layer(parts: Sequence[Part], scale: Point) -> Layer:
-    """Parts of a space that is scaled by ``scale``, with the corners of their boxes."""
+    """The layer of these parts in a space scaled by ``scale``."""
     boxes = np.array([part.shape.box for part in parts]).reshape(-1, 2, 3)
     choice = np.array(list(product((0, 1), repeat=3)))
     return Layer(tuple(parts), scale, boxes[:, choice, np.arange(3)])

@@ -1,4 +1,4 @@
-"""Shapes of which the phantom is made: formulas that say which points lie inside."""
+"""The shapes of the phantom, as formulas that tell which points lie inside."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Ellipsoid:
 
 @dataclass(frozen=True)
 class Capsule:
-    """A tube from ``start`` to ``end`` with round ends; its radius goes from one to the other."""
+    """A tube from ``start`` to ``end`` with round ends; its radius changes linearly along it."""
 
     start: Point
     end: Point
@@ -96,7 +96,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Ribs:
-    """Bands of an ellipsoidal shell, every ``pitch`` mm, falling to the front, open at the sternum."""
+    """Bands of an ellipsoidal shell, every ``pitch`` mm, sloping down to the front, open at the sternum."""
 
     cage: Ellipsoid
     pitch: float = 27.0

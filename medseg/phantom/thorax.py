@@ -1,10 +1,10 @@
 """An analytic thorax: a scan whose exact segmentation is known on every grid.
 
-The world of the tests and the input of the demo. Every structure is a formula in RAS+ mm
+It is the input of most tests and of the demo. Every structure is a formula in RAS+ mm
 (+x is the patient's right, +y anterior, +z superior), so the truth is exact on any grid,
-oblique ones too. Nothing is mirror-symmetric and no two axes are alike, so that a flipped
-or swapped axis cannot pass a test. It is anatomy in caricature: nothing measured on it
-says how well a model does on patients.
+including oblique ones. Nothing is mirror-symmetric and no two axes are alike, so that a flipped
+or swapped axis cannot pass a test. The anatomy is a caricature: results on it say nothing
+about how well a model works on patients.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Nodule:
 
 @dataclass(frozen=True)
 class Thorax:
-    """One patient, a value: the same parameters are the same patient.
+    """One patient; equal parameters give the same patient.
 
     Attributes:
         scale: Width, depth and height of the patient relative to the standard one.
@@ -83,7 +83,7 @@ class Thorax:
 
     @classmethod
     def random(cls, seed: int) -> Thorax:
-        """A plausible other patient: size within 15 %, other lungs, heart, vessels and nodules."""
+        """A random plausible patient: size within 15 %, and different lungs, heart, vessels and nodules."""
         rng = np.random.default_rng(seed)
         size = rng.uniform(0.89, 1.11)
         width, depth, height = size * rng.uniform(0.965, 1.035, 3)
@@ -109,16 +109,16 @@ class Thorax:
     ) -> Volume:
         """The scan of this patient on ``grid``, int16 (X, Y, Z).
 
-        Every voxel is the mean of eight points in it (partial volume). The same grid stored
-        in another of the 48 orientations gets the same values, noise too.
+        Every voxel is the mean of eight points inside it (partial volume). The same grid stored
+        in another of the 48 orientations gets the same values, including the noise.
 
         Args:
-            grid: Where to sample; anything outside the body is air.
+            grid: Grid to sample on; anything outside the body is air.
             modality: ``CT`` in HU; ``MR`` in arbitrary units (0 to about 1200) with a smooth
                 bias field of about +-25 % and lungs dark.
             noise_sd: Standard deviation of the noise, in the unit of the scan: Gaussian for
                 CT, Rician for MR (Gudbjartsson and Patz 1995, doi:10.1002/mrm.1910340618).
-            seed: Of the noise and of the bias field. Not of the patient.
+            seed: Seed of the noise and of the bias field, not of the patient.
 
         Raises:
             UsageError: the modality is neither ``CT`` nor ``MR``, or the noise is negative.
@@ -130,13 +130,13 @@ class Thorax:
                 remedy="use modality CT or MR and a noise of 0 or more",
                 reason="phantom",
             )
-        # Drawn in one orientation and turned afterwards: this makes the values, the noise
-        # and the rounding the same in all 48.
+        # Sampled in one orientation and reoriented afterwards, so that values, noise
+        # and rounding are the same in all 48.
         upright = grid.oriented("RAS")
         layers = self._layers()
         rng = np.random.default_rng(seed)
         tilt = rng.uniform(-1, 1, 3)
-        other = np.random.default_rng((seed, 1))  # one stream each: noise must not depend on the slabs
+        other = np.random.default_rng((seed, 1))  # a stream of its own: noise must not depend on the slabs
         array = np.empty(upright.shape, np.int16)
         for rows, affine in slabs(upright):
             shape = array[rows].shape
@@ -198,7 +198,7 @@ class Thorax:
         return values
 
     def _with_nodules(self, rng: np.random.Generator, count: int) -> Thorax:
-        """This patient with nodules that lie wholly in a lung and do not touch one another."""
+        """This patient with nodules that lie entirely inside a lung and do not touch one another."""
         layers = self._layers()
         shell = np.array([d for d in product((-1, 0, 1), repeat=3) if any(d)], dtype=np.float64)
         shell /= np.linalg.norm(shell, axis=1, keepdims=True)
@@ -231,7 +231,7 @@ def default_grid(spacing_mm: Point = (2.0, 2.0, 3.0), axcodes: str = "RAS") -> G
 
 
 def orientations() -> tuple[str, ...]:
-    """The 48 ways to store a volume: six orders of the axes times eight choices of flips."""
+    """The axis codes of the 48 ways to store a volume: six axis orders times eight choices of flips."""
     pairs = permutations(("RL", "AP", "SI"))
     return tuple("".join(codes) for order in pairs for codes in product(*order))
 

@@ -1,1 +1,1 @@
-"""Pictures of scans and masks, thumbnails and the viewer."""
+"""Pictures of scans and masks, thumbnails, and the viewer."""

@@ -1,4 +1,4 @@
-"""Masks with names: of a recipe, of the file beside the mask, or made up."""
+"""Masks with label names from a recipe, from a file beside the mask, or generated."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def read_named(path: str | Path, scan: Volume, recipe: str | None = None) -> Mas
     """The mask at ``path`` with its labels.
 
     Args:
-        path: In any format; a DICOM mask is put on the scan's grid and has names of its own.
-        scan: What it is of.
-        recipe: Names the labels; without it the sidecar beside the mask does, or the ``labels.json`` that
-            a batch leaves beside its masks, and without either each value is a label, such as ``label_3``.
+        path: A mask in any format; a DICOM mask is placed on the scan's grid and brings its own names.
+        scan: The scan of the mask.
+        recipe: A recipe that names the labels. Without one, names come from the mask's sidecar or from the
+            ``labels.json`` of its folder; failing that, each value becomes a label such as ``label_3``.
 
     Raises:
         InputRefused: as :func:`medseg.io.read_mask`.
@@ -44,18 +44,18 @@ def read_named(path: str | Path, scan: Volume, recipe: str | None = None) -> Mas
 
 
 def labels_beside(path: str | Path) -> tuple[Label, ...]:
-    """The labels that the sidecar of a mask or the ``labels.json`` of its folder names; else empty."""
+    """The labels in the sidecar of a mask or in the ``labels.json`` of its folder; empty without either."""
     for place in (sidecar_path(Path(path)), Path(path).parent / LABELS):
         try:
-            told = json.loads(place.read_text(encoding="utf-8"))["labels"]
-            return tuple(Label(name=name, values=tuple(values)) for name, values in told.items())
+            labels = json.loads(place.read_text(encoding="utf-8"))["labels"]
+            return tuple(Label(name=name, values=tuple(values)) for name, values in labels.items())
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue
     return ()
 
 
 def label_every_value(mask: Mask) -> Mask:
-    """The same mask with a label for each of its values, such as ``label_3``."""
+    """The same mask with one label per value, named such as ``label_3``."""
     values = (int(value) for value in np.flatnonzero(value_counts(mask.array)) if value)
     labels = tuple(Label(name=f"label_{value}", values=(value,)) for value in values)
     return Mask(mask.array, mask.grid, labels, mask.source)

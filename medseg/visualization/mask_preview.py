@@ -23,20 +23,20 @@ def preview(
     title: str | None = None,
     options: ReadOptions = DEFAULT_OPTIONS,
 ) -> Picture:
-    """A PNG that shows itself in a notebook: three planes and a row of slices, each label a contour.
+    """A PNG that a notebook displays: three planes and a row of slices, with a contour for each label.
 
     Radiological view: the patient's left is on the right of the picture.
 
     Args:
-        scan: A path, a volume, or an image of another library, as :func:`medseg.as_volume` takes it.
-        mask: The same for the mask, on the scan's grid.
-        output: The PNG to write, too.
-        recipe: Of a mask at a path: names of its labels, and its window.
+        scan: A path, a volume, or an image of another library that :func:`medseg.as_volume` accepts.
+        mask: The mask, in the same forms, on the scan's grid.
+        output: A PNG file to write as well.
+        recipe: A recipe that names the labels of a mask read from a file, and sets the window.
         window_hu: Black and white point; by default the recipe's, the lung window for CT, or the 1st and 99th
             percentile.
-        slices: So many axial slices in a row below, evenly through what is labelled.
-        title: Shown on top.
-        options: What only the user can decide about how the scan is read.
+        slices: Number of axial slices in the row below, evenly spaced through the labelled region.
+        title: Heading of the picture.
+        options: How to read the scan when the file leaves a question open.
 
     Raises:
         InputRefused: the scan or the mask cannot be read or trusted.
@@ -57,14 +57,14 @@ def preview(
 
 
 def named_mask(mask: MaskLike, scan: Volume, recipe: str | Path | None = None) -> Mask:
-    """The mask with its labels; one without any has a label for each of its values."""
+    """The mask with its labels; a mask without labels gets one per value."""
     if isinstance(mask, str | Path):
         return read_named(mask, scan, None if recipe is None else str(recipe))
-    found = as_mask(mask)
-    return found if found.labels else label_every_value(found)
+    plain = as_mask(mask)
+    return plain if plain.labels else label_every_value(plain)
 
 
 def _window_of(recipe: str | Path) -> tuple[float, float] | None:
-    """Black and white where the recipe has absolute units."""
+    """The recipe's window if it has absolute units; otherwise None."""
     intensity = Recipe.read(recipe).prepare.intensity
     return (intensity.low_hu, intensity.high_hu) if isinstance(intensity, Window) else None

@@ -1,4 +1,4 @@
-"""Pictures: a mask over its scan, and the curves of a training. Matplotlib without a display."""
+"""Pictures of masks over their scans and of training curves, drawn with matplotlib without a display."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from matplotlib.text import Text
 
 _BACKGROUND, _INK = "#101418", "#E8ECEF"
-_ROW = 2.1  # inches of a row of axial slices
+_ROW = 2.1  # height in inches of the row of axial slices
 
 
 class Picture(bytes):
-    """A PNG that shows itself in a notebook."""
+    """The bytes of a PNG that a notebook displays."""
 
     def _repr_png_(self) -> bytes:
         return bytes(self)
@@ -43,19 +43,19 @@ def overlay(
     title: str | None = None,
     slices: int = 0,
 ) -> Path:
-    """Writes a PNG with three planes, each where most is labelled; each label as a coloured contour.
+    """Writes a PNG of three planes through the largest labelled areas, with a contour for each label.
 
     Radiological view: the patient's left is on the right of the picture. Pixels have their
-    physical aspect ratio. An empty mask is shown at the centre of the scan.
+    physical aspect ratio. With an empty mask the planes go through the centre of the scan.
 
     Args:
         volume: The scan.
-        mask: On the same grid.
+        mask: The mask, on the same grid.
         path: The PNG to write.
-        window_hu: Black and white point; by default the lung window for CT, else the 1st and
+        window_hu: Black and white point; by default the lung window for CT, otherwise the 1st and
             99th percentile.
-        title: Shown on top.
-        slices: So many axial planes in a row below, evenly through what is labelled.
+        title: Heading of the picture.
+        slices: Number of axial planes in a row below, evenly spaced through the labelled region.
 
     Raises:
         UsageError: the mask is not on the scan's grid (``grid-mismatch``).
@@ -71,7 +71,7 @@ def overlay_picture(
     title: str | None = None,
     slices: int = 8,
 ) -> Picture:
-    """What :func:`overlay` draws, in memory; arguments and errors as there."""
+    """The picture of :func:`overlay` in memory; arguments and errors as there."""
     figure, out = _drawn(volume, mask, window_hu, title, slices), BytesIO()
     figure.savefig(out, format="png", dpi=80, facecolor=_BACKGROUND)
     return Picture(out.getvalue())
@@ -80,13 +80,13 @@ def overlay_picture(
 def _drawn(
     volume: Volume, mask: Mask, window_hu: tuple[float, float] | None, title: str | None, slices: int
 ) -> Figure:
-    """See :func:`overlay`."""
+    """The figure of :func:`overlay`."""
     mismatch = mask.grid.mismatch(volume.grid)
     if mismatch:
         raise UsageError(
             f"the mask is not on the scan's grid: {mismatch}",
             where=mask.source.path,
-            remedy=f"give the mask that was made from {volume.source.path or 'this scan'}",
+            remedy=f"give the mask of {volume.source.path or 'this scan'}",
             reason="grid-mismatch",
         )
     scan, labels = volume.oriented("RAS"), mask.oriented("RAS")
@@ -131,7 +131,7 @@ def _plane(
 
 
 def _image(axes: Axes, picture: Voxels, size_mm: tuple[float, float], limits: tuple[float, float]) -> None:
-    """Draws grey values (rows, columns); x and y are mm from the lower right corner, to the left and up."""
+    """Draws grey values (rows, columns); x and y are in mm from the lower right corner, leftwards and up."""
     width, height = size_mm
     upwards, extent = picture[::-1, ::-1], (0, width, 0, height)
     axes.imshow(upwards, cmap="gray", vmin=limits[0], vmax=limits[1], extent=extent, origin="lower")
@@ -141,15 +141,15 @@ def _image(axes: Axes, picture: Voxels, size_mm: tuple[float, float], limits: tu
 
 
 def _through(labels: Mask, slices: int) -> list[int]:
-    """Axial slices, evenly from the lowest to the highest labelled one, the highest first."""
+    """Axial slices, evenly spaced from the highest to the lowest labelled one."""
     found = np.flatnonzero(labels.array.any(axis=(0, 1)))
     low, high = (found[0], found[-1]) if len(found) else (0, labels.grid.shape[2] - 1)
-    # In the middle of as many equal parts: the outermost slices show little.
+    # Each in the middle of an equal part, because the outermost slices show little.
     return [round(high - (n + 0.5) / slices * (high - low)) for n in range(slices)]
 
 
 def history(table: str | Path, path: str | Path) -> Path:
-    """Draws the curves of ``history.csv``: training loss, and validation Dice of each label.
+    """Writes a PNG of the curves in ``history.csv``: training loss, and validation Dice of each label.
 
     Args:
         table: CSV with columns epoch, train_loss and val_dice_<label>; empty cells are skipped.
@@ -163,7 +163,7 @@ def history(table: str | Path, path: str | Path) -> Path:
     names = [name for name in (rows[0] if rows else {}) if name.startswith("val_dice_")]
     for number, name in enumerate(names):
         _curve(right, rows, name, name.removeprefix("val_dice_"), colour_of(number))
-    right.set_ylim(0, 1.02)  # a curve at 1 is not lost in the frame
+    right.set_ylim(0, 1.02)  # a curve at 1 stays visible below the frame
     for axes, heading in ((left, "Training loss"), (right, "Validation Dice, whole scans")):
         axes.set_title(heading, color=_INK, fontsize=11)
         axes.set_xlabel("epoch", color=_INK)
@@ -187,14 +187,14 @@ def samples(
 ) -> Path:
     """Writes a PNG of training patches side by side: labels as coloured contours, unknown voxels in grey.
 
-    Radiological view, as :func:`overlay`. The first patch decides black (1st percentile) and white
-    (99th) of all of them, so that changes of intensity are seen.
+    Radiological view, as in :func:`overlay`. The first patch sets black (1st percentile) and white
+    (99th percentile) for all patches, so that changes of intensity are visible.
 
     Args:
         images: (N, X, Y), axial.
         labels: (N, L, X, Y) of 1, 0 and -1 (unknown).
         path: The PNG to write.
-        names: Of the L labels.
+        names: Names of the L labels.
         pixel_mm: Size of a voxel along X and Y.
     """
     columns = int(np.ceil(np.sqrt(len(images))))
@@ -214,11 +214,11 @@ def samples(
             _outline(axes, upright(found), pixel_mm, colour_of(order))
         if number == 0:
             _letters(axes, AXIAL)
-            heading = axes.text(0.03, 0.97, "as it is", transform=axes.transAxes, color=_INK, va="top")
+            heading = axes.text(0.03, 0.97, "original", transform=axes.transAxes, color=_INK, va="top")
             _readable(heading)
     for order, name in enumerate(names[:6]):
-        told = f"■ {name.replace('_', ' ')}" if order < 5 or len(names) == 6 else f"+ {len(names) - 5} more"
-        figure.text(0.015 + order / 6, bottom / 3, told, color=colour_of(order), fontsize=9)
+        text = f"■ {name.replace('_', ' ')}" if order < 5 or len(names) == 6 else f"+ {len(names) - 5} more"
+        figure.text(0.015 + order / 6, bottom / 3, text, color=colour_of(order), fontsize=9)
     return _save(figure, Path(path))
 
 
@@ -233,7 +233,7 @@ def _figure(width: float, height: float) -> Figure:
 
 def _save(figure: Figure, path: Path) -> Path:
     with replacing(path) as fresh:
-        # No software version or date in the file: equal pictures are equal bytes.
+        # No software version or date in the file, so that equal pictures have equal bytes.
         figure.savefig(
             fresh,
             format="png",
@@ -265,7 +265,7 @@ def _readable(text: Text) -> None:
 
 
 def _letters(axes: Axes, plane: Plane) -> None:
-    """Where the patient's sides are."""
+    """Marks the patient's sides with letters."""
     for x, y, letter in (
         (0.03, 0.5, plane.sides[0]),
         (0.97, 0.5, plane.sides[1]),
@@ -285,7 +285,7 @@ def _scale_bar(axes: Axes, extent: tuple[float, float], length_mm: float = 50.0)
 
 
 def _legend(figure: Figure, mask: Mask, a_row: int = 8) -> None:
-    """Names and volumes in one or two rows; what does not fit is counted."""
+    """Writes names and volumes in up to two rows, and the number of labels that do not fit."""
     entries = list(mask.volumes_ml().items())
     shown = entries[: 2 * a_row] if len(entries) <= 2 * a_row else entries[: 2 * a_row - 1]
     columns = min(max(len(shown), 6), a_row)

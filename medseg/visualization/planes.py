@@ -1,6 +1,6 @@
-"""Planes of a scan as radiologists look at them: the patient's right on the left, front or head on top.
+"""Planes of a scan in radiological view: the patient's right on the left, front or head at the top.
 
-Arrays are (X, Y, Z) in RAS order. A plane of the picture has rows from the top and columns from the left.
+Arrays are (X, Y, Z) in RAS order. A picture has rows from the top and columns from the left.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ Binary = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Plane:
-    """How a volume is cut.
+    """An anatomical plane, as a cut through a volume.
 
     Attributes:
-        across: The axis that is cut.
-        left: The axis that runs to the left of the picture.
-        up: The axis that runs to its top.
-        sides: Letters of what is seen on the left and on the right.
-        ends: Letters of what is seen at the top and at the bottom.
+        across: The axis perpendicular to the plane.
+        left: The axis that points to the left of the picture.
+        up: The axis that points to the top of the picture.
+        sides: Letters for the left and the right of the picture.
+        ends: Letters for the top and the bottom of the picture.
     """
 
     across: int
@@ -37,7 +37,7 @@ class Plane:
     ends: str
 
     def cut(self, array: Voxels, at: int) -> Voxels:
-        """(rows, columns) of the picture: slice ``at`` of an array (X, Y, Z) in RAS order."""
+        """The picture (rows, columns) of slice ``at`` of an array (X, Y, Z) in RAS order."""
         return upright(np.moveaxis(array, self.across, 0)[at])
 
     def pixel_mm(self, grid: Grid) -> tuple[float, float]:
@@ -57,18 +57,18 @@ PLANES = (AXIAL, CORONAL, SAGITTAL)
 
 
 def upright(plane: Voxels) -> Voxels:
-    """(rows, columns) of the picture, from an array whose axes run to its left and to its top."""
+    """The picture (rows, columns) of an array whose axes point to the left and to the top."""
     return plane.T[::-1, ::-1]
 
 
 def fullest(found: Binary, axis: int) -> int:
-    """The slice of an array (X, Y, Z) across ``axis`` with most voxels; the middle one without any."""
+    """The slice of an array (X, Y, Z) along ``axis`` with the most voxels; the middle one if it is empty."""
     area = found.sum(axis=tuple(a for a in range(3) if a != axis))
     return int(area.argmax()) if area.any() else found.shape[axis] // 2
 
 
 def grey_levels(plane: Voxels, limits: tuple[float, float]) -> npt.NDArray[np.uint8]:
-    """Intensities as grey values from 0 to 255; what lies outside of ``limits`` is black or white."""
+    """Intensities as grey values from 0 to 255; values outside ``limits`` become black or white."""
     low, high = limits
     shares = np.clip((plane.astype(np.float32) - low) / (high - low), 0, 1)
     levels: npt.NDArray[np.uint8] = (255 * shares).astype(np.uint8)
@@ -76,12 +76,12 @@ def grey_levels(plane: Voxels, limits: tuple[float, float]) -> npt.NDArray[np.ui
 
 
 def coloured(grey: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """(rows, columns, 3), to draw on."""
+    """The picture as RGB, uint8 (rows, columns, 3), for drawing in colour."""
     return np.repeat(grey[..., None], 3, axis=2)
 
 
 def square_pixels(plane: Voxels, spacing_mm: Sequence[float], pixel_mm: float) -> Voxels:
-    """The plane on square pixels of ``pixel_mm``, each with the value of the voxel under its centre."""
+    """The plane resampled to square pixels of ``pixel_mm`` by nearest neighbour."""
     picked = []
     for n, mm in zip(plane.shape, spacing_mm, strict=True):
         pixels = max(1, round(n * mm / pixel_mm))
@@ -91,6 +91,6 @@ def square_pixels(plane: Voxels, spacing_mm: Sequence[float], pixel_mm: float) -
 
 
 def inner_border(inside: Binary) -> Binary:
-    """The pixels of a region that have a neighbour outside; beyond the picture's edge is outside."""
+    """The pixels of a region with a neighbour outside it; beyond the picture counts as outside."""
     border: Binary = inside & ~ndimage.binary_erosion(inside)
     return border

@@ -1,6 +1,7 @@
-"""Small pictures of a scan and its mask: three planes side by side, in some kilobytes.
+"""Small pictures of a scan and its mask: three planes side by side, a few kilobytes each.
 
-Kept as lines of JSON, ``{"case", "model", "image"}`` with the picture in base 64: one file for thousands.
+They are stored as lines of JSON, ``{"case", "model", "image"}``, with the picture in base 64, so that one
+file holds thousands.
 """
 
 from __future__ import annotations
@@ -27,13 +28,14 @@ _QUALITY = 72
 
 
 def thumbnail(volume: Volume, mask: Mask | None = None, *, pixels: int = PIXELS) -> bytes:
-    """A WebP picture: axial, coronal and sagittal plane, each label a contour of its colour.
+    """A WebP picture of the axial, coronal and sagittal plane, with a coloured contour for each label.
 
     Radiological view: the patient's right is on the left. Voxels have their physical aspect ratio.
 
     Args:
         volume: The scan.
-        mask: On the same grid; the planes go through where most is labelled, else through the middle.
+        mask: A mask on the same grid; the planes go through its largest areas, or without a mask through the
+            middle of the scan.
         pixels: Height of the picture; planes with fewer voxels are not enlarged.
     """
     from PIL import Image
@@ -64,7 +66,7 @@ def thumbnail(volume: Volume, mask: Mask | None = None, *, pixels: int = PIXELS)
 
 
 def window(volume: Volume) -> tuple[float, float]:
-    """Black and white point: the lung window for CT, else the 1st and 99th percentile."""
+    """Black and white point: the lung window for CT, otherwise the 1st and 99th percentile."""
     if volume.source.modality == "CT" or float(volume.array.min()) <= -900:
         return LUNG_WINDOW_HU
     low, high = np.percentile(volume.array, (1, 99))
@@ -72,13 +74,13 @@ def window(volume: Volume) -> tuple[float, float]:
 
 
 def centre(mask: Mask | None, scan: Volume) -> tuple[int, int, int]:
-    """For each axis the slice with the most labelled voxels; the middle slice without any."""
+    """The slice along each axis with the most labelled voxels; the middle slice if there are none."""
     found = np.zeros(scan.grid.shape, np.bool_) if mask is None else mask.array > 0
     return fullest(found, 0), fullest(found, 1), fullest(found, 2)
 
 
 def html_card(image: Volume | Mask) -> str:
-    """How a notebook shows a scan or a mask: a thumbnail and what there is to say of it, as HTML."""
+    """The HTML that a notebook displays for a scan or a mask: a thumbnail and its main properties."""
     grid = image.grid
     facts = {
         "shape": " x ".join(map(str, grid.shape)),
@@ -104,17 +106,17 @@ def html_card(image: Volume | Mask) -> str:
 
 
 def line(case: str, model: str, image: str) -> str:
-    """A line of the file, with the picture as :func:`encoded` gives it."""
+    """A line of the file; ``image`` is the result of :func:`encoded`."""
     return json.dumps({"case": case, "model": model, "image": image}) + "\n"
 
 
 def encoded(picture: bytes) -> str:
-    """A picture as text."""
+    """A picture as base 64."""
     return base64.b64encode(picture).decode()
 
 
 def read(paths: Iterable[Path]) -> dict[tuple[str, str], str]:
-    """The last picture of each case and model, in base 64; unfinished lines are left out."""
+    """The last picture of each case and model, in base 64; incomplete lines are skipped."""
     found = {}
     for path in paths:
         with path.open(encoding="utf-8", errors="replace") as file:

@@ -178,7 +178,7 @@ def test_demo_finds_the_exact_truth(tmp_path):
         "lungs.json",
         "lungs.png",
     }
-    assert "holds a demo already" in invoke("demo", "-o", tmp_path / "demo", code=2)[1]
+    assert "already contains a demo" in invoke("demo", "-o", tmp_path / "demo", code=2)[1]
 
 
 def test_phantom_writes_cases_a_manifest_reads(tmp_path):

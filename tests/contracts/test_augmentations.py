@@ -1,4 +1,4 @@
-"""What every row of the table of augmentations keeps, in 2D and 3D.
+"""The contract of every augmentation in the registry, in 2D and 3D.
 
 A row that is added needs a line in `ON`; `test_every_field_has_its_row` says so.
 """
@@ -97,7 +97,7 @@ def test_every_field_has_its_row():
 
 
 @in_2d_and_3d
-def test_with_everything_off_nothing_happens(dims):
+def test_nothing_changes_if_everything_is_off(dims):
     of = recipe(dims)
     given = patch(of)
     assert augment(of).transforms == ()
@@ -124,7 +124,7 @@ def test_it_changes_the_patch_and_nothing_else(kind, field, dims):
 
 @each_row
 @in_2d_and_3d
-def test_it_is_decided_by_the_seed_alone(kind, field, dims):
+def test_it_depends_on_the_seed_alone(kind, field, dims):
     of = recipe(dims, **{field: ON[field]})
     given = patch(of)
     before = global_states()
@@ -173,7 +173,7 @@ def test_a_constant_patch_stays_finite_and_its_labels_too(kind, field, dims):
 
 @each_row
 def test_neighbouring_slices_change_together(kind, field):
-    """Two scan channels seen in three slices that are all alike: slices stay alike, whatever happens."""
+    """Three equal slices of two scan channels stay equal under every augmentation."""
     of = recipe(2, channels=2, **{field: ON[field]})
     one = patch(of)["image"][:2]
     given = {"image": torch.cat([one] * 3), "label": patch(of)["label"]}
@@ -220,8 +220,8 @@ def test_probability_is_how_often(dims):
 
 
 @in_2d_and_3d
-def test_it_asks_for_no_voxel_on_another_device(dims):
-    """On torch's `meta` device nothing can be read back: whatever copied voxels to the CPU would fail."""
+def test_no_voxel_is_copied_to_another_device(dims):
+    """Tensors of torch's `meta` device cannot be read back, so copying voxels to the CPU would fail."""
     of = recipe(dims, **{field: ON[field] for field in ON if field != "noise_sd"})
     given = {key: values.to("meta") for key, values in patch(of).items()}
     done = changed(of, given)

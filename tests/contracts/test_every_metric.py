@@ -1,4 +1,4 @@
-"""What holds for every row of the table of metrics, so that a new row is tested by being there."""
+"""The contract of every metric in the registry; a new metric is tested by being registered."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_every_metric_has_a_column_and_is_documented(name: str) -> None:
 
 
 def test_columns_of_earlier_tables_keep_their_place() -> None:
-    # As in evaluation.csv of version 0.1.0: tables of two versions can be put below one another.
+    # As in evaluation.csv of version 0.1.0, so that tables of two versions can be concatenated.
     assert (
         *("case", "patient", "group", "label", "dice", "iou", "sensitivity", "precision", "nsd"),
         *("nsd_tolerance_mm", "hd95_mm", "hd_mm", "assd_mm", "volume_ml", "truth_ml", "volume_error_ml"),

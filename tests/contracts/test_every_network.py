@@ -1,4 +1,4 @@
-"""What every row of the table of networks holds, in 2D and 3D."""
+"""The contract of every network in the registry, in 2D and 3D."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from medseg.training.checkpoint_files import import_weights
 from medseg.training.losses import build as build_loss
 
 GRID = default_grid((8.0, 9.0, 12.0))
-# Small ones, and a patch of each that its poolings allow.
+# Small networks, each with a patch size that its poolings allow.
 SMALL = {
     "unet": {"widths": [4, 8, 8]},
     "residual_unet": {"widths": [4, 8, 8]},
@@ -46,7 +46,7 @@ def small(kind: str, dims: int, **changes) -> Recipe:
     return Recipe.checked(data)
 
 
-def test_every_kind_is_here():
+def test_every_kind_is_tested():
     assert set(SMALL) == set(KINDS)
 
 
@@ -86,12 +86,12 @@ def test_a_saved_model_segments_with_the_same_bits(kind, dims, tmp_path):
     scan = Thorax().scan(GRID)
     mask = Segmenter(loaded)(scan)
     assert mask.grid == scan.grid
-    # Nothing is in it twice, and no memory was needed to know that.
+    # No weight is stored twice, and finding that out allocates nothing.
     assert (tmp_path / "m.safetensors").stat().st_size < needed_bytes(model.recipe) + 20_000
 
 
 @pytest.mark.parametrize(("kind", "dims"), EVERY)
-def test_weights_of_a_checkpoint_are_taken_over(kind, dims, tmp_path):
+def test_weights_of_a_checkpoint_are_imported(kind, dims, tmp_path):
     recipe = small(kind, dims)
     weights = build(recipe).state_dict()
     torch.save(weights, tmp_path / "w.pth")
@@ -145,7 +145,7 @@ def test_deep_supervision_gives_coarser_outputs_in_training_only():
         ({"kind": "vnet"}, "does not match any of the expected tags"),
     ],
 )
-def test_what_the_network_cannot_be_is_refused_by_the_recipe(network, told):
+def test_an_impossible_network_is_refused_by_the_recipe(network, told):
     with pytest.raises(UsageError, match=told):
         Recipe.checked(tiny().model_dump(mode="json") | {"network": network})
 
@@ -159,7 +159,7 @@ def test_a_section_without_kind_is_a_unet():
 
 
 def test_the_json_schema_knows_a_section_without_kind_too():
-    """What editors check: without ``kind`` it is a unet with dice_bce, and nothing else."""
+    """The schema that editors check: without ``kind`` it is a unet with dice_bce only."""
     schema, good = Recipe.json_schema(), tiny().model_dump(mode="json")
     checker = pytest.importorskip("jsonschema").Draft202012Validator(schema)
     for network in [{"widths": [4, 8]}, {}, *({**SMALL[kind], "kind": kind} for kind in KINDS)]:

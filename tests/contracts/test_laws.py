@@ -1,4 +1,4 @@
-"""The laws that must hold whatever the code looks like: where a mask lies, and which side is left."""
+"""Laws that must hold for every implementation: where a mask lies, and which side is left."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PATIENT = Thorax.random(4711)
 
 
 class Remembering(torch.nn.Module):
-    """A network that runs once for each input it has not seen to the last bit."""
+    """A network that caches its results by the exact bits of the input."""
 
     def __init__(self, network: torch.nn.Module) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class Remembering(torch.nn.Module):
 
 @pytest.fixture(scope="module")
 def segmenter() -> Segmenter:
-    """The shipped model; 144 scans would take minutes if equal windows were not remembered."""
+    """The shipped model; without cached windows, 144 scans would take minutes."""
     made = Segmenter("phantom_lungs")
     made._engines = [Remembering(network) for network in made._engines]
     return made

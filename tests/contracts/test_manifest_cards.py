@@ -1,4 +1,4 @@
-"""Every card in data_manifests says what a user of the data has to know, and its commands are understood."""
+"""Every card in data_manifests has what a user of the data needs to know, and its commands are valid."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Left is left in every file: 48 orders of axes, straight and oblique, through NIfTI and DICOM.
+"""Left stays left in every file: 48 axis orders, straight and oblique, through NIfTI and DICOM.
 
 The phantom's truth itself is stored as the scan, so that no network is needed: what is read is
 written as a mask, and nibabel and SimpleITK must find both lungs where they were put. The laws

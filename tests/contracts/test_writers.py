@@ -1,4 +1,4 @@
-"""Every format of the table: what is written, we and an independent reader find where it was."""
+"""The contract of every format: medseg and an independent reader find each voxel where it was."""
 
 from itertools import permutations, product
 

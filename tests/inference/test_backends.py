@@ -34,7 +34,7 @@ def _cache(tmp_path, monkeypatch):
 
 
 def used(recipe: Recipe) -> nn.Module:
-    """With statistics as after training: a fresh batch normalisation does nothing."""
+    """The network with batch statistics as after training; fresh ones would have no effect."""
     torch.manual_seed(0)
     network = build(recipe).train()
     with torch.no_grad():
@@ -61,7 +61,7 @@ def test_every_engine_gives_the_networks_logits(name, make, norm):
 @pytest.mark.parametrize("norm", ["batch", "instance", "none"])
 @pytest.mark.parametrize("make", [tiny, flat])
 def test_a_shortened_network_is_the_same_function(make, norm):
-    """In float64, where rounding is out of sight; the biases, which end at the borders, are not small."""
+    """Compared in float64, free of rounding, and with large biases, which the borders cut off."""
     recipe = make(network={"widths": [4, 6, 8], "norm": norm})
     network = used(recipe).double()
     for name, values in network.named_parameters():
@@ -76,7 +76,7 @@ def test_a_shortened_network_is_the_same_function(make, norm):
 
 
 @pytest.mark.parametrize("name", list(REGISTRY))
-def test_sides_are_free_where_a_window_is_a_whole_plane(name):
+def test_whole_plane_windows_may_have_any_size(name):
     recipe = flat(network={"widths": [4, 8, 8], "norm": "batch"})
     network = used(recipe)
     engine = REGISTRY[name](network, (2, recipe.in_channels, *recipe.patch.size), CPU, "free", free=True)
@@ -87,7 +87,7 @@ def test_sides_are_free_where_a_window_is_a_whole_plane(name):
 
 
 @pytest.mark.parametrize("name", list(REGISTRY))
-def test_an_answer_is_not_overwritten_by_the_next(name):
+def test_a_result_is_not_overwritten_by_the_next_call(name):
     recipe = flat()
     network = used(recipe)
     one, two = torch.randn(2, 1, recipe.in_channels, *recipe.patch.size)
@@ -116,7 +116,7 @@ def test_batch_normalisation_is_folded_into_the_convolution():
     torch.testing.assert_close(lean(image), network(image), atol=1e-5, rtol=1e-4)
 
 
-def test_the_graph_is_made_once(monkeypatch):
+def test_the_graph_is_exported_once(monkeypatch):
     network = used(flat())
     first = onnx_export.graph(network, (1, 3, 32, 24), "digest")
     (path,) = onnx_export.folder().iterdir()
@@ -130,7 +130,7 @@ def test_the_graph_is_made_once(monkeypatch):
 
 
 @pytest.mark.parametrize("damage", [b"", b"short", None])
-def test_a_damaged_graph_is_made_again(damage):
+def test_a_damaged_graph_is_exported_again(damage):
     network = used(flat())
     first = onnx_export.graph(network, (1, 3, 32, 24), "digest")
     (path,) = onnx_export.folder().iterdir()
@@ -140,13 +140,13 @@ def test_a_damaged_graph_is_made_again(damage):
     assert hashlib.sha256(path.read_bytes()[32:]).digest() == path.read_bytes()[:32]
 
 
-def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, monkeypatch):
+def test_an_unwritable_cache_is_skipped(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert onnx_export.graph(used(flat()), (1, 3, 32, 24), "digest")
 
 
-def test_auto_takes_openvino_on_the_cpu_where_it_is(monkeypatch):
+def test_auto_prefers_openvino_on_the_cpu_if_installed(monkeypatch):
     assert choose("auto", CPU) == "openvino"
     assert choose("auto", torch.device("cuda")) == "torch"
     monkeypatch.setattr("medseg.inference.backends.find_spec", lambda package: None)
@@ -155,7 +155,7 @@ def test_auto_takes_openvino_on_the_cpu_where_it_is(monkeypatch):
         choose("onnx", CPU)
 
 
-def test_auto_takes_torch_where_a_network_cannot_be_exported(monkeypatch):
+def test_auto_falls_back_to_torch_if_a_network_cannot_be_exported(monkeypatch):
     def impossible(network, shape, *, free):
         raise RuntimeError("no such operation in ONNX")
 
@@ -167,15 +167,15 @@ def test_auto_takes_torch_where_a_network_cannot_be_exported(monkeypatch):
 
 @pytest.mark.parametrize(
     ("name", "device", "problem"),
-    [("tensorrt", "cpu", "no engine is called 'tensorrt'"), ("onnx", "cuda", "CPU alone")],
+    [("tensorrt", "cpu", "no engine is called 'tensorrt'"), ("onnx", "cuda", "CPU only")],
 )
-def test_engines_that_cannot_be_are_refused(name, device, problem):
+def test_unusable_engines_are_refused(name, device, problem):
     with pytest.raises(UsageError, match=problem) as caught:
         choose(name, torch.device(device))
     assert caught.value.reason == "engine"
 
 
-def test_openvino_is_imported_without_its_reports():
+def test_openvino_is_imported_without_telemetry():
     code = """
 import sys, torch
 from torch import nn

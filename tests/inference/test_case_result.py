@@ -1,4 +1,4 @@
-"""A case's result goes through JSON and through a table and comes back."""
+"""Round trips of a case's result through JSON and through a table."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ FAILED = CaseResult.failure(
 
 
 @pytest.mark.parametrize("result", [DONE, FAILED, replace(DONE, thumbnail="UklGRg==")])
-def test_json_and_back(result):
+def test_json_round_trip(result):
     assert CaseResult.from_json(json.loads(json.dumps(result.to_json()))) == result
 
 
@@ -69,7 +69,7 @@ def test_notices_without_a_reason_are_those_of_earlier_journals():
     assert CaseResult.from_json(earlier).warnings == DONE.warnings
 
 
-def test_a_failure_knows_why_and_of_which_model():
+def test_a_failure_records_its_reason_and_model():
     assert (FAILED.status, FAILED.reason, FAILED.lasting) == ("failed", "unreadable", True)
     assert FAILED.message == "x.nii: it is cut off"
     assert (FAILED.model, FAILED.model_sha256, FAILED.engine) == ("lung_ct", "ab" * 32, "torch 2")
@@ -77,8 +77,8 @@ def test_a_failure_knows_why_and_of_which_model():
     assert "volumes_ml" not in FAILED.to_json()
 
 
-def test_a_table_and_back():
-    """All that the report reads comes back; digests of files, for example, are not in the table."""
+def test_table_round_trip():
+    """Everything the report needs survives; digests of files, for example, are not in the table."""
     rows = [DONE.to_row(), FAILED.to_row()]
     text = io.StringIO()
     table = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), restval="")
@@ -100,7 +100,7 @@ def test_a_table_and_back():
     assert failed == replace(FAILED, lasting=False)
 
 
-def test_a_table_that_another_program_has_saved():
+def test_a_table_saved_by_another_program_is_read():
     row = dict.fromkeys(("case", "model", "status", "reason", "message", "warnings"), "")
     row |= {"lung_components": "2.0", "lung_at_border": "True"}
     assert CaseResult.from_row(row).qc_flags == {"lung": {"components": 2, "at_border": True}}
@@ -118,7 +118,7 @@ def test_a_table_that_another_program_has_saved():
         {"notices": "spacing"},
     ],
 )
-def test_json_that_is_no_result_is_refused(change):
+def test_json_that_is_not_a_result_is_refused(change):
     with pytest.raises(ValueError, match=next(iter(change))):
         CaseResult.from_json(DONE.to_json() | change)
 
@@ -128,5 +128,5 @@ def test_a_result_without_an_id_is_refused():
         CaseResult.from_json({"event": "case", "model": "m", "status": "done"})
 
 
-def test_a_model_goes_through_json():
+def test_a_model_identity_survives_json():
     assert ModelIdentity.from_json(json.loads(json.dumps(MODEL.to_json()))) == MODEL

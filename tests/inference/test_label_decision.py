@@ -26,7 +26,7 @@ def test_exclusive_labels_by_hand():
     assert decision.masks(out).tolist() == [[True, False, False], [False, False, True]]
 
 
-def test_among_equals_the_background_comes_first_and_then_the_labels_in_their_order():
+def test_on_a_tie_the_background_wins_and_then_the_first_label():
     # Voxels: all three equal; the labels equal and above the background; the second alone above it.
     out = torch.tensor([[0.0, 1.0, -1.0], [0.0, 1.0, 1.0]])
     decision = LabelDecision((1, 2))
@@ -37,7 +37,7 @@ def test_among_equals_the_background_comes_first_and_then_the_labels_in_their_or
     assert found.tolist() == [0, 1, 2]
 
 
-def test_one_label_at_a_time_decides_as_all_at_once():
+def test_deciding_one_label_at_a_time_equals_deciding_all_at_once():
     out = 3 * torch.randn(7, 5, 6, 4, generator=torch.Generator().manual_seed(3))
     out[5] -= 20  # never wins, so it is never asked for
     decision, asked = LabelDecision(tuple(range(1, 8))), []
@@ -54,7 +54,7 @@ def test_one_label_at_a_time_decides_as_all_at_once():
     assert 5 not in asked
 
 
-def test_a_recipe_decides_by_its_loss_and_threshold():
+def test_the_rule_follows_the_recipes_loss_and_threshold():
     assert LabelDecision.from_recipe(tiny(predict={"threshold": 0.6})) == LabelDecision((1, 2), 0.6)
     exclusive = LabelDecision.from_recipe(tiny(loss={"kind": "dice_ce"}))
     assert exclusive == LabelDecision((1, 2), None)

@@ -1,4 +1,4 @@
-"""The shipped model of the lungs: its file, its card, and that it still finds what it found."""
+"""The shipped lung model: its file, its card, and unchanged results."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def test_the_file_is_small_and_its_digest_and_licence_are_in_the_card():
 
 
 @pytest.mark.slow
-def test_it_finds_the_phantoms_lungs(tmp_path):
-    """Dice as measured when the model was made; the phantom is no part of its training."""
+def test_the_phantoms_lungs_are_found(tmp_path):
+    """Dice as measured when the model was made; the phantom was not part of its training."""
     assert MODEL == DEFAULT
     right, left = run(tmp_path).scores
     assert right.dice == pytest.approx(PHANTOM[0], abs=0.003)
@@ -43,8 +43,8 @@ def test_it_finds_the_phantoms_lungs(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("patient", "dice"), [("LCTSC-004", 0.9847), ("LCTSC-008", 0.9860)])
-def test_it_finds_the_lungs_of_patients(shared_data, patient, dice):
-    """As measured when the model was made; a check that nothing has changed, no measure of its quality."""
+def test_the_lungs_of_patients_are_found(shared_data, patient, dice):
+    """Dice as measured when the model was made: a regression check, not a measure of quality."""
     folder = shared_data / "lung_ct_2mm" / patient
     truth = medseg.read_mask(folder / "lung_mask.nii.gz", LUNGS)
     mask = medseg.segment(folder / "ct.nii.gz")
@@ -54,7 +54,7 @@ def test_it_finds_the_lungs_of_patients(shared_data, patient, dice):
     assert x_mm[0] > x_mm[1]
 
 
-def test_a_scan_without_a_chest_is_told():
+def test_a_scan_without_a_chest_gives_a_notice():
     water = Volume(np.zeros((40, 40, 20), dtype=np.int16), Grid.from_spacing((40, 40, 20), (4.0, 4.0, 5.0)))
     with pytest.warns(InputWarning, match="no lung was found"):
         mask = medseg.segment(water)

@@ -1,4 +1,4 @@
-"""What is held while a mask is made, and how long."""
+"""Which memory is held while a mask is assembled, and for how long."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COARSE = (8.0, 8.0, 10.0)
 # What an untrained network finds looks wrong.
 @pytest.mark.filterwarnings("ignore::medseg.errors.InputWarning")
 @pytest.mark.parametrize(("parts", "kept"), [({}, False), (DIVIDED, True)])
-def test_a_scan_is_forgotten_where_nothing_needs_its_voxels(parts, kept):
+def test_a_scan_is_released_unless_its_voxels_are_needed(parts, kept):
     segment = Segmenter(untrained(tiny(**parts)), engine="torch")
     scan = Thorax().scan(default_grid(COARSE))
     held, grid = weakref.ref(scan.array.base), scan.grid
@@ -32,7 +32,7 @@ def test_a_scan_is_forgotten_where_nothing_needs_its_voxels(parts, kept):
     assert prepared.predict().mask.grid == grid
 
 
-def test_a_prepared_scan_is_used_up():
+def test_a_prepared_scan_can_be_segmented_once():
     scan = Thorax().scan(default_grid(COARSE))
     prepared = Segmenter(untrained(tiny()), engine="torch").prepare(scan)
     prepared.predict()
@@ -48,7 +48,7 @@ def test_the_target_of_a_scan_knows_its_grid_and_source():
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_zeros_are_zeros_that_can_be_written(dtype):
+def test_zeros_are_writable(dtype):
     array = zeros((3, 4, 5), dtype)
     assert array.shape == (3, 4, 5)
     assert array.dtype == dtype
@@ -59,7 +59,7 @@ def test_zeros_are_zeros_that_can_be_written(dtype):
     assert zeros((0, 4, 5), dtype).size == 0
 
 
-def test_no_room_for_zeros_is_an_error_of_memory():
+def test_too_large_an_array_of_zeros_is_a_memory_error():
     with pytest.raises(MemoryError, match="no memory for"):
         zeros((1 << 40, 1 << 20, 1), np.uint8)
 

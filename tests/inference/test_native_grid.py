@@ -41,7 +41,7 @@ def smooth(grid: Grid) -> torch.Tensor:
 
 @pytest.mark.parametrize("axcodes", orientations())
 @pytest.mark.parametrize("turn", [(0.0, 0.0, 0.0), (11.0, -7.0, 19.0)])
-def test_restored_probabilities_lie_where_simpleitk_puts_them(axcodes, turn):
+def test_restored_probabilities_agree_with_simpleitk(axcodes, turn):
     base = rotated(Grid.from_spacing((19, 16, 13), (2.0, 2.5, 3.1), origin_mm=(-20, 4, 8)), turn)
     prepared = resampled_grid(base, (3.3, 3.0, 3.5))
     source = base.oriented(axcodes)
@@ -67,7 +67,7 @@ def by_simpleitk(values: np.ndarray, grid: Grid, target: Grid) -> tuple[np.ndarr
     return array, array != -9.0
 
 
-def test_outside_the_crop_is_zero_and_the_rim_goes_on():
+def test_outside_the_crop_is_zero_beyond_one_voxel_of_rim():
     source = Grid.from_spacing((10, 1, 1))
     prepared = Grid.from_spacing((2, 1, 1), (2, 2, 2), origin_mm=(4.5, 0, 0))
     (values,) = whole(torch.ones(1, 2, 1, 1), prepared, source)
@@ -77,7 +77,7 @@ def test_outside_the_crop_is_zero_and_the_rim_goes_on():
 
 @pytest.mark.parametrize("axcodes", ["RAS", "LPI", "SRA", "AIL"])
 @pytest.mark.parametrize("each", [1, 2, 5, 100])
-def test_planes_in_whatever_portions_give_the_same(axcodes, each):
+def test_portions_of_planes_do_not_change_the_result(axcodes, each):
     source = Grid.from_spacing((150, 140, 37), (1.0, 0.9, 1.1)).oriented(axcodes)
     prepared = resampled_grid(source.oriented("RAS"), (2.1, 3.0, 1.9))
     torch.manual_seed(0)
@@ -97,7 +97,7 @@ def test_planes_in_whatever_portions_give_the_same(axcodes, each):
             np.testing.assert_array_equal(mine.binary(), other.binary())
 
 
-def test_labels_at_least_a_threshold_are_those_of_restored_probabilities():
+def test_thresholded_labels_are_those_of_restored_probabilities():
     source = Grid.from_spacing((31, 18, 35), (1.0, 1.2, 0.8)).oriented("PSL")
     prepared = resampled_grid(source, (2.1, 2.0, 2.3))
     torch.manual_seed(0)

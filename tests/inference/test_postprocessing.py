@@ -38,7 +38,7 @@ DOT = (slice(11, 12), slice(9, 10), slice(7, 8))  # 1, in a corner of the volume
 ALL = boxes(LARGE, MIDDLE, SMALL, SMALL_2, DOT)
 
 
-def test_nothing_asked_changes_nothing_and_copies() -> None:
+def test_the_defaults_change_nothing() -> None:
     before = ALL.copy()
     result = postprocess(ALL, GRID)
     assert np.array_equal(result, before)
@@ -91,7 +91,7 @@ def test_both_rules_hold_together() -> None:
     assert np.array_equal(postprocess(ALL, GRID, keep_components=3, min_volume_ml=0.1), boxes(LARGE, MIDDLE))
 
 
-def test_voxels_that_share_a_corner_belong_together() -> None:
+def test_voxels_that_share_a_corner_are_connected() -> None:
     corner = (slice(4, 5), slice(4, 5), slice(4, 5))
     assert np.array_equal(
         postprocess(boxes(LARGE, corner, DOT), GRID, keep_components=1), boxes(LARGE, corner)
@@ -119,7 +119,7 @@ def test_a_hole_at_the_face_of_the_volume_is_open() -> None:
     assert np.array_equal(postprocess(tube, GRID, fill_holes=True), tube)
 
 
-def test_an_island_in_a_hole_is_no_component_of_its_own() -> None:
+def test_an_island_in_a_hole_is_not_a_separate_component() -> None:
     far = (slice(8, 9), slice(1, 2), slice(1, 2))  # one voxel, like the island
     full = boxes((slice(1, 6), slice(1, 6), slice(1, 6)), far)
     shell = full.copy()
@@ -149,7 +149,7 @@ def test_neither_orientation_nor_repetition_matters(seed: int) -> None:
         assert np.array_equal(moved, np.transpose(want, order)[steps])
 
 
-def test_empty_and_full_masks_stay() -> None:
+def test_empty_and_full_masks_are_unchanged() -> None:
     for mask in (np.zeros(GRID.shape, dtype=bool), np.ones(GRID.shape, dtype=bool)):
         result = postprocess(mask, GRID, keep_components=1, fill_holes=True, min_volume_ml=0.01)
         assert np.array_equal(result, mask)

@@ -1,4 +1,4 @@
-"""Every method gives a `Prediction` of a prepared scan."""
+"""Predictions of every segmentation method."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def methods() -> dict[str, SegmentationMethod]:
 
 @pytest.mark.parametrize("name", ["network", "threshold"])
 @pytest.mark.parametrize("probabilities", [False, True])
-def test_every_method_predicts_the_mask_that_calling_it_gives(name, probabilities):
+def test_predicting_and_calling_give_the_same_mask(name, probabilities):
     method, scan = methods()[name], Thorax().scan(GRID)
     prediction = method.prepare(scan).predict(probabilities=probabilities)
     assert prediction.mask.grid == scan.grid
@@ -34,7 +34,7 @@ def test_every_method_predicts_the_mask_that_calling_it_gives(name, probabilitie
     np.testing.assert_array_equal(prediction.mask.array, method(scan).array)
 
 
-def test_probabilities_are_given_where_they_are_asked_for_and_decide_the_mask():
+def test_requested_probabilities_are_returned_and_decide_the_mask():
     method, scan = methods()["network"], Thorax().scan(GRID)
     assert dict(method.prepare(scan).predict().probabilities) == {}
     prediction = method.prepare(scan).predict(probabilities=True)
@@ -52,7 +52,7 @@ def test_entropy_is_that_of_the_labels_that_were_found():
     scan = Thorax().scan(GRID)
     entropy = methods()["network"].prepare(scan).predict().entropy
     assert set(entropy) <= {"right_lung", "left_lung"}
-    # Random weights: the network is sure of hardly anything.
+    # With random weights the network is certain of hardly anything.
     assert all(0.5 < bits <= 1 for bits in entropy.values())
     assert entropy
 
@@ -63,7 +63,7 @@ def test_thresholds_have_neither_entropy_nor_probabilities():
 
 
 def test_notices_are_returned_and_sent():
-    """Of preparing (no air in the scan) and of the mask (no lung), for a network that finds no lung."""
+    """Notices about the scan (no air) and about the mask (no lung), for a network that finds no lung."""
     recipe = tiny(**DIVIDED, predict={"threshold": 0.999999})
     hu = np.asarray(Thorax().scan(GRID).array).clip(0, None)
     scan = Volume(np.asfortranarray(hu), GRID, Source(path=Path("ct.nii")))

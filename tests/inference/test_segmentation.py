@@ -1,4 +1,4 @@
-"""One call for one scan: from a path or an image of another library, into memory or a file."""
+"""Segmenting one scan in one call, from any kind of image, into memory or a file."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def model():
 
 
 @pytest.mark.parametrize("kind", ["path", "text", "volume", "simpleitk", "nibabel", "array", "list"])
-def test_whatever_holds_the_scan_the_mask_is_the_same(kind, scan, model):
+def test_every_kind_of_scan_gives_the_same_mask(kind, scan, model):
     volume = medseg.read(scan)
     given = {
         "path": scan,
@@ -67,7 +67,7 @@ def test_the_output_is_never_the_scan(scan, model):
     assert caught.value.reason == "usage"
 
 
-def test_what_only_the_user_can_decide_is_an_option(model):
+def test_open_questions_are_answered_by_options(model):
     array = np.full((12, 12, 12), np.nan, np.float32)
     with pytest.raises(InputRefused) as caught:
         medseg.segment((array, np.diag([20.0, 20.0, 20.0, 1.0])), model=model)
@@ -78,6 +78,6 @@ def test_what_only_the_user_can_decide_is_an_option(model):
     assert mask.grid.shape == array.shape
 
 
-def test_no_scan_at_all_is_refused(model):
+def test_an_empty_list_of_scans_is_refused(model):
     with pytest.raises(UsageError):
         medseg.segment([], model=model)

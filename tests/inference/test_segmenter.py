@@ -76,8 +76,8 @@ def test_labels_are_painted_in_their_order():
     assert mask.volumes_ml() == pytest.approx({"lung": 0.064, "lesion": 0.008})
 
 
-def test_labels_that_exclude_one_another_go_to_the_most_probable():
-    """40 % is enough where all else is less, 40 % is not where the background has 60 %."""
+def test_exclusive_labels_go_to_the_most_probable():
+    """40 % is enough if everything else is less, but not if the background has 60 %."""
     recipe = tiny(prepare={"spacing_mm": [1, 1, 1], "crop": None}, loss={"kind": "dice_ce"})
     scan = Volume(np.zeros((8, 8, 8), np.int16), Grid.from_spacing((8, 8, 8)))
     probabilities = torch.zeros(2, 8, 8, 8)
@@ -88,7 +88,7 @@ def test_labels_that_exclude_one_another_go_to_the_most_probable():
     assert np.bincount(mask.array.ravel()).tolist() == [512 - 64, 64 - 8, 8]
 
 
-def test_probabilities_of_labels_that_exclude_one_another_are_a_softmax():
+def test_probabilities_of_exclusive_labels_are_a_softmax():
     recipe = tiny(loss={"kind": "dice_ce"})
     model = untrained(recipe)
     prepared = prepare(recipe, [Thorax().scan(GRID)])
@@ -221,7 +221,7 @@ def test_removed_airless_parts_are_reported():
     truth = Thorax().truth(prepared.grid)
     heart[0] = torch.from_numpy(truth.of("heart").astype(np.float32))
     with (
-        pytest.warns(InputWarning, match="ml without air were taken for no lung"),
+        pytest.warns(InputWarning, match="ml of airless tissue"),
         pytest.warns(InputWarning, match="no lung was found"),
     ):
         mask = segment.mask(heart, prepared, scan)

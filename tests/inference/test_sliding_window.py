@@ -117,7 +117,7 @@ def test_fewer_windows_at_once_where_memory_is_short():
         return windows * 2
 
     predict = Predict(overlap=0.0, window_batch=5)
-    with pytest.warns(InputWarning, match="2 windows at once"):
+    with pytest.warns(InputWarning, match="2 windows are run at once"):
         out = logits(image, network, labels=1, patch=Patch(size=(8, 8, 8)), predict=predict)
     torch.testing.assert_close(out, image * 2)
     assert seen == [5, 2, 2, 1]

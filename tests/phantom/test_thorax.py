@@ -70,7 +70,7 @@ def test_no_two_axes_are_alike():
         assert (array & np.transpose(array, order)).sum() / array.sum() < 0.9
 
 
-def test_the_truth_is_the_same_world_on_every_grid():
+def test_the_truth_is_the_same_in_world_space_on_every_grid():
     patient = Thorax.random(3)
     for grid in (
         rotated(COARSE, (9, -14, 21)),

@@ -39,7 +39,7 @@ def test_the_patients_right_is_on_the_left(axcodes):
     assert seen[:, 1].mean() < 0.5 * sagittal.shape[1]  # the front is on the left
 
 
-def test_pictures_are_read_back_and_cut_lines_left_out(tmp_path):
+def test_pictures_are_read_back_and_incomplete_lines_skipped(tmp_path):
     path = tmp_path / "thumbnails.jsonl"
     path.write_text(line("a", "m", encoded(b"one")) + line("a", "m", encoded(b"two")) + '{"case": "b", "mo')
     assert read([path]) == {("a", "m"): encoded(b"two")}

@@ -1,4 +1,4 @@
-"""The viewer answers on this machine only, for who knows its token, and shows left on the right."""
+"""The viewer answers only requests from this machine that know its token, and shows left on the right."""
 
 import http.client
 import json
@@ -47,7 +47,7 @@ def ask(server: Server, path: str, **headers: str) -> tuple[int, dict[str, str],
     return answer.status, dict(answer.getheaders()), answer.read()
 
 
-def test_only_who_knows_the_token_is_answered(server):
+def test_requests_without_the_token_are_refused(server):
     status, headers, _ = ask(server, f"/{server.token}/page.html")
     assert status == 200
     assert "default-src 'none'" in headers["Content-Security-Policy"]
@@ -112,7 +112,7 @@ def tinted(picture: np.ndarray, *, blue: bool) -> np.ndarray:
 
 
 @pytest.mark.slow
-def test_left_is_on_the_right_and_masks_are_seen(server, tmp_path):
+def test_left_is_on_the_right_and_masks_are_visible(server, tmp_path):
     with page(viewport={"width": 1000, "height": 700}) as tab:
         tab.goto(server.url)
         tab.wait_for_selector("body[data-ready=yes]", timeout=120_000)

@@ -1,4 +1,4 @@
-"""What runs a network: torch, OpenVINO or ONNX Runtime. To add one: a row in `REGISTRY`."""
+"""Engines that run a network: torch, OpenVINO and ONNX Runtime. A new one is a row in `REGISTRY`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Engine(Protocol):
     """Runs one network on windows of one shape, or of one number of channels.
 
     Attributes:
-        name: With its version, as told in outputs.
+        name: Name and version, as written to outputs.
     """
 
     name: str
@@ -29,9 +29,9 @@ Shape = tuple[int, ...]
 
 
 class _Kind(Protocol):
-    """Makes an engine of a network in evaluation mode, for windows (N, C, ...) of a shape.
+    """Creates an engine for a network in evaluation mode, for windows (N, C, ...) of a shape.
 
-    The digest is that of the weights. With ``free`` the shape is an example: N and C hold, sides are free.
+    With ``free`` only N and C of the shape are fixed; the sides may vary.
     """
 
     def __call__(
@@ -50,19 +50,19 @@ _EXTRAS = {"openvino": "fast", "onnx": "onnx"}
 
 
 def choose(name: str, device: torch.device) -> str:
-    """A row of `REGISTRY` for ``auto`` or a row's name.
+    """A key of `REGISTRY`, from a key or ``auto``.
 
-    ``auto`` is OpenVINO on a CPU where it is installed, about twice as fast there, and torch otherwise.
+    ``auto`` is OpenVINO on a CPU if it is installed, which is about twice as fast, and torch otherwise.
 
     Raises:
-        UsageError: no such engine, or one that cannot use the device (``engine``).
+        UsageError: no such engine, or it cannot use the device (``engine``).
         ResourceError: its packages are not installed (``missing-extra``).
     """
     if name == "auto":
         return "openvino" if device.type == "cpu" and _installed("openvino") else "torch"
     if name not in REGISTRY or (device.type != "cpu" and name != "torch"):
         raise UsageError(
-            f"no engine is called {name!r}" if name not in REGISTRY else f"{name} runs on the CPU alone here",
+            f"no engine is called {name!r}" if name not in REGISTRY else f"{name} runs on the CPU only",
             where="engine",
             remedy="give one of: auto, " + ", ".join(REGISTRY)
             if name not in REGISTRY

@@ -1,4 +1,4 @@
-"""Batches of one size, for engines that are compiled for it."""
+"""Batches of a fixed size, for engines compiled for it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 
 
 def filled(windows: torch.Tensor, batch: int) -> torch.Tensor:
-    """Contiguous (batch, C, ...): the windows, and zeros to make up the batch."""
+    """Contiguous (batch, C, ...): the windows, padded with zeros to a full batch."""
     if len(windows) < batch:
         windows = torch.cat([windows, windows.new_zeros((batch - len(windows), *windows.shape[1:]))])
     return windows.contiguous()

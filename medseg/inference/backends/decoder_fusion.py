@@ -1,4 +1,4 @@
-"""The upward path of the classic U-Net with less arithmetic: the same function, to rounding."""
+"""The decoder of the classic U-Net with less arithmetic: the same function up to rounding."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from torch.nn.utils import skip_init
 
 
 def shortened(network: nn.Module) -> nn.Module:
-    """A copy in which no step of the upward path concatenates the encoder's maps.
+    """A copy of the network whose decoder steps do not concatenate the encoder's maps.
 
     Such a step doubles the size by a transposed convolution, concatenates the encoder's maps and convolves.
-    A convolution of concatenated maps is the sum of one of each, and a convolution after a transposed one is
-    a transposed one with larger kernels: together they multiply a quarter to a third less, and the finest
-    maps are not copied. For windows whose sides the network halves without remainder.
+    A convolution of concatenated maps is the sum of a convolution of each, and a convolution after a
+    transposed one is a transposed convolution with a larger kernel: together they need a quarter to a third
+    fewer multiplications, and the finest maps are not copied. Valid for windows whose sides can be halved
+    at every level without remainder.
     """
     network = copy.deepcopy(network)
     for parent in list(network.modules()):
@@ -47,7 +48,7 @@ def _plain(step: UpCat) -> bool:
 
 
 class _Step(nn.Module):
-    """One step upwards; called as MONAI's."""
+    """One decoder step, with the call signature of MONAI's ``UpCat``."""
 
     def __init__(self, step: UpCat) -> None:
         super().__init__()
@@ -63,19 +64,19 @@ class _Step(nn.Module):
         self.to(conv.weight.dtype)
 
     def forward(self, coarse: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
-        # A channel of ones brings the bias of the transposed convolution, which ends at the borders.
+        # A channel of ones carries the bias of the transposed convolution, which the borders cut off.
         coarse = torch.cat([coarse, torch.ones_like(coarse[:, :1])], 1)
         maps: torch.Tensor = self.second(self.after(self.skip(skip) + self.up(coarse)))
         return maps
 
 
 def _bare(kind: type[nn.Module], *sizes: int, **settings: int) -> Any:
-    """A layer whose weights are still to come: drawing some would move torch's generator."""
+    """A layer with uninitialised weights: initialising them would advance torch's random generator."""
     return skip_init(kind, *sizes, **settings)  # type: ignore[no-untyped-call]
 
 
 def _joined(up: _ConvTransposeNd, conv: torch.Tensor) -> torch.Tensor:
-    """The kernels (in + 1, out, 4, ...) of both: the last input is a channel of ones.
+    """The combined kernel (in + 1, out, 4, ...); the last input is a channel of ones.
 
     With u[2 i + r] = sum of up[r] x[i], output o takes conv[t] u[o + t - 1]: that is kernel r + 2 - t of a
     transposed convolution with stride 2 and padding 1.
@@ -92,5 +93,5 @@ def _joined(up: _ConvTransposeNd, conv: torch.Tensor) -> torch.Tensor:
 
 
 def _tap(at: Sequence[int]) -> tuple[Any, ...]:
-    """One place of a kernel (in, out, ...), for all of its channels."""
+    """The index of one tap of a kernel (in, out, ...), for all of its channels."""
     return (slice(None), slice(None), *at)

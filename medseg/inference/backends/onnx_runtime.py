@@ -1,4 +1,4 @@
-"""ONNX Runtime: the portable engine, on the CPU."""
+"""ONNX Runtime, the portable engine, on the CPU."""
 
 from __future__ import annotations
 

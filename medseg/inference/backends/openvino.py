@@ -22,17 +22,17 @@ class OpenVino:
         *,
         free: bool = False,
     ) -> None:
-        # Where its telemetry package cannot be imported, OpenVINO takes a stub that reports nothing.
+        # If its telemetry package cannot be imported, OpenVINO uses a stub that reports nothing.
         with without_package("openvino_telemetry"):
             import openvino
 
         self.name = f"openvino {openvino.__version__.split('-')[0]}"
         self._batch = shape[0]
         settings = {
-            # Otherwise bfloat16 is taken where the processor has it, and masks differ between machines.
+            # The default is bfloat16 if the processor has it, so that masks would differ between machines.
             "INFERENCE_PRECISION_HINT": "f32",
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-            # Each process would pin its threads to the same first cores.
+            # With pinning, every process would use the same first cores.
             "ENABLE_CPU_PINNING": False,
             "PERFORMANCE_HINT": "LATENCY",
         }

@@ -1,4 +1,4 @@
-"""Torch: on every device, and what the other engines are compared with."""
+"""The torch engine, which runs on every device and is the reference for the others."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 class TorchEngine:
-    """See :class:`medseg.inference.backends.Engine`. On a GPU torch's autocast takes half precision."""
+    """See :class:`medseg.inference.backends.Engine`. On a GPU torch's autocast uses half precision."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""A scan and its masks in the browser, or in a notebook: NiiVue, from the installed package ipyniivue."""
+"""The viewer of a scan and its masks, in a browser or a notebook: NiiVue from the package ipyniivue."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The viewer in a browser, served by this machine for itself."""
+"""The viewer in a browser, served on this machine only."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def serve_viewer(
     """A server of the viewer: open its ``url`` in a browser while ``serve_forever()`` runs.
 
     Args:
-        scan: A path, a volume, or an image of another library, as :func:`medseg.as_volume` takes it.
-        masks: None, one, or two to compare, on the scan's grid.
-        recipe: Of masks at paths: names of their labels.
-        port: 0 for any that is free.
-        options: What only the user can decide about how the scan is read.
+        scan: A path, a volume, or an image of another library that :func:`medseg.as_volume` accepts.
+        masks: No mask, one mask, or two masks to compare, on the scan's grid.
+        recipe: A recipe that names the labels of masks read from files.
+        port: Port of the server; 0 for any free one.
+        options: How to read the scan when the file leaves a question open.
 
     Raises:
         InputRefused: the scan or a mask cannot be read or trusted.

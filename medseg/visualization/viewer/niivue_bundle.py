@@ -1,4 +1,4 @@
-"""NiiVue's bundle, taken from the installed package ipyniivue; nothing of it lies in this repository."""
+"""NiiVue's JavaScript bundle, taken from the installed package ipyniivue; no copy is in this repository."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from medseg.errors import ResourceError
 def bundle() -> bytes:
     """A JavaScript module that exports the class ``Niivue``.
 
-    ipyniivue's own module exports a widget only, so the name its packer gave to the class is looked
-    for, and exported too.
+    The module of ipyniivue exports only a widget, so the minified name of the class is searched for and
+    exported as well.
 
     Raises:
-        ResourceError: ipyniivue is not installed (``missing-extra``), or of a version whose module is
-            packed in another way (``viewer``).
+        ResourceError: ipyniivue is not installed (``missing-extra``), or its version bundles NiiVue in an
+            unknown way (``viewer``).
     """
     found = find_spec("ipyniivue")
     if found is None or found.origin is None:
@@ -34,7 +34,7 @@ def bundle() -> bytes:
     heads = re.findall(r"([A-Za-z_$][\w$]*)=class(?: [\w$]+)?(?: extends [\w$]+)?\{", text[: max(0, end)])
     if not heads:
         raise ResourceError(
-            "this version of ipyniivue is packed in a way that medseg does not know",
+            "this version of ipyniivue bundles NiiVue in a way that medseg does not know",
             where=found.origin,
             remedy="pip install 'ipyniivue>=2.4,<2.5'",
             reason="viewer",

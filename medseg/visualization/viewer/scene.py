@@ -1,4 +1,4 @@
-"""What the viewer shows, as files in memory: a scan, its masks, and where two of them differ."""
+"""The contents of the viewer as files in memory: a scan, its masks, and the difference of two masks."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from medseg.io import write
 from medseg.visualization.thumbnails import window
 
 PRESETS = {"lung": (-1400.0, 200.0), "mediastinum": (-160.0, 240.0), "bone": (-500.0, 1300.0)}
-"""Black and white in HU: level -600 width 1600, level 40 width 400, level 400 width 1800."""
+"""Black and white point in HU: level -600 width 1600, level 40 width 400, level 400 width 1800."""
 
 _DIFFERENCE = (Label(name="only_in_the_first", values=(1,)), Label(name="only_in_the_second", values=(2,)))
 
 
 @dataclass(frozen=True)
 class Scene:
-    """The files that may be asked for, by name.
+    """The files that the viewer loads.
 
     Attributes:
-        files: ``scene.json`` and NIfTI files.
+        files: ``scene.json`` and NIfTI files, by name.
     """
 
     files: dict[str, bytes]
@@ -39,14 +39,14 @@ def scene(scan: Volume, masks: Sequence[tuple[str, Mask]]) -> Scene:
     """The scene of a scan with up to two masks, each with its name.
 
     Raises:
-        UsageError: more than two masks (``viewer-masks``), or one is not on the scan's grid
+        UsageError: more than two masks (``viewer-masks``), or a mask is not on the scan's grid
             (``grid-mismatch``).
     """
     if len(masks) > 2:
         raise UsageError(
-            f"{len(masks)} masks: two can be compared at a time",
+            f"{len(masks)} masks given, but at most two can be compared",
             where="medseg view",
-            remedy="give one or two",
+            remedy="give one or two masks",
             reason="viewer-masks",
         )
     for name, mask in masks:
@@ -55,7 +55,7 @@ def scene(scan: Volume, masks: Sequence[tuple[str, Mask]]) -> Scene:
             raise UsageError(
                 f"the mask is not on the scan's grid: {mismatch}",
                 where=name,
-                remedy="give the mask that was made from this scan",
+                remedy="give the mask of this scan",
                 reason="grid-mismatch",
             )
     layers = list(masks)
@@ -85,7 +85,7 @@ def _labels(mask: Mask) -> list[dict[str, Any]]:
 
 
 def _numbered(mask: Mask) -> Mask:
-    """The labels as 1, 2, 3 ...; of two that overlap the later one is seen. Other values are left out."""
+    """The labels as 1, 2, 3, and so on; later labels cover earlier ones, and other values are dropped."""
     painted = np.zeros(mask.array.shape, np.uint16 if len(mask.labels) > 255 else np.uint8)
     for number, label in enumerate(mask.labels, start=1):
         painted[mask.of(label.name)] = number
@@ -93,7 +93,7 @@ def _numbered(mask: Mask) -> Mask:
 
 
 def _difference(first: Mask, second: Mask) -> Mask:
-    """Where only one of two masks has a label, or they have different ones (as only in the first)."""
+    """Voxels labelled in only one of two masks; those with different labels count as only in the first."""
     a, b = np.asarray(first.array), np.asarray(second.array)
     differ = np.where(a != b, np.where(a > 0, 1, 2), 0).astype(np.uint8)
     return Mask(differ, first.grid, _DIFFERENCE)

@@ -13,7 +13,7 @@ from medseg.visualization.viewer.niivue_bundle import bundle
 from medseg.visualization.viewer.scene import Scene
 
 _HOST = "127.0.0.1"
-# NiiVue has WebAssembly in it, and styles of its own; all else comes from here or nowhere.
+# NiiVue contains WebAssembly and inline styles; everything else comes from this server only.
 _POLICY = (
     "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; connect-src 'self' data: blob:; worker-src 'self' blob:; "

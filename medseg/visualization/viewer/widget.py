@@ -1,4 +1,4 @@
-"""The viewer in a notebook: ipyniivue's widget, which needs no server and no network."""
+"""The viewer in a notebook: the widget of ipyniivue, which needs no server and no network."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from medseg.visualization.viewer.scene import scene
 
 
 def widget(scan: Volume, *masks: Mask, height: int = 480) -> Any:
-    """A widget with the scan and up to two masks, in planes and 3D, left on the right.
+    """A widget with the scan and up to two masks, in three planes and 3D, in radiological view.
 
     Args:
         scan: The scan.
-        masks: On its grid; of two, where they differ is a layer of its own, not shown at first.
-        height: Of the widget, in pixels.
+        masks: Masks on its grid. Two masks get a third layer for their difference, hidden at first.
+        height: Height of the widget in pixels.
 
     Raises:
         ResourceError: ipyniivue is not installed (``missing-extra``).
@@ -59,7 +59,7 @@ def widget(scan: Volume, *masks: Mask, height: int = 480) -> Any:
 
 
 def _colours(labels: list[dict[str, Any]]) -> dict[str, Any]:
-    """NiiVue's table of a label map: red, green, blue, alpha, index and name."""
+    """NiiVue's colour table of a label map: red, green, blue, alpha, index and name."""
     rows = [(0, 0, 0, 0, 0, "none")]
     for label in labels:
         rows.append((*rgb(label["colour"]), 255, label["value"], label["name"]))
@@ -68,14 +68,14 @@ def _colours(labels: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def view(scan: ScanLike, *masks: MaskLike, height: int = 480) -> Any:
-    """A scan with up to two masks in a notebook: a widget with three planes and 3D, without network.
+    """A notebook widget of a scan with up to two masks: three planes and 3D, without network access.
 
-    Outside of a notebook use :func:`medseg.serve_viewer`.
+    Outside a notebook use :func:`medseg.serve_viewer`.
 
     Args:
-        scan: A path, a volume, or an image of another library, as :func:`medseg.as_volume` takes it.
-        masks: The same for masks, on the scan's grid.
-        height: Of the widget, in pixels.
+        scan: A path, a volume, or an image of another library that :func:`medseg.as_volume` accepts.
+        masks: Masks in the same forms, on the scan's grid.
+        height: Height of the widget in pixels.
 
     Raises:
         InputRefused: a file cannot be read or trusted.
@@ -87,5 +87,5 @@ def view(scan: ScanLike, *masks: MaskLike, height: int = 480) -> Any:
         >>> len(shown.volumes)
         2
     """
-    found = as_volume(scan)
-    return widget(found, *(named_mask(mask, found) for mask in masks), height=height)
+    volume = as_volume(scan)
+    return widget(volume, *(named_mask(mask, volume) for mask in masks), height=height)

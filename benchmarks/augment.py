@@ -1,10 +1,10 @@
-"""Times the augmentation of a training patch beside MONAI's dictionary transforms doing the same.
+"""Times the augmentation of a training patch against equivalent dictionary transforms of MONAI.
 
     OMP_NUM_THREADS=1 python benchmarks/augment.py [--rounds 7] [--patches 12]
 
-One thread, as in a worker of the data loader. Rounds alternate (ours, MONAI, ours, ...); a round is
-the mean over the same number of patches, each with its own seed. MONAI has no ghosts and no motion:
-those rows leave them out on its side and keep them on ours.
+Uses one thread, like a worker of the data loader. Rounds alternate (medseg, MONAI, medseg, ...); a round
+is the mean over the same number of patches, each with its own seed. MONAI has no ghosting or motion
+transform, so they are included only on medseg's side.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def main() -> None:
 
 
 def mean_ms(change: Compose, given: dict[str, torch.Tensor], patches: int) -> float:
-    """Mean time of a patch; the seeds are those of every round."""
+    """Mean time per patch in milliseconds; every round uses the same seeds."""
     started = time.perf_counter()
     for seed in range(patches):
         change.set_random_state(seed=seed)
@@ -78,7 +78,7 @@ def mean_ms(change: Compose, given: dict[str, torch.Tensor], patches: int) -> fl
 
 
 def recipe_of(size: tuple[int, ...], name: str, probability: float | None) -> Recipe:
-    """An MR recipe of 1.5 mm with a preset, each change as often as the preset says, or always."""
+    """An MR recipe at 1.5 mm with an augmentation preset, at the preset's or the given probability."""
     data = {
         "name": "benchmark",
         "modality": "MR",
@@ -97,7 +97,7 @@ def recipe_of(size: tuple[int, ...], name: str, probability: float | None) -> Re
 
 
 def monai(rules: Augment, dims: int) -> Compose:
-    """The same numbers in MONAI's transforms; elastic and affine in one of its resamplings."""
+    """MONAI's transforms with the same parameters; elastic and affine share one resampling."""
     often = rules.probability
     turn = math.radians(rules.rotate_degrees)
     place = {
@@ -114,7 +114,7 @@ def monai(rules: Augment, dims: int) -> Compose:
         distance = rules.elastic_grid_mm / 1.5
         steps.append(Rand2DElasticd(KEYS, (distance, distance), (0, most), prob=often, **place))
     else:
-        # Their field is white noise, blurred: about half a control distance wide, as our spline is.
+        # MONAI blurs white noise; half the control distance gives about the width of medseg's spline.
         wide = rules.elastic_grid_mm / 1.5 / 2
         steps.append(Rand3DElasticd(KEYS, (wide / 2, wide), (0, 100), prob=often, **place))
     if rules.bias_field:

@@ -1,14 +1,15 @@
-"""Measures ``medseg batch``: its throughput, and a manifest of 10,000 rows.
+"""Measures the throughput of ``medseg batch``, and its overhead on a manifest of 10,000 rows.
 
     python benchmarks/batch.py throughput --out runs/batch [--data ../shared/data]
     python benchmarks/batch.py rows --out runs/batch [--rows 10000]
 
-``throughput``: 20 chest CTs (phantoms with the noise of a real CT, and the real ones of ``--data`` where it
-is there) by ``medseg batch``, by one process that has loaded the model once and takes one case after another,
-and by one ``medseg segment`` a case. A B C, repeated; ratios of each round.
+``throughput`` segments 20 chest CTs (real ones if ``--data`` is given, and phantoms with realistic noise)
+with ``medseg batch``, with one process that loads the model once and works through the cases, and with one
+``medseg segment`` process per case. The three alternate; ratios are computed within each round.
 
-``rows``: tiny volumes and the threshold model, 97 of the rows bad, in four ways. Seconds until the first
-case, memory of the batch's own process at 1,000 and at the last row, failures named, and a second run of all.
+``rows`` segments tiny volumes with the threshold model; 97 rows are bad, in four ways. Prints the seconds
+until the first case, the memory of the main process after every 1,000 rows, the failures, and the same for
+a second run.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ def main() -> None:
 def throughput(out: Path, data: Path | None, cases: int, rounds: int) -> None:
     scans = chests(out / "scans", data, cases)
     manifest = out / "throughput.csv"
-    manifest.write_text("id,image\n" + "".join(f"{named(p)},{p.resolve()}\n" for p in scans))
+    manifest.write_text("id,image\n" + "".join(f"{case_name(p)},{p.resolve()}\n" for p in scans))
     found = []
     for number in range(rounds):
         times = {}
@@ -79,7 +80,7 @@ def throughput(out: Path, data: Path | None, cases: int, rounds: int) -> None:
                 call("-c", IN_ONE_PROCESS, target, *scans)
             else:
                 for scan in scans:
-                    call("-m", "medseg.cli", "segment", scan, "-o", target / f"{named(scan)}.nii.gz")
+                    call("-m", "medseg.cli", "segment", scan, "-o", target / f"{case_name(scan)}.nii.gz")
             times[name] = time.perf_counter() - started
             print(f"round {number + 1}: {name}: {times[name]:.1f} s", flush=True)
         found.append(times)
@@ -90,7 +91,7 @@ def throughput(out: Path, data: Path | None, cases: int, rounds: int) -> None:
 
 
 def chests(folder: Path, data: Path | None, cases: int) -> list[Path]:
-    """Real ones of 2 mm first, then phantoms of 522 x 405 x 134, 0.75 x 0.75 x 2.5 mm."""
+    """Paths of real scans at 2 mm, then of phantoms of 522 x 405 x 134 voxels, 0.75 x 0.75 x 2.5 mm."""
     folder.mkdir(exist_ok=True)
     real = sorted(data.glob("lung_ct_2mm/*/ct.nii.gz"))[: cases // 2] if data else []
     made = []
@@ -102,8 +103,8 @@ def chests(folder: Path, data: Path | None, cases: int) -> list[Path]:
     return [*real, *made]
 
 
-def named(scan: Path) -> str:
-    """Of a real scan the name of its folder: its file is called ct.nii.gz."""
+def case_name(scan: Path) -> str:
+    """Case name: the folder's name for real scans, whose files are all called ct.nii.gz, else the file's."""
     return scan.parent.name if scan.name == "ct.nii.gz" else scan.name.removesuffix(".nii.gz")
 
 
@@ -150,7 +151,7 @@ def rows(out: Path, count: int, bad: int) -> None:
 
 
 def tiny(number: int) -> Volume:
-    """Two dark boxes in a grey one."""
+    """A small volume with two dark boxes inside a grey one."""
     array = np.full((24, 24, 10), -1000, np.int16)
     array[2:-2, 2:-2] = 40 + number
     array[4:8, 6:18, 2:8] = -800

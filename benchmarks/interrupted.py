@@ -1,6 +1,6 @@
-"""Kills a short training at random moments with SIGKILL and resumes it, until it ends.
+"""Kills a short training at random moments with SIGKILL and resumes it until it finishes.
 
-The final weights must be those of the uninterrupted training, bit for bit.
+The final weights must equal those of an uninterrupted training, bit for bit.
 
     python benchmarks/interrupted.py --kills 10 --seed 1
 """

@@ -1,8 +1,8 @@
-"""Seconds and memory to score one 512 x 512 x 300 pair of two lungs and the heart, beside MONAI's metrics.
+"""Time and memory to score a 512 x 512 x 300 pair of masks (lungs and heart), compared with MONAI's metrics.
 
     python benchmarks/metrics.py
 
-Each side runs in a process of its own, ours first and last.
+Each side runs in its own process; medseg runs first and last.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from medseg.phantom.thorax import Thorax
 
 
 def pair() -> tuple[Mask, Mask]:
-    """The truth of a phantom on a fine grid, and the same moved by a voxel and a little larger."""
+    """Ground truth of a phantom on a fine grid, and a copy that is shifted by a voxel and slightly larger."""
     spacing_mm = (0.7, 0.7, 1.0)
     grid = Grid.from_spacing((512, 512, 300), spacing_mm, origin_mm=(-179, -179, -150))
     truth = Thorax().truth(grid)

@@ -1,11 +1,11 @@
-"""Trains and evaluates the shipped recipes on real scans; every number of docs/results.md comes from here.
+"""Trains and evaluates the shipped recipes on real scans; produces the numbers in docs/results.md.
 
     python benchmarks/real_data.py --data ../shared/data --out runs/real [STEP ...]
 
-Steps: the recipes of TRAININGS, compare, dicom; all of them by default. Runs the same commands
-a user would, one after the other, and writes their wall time, peak memory and scores to results.md.
-A training that was stopped goes on where it was when the script is run again. The data are described
-in data_manifests/*.md; nothing is downloaded.
+Steps are the recipes in TRAININGS, compare and dicom; by default all of them. Runs the commands that a user
+would run, one after the other, and writes their wall time, peak memory and scores to results.md. An
+interrupted training is resumed when the script is run again. The data are described in
+data_manifests/*.md; nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def run(name: str, out: Path, *arguments: str | Path) -> None:
-    """Runs ``medseg ...``; its wall seconds and peak MB (of the largest process) go to commands.json."""
+    """Runs ``medseg ...`` and records its wall time and peak memory (largest process) in commands.json."""
     command = " ".join(["medseg", *map(str, arguments)])
     print("$", command, flush=True)
     started = time.monotonic()
@@ -78,7 +78,7 @@ def run(name: str, out: Path, *arguments: str | Path) -> None:
 
 
 def train_and_evaluate(recipe: str, data: Path, out: Path) -> None:
-    """Trains with the time limit, then segments and scores the test cases."""
+    """Trains within the time limit, then segments and scores the test cases."""
     manifest, limit, split, _ = TRAININGS[recipe]
     source = (os.path.relpath(MANIFESTS / manifest), "--data-root", data)
     folder = out / recipe
@@ -91,7 +91,7 @@ def train_and_evaluate(recipe: str, data: Path, out: Path) -> None:
 
 
 def dicom(data: Path, out: Path) -> None:
-    """Segments the chest and the abdomen series, converts the tilted MR series, compares the grids."""
+    """Segments the chest and abdomen series, converts the tilted MR series, and compares the grids."""
     unpacked = out / "4DLung-113"
     if not unpacked.is_dir():
         with zipfile.ZipFile(data / "dicom" / "4DLung-113_ct_99slices.zip") as archive:
@@ -114,7 +114,7 @@ def dicom(data: Path, out: Path) -> None:
 
 
 def corner_distance_mm(nifti: Path, folder: Path) -> float:
-    """Largest distance of a corner voxel in a NIfTI file and in a series, both as SimpleITK reads them."""
+    """Largest distance in mm between corner voxels of a NIfTI file and a series, both read by SimpleITK."""
     names = sitk.ImageSeriesReader().GetGDCMSeriesFileNames(str(folder))
     theirs, ours = sitk.ReadImage(names), sitk.ReadImage(str(nifti))
     if theirs.GetSize() != ours.GetSize():
@@ -158,7 +158,7 @@ def scores(out: Path) -> Iterator[str]:
 
 
 def waited(run_folder: Path) -> float:
-    """Mean share of an epoch's training time spent in waiting for data, after the first epoch."""
+    """Mean share of the training time spent waiting for data, after the first epoch."""
     return float(pd.read_csv(run_folder / "history.csv")["waiting"][1:].mean())
 
 

@@ -1,11 +1,11 @@
-"""Seconds and memory from probabilities on a 3 mm grid to the labels of a 512 x 512 x N scan.
+"""Time and memory to turn probabilities on a 3 mm grid into the labels of a 512 x 512 x N scan.
 
     python benchmarks/restore.py --labels 2 25 118 --slices 300 450
     python benchmarks/restore.py --labels 25 --slices 300 --peer .venv-peers/bin/python
 
-``--peer`` is a Python that has nnU-Net v2: what it does with the same logits (its default resampling of
-logits, then argmax) is run beside ours, A B A B. Every run is a process of its own. The scan is one of
-0.8 x 0.8 x 1 mm; a label is a ball somewhere in it, softened, as the organs of a body are.
+``--peer`` is a Python environment with nnU-Net v2. Its export of the same logits (default resampling, then
+argmax) alternates with medseg's. Every run is a separate process. The scan has voxels of 0.8 x 0.8 x 1 mm;
+each label is a ball with soft edges.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SPACING_MM, PREPARED_MM, THICK = (0.8, 0.8, 1.0), 3.0, 12
 
 
 def logits(labels: int, shape: tuple[int, int, int], first: int, last: int) -> torch.Tensor:
-    """Of some planes of the prepared grid: float32 (1 + labels, X, Y, planes), background first."""
+    """Logits of some planes of the prepared grid: float32, (1 + labels, X, Y, planes), background first."""
     random = np.random.default_rng(7)
     at = np.stack(np.meshgrid(*[np.arange(n) for n in (*shape[:2], last - first)], indexing="ij"))
     at = at.astype(np.float32)
@@ -38,7 +38,7 @@ def logits(labels: int, shape: tuple[int, int, int], first: int, last: int) -> t
 
 
 def ours(labels: int, slices: int) -> float:
-    """Seconds of the restoring, without those of making the logits."""
+    """Seconds for restoring, without making the logits."""
     from medseg.images.grid import Grid
     from medseg.inference.label_decision import LabelDecision
     from medseg.inference.native_grid import label_map
@@ -63,7 +63,7 @@ def ours(labels: int, slices: int) -> float:
 
 
 def nnunet(labels: int, slices: int) -> float:
-    """The same by nnU-Net's own function."""
+    """Seconds for nnU-Net's own export of the same logits."""
     from nnunetv2.preprocessing.resampling.default_resampling import (  # type: ignore[import-not-found]
         resample_data_or_seg_to_shape,
     )

@@ -1,13 +1,13 @@
-"""Medical scans in, checked segmentation masks out. Research use only.
+"""Turns CT and MR scans into checked segmentation masks. Research use only.
 
 >>> import medseg
->>> mask = medseg.segment("chest.nii.gz", model="runs/lungs/model.safetensors")  # doctest: +SKIP
->>> mask.volumes_ml()                                                            # doctest: +SKIP
-{'lungs': 4312.7}
->>> mask.save("lungs.nii.gz")                                                    # doctest: +SKIP
+>>> mask = medseg.segment("chest.nii.gz")  # doctest: +SKIP
+>>> mask.volumes_ml()                      # doctest: +SKIP
+{'right_lung': 2271.8, 'left_lung': 1759.3}
+>>> mask.save("lungs.nii.gz")              # doctest: +SKIP
 
-Importing medseg is cheap: each name is imported from its module when it is first used, and torch and
-MONAI only where something is segmented or trained.
+Importing medseg is cheap: each public name is imported from its module on first use, and torch and
+MONAI only for segmentation and training.
 """
 
 from __future__ import annotations
@@ -213,9 +213,9 @@ _HOME = {
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'medseg' has no attribute {name!r}")
-    found = getattr(import_module(_HOME[name]), name)
-    globals()[name] = found
-    return found
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:

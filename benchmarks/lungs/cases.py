@@ -1,12 +1,12 @@
-"""Makes the training cases of the lung model: each scan as it is, and changed copies of it.
+"""Makes the training cases of the lung model: every original scan and altered copies of it.
 
     python benchmarks/lungs/cases.py --data ../shared/data --out runs/lungs/cases
 
-Right and left are told apart by `medseg.inference.lungs.split_left_right`. A copy has simulated disease,
-another scanner and another field of view (`simulate.py`), drawn by the patient's name and the copy's number,
-so that the same command makes the same files. ``disease_*.nii.gz`` are the fixed test set: of each patient
-with a manual truth one scan a disease, with nothing else changed. Nothing of it is validation for its own
-patient.
+`medseg.inference.lungs.split_left_right` separates right from left. A copy has simulated disease, a different
+scanner and a different field of view (`simulate.py`). The random seed comes from the patient's name and the
+copy's number, so the same command makes the same files. ``disease_*.nii.gz`` is the fixed test set: one scan
+per disease for each patient with a manual mask, with nothing else altered. It never validates a model that
+was trained on the same patient.
 """
 
 from __future__ import annotations
@@ -168,14 +168,14 @@ def changed(
 def turned(
     hu: simulate.Scan, values: Values, grid: Grid, quarters: int
 ) -> tuple[simulate.Scan, Values, Grid]:
-    """On the side or the front, with a header that does not know it."""
+    """Patient lying on the side or the front, although the header says otherwise."""
     hu, values = np.rot90(hu, quarters), np.rot90(values, quarters)
     shape = (hu.shape[0], hu.shape[1], hu.shape[2])
     return hu, values, Grid(shape, grid.affine)
 
 
 def thick(hu: simulate.Scan, values: Values, grid: Grid, every: int) -> tuple[simulate.Scan, Values, Grid]:
-    """Slices of ``every`` times the thickness; a voxel is lung where at least half of it was."""
+    """Scan and mask in slices ``every`` times as thick; a voxel is lung if at least half of it was."""
     matrix = grid.affine.copy()
     matrix[:3, 3] += matrix[:3, 2] * (every // 2 + (0 if every % 2 else -0.5))
     matrix[:3, 2] *= every

@@ -1,12 +1,12 @@
-"""The designs beside each other: 2D slices, 3D patches, and the mean of both, on the same patients held out.
+"""Compares designs on the same held-out patients: 2D slices, 3D patches, and the mean of both.
 
     python benchmarks/lungs/model.py --data ../shared/data --out runs/lungs --folds 0 -- cases cross
     python benchmarks/lungs/model.py --data ../shared/data --out runs/lungs --folds 0 \\
         --recipe benchmarks/lungs/lungs_3d.yaml -- cross
     python benchmarks/lungs/designs.py --out runs/lungs --fold 0
 
-Prints for each design the mean Dice of both lungs together on the scans as they are and with simulated
-disease, the worst of both, and the seconds a scan takes on this machine, reading and writing left out.
+Prints, for each design, the mean and worst Dice of both lungs together on the original scans and with
+simulated disease, and the seconds per scan on this machine, without reading and writing.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def cleaned(lungs: np.ndarray, grid: Grid) -> np.ndarray:
-    """The two largest parts, without holes."""
+    """The two largest components, with holes filled."""
     return postprocess(Runs.of(lungs), grid, keep_components=2, fill_holes=True, min_volume_ml=5).binary()
 
 

@@ -1,8 +1,8 @@
-"""Draws where the model of each fold fails worst: the slice with most error, truth and mask as contours.
+"""Draws the worst failures of each fold's model: the slice with most errors, with truth and mask as contours.
 
     python benchmarks/lungs/failures.py --out runs/lungs --picture docs/model_cards/lung-ct-failures.png
 
-Of each kind of case the one with the lowest Dice of both lungs is drawn, the lowest kinds first.
+For each kind of case, draws the one with the lowest Dice of both lungs; the worst kinds come first.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def draw(axes: plt.Axes, row: object) -> None:
-    """Truth in green, the mask in red."""
+    """Draws the truth in green and the mask in red."""
     scan = medseg.read(row.folder / row.image_file).oriented("LPS")
     truth = np.asarray(medseg.read(row.folder / row.label_file).oriented("LPS").array) > 0
     mask = medseg.read(row.folder / "scores" / "masks" / f"{row.case}.nii.gz").oriented("LPS")

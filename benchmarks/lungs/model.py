@@ -2,14 +2,14 @@
 
     python benchmarks/lungs/model.py --data ../shared/data --out runs/lungs [--recipe lung_ct] [STEP ...]
 
-Steps: ``cases`` (see cases.py), ``cross`` (four folds of two patients with manual masks, each trained on all
-others and scored on the scans and on the simulated diseases of its own two), ``thresholds`` (the same cases
-scored with ``--model threshold``), ``final`` (trained on all), ``ship`` (``final`` in half precision, with
-its licence, as a file of the package), ``table`` (prints what was scored). All of them without a name. A
-training that was stopped goes on where it was when the command is given again.
+Steps: ``cases`` (see cases.py), ``cross`` (four folds of two patients with manual masks; each model is
+trained on all others and scored on the original and simulated-disease scans of its two patients),
+``thresholds`` (the same cases scored with ``--model threshold``), ``final`` (trained on all patients),
+``ship`` (``final`` in half precision, with its licence, as a file of the package), ``table`` (prints the
+scores). By default all steps run. An interrupted training is resumed when the command is run again.
 
 No case of a patient is ever used to choose anything about the model that is scored on this patient: there
-is no validation set, the last epoch counts.
+is no validation set, and the last epoch is used.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def main() -> None:
 
 
 def train(recipe: str, out: Path, name: str, *, held_out: tuple[str, ...]) -> Path:
-    """Trains on all patients but these; returns the folder of the run."""
+    """Trains on all patients except these and returns the run folder."""
     folder = out / Path(recipe).stem / name
     folder.mkdir(parents=True, exist_ok=True)
     manifest = folder / "cases.csv"
@@ -95,7 +95,7 @@ def train(recipe: str, out: Path, name: str, *, held_out: tuple[str, ...]) -> Pa
 def score(
     recipe: str, folder: Path, out: Path, patients: tuple[str, ...], model: str | Path | None = None
 ) -> None:
-    """Scores each lung (``scores/``) and both as one (``both/``) on the patients' scans and diseases."""
+    """Scores each lung (``scores/``) and both together (``both/``) on original and altered scans."""
     folder.mkdir(parents=True, exist_ok=True)
     manifest = folder / "held_out.csv"
     write(manifest, out, lambda row: row["patient"] in patients and row["kind"] != "copy", "test")
@@ -109,7 +109,7 @@ def score(
 
 
 def ship(trained: Path) -> None:
-    """Half precision is half the file; the licence and the data stand in the header."""
+    """Writes the model in half precision, which halves the file, with licence and data in its header."""
     model = Model.load(trained)
     model = as_used(model, model.recipe.name)
     half = [{name: _half(tensor) for name, tensor in fold.items()} for fold in model.folds]
@@ -119,7 +119,7 @@ def ship(trained: Path) -> None:
 
 
 def as_used(model: Model, source: str) -> Model:
-    """The weights with the recipe's present windows and postprocessing, which training does not depend on."""
+    """The model with the recipe's current windows and postprocessing, which do not affect training."""
     now = Recipe.read(source)
     recipe = model.recipe.model_copy(update={"predict": now.predict, "postprocess": now.postprocess})
     return Model(recipe, model.folds, model.provenance)
@@ -130,7 +130,7 @@ def _half(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def table(name: str, folders: Sequence[Path]) -> None:
-    """By kind of case: Dice of both lungs together, with its interval and the worst, and HD95; each lung."""
+    """Table by kind of case: Dice of both lungs with interval and minimum, HD95, and Dice of each lung."""
     found = [
         pd.read_csv(folder / part / "evaluation.csv")
         for folder in folders
@@ -156,7 +156,7 @@ def table(name: str, folders: Sequence[Path]) -> None:
 
 
 def write(manifest: Path, out: Path, wanted: object, split: str) -> None:
-    """A manifest of some rows of the table of all cases."""
+    """Manifest with some rows of the table of all cases."""
     assert callable(wanted)
     cases = out / "cases"
     with (cases / "cases.csv").open(newline="") as file:

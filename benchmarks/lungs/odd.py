@@ -1,6 +1,6 @@
-"""Odd inputs: what the lung model makes of them. A table, and one picture of all.
+"""Runs the lung model on unusual inputs and makes a table and one picture of all results.
 
-Dice is against masks that others made, most of them without a human: of scanners that training never saw.
+Dice is computed against published masks, most of them automatic, of scanners not seen in training.
 
 python benchmarks/lungs/odd.py --data ../shared/data [--model lung_ct] --out runs/lungs/odd
 """
@@ -85,14 +85,14 @@ def inputs(data: Path, out: Path) -> Iterator[tuple[str, Volume]]:
 
 
 def thick(scan: Volume, slice_mm: float) -> Volume:
-    """The scan in slices of another thickness, each the mean over it."""
+    """The scan averaged to slices of another thickness."""
     grid = resampled_grid(scan.grid, (*scan.grid.spacing_mm[:2], slice_mm))
     (hu,) = resample(torch.from_numpy(scan.array[None].copy()), scan.grid, grid).numpy()
     return Volume(np.asfortranarray(np.round(hu).astype(np.int16)), grid)
 
 
 def masked(folder: Path, scan: Volume) -> npt.NDArray[np.bool_] | None:
-    """The lungs as whoever published the scan has them: bool, of the scan's shape."""
+    """Published lung mask of the scan: bool, same shape as the scan."""
     for name, values in (("lung_mask.nii.gz", None), ("seg_117_auto.nii.gz", range(10, 15))):
         if (folder / name).is_file():
             found = np.asarray(medseg.read(folder / name).oriented(scan.grid.axcodes).array)
@@ -110,7 +110,7 @@ def cut(scan: Volume, box: tuple[slice, slice, slice]) -> Volume:
 
 
 def turned(segment: SegmentationMethod, data: Path) -> list[str]:
-    """One scan stored in all 48 orientations: the same mask in world space."""
+    """Counts how many of the 48 orientations of a scan give the same mask in world space."""
     scan = medseg.read(data / "lung_ct_small" / "cip-ct64" / "ct.nii.gz").oriented("RAS")
     first = segment(scan)
     same = sum(
@@ -121,7 +121,7 @@ def turned(segment: SegmentationMethod, data: Path) -> list[str]:
 
 
 def draw(pictures: list[tuple[str, Volume, medseg.Mask]], path: Path) -> None:
-    """Of each input the axial and the coronal slice with most lung."""
+    """Draws, for each input, the axial and the coronal slice with the most lung."""
     figure, axes = plt.subplots(len(pictures), 2, figsize=(8, 3.2 * len(pictures)))
     for row, (name, scan, mask) in zip(axes, pictures, strict=True):
         lungs = np.asarray(mask.array)

@@ -1,10 +1,10 @@
-"""Disease and scanners, painted into chest CTs whose lungs are known.
+"""Simulates disease and scanner differences in chest CTs with known lung masks.
 
-All work on HU, int16 or float32 (X, Y, Z), and on the mask of both lungs of the same shape. Arrays are in
-LPS order: x to the left, y to the back, z to the head. Disease changes voxels inside the mask only, and
-never the mask: a consolidated lung is still lung. Densities are those of the Fleischner Society's glossary
-(Hansell et al. 2008, doi:10.1148/radiol.2462070712) in usual HU: ground glass -700 to -350, consolidation,
-mass and collapse 0 to 100, effusion -5 to 25, air -1000.
+Functions take HU values, int16 or float32 (X, Y, Z), and the mask of both lungs in the same shape. Arrays
+are in LPS order: x to the left, y to the back, z to the head. Disease changes voxels only inside the mask,
+and never the mask itself: a consolidated lung is still lung. Terms follow the Fleischner Society's glossary
+(Hansell et al. 2008, doi:10.1148/radiol.2462070712), with typical HU: ground glass -700 to -350,
+consolidation, mass and collapse 0 to 100, effusion -5 to 25, air -1000.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ def rough(shape: tuple[int, ...], spacing_mm: Spacing, scale_mm: float, random: 
 
 
 def soft(where: Binary, spacing_mm: Spacing, blur_mm: float) -> Weight:
-    """1 inside, 0 outside, blurred."""
+    """Soft mask: 1 inside, 0 outside, blurred."""
     sigma = [blur_mm / mm for mm in spacing_mm]
     return np.asarray(ndimage.gaussian_filter(where.astype(np.float32), sigma), dtype=np.float32)
 
 
 def paint(scan: Scan, lungs: Binary, weight: Weight, hu: Scan | float) -> Scan:
-    """``scan`` moved towards ``hu`` by ``weight``, within the lungs alone."""
+    """``scan`` blended towards ``hu`` by ``weight``, only within the lungs."""
     weight = weight * lungs
     return np.asarray(scan * (1 - weight) + hu * weight, dtype=np.float32)
 
@@ -96,7 +96,7 @@ def _texture(shape: tuple[int, ...], spacing_mm: Spacing, sd: float, random: Ran
 
 
 def ground_glass(scan: Scan, lungs: Binary, right: Binary, spacing_mm: Spacing, random: Random) -> Scan:
-    """Patches of hazy lung in which vessels are still seen."""
+    """Ground glass: hazy patches in which vessels remain visible."""
     share = random.uniform(0.2, 0.8)
     noise = rough(scan.shape, spacing_mm, random.uniform(25, 80), random)
     patch = noise > np.quantile(noise[lungs], 1 - share)
@@ -105,7 +105,7 @@ def ground_glass(scan: Scan, lungs: Binary, right: Binary, spacing_mm: Spacing, 
 
 
 def consolidation(scan: Scan, lungs: Binary, right: Binary, spacing_mm: Spacing, random: Random) -> Scan:
-    """Airless patches, mostly dependent, up to most of a lung, with air bronchograms."""
+    """Consolidation: airless patches with air bronchograms, mostly dependent, up to most of a lung."""
     share = random.uniform(0.15, 0.7)
     _, y, z = _points_mm(scan.shape, spacing_mm)
     lean = random.uniform(-0.5, 2.0) * y / 80 - random.uniform(0, 1.5) * z / 100
@@ -121,7 +121,7 @@ def consolidation(scan: Scan, lungs: Binary, right: Binary, spacing_mm: Spacing,
 
 
 def effusion(scan: Scan, lungs: Binary, right: Binary, spacing_mm: Spacing, random: Random) -> Scan:
-    """Fluid at the back and the bottom of one or both sides: level, or a crescent along the wall."""
+    """Pleural effusion on one or both sides: fluid with a level, or a crescent along the wall."""
     for side in (right, ~right):
         where = lungs & side
         if not where.any() or random.random() < 0.35:
@@ -155,7 +155,7 @@ def mass(scan: Scan, lungs: Binary, right: Binary, spacing_mm: Spacing, random: 
 
 
 def collapse(scan: Scan, lungs: Binary, right: Binary, spacing_mm: Spacing, random: Random) -> Scan:
-    """A lobe or up to nine tenths of one lung without air, beyond a plane through it."""
+    """Collapse: a lobe, or up to 90 % of one lung, without air beyond a plane."""
     where = _one_side(lungs, right, random)
     x, y, z = _points_mm(scan.shape, spacing_mm)
     direction = random.standard_normal(3) * (0.5, 1.0, 1.3)
@@ -183,7 +183,7 @@ def pleural_nodules(scan: Scan, lungs: Binary, right: Binary, spacing_mm: Spacin
 
 
 def pneumothorax(scan: Scan, lungs: Binary, right: Binary, spacing_mm: Spacing, random: Random) -> Scan:
-    """Air without vessels between the wall and a smaller lung; the mask holds both."""
+    """Pneumothorax: air without vessels between the wall and a smaller lung; the mask includes both."""
     where = _one_side(lungs, right, random)
     _, y, z = _points_mm(scan.shape, spacing_mm)
     up = z * random.uniform(0, 0.6) - y * random.uniform(0.2, 1)
@@ -198,7 +198,7 @@ def pneumothorax(scan: Scan, lungs: Binary, right: Binary, spacing_mm: Spacing, 
 
 
 def fibrosis(scan: Scan, lungs: Binary, right: Binary, spacing_mm: Spacing, random: Random) -> Scan:
-    """A net of lines and small cysts under the pleura."""
+    """Fibrosis: a network of lines and small cysts under the pleura."""
     depth = ndimage.distance_transform_edt(lungs, sampling=spacing_mm)
     rim = np.clip(1.3 - depth / random.uniform(8, 40), 0, 1).astype(np.float32)
     net = np.abs(field(scan.shape, spacing_mm, random.uniform(5, 10), random)) < 0.45
@@ -208,7 +208,7 @@ def fibrosis(scan: Scan, lungs: Binary, right: Binary, spacing_mm: Spacing, rand
 
 
 def emphysema(scan: Scan, lungs: Binary, right: Binary, spacing_mm: Spacing, random: Random) -> Scan:
-    """Bullae and thin lung."""
+    """Emphysema: bullae and low-density lung."""
     bullae = rough(scan.shape, spacing_mm, random.uniform(10, 40), random)
     holes = bullae > np.quantile(bullae[lungs], random.uniform(0.5, 0.9))
     thin = np.where(scan < -600, scan - random.uniform(0, 80), scan).astype(np.float32)
@@ -229,7 +229,7 @@ DISEASES: dict[str, Callable[[Scan, Binary, Binary, Spacing, Random], Scan]] = {
 
 
 def noise(scan: Scan, spacing_mm: Spacing, random: Random) -> Scan:
-    """Dose and kernel: white (sharp) to grainy (soft) noise, or a smooth reconstruction."""
+    """Different dose and kernel: white (sharp) to grainy (soft) noise, or a smooth reconstruction."""
     if random.random() < 0.25:
         return soft_kernel(scan, spacing_mm, random)
     white = random.standard_normal(scan.shape, dtype=np.float32)
@@ -244,7 +244,7 @@ def soft_kernel(scan: Scan, spacing_mm: Spacing, random: Random) -> Scan:
 
 
 def breath(scan: Scan, lungs: Binary, random: Random) -> Scan:
-    """Air spaces thinner or denser: a deeper or a shallower breath, or a scanner that is some HU off.
+    """Lower or higher lung density: a deeper or shallower breath, or a scanner that is some HU off.
 
     Healthy lung is -910 to -700 HU, with emphysema in deep inspiration below -950; voxels above -500 HU
     (vessels, disease) stay as they are.
@@ -255,7 +255,7 @@ def breath(scan: Scan, lungs: Binary, random: Random) -> Scan:
 
 
 def organs(scan: Scan, lungs: Binary, spacing_mm: Spacing, random: Random) -> Scan:
-    """Soft tissue outside the lungs without structure, as liver, spleen and muscle, enhanced or not."""
+    """Homogeneous soft tissue outside the lungs, like liver, spleen and muscle, with or without contrast."""
     away_mm = ndimage.distance_transform_edt(~lungs, sampling=spacing_mm)
     flesh = (scan > random.uniform(-150, -20)) & (scan < 200) & (away_mm > random.uniform(0, 10))
     if random.random() < 0.7:
@@ -266,7 +266,7 @@ def organs(scan: Scan, lungs: Binary, spacing_mm: Spacing, random: Random) -> Sc
 
 
 def gas(scan: Scan, lungs: Binary, spacing_mm: Spacing, random: Random) -> Scan:
-    """Air in stomach and bowel, with or without fluid below it: dark, under the lungs, and no lung."""
+    """Air in stomach and bowel below the lungs, with or without a fluid level; not part of the lungs."""
     slices = np.flatnonzero(lungs.any(axis=(0, 1)))
     if not len(slices):
         return scan
@@ -297,7 +297,7 @@ def gas(scan: Scan, lungs: Binary, spacing_mm: Spacing, random: Random) -> Scan:
 
 
 def contrast(scan: Scan, lungs: Binary, spacing_mm: Spacing, random: Random) -> Scan:
-    """Contrast medium in heart and vessels: blood becomes brighter by 100 to 350 HU."""
+    """Contrast medium in heart and vessels, which brightens blood by 100 to 350 HU."""
     box = ndimage.find_objects(lungs.astype(np.uint8))[0]
     blood = np.zeros(scan.shape, dtype=np.float32)
     between = (scan[box] > 0) & (scan[box] < 120)
@@ -313,7 +313,7 @@ def soft_weight(weight: Weight, spacing_mm: Spacing) -> Weight:
 
 
 def table(scan: Scan, spacing_mm: Spacing, random: Random) -> Scan:
-    """A curved couch behind the patient, for arrays in LPS order; nothing of the body is changed."""
+    """A curved couch behind the patient, for arrays in LPS order; the body stays unchanged."""
     x, y, _ = _points_mm(scan.shape, spacing_mm)
     width = x.max()
     body = scan > -300
@@ -331,7 +331,7 @@ def table(scan: Scan, spacing_mm: Spacing, random: Random) -> Scan:
 
 
 def arms(scan: Scan, spacing_mm: Spacing, random: Random) -> Scan:
-    """Arms beside the chest: cylinders of muscle with a bone, where there is only air."""
+    """Arms beside the chest: cylinders of muscle with a bone, drawn only in air."""
     x, y, z = _points_mm(scan.shape, spacing_mm)
     body = ndimage.binary_opening(scan > -300, iterations=2)
     columns = np.flatnonzero(body.any(axis=(1, 2)))
@@ -351,7 +351,7 @@ def arms(scan: Scan, spacing_mm: Spacing, random: Random) -> Scan:
 
 
 def round_view(scan: Scan, spacing_mm: Spacing, random: Random) -> Scan:
-    """Nothing was reconstructed outside a circle: padding of -1024, -2048 or -3024."""
+    """Circular reconstruction: padding of -1024, -2048 or -3024 outside a circle."""
     x, y, _ = _points_mm(scan.shape, spacing_mm)
     cx, cy = x.max() / 2 + random.uniform(-15, 15), y.max() / 2 + random.uniform(-15, 15)
     radius = min(x.max(), y.max()) / 2 * random.uniform(0.75, 1.0)
@@ -360,6 +360,6 @@ def round_view(scan: Scan, spacing_mm: Spacing, random: Random) -> Scan:
 
 
 def thick_slices(scan: Scan, every: int) -> Scan:
-    """A thick slice in place of ``every`` thin ones: their mean. (X, Y, Z // every)"""
+    """Averages every ``every`` thin slices to a thick one: (X, Y, Z // every)."""
     mean = ndimage.uniform_filter1d(scan, every, axis=2)
     return np.asarray(mean[:, :, every // 2 :: every], dtype=np.float32)

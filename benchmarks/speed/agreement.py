@@ -1,11 +1,11 @@
-"""How far masks that run.py wrote agree with a reference: the same windows in eager torch, restored whole.
+"""Agreement of the masks written by run.py with a reference: the same windows in eager torch, restored whole.
 
     python benchmarks/speed/agreement.py --scan SCAN --model MODEL MASK [MASK ...]
 
-The reference keeps all logits of the prepared scan and all probabilities on the scan's grid in memory at
-once, in float32, restores with scipy, and decides last; it is for recipes of labels that exclude one
-another, without crop and postprocessing. Of each mask it prints the Dice of each label and the share of
-voxels that differ. The mask of a peer differs by its grid and its interpolation.
+The reference keeps all logits of the prepared scan and all probabilities on the scan's grid in memory, in
+float32, restores them with scipy and assigns labels last. It supports only recipes with exclusive labels,
+without crop and postprocessing. Prints the Dice of each label and the fraction of voxels that differ for
+each mask. Masks of other toolkits also differ because of their grid and interpolation.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def whole(model: Model, scan: medseg.Volume) -> np.ndarray:
-    """The number of each voxel's label, (X, Y, Z)."""
+    """Label number of each voxel, (X, Y, Z)."""
     recipe = model.recipe
     prepared = prepare(recipe, [scan])
     found = logits(

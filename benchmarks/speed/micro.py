@@ -1,12 +1,12 @@
-"""Parts of the pipeline beside what else does the same, on one 512 x 512 x 300 CT.
+"""Compares parts of the pipeline with other libraries on one 512 x 512 x 300 CT.
 
     python benchmarks/speed/volumes.py --out runs/speed --slices 300
     python benchmarks/speed/micro.py --scan runs/speed/ct_512x512x300.nii.gz [--rounds 5] [PART ...]
 
-Parts: read, write, resample, metrics, components (restoring: benchmarks/restore.py). Each way of each part is
-one process, in turn with the others (A B A B), so that its peak memory is its own: seconds as min, median and
-max, and by how much memory the process grew (MB). What is timed is the work alone, without imports and what
-it starts from.
+Parts: read, write, resample, metrics, components (for restoring, see benchmarks/restore.py). Each library
+runs each part in its own process, alternating with the others, so that peak memory can be attributed. Prints
+the minimum, median and maximum time, and the memory growth in MB. Imports and inputs are prepared before the
+clock starts.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import numpy as np
 SPACING_MM = (1.5, 1.5, 1.5)
 
 Way = Callable[[Path], Callable[[], object]]
-"""Gets ready for a scan; what it returns is timed."""
+"""Prepares for a scan; the returned function is timed."""
 
 
 def read_medseg(scan: Path) -> Callable[[], object]:
@@ -241,7 +241,7 @@ def main() -> None:
 
 
 def once(way: Way, scan: Path) -> tuple[float, float]:
-    """Seconds, and by how many MB the peak of this process grew."""
+    """Seconds, and the growth of this process's peak memory in MB."""
     from medseg.system.memory import raise_thresholds
 
     if way.__name__.endswith("_medseg"):
@@ -261,7 +261,7 @@ def _peak_mb() -> float:
 
 
 def _mask(volume: object) -> object:
-    """Two lungs as an ellipsoid each, with specks."""
+    """A mask of two ellipsoidal lungs, with specks."""
     import medseg
     from medseg.inference.threshold_segmenter import ThresholdSegmenter
 
@@ -270,7 +270,7 @@ def _mask(volume: object) -> object:
 
 
 def _pair(volume: object) -> tuple[object, object]:
-    """Two such masks that differ by some voxels at the surface."""
+    """Two such masks that differ in some surface voxels."""
     import medseg
     from medseg.inference.threshold_segmenter import ThresholdSegmenter
 

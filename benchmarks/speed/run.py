@@ -1,15 +1,15 @@
-"""Peers beside medseg: whole processes, one after the other, A B A B.
+"""Times whole processes of medseg and of other toolkits, alternating.
 
     make bench-peers
     python benchmarks/speed/run.py --scan SCAN --model MODEL [--rounds 5] [--peers nnunet monai_pipeline]
         [--allocator no yes] [--resume]
 
-Each side runs in an environment of its own, because MONAI imports whatever it finds. Every row of
-``rounds.csv`` is one process: wall and CPU seconds, peak memory, the seconds of its stages, and the GEMM rate
-measured just before it, which says how busy the machine was. ``table`` prints medians, and the ratios
-peer / medseg of each round as min, median and max. A first, cold run of medseg is not counted.
+medseg and its peers run in separate environments, because MONAI imports every optional package it finds.
+Each row of ``rounds.csv`` is one process: wall and CPU seconds, peak memory, seconds per stage, and the GEMM
+rate measured just before, which shows how busy the machine was. ``table`` prints medians, and the minimum,
+median and maximum of the ratio peer / medseg within each round. A first, cold run of medseg is not counted.
 ``--allocator no yes`` shows each peer twice: as it ships, and with the thresholds that medseg sets.
-A run that was cut off goes on with ``--resume`` at the round in which it was.
+``--resume`` continues an interrupted run with the round it was in.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def main() -> None:
 def measured(
     script: str, number: int, arguments: argparse.Namespace, extra: list[str], *, name: str
 ) -> dict[str, object]:
-    """One process as a row."""
+    """Row for one process."""
     gemm = float(subprocess.run([sys.executable, "-c", GEMM], capture_output=True, check=True).stdout)
     mask = arguments.out / f"{name.replace(' ', '_')}.nii.gz"
     python = arguments.ours if script == "ours" else arguments.theirs
@@ -112,7 +112,7 @@ def write(path: Path, rows: list[dict[str, object]]) -> None:
 
 
 def table(frame: pd.DataFrame) -> None:
-    """Medians of the warm rounds, and the ratios to the first engine of medseg within each round."""
+    """Medians of the warm rounds, with ratios to medseg's first engine within each round."""
     cold = frame[frame["round"] == 0].set_index("name")
     warm = frame[frame["round"] > 0]
     stages = pd.DataFrame([json.loads(s) for s in warm["stages"]], index=warm.index)

@@ -1,8 +1,8 @@
-"""Makes the scans that speed is measured on: a phantom's chest, 512 x 512 voxels of 0.7 mm, slices of 1 mm.
+"""Makes the scans for the speed benchmarks: a phantom's chest, 512 x 512 voxels of 0.7 mm, 1 mm slices.
 
     python benchmarks/speed/volumes.py --out runs/speed [--slices 100 300 600 1000]
 
-More slices than the phantom is high are the same chest again, upside down.
+If there are more slices than the phantom is tall, the chest is repeated upside down.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def path(folder: Path, slices: int) -> Path:
 
 
 def chest(slices: int) -> Volume:
-    """The middle of the phantom's field of view."""
+    """Centre of the phantom's field of view."""
     whole = default_grid(SPACING_MM, "LPS")
     shape = (512, 512, slices)
     start = [(a - b) // 2 for a, b in zip(whole.shape, shape, strict=True)]

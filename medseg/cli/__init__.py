@@ -1,6 +1,7 @@
-"""The command line: thin, and the only place that prints. Heavy imports happen inside commands.
+"""The ``medseg`` command line, a thin layer that parses arguments, calls the library and prints.
 
-To add a command: a file beside this one and a row in `COMMANDS`.
+Heavy imports happen inside the commands, so that ``--help`` is fast. To add a command, add a file
+to this folder and a row to `COMMANDS`.
 """
 
 from __future__ import annotations
@@ -39,8 +40,9 @@ from medseg.system.memory import raise_thresholds
 from medseg.system.notices import collect_notices
 
 app = typer.Typer(
-    help=f"Medical scans in, checked segmentation masks out.\n\n{RESEARCH}\n\n"
-    "Exit codes: 0 ok, 1 some cases failed, 2 usage, 3 input refused, 4 model refused, 5 resource.",
+    help=f"Turn CT and MR scans into checked segmentation masks.\n\n{RESEARCH}\n\n"
+    "Exit codes: 0 success, 1 some cases failed, 2 usage error, 3 input refused, 4 model refused, "
+    "5 out of memory or disk space.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -74,7 +76,7 @@ for _name, _command in COMMANDS.items():
 @app.callback(invoke_without_command=True)
 def _first(
     context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
     if version:
         from importlib.metadata import version as version_of
@@ -105,7 +107,7 @@ def main() -> None:
             _fail(named, named.exit_code)
         else:
             known = [word for word in sys.argv[1:2] if word in COMMANDS]
-            remedy = f"{' '.join(['medseg', *known, '--help'])} shows what is understood"
+            remedy = f"{' '.join(['medseg', *known, '--help'])} shows the valid arguments and options"
             _fail(UsageError(told(), remedy=remedy, reason="usage"), 2)
     sys.exit(code if isinstance(code, int) else 0)
 

@@ -25,71 +25,78 @@ if TYPE_CHECKING:
 RAY = "ray"
 
 NAMED = 5
-"""So many failed cases are named at the end; the table has all."""
+"""Number of failed cases listed at the end; the table has all of them."""
 
 
 def batch(
     source: Annotated[
         Path | None,
-        typer.Argument(help="Manifest, or a folder with scans and DICOM series at any depth."),
+        typer.Argument(help="Manifest, or a folder with scan files and DICOM series at any depth."),
     ] = None,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder of the outputs.")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Output folder.")] = None,
     model: Annotated[
         list[str] | None,
-        typer.Option(help="File, or name of `medseg models`; lung_ct if none. Several: once each."),
+        typer.Option(
+            help="Model file, or a name listed by `medseg models`; may be repeated. [default: lung_ct]"
+        ),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on in a folder that has results.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue in a folder that already has results.")
+    ] = False,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Go on, and try failed cases again.")
+        bool, typer.Option("--retry-failed", help="Like --resume, but also retry failed cases.")
     ] = False,
     shard: Annotated[
-        str | None, typer.Option(metavar="I/N", help="Do every n-th case from the i-th on: one run of n.")
+        str | None, typer.Option(metavar="I/N", help="Process only shard I of N (every N-th case).")
     ] = None,
     merge: Annotated[
-        Path | None, typer.Option(metavar="OUT", help="Only write the table of all shards in OUT.")
+        Path | None, typer.Option(metavar="OUT", help="Only merge the tables of all shards in OUT.")
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes; one a core by default, as memory allows.")
+        int | None, typer.Option(min=1, help="Worker processes. [default: one per core, as memory allows]")
     ] = None,
     memory: Annotated[
-        str | None, typer.Option(help="For all processes together, such as 8G; what is free by default.")
+        str | None, typer.Option(help="Memory for all processes together, such as 8G. [default: free memory]")
     ] = None,
-    case_minutes: Annotated[float, typer.Option(min=0.01, help="A case that takes longer fails.")] = 120.0,
-    overlays: Annotated[bool, typer.Option("--overlays", help="Also a picture of every mask.")] = False,
+    case_minutes: Annotated[float, typer.Option(min=0.01, help="Time limit per case, in minutes.")] = 120.0,
+    overlays: Annotated[bool, typer.Option("--overlays", help="Also draw a picture of every mask.")] = False,
     probabilities: Annotated[
-        bool, typer.Option("--probabilities", help="Also a map of every label's probability.")
+        bool, typer.Option("--probabilities", help="Also write a probability map for every label.")
     ] = False,
     dicom: Annotated[
-        DicomFormat | None, typer.Option(help="For DICOM scans also masks of this kind, in dicom/.")
+        DicomFormat | None,
+        typer.Option(help="For DICOM scans, also write masks in this DICOM format to dicom/."),
     ] = None,
     data_root: DataRoot = None,
     trust: Trust = None,
     nonfinite: Nonfinite = None,
     device: Device = "cpu",
     engine: Annotated[
-        str, typer.Option(help="What runs the network: auto, torch, openvino, onnx; ray for a cluster.")
+        str, typer.Option(help="Inference engine: auto, torch, openvino or onnx; ray for a cluster.")
     ] = "auto",
     address: Annotated[
-        str | None, typer.Option(help="Of the Ray cluster, such as auto or ray://host:10001.")
+        str | None, typer.Option(help="Address of the Ray cluster, such as auto or ray://host:10001.")
     ] = None,
-    gpus: Annotated[float, typer.Option(min=0, help="Of each worker in a Ray cluster, such as 0.5.")] = 0.0,
+    gpus: Annotated[float, typer.Option(min=0, help="GPUs per worker in a Ray cluster, such as 0.5.")] = 0.0,
     any_modality: Annotated[
-        bool, typer.Option("--any-modality", help="Also where the scan is MR and the model for CT, say.")
+        bool, typer.Option("--any-modality", help="Skip the check that the scan fits the model's modality.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Segment thousands of scans: resumable, and one bad scan never stops the rest."""
+    """Segment a folder or manifest of scans. Resumable; one bad scan never stops the rest."""
     from medseg.batch_processing import launcher, settings, summary
     from medseg.inference.registry import DEFAULT
 
     if merge is not None:
         if source or output:
-            raise UsageError("--merge takes its folder alone", where="--merge", reason="usage")
+            raise UsageError(
+                "--merge takes only its folder, without cases or -o", where="--merge", reason="usage"
+            )
         _end(summary.merge_batch(merge), as_json)
         return
     if source is None or output is None:
         raise UsageError(
-            "need cases and -o OUT", remedy="medseg batch MANIFEST|FOLDER -o OUT", reason="usage"
+            "missing the cases or -o OUT", remedy="medseg batch MANIFEST|FOLDER -o OUT", reason="usage"
         )
     options = settings.BatchOptions(
         device=device,
@@ -125,19 +132,19 @@ def batch(
 def _end(summary: BatchSummary, as_json: bool) -> None:
     if as_json:
         return
-    told = [f"{summary.done} done"]
-    told += [f"{summary.skipped} done before"] if summary.skipped else []
-    told += [f"{summary.failed} failed"] if summary.failed else []
-    told += [f"{summary.left} left: --resume goes on"] if summary.left else []
-    print(", ".join(told))
-    for word, cases in (("failed", summary.failures), ("warned of", summary.warned)):
+    counts = [f"{summary.done} done"]
+    counts += [f"{summary.skipped} already done"] if summary.skipped else []
+    counts += [f"{summary.failed} failed"] if summary.failed else []
+    counts += [f"{summary.left} left: continue with --resume"] if summary.left else []
+    print(", ".join(counts))
+    for word, cases in (("failed", summary.failures), ("with warnings", summary.warned)):
         if cases:
             more = f" and {len(cases) - NAMED} more" if len(cases) > NAMED else ""
             print(f"{word}: {', '.join(cases[:NAMED])}{more}", file=sys.stderr)
     if summary.failures:
-        print("--retry-failed tries the failed ones again", file=sys.stderr)
+        print("retry them with --retry-failed", file=sys.stderr)
     print(
-        f"wrote {summary.results}; to look at them all: medseg report {summary.results.parent}",
+        f"wrote {summary.results}; review the results with: medseg report {summary.results.parent}",
         file=sys.stderr,
     )
     print(RESEARCH, file=sys.stderr)
@@ -145,7 +152,7 @@ def _end(summary: BatchSummary, as_json: bool) -> None:
 
 @contextmanager
 def _stopping() -> Iterator[StopRequest]:
-    """Ctrl-C or SIGTERM once: the cases at hand are finished; twice: at once."""
+    """Stops after the current cases on the first Ctrl-C or SIGTERM, and immediately on the second."""
     from medseg.batch_processing.messages import StopRequest
 
     stop = StopRequest()
@@ -153,7 +160,7 @@ def _stopping() -> Iterator[StopRequest]:
     def ask(number: int, frame: object) -> None:
         stop.ask(number)
         if stop.asked == 1:
-            print("stopping: the cases at hand are finished; once more stops at once", file=sys.stderr)
+            print("stopping after the current cases; press Ctrl-C again to stop immediately", file=sys.stderr)
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -19,15 +19,17 @@ if TYPE_CHECKING:
 
 
 def check(
-    manifest: Annotated[Path, typer.Argument(help="Cases: CSV, JSON, YAML, MSD or nnU-Net folder.")],
+    manifest: Annotated[
+        Path, typer.Argument(help="Cases: a CSV, JSON or YAML file, or an MSD or nnU-Net folder.")
+    ],
     recipe: Annotated[
-        str | None, typer.Option(help="What is to be trained: its labels, channels and modality are checked.")
+        str | None, typer.Option(help="Recipe to train: also check its labels, channels and modality.")
     ] = None,
-    split: Annotated[SplitOrAll, typer.Option(help="Open only the cases of this split.")] = "all",
+    split: Annotated[SplitOrAll, typer.Option(help="Check only the cases of this split.")] = "all",
     data_root: DataRoot = None,
     as_json: AsJson = False,
 ) -> None:
-    """Open every scan and label of a manifest and tell what is wrong or odd. Exits with 1 on errors."""
+    """Open every scan and label of a manifest and report errors and oddities. Exits with 1 on errors."""
     from medseg.datasets.validation import check as check_cases
 
     only = None if split == "all" else split
@@ -47,15 +49,15 @@ def _show(report: CheckReport) -> None:
     for row in report.values:
         name = f" ({row.name})" if row.name else ""
         print(f"value {row.value}{name}: {row.voxels} voxels in {row.cases} of {report.cases} cases")
-    told = [
+    counts = [
         f"{len(report.of(kind))} {kind}{'s' * (len(report.of(kind)) != 1)}" for kind in ("error", "warning")
     ]
-    print(f"{report.cases} case{'s' * (report.cases != 1)}: {', '.join(told)}")
+    print(f"{report.cases} case{'s' * (report.cases != 1)}: {', '.join(counts)}")
 
 
 @contextmanager
 def _progress() -> Iterator[Advance]:
-    """A bar on a terminal, a line at the end elsewhere; always on stderr."""
+    """Shows a progress bar on a terminal, otherwise one line at the end; always on stderr."""
     from rich.console import Console
     from rich.progress import Progress
 

@@ -12,27 +12,28 @@ from medseg.cli.options import AsJson
 
 
 def compare(
-    evaluations: Annotated[list[Path], typer.Argument(help="evaluation.csv of two or more models.")],
+    evaluations: Annotated[list[Path], typer.Argument(help="evaluation.csv files of two or more models.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the tables.")],
     metric: Annotated[
-        list[str] | None, typer.Option(help="dice (the default), iou, nsd, hd95_mm, ...; may be repeated.")
+        list[str] | None,
+        typer.Option(help="Metric: dice, iou, nsd, hd95_mm, ...; may be repeated. [default: dice]"),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare evaluations of the same cases: paired differences, their intervals and tests."""
+    """Compare evaluations of the same cases: paired differences with intervals and tests."""
     from medseg.evaluation.comparison import FEWEST_PATIENTS
     from medseg.evaluation.comparison import compare as compare_evaluations
 
     found = compare_evaluations(evaluations, tuple(metric or ("dice",)), output=output)
-    told = output / ("comparison.json" if as_json else "comparison.md")
-    print(told.read_text(encoding="utf-8"), end="")
+    summary = output / ("comparison.json" if as_json else "comparison.md")
+    print(summary.read_text(encoding="utf-8"), end="")
     for _, row in found.left_out.iterrows():
         what = " ".join(part for part in (row["case"], row["label"], row["metric"]) if part)
         print(f"left out: {what}: {row['why']}", file=sys.stderr)
     if found.few_patients:
         print(
             f"warning: {found.few_patients} of {len(found.table)} tests have fewer than "
-            f"{FEWEST_PATIENTS} patients with a difference; their p cannot be below 0.05",
+            f"{FEWEST_PATIENTS} patients with a difference; their p value cannot be below 0.05",
             file=sys.stderr,
         )
     print(f"wrote {output / 'comparison.csv'}", file=sys.stderr)

@@ -16,18 +16,18 @@ from medseg.io.sidecar import meaning_of
 
 
 def convert(
-    scan: Annotated[Path | None, typer.Argument(help="Any readable scan.")] = None,
+    scan: Annotated[Path | None, typer.Argument(help="Scan in any supported format.")] = None,
     output_path: Annotated[Path | None, typer.Argument(metavar="[OUTPUT]", help="Same as -o.")] = None,
     input_: Annotated[Path | None, typer.Option("-i", "--input", help="Same as the first argument.")] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="File to write.")] = None,
     mask: Annotated[
-        bool, typer.Option("--as-mask", help="It is a mask: read SEG and RTSTRUCT too, and write them.")
+        bool, typer.Option("--as-mask", help="Treat the input as a mask; allows DICOM SEG and RTSTRUCT.")
     ] = False,
     reference: Annotated[
-        Path | None, typer.Option(help="With --as-mask: the scan it belongs to, which gives a SEG its grid.")
+        Path | None, typer.Option(help="With --as-mask: the scan that the mask belongs to; its grid is used.")
     ] = None,
     recipe: Annotated[
-        str | None, typer.Option(help="With --as-mask: the labels come from this recipe.")
+        str | None, typer.Option(help="With --as-mask: take the labels from this recipe.")
     ] = None,
     format_: MaskFormat = None,
     series: Series = None,
@@ -36,7 +36,7 @@ def convert(
     nonfinite: Nonfinite = None,
     as_json: AsJson = False,
 ) -> None:
-    """Convert any readable scan to NIfTI, NRRD or MHA, voxels and grid unchanged; with --as-mask, a mask."""
+    """Convert a scan, or a mask with --as-mask, to another format; voxels and grid stay unchanged."""
     if (input_ and scan and output) or (output and output_path):
         raise UsageError(
             "scan or output given twice",
@@ -46,14 +46,14 @@ def convert(
     source, target = input_ or scan, output or output_path
     if source is None or target is None:
         raise UsageError(
-            "need a scan and -o OUTPUT", remedy="medseg convert SCAN -o scan.nii.gz", reason="usage"
+            "missing a scan or -o OUTPUT", remedy="medseg convert SCAN -o scan.nii.gz", reason="usage"
         )
     from medseg.io.formats import is_dicom_output
 
     options = choices_of(series, volume, trust, nonfinite)
     if not mask and (reference or recipe or format_ or is_dicom_output(target)):
         raise UsageError(
-            "--reference, --recipe, --format and .dcm files are for masks",
+            "--reference, --recipe, --format and .dcm files are only for masks",
             remedy="medseg convert MASK -o OUTPUT --as-mask",
             reason="usage",
         )

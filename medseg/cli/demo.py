@@ -15,9 +15,9 @@ def demo(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")] = Path(
         "demo-out"
     ),
-    seed: Annotated[int, typer.Option(min=0, help="Which phantom patient.")] = 2026,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the phantom patient.")] = 2026,
 ) -> None:
-    """Segment a phantom chest CT whose truth is known: DICOM series in, mask and picture out."""
+    """Segment a phantom chest CT with known ground truth, from a DICOM series to a mask and a picture."""
     from medseg.phantom.demo import run
 
     result = run(output, seed=seed)

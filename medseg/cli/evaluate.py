@@ -14,27 +14,31 @@ from medseg.io.sidecar import RESEARCH
 
 
 def evaluate(
-    manifest: Annotated[Path, typer.Argument(help="Cases: CSV, JSON, YAML, MSD or nnU-Net folder.")],
+    manifest: Annotated[
+        Path, typer.Argument(help="Cases: a CSV, JSON or YAML file, or an MSD or nnU-Net folder.")
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the tables and masks.")],
     model: Annotated[str | None, typer.Option(help="Segment the cases with this model.")] = None,
     masks: Annotated[
-        Path | None, typer.Option(help="Or take the masks <case id>.nii.gz of this folder.")
+        Path | None, typer.Option(help="Score the masks in this folder instead, named by case id.")
     ] = None,
-    recipe: Annotated[str | None, typer.Option(help="Labels of --masks come from this recipe.")] = None,
-    split: Annotated[SplitOrAll, typer.Option(help="Cases of this split, or all.")] = "test",
+    recipe: Annotated[
+        str | None, typer.Option(help="With --masks: take the labels from this recipe.")
+    ] = None,
+    split: Annotated[SplitOrAll, typer.Option(help="Evaluate the cases of this split.")] = "test",
     data_root: DataRoot = None,
     nsd_tolerance_mm: Annotated[
         list[str] | None,
         typer.Option(
             metavar="MM|LABEL=MM",
-            help="Of the surface Dice (default 3): for all labels, or for one; may be repeated.",
+            help="Surface Dice tolerance, for all labels or for one; may be repeated. [default: 3]",
         ),
     ] = None,
     device: Device = "cpu",
     engine: Engine = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Compare masks with the truth: overlap, surfaces, volume and lesions of every case and label."""
+    """Score masks against the ground truth: overlap, surface distance, volume and lesions."""
     tolerances = _tolerances(nsd_tolerance_mm or [])
     from medseg.datasets.manifest import Manifest
     from medseg.evaluation.model_evaluation import evaluate as evaluate_model
@@ -49,7 +53,7 @@ def evaluate(
         recipe=recipe,
         split=split,
         nsd_tolerance_mm=tolerances,
-        progress=_told,
+        progress=_show_case,
     )
     if as_json:
         print((output / "summary.json").read_text(encoding="utf-8"), end="")
@@ -63,7 +67,7 @@ def evaluate(
 
 
 def _tolerances(given: list[str]) -> dict[str, float]:
-    """By label; under "" the one for all labels."""
+    """Tolerance in mm by label; the key "" stands for all labels."""
     found = {}
     for text in given:
         label, _, mm = text.rpartition("=")
@@ -71,7 +75,7 @@ def _tolerances(given: list[str]) -> dict[str, float]:
             found[label] = float(mm)
         except ValueError:
             raise UsageError(
-                f"no tolerance can be read from {text!r}",
+                f"invalid tolerance {text!r}",
                 where="--nsd-tolerance-mm",
                 remedy="give millimetres, such as 2, or a label and millimetres, such as tumour=1",
                 reason="tolerance",
@@ -79,7 +83,7 @@ def _tolerances(given: list[str]) -> dict[str, float]:
     return found
 
 
-def _told(done: int, total: int, facts: str = "", /) -> None:
-    """A line for every case that is segmented."""
+def _show_case(done: int, total: int, facts: str = "", /) -> None:
+    """Prints a line for every case that is segmented."""
     if facts:
         print(facts, file=sys.stderr)

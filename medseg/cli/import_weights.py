@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from medseg.errors import UsageError
 from medseg.io.sidecar import RESEARCH
 
-if TYPE_CHECKING:
-    pass
-
 
 def import_weights(
     weights: Annotated[Path, typer.Argument(help="PyTorch checkpoint (.pth, .pt, .ckpt).")],
-    recipe: Annotated[str, typer.Option(help="What it was trained with: recipe file or shipped name.")],
+    recipe: Annotated[
+        str, typer.Option(help="Recipe it was trained with: a file, or the name of a shipped recipe.")
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Model file to write (.safetensors).")],
 ) -> None:
-    """Take over the weights of a PyTorch checkpoint, as tensors only: nothing in it is run."""
+    """Convert a PyTorch checkpoint to a model file. Reads tensors only; no code in it is run."""
     if output.suffix != ".safetensors":
-        raise UsageError("a model file ends in .safetensors", where=output, reason="format")
+        raise UsageError("the name of a model file must end in .safetensors", where=output, reason="format")
     from medseg.recipe import Recipe
     from medseg.system.atomic_write import check_folder
 

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from medseg.cli.options import AsJson, Nonfinite, Series, Trust, VolumeNumber, choices_of
 
-if TYPE_CHECKING:
-    pass
-
 
 def info(
-    scan: Annotated[Path, typer.Argument(help="Any readable scan.")],
+    scan: Annotated[Path, typer.Argument(help="Scan in any supported format.")],
     series: Series = None,
     volume: VolumeNumber = None,
     trust: Trust = None,
     nonfinite: Nonfinite = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what a scan is: grid, orientation, intensities. Never patient data."""
+    """Show the grid, orientation and intensities of a scan. Never prints patient data."""
     from medseg.images.intensity_stats import describe
     from medseg.io import read_channels
 
@@ -31,4 +28,4 @@ def info(
         print(json.dumps(facts, indent=2))
     else:
         for name, value in facts.items():
-            print(f"{name:14s} {'not said' if value is None else value}")
+            print(f"{name:14s} {'unknown' if value is None else value}")

@@ -14,34 +14,39 @@ if TYPE_CHECKING:
 
 
 def manifest(
-    source: Annotated[Path, typer.Argument(help="Folder of scans and labels, or a manifest to divide anew.")],
+    source: Annotated[Path, typer.Argument(help="Folder of scans and labels, or a manifest to split again.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Manifest to write: .csv, .json, .yaml.")],
     layout: Annotated[
         str | None,
         typer.Option(
-            help="dataset.json, bids, totalsegmentator, lidc, dicom, dicom-seg, dicom-rtstruct or pairs; "
-            "else by looking."
+            help="Folder layout: dataset.json, bids, totalsegmentator, lidc, dicom, dicom-seg, "
+            "dicom-rtstruct or pairs. [default: detected]"
         ),
     ] = None,
     labels: Annotated[
-        Path | None, typer.Option(help="Folder of the labels, which have the names of the images.")
+        Path | None, typer.Option(help="Folder of labels that have the same file names as the images.")
     ] = None,
     organs: Annotated[
         str | None,
-        typer.Option(help="Of TotalSegmentator, into one label map: heart,aorta (1, 2), or heart=1,aorta=1."),
+        typer.Option(
+            help="TotalSegmentator organs for the label map: heart,aorta (values 1, 2) or heart=1,aorta=1."
+        ),
     ] = None,
     only: Annotated[
-        str | None, typer.Option(help="Take the cases whose id is like this: 'coronacases_*'.")
+        str | None,
+        typer.Option(help="Keep only cases whose id matches this pattern, such as 'coronacases_*'."),
     ] = None,
-    name: Annotated[str | None, typer.Option(help="Of the manifest; the folder's by default.")] = None,
-    val: Annotated[float, typer.Option(min=0, max=0.99, help="Share of patients to validate on.")] = 0.0,
-    test: Annotated[float, typer.Option(min=0, max=0.99, help="Share of patients to test on.")] = 0.0,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the manifest. [default: the folder's name]")
+    ] = None,
+    val: Annotated[float, typer.Option(min=0, max=0.99, help="Fraction of patients for validation.")] = 0.0,
+    test: Annotated[float, typer.Option(min=0, max=0.99, help="Fraction of patients for testing.")] = 0.0,
     folds: Annotated[
-        int, typer.Option(min=0, help="Or so many folds: one manifest each, OUTPUT_fold0 and so on.")
+        int, typer.Option(min=0, help="Number of cross-validation folds; writes OUTPUT_fold0 and so on.")
     ] = 0,
-    seed: Annotated[int, typer.Option(min=0, help="Decides which patients.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the split.")] = 0,
 ) -> None:
-    """Make a manifest from a folder of scans and labels, divided by patient."""
+    """Make a manifest from a folder of scans and labels, split by patient."""
     from medseg.datasets.manifest_builder import check_division, make_manifest, split_manifest
 
     check_division(val=val, test=test, folds=folds)

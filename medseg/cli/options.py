@@ -11,37 +11,37 @@ import typer
 from medseg.errors import UsageError
 from medseg.io import DicomFormat, ReadOptions, read_options
 
-Series = Annotated[str | None, typer.Option(help="DICOM series UID, or an ending of it that only it has.")]
+Series = Annotated[str | None, typer.Option(help="DICOM series UID, or a unique ending of it.")]
 
 
 VolumeNumber = Annotated[
-    int | None, typer.Option("--volume", min=1, help="Which volume of a 4D file or series, from 1.")
+    int | None, typer.Option("--volume", min=1, help="Volume of a 4D file or series, counted from 1.")
 ]
 
 
 Trust = Annotated[
-    read_options.Trust | None, typer.Option(help="NIfTI: which geometry to believe where it is in doubt.")
+    read_options.Trust | None, typer.Option(help="NIfTI: the geometry to use if they contradict.")
 ]
 
 
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, errors too.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, including errors.")]
 
 
-Nonfinite = Annotated[float | None, typer.Option(help="Replace NaN and infinite voxels by this value.")]
+Nonfinite = Annotated[float | None, typer.Option(help="Replace NaN and infinite voxels with this value.")]
 
 
 MaskFormat = Annotated[
-    DicomFormat | None, typer.Option("--format", help="Of a .dcm mask; dicom-seg by default.")
+    DicomFormat | None, typer.Option("--format", help="Format of a .dcm mask. [default: dicom-seg]")
 ]
 
 
-Device = Annotated[str, typer.Option(help="Where the network runs: cpu, cuda, cuda:1.")]
+Device = Annotated[str, typer.Option(help="Device for the network: cpu, cuda, cuda:1.")]
 
 
-# No choices of typer: the table of engines needs torch, and a second list would be one file more to change
-# for a new engine. A wrong name is refused with the rows of the table.
+# Not a Literal: the table of engines imports torch, and a second list here would have to be kept in step
+# with it. An unknown name is refused with the names in the table.
 Engine = Annotated[
-    str, typer.Option(help="What runs the network: auto, torch, openvino, onnx. The same masks from all.")
+    str, typer.Option(help="Inference engine: auto, torch, openvino or onnx. The masks are the same.")
 ]
 
 
@@ -50,14 +50,14 @@ SplitOrAll: TypeAlias = Literal["train", "val", "test", "all"]
 
 
 DataRoot = Annotated[
-    Path | None, typer.Option(help="Where the manifest's files lie, instead of its own root.")
+    Path | None, typer.Option(help="Folder of the manifest's files, instead of the root that it names.")
 ]
 
 
 def choices_of(
     series: str | None, volume: int | None, trust: read_options.Trust | None, nonfinite: float | None
 ) -> ReadOptions:
-    """The choices of the four options."""
+    """Read options from the command line's four options."""
     return ReadOptions(series, volume, trust, nonfinite)
 
 

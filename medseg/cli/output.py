@@ -12,13 +12,13 @@ from medseg.system.notices import Notice
 
 @contextmanager
 def mention_older_output(target: Path) -> Iterator[None]:
-    """A block that makes ``target``: when it fails, a file that was there before is named as such."""
+    """Warns, if the block that writes ``target`` fails, that the existing file is from an earlier run."""
     older = target.exists()
     try:
         yield
     except BaseException:
         if older:
-            print(f"warning: {target} is of an earlier run and was left as it is", file=sys.stderr)
+            print(f"warning: {target} is from an earlier run and was left unchanged", file=sys.stderr)
         raise
 
 

@@ -14,22 +14,25 @@ from medseg.io.sidecar import RESEARCH
 
 
 def preview(
-    scan: Annotated[Path, typer.Argument(help="NIfTI, NRRD, MHA or DICOM folder.")],
-    mask: Annotated[Path, typer.Argument(help="Its mask, in any format.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="PNG to write.")],
+    scan: Annotated[Path, typer.Argument(help="NIfTI, NRRD or MHA file, or DICOM folder.")],
+    mask: Annotated[Path, typer.Argument(help="Mask of the scan, in any supported format.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="PNG file to write.")],
     recipe: Annotated[
-        str | None, typer.Option(help="Of the mask: names of its labels, and its window.")
+        str | None, typer.Option(help="Recipe with the label names and the display window.")
     ] = None,
     window: Annotated[
-        str | None, typer.Option(help="Black and white, such as -1400,200; by the recipe or the scan.")
+        str | None,
+        typer.Option(
+            help="Display window LOW,HIGH, such as -1400,200. [default: from the recipe or the scan]"
+        ),
     ] = None,
-    slices: Annotated[int, typer.Option(min=0, max=20, help="Axial slices in a row below.")] = 8,
+    slices: Annotated[int, typer.Option(min=0, max=20, help="Number of axial slices in the bottom row.")] = 8,
     series: Series = None,
     volume: VolumeNumber = None,
     trust: Trust = None,
     nonfinite: Nonfinite = None,
 ) -> None:
-    """Draw a mask over its scan: three planes and a row of slices, each label a contour."""
+    """Draw the contours of a mask over its scan: three planes and a row of slices."""
     from medseg.visualization.mask_preview import preview as draw
 
     options = choices_of(series, volume, trust, nonfinite)
@@ -58,5 +61,8 @@ def _limits(text: str | None) -> tuple[float, float] | None:
     except ValueError:
         pass
     raise UsageError(
-        f"cannot read the window {text!r}", where="--window", remedy="write -1400,200", reason="usage"
+        f"invalid window {text!r}",
+        where="--window",
+        remedy="write LOW,HIGH, such as -1400,200",
+        reason="usage",
     )

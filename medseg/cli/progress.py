@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Progress:
-    """A bar with the time left on a terminal, a line an epoch elsewhere; always on stderr."""
+    """Training progress on stderr: a bar with the time left on a terminal, otherwise one line per epoch."""
 
     def __init__(self, epochs: int) -> None:
         from rich.console import Console
@@ -39,13 +39,13 @@ class Progress:
         self.bar.stop()
 
     def prepared(self, done: int, cases: int, facts: str = "", /) -> None:
-        """Shows that one more case is prepared."""
+        """Shows how many cases are prepared."""
         self.bar.update(self.task, facts=f"prepared {done} of {cases} cases")
         if not self.console.is_terminal and done == cases:
             print(f"prepared {cases} cases", file=sys.stderr, flush=True)
 
     def show(self, end: EpochEnd) -> None:
-        """Shows an epoch that ended."""
+        """Shows the result of a finished epoch."""
         self.waiting = end.waiting
         dice = "".join(f" {name} {value:.4f}" for name, value in (end.dice or {}).items())
         minutes, seconds = divmod(round(end.seconds_left), 60)
@@ -56,10 +56,10 @@ class Progress:
 
 
 class Cases:
-    """A batch: a bar with rate, time left and failures on a terminal, a line a case elsewhere.
+    """Batch progress on stderr: a bar with rate and time left on a terminal, otherwise one line per case.
 
     Args:
-        as_json: One JSON object an event on standard output instead.
+        as_json: Print one JSON object per event on standard output instead.
     """
 
     def __init__(self, *, as_json: bool) -> None:
@@ -89,14 +89,14 @@ class Cases:
         self.bar.stop()
 
     def show(self, event: dict[str, Any]) -> None:
-        """Shows the start, a case or the end."""
+        """Shows one event of the batch: start, case or end."""
         if self.as_json:
             print(json.dumps(event), flush=True)
         elif event["event"] == "start":
             self.todo, self.since = event["todo"], time.monotonic()
             self.bar.update(self.task, total=self.todo, facts="")
             if event["skipped"]:
-                self.console.print(f"{event['skipped']} of {event['cases']} cases are done already")
+                self.console.print(f"{event['skipped']} of {event['cases']} cases are already done")
         elif event["event"] == "case":
             self._case(event)
 

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    pass
-
 
 def recipe(
-    name: Annotated[str | None, typer.Argument(help="Recipe to show; without it, their names.")] = None,
-    schema: Annotated[bool, typer.Option("--schema", help="The JSON schema of recipes.")] = False,
+    name: Annotated[
+        str | None, typer.Argument(help="Recipe to show; without it, list the shipped recipes.")
+    ] = None,
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of recipes.")] = False,
 ) -> None:
-    """Show a recipe as YAML, list the shipped ones, or export the JSON schema."""
+    """List the shipped recipes, show one as YAML, or print the JSON schema."""
     from medseg.recipe import Recipe, list_recipes
 
     if schema:

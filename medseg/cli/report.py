@@ -12,9 +12,9 @@ from medseg.io.sidecar import RESEARCH
 
 
 def report(
-    folder: Annotated[Path, typer.Argument(help="Output folder of medseg batch or medseg evaluate.")],
+    folder: Annotated[Path, typer.Argument(help="Output folder of medseg batch, evaluate or train.")],
 ) -> None:
-    """Tell in one HTML file how a batch or an evaluation went: opens from the disk, worst cases first."""
+    """Make a self-contained HTML report of a batch, an evaluation or a training, worst cases first."""
     from medseg.reporting import report as write_report
 
     print(write_report(folder))

@@ -27,14 +27,18 @@ from medseg.io.sidecar import RESEARCH
 
 
 def segment(
-    scan: Annotated[Path | None, typer.Argument(help="NIfTI, NRRD, MHA or DICOM folder.")] = None,
+    scan: Annotated[Path | None, typer.Argument(help="NIfTI, NRRD or MHA file, or DICOM folder.")] = None,
     output_path: Annotated[Path | None, typer.Argument(metavar="[MASK]", help="Same as -o.")] = None,
-    inputs: Annotated[list[Path] | None, typer.Option("-i", "--input", help="Scan; once a channel.")] = None,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Mask to write.")] = None,
-    model: Annotated[
-        str | None, typer.Option(help="File, or name of `medseg models`; lung_ct if none.")
+    inputs: Annotated[
+        list[Path] | None, typer.Option("-i", "--input", help="Scan; repeat it for each further channel.")
     ] = None,
-    stats: Annotated[Path | None, typer.Option(help="Also write volumes and intensities per label.")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Mask file to write.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Model file, or a name listed by `medseg models`. [default: lung_ct]")
+    ] = None,
+    stats: Annotated[
+        Path | None, typer.Option(help="Also write volumes and intensities per label to this JSON file.")
+    ] = None,
     format_: MaskFormat = None,
     series: Series = None,
     volume: VolumeNumber = None,
@@ -43,11 +47,11 @@ def segment(
     device: Device = "cpu",
     engine: Engine = "auto",
     any_modality: Annotated[
-        bool, typer.Option("--any-modality", help="Also where the scan is MR and the model for CT, say.")
+        bool, typer.Option("--any-modality", help="Skip the check that the scan fits the model's modality.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Segment one scan: the mask lies on the scan's own grid."""
+    """Segment one scan. The mask has exactly the scan's grid."""
     if (inputs and scan) or (output and output_path):
         raise UsageError(
             "scan or mask given twice", remedy="give -i and -o, or SCAN and MASK, not both", reason="usage"
@@ -55,7 +59,7 @@ def segment(
     scans = list(inputs or ([scan] if scan else []))
     target = output or output_path
     if not scans or target is None:
-        raise UsageError("need a scan and -o MASK", remedy="medseg segment SCAN -o MASK", reason="usage")
+        raise UsageError("missing a scan or -o MASK", remedy="medseg segment SCAN -o MASK", reason="usage")
     from medseg.inference.segmentation import Runtime, segment_file
     from medseg.io.conversion import check_output
 

@@ -21,37 +21,41 @@ def train(
     ] = None,
     manifest: Annotated[
         Path | None,
-        typer.Argument(help="Cases: CSV, JSON, YAML, MSD or nnU-Net folder.", show_default=False),
+        typer.Argument(
+            help="Cases: a CSV, JSON or YAML file, or an MSD or nnU-Net folder.", show_default=False
+        ),
     ] = None,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder of the run.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Output folder of the training.")
+    ] = None,
     data_root: DataRoot = None,
     cache: Annotated[
-        Path | None, typer.Option(help="Folder of prepared cases; RUN/cache by default.")
+        Path | None, typer.Option(help="Folder for the prepared cases. [default: RUN/cache]")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint.")] = False,
     rerun: Annotated[
-        Path | None, typer.Option(help="Repeat the training of this folder, instead of RECIPE and MANIFEST.")
+        Path | None, typer.Option(help="Repeat the training in this folder; replaces RECIPE and MANIFEST.")
     ] = None,
     track: Annotated[
-        list[str] | None, typer.Option(help="Also to wandb (offline) or mlflow; may be given twice.")
+        list[str] | None, typer.Option(help="Also log to wandb (offline) or mlflow; may be repeated.")
     ] = None,
     max_time: Annotated[
         str | None,
-        typer.Option(help="Take at most this time (40m, 2h, 90s) for the epochs, resumed parts counted in."),
+        typer.Option(help="Time limit for all epochs, such as 40m, 2h or 90s; includes resumed runs."),
     ] = None,
-    workers: Annotated[
-        int, typer.Option(min=0, help="Processes that cut and augment patches, for each device.")
-    ] = 1,
+    workers: Annotated[int, typer.Option(min=0, help="Data loading processes per device.")] = 1,
     device: Annotated[
-        Literal["auto", "cpu", "gpu"], typer.Option(help="auto: a GPU where there is one.")
+        Literal["auto", "cpu", "gpu"], typer.Option(help="Device type; auto uses a GPU if there is one.")
     ] = "auto",
-    devices: Annotated[int, typer.Option(min=1, help="GPUs (processes on a CPU) of each machine.")] = 1,
-    nodes: Annotated[int, typer.Option(min=1, help="Machines of a cluster; see docs/cluster.md.")] = 1,
+    devices: Annotated[int, typer.Option(min=1, help="GPUs per machine, or processes on a CPU.")] = 1,
+    nodes: Annotated[
+        int, typer.Option(min=1, help="Number of machines in a cluster; see docs/cluster.md.")
+    ] = 1,
 ) -> None:
     """Train a model from a recipe and a manifest."""
     if output is None or (rerun is None) != (recipe is not None and manifest is not None):
         raise UsageError(
-            "need RECIPE, MANIFEST and -o RUN, or --rerun FOLDER and -o RUN",
+            "missing arguments: need RECIPE, MANIFEST and -o RUN, or --rerun FOLDER and -o RUN",
             remedy="medseg train RECIPE MANIFEST -o RUN",
             reason="usage",
         )
@@ -89,12 +93,15 @@ def train(
                 progress=progress.prepared,
             )
         except KeyboardInterrupt:
-            print("stopped: the same command with --resume goes on after the last epoch", file=sys.stderr)
+            print(
+                "stopped: run the same command with --resume to continue after the last finished epoch",
+                file=sys.stderr,
+            )
             raise
     if not is_first_process():
         return
     report(output)
     if progress.waiting is not None:
-        told = f"{100 * progress.waiting:.1f} % of the training time after the first epoch"
-        print(f"waited for data: {told}", file=sys.stderr)
+        share = f"{100 * progress.waiting:.1f} % of the training time after the first epoch"
+        print(f"waited for data: {share}", file=sys.stderr)
     print(f"wrote {output / 'model.safetensors'} (sha256 {model.digest[:12]}). {RESEARCH}")

@@ -14,23 +14,23 @@ from medseg.io.sidecar import RESEARCH
 
 
 def view(
-    scan: Annotated[Path, typer.Argument(help="NIfTI, NRRD, MHA or DICOM folder.")],
+    scan: Annotated[Path, typer.Argument(help="NIfTI, NRRD or MHA file, or DICOM folder.")],
     masks: Annotated[list[Path] | None, typer.Argument(help="One mask, or two to compare.")] = None,
-    recipe: Annotated[str | None, typer.Option(help="Of the masks: names of their labels.")] = None,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free.")] = 0,
-    browser: Annotated[bool, typer.Option(help="Open it, or only tell the address.")] = True,
+    recipe: Annotated[str | None, typer.Option(help="Recipe with the names of the masks' labels.")] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to serve on; 0 takes any free port.")] = 0,
+    browser: Annotated[bool, typer.Option(help="Open the browser, or only print the address.")] = True,
     series: Series = None,
     volume: VolumeNumber = None,
     trust: Trust = None,
     nonfinite: Nonfinite = None,
 ) -> None:
-    """Look at a scan and its masks in the browser: three planes and 3D, on this machine only."""
+    """Show a scan and its masks in the browser: three planes and 3D, on this machine only."""
     from medseg.visualization.viewer.browser import serve_viewer
 
     options = choices_of(series, volume, trust, nonfinite)
     with serve_viewer(scan, *(masks or []), recipe=recipe, port=port, options=options) as server:
         print(server.url, flush=True)
-        print(f"Ctrl-C ends it. {RESEARCH}", file=sys.stderr)
+        print(f"Press Ctrl-C to stop. {RESEARCH}", file=sys.stderr)
         if browser:
             webbrowser.open(server.url)
         try:

@@ -17,4 +17,4 @@ def test_the_command_line_reports_failures(scans, tmp_path):
     merged = subprocess.run(
         medseg("batch", "--merge", tmp_path / "out"), capture_output=True, text=True, check=True
     )
-    assert merged.stdout.strip() == "0 done, 5 done before, 1 failed"
+    assert merged.stdout.strip() == "0 done, 5 already done, 1 failed"

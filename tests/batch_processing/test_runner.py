@@ -154,7 +154,7 @@ def test_warnings_appear_in_the_table_and_the_summary(scans, tmp_path):
     command = medseg("batch", scans / "cases.csv", "-o", tmp_path / "out", "--model", "threshold")
     ended = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "c2: threshold: done, warning: no lung was found" in ended.stderr
-    assert "\nwarned of: c2\n" in ended.stderr
+    assert "\nwith warnings: c2\n" in ended.stderr
     warned = table(tmp_path / "out")["warnings"]
     assert warned["c2"].startswith("no lung was found")
     assert warned.drop("c2").isna().all()

@@ -34,7 +34,9 @@ def test_the_command_draws_a_patch_and_its_changes(manifest, tmp_path, dims):
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(checked(tiny(dims), "full").yaml())
     picture, other = tmp_path / "augmented.png", tmp_path / "other.png"
-    assert "case case_1, 15 random changes" in said("augment", recipe, manifest, "-o", picture)
+    assert "case case_1, one patch with 15 random augmentations" in said(
+        "augment", recipe, manifest, "-o", picture
+    )
     seen = images.imread(picture)
     assert seen.shape[1] == 768  # four tiles of 2.4 inches at 80 dots an inch
     assert near(seen, COLOURS[0]).size or near(seen, COLOURS[1]).size

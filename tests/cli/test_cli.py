@@ -199,7 +199,7 @@ def test_recipes_are_listed_shown_and_described():
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["segment", "{w}/0.nii.gz"], 2, "need a scan and -o MASK"),
+        (["segment", "{w}/0.nii.gz"], 2, "missing a scan or -o MASK"),
         (["segment", "{w}/0.nii.gz", "-o", "{t}/m.nii.gz", "--model", "nope"], 2, "no such model"),
         (["segment", "{w}/0.nii.gz", "-o", "{t}/m.xyz", "--model", "{m}"], 2, "suffix"),
         (["segment", "{w}/0.nii.gz", "-o", "{t}/no/m.nii.gz", "--model", "{m}"], 2, "does not exist"),
@@ -211,7 +211,7 @@ def test_recipes_are_listed_shown_and_described():
         (["segment", "{w}/0.nii.gz", "-o", "{t}/m.nii", "--model", "{m}", "--device", "gpu"], 2, "no device"),
         (["convert", "{w}/0.nii.gz", "-o", "{w}/0.nii.gz"], 2, "the scan itself"),
         (["convert", "{w}/0.nii.gz", "{t}/a.nii", "-o", "{t}/b.nii"], 2, "twice"),
-        (["convert", "{w}/0.nii.gz"], 2, "need a scan"),
+        (["convert", "{w}/0.nii.gz"], 2, "missing a scan"),
         (["info", "{w}/gone.nii.gz"], 3, "no such file"),
         (["train", "nope", "{w}/cases.csv", "-o", "{t}/run"], 2, "no such recipe"),
         (["train", "lung_ct_3d", "{w}/gone.csv", "-o", "{t}/run"], 2, "gone.csv"),
@@ -238,7 +238,7 @@ def test_a_mask_of_an_earlier_run_is_named_when_a_new_one_fails(world, tmp_path)
         (tmp_path / "empty.nii").write_bytes(b"")
         (tmp_path / "old.nii.gz").write_bytes(b"an earlier mask")
         _, err = invoke(command, tmp_path / "empty.nii", "-o", tmp_path / "old.nii.gz", *options, code=3)
-        assert "old.nii.gz is of an earlier run" in err
+        assert "old.nii.gz is from an earlier run" in err
         assert (tmp_path / "old.nii.gz").read_bytes() == b"an earlier mask"
         (tmp_path / "old.nii.gz").unlink()
         assert (

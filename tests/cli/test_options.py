@@ -1,4 +1,4 @@
-"""Options with a fixed set name it, and what is not in it ends with exit code 2 before anything is read."""
+"""Options with fixed choices list them, and any other value exits with code 2 before a file is read."""
 
 from typing import get_args, get_type_hints
 
@@ -13,7 +13,7 @@ from medseg.io import DICOM_FORMATS, DicomFormat
 from medseg.training.hardware import Hardware
 
 
-def test_the_choices_of_an_option_are_those_of_the_library():
+def test_options_offer_the_choices_of_the_library():
     assert get_args(DicomFormat) == tuple(DICOM_FORMATS)
     assert get_args(SplitOrAll) == (*get_args(Split), "all")
     device = get_type_hints(train)["device"]
@@ -34,7 +34,7 @@ def test_the_choices_of_an_option_are_those_of_the_library():
         (("segment", "no.nii", "-o", "m.nii", "--engine", "x"), ("auto", "torch", "openvino", "onnx")),
     ],
 )
-def test_another_word_than_the_choices_is_refused_with_all_of_them(
+def test_a_value_that_is_not_a_choice_is_refused_with_the_list_of_choices(
     words, choices, tmp_path, monkeypatch, capsys
 ):
     import sys
@@ -46,8 +46,8 @@ def test_another_word_than_the_choices_is_refused_with_all_of_them(
     with pytest.raises(SystemExit) as stopped:
         cli.main()
     assert stopped.value.code == 2
-    told = capsys.readouterr().err
-    assert all(choice in told for choice in choices)
+    message = capsys.readouterr().err
+    assert all(choice in message for choice in choices)
 
 
 def test_a_size_is_in_powers_of_1024():
@@ -56,7 +56,7 @@ def test_a_size_is_in_powers_of_1024():
 
 
 @pytest.mark.parametrize("text", ["", "G", "8,5G", "8G-4", "8GiB and more", "-8G", "8 000M", "nan", "8X"])
-def test_a_size_that_is_not_whole_is_refused(text):
+def test_a_malformed_size_is_refused(text):
     with pytest.raises(UsageError) as refused:
         bytes_of(text)
     assert refused.value.where == "--memory"

@@ -227,7 +227,7 @@ def test_the_command_refuses_invalid_tolerances(cases: list[Case], tmp_path: Pat
     (tmp_path / "cases.csv").write_text(f"id,image,label\none,x,{cases[0].label}\n", encoding="utf-8")
     (tmp_path / "recipe.yaml").write_text(tiny(labels=LABELS).yaml(), encoding="utf-8")
     for text, message in (
-        ("a=wide", "no tolerance can be read from 'a=wide'"),
+        ("a=wide", "invalid tolerance 'a=wide'"),
         ("c=1", "for 'c', which is not a label"),
     ):
         _, err = invoke(

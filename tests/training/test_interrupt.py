@@ -78,6 +78,6 @@ def test_ctrl_c_says_how_to_go_on_and_leaves_a_whole_run(world):
     os.killpg(child.pid, signal.SIGINT)  # as a terminal does: to the workers, too
     _, told = child.communicate(timeout=PATIENCE)
     assert child.returncode == 130, told
-    assert "--resume goes on" in told
+    assert "with --resume to continue" in told
     assert "Traceback" not in told
     assert "wrote" in output(*words, "--resume", "--max-time", "1s")

@@ -1,6 +1,6 @@
-"""lungmask's own pipeline and network (R231, 31 M parameters) with random weights: its time, not its mask.
+"""lungmask's pipeline and network (R231, 31 M parameters) with random weights, to measure time only.
 
-Its postprocessing is left out, because it would meet noise in place of lungs: in lungmask's favour.
+Postprocessing is left out, because the network outputs noise instead of lungs; this favours lungmask.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""MONAI as its tutorials have it: Spacingd, sliding_window_inference, Invertd, AsDiscreted, SaveImage."""
+"""MONAI pipeline from its tutorials: Spacingd, sliding_window_inference, Invertd, AsDiscreted, SaveImage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""nnU-Net v2's predictor as it ships, without mirroring: reader, preprocessing, window, export, writer."""
+"""nnU-Net v2's predictor without mirroring: reader, preprocessing, sliding window, export, writer."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ DATASET = {
 
 
 class Upright(torch.nn.Module):
-    """The network on arrays (Z, Y, X) in LPS order, as nnU-Net reads them."""
+    """Applies the network to arrays in (Z, Y, X) order and LPS orientation, as nnU-Net reads them."""
 
     def __init__(self) -> None:
         super().__init__()

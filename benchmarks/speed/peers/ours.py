@@ -1,4 +1,4 @@
-"""medseg, by its own stages, as the command line has them: the scan is read while torch is imported."""
+"""medseg in the stages of its command line: the scan is read while torch is being imported."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ stages.done("prepare")
 
 
 def timed():
-    """The planes, and the time that passes inside of them as the network's."""
+    """Yields the planes; the time inside counts as the network's."""
     while True:
         stages.done("restore")
         try:

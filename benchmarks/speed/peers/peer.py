@@ -1,4 +1,4 @@
-"""What every pipeline here shares: the network, the settings, and how its stages are told."""
+"""Shared by all pipelines in this folder: the network, the settings, and the timing of stages."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ THREADS = 2
 
 
 class Stages:
-    """Seconds by name, printed as one JSON line at the end."""
+    """Seconds per stage, printed as one JSON line at the end."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -34,7 +34,7 @@ class Stages:
 
 
 def arguments() -> argparse.Namespace:
-    """scan, model, mask; ``--allocator`` gives this process the thresholds that medseg gives its own."""
+    """Arguments scan, model and mask; ``--allocator`` sets the allocator thresholds that medseg uses."""
     parser = argparse.ArgumentParser()
     parser.add_argument("scan", type=Path)
     parser.add_argument("model", type=Path)
@@ -50,7 +50,7 @@ def arguments() -> argparse.Namespace:
 
 
 def network(path: Path) -> Any:
-    """The trained network with the background's logit, which medseg leaves out, as channel 0."""
+    """The trained network with the background logit, which medseg omits, added as channel 0."""
     import torch
 
     from medseg.inference.model import Model

@@ -1,4 +1,4 @@
-"""TorchIO: ToCanonical, Resample, GridSampler, GridAggregator, and logits resampled back to the scan."""
+"""TorchIO pipeline: ToCanonical, Resample, GridSampler, GridAggregator, logits resampled to the scan."""
 
 from __future__ import annotations
 

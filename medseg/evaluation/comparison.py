@@ -22,6 +22,10 @@ Named: TypeAlias = tuple[str, pd.DataFrame]
 # With fewer patients the smallest possible p, 2 / 2^n, is above 0.05.
 FEWEST_PATIENTS = 6
 _SAME = 1e-3
+# Metrics whose definition has changed from border voxels to surface elements: tables of the new
+# definition have the column `hd95_voxel_mm` as well.
+_REDEFINED = ("nsd", "hd95_mm", "hd_mm", "assd_mm")
+_NEW_COLUMN = "hd95_voxel_mm"
 _DECIMALS = 9
 NOTES = (
     "Differences are B - A over the cases of both; in all labels a case counts with its mean over the "
@@ -160,6 +164,15 @@ def _paired(a: Named, b: Named, metrics: Sequence[str]) -> pd.DataFrame:
     Raises:
         InputRefused: the truths or tolerances differ (``not-comparable``).
     """
+    surface = [metric for metric in metrics if metric in _REDEFINED]
+    if surface and (_NEW_COLUMN in a[1]) != (_NEW_COLUMN in b[1]):
+        old = a[0] if _NEW_COLUMN in b[1] else b[0]
+        raise InputRefused(
+            f"{surface[0]} of {old} was calculated by an earlier version, between border voxels",
+            where="--metric",
+            remedy="evaluate again with this version",
+            reason="not-comparable",
+        )
     both = a[1].merge(b[1], on=["case", "label"], suffixes=("_a", "_b"))
     checked = [("truth_ml", "the truth has {} ml in {} but {} ml in {}")]
     if "nsd" in metrics:

@@ -16,24 +16,22 @@ from medseg.errors import MedsegError, UsageError
 from medseg.evaluation import tables
 from medseg.evaluation.confidence_intervals import mean_interval
 from medseg.evaluation.metrics import NSD_TOLERANCE_MM, REGISTRY
-from medseg.evaluation.scoring import Tolerances, score
+from medseg.evaluation.scoring import Tolerances, score, tolerance_of
 from medseg.images.label import Label
 from medseg.images.volume import Mask
 from medseg.io import is_dicom_mask, read, read_mask
 from medseg.system.atomic_write import replacing
+from medseg.system.notices import notify
 
 Row: TypeAlias = dict[str, object]
 
+# Columns added since 0.1.0 come last, so that tables of two versions can be concatenated.
+_ADDED = ("nsd_voxel", "hd95_voxel_mm", "hd_voxel_mm", "assd_voxel_mm")
 COLUMNS = (
-    "case",
-    "patient",
-    "group",
-    "label",
-    *REGISTRY,
-    "empty",
-    "seconds",
-    "status",
-    "reason",
+    *("case", "patient", "group", "label"),
+    *(name for name in REGISTRY if name not in _ADDED),
+    *("empty", "seconds", "status", "reason"),
+    *_ADDED,
 )
 ALL_LABELS = "all labels"
 _STATISTICS = {"mean": "mean", "sd": "std", "median": "median", "min": "min", "max": "max"}
@@ -57,11 +55,14 @@ _HEADS = (
 )
 NOTES = (
     "95 % CI: studentised bootstrap of the mean over patients, not narrower than Student's t interval; if "
-    "few of the cases fail badly it is still too narrow with 10 patients or fewer. SD with n - 1. HD95: the "
-    "larger of both directed 95th percentiles between border voxels. Volume error: mean of absolute "
-    "differences. Cases with both masks empty are left out of Dice, IoU and distances; with one empty, Dice "
-    "and NSD are 0 and distances the scan's diagonal. Failed cases are left out of everything."
+    "few of the cases fail badly it is still too narrow with 10 patients or fewer. SD with n - 1. NSD, HD95 "
+    "and ASSD: between surface elements, weighted by area (Nikolov et al. 2021); HD95: the larger of both "
+    "directed 95th percentiles. Volume error: mean of absolute differences. Cases with both masks empty are "
+    "left out of Dice, IoU and distances; with one empty, Dice and NSD are 0 and distances the scan's "
+    "diagonal. Failed cases are left out of everything."
 )
+# Slices are thick if they are further apart than the tolerance and than this multiple of the pixel size.
+_THICK = 2.0
 _LOG = logging.getLogger(__name__)
 
 
@@ -97,10 +98,13 @@ def evaluate_cases(
     """
     _check_tolerances(nsd_tolerance_mm, labels)
     rows: list[Row] = []
+    thick: dict[str, tuple[float, float, float]] = {}
     for number, case in enumerate(cases, start=1):
         about: Row = {"case": case.id, "patient": case.patient, "group": case.group}
         try:
             truth = _truth(case, labels)
+            if _has_thick_slices(truth, nsd_tolerance_mm):
+                thick[case.id] = truth.grid.spacing_mm
             started = time.perf_counter()
             prediction = predict(case)
             seconds = time.perf_counter() - started
@@ -120,6 +124,7 @@ def evaluate_cases(
             if not isinstance(error, MedsegError):
                 _LOG.exception("%s failed unexpectedly", case.id)
         on_case(number, len(cases))
+    _report_thick_slices(thick, len(cases))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
@@ -142,6 +147,8 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
         mask has no confidences, so sensitivity and false lesions per case are one point of an FROC curve,
         not the curve. ``nsd_tolerance_mm`` is nan if labels have different tolerances.
     """
+    # Tables of earlier versions lack metrics that were added since.
+    frame = frame.reindex(columns=list(dict.fromkeys([*frame.columns, *COLUMNS])))
     frame = frame.assign(**{absolute: frame[name].abs() for name, absolute in _ABSOLUTE.items()})
     parts = [("all", frame)]
     groups = sorted({str(group) for group in frame["group"].dropna() if group})
@@ -231,6 +238,28 @@ def _check_tolerances(nsd_tolerance_mm: Tolerances, labels: Sequence[Label]) -> 
             remedy=f"give 0 mm or more, for any of these labels: {', '.join(sorted(known - {''}))}",
             reason="tolerance",
         )
+
+
+def _has_thick_slices(truth: Mask, nsd_tolerance_mm: Tolerances) -> bool:
+    """Whether slices are further apart than the smallest tolerance and than twice the pixel size."""
+    tolerances = [tolerance_of(label.name, nsd_tolerance_mm) for label in truth.labels]
+    spacing = truth.grid.spacing_mm
+    return max(spacing) > max(min(tolerances, default=0.0), _THICK * min(spacing))
+
+
+def _report_thick_slices(thick: Mapping[str, tuple[float, float, float]], cases: int) -> None:
+    if not thick:
+        return
+    first, spacing = next(iter(thick.items()))
+    size = " x ".join(f"{mm:g}" for mm in spacing)
+    notify(
+        "thick-slices",
+        f"{len(thick)} of {cases} cases have slices further apart than the NSD tolerance (voxels of {size} "
+        "mm): distances across slices are multiples of the slice distance, and an error of one slice exceeds "
+        "the tolerance",
+        path=first,
+        remedy="give a tolerance of at least the slice distance, or compare only scans of equal spacing",
+    )
 
 
 def _truth(case: Case, labels: Sequence[Label]) -> Mask:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from medseg.errors import InputRefused
 from medseg.evaluation.lesion_detection import Lesions, lesions
 from medseg.evaluation.surface_distance import SurfaceDistances, surface_distances
+from medseg.evaluation.voxel_surface import VoxelDistances, voxel_distances
 from medseg.images.grid import Grid
 
 Binary: TypeAlias = npt.NDArray[np.bool_]
@@ -67,8 +68,13 @@ class LabelPair:
 
     @cached_property
     def surfaces(self) -> SurfaceDistances | None:
-        """Distances between the surfaces; None if a mask is empty."""
+        """Distances between the surfaces, weighted by area; None if a mask is empty."""
         return surface_distances(self.prediction, self.truth, self.grid.spacing_mm)
+
+    @cached_property
+    def voxel_surfaces(self) -> VoxelDistances | None:
+        """Distances between the border voxels; None if a mask is empty."""
+        return voxel_distances(self.prediction, self.truth, self.grid.spacing_mm)
 
     @cached_property
     def lesions(self) -> Lesions:
@@ -153,23 +159,21 @@ def _iou(pair: LabelPair) -> float:
     return _share(pair.both, pair.predicted + pair.true - pair.both)
 
 
-def _nsd(pair: LabelPair) -> float:
+def _nsd(pair: LabelPair, surfaces: SurfaceDistances | VoxelDistances | None) -> float:
     """Normalised surface Dice; nan if both masks are empty, 0 if one is."""
-    if pair.surfaces is None:
-        return pair.missing_distance_mm * 0
-    return pair.surfaces.nsd(pair.nsd_tolerance_mm)
+    return surfaces.nsd(pair.nsd_tolerance_mm) if surfaces else pair.missing_distance_mm * 0
 
 
-def _hd95_mm(pair: LabelPair) -> float:
-    return pair.surfaces.hd95_mm if pair.surfaces else pair.missing_distance_mm
+def _hd95_mm(pair: LabelPair, surfaces: SurfaceDistances | VoxelDistances | None) -> float:
+    return surfaces.hd95_mm if surfaces else pair.missing_distance_mm
 
 
-def _hd_mm(pair: LabelPair) -> float:
-    return pair.surfaces.hd_mm if pair.surfaces else pair.missing_distance_mm
+def _hd_mm(pair: LabelPair, surfaces: SurfaceDistances | VoxelDistances | None) -> float:
+    return surfaces.hd_mm if surfaces else pair.missing_distance_mm
 
 
-def _assd_mm(pair: LabelPair) -> float:
-    return pair.surfaces.assd_mm if pair.surfaces else pair.missing_distance_mm
+def _assd_mm(pair: LabelPair, surfaces: SurfaceDistances | VoxelDistances | None) -> float:
+    return surfaces.assd_mm if surfaces else pair.missing_distance_mm
 
 
 def _volume_error_percent(pair: LabelPair) -> float:
@@ -195,11 +199,11 @@ REGISTRY: dict[str, Metric] = {
     "iou": Metric(_iou, "mean", _SHARE),
     "sensitivity": Metric(lambda pair: _share(pair.both, pair.true), "mean", _SHARE),
     "precision": Metric(lambda pair: _share(pair.both, pair.predicted), "mean", _SHARE),
-    "nsd": Metric(_nsd, "mean", _SHARE),
+    "nsd": Metric(lambda pair: _nsd(pair, pair.surfaces), "mean", _SHARE),
     "nsd_tolerance_mm": Metric(lambda pair: pair.nsd_tolerance_mm),
-    "hd95_mm": Metric(_hd95_mm, "mean"),
-    "hd_mm": Metric(_hd_mm, "mean"),
-    "assd_mm": Metric(_assd_mm, "mean"),
+    "hd95_mm": Metric(lambda pair: _hd95_mm(pair, pair.surfaces), "mean"),
+    "hd_mm": Metric(lambda pair: _hd_mm(pair, pair.surfaces), "mean"),
+    "assd_mm": Metric(lambda pair: _assd_mm(pair, pair.surfaces), "mean"),
     "volume_ml": Metric(lambda pair: pair.predicted * pair.grid.voxel_ml),
     "truth_ml": Metric(lambda pair: pair.true * pair.grid.voxel_ml),
     "volume_error_ml": Metric(lambda pair: (pair.predicted - pair.true) * pair.grid.voxel_ml, "absolute"),
@@ -210,5 +214,9 @@ REGISTRY: dict[str, Metric] = {
     "lesion_sensitivity": Metric(lambda pair: pair.lesions.sensitivity, "mean", _SHARE),
     "lesion_precision": Metric(lambda pair: pair.lesions.precision, "mean", _SHARE),
     "lesion_f1": Metric(lambda pair: pair.lesions.f1, "mean", _SHARE),
+    "nsd_voxel": Metric(lambda pair: _nsd(pair, pair.voxel_surfaces), "mean", _SHARE),
+    "hd95_voxel_mm": Metric(lambda pair: _hd95_mm(pair, pair.voxel_surfaces), "mean"),
+    "hd_voxel_mm": Metric(lambda pair: _hd_mm(pair, pair.voxel_surfaces), "mean"),
+    "assd_voxel_mm": Metric(lambda pair: _assd_mm(pair, pair.voxel_surfaces), "mean"),
 }
 """All metrics, in the order of the columns of ``evaluation.csv``; see ``docs/metrics.md``."""

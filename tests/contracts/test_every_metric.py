@@ -47,8 +47,10 @@ def test_columns_of_earlier_tables_keep_their_place() -> None:
         *("nsd_tolerance_mm", "hd95_mm", "hd_mm", "assd_mm", "volume_ml", "truth_ml", "volume_error_ml"),
         *("volume_error_percent", "lesions", "lesions_found", "lesions_false", "lesion_sensitivity"),
         *("lesion_precision", "lesion_f1", "empty", "seconds", "status", "reason"),
+        *("nsd_voxel", "hd95_voxel_mm", "hd_voxel_mm", "assd_voxel_mm"),
     ) == COLUMNS
     assert (
         *("dice", "iou", "sensitivity", "precision", "nsd", "hd95_mm", "hd_mm", "assd_mm"),
         *("volume_error_abs_ml", "lesion_sensitivity", "lesion_precision", "lesion_f1"),
+        *("nsd_voxel", "hd95_voxel_mm", "hd_voxel_mm", "assd_voxel_mm"),
     ) == METRICS

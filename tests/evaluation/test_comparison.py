@@ -138,6 +138,19 @@ def test_different_truths_and_tolerances_are_refused():
         compare({"a": a, "b": loose}, ("nsd",))
 
 
+def test_surface_metrics_of_an_earlier_definition_are_not_compared():
+    old = A.assign(nsd=0.9, hd95_mm=2.0)
+    new = B.assign(nsd=0.9, hd95_mm=2.0, hd95_voxel_mm=1.0)
+    for metric in ("nsd", "hd95_mm"):
+        with pytest.raises(
+            InputRefused, match=f"{metric} of a was calculated by an earlier version"
+        ) as caught:
+            compare({"a": old, "b": new}, (metric,))
+        assert caught.value.reason == "not-comparable"
+        compare({"a": old, "b": old}, (metric,))
+    compare({"a": old, "b": new}, ("dice",))
+
+
 def test_only_an_empty_cell_is_missing(tmp_path):
     (tmp_path / "t.csv").write_text("case,patient,label,status,dice\nNA,1,null,ok,\n")
     row = read_evaluation(tmp_path / "t.csv").iloc[0]

@@ -18,6 +18,7 @@ from medseg.evaluation.evaluator import COLUMNS, evaluate_cases, summary, write
 from medseg.images.grid import Grid
 from medseg.images.label import Label
 from medseg.images.volume import Mask
+from medseg.system.notices import collect_notices
 
 LABELS = (Label(name="a", values=(1,)), Label(name="b", values=(2,)))
 GRID = Grid.from_spacing((5, 4, 3), (10, 10, 10))  # a voxel has 1 ml
@@ -183,14 +184,42 @@ def test_the_surface_dice_uses_the_given_tolerance(cases: list[Case]) -> None:
     strict, loose = (
         evaluate_cases(cases[:1], predict, LABELS, nsd_tolerance_mm=mm).iloc[0]["nsd"] for mm in (9, 20)
     )
-    # a: 2 of 4 voxels found; of 6 border voxels the last two of the truth are 10 and 20 mm away.
-    assert (strict, loose) == (pytest.approx(4 / 6), 1)
+    # a: 2 of 4 voxels of a row found. Around the row are four cells; an end has a corner of area c in each, a
+    # step between voxels an edge of area e. Prediction 2 c + e, all at 0 mm; truth 2 c + 3 e, of which e is
+    # 10 and c 20 mm away: strict (3 c + 3 e) / (4 c + 4 e).
+    assert (strict, loose) == (pytest.approx(3 / 4), pytest.approx(1))
+    voxels = evaluate_cases(cases[:1], predict, LABELS, nsd_tolerance_mm=9).iloc[0]
+    # Of 6 border voxels the last two of the truth are 10 and 20 mm away.
+    assert voxels["nsd_voxel"] == pytest.approx(4 / 6)
+
+
+@pytest.mark.parametrize(
+    ("spacing", "tolerance", "thick"),
+    [((1, 1, 5), 3.0, True), ((1, 1, 5), 5.0, False), ((4, 4, 5), 3.0, False), ((6, 1, 1), {"a": 4.0}, True)],
+)
+def test_thick_slices_are_reported_once(tmp_path: Path, spacing, tolerance, thick: bool) -> None:
+    truth = Mask(mask(4, 2).array, Grid.from_spacing(GRID.shape, spacing), LABELS)
+    truth.save(tmp_path / "t.nii.gz")
+    cases = [Case(id=name, images=(tmp_path / "s.nii.gz",), label=tmp_path / "t.nii.gz") for name in "xy"]
+    with collect_notices() as notices:
+        evaluate_cases(cases, lambda case: truth, LABELS, nsd_tolerance_mm=tolerance)
+    assert [(notice.reason, notice.path) for notice in notices] == [("thick-slices", "x")] * thick
+    assert all("2 of 2 cases" in notice.text for notice in notices)
+
+
+def test_tables_of_earlier_versions_without_new_metrics_can_be_summarised(cases: list[Case]) -> None:
+    frame = evaluate_cases(cases[:1], predict, LABELS)
+    table = summary(frame.drop(columns=["nsd_voxel", "hd95_voxel_mm"]))
+    assert table.loc["a", "dice_mean"] == summary(frame).loc["a", "dice_mean"]
+    assert math.isnan(table.loc["a", "nsd_voxel_mean"])
 
 
 def test_labels_may_have_their_own_tolerance(cases: list[Case], tmp_path: Path) -> None:
     frame = evaluate_cases(cases[:1], predict, LABELS, nsd_tolerance_mm={"a": 10})
     assert frame["nsd_tolerance_mm"].tolist() == [10, 3]  # b has the default
-    assert frame["nsd"].tolist() == [pytest.approx(5 / 6), 1]
+    corner, edge = math.sqrt(3) / 8, math.sqrt(2) / 2  # of a cell of 1 mm; see the test before
+    assert frame["nsd"].tolist() == [pytest.approx((3 * corner + 4 * edge) / (4 * corner + 4 * edge)), 1]
+    assert frame["nsd_voxel"].tolist() == [pytest.approx(5 / 6), 1]
     text = write(frame, tmp_path)[3].read_text(encoding="utf-8")
     assert "NSD: within 10 mm (a), 3 mm (b)." in text
     assert math.isnan(summary(frame).loc["all labels", "nsd_tolerance_mm"])

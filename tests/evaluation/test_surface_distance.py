@@ -1,118 +1,144 @@
 from __future__ import annotations
 
 import math
+from itertools import permutations, product
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
 import torch
-from monai.metrics.hausdorff_distance import compute_hausdorff_distance
 from monai.metrics.surface_dice import compute_surface_dice
-from monai.metrics.surface_distance import compute_average_surface_distance
 from scipy import ndimage
 
-from medseg.evaluation.surface_distance import surface_distances
+from medseg.evaluation.surface_distance import _areas, surface_distances
+from medseg.evaluation.voxel_surface import voxel_distances
 
 
-def blobs(seed: int) -> tuple[np.ndarray, np.ndarray]:
+def blobs(seed: int, shape: tuple[int, ...] = (20, 24, 14)) -> tuple[np.ndarray, np.ndarray]:
     """Two smooth random masks that overlap."""
-    noise = np.random.default_rng(seed).normal(size=(2, 20, 24, 14))
-    smooth = [ndimage.gaussian_filter(one, 2.5) for one in noise]
-    first = smooth[0] > np.quantile(smooth[0], 0.8)
-    return first, ndimage.binary_dilation(first) & (smooth[1] > np.quantile(smooth[1], 0.3))
+    noise = np.random.default_rng(seed).normal(size=(2, *shape))
+    first, second = (ndimage.gaussian_filter(one, 2.5) for one in noise)
+    mask = first > np.quantile(first, 0.8)
+    return mask, ndimage.binary_dilation(mask) & (second > np.quantile(second, 0.3))
 
 
 def test_two_voxels_by_hand():
-    # 3 voxels apart along an axis of 2 mm and 1 along one of 0.5 mm: sqrt(36 + 0.25).
-    a, b = np.zeros((8, 4, 3), bool), np.zeros((8, 4, 3), bool)
-    a[1, 1, 1] = b[4, 2, 1] = True
-    found = surface_distances(a, b, (2.0, 0.5, 9.0))
-    distance = math.hypot(6, 0.5)
-    assert found.hd_mm == found.hd95_mm == found.assd_mm == pytest.approx(distance)
-    assert found.nsd(distance - 0.01) == 0
-    assert found.nsd(distance) == 1
+    # Elements lie between slices: at z 69.5 and 70.5 around one voxel, at 71.5 and 72.5 around the other.
+    # From the first they are 2 and 1 mm away, and as far back; both layers have the same area.
+    a, b = np.zeros((100, 100, 100), bool), np.zeros((100, 100, 100), bool)
+    a[50, 60, 70] = b[50, 60, 72] = True
+    found = surface_distances(a, b, (3.0, 2.0, 1.0))
+    assert (found.hd_mm, found.hd95_mm, found.assd_mm) == (2, 2, pytest.approx(1.5))
+    assert found.nsd(1.0) == pytest.approx(0.5)
+    assert (found.nsd(0.9), found.nsd(2.0)) == (0, 1)
 
 
-def test_a_shifted_slab_by_hand():
-    # A 4 x 4 x 1 slab and the same moved by one slice of 3 mm; all its voxels are border.
-    a, b = np.zeros((6, 6, 5), bool), np.zeros((6, 6, 5), bool)
-    a[1:5, 1:5, 1] = b[1:5, 1:5, 2] = True
-    found = surface_distances(a, b, (1.0, 1.0, 3.0))
-    assert (found.hd_mm, found.hd95_mm, found.assd_mm) == (3, 3, 3)
-    assert found.nsd(2.9) == 0
-    assert found.nsd(3.0) == 1
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (0.4, 0.4, 10.0), (1.0, 2.0, 3.0)])
+def test_areas_of_simple_cells_by_hand(spacing):
+    x, y, z = spacing
+    areas = _areas(spacing)
+    assert areas.shape == (256,)
+    assert areas[0] == areas[255] == 0
+    # One corner: a triangle between the middles of three edges, half of |(x/2, y/2, 0) x (x/2, 0, z/2)|.
+    corner = math.hypot(y * z, x * z, x * y) / 8
+    assert areas[0b1] == pytest.approx(corner)
+    assert areas[0b10000001] == pytest.approx(2 * corner)  # opposite corners: two triangles
+    # Corners 0 to 3 have x = 0: a face across x. Corners 0 and 1: a rectangle, z long, across x and y.
+    assert areas[0b1111] == pytest.approx(y * z)
+    assert areas[0b11] == pytest.approx(z * math.hypot(x, y) / 2)
 
 
-def test_the_percentile_is_the_larger_of_two_directions():
-    # 10 voxels in a row against the first of them: 0 from there; 0, 1, ..., 9 mm from the other
-    # side, whose 95th percentile is 8.55. Of all 11 distances together it would be 8.5.
-    row, one = np.zeros((12, 3, 3), bool), np.zeros((12, 3, 3), bool)
-    row[1:11, 1, 1] = one[1, 1, 1] = True
-    found = surface_distances(one, row, (1.0, 1.0, 1.0))
-    assert found.hd95_mm == pytest.approx(8.55)
-    assert found.hd_mm == 9
-    assert found.assd_mm == pytest.approx(45 / 11)
-    assert surface_distances(row, one, (1.0, 1.0, 1.0)).hd95_mm == found.hd95_mm
+def test_areas_are_those_of_the_complement_and_of_every_mirror_image():
+    areas = _areas((1.0, 1.0, 1.0))
+    for code in range(256):
+        cube = np.array([code >> bit & 1 for bit in range(8)]).reshape(2, 2, 2)
+        images = {
+            int(sum(value << bit for bit, value in enumerate(image.ravel().tolist())))
+            for axes in permutations(range(3))
+            for flips in product((1, -1), repeat=3)
+            for image in [cube.transpose(axes)[tuple(slice(None, None, step) for step in flips)]]
+        }
+        assert areas[sorted(images)] == pytest.approx(areas[code])
+        if cube.sum() != 4:
+            assert areas[255 - code] == pytest.approx(areas[code])
 
 
-def test_inner_voxels_are_not_on_the_surface():
-    a = np.zeros((7, 7, 7), bool)
-    a[1:6, 1:6, 1:6] = True
-    assert surface_distances(a, a, (1.0, 1.0, 1.0)).of_truth.size == 5**3 - 3**3
-    edge = np.ones((4, 4, 4), bool)  # also at the edge of the scan
-    assert surface_distances(edge, edge, (1.0, 1.0, 1.0)).of_truth.size == 4**3 - 2**3
+def test_a_box_has_the_area_of_its_faces_and_chamfered_edges():
+    # Voxel centres span 4 x 3 x 2 voxels; faces lie half a voxel outside, edges and corners are cut off.
+    box = np.zeros((9, 8, 7), bool)
+    box[2:7, 2:6, 2:5] = True
+    found = surface_distances(box, box, (1.0, 1.0, 1.0))
+    faces, edges = 2 * (4 * 3 + 4 * 2 + 3 * 2), 4 * (4 + 3 + 2) * math.sqrt(2) / 2
+    assert found.prediction_mm2.sum() == pytest.approx(faces + edges + 8 * math.sqrt(3) / 8)
+    assert (found.hd_mm, found.assd_mm, found.nsd(0)) == (0, 0, 1)
 
 
-def test_the_surface_of_a_single_slice_is_its_outline():
-    # 18 x 18 of 20 x 20: 4 x 18 - 4 voxels of the outline, along each of the axes.
-    square = np.zeros((20, 20), bool)
-    square[1:19, 1:19] = True
-    for axis in range(3):
-        slice_ = np.expand_dims(square, axis)
-        assert surface_distances(slice_, slice_, (1.0, 1.0, 1.0)).of_truth.size == 4 * 18 - 4
-    ours = surface_distances(slice_, np.roll(slice_, 2, 0), (0.5, 3.0, 7.0))
-    both = [torch.from_numpy(mask[..., 0])[None, None] for mask in (slice_, np.roll(slice_, 2, 0))]
-    judged = float(compute_hausdorff_distance(*both, include_background=True, spacing=(0.5, 3.0)))
-    assert ours.hd_mm == pytest.approx(judged) == 1.0  # two voxels of 0.5 mm
-    voxel = np.ones((1, 1, 1), bool)
-    assert surface_distances(voxel, voxel, (1.0, 1.0, 1.0)).of_truth.size == 1
+def test_thick_slices_do_not_hide_a_shift_in_the_plane():
+    # A box of 8 x 8 x 30 mm, moved by 0.8 mm. Of its surface of about 1090 mm2 the two walls across the
+    # shift have 480 mm2, and only near their edges is the other surface less than 0.8 mm away. Of the
+    # border voxels most lie in the flat top and bottom, at distance 0.
+    a, b = np.zeros((40, 40, 9), bool), np.zeros((40, 40, 9), bool)
+    a[10:30, 10:30, 3:6] = b[12:32, 10:30, 3:6] = True
+    spacing = (0.4, 0.4, 10.0)
+    found, voxels = surface_distances(a, b, spacing), voxel_distances(a, b, spacing)
+    assert found.hd95_mm == pytest.approx(0.8)
+    assert 1 - 480 / 1090 < found.nsd(0.5) < 0.65
+    assert voxels.nsd(0.5) > 0.8
+    flat = np.zeros((40, 40, 9), bool)
+    flat[5:35, 5:35, 4] = True
+    assert voxel_distances(flat, np.roll(flat, 1, 0), spacing).hd95_mm == 0
+    assert surface_distances(flat, np.roll(flat, 1, 0), spacing).hd95_mm == pytest.approx(0.4)
 
 
-def test_empty_masks_have_no_distance():
-    a = np.zeros((3, 3, 3), bool)
-    b = ~a
-    assert surface_distances(a, b, (1, 1, 1)) is None
-    assert surface_distances(b, a, (1, 1, 1)) is None
-    assert surface_distances(a, a, (1, 1, 1)) is None
+def test_the_percentile_is_weighted_by_area():
+    # A plate of one voxel's thickness beside the same with a spike: the spike's area is small.
+    plate = np.zeros((30, 30, 12), bool)
+    plate[3:27, 3:27, 2] = True
+    spiked = plate.copy()
+    spiked[15, 15, 2:10] = True
+    found = surface_distances(spiked, plate, (1.0, 1.0, 1.0))
+    assert found.hd95_mm == 0
+    assert found.hd_mm == pytest.approx(7)
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_monai_and_simpleitk_agree(seed):
-    spacing_mm = (0.7, 1.3, 3.0)
-    a, b = blobs(seed)
-    found = surface_distances(a, b, spacing_mm)
-    both = [torch.from_numpy(mask)[None, None] for mask in (a, b)]
-    rules = {"include_background": True, "spacing": spacing_mm}
-    assert found.hd_mm == pytest.approx(float(compute_hausdorff_distance(*both, **rules)), rel=1e-5)
-    percentile = float(compute_hausdorff_distance(*both, percentile=95, **rules))
-    assert found.hd95_mm == pytest.approx(percentile, rel=1e-5)
-    mean = float(compute_average_surface_distance(*both, symmetric=True, **rules))
-    assert found.assd_mm == pytest.approx(mean, rel=1e-5)
-    dice = float(compute_surface_dice(*both, class_thresholds=[1.5], **rules))
-    assert found.nsd(1.5) == pytest.approx(dice, rel=1e-5)
-    images = [sitk.GetImageFromArray(mask.T.astype(np.uint8)) for mask in (a, b)]
-    for image in images:
-        image.SetSpacing(spacing_mm)
-    judge = sitk.HausdorffDistanceImageFilter()
-    judge.Execute(*images)
-    assert found.hd_mm == pytest.approx(judge.GetHausdorffDistance(), rel=1e-5)
+def test_monai_agrees_with_its_subvoxel_surface_dice(seed):
+    prediction, truth = blobs(seed)
+    spacing = (0.7, 1.1, 3.0)
+    found = surface_distances(prediction, truth, spacing)
+    tensors = [torch.from_numpy(mask[None, None].astype(np.float32)) for mask in (prediction, truth)]
+    for tolerance in (0.5, 1.0, 3.2):
+        theirs = compute_surface_dice(
+            *tensors, [tolerance], include_background=True, spacing=spacing, use_subvoxels=True
+        )
+        assert found.nsd(tolerance) == pytest.approx(float(theirs), abs=1e-5)
 
 
-def test_brute_force_agrees():
-    a, b = blobs(9)
-    spacing = np.array([2.0, 0.5, 1.0])
-    borders = [np.argwhere(m & ~ndimage.binary_erosion(m)) * spacing for m in (a, b)]
-    every = np.linalg.norm(borders[0][:, None] - borders[1][None], axis=2)
-    found = surface_distances(a, b, spacing)
-    np.testing.assert_allclose(found.of_prediction, every.min(1))
-    np.testing.assert_allclose(found.of_truth, every.min(0))
+def test_a_single_slice_is_weighted_by_the_length_of_its_outline():
+    # 18 x 18 voxels of 0.5 mm: sides of 17 voxels and four corners that are cut off at sqrt(0.5) / 2 mm.
+    flat = np.zeros((20, 20, 1), bool)
+    flat[1:19, 1:19] = True
+    length = 4 * 17 * 0.5 + 4 * math.hypot(0.5, 0.5) / 2
+    for mask in (flat, np.moveaxis(flat, 2, 0)):
+        found = surface_distances(mask, mask, (0.5, 0.5, 0.5))
+        assert found.prediction_mm2.sum() == pytest.approx(length)
+    smaller = flat.copy()
+    smaller[1:3] = False
+    assert surface_distances(smaller, flat, (0.5, 0.5, 9.0)).hd_mm == 1.0
+
+
+def test_lines_points_and_empty_masks():
+    line = np.array([0, 1, 1, 0, 0, 0], bool).reshape(6, 1, 1)
+    longer = np.array([0, 1, 1, 1, 1, 0], bool).reshape(6, 1, 1)
+    found = surface_distances(line, longer, (2.0, 1.0, 1.0))
+    assert (found.hd_mm, found.assd_mm) == (4, 2)  # ends at 0 and 4 mm, twice
+    one = np.ones((1, 1, 1), bool)
+    assert surface_distances(one, one, (1.0, 1.0, 1.0)).hd_mm == 0
+    assert surface_distances(line, np.zeros_like(line), (1.0, 1.0, 1.0)) is None
+
+
+def test_the_edge_of_the_scan_is_surface():
+    whole = np.ones((4, 4, 4), bool)
+    inner = np.zeros((6, 6, 6), bool)
+    inner[1:5, 1:5, 1:5] = True
+    areas = [surface_distances(mask, mask, (1.0, 1.0, 1.0)).truth_mm2.sum() for mask in (whole, inner)]
+    assert areas[0] == pytest.approx(areas[1])

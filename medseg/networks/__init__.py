@@ -1,7 +1,7 @@
 """Network architectures, by the ``kind`` of a recipe's section ``network``.
 
-To add one, write a module of its kind's name beside this file with a function ``build``, and its section
-in :mod:`medseg.recipe.network`: the table follows from the sections.
+To add one, write a module named after its kind beside this file, with a function ``build``, and its section
+in :mod:`medseg.recipe.network`, from which the table follows.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from medseg.recipe import Recipe
 def build(recipe: Recipe) -> nn.Module:
     """The recipe's network, freshly initialised from torch's global random state.
 
-    It maps float32 (N, in_channels, *patch) to logits (N, labels, *patch); in training, a network
-    with deep supervision gives a tuple of them, finest first, the others at coarser resolutions.
+    It maps float32 (N, in_channels, *patch) to logits (N, labels, *patch). In training, a network with deep
+    supervision returns a tuple of logits of decreasing resolution, finest first.
     """
-    # The kind is one of KINDS: recipes with another one are refused.
+    # A recipe with an unknown kind does not exist: it is refused when it is read.
     module = import_module(f"medseg.networks.{recipe.network.kind}")
     size = (recipe.spatial_dims, recipe.in_channels, len(recipe.labels))
     return cast(nn.Module, module.build(recipe.network, *size))
 
 
 def channels_last(network: nn.Module) -> nn.Module:
-    """The network with its weights laid out channels last, which convolutions carry on through.
+    """The network with its weights in the channels-last layout, which convolutions pass on to their outputs.
 
-    Measured on 2 CPU cores, training step: 2D 0.48 s to 0.39 s, 3D 1.30 s to 1.04 s.
+    A training step on 2 CPU cores takes 0.39 s instead of 0.48 s in 2D, and 1.04 s instead of 1.30 s in 3D.
     """
     flat = any(isinstance(module, nn.Conv2d) for module in network.modules())
     layout = torch.channels_last if flat else torch.channels_last_3d

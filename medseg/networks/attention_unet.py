@@ -9,7 +9,7 @@ from medseg.recipe import network
 
 
 def build(rules: network.AttentionUNet, spatial_dims: int, in_channels: int, out_channels: int) -> nn.Module:
-    """The network a recipe asks for."""
+    """The network of a recipe."""
     made: nn.Module = AttentionUnet(
         spatial_dims,
         in_channels,

@@ -10,16 +10,16 @@ from medseg.recipe import network
 
 
 class DynUNet(MonaiDynUNet):  # type: ignore[misc]  # monai has no types
-    """MONAI's DynUNet, whose coarser outputs stay at their own resolution.
+    """MONAI's DynUNet with coarser outputs at their own resolution.
 
-    In training it gives a tuple of logits, finest first, when there is more than one; else, and
-    when it is applied, the finest logits (N, out_channels, *patch).
+    In training with deep supervision it returns a tuple of logits, finest first; otherwise it returns the
+    finest logits (N, out_channels, *patch).
 
     Args:
-        rules: Of the recipe.
+        rules: Section ``network`` of the recipe.
         spatial_dims: 2 or 3.
-        in_channels: Channels of the input.
-        out_channels: Logits, one a label.
+        in_channels: Number of input channels.
+        out_channels: Number of labels.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class DynUNet(MonaiDynUNet):  # type: ignore[misc]  # monai has no types
             deep_supr_num=max(coarser, 1),
             res_block=rules.residual,
         )
-        # MONAI's second registration of the same blocks, which would save every weight twice.
+        # MONAI registers the same blocks twice, which would save every weight twice.
         del self.skip_layers
 
     def forward(self, image: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
@@ -59,6 +59,6 @@ class DynUNet(MonaiDynUNet):  # type: ignore[misc]  # monai has no types
 
 
 def build(rules: network.DynUNet, spatial_dims: int, in_channels: int, out_channels: int) -> nn.Module:
-    """The network a recipe asks for."""
+    """The network of a recipe."""
     made: nn.Module = DynUNet(rules, spatial_dims, in_channels, out_channels)
     return made

@@ -1,4 +1,4 @@
-"""U-Net of residual units: MONAI's ``UNet``."""
+"""U-Net with residual units: MONAI's ``UNet``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from medseg.recipe import network
 
 
 def build(rules: network.ResidualUNet, spatial_dims: int, in_channels: int, out_channels: int) -> nn.Module:
-    """The network a recipe asks for."""
+    """The network of a recipe."""
     made: nn.Module = UNet(
         spatial_dims,
         in_channels,

@@ -9,7 +9,7 @@ from medseg.recipe import network
 
 
 def build(rules: network.SegResNet, spatial_dims: int, in_channels: int, out_channels: int) -> nn.Module:
-    """The network a recipe asks for."""
+    """The network of a recipe."""
     made: nn.Module = SegResNet(
         spatial_dims,
         rules.filters,

@@ -14,7 +14,7 @@ from medseg.recipe import network
 
 
 class _LinspaceOnCpu(TorchFunctionMode):
-    """Lets MONAI read its drop rates, numbers in a tensor, also where a network is built without memory."""
+    """Keeps MONAI's drop rates, numbers in a tensor, readable when a network is built without memory."""
 
     def __torch_function__(
         self, function: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
@@ -26,7 +26,7 @@ class _LinspaceOnCpu(TorchFunctionMode):
 
 
 def build(rules: network.SwinUNETR, spatial_dims: int, in_channels: int, out_channels: int) -> nn.Module:
-    """The network a recipe asks for."""
+    """The network of a recipe."""
     with _LinspaceOnCpu():
         made: nn.Module = SwinUNETR(
             in_channels,

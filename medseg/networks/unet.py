@@ -22,17 +22,17 @@ NORMS: dict[str, tuple[str, dict[str, bool]] | None] = {
 class UNet(nn.Module):
     """Encoder, decoder and skip connections (Ronneberger et al. 2015, figure 1), in 2D or 3D.
 
-    Every resolution has two 3-convolutions; going down, the size is halved by max pooling;
-    going up, it is doubled by a transposed convolution that halves the feature maps, and the
-    encoder's maps of that resolution are concatenated. Two departures from the article, both
-    usual today: convolutions are padded, so that the output has the input's size, and each is
-    followed by normalisation (``norm="none"`` gives the original).
+    Every resolution has two convolutions of size 3. In the encoder, max pooling halves the size; in the
+    decoder, a transposed convolution doubles it and halves the number of feature maps, and the encoder's
+    feature maps of that resolution are concatenated. There are two differences from the article, both
+    usual today: convolutions are padded, so that the output has the size of the input, and each is
+    followed by a normalisation (``norm="none"`` gives the original).
 
     Args:
         spatial_dims: 2 or 3.
-        in_channels: Channels of the input.
-        out_channels: Logits, one a label.
-        widths: Feature maps at each resolution, finest first; one pooling fewer than widths.
+        in_channels: Number of input channels.
+        out_channels: Number of labels.
+        widths: Number of feature maps at each resolution, finest first.
         norm: ``batch``, ``instance`` or ``none``.
         dropout: Probability of dropping a feature map in training.
     """
@@ -49,7 +49,7 @@ class UNet(nn.Module):
     ) -> None:
         super().__init__()
         normed = NORMS[norm]
-        # A bias just before a normalisation is subtracted again, so it is left out.
+        # A normalisation removes the bias of the convolution before it, so there is none.
         act = ("relu", {"inplace": True})
         block = {"act": act, "norm": normed, "bias": normed is None, "dropout": dropout}
         pairs = list(pairwise(widths))
@@ -73,7 +73,7 @@ class UNet(nn.Module):
 
 
 def build(rules: network.UNet, spatial_dims: int, in_channels: int, out_channels: int) -> UNet:
-    """The network a recipe asks for."""
+    """The network of a recipe."""
     return UNet(
         spatial_dims, in_channels, out_channels, widths=rules.widths, norm=rules.norm, dropout=rules.dropout
     )

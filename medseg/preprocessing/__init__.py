@@ -1,1 +1,1 @@
-"""What happens to a scan before the network, in training and inference alike."""
+"""Preparation of scans for the network, identical in training and inference, and augmentation."""

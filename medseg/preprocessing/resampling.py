@@ -1,7 +1,7 @@
-"""Moving values between grids whose axes are parallel, one axis after the other.
+"""Resampling between grids with parallel axes, one axis after the other.
 
-Linear interpolation in three dimensions is the product of three one-dimensional ones, so each
-axis is a small matrix: row j holds the weights of the input voxels in output voxel j.
+Linear interpolation in three dimensions is the product of three one-dimensional ones, so that each axis
+is a small matrix whose row j holds the weights of the input voxels in output voxel j.
 """
 
 from __future__ import annotations
@@ -13,24 +13,23 @@ import torch
 from medseg.errors import InputRefused
 from medseg.images.grid import Grid
 
-# Positions are rounded to this many decimals of a voxel. Storing the same scan in another of
-# the 48 orientations changes its affine by some 1e-13; rounding makes the weights, and with
-# them the masks, equal to the last bit.
+# Positions are rounded to this many decimals of a voxel. Storing a scan in another of the 48 orientations
+# changes its affine by about 1e-13; rounding keeps the weights, and thus the masks, equal to the last bit.
 _DECIMALS = 6
 
-# Resampled at a time: enough for the matrix products, and little memory.
+# Number of slices resampled at a time: enough for efficient matrix products, in little memory.
 _SLICES = 16
 
 
 def resampled_grid(grid: Grid, spacing_mm: tuple[float, float, float]) -> Grid:
-    """The grid of another voxel size over the same field of view.
+    """A grid with another voxel size over the same field of view.
 
-    The field of view is counted from outer voxel face to outer voxel face, and its centre
-    stays where it is. An axis never has fewer than one voxel.
+    The field of view extends between the outer faces of the outermost voxels, and its centre is
+    preserved. Each axis has at least one voxel.
     """
     shape = np.asarray(grid.shape, dtype=np.float64)
     ratio = np.asarray(spacing_mm) / np.asarray(grid.spacing_mm)
-    # Half a voxel is rounded down, with a margin that keeps rounding noise of the affine out.
+    # Half a voxel is rounded down; the margin makes this independent of rounding errors in the affine.
     counts = np.maximum(np.floor(shape / ratio + 0.5 - 1e-6), 1)
     affine = np.eye(4)
     affine[:3, :3] = grid.direction * np.asarray(spacing_mm)
@@ -41,7 +40,7 @@ def resampled_grid(grid: Grid, spacing_mm: tuple[float, float, float]) -> Grid:
 
 
 def axis_maps(source: Grid, target: Grid) -> tuple[tuple[int, float, float], ...]:
-    """For each target axis: (source axis, offset, step), so that source index = offset + step * target index.
+    """A triple (source axis, offset, step) per target axis: source index = offset + step * target index.
 
     Raises:
         InputRefused: the axes of the two grids are not parallel (reason ``not-parallel``).
@@ -54,41 +53,39 @@ def axis_maps(source: Grid, target: Grid) -> tuple[tuple[int, float, float], ...
         stray = np.abs(np.delete(column, row)).max() * target.shape[axis]
         if stray > 1e-2:
             raise InputRefused(
-                f"grids are not parallel: {stray:.3g} voxels apart along axis {axis}",
+                f"the axes of the grids are not parallel: {stray:.3g} voxels apart along axis {axis}",
                 reason="not-parallel",
-                remedy="resample one of them with a tool that rotates",
+                remedy="resample one of them with a tool that supports rotation",
             )
         maps.append((row, float(matrix[row, 3]), float(column[row])))
     if sorted(m[0] for m in maps) != [0, 1, 2]:
-        raise InputRefused("grids are not parallel", reason="not-parallel")
+        raise InputRefused("the axes of the grids are not parallel", reason="not-parallel")
     return tuple(maps)
 
 
 def weights(
     n_in: int, n_out: int, *, offset: float, step: float, reach: float = np.inf, smooth: bool = True
 ) -> torch.Tensor:
-    """Interpolation matrix of one axis: float32 (n_out, n_in), rows summing to 1 (or 0, out of reach).
+    """Interpolation matrix of one axis: float32 (n_out, n_in), whose rows sum to 1 (0 beyond ``reach``).
 
-    Output voxel j lies at input position ``offset + step * j``; beyond the ends the outermost
-    voxel goes on. Where voxels get smaller this is linear interpolation. Where they get larger
-    and ``smooth`` is set, the linear interpolant is averaged over a box of ``|step| - 1`` input
-    voxels, so that every input voxel counts and fine noise is averaged rather than sampled:
-    halving the resolution takes the mean of two voxels. Either way a linear field stays
-    exactly what it is, so nothing is shifted.
+    Output voxel j lies at input position ``offset + step * j``; beyond the ends the outermost voxel is
+    repeated. If voxels become smaller, this is linear interpolation. If they become larger and ``smooth``
+    is set, the linear interpolant is averaged over a box of ``|step| - 1`` input voxels, so that every
+    input voxel counts and noise is averaged rather than sampled: half the resolution is the mean of two
+    voxels. In both cases linear fields are preserved exactly, so nothing is shifted.
 
     Args:
-        n_in: Input voxels.
-        n_out: Output voxels.
+        n_in: Number of input voxels.
+        n_out: Number of output voxels.
         offset: Input position of output voxel 0.
-        step: Input voxels from one output voxel to the next; negative for a flip.
-        reach: Output voxels more than this many input voxels beyond the first or last input
-            voxel are 0.
-        smooth: Whether to average where voxels get larger.
+        step: Distance between output voxels, in input voxels; negative for a flip.
+        reach: Output voxels more than this many input voxels outside the input are 0.
+        smooth: Whether to average when voxels become larger.
     """
     position = np.round(offset + step * np.arange(n_out, dtype=np.float64), _DECIMALS)
     box = abs(step) - 1 if smooth else 0.0
     inside = np.clip(position, 0, n_in - 1)
-    # Beyond this many voxels outside, nothing but the outermost voxel is seen anyway.
+    # Further outside than this, only the outermost voxel contributes.
     margin = int(np.ceil(max(box, 0.0) / 2)) + 2
     away = np.clip(position, -margin, n_in - 1 + margin)[:, None] - np.arange(-2 * margin, n_in + 2 * margin)
     if box > 1e-3:
@@ -111,14 +108,14 @@ def _hat_integral(end: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 def resample(values: torch.Tensor, source: Grid, target: Grid) -> torch.Tensor:
     """float32 (C, X, Y, Z) on ``target``, by linear interpolation, averaged where voxels get larger.
 
-    Target voxels outside the source take the value of the nearest source voxel. The result is the same
-    to the last bit in whatever order of axes the source is stored. Some slices at a time are turned into
-    numbers with a point, so that beside the source there is little more in memory than the result.
+    Target voxels outside the source take the value of the nearest source voxel. The result is identical to
+    the last bit whatever the order of axes in which the source is stored. Only a few slices at a time are
+    converted to float32, so that hardly more memory is needed than for source and result.
 
     Args:
         values: (C, X, Y, Z) on ``source``, of any type and with any strides.
         source: Grid of ``values``.
-        target: A grid of parallel axes, in any order and direction.
+        target: Grid with parallel axes, in any order and direction.
 
     Raises:
         InputRefused: the axes of the two grids are not parallel (reason ``not-parallel``).
@@ -130,16 +127,16 @@ def resample(values: torch.Tensor, source: Grid, target: Grid) -> torch.Tensor:
         _axis(source.shape[row], n_out, offset, step)
         for (row, offset, step), n_out in zip(maps, target.shape, strict=True)
     )
-    # x varies fastest, as files have it: what is stored in this way needs no transposition.
+    # x varies fastest, as in most files, which therefore need no transposition.
     stored = values.permute(0, rows[2] + 1, rows[1] + 1, rows[0] + 1)
-    turned = [axis for axis in (1, 2, 3) if flipped[3 - axis]]
+    reversed_axes = [axis for axis in (1, 2, 3) if flipped[3 - axis]]
     depth = stored.shape[1]
 
     def slab(first: int) -> torch.Tensor:
-        """Some slices on the target's x and y: float32 (C, slices, Y, X)."""
+        """Slices from ``first`` on, resampled to the target's x and y: float32 (C, slices, Y, X)."""
         last = min(first + _SLICES, depth)
         read = slice(depth - last, depth - first) if flipped[2] else slice(first, last)
-        part = stored[:, read].flip(turned) if turned else stored[:, read]
+        part = stored[:, read].flip(reversed_axes) if reversed_axes else stored[:, read]
         part = part.to(torch.float32).contiguous()
         part = part if across is None else part @ across.T
         return part if down is None else down @ part
@@ -150,7 +147,7 @@ def resample(values: torch.Tensor, source: Grid, target: Grid) -> torch.Tensor:
         for first in range(0, depth, _SLICES):
             slices[:, first : first + _SLICES] = slab(first)
         return done
-    # Of the source's slices those are held that the next ones of the target are made of.
+    # Source slices that the next target slices depend on.
     held: dict[int, torch.Tensor] = {}
     for first in range(0, len(through), _SLICES):
         part = through[first : first + _SLICES]
@@ -165,7 +162,7 @@ def resample(values: torch.Tensor, source: Grid, target: Grid) -> torch.Tensor:
 
 
 def _axis(n_in: int, n_out: int, offset: float, step: float) -> torch.Tensor | None:
-    """The weights of an axis walked in the target's direction; None where nothing would change."""
+    """The weights of an axis in the target's direction; None for the identity."""
     if step < 0:
         offset, step = n_in - 1 - offset, -step
     matrix = weights(n_in, n_out, offset=offset, step=step)

@@ -1,6 +1,6 @@
-"""From a scan to the network's input: one MONAI `Compose`, used by training and inference alike.
+"""From a scan to the network's input: one MONAI `Compose` for training and inference.
 
-This is the only place where intensities or voxels change before the network.
+No other module changes intensities or voxels before the network, except for the augmentation.
 """
 
 from __future__ import annotations
@@ -29,20 +29,21 @@ from medseg.recipe import Crop, Intensity, Percentile, Recipe, Window
 from medseg.system import memory_budget
 from medseg.system.quiet_libraries import quiet
 
-_AS_THEY_ARE = (np.dtype(np.bool_), np.dtype(np.uint8), np.dtype(np.int16), np.dtype(np.float32))
+# Types that torch computes with; all others are converted to float32.
+_TORCH_TYPES = (np.dtype(np.bool_), np.dtype(np.uint8), np.dtype(np.int16), np.dtype(np.float32))
 
 UNKNOWN = -1
-"""In a prepared label: whether this voxel belongs to the label is not known."""
+"""Value of voxels in a prepared label for which it is unknown whether they belong to the label."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What the network sees of one case.
+    """A case as the network sees it.
 
     Attributes:
         image: float32 (C, X, Y, Z), normalised.
-        grid: Where its voxels lie; parallel to the scan's grid.
-        label: int8 (L, X, Y, Z), one channel a label in the recipe's order: 1 inside, 0 outside,
+        grid: Grid of the image; its axes are parallel to those of the scan.
+        label: int8 (L, X, Y, Z), one channel per label in the recipe's order: 1 inside, 0 outside,
             -1 unknown (the recipe's ``ignore_value``). None without a truth.
     """
 
@@ -54,11 +55,11 @@ class Prepared:
 class Resampled(MapTransform):  # type: ignore[misc]  # monai has no types
     """Resamples to ``spacing_mm`` along ``axcodes`` over the same field of view, linear and anti-aliased.
 
-    MONAI's Spacingd samples without averaging, which lets the noise of fine scans alias into
-    coarse grids, and needs 1.4 GB and 1.2 s for a 512x512x300 CT; its Orientationd chooses the axes of an
-    oblique scan by nibabel's rule, where the whole package has that of :class:`Grid`. Both in one step
-    needs no turned copy of the scan. See :mod:`medseg.preprocessing.resampling`. Labels, in 0..1, are
-    interpolated too and thresholded at one half.
+    MONAI's Spacingd samples without averaging, so that the noise of fine scans aliases into coarse grids,
+    and needs 1.4 GB and 1.2 s for a 512x512x300 CT. Its Orientationd chooses the axes of an oblique scan by
+    nibabel's rule, while the rest of this package uses that of :class:`Grid`. One step for both also needs
+    no reoriented copy of the scan. See :mod:`medseg.preprocessing.resampling`. Labels, in 0..1, are
+    interpolated as well, and thresholded at one half.
     """
 
     def __init__(self, keys: Sequence[str], axcodes: str, spacing_mm: tuple[float, float, float]) -> None:
@@ -83,9 +84,10 @@ class Resampled(MapTransform):  # type: ignore[misc]  # monai has no types
 
 
 class Windowed(MapTransform):  # type: ignore[misc]  # monai has no types
-    """A window of intensities to 0..1, clipped: MONAI's ScaleIntensityRanged, in place.
+    """Maps a window of intensities to 0..1, clipped; MONAI's ScaleIntensityRanged, but in place.
 
-    That one holds the scan in memory three times. What comes before made a tensor of its own.
+    MONAI's transform holds the scan in memory three times. Changing the tensor is safe here, because the
+    resampling before it has made a new one.
     """
 
     def __init__(self, keys: Sequence[str] | str, low: float, high: float) -> None:
@@ -93,7 +95,7 @@ class Windowed(MapTransform):  # type: ignore[misc]  # monai has no types
         self.low, self.high = low, high
 
     def __call__(self, data: Mapping[str, MetaTensor]) -> dict[str, MetaTensor]:
-        """The case with each tensor float32 (C, X, Y, Z) changed in place."""
+        """The case, with each float32 tensor (C, X, Y, Z) changed in place."""
         moved = dict(data)
         for key in self.key_iterator(moved):
             moved[key].as_tensor().sub_(self.low).div_(self.high - self.low).clamp_(0, 1)
@@ -101,9 +103,10 @@ class Windowed(MapTransform):  # type: ignore[misc]  # monai has no types
 
 
 def compose(recipe: Recipe) -> Compose:
-    """The MONAI transform of a case ``{"image": ..., "label": ..., "unknown": ...}``, the last two optional.
+    """The MONAI transform of a case ``{"image": ..., "label": ..., "unknown": ...}``.
 
-    All are `MetaTensor` (C, X, Y, Z) of any type with the scan's affine; see :func:`prepare`.
+    All values are `MetaTensor` (C, X, Y, Z) of any type, with the scan's affine. The last two are
+    optional. See :func:`prepare`.
     """
     keys = ("image", "label", "unknown")
     steps: list[Any] = [Resampled(keys, recipe.prepare.orientation, recipe.prepare.spacing_mm)]
@@ -114,21 +117,21 @@ def compose(recipe: Recipe) -> Compose:
 
 
 def prepare(recipe: Recipe, volumes: Sequence[Volume], truth: Mask | None = None) -> Prepared:
-    """The network's view of a case.
+    """The prepared image, and label, of a case.
 
     Args:
-        recipe: Decides every step.
-        volumes: One per channel of the recipe, all on one grid.
-        truth: A label map on the same grid, for training; it may be stored in another order of axes.
+        recipe: Defines the preparation.
+        volumes: One per channel of the recipe, all on the same grid.
+        truth: Label map on the same grid, for training; its axes may be stored in another order.
 
     Raises:
-        InputRefused: the number of channels is not the recipe's, or a channel or the truth is not
-            on the scan's grid (``grid-mismatch``).
+        InputRefused: the number of channels differs from the recipe's (``channel-count``), or a channel
+            or the truth is not on the grid of the first channel (``grid-mismatch``).
         ResourceError: the prepared scan does not fit into memory (``memory``).
     """
     if len(volumes) != len(recipe.channels):
         raise InputRefused(
-            f"{len(volumes)} channel(s) given, the recipe has {len(recipe.channels)}: "
+            f"{len(volumes)} channel(s) given, but the recipe has {len(recipe.channels)}: "
             + ", ".join(recipe.channels),
             reason="channel-count",
             remedy="give one scan for each channel, in this order",
@@ -138,10 +141,10 @@ def prepare(recipe: Recipe, volumes: Sequence[Volume], truth: Mask | None = None
         mismatch = volume.grid.mismatch(grid)
         if mismatch:
             raise InputRefused(
-                f"channel {number} is not on the grid of the first: {mismatch}",
+                f"channel {number} is not on the grid of the first channel: {mismatch}",
                 where=volume.source.path,
                 reason="grid-mismatch",
-                remedy="register and resample the channels to one grid first",
+                remedy="register the channels and resample them to one grid first",
             )
     _check_memory(recipe, grid, len(volumes) + (len(recipe.labels) if truth is not None else 0))
     case = {"image": on_grid(_channels([v.array for v in volumes]), grid)}
@@ -152,7 +155,7 @@ def prepare(recipe: Recipe, volumes: Sequence[Volume], truth: Mask | None = None
             raise InputRefused(
                 f"the truth is not on the scan's grid: {mismatch}",
                 reason="grid-mismatch",
-                remedy="resample the truth onto the scan",
+                remedy="resample the truth to the scan's grid",
             )
         case["label"] = on_grid(_channels([members(truth.array, label) for label in recipe.labels]), grid)
         if recipe.ignore_value is not None:
@@ -166,34 +169,34 @@ def prepare(recipe: Recipe, volumes: Sequence[Volume], truth: Mask | None = None
 
 
 def _channels(arrays: Sequence[Voxels]) -> torch.Tensor:
-    """(C, X, Y, Z), without a copy for one upright array of a type that torch computes with."""
-    same = len({array.dtype for array in arrays}) == 1 and arrays[0].dtype in _AS_THEY_ARE
+    """A tensor (C, X, Y, Z); a single array without reversed axes, of a suitable type, is not copied."""
+    same = len({array.dtype for array in arrays}) == 1 and arrays[0].dtype in _TORCH_TYPES
     array = np.stack(arrays) if len(arrays) > 1 and same else arrays[0][None]
     if not same:
         array = np.stack([array.astype(np.float32) for array in arrays])
     if min(array.strides) < 0:
-        array = array.copy()  # torch has no negative strides
-    with quiet():  # torch warns of a read-only array; nothing is written into it
+        array = array.copy()  # torch does not support negative strides
+    with quiet():  # torch warns about read-only arrays; nothing is written to it
         return torch.from_numpy(array)
 
 
 def _check_memory(recipe: Recipe, grid: Grid, channels: int) -> None:
-    """Refuses before anything is allocated; MONAI would wrap a refusal from inside its transforms."""
+    """Refuses a scan that is too large, before anything is allocated and outside MONAI's transforms."""
     spacing = recipe.prepare.spacing_mm
     shape = resampled_grid(grid.oriented(recipe.prepare.orientation), spacing).shape
-    needed = 8 * channels * prod(shape)  # float32, and what is cropped of it once more
+    needed = 8 * channels * prod(shape)  # float32, and a cropped copy
     free = memory_budget.available_bytes()
     if free is not None and needed > free:
         raise ResourceError(
             f"at {' x '.join(f'{mm:g}' for mm in spacing)} mm the scan has {' x '.join(map(str, shape))} "
-            f"voxels: {needed / 2**30:.1f} GiB are needed, {free / 2**30:.1f} are free",
-            remedy="use a machine with more memory, crop the scan, or a model with larger voxels",
+            f"voxels: {needed / 2**30:.1f} GiB are needed, {free / 2**30:.1f} GiB are free",
+            remedy="use a machine with more memory, a cropped scan, or a model with larger voxels",
             reason="memory",
         )
 
 
 def on_grid(values: torch.Tensor, grid: Grid) -> MetaTensor:
-    """``values`` (C, X, Y, Z) as MONAI carries a scan: with its affine."""
+    """``values`` (C, X, Y, Z) as a MONAI tensor with the affine of ``grid``."""
     return MetaTensor(values, affine=torch.from_numpy(grid.affine.copy()))
 
 
@@ -205,9 +208,9 @@ def grid_of(image: MetaTensor) -> Grid:
 
 def _crop(crop: Crop, keys: Sequence[str], spacing_mm: tuple[float, float, float]) -> CropForegroundd:
     def foreground(image: torch.Tensor) -> torch.Tensor:
-        found = image > crop.above
-        # A scan without any foreground stays whole instead of becoming empty.
-        return found if bool(found.any()) else torch.ones_like(found)
+        inside = image > crop.above
+        # A scan without any foreground is kept whole instead of becoming empty.
+        return inside if bool(inside.any()) else torch.ones_like(inside)
 
     margin = [round(crop.margin_mm / s) for s in spacing_mm]
     return CropForegroundd(

@@ -1,4 +1,4 @@
-"""A picture of what a recipe's random changes make of a training patch."""
+"""A picture of a training patch and its random augmentations."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from medseg.visualization.overlays import samples
 
 @dataclass(frozen=True)
 class AugmentationPicture:
-    """The result of :func:`preview_augmentation`: the PNG, and the case that the patch is of."""
+    """The result of :func:`preview_augmentation`: path of the PNG, and id of the case shown."""
 
     path: Path
     case: str
@@ -35,20 +35,20 @@ def preview_augmentation(
     count: int = 16,
     root: str | Path | None = None,
 ) -> AugmentationPicture:
-    """A PNG of one training patch with its labels, as it is and as random changes make it.
+    """A PNG of one training patch with its labels, unchanged and augmented at random.
 
     Args:
-        recipe: Decides the changes: a recipe, its file, or the name of a shipped one.
+        recipe: A recipe, the path of its file, or the name of a shipped one; it defines the augmentation.
         cases: A manifest, or its path.
-        output: The PNG to write.
+        output: Path of the PNG.
         case: Id of a case; by default the first of split ``train``.
-        seed: Another patch, and other changes of it.
-        count: How many pictures, from 2 on.
-        root: Where the files of a manifest at a path lie, instead of its own root.
+        seed: Selects the patch and its random changes.
+        count: Number of pictures, at least 2; the first is unchanged.
+        root: Folder of the manifest's files, if it is not the one named in the manifest. Only for a path.
 
     Raises:
         UsageError: no such recipe, manifest or case.
-        InputRefused: the case cannot be read or trusted.
+        InputRefused: the case cannot be read, or a check finds an error in it.
 
     Example:
         >>> made = medseg.preview_augmentation("tiny.yaml", "cases.csv", "patches.png", count=4)
@@ -66,9 +66,9 @@ def preview_augmentation(
 
 
 def _picked(cases: tuple[Case, ...], wanted: str | None, manifest: str | Path) -> Case:
-    fitting = [c for c in cases if (c.id == wanted if wanted is not None else c.split == "train")]
-    if fitting:
-        return fitting[0]
+    candidates = [c for c in cases if (c.id == wanted if wanted is not None else c.split == "train")]
+    if candidates:
+        return candidates[0]
     raise UsageError(
         f"no case {wanted!r}" if wanted is not None else "no case has split 'train'",
         where=manifest,
@@ -79,7 +79,7 @@ def _picked(cases: tuple[Case, ...], wanted: str | None, manifest: str | Path) -
 
 def _changed(case: Case, recipe: Recipe, seed: int, count: int) -> tuple[Any, Any]:
     """Axial (count, X, Y) images and (count, L, X, Y) labels of one patch; the first is unchanged."""
-    # Around a label, because that is what the picture is to show.
+    # Centred on a label, so that the picture shows one.
     schedule = recipe.train.model_copy(update={"foreground_fraction": 1.0})
     centred = recipe.model_copy(update={"train": schedule})
     with TemporaryDirectory() as cache:
@@ -89,7 +89,7 @@ def _changed(case: Case, recipe: Recipe, seed: int, count: int) -> tuple[Any, An
     for number in range(1, count):
         change.set_random_state(seed=int(np.random.default_rng([seed, number]).integers(2**31)))
         drawn.append(change(drawn[0]))
-    # 2D: the slice itself lies between its neighbours.
+    # In 2D the slice itself lies between its neighbours.
     images = np.stack([one["image"][recipe.patch.neighbours * len(recipe.channels)] for one in drawn])
     labels = np.stack([one["label"] for one in drawn])
     if recipe.spatial_dims == 3:

@@ -1,7 +1,7 @@
-"""Prepared cases on disk, and the patches drawn from them.
+"""Prepared cases on disk, and the training patches drawn from them.
 
-Every random choice is a function of (seed, epoch, number of the patch) and of nothing else. So
-the order of workers does not matter, and a resumed training sees what an uninterrupted one sees.
+Every random choice is a function of (seed, epoch, number of the patch) alone. Therefore the order of the
+workers does not matter, and a resumed training sees the patches of an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ _FOREGROUND_VOXELS = 10_000
 
 @dataclass(frozen=True)
 class CachedCase:
-    """A prepared case on disk; its arrays are memory-mapped when asked for.
+    """A prepared case on disk, whose arrays are memory-mapped on access.
 
     Attributes:
-        id: The case's id.
-        folder: Holds image.npy, label.npy, foreground_<label>.npy, facts.json and grid.json.
+        id: Id of the case.
+        folder: Folder with image.npy, label.npy, foreground_<label>.npy, facts.json and grid.json.
     """
 
     id: str
@@ -57,18 +57,18 @@ class CachedCase:
         return facts
 
     def load(self) -> Prepared:
-        """The prepared case, its tensors backed by the files, read-only in effect."""
+        """The prepared case; its tensors are mapped copy-on-write, so that changes never reach the files."""
         grid = self._facts
         image = torch.from_numpy(np.load(self.folder / "image.npy", mmap_mode="c"))
         label = torch.from_numpy(np.load(self.folder / "label.npy", mmap_mode="c"))
         return Prepared(image, Grid(tuple(grid["shape"]), np.array(grid["affine"])), label)
 
     def facts(self) -> Facts:
-        """What was measured of the files, for comparing cases."""
+        """Measurements of the original files, for comparing cases."""
         return Facts.model_validate_json((self.folder / "facts.json").read_text())
 
     def minimum(self) -> torch.Tensor:
-        """Smallest value of each scan channel, float32 (C,): the sliding window pads with it."""
+        """Smallest value of each scan channel, float32 (C,), with which the sliding window pads."""
         return torch.tensor(self._facts["minimum"], dtype=torch.float32)
 
     def foreground(self, label: int) -> npt.NDArray[np.int32]:
@@ -81,15 +81,15 @@ def cached(case: Case, recipe: Recipe, folder: Path) -> CachedCase:
     """The prepared case, made now or found in the cache.
 
     Args:
-        case: Must have a label.
-        recipe: Decides how it is prepared.
-        folder: The cache. A case's key is made of the files' content and of the part of the
-            recipe that decides the prepared tensors; nothing else.
+        case: A case with a label.
+        recipe: Defines the preparation.
+        folder: Folder of the cache. The key of a case is a digest of the content of its files and of the
+            part of the recipe that determines the prepared tensors.
 
     Raises:
-        InputRefused: `medseg check` finds an error in the case (``data-errors``), so that the
-            scan or its truth cannot be read, lies on another grid, or is not what it should be.
-        UsageError: the case has no label.
+        InputRefused: `medseg check` finds an error in the case (``data-errors``): the scan or its truth
+            cannot be read, they lie on different grids, or their values are implausible.
+        UsageError: the case has no label (``no-label``).
     """
     if case.label is None:
         raise UsageError(
@@ -115,22 +115,22 @@ def cached(case: Case, recipe: Recipe, folder: Path) -> CachedCase:
     if not (place / "grid.json").is_file():
         examined = examine(case, recipe)
         refuse(examined.findings)
-        # What the reader says is told now; what the facts tell can be told at any time.
-        tell([each for each in examined.findings if each.code == "reader-warning"])
+        # Only the reader can give these warnings; all others follow from the facts and are given later.
+        report_warnings([each for each in examined.findings if each.code == "reader-warning"])
         prepared = prepare(recipe, examined.volumes, examined.truth)
-        assert prepared.label is not None  # `refuse` let pass only what has a truth
+        assert prepared.label is not None  # a case without a truth was refused
         for label, channel in zip(recipe.labels, prepared.label, strict=True):
             if label.name not in known:
                 channel.fill_(UNKNOWN)
         _store(prepared, examined.facts, place)
         return CachedCase(case.id, place)
-    found = CachedCase(case.id, place)
-    refuse(apply_case_rules(case, found.facts(), recipe))
-    return found
+    held = CachedCase(case.id, place)
+    refuse(apply_case_rules(case, held.facts(), recipe))
+    return held
 
 
 def content_digest(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file and the files read with it, or of a folder's files in order of name.
+    """Hexadecimal SHA-256 of a file and the files read with it, or of a folder's files in name order.
 
     Raises:
         InputRefused: the path does not exist (reason ``not-found``).
@@ -139,9 +139,9 @@ def content_digest(path: Path) -> str:
         raise InputRefused("no such file", where=path, remedy="correct the manifest", reason="not-found")
     total = hashlib.sha256()
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
-    if path.is_file() and is_dicom(path) and not is_dicom_mask(path):  # one file names the whole series
+    if path.is_file() and is_dicom(path) and not is_dicom_mask(path):  # one file stands for the whole series
         files = sorted(p for p in path.parent.iterdir() if p.is_file())
-    elif is_split(path):  # the voxels lie in another file
+    elif is_split(path):  # the voxels are in another file
         stem = path.name.split(".")[0]
         files = sorted(p for p in path.parent.iterdir() if p.is_file() and p.name.split(".")[0] == stem)
     for file in files:
@@ -150,21 +150,21 @@ def content_digest(path: Path) -> str:
     return total.hexdigest()
 
 
-def tell(findings: Sequence[Finding]) -> None:
-    """Gives notice of the findings that are no errors; those of one kind in many cases in one line."""
-    kinds: dict[str, list[Finding]] = {}
+def report_warnings(findings: Sequence[Finding]) -> None:
+    """Gives notice of all findings that are warnings, in one line per kind."""
+    by_code: dict[str, list[Finding]] = {}
     for each in findings:
         if each.severity == "warning":
-            kinds.setdefault(each.code, []).append(each)
-    for same in kinds.values():
-        more = f" (and {len(same) - 1} more cases)" if len(same) > 1 else ""
-        first = same[0]
+            by_code.setdefault(each.code, []).append(each)
+    for alike in by_code.values():
+        more = f" (and {len(alike) - 1} more cases)" if len(alike) > 1 else ""
+        first = alike[0]
         text = f"{first.code}: {first.problem} → {first.remedy}{more}"
         notify(first.code, text, path=first.case or "all cases")
 
 
 def _store(prepared: Prepared, facts: Facts, place: Path) -> None:
-    assert prepared.label is not None  # `cached` always prepares with a truth
+    assert prepared.label is not None  # `cached` prepares no case without a truth
     place.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=place.parent, prefix=".making-"))
     try:
@@ -184,16 +184,17 @@ def _store(prepared: Prepared, facts: Facts, place: Path) -> None:
         try:
             temporary.replace(place)
         except OSError:
-            if not (place / "grid.json").is_file():  # not just another process being first
+            if not (place / "grid.json").is_file():  # otherwise another process was faster
                 raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
 class Sample(TypedDict):
-    """A training patch: ``image`` (in_channels, *patch), ``label`` (L, *patch), and where it is from.
+    """A training patch: float32 ``image`` (in_channels, *patch) and ``label`` (L, *patch).
 
-    ``label`` is 1, 0 or -1 (unknown); both are float32. ``seed`` decides its augmentation.
+    ``label`` is 1, 0 or -1 (unknown). ``case`` is the id of its case, and ``seed`` determines its
+    augmentation.
     """
 
     image: torch.Tensor
@@ -203,22 +204,22 @@ class Sample(TypedDict):
 
 
 class Patches(Dataset[Sample]):
-    """Training patches, asked for by (epoch, number).
+    """Training patches, indexed by (epoch, number).
 
-    A share of ``foreground_fraction`` of them is centred on a voxel of a label, each label as
-    often as another; the others lie anywhere. Every case comes up equally often.
+    A fraction ``foreground_fraction`` of them is centred on a voxel of a label, every label equally
+    often; the others lie anywhere. Every case is used equally often.
 
     Args:
-        cases: Where they are cut.
-        recipe: Decides their size, choice and augmentation.
-        augmented: Whether they are augmented here, or later by :meth:`changed`.
+        cases: Prepared cases to cut the patches from.
+        recipe: Defines the size, choice and augmentation of the patches.
+        augmented: Whether they are augmented here; otherwise :meth:`augmented_patch` does it later.
     """
 
     def __init__(self, cases: Sequence[CachedCase], recipe: Recipe, *, augmented: bool = True) -> None:
         self.cases = tuple(cases)
         self.recipe = recipe
         self.augmented = augmented
-        self.augment = augment(recipe)
+        self._augmentation = augment(recipe)
 
     def __getitem__(self, at: tuple[int, int]) -> Sample:
         """The patch of this number in this epoch."""
@@ -229,13 +230,13 @@ class Patches(Dataset[Sample]):
         case = self.cases[order[number % len(self.cases)]]
         image, label = self._cut(case, rng)
         patch = Sample(image=image, label=label, case=case.id, seed=int(rng.integers(2**31)))
-        return self.changed(patch) if self.augmented else patch
+        return self.augmented_patch(patch) if self.augmented else patch
 
-    def changed(self, patch: Sample) -> Sample:
-        """The patch after augmentation, on the device it is on."""
-        self.augment.set_random_state(seed=patch["seed"])
-        done = self.augment({"image": patch["image"], "label": patch["label"]})
-        image, label = (torch.as_tensor(done[key]).contiguous() for key in ("image", "label"))
+    def augmented_patch(self, patch: Sample) -> Sample:
+        """The patch after augmentation, on its own device."""
+        self._augmentation.set_random_state(seed=patch["seed"])
+        changed = self._augmentation({"image": patch["image"], "label": patch["label"]})
+        image, label = (torch.as_tensor(changed[key]).contiguous() for key in ("image", "label"))
         return Sample(image=image, label=label, case=patch["case"], seed=patch["seed"])
 
     def _cut(self, case: CachedCase, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
@@ -251,7 +252,7 @@ class Patches(Dataset[Sample]):
         else:
             image, label = prepared.image, prepared.label
         at = centre[: len(size)]
-        # Slices of all channels follow one another, so the channels' minima are repeated.
+        # The channels repeat for each neighbouring slice, and so do their minima.
         low = case.minimum().repeat(len(image) // len(prepared.image))
         return window(image, at, size, fill=low), window(label, at, size, fill=torch.zeros(len(label)))
 
@@ -268,10 +269,10 @@ class Patches(Dataset[Sample]):
 def window(
     values: torch.Tensor, centre: npt.NDArray[np.int64], size: Sequence[int], *, fill: torch.Tensor
 ) -> torch.Tensor:
-    """float32 (C, *size) cut out of (C, ...) around ``centre``, moved inside where it would stick out.
+    """A window of an array around ``centre``: float32 (C, *size) of (C, ...).
 
-    Where the array is smaller than the window it is padded on both sides with ``fill``, one
-    value a channel, as the sliding window pads.
+    A window that would reach beyond the array is moved inside. An array smaller than the window is padded
+    on both sides with ``fill``, one value per channel, as the sliding window pads.
     """
     sources, targets = [slice(None)], [slice(None)]
     for n, at, length in zip(values.shape[1:], centre, size, strict=True):

@@ -1,8 +1,9 @@
-"""A PyTorch checkpoint: the only place where medseg opens a pickle, and only as plain weights.
+"""PyTorch checkpoints, read as tensors and plain values only.
 
-A checkpoint is a zip archive with a pickle inside, and unpickling can run any program. So the
-archive is checked first, then torch's restricted unpickler (``weights_only=True``) reads it, which
-knows tensors and plain containers. Nothing is ever added to its list.
+A checkpoint is a zip archive with a pickle inside, and unpickling can run any program. Therefore the
+archive is checked first, and then read with torch's restricted unpickler (``weights_only=True``), which
+knows only tensors and plain containers; its list of allowed types is never extended. No other module of
+medseg opens a pickle.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ from medseg.recipe import Recipe
 _ENTRIES = 20_000
 _DIRECTORY_BYTES = 4 << 20
 _PICKLE_BYTES = 16 << 20  # 2 MB for a network of ten thousand tensors
-# A checkpoint has the weights, AdamW's two moments of each, and perhaps averaged weights.
+# A checkpoint holds the weights, AdamW's two moments of each, and perhaps averaged weights.
 _TIMES_WEIGHTS = 8
 _ROOM_BYTES = 16 << 20
-# How Lightning modules call their network; ours says "network", and "averaged" for the moving
-# average of its weights, which is the model where there is one.
+# Names of the network in Lightning modules. Ours are "network", and "averaged" for the moving average of
+# its weights, which becomes the model if there is one.
 _PREFIXES = ("averaged.", "network.", "net.")
 
 
@@ -39,16 +40,16 @@ def import_weights(path: str | Path, recipe: Recipe) -> Model:
     """The model of the weights in a PyTorch checkpoint.
 
     Args:
-        path: What ``torch.save`` wrote (PyTorch 1.6 or later): a table of tensors, or a Lightning
-            checkpoint, whose ``state_dict`` is taken without its ``network.`` or ``net.``.
-        recipe: What the weights were trained with; its network must have exactly these tensors.
+        path: A file written by ``torch.save`` (PyTorch 1.6 or later): a table of tensors, or a Lightning
+            checkpoint, whose ``state_dict`` is read without the prefix ``network.`` or ``net.``.
+        recipe: Recipe that the weights were trained with; its network must have exactly these tensors.
 
     Raises:
-        ModelRefused: as :func:`contents`; it holds no table of tensors (``checkpoint-content``);
-            or they do not fit the recipe's network or are not finite (``weights``).
+        ModelRefused: as :func:`contents`; the file holds no table of tensors (``checkpoint-content``); or
+            the tensors do not fit the recipe's network, or are not finite (``weights``).
     """
     path = Path(path)
-    held = contents(path, most_bytes=_TIMES_WEIGHTS * needed_bytes(recipe) + _ROOM_BYTES)
+    held = contents(path, max_bytes=_TIMES_WEIGHTS * needed_bytes(recipe) + _ROOM_BYTES)
     with path.open("rb") as file:
         source = hashlib.file_digest(file, "sha256").hexdigest()
     weights = _weights(held, path)
@@ -68,20 +69,20 @@ def import_weights(path: str | Path, recipe: Recipe) -> Model:
     return model
 
 
-def contents(path: Path, *, most_bytes: int | None = None) -> dict[str, Any]:
-    """What a checkpoint holds: tensors, on the CPU, and plain values by name.
+def contents(path: Path, *, max_bytes: int | None = None) -> dict[str, Any]:
+    """The content of a checkpoint by name: tensors, on the CPU, and plain values.
 
     Args:
-        path: The file.
-        most_bytes: A larger file is refused before it is opened.
+        path: Path of the checkpoint.
+        max_bytes: A larger file is refused before it is opened.
 
     Raises:
-        ModelRefused: not a regular file (``model-kind``); not a whole archive as ``torch.save``
-            writes it (``checkpoint-archive``); larger than ``most_bytes``
-            (``checkpoint-size``); it asks for more than tensors and plain values
-            (``checkpoint-unsafe``); or it holds no table (``checkpoint-content``).
+        ModelRefused: not a regular file (``model-kind``); not a complete archive as ``torch.save``
+            writes it (``checkpoint-archive``); larger than ``max_bytes`` (``checkpoint-size``); its
+            pickle needs more than tensors and plain values (``checkpoint-unsafe``); or it holds no table
+            (``checkpoint-content``).
     """
-    _check_archive(path, most_bytes)
+    _check_archive(path, max_bytes)
     try:
         held = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
@@ -92,13 +93,15 @@ def contents(path: Path, *, most_bytes: int | None = None) -> dict[str, Any]:
 
 
 def _not_loaded(path: Path, error: Exception) -> ModelRefused:
-    told = str(error)
-    named = re.search(r"GLOBAL ([\w.]{1,80})", told)
+    message = str(error)
+    named = re.search(r"GLOBAL ([\w.]{1,80})", message)
     if named or type(error).__name__ == "UnpicklingError":
-        what = f"it names {named[1]}" if named else "its pickle has more than tensors and plain values"
-        return _refused(path, f"unsafe: {what}; nothing of it was run or loaded", reason="checkpoint-unsafe")
-    first = shown(" ".join(told.split())[:80]) or type(error).__name__
-    return _refused(path, f"not a whole checkpoint: {first}", reason="checkpoint-archive")
+        what = (
+            f"its pickle names {named[1]}" if named else "its pickle has more than tensors and plain values"
+        )
+        return _refused(path, f"unsafe: {what}; nothing was run or loaded", reason="checkpoint-unsafe")
+    first = shown(" ".join(message.split())[:80]) or type(error).__name__
+    return _refused(path, f"not a complete checkpoint: {first}", reason="checkpoint-archive")
 
 
 def _refused(path: Path, problem: str, *, reason: str) -> ModelRefused:
@@ -106,16 +109,14 @@ def _refused(path: Path, problem: str, *, reason: str) -> ModelRefused:
     return ModelRefused(problem, where=path, remedy=remedy, reason=reason)
 
 
-def _check_archive(path: Path, most_bytes: int | None) -> None:
-    """Refuses what ``torch.save`` would not have written, before anything is unpacked."""
+def _check_archive(path: Path, max_bytes: int | None) -> None:
+    """Refuses, before anything is unpacked, an archive that ``torch.save`` would not have written."""
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             raise _refused(path, "this is a folder, pipe or device, not a checkpoint", reason="model-kind")
-        if most_bytes is not None and status.st_size > most_bytes:
-            problem = (
-                f"{status.st_size} bytes: the recipe's network needs at most {most_bytes} with all extras"
-            )
+        if max_bytes is not None and status.st_size > max_bytes:
+            problem = f"{status.st_size} bytes: a checkpoint of the recipe's network has at most {max_bytes}"
             raise _refused(path, problem, reason="checkpoint-size")
         with path.open("rb") as file:
             directory = _directory_bytes(file.read(4), _tail(path, status.st_size))
@@ -124,8 +125,10 @@ def _check_archive(path: Path, most_bytes: int | None) -> None:
         with zipfile.ZipFile(path) as archive:
             _check_entries(archive.infolist(), status.st_size)
     except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError, struct.error) as error:
-        told = getattr(error, "strerror", None) or str(error)
-        raise _refused(path, f"not a PyTorch checkpoint: {told:.160}", reason="checkpoint-archive") from None
+        problem = getattr(error, "strerror", None) or str(error)
+        raise _refused(
+            path, f"not a PyTorch checkpoint: {problem:.160}", reason="checkpoint-archive"
+        ) from None
 
 
 def _tail(path: Path, size: int) -> bytes:
@@ -135,7 +138,7 @@ def _tail(path: Path, size: int) -> bytes:
 
 
 def _directory_bytes(first: bytes, tail: bytes) -> int:
-    """How long the archive says its table of contents is (APPNOTE.TXT 4.3.14 and 4.3.16)."""
+    """Size in bytes of the table of contents, as the archive states it (APPNOTE.TXT 4.3.14, 4.3.16)."""
     if first != b"PK\x03\x04":
         raise ValueError("it is not a zip archive, which torch.save writes since PyTorch 1.6")
     at = tail.rfind(b"PK\x05\x06")
@@ -151,17 +154,17 @@ def _directory_bytes(first: bytes, tail: bytes) -> int:
 def _check_entries(entries: Iterable[zipfile.ZipInfo], size: int) -> None:
     entries = list(entries)
     if len(entries) > _ENTRIES:
-        raise ValueError(f"{len(entries)} entries, at most {_ENTRIES} are read")
+        raise ValueError(f"{len(entries)} entries; at most {_ENTRIES} are read")
     names = [entry.filename for entry in entries]
     outside = [n for n in names if n.startswith(("/", "\\")) or ":" in n or ".." in re.split(r"[/\\]", n)]
     if outside:
-        raise ValueError(f"unsafe: its entry {shown(outside[0])} has a path outside of the archive")
+        raise ValueError(f"unsafe: the path of its entry {shown(outside[0])} leads outside the archive")
     if len({name.casefold() for name in names}) < len(names):
-        raise ValueError("two of its entries have one name")
+        raise ValueError("two of its entries have the same name")
     if any(e.compress_type != zipfile.ZIP_STORED or e.file_size != e.compress_size for e in entries):
         raise ValueError("unsafe: it is compressed, which torch.save never does")
     if sum(entry.file_size for entry in entries) > size:
-        raise ValueError("unsafe: its entries overlap, they are larger than the file")
+        raise ValueError("unsafe: its entries are larger than the file, so they overlap")
     pickles = [entry for entry in entries if entry.filename.endswith("data.pkl")]
     if len(pickles) != 1:
         raise ValueError("corrupt: it has no data.pkl, the table of weights")
@@ -170,7 +173,7 @@ def _check_entries(entries: Iterable[zipfile.ZipInfo], size: int) -> None:
 
 
 def _weights(held: Mapping[str, Any], path: Path) -> dict[str, torch.Tensor]:
-    """The flat table of tensors, each with its own memory; Lightning's wrapping taken off."""
+    """The table of tensors, without Lightning's wrapping."""
     table = held.get("state_dict", held)
     if not isinstance(table, dict) or not table or not all(isinstance(name, str) for name in table):
         raise _refused(path, "it holds no table of named weights", reason="checkpoint-content")
@@ -181,7 +184,7 @@ def _weights(held: Mapping[str, Any], path: Path) -> dict[str, torch.Tensor]:
 
 
 def network_weights(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The weights of the network alone, by its own names, in the state of a Lightning module."""
+    """The weights of the network alone, by their names in the network, from a Lightning module's state."""
     prefix = next((p for p in _PREFIXES if any(name.startswith(p) for name in state)), "")
     return {n.removeprefix(prefix): tensor for n, tensor in state.items() if n.startswith(prefix)}
 

@@ -1,8 +1,8 @@
-"""What a training keeps on disk so that it can go on after any interruption, and when it ends.
+"""Checkpoints of a training, and the conditions under which it ends early.
 
-``checkpoints/last.ckpt`` and ``previous.ckpt`` hold everything that decides how it goes on, after
-the last epoch and the one before it. ``best.ckpt`` holds the weights of the best validation. Each
-is replaced whole, so that a process killed at any moment leaves the older one.
+``checkpoints/last.ckpt`` and ``previous.ckpt`` hold the whole state of the training after the last epoch
+and after the one before it; ``best.ckpt`` holds the weights of the best validation. Each file is replaced
+atomically: a process killed at any moment leaves either the old or the new one.
 """
 
 from __future__ import annotations
@@ -32,35 +32,34 @@ _LAST, _PREVIOUS, _BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 
 @dataclass(frozen=True)
 class ResumePoint:
-    """Where a training goes on.
+    """The checkpoint that a training continues from.
 
     Attributes:
-        checkpoint: The file.
-        epochs_done: Epochs behind it.
+        checkpoint: Path of the checkpoint.
+        epochs_done: Number of epochs that were finished when it was written.
     """
 
     checkpoint: Path
     epochs_done: int
 
 
-def resumption(folder: Path) -> ResumePoint | None:
-    """The last whole checkpoint of a run; None before the end of its first epoch.
+def find_resume_point(folder: Path) -> ResumePoint | None:
+    """The last intact checkpoint of a training; None before the end of its first epoch.
 
-    A damaged ``last.ckpt`` is passed over for ``previous.ckpt`` with a warning that says so.
+    A damaged ``last.ckpt`` is skipped in favour of ``previous.ckpt``, with a warning.
 
     Args:
-        folder: Of the run.
+        folder: Folder of the training.
 
     Raises:
-        ModelRefused: both are damaged, or are no checkpoints of this program
-            (``checkpoint-content``, or as :func:`medseg.training.checkpoint_files.contents`).
+        ModelRefused: both are damaged, or not written by `medseg train` (``checkpoint-content``, or as
+            :func:`medseg.training.checkpoint_files.contents`).
     """
-    places = [folder / FOLDER / name for name in (_LAST, _PREVIOUS)]
-    there = [place for place in places if place.is_file()]
+    paths = [folder / FOLDER / name for name in (_LAST, _PREVIOUS)]
     refused: ModelRefused | None = None
-    for place in there:
+    for path in (path for path in paths if path.is_file()):
         try:
-            found = ResumePoint(place, _epochs_done(place))
+            point = ResumePoint(path, _epochs_done(path))
         except ModelRefused as error:
             refused = refused or error
             continue
@@ -68,25 +67,26 @@ def resumption(folder: Path) -> ResumePoint | None:
             notify(
                 "checkpoint-damaged",
                 f"{refused.where} is damaged ({refused.problem}): "
-                f"going on from {place.name}, after epoch {found.epochs_done}",
+                f"continuing from {path.name}, after epoch {point.epochs_done}",
             )
-        return found
+        return point
     if refused is not None:
         raise refused
     return None
 
 
-def chosen(folder: Path) -> dict[str, Any]:
-    """The checkpoint that becomes the model: the best, or the last where nothing was validated.
+def load_chosen(folder: Path) -> dict[str, Any]:
+    """The content of the checkpoint that becomes the model: the best, or the last if there is no best.
 
     Raises:
-        ModelRefused: as :func:`resumption`.
+        UsageError: no epoch was finished (``no-epoch``).
+        ModelRefused: as :func:`find_resume_point`.
     """
     best = folder / FOLDER / _BEST
     if best.is_file():
         _check(best)
         return contents(best)
-    last = resumption(folder)
+    last = find_resume_point(folder)
     if last is None:
         raise UsageError(
             "no epoch was finished, so there is no model",
@@ -97,27 +97,27 @@ def chosen(folder: Path) -> dict[str, Any]:
     return contents(last.checkpoint)
 
 
-def used(folder: Path) -> bool:
+def is_used(folder: Path) -> bool:
     """Whether a training has been started in this folder."""
     return (folder / "recipe.yaml").exists() or (folder / FOLDER).exists()
 
 
-class WholeFiles(TorchCheckpointIO):  # type: ignore[misc]  # lightning is not typed strictly
-    """Writes checkpoints that are whole or not there, and keeps the one before the last."""
+class AtomicCheckpointIO(TorchCheckpointIO):  # type: ignore[misc]  # lightning is not typed strictly
+    """Writes each checkpoint atomically, and keeps the one before the last."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: object = None
     ) -> None:
         """Replaces ``path`` once the new file is on the disk."""
-        place = Path(path)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(place) as fresh:
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(target) as fresh:
             torch.save(checkpoint, fresh)
-            if place.name == _LAST and place.is_file():
-                self._keep(place, fresh.parent / "kept")
+            if target.name == _LAST and target.is_file():
+                self._keep_previous(target, fresh.parent / "kept")
 
-    def _keep(self, last: Path, temporary: Path) -> None:
-        # `last.ckpt` never goes away meanwhile: a second name for the old file, then a new file.
+    def _keep_previous(self, last: Path, temporary: Path) -> None:
+        # A hard link to the old file becomes `previous.ckpt`, so that `last.ckpt` exists at every moment.
         try:
             temporary.hardlink_to(last)
         except OSError:  # a disk without hard links
@@ -126,27 +126,27 @@ class WholeFiles(TorchCheckpointIO):  # type: ignore[misc]  # lightning is not t
 
 
 class CheckpointCallback(Callback):  # type: ignore[misc]  # lightning is not typed strictly
-    """Keeps the best and last state, and ends the training early where there is a reason.
+    """Saves the best and the last state, and ends the training early.
 
-    Reasons are ``patience`` validations in a row without a better mean Dice, and that another
-    epoch would end after ``most_seconds`` or be one more than ``most_epochs``. Its own state is in
-    the checkpoints: a resumed training remembers the best Dice, how long it has waited for a
-    better one, and its time.
+    A training ends early after ``patience`` validations in a row without a better mean Dice, before an
+    epoch that would exceed ``max_seconds``, and after ``max_epochs``. The callback's own state is part of
+    the checkpoints: a resumed training keeps the best Dice, the number of validations since then, and the
+    time spent.
 
     Args:
-        folder: Of the run.
-        rules: Of the recipe.
-        most_seconds: Time for all epochs, those before an interruption counted in.
-        most_epochs: Epochs to stop after, although the recipe, and its schedule, have more.
+        folder: Folder of the training.
+        rules: Section ``train`` of the recipe.
+        max_seconds: Time limit for all epochs, including those before an interruption.
+        max_epochs: Number of epochs to stop after, although the recipe and its schedule have more.
     """
 
     def __init__(
-        self, folder: Path, rules: Train, most_seconds: float | None, most_epochs: int | None = None
+        self, folder: Path, rules: Train, max_seconds: float | None, max_epochs: int | None = None
     ) -> None:
         self.folder = folder / FOLDER
         self.rules = rules
-        self.most_seconds = most_seconds
-        self.most_epochs = most_epochs
+        self.max_seconds = max_seconds
+        self.max_epochs = max_epochs
         self.best: float | None = None
         self.waited = 0
         self.seconds = 0.0
@@ -154,22 +154,22 @@ class CheckpointCallback(Callback):  # type: ignore[misc]  # lightning is not ty
         self._since = 0.0
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed training has to know."""
+        """State that a resumed training needs."""
         return {name: getattr(self, name) for name in ("best", "waited", "seconds", "longest")}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Goes on from what :meth:`state_dict` gave."""
+        """Restores the state that :meth:`state_dict` returned."""
         for name, value in state_dict.items():
             setattr(self, name, value)
 
     def on_train_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
-        """Starts the clock; a training that had ended does not go on."""
+        """Starts the clock; ends a training that had already ended."""
         self._since = time.monotonic()
-        if trainer.current_epoch and self._over(trainer, trainer.current_epoch):
+        if trainer.current_epoch and self._is_over(trainer, trainer.current_epoch):
             trainer.should_stop = True
 
     def on_validation_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
-        """Keeps the weights when they are the best so far."""
+        """Saves the weights if they are the best so far."""
         dice = float(trainer.callback_metrics["val_dice"])
         if self.best is None or dice > self.best:
             self.best, self.waited = dice, 0
@@ -178,20 +178,20 @@ class CheckpointCallback(Callback):  # type: ignore[misc]  # lightning is not ty
             self.waited += 1
 
     def on_train_epoch_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
-        """Keeps the state after every epoch."""
+        """Saves the state after every epoch."""
         now = time.monotonic()
         spent, self._since = now - self._since, now
         self.seconds += spent
         self.longest = max(self.longest, spent)
         trainer.save_checkpoint(self.folder / _LAST)
-        if self._over(trainer, trainer.current_epoch + 1):
+        if self._is_over(trainer, trainer.current_epoch + 1):
             trainer.should_stop = True
 
-    def _over(self, trainer: pl.Trainer, epochs_done: int) -> bool:
-        late = self.most_seconds is not None and self.seconds + self.longest > self.most_seconds
-        # One clock for all processes, or some would stop and others wait for them.
+    def _is_over(self, trainer: pl.Trainer, epochs_done: int) -> bool:
+        late = self.max_seconds is not None and self.seconds + self.longest > self.max_seconds
+        # The first process decides for all: otherwise some would stop and the others wait for them.
         late = bool(trainer.strategy.broadcast(late))
-        enough = self.most_epochs is not None and epochs_done >= self.most_epochs
+        enough = self.max_epochs is not None and epochs_done >= self.max_epochs
         return late or enough or self.waited >= self.rules.patience
 
 
@@ -201,7 +201,7 @@ def _epochs_done(checkpoint: Path) -> int:
     epoch, ours = held.get("epoch"), held.get("medseg")
     if not (type(epoch) is int and isinstance(ours, dict) and {"recipe", "data"} <= ours.keys()):
         raise ModelRefused(
-            "this is no checkpoint of `medseg train`",
+            "not a checkpoint of `medseg train`",
             where=checkpoint,
             remedy="train into a new folder",
             reason="checkpoint-content",
@@ -210,16 +210,16 @@ def _epochs_done(checkpoint: Path) -> int:
 
 
 def _check(checkpoint: Path) -> None:
-    """Compares all checksums of the archive, which torch does not."""
+    """Verifies the checksums of the archive, which torch does not."""
     try:
         with zipfile.ZipFile(checkpoint) as archive:
             bad = archive.testzip()
     except (OSError, ValueError, zipfile.BadZipFile, EOFError, NotImplementedError):
-        return  # `contents` refuses it with the reason
+        return  # refused by `contents`, with the reason
     if bad is not None:
         raise ModelRefused(
-            f"damaged: the checksum of {bad!r} in it is wrong",
+            f"damaged: its entry {bad!r} has a wrong checksum",
             where=checkpoint,
-            remedy="go on from an older checkpoint, or train again",
+            remedy="continue from an older checkpoint, or train again",
             reason="checkpoint-archive",
         )

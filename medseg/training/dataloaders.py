@@ -1,4 +1,4 @@
-"""Patches and whole scans, brought to the training loop in an order that only the epoch decides."""
+"""Loaders of training patches and validation scans; the epoch alone determines their order."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from medseg.training.case_cache import CachedCase, Patches, Sample
 
 
 class Batch(TypedDict):
-    """Patches side by side: ``image`` (N, in_channels, *patch), ``label`` (N, L, *patch)."""
+    """A batch of patches: float32 ``image`` (N, in_channels, *patch) and ``label`` (N, L, *patch)."""
 
     image: torch.Tensor
     label: torch.Tensor
@@ -26,30 +26,30 @@ class Batch(TypedDict):
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
-    """Yields (epoch, number) for the patches of an epoch; each iteration is the next epoch.
+    """Indices (epoch, number) of the patches of one epoch; each iteration is the next epoch.
 
-    It counts by itself: Lightning tells samplers the epoch only after loaders with workers have
-    begun, so that a resumed training would see the patches of epoch 0 once more.
+    The sampler counts epochs itself: Lightning passes the epoch to samplers only after the workers have
+    begun, so that a resumed training would see the patches of epoch 0 again.
 
-    With several processes each takes its part of every step: of a step's patches ``batch * share``
-    to ``batch * (share + 1)``, so that together they see what one process with the larger batch sees.
+    With several processes each takes its part of every step, patches ``batch * rank`` to
+    ``batch * (rank + 1)``, so that together they see the patches of one process with the larger batch.
 
     Args:
-        steps: Steps of an epoch.
-        batch: Patches of a step, of this process.
-        first: Epoch of the first iteration, counted from 0.
-        share: Which process this is.
-        shares: How many there are.
+        steps: Number of steps in an epoch.
+        batch: Number of patches in a step of this process.
+        first: Epoch of the first iteration, from 0.
+        rank: Number of this process, from 0.
+        world_size: Number of processes.
     """
 
-    def __init__(self, steps: int, batch: int, first: int = 0, *, share: int = 0, shares: int = 1) -> None:
-        self.steps, self.batch, self.share, self.shares = steps, batch, share, shares
+    def __init__(self, steps: int, batch: int, first: int = 0, *, rank: int = 0, world_size: int = 1) -> None:
+        self.steps, self.batch, self.rank, self.world_size = steps, batch, rank, world_size
         self.next = first
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         epoch, self.next = self.next, self.next + 1
         for step in range(self.steps):
-            start = (step * self.shares + self.share) * self.batch
+            start = (step * self.world_size + self.rank) * self.batch
             yield from ((epoch, number) for number in range(start, start + self.batch))
 
     def __len__(self) -> int:
@@ -57,15 +57,15 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
 
 class Loader:
-    """The batches of one epoch after another, and how long the training waited for them.
+    """Batches of training patches, with a measurement of the time spent waiting for them.
 
     Attributes:
-        waited_seconds: Spent in waiting, since the loader was made.
+        waited_seconds: Total time spent waiting for batches.
 
     Args:
-        patches: What to load.
-        sampler: Which of them, and in which order.
-        workers: Processes that cut and augment; 0 does it in this one.
+        patches: Data set of patches.
+        sampler: Indices of the patches of each epoch.
+        workers: Number of processes that cut and augment patches; 0 does both in this process.
     """
 
     def __init__(self, patches: Patches, sampler: EpochSampler, *, workers: int) -> None:
@@ -76,8 +76,8 @@ class Loader:
             sampler=sampler,
             num_workers=workers,
             persistent_workers=workers > 0,
-            worker_init_fn=_quiet,
-            # The loader draws a seed for its workers; from torch's own generator that would shift dropout.
+            worker_init_fn=_initialise_worker,
+            # The loader draws a seed for its workers; drawn from torch's global state it would shift dropout.
             generator=torch.Generator(),
         )
 
@@ -98,7 +98,7 @@ class Loader:
 
 
 class Scan(TypedDict):
-    """A whole prepared validation case: ``image`` (C, X, Y, Z), ``label`` (L, X, Y, Z) in 1, 0, -1."""
+    """A whole prepared validation case: ``image`` (C, X, Y, Z), ``label`` (L, X, Y, Z) of 1, 0, -1."""
 
     image: torch.Tensor
     label: torch.Tensor
@@ -113,25 +113,29 @@ def patches(
     workers: int,
     first_epoch: int,
     augmented: bool,
-    share: int,
-    shares: int,
+    rank: int,
+    world_size: int,
 ) -> Loader:
-    """The training batches of this process. See :class:`EpochSampler` for ``share`` and ``shares``."""
+    """The training batches of this process; see :class:`EpochSampler` for ``rank`` and ``world_size``."""
     rules = recipe.train
     sampler = EpochSampler(
-        rules.steps_per_epoch * rules.accumulate, rules.batch_size, first_epoch, share=share, shares=shares
+        rules.steps_per_epoch * rules.accumulate,
+        rules.batch_size,
+        first_epoch,
+        rank=rank,
+        world_size=world_size,
     )
     return Loader(Patches(cases, recipe, augmented=augmented), sampler, workers=workers)
 
 
-def scans(cases: Sequence[CachedCase], *, share: int, shares: int) -> DataLoader[Scan]:
-    """The validation scans of this process, one at a time, backed by files.
+def scans(cases: Sequence[CachedCase], *, rank: int, world_size: int) -> DataLoader[Scan]:
+    """The validation scans of this process, one at a time, memory-mapped.
 
-    Where there are more processes than scans some see one that another sees as well: a process
-    without any would not take part in the validation, and the others would wait for it.
+    If there are more processes than scans, several processes get the last scan: a process without a scan
+    would not take part in the validation, and the others would wait for it forever.
     """
     whole = []
-    for case in cases[share::shares] or cases[-1:]:
+    for case in cases[rank::world_size] or cases[-1:]:
         prepared = case.load()
         assert prepared.label is not None  # cached cases always have one
         spacing_mm = prepared.grid.spacing_mm
@@ -139,14 +143,14 @@ def scans(cases: Sequence[CachedCase], *, share: int, shares: int) -> DataLoader
     return DataLoader(whole, batch_size=None, collate_fn=_as_is)  # type: ignore[arg-type]  # a list is a dataset
 
 
-def _quiet(worker: int) -> None:
-    """A worker leaves Ctrl-C to the main process, and prints no traceback when that goes."""
+def _initialise_worker(worker: int) -> None:
+    """Leaves Ctrl-C to the main process, and prints no traceback when the main process ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    told = sys.excepthook
+    original = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if not isinstance(error, ConnectionError):  # the errors of patches go another way
-            told(kind, error, trace)
+        if not isinstance(error, ConnectionError):  # errors in patches reach the main process
+            original(kind, error, trace)
 
     sys.excepthook = hook
 

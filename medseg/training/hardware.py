@@ -1,4 +1,4 @@
-"""What a training runs on, and which numbers it computes with there."""
+"""The hardware of a training, and the precisions that it supports."""
 
 from __future__ import annotations
 
@@ -6,26 +6,28 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from medseg.errors import UsageError
 from medseg.system.notices import notify
 
-# What torch calls processors without AVX-512 or anything newer.
+# Torch's names of processors without AVX-512 or anything newer.
 _WITHOUT_BF16 = ("DEFAULT", "NO AVX", "AVX2")
 
 
 @dataclass(frozen=True)
 class Hardware:
-    """What a training runs on.
+    """The devices and processes of a training.
 
-    Several processes (``devices * nodes`` of them) share every step: each takes ``batch_size``
-    patches, and the result is that of one process with a batch that many times as large.
+    ``devices * nodes`` processes share every step. Each takes ``batch_size`` patches, and the result is
+    that of one process with a batch ``devices * nodes`` times as large.
 
     Attributes:
-        accelerator: ``cpu``, ``gpu`` or ``auto``: a GPU where there is one.
-        devices: GPUs, or processes on the CPU, of each node.
-        nodes: Machines; each runs the same command, see docs/cluster.md.
-        workers: Processes that cut and augment patches, for each device; 0 does it in the training process.
+        accelerator: ``cpu``, ``gpu``, or ``auto`` for a GPU if one is available.
+        devices: Number of GPUs, or of processes on the CPU, per node.
+        nodes: Number of machines. Each runs the same command, see docs/cluster.md.
+        workers: Number of processes per device that cut and augment patches; 0 does both in the training
+            process.
     """
 
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
@@ -35,13 +37,13 @@ class Hardware:
 
     def __post_init__(self) -> None:
         if self.accelerator == "gpu" and not torch.cuda.is_available():
-            raise UsageError("no GPU here", where="accelerator", remedy="use cpu", reason="device")
-        there = torch.cuda.device_count() if self.kind == "gpu" else self.devices
-        if min(self.devices, self.nodes) < 1 or self.devices > there or self.workers < 0:
+            raise UsageError("no GPU is available", where="accelerator", remedy="use cpu", reason="device")
+        available = torch.cuda.device_count() if self.kind == "gpu" else self.devices
+        if min(self.devices, self.nodes) < 1 or self.devices > available or self.workers < 0:
             raise UsageError(
-                f"cannot train on {self.devices} devices of {self.nodes} nodes with {self.workers} workers",
+                f"cannot train with devices={self.devices}, nodes={self.nodes}, workers={self.workers}",
                 where="hardware",
-                remedy=f"this machine has {there} GPU(s)" if self.kind == "gpu" else "give at least one",
+                remedy=f"this machine has {available} GPU(s)" if self.kind == "gpu" else "give at least one",
                 reason="device",
             )
 
@@ -53,26 +55,36 @@ class Hardware:
 
     @property
     def processes(self) -> int:
-        """How many take part."""
+        """Number of processes that train."""
         return self.devices * self.nodes
+
+    @property
+    def torch_device(self) -> torch.device:
+        """The device of this process."""
+        return torch.device("cuda" if self.kind == "gpu" else "cpu")
+
+
+def is_first_process() -> bool:
+    """Whether this is the first, or only, process of a training: the one that writes and reports."""
+    return bool(rank_zero_only.rank == 0)
 
 
 def check_precision(precision: str, hardware: Hardware) -> None:
-    """Refuses what the hardware cannot compute, and warns of what it computes slowly.
+    """Refuses a precision that the hardware does not support; warns if it is slow there.
 
     Raises:
         UsageError: fp16 on a CPU (``precision``).
     """
     if precision == "fp16" and hardware.kind == "cpu":
         raise UsageError(
-            "fp16 is for GPUs, and this training runs on the CPU",
+            "fp16 needs a GPU, and this training runs on the CPU",
             where="train.precision",
             remedy="use fp32, or bf16 where the processor has AVX-512",
             reason="precision",
         )
-    # Without instructions for it bf16 takes over a hundred times as long as fp32 (measured with AVX2).
+    # Without its own instructions bf16 takes over a hundred times as long as fp32 (measured with AVX2).
     if precision == "bf16" and hardware.kind == "cpu" and _capability() in _WITHOUT_BF16:
-        notify("slow-bf16", "this processor computes bf16 very slowly: train.precision fp32 is faster here")
+        notify("slow-bf16", "bf16 is very slow on this processor: train.precision fp32 is faster here")
 
 
 def _capability() -> str:

@@ -1,4 +1,4 @@
-"""The curve of a training: one row an epoch, on disk and told to whoever watches."""
+"""The training history: one row per epoch in ``history.csv``, and a report to the caller."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from medseg.training.dataloaders import Loader
 
 @dataclass(frozen=True)
 class EpochEnd:
-    """What is known when an epoch ends.
+    """Results of an epoch.
 
     Attributes:
-        epoch: Epochs done, counted from 1.
-        epochs: Epochs planned.
+        epoch: Number of the epoch, from 1.
+        epochs: Number of planned epochs.
         loss: Mean training loss of the epoch.
-        dice: Validation Dice by label, when this epoch validated.
-        seconds_left: Estimated time to the last planned epoch.
-        waiting: Share of the training time (without validation) spent in waiting for data, 0..1,
-            in all epochs of this process after its first, in which the workers start; None in that one.
+        dice: Validation Dice by label (NaN if no scan has the label); None if this epoch did not validate.
+        seconds_left: Estimated time to the end of the last planned epoch.
+        waiting: Share of the training time (without validation) spent waiting for data, 0..1, over all
+            epochs of this process but its first, in which the workers start; None in the first.
     """
 
     epoch: int
@@ -40,17 +40,17 @@ class EpochEnd:
 
 
 class History(Callback):  # type: ignore[misc]  # lightning is not typed strictly
-    """Keeps ``history.csv`` and reports each epoch; in the first of several processes only.
+    """Writes ``history.csv`` and reports each epoch, in the first process only.
 
-    Columns: ``epoch`` (from 1), ``seconds`` since the start (earlier parts of a resumed training
-    counted in), ``train_loss``, ``waiting`` (share of this epoch's training time spent in waiting for
-    data), ``val_dice`` and ``val_dice_<label>``, empty where the epoch did not validate.
+    Columns: ``epoch`` (from 1), ``seconds`` since the start (including earlier parts of a resumed
+    training), ``train_loss``, ``waiting`` (share of this epoch's training time spent waiting for data),
+    ``val_dice`` and ``val_dice_<label>``, which are empty if the epoch did not validate.
 
     Args:
-        path: The CSV.
-        recipe: What is trained.
-        loader: Knows how long the training waited.
-        on_epoch: Called with every epoch's end.
+        path: Path of the CSV file.
+        recipe: Recipe of the training.
+        loader: Training batches; it measures the time spent waiting.
+        on_epoch: Called after every epoch.
     """
 
     def __init__(
@@ -68,11 +68,11 @@ class History(Callback):  # type: ignore[misc]  # lightning is not typed strictl
         self._clock = _Clock()
 
     def on_train_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
-        """Takes over the rows of the epochs that are done."""
+        """Reads the rows of finished epochs."""
         self.first, self.started = trainer.current_epoch, time.monotonic()
         if self.first and self.path.is_file():
             with self.path.open(newline="") as file:
-                # Epochs after the checkpoint are done again, so their rows go.
+                # Epochs after the checkpoint are repeated, so their rows are dropped.
                 self.rows = [dict(row) for row in csv.DictReader(file) if int(row["epoch"]) <= self.first]
             self.before = float(self.rows[-1]["seconds"]) if self.rows else 0.0
 
@@ -81,12 +81,12 @@ class History(Callback):  # type: ignore[misc]  # lightning is not typed strictl
         self._clock.start(self.loader.waited_seconds)
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: object) -> None:
-        """The training time of an epoch ends with its last batch; validation follows."""
+        """Stops the epoch's clock; after the last batch this is the training time without validation."""
         self._clock.stop(self.loader.waited_seconds)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
         """Writes and reports the epoch."""
-        seen = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         epoch, epochs = trainer.current_epoch + 1, task.recipe.train.epochs
         validated = trainer.enable_validation and epoch % task.recipe.train.validate_every == 0
         spent = time.monotonic() - self.started
@@ -96,16 +96,16 @@ class History(Callback):  # type: ignore[misc]  # lightning is not typed strictl
         row: dict[str, float | str] = {
             "epoch": epoch,
             "seconds": round(self.before + spent, 1),
-            "train_loss": seen["train_loss"],
+            "train_loss": metrics["train_loss"],
             "waiting": round(self._clock.share, 4),
         }
         if validated:
-            row |= {name: value for name, value in seen.items() if name.startswith("val_")}
+            row |= {name: value for name, value in metrics.items() if name.startswith("val_")}
         self.rows.append(row)
         self._write()
         left = spent / (epoch - self.first) * (epochs - epoch)
-        dice = {name: seen[f"val_dice_{name}"] for name in self.labels} if validated else None
-        self.on_epoch(EpochEnd(epoch, epochs, seen["train_loss"], dice, left, self._clock.total_share))
+        dice = {name: metrics[f"val_dice_{name}"] for name in self.labels} if validated else None
+        self.on_epoch(EpochEnd(epoch, epochs, metrics["train_loss"], dice, left, self._clock.total_share))
 
     def _write(self) -> None:
         text = StringIO()
@@ -117,7 +117,7 @@ class History(Callback):  # type: ignore[misc]  # lightning is not typed strictl
 
 
 class _Clock:
-    """Adds up the time of training and, inside it, that of waiting for data."""
+    """Total training time, and the part of it that was spent waiting for data."""
 
     def __init__(self) -> None:
         self._started = self._waited_before = 0.0

@@ -1,4 +1,4 @@
-"""Ctrl-C in a training, noticed between two batches."""
+"""A clean end of a training on Ctrl-C."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from lightning.pytorch.callbacks import Callback
 
 
 class Interruption(Callback):  # type: ignore[misc]  # lightning has no types
-    """Ends the training at the next batch after Ctrl-C, or at once when it is pressed again.
+    """Ends the training at the next batch after Ctrl-C, or at once if it is pressed again.
 
-    Python raises KeyboardInterrupt wherever it is, and drops it within a destructor: a training
-    would go on as if nothing had been pressed. Here the signal is only noted down.
+    Python raises KeyboardInterrupt in whatever code is running, and ignores it in a destructor, after
+    which a training would simply continue. Here the signal handler only sets a flag.
 
     Attributes:
-        asked: Whether Ctrl-C was pressed.
+        requested: Whether Ctrl-C was pressed.
     """
 
     def __init__(self) -> None:
-        self.asked = False
+        self.requested = False
 
     @contextmanager
-    def noticed(self) -> Iterator[None]:
-        """Notes SIGINT while it is open; afterwards it does what it did before.
+    def handled(self) -> Iterator[None]:
+        """Handles SIGINT while the block runs, and restores the previous handler afterwards.
 
-        In a thread that is not the main one, which no signal reaches, it does nothing.
+        It does nothing outside the main thread, which is the only one to receive signals.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
@@ -41,18 +41,18 @@ class Interruption(Callback):  # type: ignore[misc]  # lightning has no types
             signal.signal(signal.SIGINT, before)
 
     def on_train_batch_start(self, *arguments: Any) -> None:
-        """Stops here."""
+        """Ends the training if requested."""
         self._stop()
 
     def on_validation_batch_start(self, *arguments: Any) -> None:
-        """Stops here."""
+        """Ends the training if requested."""
         self._stop()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
+        if self.requested:
             raise KeyboardInterrupt
-        self.asked = True
+        self.requested = True
 
     def _stop(self) -> None:
-        if self.asked:
+        if self.requested:
             raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""What is learned: the network, its loss and its optimiser, as Lightning steps through them."""
+"""The network with its loss and optimiser, as a Lightning module."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from medseg.training.loggers import Picture, log_pictures
 from medseg.training.losses import build as build_loss
 from medseg.training.validation_images import snapshot
 
-# Of the first validation cases, the same ones every time.
+# Number of validation cases that are shown, always the first ones.
 _PICTURES = 4
 
 
 def learning_rate_factor(step: int, rules: Train) -> float:
-    """Share of the peak learning rate at a step: up over the warm-up, then down to 0.
+    """The learning rate at a step relative to its peak: rising over the warm-up, then falling to 0.
 
     Args:
-        step: Optimiser steps done.
-        rules: ``epochs * steps_per_epoch`` steps are planned.
+        step: Number of optimiser steps done.
+        rules: Section ``train`` of the recipe; ``epochs * steps_per_epoch`` steps are planned.
     """
-    # Not SequentialLR of LinearLR and CosineAnnealingLR: those update the rate before, so that rounding
-    # adds up (relative 1.5e-11 after 75,000 steps, and other bits than the runs of before, which --rerun
-    # repeats), they divide by 0 for a warm-up of all steps, and do not read the state of our checkpoints.
+    # Not SequentialLR of LinearLR and CosineAnnealingLR: they update the previous rate, so that rounding
+    # errors add up (relative 1.5e-11 after 75,000 steps, and other bits than earlier runs, which --rerun
+    # repeats), divide by 0 if all steps are warm-up, and cannot read the state of our checkpoints.
     total = rules.epochs * rules.steps_per_epoch
     warm = max(1, int(total * rules.warm_up)) if rules.warm_up else 0
     if step < warm:
@@ -48,17 +48,17 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]  # lightning
     """Training and validation steps of a recipe.
 
     Attributes:
-        network: What is trained.
-        averaged: The moving average of its weights, when the recipe has an ``ema_decay``.
-        found: After a validation, of each of this process' scans its id and the Dice of every label.
+        network: The network that is trained.
+        averaged: The moving average of its weights, if the recipe has an ``ema_decay``.
+        scores: After a validation, the case id and the Dice of every label for each scan of this process.
 
     Args:
-        recipe: What to learn.
-        data: Digest of the prepared data, kept in checkpoints.
-        changes: Augments the patches of a batch where they are when they have not been by the loader.
+        recipe: Recipe of the training.
+        data: Digest of the prepared data, which is kept in checkpoints.
+        augmenter: Augments the patches of a batch on their device; None if the loader has done so.
     """
 
-    def __init__(self, recipe: Recipe, data: str, changes: Patches | None = None) -> None:
+    def __init__(self, recipe: Recipe, data: str, augmenter: Patches | None = None) -> None:
         super().__init__()
         self.recipe = recipe
         self.data = data
@@ -66,31 +66,31 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]  # lightning
         decay = recipe.train.ema_decay
         self.averaged = copy.deepcopy(self.network).requires_grad_(False) if decay else None
         self.loss = build_loss(recipe)
-        self.found: list[tuple[str, list[float]]] = []
-        self._changes = changes
+        self.scores: list[tuple[str, list[float]]] = []
+        self._augmenter = augmenter
         self._cases: list[str] = []
         self._pictures: dict[str, Picture] = {}
 
     @property
     def product(self) -> nn.Module:
-        """The network that validation measures and that becomes the model."""
+        """The network that is validated and becomes the model."""
         return self.network if self.averaged is None else self.averaged
 
     def on_train_epoch_start(self) -> None:
-        """Ties dropout to the epoch."""
-        # Dropout draws from torch's global state; tying it to the epoch keeps resumed
-        # training equal to uninterrupted training.
+        """Seeds dropout for the epoch."""
+        # Dropout draws from torch's global state. A seed per epoch keeps a resumed training equal to an
+        # uninterrupted one.
         torch.manual_seed((self.recipe.train.seed * 1_000_003 + self.current_epoch) * 64 + self.global_rank)
         if self.averaged is not None:
             self.averaged.eval()
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """The batch, augmented on its device if the loader has not done it."""
-        if not self.trainer.training or self._changes is None:
+        """The batch, augmented on its device unless the loader has done so."""
+        if not self.trainer.training or self._augmenter is None:
             return batch
         parts = zip(batch["image"], batch["label"], batch["case"], batch["seed"], strict=True)
         changed = [
-            self._changes.changed(Sample(image=image, label=label, case=case, seed=int(seed)))
+            self._augmenter.augmented_patch(Sample(image=image, label=label, case=case, seed=int(seed)))
             for image, label, case, seed in parts
         ]
         return batch | {key: torch.stack([one[key] for one in changed]) for key in ("image", "label")}
@@ -102,7 +102,7 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]  # lightning
         loss: torch.Tensor = self.loss(outputs, batch["label"])
         if not torch.isfinite(loss):
             first = outputs if isinstance(outputs, torch.Tensor) else outputs[0]
-            raise self._broken(f"the loss is {loss.item()}", _not_finite(batch, first))
+            raise self._not_finite_error(f"the loss is {loss.item()}", _not_finite(batch, first))
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch["image"]))
         return loss
 
@@ -112,50 +112,53 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]  # lightning
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clips the gradient to the recipe's norm, and stops where it is not finite."""
+        """Clips the gradient to the recipe's norm; raises an error if it is not finite."""
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.train.gradient_clip)
-        # In fp16 the loss scaling makes infinite gradients now and then and skips the step.
+        # In fp16 the loss scaling produces infinite gradients now and then, and skips the step.
         if self.recipe.train.precision != "fp16" and not torch.isfinite(norm):
-            raise self._broken(f"the gradient's norm is {norm.item()}", [])
+            raise self._not_finite_error(f"the gradient's norm is {norm.item()}", [])
 
     def on_train_batch_end(self, outputs: object, batch: Batch, batch_idx: int) -> None:
-        """Moves the average on after an optimiser step."""
-        # Not Lightning's EMAWeightAveraging (2.6): it begins as a copy of the weights after the first step
-        # in the place of a smaller decay, leaves the average out of checkpoints with `weights_only`
-        # (our best.ckpt), rounds the count of batch normalisation down, copies the whole module with the
-        # cases it augments, and cannot go on from checkpoints that have both networks in `state_dict`.
+        """Updates the average after an optimiser step."""
+        # Not Lightning's EMAWeightAveraging (2.6): it begins with a copy of the weights after the first step
+        # instead of a smaller decay, leaves the average out of checkpoints with `weights_only` (our
+        # best.ckpt), rounds the counter of batch normalisation down, copies the whole module including the
+        # augmenter's cases, and cannot read checkpoints that have both networks in `state_dict`.
         if self.averaged is None or (batch_idx + 1) % self.recipe.train.accumulate:
             return
-        # Smaller at first, or the random first weights would stay in the average for long
+        # The decay is smaller at first, or the random initial weights would stay in the average for long
         # (as TensorFlow's ExponentialMovingAverage with num_updates).
         step = self.global_step
         decay = min(self.recipe.train.ema_decay, (1 + step) / (10 + step))
         with torch.no_grad():
-            theirs, ours = self.averaged.state_dict(), self.network.state_dict()
-            for name, average in theirs.items():
+            averages, weights = self.averaged.state_dict(), self.network.state_dict()
+            for name, average in averages.items():
                 if average.is_floating_point():
-                    average.lerp_(ours[name], 1 - decay)
+                    average.lerp_(weights[name], 1 - decay)
                 else:
-                    average.copy_(ours[name])
+                    average.copy_(weights[name])
 
     def on_validation_epoch_start(self) -> None:
-        """Forgets the last validation."""
-        self.found, self._pictures = [], {}
+        """Clears the results of the last validation."""
+        self.scores, self._pictures = [], {}
 
     def validation_step(self, scan: Scan, _: int) -> None:
-        """Segments a whole scan with the sliding window."""
+        """Segments a whole scan with the sliding window, and measures the result."""
         truth = scan["label"]
-        found = self.segmented(scan["image"])
+        masks = self.segment(scan["image"])
         if self.trainer.is_global_zero and len(self._pictures) < _PICTURES:
-            image, true, seen = (each.cpu().numpy() for each in (scan["image"][0].float(), truth == 1, found))
-            self._pictures[f"validation/{scan['case']}"] = snapshot(image, true, seen, scan["spacing_mm"])
+            image, true, predicted = (
+                each.cpu().numpy() for each in (scan["image"][0].float(), truth == 1, masks)
+            )
+            self._pictures[f"validation/{scan['case']}"] = snapshot(
+                image, true, predicted, scan["spacing_mm"]
+            )
         known = truth >= 0
-        self.found.append(
-            (scan["case"], [_dice(f & k, t == 1, k) for f, t, k in zip(found, truth, known, strict=True)])
-        )
+        dice = [_dice(mask & k, t == 1, k) for mask, t, k in zip(masks, truth, known, strict=True)]
+        self.scores.append((scan["case"], dice))
 
-    def segmented(self, image: torch.Tensor) -> torch.Tensor:
-        """Boolean (L, X, Y, Z) on the prepared grid of a prepared ``image`` (C, X, Y, Z)."""
+    def segment(self, image: torch.Tensor) -> torch.Tensor:
+        """Masks, bool (L, X, Y, Z), of a prepared ``image`` (C, X, Y, Z) on its own grid."""
         recipe = self.recipe
         out = logits(
             image,
@@ -169,8 +172,8 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]  # lightning
 
     def on_validation_epoch_end(self) -> None:
         """Logs the mean Dice of every label over the scans of all processes."""
-        # By case: with more processes than scans one is seen twice.
-        rows = {case: dice for part in _gathered(self.found) for case, dice in part}
+        # By case, because with more processes than scans a scan is measured twice.
+        rows = {case: dice for part in _gather(self.scores) for case, dice in part}
         means = torch.tensor([rows[case] for case in sorted(rows)], dtype=torch.float64).nanmean(0)
         for label, mean in zip(self.recipe.labels, means, strict=True):
             self.log(f"val_dice_{label.name}", mean.to(torch.float32))
@@ -190,36 +193,37 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]  # lightning
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Notes what is trained on what."""
+        """Adds the digests of recipe and data to the checkpoint."""
         checkpoint["medseg"] = {"recipe": self.recipe.digest, "data": self.data}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses the checkpoint of another recipe or of other data."""
-        for what, ours in (("recipe", self.recipe.digest), ("data", self.data)):
-            theirs = checkpoint["medseg"][what]
-            if theirs != ours:
+        for what, current in (("recipe", self.recipe.digest), ("data", self.data)):
+            saved = checkpoint["medseg"][what]
+            if saved != current:
                 raise UsageError(
-                    f"the {what} has changed since the checkpoint ({theirs[:12]}, now {ours[:12]})",
+                    f"the {what} has changed since the checkpoint (digest {saved[:12]}, now {current[:12]})",
                     where="--resume",
                     remedy="train into a new folder",
                     reason="resume-changed",
                 )
 
-    def _broken(self, problem: str, cases: list[str]) -> UsageError:
-        everywhere = [case for part in _gathered((cases, self._cases)) for case in part[0]]
-        batch = [case for part in _gathered((cases, self._cases)) for case in part[1]]
+    def _not_finite_error(self, problem: str, cases: list[str]) -> UsageError:
+        """The error that names ``cases``, or all cases of the batch if there are none."""
+        everywhere = [case for part in _gather((cases, self._cases)) for case in part[0]]
+        batch = [case for part in _gather((cases, self._cases)) for case in part[1]]
         named = sorted(set(everywhere or batch))
         of = "in the patch of" if everywhere else "with patches of"
         return UsageError(
             f"{problem} in epoch {self.current_epoch + 1}, {of} {', '.join(named)}",
             where="training",
-            remedy="look at this data with `medseg check`, or lower train.learning_rate",
+            remedy="inspect these cases with `medseg check`, or lower train.learning_rate",
             reason="nan-loss",
         )
 
 
 def _not_finite(batch: Batch, outputs: torch.Tensor) -> list[str]:
-    """The cases whose own image or logits are not finite."""
+    """Ids of the cases whose image or logits are not finite."""
     bad = [
         not bool(torch.isfinite(image).all() and torch.isfinite(out).all())
         for image, out in zip(batch["image"], outputs, strict=True)
@@ -227,8 +231,8 @@ def _not_finite(batch: Batch, outputs: torch.Tensor) -> list[str]:
     return [case for case, wrong in zip(batch["case"], bad, strict=True) if wrong]
 
 
-def _gathered(own: Any) -> list[Any]:
-    """What every process has, in their order."""
+def _gather(own: Any) -> list[Any]:
+    """The values of all processes, in the order of their ranks."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return [own]
     everything: list[Any] = [None] * distributed.get_world_size()
@@ -236,7 +240,7 @@ def _gathered(own: Any) -> list[Any]:
     return everything
 
 
-def _dice(found: torch.Tensor, truth: torch.Tensor, known: torch.Tensor) -> float:
-    """Dice of two boolean tensors; NaN when both are empty or nothing is known."""
-    both = float(found.sum() + truth.sum())
-    return 2 * float((found & truth).sum()) / both if both and bool(known.any()) else float("nan")
+def _dice(mask: torch.Tensor, truth: torch.Tensor, known: torch.Tensor) -> float:
+    """Dice of two boolean tensors; NaN if both are empty or nothing is known."""
+    both = float(mask.sum() + truth.sum())
+    return 2 * float((mask & truth).sum()) / both if both and bool(known.any()) else float("nan")

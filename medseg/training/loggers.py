@@ -1,8 +1,8 @@
-"""The table of trackers: where curves and pictures of a training go, beside ``history.csv``.
+"""The table of trackers, which record the curves and pictures of a training beside ``history.csv``.
 
-Nothing leaves the machine: W&B runs offline (``wandb sync`` uploads a run when the user wants it), and
-MLflow writes into a database file of the run's folder. Both report their own errors or use unless an
-environment variable forbids it: the command line sets it, in Python the user does.
+Nothing leaves the machine: W&B runs offline (``wandb sync`` uploads a run on request), and MLflow writes
+into a database file in the training's folder. Both report errors or usage to their makers unless an
+environment variable forbids it. The command line sets that variable; in Python the user does.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ Picture = npt.NDArray[np.uint8]
 
 
 NO_REPORTS = {"wandb": ("WANDB_ERROR_REPORTING", "false"), "mlflow": ("MLFLOW_DISABLE_TELEMETRY", "true")}
-"""Of each tracker that reports its own use: the environment variable, and the value that forbids it."""
+"""Environment variable and value that switch off a tracker's usage reports, by tracker."""
 
 
 def check_trackers(names: Sequence[str]) -> None:
-    """Refuses trackers that are unknown or would report their own use to their maker.
+    """Refuses trackers that are unknown, or that would send usage reports to their maker.
 
-    Only the environment of the process can forbid the latter, and that belongs to the user.
+    Only an environment variable can switch these reports off, and the environment belongs to the user.
 
     Raises:
-        UsageError: no such tracker (``tracker``), or its environment variable in `NO_REPORTS` is not set, to
-            whatever value (``tracker-reports``).
+        UsageError: no such tracker (``tracker``), or its environment variable in `NO_REPORTS` is not set to
+            any value (``tracker-reports``).
     """
     for tracker in names:
         if tracker not in REGISTRY:
             raise UsageError(
-                f"no tracker is called {tracker!r}",
+                f"there is no tracker {tracker!r}",
                 where="track",
                 remedy=f"give one of: {', '.join(REGISTRY)}",
                 reason="tracker",
@@ -45,7 +45,7 @@ def check_trackers(names: Sequence[str]) -> None:
         name, value = NO_REPORTS.get(tracker, ("", ""))
         if name and name not in os.environ:
             raise UsageError(
-                f"{tracker} reports its errors or use to its maker unless {name} is set",
+                f"{tracker} reports errors or usage to its maker unless {name} is set",
                 where="track",
                 remedy=f"set the environment variable {name}={value} first, as `medseg train` does",
                 reason="tracker-reports",
@@ -53,16 +53,16 @@ def check_trackers(names: Sequence[str]) -> None:
 
 
 def loggers(names: Sequence[str], folder: Path, recipe: Recipe) -> list[Logger]:
-    """TensorBoard's logger and those asked for, each told the recipe.
+    """TensorBoard's logger and the requested ones, with the recipe as their hyper-parameters.
 
     Args:
-        names: Rows of `REGISTRY`; ``tensorboard`` is always there.
-        folder: Of the run; everything is written into it.
-        recipe: Its fields are the hyper-parameters; its name that of the experiment.
+        names: Names of trackers in `REGISTRY`; ``tensorboard`` is always included.
+        folder: Folder of the training; everything is written into it.
+        recipe: Recipe of the training; its name becomes the name of the experiment.
 
     Raises:
         UsageError: as :func:`check_trackers`.
-        ResourceError: its package is not installed (``missing-extra``).
+        ResourceError: the package of a tracker is not installed (``missing-extra``).
     """
     check_trackers(names)
     made = []
@@ -82,12 +82,12 @@ def loggers(names: Sequence[str], folder: Path, recipe: Recipe) -> list[Logger]:
 
 
 def log_pictures(trackers: Sequence[Logger], pictures: Mapping[str, Picture], step: int) -> None:
-    """Adds pictures, uint8 (H, W, 3) by name, to every tracker.
+    """Adds pictures to every tracker.
 
     Args:
-        trackers: As :func:`loggers` gives them.
-        pictures: By the name they are shown under.
-        step: Optimiser steps done.
+        trackers: Loggers from :func:`loggers`.
+        pictures: uint8 (H, W, 3), by the name under which they are shown.
+        step: Number of optimiser steps done.
     """
     for tracker in trackers:
         for name, picture in pictures.items():
@@ -114,8 +114,8 @@ def _wandb(folder: Path, recipe: Recipe) -> Logger:
 
 
 def _mlflow(folder: Path, recipe: Recipe) -> Logger:
-    import alembic  # noqa: F401 - with SQLAlchemy, what mlflow-skinny lacks for a database file
-    import mlflow  # noqa: F401 - Lightning's message would name no extra
+    import alembic  # noqa: F401 - mlflow-skinny needs it, and SQLAlchemy, for a database file
+    import mlflow  # noqa: F401 - Lightning's own message would not name the extra
     import sqlalchemy  # noqa: F401
 
     place = folder.resolve()
@@ -135,7 +135,7 @@ REGISTRY: dict[str, Callable[[Path, Recipe], Logger]] = {
 
 
 def _flat(data: object, prefix: str = "") -> dict[str, str | float]:
-    """``{"train": {"seed": 0}}`` as ``{"train.seed": 0}``; lists as text."""
+    """Nested tables as one: ``{"train": {"seed": 0}}`` becomes ``{"train.seed": 0}``; lists become text."""
     if isinstance(data, dict):
         inner = (_flat(value, f"{prefix}.{name}" if prefix else name) for name, value in data.items())
         return {name: value for each in inner for name, value in each.items()}

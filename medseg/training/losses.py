@@ -1,11 +1,11 @@
-"""The table of training losses. Each maps (logits, truth) to one number to minimise.
+"""The table of training losses. Each maps (logits, truth) to a scalar.
 
-Truth is 1 (label), 0 (not), or -1: unknown, because the voxel is to be ignored or the case is not
-annotated for that label. Unknown voxels take part in no sum, mean or gradient; MONAI's losses do
-not know of them, so the formulas are written here and compared with MONAI's where all is known.
+The truth is 1 (inside the label), 0 (outside) or -1 (unknown: the voxel is to be ignored, or the case is
+not annotated for that label). Unknown voxels take part in no sum, mean or gradient. MONAI's losses do not
+support them, so the formulas are implemented here; tests compare them with MONAI's where all is known.
 
-With several processes (data parallel) all sums are taken over the batches of all of them, so that
-the loss and, after the averaging of gradients, the step are those of one process with all patches.
+With several processes (data parallel) all sums run over the batches of all processes, so that the loss
+and, after averaging the gradients, the step are those of one process with all patches.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from torch.nn import functional as F
 from medseg.inference.label_decision import with_background
 from medseg.recipe import Recipe, loss, network
 
-# So small that only a label of no voxel at all notices it (MONAI's default).
+# So small that it matters only for a label without any voxel (MONAI's default).
 _SMOOTH = 1e-5
-# Of a label's components; each costs a distance transform of its surroundings.
-_MOST_CELLS = 32
-# Where a cell no longer matters, in sigmas: exp(-5^2 / 2) is 4e-6.
+# Number of components per label; each costs a distance transform of its surroundings.
+_MAX_CELLS = 32
+# Distance in sigmas beyond which a cell is ignored: exp(-5^2 / 2) is 4e-6.
 _REACH = 5
 
 
 class Loss(nn.Module, ABC):
-    """What the losses have in common: known voxels, weights of labels, sums over all processes.
+    """Base class of the losses, with one weight per label.
 
     Args:
-        weights: One a label.
+        weights: One per label.
     """
 
     weights: torch.Tensor
@@ -48,25 +48,25 @@ class Loss(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-        """The loss of float32 logits (N, L, ...) against truth (N, L, ...) in 1, 0 and -1, a scalar."""
+        """The loss, a scalar, of float32 logits (N, L, ...) and truth (N, L, ...) of 1, 0 and -1."""
 
     def mean_over_labels(self, values: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
-        """The weighted mean of one value a label, over the labels of which any voxel is known."""
+        """The weighted mean of one value per label, over the labels with any known voxel."""
         weights = self.weights * (counts > 0)
         return (values * weights).sum() / weights.sum().clamp_min(1e-12)
 
 
 class DiceBCE(Loss):
-    """Soft Dice loss plus binary cross-entropy, on one sigmoid channel a label.
+    """Soft Dice loss plus binary cross-entropy, with one sigmoid channel per label.
 
-    BCE = -mean(y log p + (1 - y) log(1 - p)) drives every voxel and gives smooth gradients;
-    Dice = 1 - (2 sum(p y) + e) / (sum(p) + sum(y) + e), e = 1e-5, drives the overlap and does not mind
-    that most voxels are background (Milletari et al. 2016, doi:10.1109/3DV.2016.79, with the
-    plain denominator; MONAI's DiceLoss). Dice is taken over the whole batch for each label
-    (nnU-Net's batch Dice), so that a patch without the label does not dominate. Both are means over labels.
+    BCE = -mean(y log p + (1 - y) log(1 - p)) acts on every voxel and has smooth gradients;
+    Dice = 1 - (2 sum(p y) + e) / (sum(p) + sum(y) + e), e = 1e-5, measures the overlap and is not dominated
+    by the background (Milletari et al. 2016, doi:10.1109/3DV.2016.79, with the denominator of MONAI's
+    DiceLoss, which is not squared). Dice is computed over the whole batch for each label (nnU-Net's batch
+    Dice), so that a patch without the label does not dominate. Both are means over labels.
 
     Args:
-        weights: One a label.
+        weights: One per label.
         dice_weight: Weight of the Dice part.
         bce_weight: Weight of the cross-entropy part.
     """
@@ -76,12 +76,12 @@ class DiceBCE(Loss):
         self.dice_weight, self.bce_weight = dice_weight, bce_weight
 
     def forward(self, logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-        """See :meth:`Loss.forward`."""
+        """The loss; see :meth:`Loss.forward`."""
         known, y = _known(truth)
         bce = F.binary_cross_entropy_with_logits(logits, y, reduction="none") * known
-        parts = _over_all(known, bce, *_overlap(torch.sigmoid(logits) * known, y))
-        counts, bce_sum, both, found, true = parts
-        dice = 1 - (2 * both + _SMOOTH) / (found + true + _SMOOTH)
+        parts = _global_sums(known, bce, *_overlap(torch.sigmoid(logits) * known, y))
+        counts, bce_sum, both, predicted, true = parts
+        dice = 1 - (2 * both + _SMOOTH) / (predicted + true + _SMOOTH)
         value = self.dice_weight * dice + self.bce_weight * bce_sum / counts.clamp_min(1)
         return self.mean_over_labels(value, counts)
 
@@ -90,9 +90,9 @@ class Tversky(Loss):
     """1 - TP / (TP + a FP + b FN), over the batch for each label (Salehi et al. 2017, equation 4).
 
     Args:
-        weights: One a label.
-        false_positives: a.
-        false_negatives: b.
+        weights: One per label.
+        false_positives: Weight a of false positives.
+        false_negatives: Weight b of false negatives.
         gamma: Each label's loss is raised to 1 / gamma (Abraham and Khan 2019, equation 4).
     """
 
@@ -104,13 +104,13 @@ class Tversky(Loss):
         self.gamma = gamma
 
     def forward(self, logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-        """See :meth:`Loss.forward`."""
+        """The loss; see :meth:`Loss.forward`."""
         known, y = _known(truth)
-        counts, both, found, true = _over_all(known, *_overlap(torch.sigmoid(logits) * known, y))
-        wrong = self.false_positives * (found - both) + self.false_negatives * (true - both)
+        counts, both, predicted, true = _global_sums(known, *_overlap(torch.sigmoid(logits) * known, y))
+        wrong = self.false_positives * (predicted - both) + self.false_negatives * (true - both)
         value = wrong / (both + wrong + _SMOOTH)
         if self.gamma != 1:
-            # A root has no slope at 0: below this no gradient is asked for.
+            # The slope of a root is infinite at 0: below this value the gradient is 0.
             value = value.clamp_min(1e-6) ** (1 / self.gamma)
         return self.mean_over_labels(value, counts)
 
@@ -121,9 +121,9 @@ class Focal(Loss):
     With gamma 0 it is the binary cross-entropy.
 
     Args:
-        weights: One a label.
-        gamma: The exponent.
-        alpha: Weight of a label's voxels, 1 - alpha of all others; None: 1 of both.
+        weights: One per label.
+        gamma: Exponent.
+        alpha: Weight of voxels inside the label; all others have 1 - alpha. None gives both weight 1.
     """
 
     def __init__(self, weights: Sequence[float], gamma: float, alpha: float | None = None) -> None:
@@ -131,14 +131,14 @@ class Focal(Loss):
         self.gamma, self.alpha = gamma, alpha
 
     def forward(self, logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-        """See :meth:`Loss.forward`."""
+        """The loss; see :meth:`Loss.forward`."""
         known, y = _known(truth)
         bce = F.binary_cross_entropy_with_logits(logits, y, reduction="none")
-        # 1 - pt is the sigmoid of the logit turned against the truth; its power by way of the logarithm,
-        # because a power below 1 has no slope where the sigmoid is rounded to 0.
+        # 1 - pt is the sigmoid of the logit with the sign of the wrong class. Its power is computed from the
+        # logarithm, because a power below 1 has an infinite slope where the sigmoid is rounded to 0.
         easy = torch.exp(self.gamma * F.logsigmoid(logits * (1 - 2 * y)))
         side = 1.0 if self.alpha is None else 1 - self.alpha + (2 * self.alpha - 1) * y
-        counts, total = _over_all(known, easy * side * bce * known)
+        counts, total = _global_sums(known, easy * side * bce * known)
         return self.mean_over_labels(total / counts.clamp_min(1), counts)
 
 
@@ -146,9 +146,9 @@ class BorderBCE(Loss):
     """Cross-entropy times 1 + w0 exp(-(d1 + d2)^2 / (2 sigma^2)). See :func:`border_weights`.
 
     Args:
-        weights: One a label.
-        border_weight: w0.
-        sigma_voxels: sigma.
+        weights: One per label.
+        border_weight: Factor w0.
+        sigma_voxels: Width sigma, in voxels.
     """
 
     def __init__(self, weights: Sequence[float], border_weight: float, sigma_voxels: float) -> None:
@@ -156,7 +156,7 @@ class BorderBCE(Loss):
         self.border_weight, self.sigma_voxels = border_weight, sigma_voxels
 
     def forward(self, logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-        """See :meth:`Loss.forward`."""
+        """The loss; see :meth:`Loss.forward`."""
         known, y = _known(truth)
         bce = F.binary_cross_entropy_with_logits(logits, y, reduction="none")
         maps = [
@@ -164,20 +164,20 @@ class BorderBCE(Loss):
             for one in truth.cpu().numpy()
         ]
         border = torch.from_numpy(np.stack(maps)).to(logits)[:, None]
-        counts, total = _over_all(known, (1 + border) * bce * known)
+        counts, total = _global_sums(known, (1 + border) * bce * known)
         return self.mean_over_labels(total / counts.clamp_min(1), counts)
 
 
 class DiceCE(Loss):
-    """Dice and cross-entropy of a softmax over the background, whose logit is 0, and the labels.
+    """Dice and cross-entropy of a softmax over the labels and the background, whose logit is 0.
 
-    Where some labels are unknown and none of the known ones is there, the truth is "background or
-    one of the unknown": their probabilities are added up (the marginal loss, Shi et al. 2021,
-    doi:10.1016/j.media.2021.101979). Where all are unknown nothing is learned. The mean of the
-    cross-entropy is weighted by the true label's weight, as torch's is.
+    If some labels of a voxel are unknown and it has none of the known ones, the truth is "background or
+    one of the unknown labels", and their probabilities are added (the marginal loss, Shi et al. 2021,
+    doi:10.1016/j.media.2021.101979). A voxel whose labels are all unknown does not contribute. The mean of
+    the cross-entropy is weighted by the weight of the true label, as in torch.
 
     Args:
-        weights: One a label; the background's is 1.
+        weights: One per label; that of the background is 1.
         dice_weight: Weight of the Dice part.
         ce_weight: Weight of the cross-entropy part.
     """
@@ -187,42 +187,41 @@ class DiceCE(Loss):
         self.dice_weight, self.ce_weight = dice_weight, ce_weight
 
     def forward(self, logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-        """See :meth:`Loss.forward`."""
+        """The loss; see :meth:`Loss.forward`."""
         known, y = _known(truth)
         shape = (1, -1, *[1] * (logits.ndim - 2))
         logs = F.log_softmax(with_background(logits, 1), 1)
-        found = y.amax(1, keepdim=True)
-        # The classes the truth allows: its label, or else the background and all that is unknown.
-        allowed = torch.where(found > 0, y, 1 - known)
+        labelled = y.amax(1, keepdim=True)
+        # Classes that agree with the truth: its label, or else the background and all unknown labels.
+        allowed = torch.where(labelled > 0, y, 1 - known)
         none = torch.full_like(logs[:, 1:], -torch.inf)
         possible = torch.cat(
             [
-                torch.where(found > 0, none[:, :1], logs[:, :1]),
+                torch.where(labelled > 0, none[:, :1], logs[:, :1]),
                 torch.where(allowed > 0, logs[:, 1:], none),
             ],
             1,
         )
         some = known.amax(1, keepdim=True)
-        weight = some * torch.where(found > 0, (y * self.weights.view(shape)).sum(1, keepdim=True), 1.0)
+        weight = some * torch.where(labelled > 0, (y * self.weights.view(shape)).sum(1, keepdim=True), 1.0)
         ce = -torch.logsumexp(possible, 1, keepdim=True) * weight
         probabilities = logs[:, 1:].exp() * known
-        counts, both, p, t = _over_all(known, *_overlap(probabilities, y))
-        (ce_sum, weight_sum) = _over_all(ce, weight)
+        counts, both, p, t = _global_sums(known, *_overlap(probabilities, y))
+        (ce_sum, weight_sum) = _global_sums(ce, weight)
         dice = 1 - (2 * both + _SMOOTH) / (p + t + _SMOOTH)
         cross = (ce_sum / weight_sum.clamp_min(1e-12)).sum()
         return self.dice_weight * self.mean_over_labels(dice, counts) + self.ce_weight * cross
 
 
 class Supervised(nn.Module):
-    """A loss of one output, or of several at coarser resolutions: deep supervision.
+    """A loss of one output, or of several outputs of decreasing resolution (deep supervision).
 
-    Lee et al. 2015, arXiv:1409.5185.
-    Each is compared with the truth at its resolution (nearest voxel, as nnU-Net does); what a loss
-    counts in voxels (sigma_voxels) are voxels of that resolution.
+    Lee et al. 2015, arXiv:1409.5185. Each output is compared with the truth at its own resolution (nearest
+    voxel, as in nnU-Net). Lengths in voxels (``sigma_voxels``) refer to that resolution.
 
     Args:
-        loss: Of one output.
-        weights: Of each output, finest first; only their ratios matter.
+        loss: Loss of one output.
+        weights: One per output, finest first; only their ratios matter.
     """
 
     def __init__(self, loss: Loss, weights: Sequence[float]) -> None:
@@ -231,18 +230,18 @@ class Supervised(nn.Module):
         self.weights = [weight / sum(weights) for weight in weights]
 
     def forward(self, logits: torch.Tensor | tuple[torch.Tensor, ...], truth: torch.Tensor) -> torch.Tensor:
-        """The loss of logits (N, L, ...), or of a tuple of them, against truth (N, L, ...); float32."""
+        """The loss, a float32 scalar, of logits (N, L, ...) or a tuple of them, and truth (N, L, ...)."""
         outputs = (logits,) if isinstance(logits, torch.Tensor) else logits
         truth = truth.to(torch.float32)
         weights = self.weights if len(outputs) > 1 else [1.0]
         total = torch.zeros((), device=truth.device)
-        # In float32 also where the network computed in half precision: sums over a patch overflow there.
+        # Always in float32: in half precision, sums over a patch overflow.
         with torch.autocast(truth.device.type, enabled=False):
             for weight, out in zip(weights, outputs, strict=True):
-                there = truth
+                target = truth
                 if out.shape[2:] != truth.shape[2:]:
-                    there = F.interpolate(truth, out.shape[2:], mode="nearest-exact")
-                total = total + weight * self.loss(out.float(), there)
+                    target = F.interpolate(truth, out.shape[2:], mode="nearest-exact")
+                total = total + weight * self.loss(out.float(), target)
         return total
 
 
@@ -259,7 +258,7 @@ REGISTRY: dict[str, Callable[..., Loss]] = {
 
 
 def build(recipe: Recipe) -> Supervised:
-    """The loss a recipe asks for."""
+    """The loss of a recipe."""
     rules: loss.Loss = recipe.loss
     weights = [rules.class_weights.get(label.name, 1.0) for label in recipe.labels]
     deep = recipe.network.deep_supervision if isinstance(recipe.network, network.DynUNet) else (1.0,)
@@ -269,17 +268,17 @@ def build(recipe: Recipe) -> Supervised:
 def border_weights(
     truth: npt.NDArray[np.float32], *, border_weight: float, sigma_voxels: float
 ) -> npt.NDArray[np.float32]:
-    """w0 exp(-(d1 + d2)^2 / (2 sigma^2)) of each voxel (Ronneberger et al. 2015, equation 2).
+    """The weight w0 exp(-(d1 + d2)^2 / (2 sigma^2)) of each voxel (Ronneberger et al. 2015, equation 2).
 
-    d1 and d2 are the distances to the nearest and second nearest cell, in voxels of the patch. Cells
-    are the face-connected components of the label map in which a later label covers earlier ones, the
-    32 largest of each label; beyond 5 sigma of a cell it counts no more. With fewer than two cells in
-    the patch the weight is 0 everywhere. The article's other term, w_c, is ``class_weights``.
+    d1 and d2 are the distances to the nearest and second nearest cell, in voxels of the patch. Cells are
+    the face-connected components of the label map in which later labels cover earlier ones, limited to
+    the 32 largest of each label; a cell more than 5 sigma away is ignored. With fewer than two cells in
+    the patch the weight is 0 everywhere. The article's other term, w_c, is the recipe's ``class_weights``.
 
     Args:
-        truth: (L, *patch) of 1, 0, -1 (unknown: no cell).
-        border_weight: w0.
-        sigma_voxels: sigma.
+        truth: float32 (L, *patch) of 1, 0 and -1 (unknown: no cell).
+        border_weight: Factor w0.
+        sigma_voxels: Width sigma, in voxels.
 
     Returns:
         float32 (*patch).
@@ -293,17 +292,17 @@ def border_weights(
         cells, count = ndimage.label(painted == number)
         boxes = ndimage.find_objects(cells)
         sizes = np.bincount(cells.ravel(), minlength=count + 1)[1:]
-        for cell in np.argsort(-sizes, kind="stable")[:_MOST_CELLS]:
+        for cell in np.argsort(-sizes, kind="stable")[:_MAX_CELLS]:
             around = tuple(slice(max(0, side.start - reach), side.stop + reach) for side in boxes[cell])
             distance = ndimage.distance_transform_edt(cells[around] != cell + 1).astype(np.float32)
             second[around] = np.minimum(second[around], np.maximum(first[around], distance))
             first[around] = np.minimum(first[around], distance)
-    found: npt.NDArray[np.float32] = border_weight * np.exp(-((first + second) ** 2) / (2 * sigma_voxels**2))
-    return found.astype(np.float32)
+    border: npt.NDArray[np.float32] = border_weight * np.exp(-((first + second) ** 2) / (2 * sigma_voxels**2))
+    return border.astype(np.float32)
 
 
 def _known(truth: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """1 where the truth is known, and the truth with 0 where it is not."""
+    """A map that is 1 where the truth is known, and the truth with unknown voxels set to 0."""
     return (truth >= 0).to(torch.float32), truth.clamp_min(0)
 
 
@@ -311,11 +310,11 @@ def _overlap(p: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tens
     return p * y, p, y
 
 
-def _over_all(*values: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """The sums of each (N, L, ...) over batch and voxels, (L,), of all processes together."""
+def _global_sums(*values: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Sums (L,) of each (N, L, ...) over batch, voxels and processes."""
     sums = [value.sum((0, *range(2, value.ndim))) for value in values]
     if not (distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1):
         return tuple(sums)
-    # Its backward adds up the gradients of all processes, which data-parallel training then averages.
+    # Its backward pass adds the gradients of all processes, which data-parallel training then averages.
     total: torch.Tensor = all_reduce(torch.cat(sums))  # type: ignore[no-untyped-call]  # torch has none
     return torch.split(total, [len(one) for one in sums])

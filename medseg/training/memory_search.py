@@ -1,4 +1,4 @@
-"""Which patch and batch fit into memory, found by trying them."""
+"""Patch and batch sizes that fit into memory, found by trial."""
 
 from __future__ import annotations
 
@@ -16,30 +16,31 @@ from medseg.training.losses import build as build_loss
 
 
 def out_of_memory(recipe: Recipe, device: torch.device) -> ResourceError:
-    """The error for a training that ran out of memory; it names sizes that fit.
+    """The error for a training that ran out of memory, with sizes that fit.
 
-    They are found by a training step with random numbers, on the device and beside whatever else
-    it holds. Halved batches are tried first, then one patch, smaller by the network's divisor.
+    Each candidate is tested with a training step on random numbers, on the same device and beside
+    whatever else the device holds: smaller batches of the same patches, and the same batch of smaller
+    patches.
 
     Args:
-        recipe: What was too large.
-        device: Where.
+        recipe: Recipe of the training.
+        device: Device of the training.
     """
     fits = [smaller for smaller in (_first_that_fits(each, device) for each in _smaller(recipe)) if smaller]
-    told = " or ".join(
+    sizes = " or ".join(
         f"train.batch_size {r.train.batch_size} with patch.size {list(r.patch.size)}" for r in fits
     )
     return ResourceError(
         f"out of memory on {device} with train.batch_size {recipe.train.batch_size} and "
         f"patch.size {list(recipe.patch.size)}",
         where="training",
-        remedy=f"this fits: {told}" if told else "nothing smaller fits either: use a smaller network",
+        remedy=f"this fits: {sizes}" if sizes else "nothing smaller fits either: use a smaller network",
         reason="memory",
     )
 
 
 def fits(recipe: Recipe, device: torch.device) -> bool:
-    """Whether one training step of this recipe finds enough memory."""
+    """Whether one training step of this recipe fits into memory."""
     try:
         with torch.random.fork_rng(devices=[]):
             network = channels_last(build_network(recipe)).to(device)
@@ -52,7 +53,7 @@ def fits(recipe: Recipe, device: torch.device) -> bool:
             loss.backward()
             optimizer.step()
     except RuntimeError as error:
-        # oneDNN's words when it finds no memory; also said where an operation is not supported.
+        # oneDNN reports this when memory runs out, but also for unsupported operations.
         if not is_out_of_memory(error) and "could not create a primitive" not in str(error):
             raise
         return False
@@ -68,7 +69,7 @@ def _first_that_fits(recipes: Iterator[Recipe], device: torch.device) -> Recipe 
 
 
 def _smaller(recipe: Recipe) -> tuple[Iterator[Recipe], Iterator[Recipe]]:
-    """Two ways down: a smaller batch of the same patches; the same batch of smaller patches."""
+    """Smaller batches of the same patches, and the same batch of smaller patches, largest first."""
     return _smaller_batches(recipe), _smaller_patches(recipe)
 
 
@@ -82,7 +83,7 @@ def _smaller_batches(recipe: Recipe) -> Iterator[Recipe]:
 def _smaller_patches(recipe: Recipe) -> Iterator[Recipe]:
     size = list(recipe.patch.size)
     while True:
-        # The longest side first, to the next size that the recipe allows.
+        # Shorten the longest side that can be shortened.
         for axis in sorted(range(len(size)), key=lambda axis: -size[axis]):
             shorter = _shorter(recipe, size, axis)
             if shorter:
@@ -94,7 +95,7 @@ def _smaller_patches(recipe: Recipe) -> Iterator[Recipe]:
 
 
 def _shorter(recipe: Recipe, size: list[int], axis: int) -> Recipe | None:
-    # A fifth at a time: each size that is tried costs a step.
+    # By a fifth at least, because each candidate costs a training step.
     for length in range(int(size[axis] * 0.8), 0, -1):
         data = recipe.model_dump(mode="json")
         data["patch"]["size"] = [*size[:axis], length, *size[axis + 1 :]]

@@ -1,7 +1,8 @@
-"""What a run's folder says of how it came about, and how to do it again.
+"""Provenance of a training, from which it can be repeated.
 
-``recipe.yaml``, ``cases.json`` (the manifest with its splits), ``run.json`` (versions, machine, git
-state, digests of the data, options). No environment variables, no names of users or machines.
+The folder of a training holds ``recipe.yaml``, ``cases.json`` (the manifest with its splits) and
+``run.json`` (versions, machine, git state, digests of the data, options). The files contain no environment
+variables and no names of users or machines.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from medseg.system.atomic_write import replacing
 from medseg.system.notices import notify
 
 RECIPE, CASES, RUN = "recipe.yaml", "cases.json", "run.json"
-# Whose versions may change a number in the result.
+# Packages whose version may change the result.
 _PACKAGES = (
     *("medseg", "torch", "monai", "lightning", "numpy", "scipy"),
     *("nibabel", "SimpleITK", "pydicom", "python-gdcm", "pylibjpeg-openjpeg"),
@@ -36,12 +37,12 @@ _GIT_SECONDS = 10
 
 @dataclass(frozen=True)
 class Record:
-    """A run as its folder describes it.
+    """Provenance of a training, read from its folder.
 
     Attributes:
-        recipe: What was trained.
-        cases: On what, with splits and paths as they were.
-        facts: The content of ``run.json``.
+        recipe: Recipe of the training.
+        cases: Cases with their splits and paths at the time.
+        facts: Content of ``run.json``.
     """
 
     recipe: Recipe
@@ -57,14 +58,14 @@ def write(
     options: Mapping[str, object],
     data: Mapping[str, str],
 ) -> None:
-    """Writes the three files into the folder of a run; each is replaced whole.
+    """Writes the three files into the folder of a training, each atomically.
 
     Args:
-        folder: Of the run; it exists.
-        recipe: What is trained.
-        cases: Of the splits that take part.
-        options: What else decides the result or how it was reached.
-        data: Digest of each case's files and preparation, by its id.
+        folder: Folder of the training; it exists.
+        recipe: Recipe of the training.
+        cases: All cases of the manifest.
+        options: Other settings that determine the result, or how it was reached.
+        data: Digest of the files and preparation of each case, by case id.
     """
     cases_file = Manifest(name=recipe.name, cases=tuple(cases), root=Path(os.path.commonpath(_paths(cases))))
     with replacing(folder / RECIPE) as fresh:
@@ -83,25 +84,28 @@ def write(
 
 
 def ended(folder: Path, epochs: int) -> None:
-    """Adds to the record after which epoch the training ended: a time limit does not end it there again."""
+    """Records after which epoch the training ended, because a time limit would not end a repetition there."""
     facts = json.loads((folder / RUN).read_text(encoding="utf-8")) | {"epochs_done": epochs}
     with replacing(folder / RUN) as fresh:
         fresh.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 
 
 def read(folder: Path) -> Record:
-    """The record of a run.
+    """The record of a training.
+
+    Args:
+        folder: Folder of the training.
 
     Raises:
-        UsageError: the folder holds no record (``no-record``), or one that is damaged.
+        UsageError: the folder holds no record, or a damaged one (``no-record``).
     """
     try:
         facts = json.loads((folder / RUN).read_text(encoding="utf-8"))
         if not (isinstance(facts, dict) and isinstance(facts.get("data"), dict)):
-            raise ValueError("no table of digests")
+            raise ValueError("it has no table of digests")
     except (OSError, ValueError) as error:
         raise UsageError(
-            f"this is not the folder of a training: {getattr(error, 'strerror', None) or error}",
+            f"not the folder of a training: {getattr(error, 'strerror', None) or error}",
             where=folder / RUN,
             remedy="give the folder that `medseg train -o` wrote",
             reason="no-record",
@@ -110,54 +114,56 @@ def read(folder: Path) -> Record:
 
 
 def check(record: Record, data: Mapping[str, str], *, processes: int = 1) -> None:
-    """Compares the data, the software and the number of processes with those of a record.
+    """Refuses to repeat a training on other data or with another number of processes.
+
+    Other versions of packages give a notice.
 
     Args:
-        record: What is to be repeated.
+        record: Record of the training to repeat.
         data: Digests of the cases now, as in :func:`write`.
-        processes: How many train now. Others see other patches in a step: that is no repetition.
+        processes: Number of processes now. With another number each step would see other patches.
 
     Raises:
-        UsageError: a case is not what it was (``rerun-data``), or there are more or fewer processes
+        UsageError: a case has changed (``rerun-data``), or the number of processes differs
             (``rerun-processes``).
     """
     then = record.facts.get("options", {}).get("processes", processes)
     if then != processes:
         raise UsageError(
-            f"{then} process(es) trained then, {processes} would now: each step would see other patches",
+            f"the training had {then} process(es), now {processes}: each step would see other patches",
             where="--rerun",
-            remedy=f"give --devices and --nodes so that {then} take part",
+            remedy=f"choose --devices and --nodes so that their product is {then}",
             reason="rerun-processes",
         )
     before = record.facts["data"]
     changed = sorted(case for case in before.keys() | data.keys() if before.get(case) != data.get(case))
     if changed:
         raise UsageError(
-            f"{len(changed)} of {len(before)} cases are not what they were, first {changed[0]}",
+            f"{len(changed)} of {len(before)} cases have changed, the first is {changed[0]}",
             where="--rerun",
-            remedy="bring the old files back, or train on the new ones without --rerun",
+            remedy="restore the old files, or train on the new ones without --rerun",
             reason="rerun-data",
         )
     old, new = record.facts.get("packages", {}), _versions()
     other = [f"{name} {old.get(name)} then, {new[name]} now" for name in new if old.get(name) != new[name]]
     if other:
-        told = f"the result may differ in its last digits: {'; '.join(other)}"
-        notify("other-versions", told)
+        notify("other-versions", f"the result may differ in its last digits: {'; '.join(other)}")
 
 
 def _paths(cases: Sequence[Case]) -> list[str]:
-    # Not Path.resolve: images may be links into a store whose names mean nothing.
+    # Not Path.resolve: images may be links into a store of content-addressed files.
     return [os.path.abspath(image.parent) for case in cases for image in case.images]  # noqa: PTH100
 
 
 def _versions() -> dict[str, str | None]:
-    found: dict[str, str | None] = {}
+    """Installed version by package; None for a package that is not installed."""
+    versions: dict[str, str | None] = {}
     for name in _PACKAGES:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
-            found[name] = None
-    return found
+            versions[name] = None
+    return versions
 
 
 def _machine() -> dict[str, object]:
@@ -183,20 +189,20 @@ def _processor() -> str:
 
 
 def _git(folder: Path) -> dict[str, object] | None:
-    """Commit and uncommitted changes of the repository that ``folder`` is in; None where there is none."""
-    commit = _asked(folder, "rev-parse", "HEAD")
+    """Commit and uncommitted changes of the repository around ``folder``; None if there is none."""
+    commit = _git_output(folder, "rev-parse", "HEAD")
     if commit is None:
         return None
-    changes = _asked(folder, "diff", "HEAD") or ""
+    changes = _git_output(folder, "diff", "HEAD") or ""
     return {
         "commit": commit,
-        "branch": _asked(folder, "rev-parse", "--abbrev-ref", "HEAD"),
-        "changed": bool(_asked(folder, "status", "--porcelain", "--untracked-files=no")),
+        "branch": _git_output(folder, "rev-parse", "--abbrev-ref", "HEAD"),
+        "changed": bool(_git_output(folder, "status", "--porcelain", "--untracked-files=no")),
         "changes_sha256": hashlib.sha256(changes.encode()).hexdigest() if changes else None,
     }
 
 
-def _asked(folder: Path, *words: str) -> str | None:
+def _git_output(folder: Path, *words: str) -> str | None:
     try:
         done = subprocess.run(
             ["git", "-C", str(folder), *words],

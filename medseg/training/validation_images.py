@@ -1,4 +1,4 @@
-"""A small picture of a prepared scan with its truth and what was found, for following a training."""
+"""Pictures of validation scans with their truth and prediction."""
 
 from __future__ import annotations
 
@@ -19,44 +19,50 @@ from medseg.visualization.planes import (
     upright,
 )
 
-# The truth, what was found, and where both run.
-TRUTH, FOUND, BOTH = rgb(GREEN), rgb(VERMILLION), (255, 255, 255)
-_LEAST_PIXELS = 256
+# Outlines of the truth, of the prediction, and of both.
+TRUTH, PREDICTION, BOTH = rgb(GREEN), rgb(VERMILLION), (255, 255, 255)
+_MIN_PIXELS = 256
 
 
 def snapshot(
-    image: npt.NDArray[np.float32], truth: Binary, found: Binary, spacing_mm: Sequence[float]
+    image: npt.NDArray[np.float32], truth: Binary, prediction: Binary, spacing_mm: Sequence[float]
 ) -> npt.NDArray[np.uint8]:
-    """uint8 (H, W, 3): the axial slice with most truth, outlines of truth (green) and found (orange).
+    """A picture of the axial slice with the largest area of truth: uint8 (H, W, 3).
 
-    Radiological view: the patient's right is on the left of the picture, anterior on top. Pixels
-    are square. Without any truth it is the slice with most found, or else the middle one.
+    The truth is outlined in green, the prediction in orange, and both in white where they coincide. The
+    view is radiological: the patient's right is on the left of the picture, anterior on top. Pixels are
+    square. Without any truth it is the slice with the largest prediction, or else the middle one.
 
     Args:
-        image: float32 (X, Y, Z), prepared: RAS axes. Its 1st and 99th percentile are black and white.
-        truth: (L, X, Y, Z).
-        found: (L, X, Y, Z).
+        image: float32 (X, Y, Z), prepared, in RAS axes. Its 1st and 99th percentile are black and white.
+        truth: bool (L, X, Y, Z).
+        prediction: bool (L, X, Y, Z).
         spacing_mm: Voxel size along the image's axes.
     """
-    at = _slice(truth, found)
+    at = _slice(truth, prediction)
     low, high = np.percentile(image, (1, 99))
-    # Pixels of the finer axis' size, and at least 256 along the longer side.
+    # Pixels of the finer axis' size, or smaller so that the longer side has at least 256.
     longest_mm = max(n * mm for n, mm in zip(image.shape[:2], spacing_mm[:2], strict=True))
-    pixel_mm = min(*spacing_mm[:2], longest_mm / _LEAST_PIXELS)
+    pixel_mm = min(*spacing_mm[:2], longest_mm / _MIN_PIXELS)
 
     def axial(array: Voxels) -> Voxels:
         return upright(square_pixels(array[..., at], spacing_mm[:2], pixel_mm))
 
     picture = coloured(grey_levels(axial(image), (float(low), float(max(high, low + 1e-6)))))
-    true, seen = (
-        np.logical_or.reduce([inner_border(axial(channel)) for channel in mask]) for mask in (truth, found)
+    true, predicted = (
+        np.logical_or.reduce([inner_border(axial(channel)) for channel in mask])
+        for mask in (truth, prediction)
     )
-    for where, colour in ((true & ~seen, TRUTH), (seen & ~true, FOUND), (true & seen, BOTH)):
+    for where, colour in (
+        (true & ~predicted, TRUTH),
+        (predicted & ~true, PREDICTION),
+        (true & predicted, BOTH),
+    ):
         picture[where] = colour
     return picture
 
 
-def _slice(truth: Binary, found: Binary) -> int:
-    shown = truth if truth.any() else found
+def _slice(truth: Binary, prediction: Binary) -> int:
+    shown = truth if truth.any() else prediction
     anything: Binary = np.logical_or.reduce(shown, axis=0)
     return fullest(anything, axis=2)

@@ -110,7 +110,7 @@ def test_train_evaluate_and_resume(world, tmp_path):
     assert "<b>2</b> of 2 epochs" in page
     assert page.count("data:image/png;base64,") == 1
     assert "widths" in page  # the recipe
-    assert "holds a training already" in invoke(*train, code=2)[1]
+    assert "already holds a training" in invoke(*train, code=2)[1]
     invoke(*train, "--resume")
     tables = tmp_path / "tables"
     model = ("--model", folder / "model.safetensors")

@@ -51,7 +51,7 @@ def test_skip_connections_carry_the_fine_detail():
 
 @pytest.mark.parametrize("residual", [False, True])
 @pytest.mark.parametrize("dims", [2, 3])
-def test_dynunet_gives_what_monais_gives(dims, residual):
+def test_dynunet_agrees_with_monais(dims, residual):
     """MONAI's stacks the coarser outputs, each enlarged (nearest) to the finest."""
     size = [16, 32, 16][:dims]
     ours = build(
@@ -113,7 +113,7 @@ def test_every_field_changes_the_network(kind, field, one, other):
     ],
     ids=lambda network: network["kind"],
 )
-def test_dropout_is_in_training_only(network):
+def test_dropout_is_active_in_training_only(network):
     recipe = with_network(2, [64, 32], **network, dropout=0.5)
     made, image = build(recipe), torch.rand(2, 1, 64, 32)
 

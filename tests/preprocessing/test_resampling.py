@@ -19,7 +19,7 @@ def test_linear_weights_by_hand():
     np.testing.assert_allclose(matrix.numpy(), expected, atol=1e-7)
 
 
-def test_halving_takes_the_mean_of_two_voxels():
+def test_half_the_resolution_is_the_mean_of_two_voxels():
     matrix = weights(4, 2, offset=0.5, step=2.0)
     np.testing.assert_allclose(matrix.numpy(), [[0.5, 0.5, 0, 0], [0, 0, 0.5, 0.5]], atol=1e-7)
 
@@ -31,7 +31,7 @@ def test_a_third_of_the_resolution_by_hand():
     np.testing.assert_allclose(matrix.numpy(), expected, atol=1e-7)
 
 
-def test_the_outermost_voxel_goes_on_beyond_the_ends():
+def test_the_outermost_voxel_is_repeated_beyond_the_ends():
     # Box [-1, 1]: a quarter lies on voxel 1's hat (its rising half, 1/2 of 2), the rest on voxel 0.
     matrix = weights(3, 1, offset=0.0, step=3.0)
     np.testing.assert_allclose(matrix.numpy(), [[0.75, 0.25, 0]], atol=1e-7)

@@ -36,7 +36,7 @@ def test_window_maps_hu_to_zero_one_and_clips():
         assert float(image[0, 5, 8, 13]) == pytest.approx(expected, abs=1e-6)
 
 
-def test_a_window_in_place_is_monais_to_the_bit():
+def test_the_window_equals_monais_to_the_bit():
     values = torch.from_numpy(np.random.default_rng(0).normal(0, 900, (1, 9, 8, 7)).astype(np.float32))
     theirs = ScaleIntensityRanged("image", -1024, 276, 0.0, 1.0, clip=True)({"image": MetaTensor(values)})
     ours = Windowed("image", -1024, 276)({"image": MetaTensor(values.clone())})
@@ -95,7 +95,7 @@ def test_labels_overlap_and_follow_the_image():
     assert int(done.label[1].sum()) * 2 == pytest.approx(int(done.label[0].sum()), rel=0.15)
 
 
-def test_ignored_voxels_are_unknown_wherever_they_take_part():
+def test_prepared_voxels_made_of_ignored_ones_are_unknown():
     recipe = tiny(
         labels=[{"name": "lung", "values": [1]}],
         ignore_value=255,
@@ -143,7 +143,7 @@ def test_another_number_of_channels_is_refused():
     assert refused.value.reason == "channel-count"
 
 
-def test_channels_are_kept_apart():
+def test_channels_are_not_mixed():
     recipe = tiny(channels=["CT", "PET-like"], prepare={"spacing_mm": [2, 2, 2], "crop": None})
     done = prepare(recipe, [cube(276), cube(-374)])
     assert done.image[:, 5, 8, 13].tolist() == pytest.approx([1.0, 0.5])
@@ -151,14 +151,14 @@ def test_channels_are_kept_apart():
         prepare(recipe, [cube()])
 
 
-def test_a_truth_elsewhere_is_refused_with_the_distance():
+def test_a_truth_on_another_grid_is_refused_with_the_distance():
     scan = cube()
     moved = Grid.from_spacing(scan.grid.shape, (2, 2, 2), origin_mm=(5, 6, 10))
     with pytest.raises(InputRefused, match="3 mm apart"):
         prepare(tiny(), [scan], Mask(np.zeros(moved.shape, np.uint8), moved, tiny().labels))
 
 
-def test_a_truth_stored_in_another_order_is_the_same_truth():
+def test_the_order_of_the_truths_axes_does_not_matter():
     grid = default_grid(COARSE)
     scan, truth = Thorax().scan(grid), Thorax().truth(grid)
     same, turned = (prepare(tiny(), [scan], t).label for t in (truth, truth.oriented("SPL")))
@@ -179,7 +179,7 @@ def test_monai_tensors_carry_the_grid():
     assert grid_of(on_grid(torch.zeros(1, *grid.shape), grid)) == grid
 
 
-def test_a_spacing_that_would_fill_the_memory_is_refused_before_it_does():
+def test_a_spacing_that_needs_too_much_memory_is_refused_in_advance():
     # 40 mm at 0.01 mm are 4000 voxels an axis: 4000 ** 3 * 8 bytes are 477 GiB.
     with pytest.raises(ResourceError, match=r"4000 x 4000 x 4000 voxels: 476\.8 GiB") as caught:
         prepare(tiny(prepare={"spacing_mm": [0.01] * 3, "crop": None}), [cube()])

@@ -10,7 +10,7 @@ from medseg.datasets.validation.findings import finding
 from medseg.errors import InputRefused, InputWarning, UsageError
 from medseg.images.volume import Volume
 from medseg.phantom.thorax import Thorax, default_grid
-from medseg.training.case_cache import Patches, cached, content_digest, tell, window
+from medseg.training.case_cache import Patches, cached, content_digest, report_warnings, window
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def test_unreadable_training_cases_are_named(cases, tmp_path):
         cached(cases[0].model_copy(update={"label": elsewhere}), tiny(), tmp_path)
 
 
-def test_the_digest_sees_the_file_that_holds_the_voxels(tmp_path):
+def test_the_digest_includes_the_file_with_the_voxels(tmp_path):
     Thorax().scan(default_grid((30.0, 30.0, 30.0))).save(tmp_path / "a.mhd")
     before = content_digest(tmp_path / "a.mhd")
     data = next(p for p in tmp_path.iterdir() if p.suffix != ".mhd")
@@ -119,7 +119,7 @@ def test_slices_are_padded_with_the_minimum_of_the_scan_as_the_sliding_window_do
     assert (image[:, 0, 0] == scan.min()).all()
 
 
-def test_what_check_calls_an_error_is_refused_found_in_the_cache_too(cases, tmp_path):
+def test_errors_of_the_checks_are_refused_also_for_cases_in_the_cache(cases, tmp_path):
     shifted = tmp_path / "shifted.nii.gz"
     scan = Thorax.random(0).scan(default_grid((8.0, 9.0, 12.0)))
     wrong = Volume(scan.array + 1024, scan.grid)
@@ -134,12 +134,12 @@ def test_what_check_calls_an_error_is_refused_found_in_the_cache_too(cases, tmp_
         cached(cases[0], tiny(), tmp_path)
 
 
-def test_warnings_of_one_kind_are_told_in_one_line():
+def test_warnings_of_one_kind_share_a_line():
     found = [finding("label-empty", "nothing in it", case) for case in "abc"]
     errors = [finding("label-never", "never", None)]
-    with pytest.warns(InputWarning) as told:
-        tell([*found, *errors, finding("duplicate", "twice", "b")])
-    texts = [str(each.message) for each in told]
+    with pytest.warns(InputWarning) as caught:
+        report_warnings([*found, *errors, finding("duplicate", "twice", "b")])
+    texts = [str(each.message) for each in caught]
     assert len(texts) == 2
     assert texts[0].startswith("a: label-empty: nothing in it")
     assert texts[0].endswith("(and 2 more cases)")

@@ -40,7 +40,7 @@ class Evil:
 
 
 @pytest.mark.parametrize("prefix", [None, "network.", "net."])
-def test_imported_weights_are_the_checkpoints_own(tmp_path, prefix):
+def test_imported_weights_equal_those_of_the_checkpoint(tmp_path, prefix):
     table = OrderedDict((f"{prefix or ''}{name}", tensor) for name, tensor in WEIGHTS.items())
     whole = {"state_dict": table, "epoch": 3, "optimizer_states": [{}]} if prefix else table
     model = import_weights(saved(whole, tmp_path / "w.pth"), tiny())
@@ -52,7 +52,7 @@ def test_imported_weights_are_the_checkpoints_own(tmp_path, prefix):
     assert torch.equal(ours(image), theirs(image))
 
 
-def test_tensors_that_share_memory_are_each_written_whole(tmp_path):
+def test_tensors_that_share_memory_are_saved_separately(tmp_path):
     whole = torch.zeros(sum(t.numel() for t in WEIGHTS.values()))
     views, start = {}, 0
     for name, tensor in WEIGHTS.items():
@@ -72,7 +72,7 @@ def test_the_command_writes_a_model_file(tmp_path):
     invoke("import-weights", weights, "--recipe", tmp_path / "r.yaml", "-o", tmp_path / "m.pth", code=2)
 
 
-def test_a_hostile_checkpoint_has_no_effect_and_leaves_nothing(tmp_path):
+def test_a_hostile_checkpoint_has_no_effect_and_leaves_no_file(tmp_path):
     (tmp_path / "r.yaml").write_text(tiny().yaml())
     marker = tmp_path / "ATTACKED"
     for content in (Evil(marker), {"head.bias": Evil(marker)}, {"state_dict": WEIGHTS, "x": Evil(marker)}):
@@ -80,7 +80,7 @@ def test_a_hostile_checkpoint_has_no_effect_and_leaves_nothing(tmp_path):
         _, err = invoke(
             "import-weights", path, "--recipe", tmp_path / "r.yaml", "-o", tmp_path / "m.safetensors", code=4
         )
-        assert "unsafe: it names posix.mkdir" in err
+        assert "unsafe: its pickle names posix.mkdir" in err
         assert sorted(p.name for p in tmp_path.iterdir()) == ["r.yaml", "w.pth"]
     pickle.loads(pickle.dumps(Evil(marker)))  # the attack itself works
     assert marker.is_dir()
@@ -110,7 +110,7 @@ def archive(path: Path, entries: dict[str, bytes], method: int = zipfile.ZIP_STO
 
 
 @pytest.mark.parametrize(
-    ("entries", "told"),
+    ("entries", "message"),
     [
         ({}, "not a zip archive"),
         ({"a/version": b"3"}, "no data.pkl"),
@@ -119,19 +119,19 @@ def archive(path: Path, entries: dict[str, bytes], method: int = zipfile.ZIP_STO
         ({"../ATTACKED": b"", "a/data.pkl": b""}, "unsafe: .*outside"),
         ({"a\\..\\..\\x": b"", "a/data.pkl": b""}, "unsafe: .*outside"),
         ({"C:\\x": b"", "a/data.pkl": b""}, "unsafe: .*outside"),
-        ({"a/data.pkl": b"", "A/Data.pkl": b""}, "one name"),
+        ({"a/data.pkl": b"", "A/Data.pkl": b""}, "the same name"),
         ({"a/data.pkl": bytes((16 << 20) + 1)}, "data.pkl is larger"),
         ({"a/data.pkl": b""} | {f"a/{n}": b"" for n in range(20_000)}, "entries"),
-        ({"a/data.pkl": b"", "a/version": b"3"}, "not a whole checkpoint|more than tensors"),
+        ({"a/data.pkl": b"", "a/version": b"3"}, "not a complete checkpoint|more than tensors"),
     ],
 )
-def test_archives_torch_would_not_write_are_refused(tmp_path, entries, told):
-    with pytest.raises(ModelRefused, match=told):
+def test_archives_that_torch_would_not_write_are_refused(tmp_path, entries, message):
+    with pytest.raises(ModelRefused, match=message):
         contents(archive(tmp_path / "w.pth", entries))
     assert [p.name for p in tmp_path.iterdir()] == ["w.pth"]
 
 
-def test_a_zip_bomb_is_refused_unpacked_nowhere(tmp_path):
+def test_a_zip_bomb_is_refused_without_unpacking_it(tmp_path):
     path = archive(tmp_path / "w.pth", {"a/data.pkl": b"", "a/data/0": bytes(64 << 20)}, zipfile.ZIP_DEFLATED)
     with pytest.raises(ModelRefused, match="unsafe: it is compressed"):
         contents(path)
@@ -143,7 +143,7 @@ def test_entries_that_overlap_are_refused(tmp_path):
     at = content.rfind(b"PK\x01\x02", 0, content.rfind(b"PK\x05\x06"))
     sizes = struct.pack("<LL", 10**6, 10**6)  # compressed and whole, APPNOTE.TXT 4.3.12
     path.write_bytes(content[: at + 20] + sizes + content[at + 28 :])
-    with pytest.raises(ModelRefused, match="unsafe: its entries overlap"):
+    with pytest.raises(ModelRefused, match=r"unsafe: its entries .* overlap"):
         contents(path)
 
 
@@ -157,7 +157,7 @@ def test_a_long_table_of_contents_is_not_read(tmp_path):
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.999])
-def test_a_cut_checkpoint_is_refused(tmp_path, share):
+def test_a_truncated_checkpoint_is_refused(tmp_path, share):
     path = saved(WEIGHTS, tmp_path / "w.pth")
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * share)])
@@ -203,14 +203,14 @@ def changed(name: str, value: object) -> dict[str, object]:
         ({"head.bias": torch.zeros(2)}, "weights"),
     ],
 )
-def test_only_a_flat_table_of_the_networks_tensors_is_taken(tmp_path, content, reason):
+def test_only_a_flat_table_of_the_networks_tensors_is_accepted(tmp_path, content, reason):
     with pytest.raises(ModelRefused) as caught:
         import_weights(saved(content, tmp_path / "w.pth"), tiny())
     assert caught.value.reason == reason
     assert caught.value.where == str(tmp_path / "w.pth")
 
 
-def test_a_file_much_larger_than_the_network_is_refused_unopened(tmp_path):
+def test_a_file_much_larger_than_the_network_is_refused_without_opening_it(tmp_path):
     path = tmp_path / "w.pth"
     with path.open("wb") as file:
         file.truncate(1 << 33)
@@ -220,7 +220,7 @@ def test_a_file_much_larger_than_the_network_is_refused_unopened(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["folder", "fifo", "gone", "dangling", "pickle"])
-def test_what_is_no_archive_is_refused_at_once(tmp_path, kind):
+def test_a_path_that_is_no_archive_is_refused_at_once(tmp_path, kind):
     path = tmp_path / "w.pth"
     if kind == "folder":
         path.mkdir()
@@ -280,7 +280,7 @@ def dangers(tree: ast.AST, module: str) -> list[str]:
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_no_module_runs_what_a_file_says(path):
+def test_no_module_executes_the_content_of_a_file(path):
     assert dangers(ast.parse(path.read_text()), path.stem) == []
 
 
@@ -302,11 +302,11 @@ def test_no_module_runs_what_a_file_says(path):
         "__import__(x)",
     ],
 )
-def test_the_scan_itself_sees_a_danger(line):
+def test_the_search_for_dangerous_calls_finds_them(line):
     assert dangers(ast.parse(line), "other")
 
 
-def test_the_one_yaml_loader_makes_no_objects():
+def test_the_yaml_loader_creates_no_objects():
     from yaml import SafeLoader
 
     from medseg.datasets.manifest_readers import _TextLoader

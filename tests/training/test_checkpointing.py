@@ -42,7 +42,7 @@ def flipped(path):
 
 
 def test_the_last_two_epochs_are_kept(run):
-    assert checkpointing.resumption(run).epochs_done == 3
+    assert checkpointing.find_resume_point(run).epochs_done == 3
     names = sorted(path.name for path in (run / "checkpoints").iterdir())
     assert names == ["best.ckpt", "last.ckpt", "previous.ckpt"]
     assert torch.load(run / "checkpoints" / "previous.ckpt", weights_only=True)["epoch"] == 1
@@ -51,11 +51,11 @@ def test_the_last_two_epochs_are_kept(run):
 
 
 @pytest.mark.parametrize("damage", [truncated, flipped])
-def test_a_damaged_checkpoint_is_passed_over_loudly_and_the_end_is_the_same(run, finished, damage):
+def test_a_damaged_checkpoint_is_skipped_with_a_warning_and_the_result_is_the_same(run, finished, damage):
     _, recipe, cases, model = finished
     damage(run / "checkpoints" / "last.ckpt")
-    told = r"last\.ckpt is damaged .*going on from previous\.ckpt, after epoch 2"
-    with pytest.warns(InputWarning, match=told):
+    message = r"last\.ckpt is damaged .*continuing from previous\.ckpt, after epoch 2"
+    with pytest.warns(InputWarning, match=message):
         again = train(recipe, cases, run, hardware=Hardware(workers=0), resume=True)
     assert all(torch.equal(again.folds[0][name], model.folds[0][name]) for name in model.folds[0])
 
@@ -64,34 +64,34 @@ def test_two_damaged_checkpoints_are_refused(run):
     for name in ("last.ckpt", "previous.ckpt"):
         truncated(run / "checkpoints" / name)
     with pytest.raises(ModelRefused, match="not a PyTorch checkpoint") as caught:
-        checkpointing.resumption(run)
+        checkpointing.find_resume_point(run)
     assert caught.value.where.endswith("last.ckpt")
 
 
-def test_a_damaged_best_is_not_made_a_model(run):
+def test_a_damaged_best_checkpoint_does_not_become_the_model(run):
     flipped(run / "checkpoints" / "best.ckpt")
     with pytest.raises(ModelRefused, match="checksum"):
-        checkpointing.chosen(run)
+        checkpointing.load_chosen(run)
 
 
 def test_a_run_without_an_epoch_has_no_model(tmp_path):
-    assert checkpointing.resumption(tmp_path) is None
+    assert checkpointing.find_resume_point(tmp_path) is None
     with pytest.raises(UsageError, match="no epoch was finished"):
-        checkpointing.chosen(tmp_path)
+        checkpointing.load_chosen(tmp_path)
 
 
-def test_disks_without_hard_links_keep_the_previous_too(tmp_path, monkeypatch):
+def test_the_previous_checkpoint_is_kept_on_disks_without_hard_links(tmp_path, monkeypatch):
     def refused(*_):
         raise OSError("no hard links")
 
     monkeypatch.setattr("pathlib.Path.hardlink_to", refused)
     for epoch in (0, 1):
-        checkpointing.WholeFiles().save_checkpoint({"epoch": epoch}, tmp_path / "last.ckpt")
+        checkpointing.AtomicCheckpointIO().save_checkpoint({"epoch": epoch}, tmp_path / "last.ckpt")
     last, previous = (torch.load(tmp_path / f"{name}.ckpt") for name in ("last", "previous"))
     assert (last["epoch"], previous["epoch"]) == (1, 0)
 
 
-def test_a_run_that_ended_does_not_go_on(run, finished):
+def test_a_finished_training_does_not_continue(run, finished):
     _, recipe, cases, model = finished
     before = (run / "history.csv").read_text()
     again = train(recipe, cases, run, hardware=Hardware(workers=0), resume=True)
@@ -100,13 +100,13 @@ def test_a_run_that_ended_does_not_go_on(run, finished):
 
 
 def test_the_time_limit_looks_ahead(tmp_path):
-    kept = checkpointing.CheckpointCallback(tmp_path, tiny().train, most_seconds=100.0)
+    kept = checkpointing.CheckpointCallback(tmp_path, tiny().train, max_seconds=100.0)
 
     class Trainer:
         class strategy:
             broadcast = staticmethod(lambda value: value)
 
     kept.seconds, kept.longest = 80.0, 10.0
-    assert not kept._over(Trainer, 1)
+    assert not kept._is_over(Trainer, 1)
     kept.seconds = 91.0  # another epoch would end at 101
-    assert kept._over(Trainer, 1)
+    assert kept._is_over(Trainer, 1)

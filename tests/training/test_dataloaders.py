@@ -26,13 +26,13 @@ def test_the_sampler_yields_epoch_and_number():
 
 def test_several_processes_share_every_step():
     # Two steps of four patches: 0 1 2 3 | 4 5 6 7; two processes take two patches of each step.
-    parts = [[number for _, number in EpochSampler(2, 2, share=share, shares=2)] for share in (0, 1)]
+    parts = [[number for _, number in EpochSampler(2, 2, rank=rank, world_size=2)] for rank in (0, 1)]
     assert parts == [[0, 1, 4, 5], [2, 3, 6, 7]]
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_batches_are_the_same_with_and_without_workers(prepared, workers):
-    rules = {"workers": workers, "first_epoch": 1, "augmented": True, "share": 0, "shares": 1}
+    rules = {"workers": workers, "first_epoch": 1, "augmented": True, "rank": 0, "world_size": 1}
     batches = list(patches(prepared, tiny(train={"accumulate": 2}), **rules))
     assert len(batches) == 6  # 3 steps of 2 batches
     direct = Patches(prepared, tiny())
@@ -41,7 +41,7 @@ def test_batches_are_the_same_with_and_without_workers(prepared, workers):
     assert batches[1]["seed"].tolist() == [direct[1, 2]["seed"], direct[1, 3]["seed"]]
 
 
-def test_the_time_of_waiting_is_that_of_the_loader(prepared, monkeypatch):
+def test_the_waiting_time_is_measured_in_the_loader(prepared, monkeypatch):
     now = 0.0
     monkeypatch.setattr(dataloaders, "time", SimpleNamespace(monotonic=lambda: now))
 
@@ -57,8 +57,8 @@ def test_the_time_of_waiting_is_that_of_the_loader(prepared, monkeypatch):
     assert loader.waited_seconds == 3 * 2 * 0.25
 
 
-def test_every_validation_scan_is_seen_by_one_process(prepared):
-    seen = [[scan["case"] for scan in scans(prepared, share=share, shares=2)] for share in (0, 1)]
+def test_every_validation_scan_is_measured_by_one_process(prepared):
+    seen = [[scan["case"] for scan in scans(prepared, rank=rank, world_size=2)] for rank in (0, 1)]
     assert seen == [["case_0", "case_2"], ["case_1"]]
-    few = [[scan["case"] for scan in scans(prepared[:1], share=share, shares=2)] for share in (0, 1)]
+    few = [[scan["case"] for scan in scans(prepared[:1], rank=rank, world_size=2)] for rank in (0, 1)]
     assert few == [["case_0"], ["case_0"]]

@@ -66,7 +66,7 @@ def test_two_processes_learn_what_one_learns_with_the_doubled_batch(world):
 
 
 @pytest.mark.slow
-def test_ctrl_c_says_how_to_go_on_and_leaves_a_whole_run(world):
+def test_ctrl_c_explains_how_to_resume_and_leaves_a_complete_run(world):
     words = command(world, "run", epochs=500)
     child = subprocess.Popen(
         medseg(*words), env=ENVIRONMENT, stderr=subprocess.PIPE, text=True, start_new_session=True

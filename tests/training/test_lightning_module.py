@@ -33,7 +33,7 @@ def test_the_poly_schedule_by_hand():
     assert learning_rate_factor(100, poly) == 0
 
 
-def test_dice_of_the_validation_by_hand():
+def test_validation_dice_by_hand():
     found, truth = torch.tensor([1, 1, 0, 0]).bool(), torch.tensor([1, 0, 1, 0]).bool()
     known = torch.ones(4).bool()
     assert lightning_module._dice(found, truth, known) == 0.5

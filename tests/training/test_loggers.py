@@ -60,7 +60,7 @@ print("asked:", asked)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["wandb", "mlflow"])
-def test_nobody_is_called(name, tmp_path):
+def test_trackers_contact_no_server(name, tmp_path):
     """Asked is a proxy that writes down every name, in a process that is not told of the test."""
     pytest.importorskip(name)
     telling = ("PYTEST", "CI", "WANDB_ERROR_REPORTING", "MLFLOW_DISABLE_TELEMETRY")
@@ -107,7 +107,7 @@ def test_mlflow_writes_into_the_folder(tmp_path):
     assert list((tmp_path / "mlflow").rglob("*.png"))
 
 
-def test_trackers_that_are_unknown_or_absent_are_named(tmp_path, monkeypatch):
+def test_unknown_or_missing_trackers_are_named(tmp_path, monkeypatch):
     with pytest.raises(UsageError, match="tensorboard, wandb, mlflow"):
         loggers(["neptune"], tmp_path, tiny())
     monkeypatch.setitem(sys.modules, "wandb", None)
@@ -117,7 +117,7 @@ def test_trackers_that_are_unknown_or_absent_are_named(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["wandb", "mlflow"])
-def test_reports_of_trackers_are_for_the_user_to_allow(name, tmp_path, monkeypatch):
+def test_usage_reports_of_trackers_need_the_users_permission(name, tmp_path, monkeypatch):
     variable, value = NO_REPORTS[name]
     monkeypatch.delenv(variable)
     with pytest.raises(UsageError, match=f"{variable} is set") as refused:
@@ -127,6 +127,6 @@ def test_reports_of_trackers_are_for_the_user_to_allow(name, tmp_path, monkeypat
     assert variable not in os.environ
 
 
-def test_each_is_named_once(tmp_path):
+def test_trackers_are_made_once(tmp_path):
     assert len(loggers(["tensorboard", "tensorboard"], tmp_path, tiny())) == 1
     assert list(REGISTRY) == ["tensorboard", "wandb", "mlflow"]

@@ -119,7 +119,7 @@ def test_labels_may_overlap():
 
 
 @pytest.mark.parametrize("kind", sorted(REGISTRY))
-def test_unknown_voxels_take_no_part(world, kind):
+def test_unknown_voxels_do_not_contribute(world, kind):
     """What the network says where the truth is unknown changes nothing, and gets no gradient."""
     logits, truth = world
     loss = build(of_kind(kind))
@@ -135,7 +135,7 @@ def test_unknown_voxels_take_no_part(world, kind):
 
 
 @pytest.mark.parametrize("kind", sorted(set(REGISTRY) - {"dice_ce"}))
-def test_a_label_that_is_annotated_nowhere_takes_no_part(world, kind):
+def test_a_label_that_is_never_annotated_does_not_contribute(world, kind):
     logits, truth = world
     only = build(tiny(labels=[{"name": "right_lung", "values": [1]}], loss={"kind": kind}))
     expected = only(logits[:, :1], truth[:, :1])
@@ -158,7 +158,7 @@ def test_the_marginal_loss_by_hand():
 
 
 @pytest.mark.parametrize("kind", sorted(REGISTRY))
-def test_a_batch_of_which_nothing_is_known_costs_nothing(kind):
+def test_a_batch_without_known_voxels_has_no_loss(kind):
     logits = torch.randn(1, 2, 4, 4, requires_grad=True)
     loss = build(of_kind(kind))(logits, torch.full((1, 2, 4, 4), -1.0))
     loss.backward()
@@ -172,7 +172,7 @@ def test_a_batch_of_which_nothing_is_known_costs_nothing(kind):
     [*({"kind": kind} for kind in sorted(REGISTRY)), *POWERS],
     ids=str,
 )
-def test_empty_and_full_truth_and_sure_logits_are_finite(rules, true):
+def test_extreme_truths_and_logits_give_finite_losses(rules, true):
     for value in (-200.0, 200.0):
         logits = torch.full((1, 2, 4, 4), value, requires_grad=True)
         truth = torch.zeros(1, 2, 4, 4)
@@ -194,7 +194,7 @@ def test_every_loss_prefers_the_truth(kind, dims):
     assert float(loss(right, truth)) < float(loss(right * 0, truth)) < float(loss(wrong, truth))
 
 
-def test_class_weights_weigh_labels(world):
+def test_class_weights_are_applied_to_labels(world):
     logits, truth = world
     first, second = (DiceBCE(ONE)(logits[:, n : n + 1], truth[:, n : n + 1]) for n in (0, 1))
     weighted = build(of_kind("dice_bce", class_weights={"left_lung": 3}))
@@ -204,7 +204,7 @@ def test_class_weights_weigh_labels(world):
 
 
 @pytest.mark.parametrize(
-    ("rules", "told"),
+    ("rules", "message"),
     [
         ({"kind": "bce", "class_weights": {"left_lung": 0, "right_lung": 0}}, "0 for every label"),
         ({"kind": "dice_bce", "dice_weight": 0, "bce_weight": 0}, "dice_weight and bce_weight are all 0"),
@@ -212,8 +212,8 @@ def test_class_weights_weigh_labels(world):
         ({"kind": "tversky", "false_positives": 0, "false_negatives": 0}, "nothing would be learned"),
     ],
 )
-def test_what_would_learn_nothing_is_refused(rules, told):
-    with pytest.raises(UsageError, match=told):
+def test_losses_that_learn_nothing_are_refused(rules, message):
+    with pytest.raises(UsageError, match=message):
         of_kind(**rules)
 
 
@@ -228,7 +228,7 @@ def test_labels_that_share_values_do_not_exclude_one_another():
         tiny(labels=labels, loss={"kind": "dice_ce"})
 
 
-def test_coarser_outputs_see_the_coarser_truth():
+def test_coarser_outputs_are_compared_with_the_coarser_truth():
     truth = torch.zeros(1, 1, 8, 8)
     truth[..., :4, :] = 1
     fine, coarse = torch.randn(1, 1, 8, 8), torch.randn(1, 1, 4, 4)
@@ -249,7 +249,7 @@ def test_unknown_voxels_stay_unknown_at_coarser_outputs():
     assert (coarse.grad[..., 2:, :] == 0).all()
 
 
-def test_it_is_full_precision_under_autocast(world):
+def test_losses_are_computed_in_full_precision_under_autocast(world):
     logits, truth = world
     loss = build(of_kind("dice_ce"))
     with torch.autocast("cpu", torch.bfloat16):
@@ -258,7 +258,7 @@ def test_it_is_full_precision_under_autocast(world):
     torch.testing.assert_close(mixed, loss(logits, truth), atol=0, rtol=0)
 
 
-def test_half_precision_is_computed_in_full(world):
+def test_half_precision_logits_are_computed_in_full_precision(world):
     logits, truth = world
     loss = build(of_kind("dice_bce"))(logits.half(), truth)
     assert loss.dtype == torch.float32
@@ -274,7 +274,7 @@ def test_border_weights_by_hand():
     assert found == pytest.approx([five, four, four, four, four, four], rel=1e-5)
 
 
-def test_border_weights_are_between_labels_too_and_need_two_cells():
+def test_border_weights_also_lie_between_labels_and_need_two_cells():
     two = np.zeros((2, 7, 7), np.float32)
     two[0, :, :3] = 1
     assert (border_weights(two, border_weight=10, sigma_voxels=5) == 0).all()

@@ -15,7 +15,7 @@ from medseg.training.trainer import Hardware, train
 
 
 def holding(most_voxels):
-    """Stands in for a device on which a batch of so many voxels fits."""
+    """A replacement of `fits` for a device that holds a batch of ``most_voxels``."""
 
     def fits(recipe, device):
         x = torch.tensor(recipe.patch.size).prod() * recipe.train.batch_size
@@ -37,16 +37,16 @@ def test_the_error_names_sizes_that_fit(monkeypatch):
     assert all(n % 4 == 0 for n in size)
 
 
-def test_where_nothing_fits_the_error_says_so(monkeypatch):
+def test_the_error_says_when_nothing_fits(monkeypatch):
     monkeypatch.setattr(memory_search, "fits", holding(0))
     assert "smaller network" in memory_search.out_of_memory(tiny(), torch.device("cpu")).remedy
 
 
-def test_a_real_step_is_tried():
+def test_fits_runs_a_real_training_step():
     assert memory_search.fits(tiny(), torch.device("cpu"))
 
 
-def test_other_errors_are_not_taken_for_memory(monkeypatch):
+def test_other_errors_are_passed_on(monkeypatch):
     monkeypatch.setattr(memory_search, "build_network", lambda recipe: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         memory_search.fits(tiny(), torch.device("cpu"))
@@ -70,7 +70,7 @@ def test_training_out_of_memory_becomes_that_error(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_memory_that_really_ends(tmp_path):
+def test_a_real_lack_of_memory_is_detected(tmp_path):
     """The address space limited to what is in use and 0.5 GiB: 64 patches do not fit, some do."""
     code = """
 import resource, torch

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -10,7 +11,7 @@ from support.worlds import phantoms, tiny
 
 from medseg.errors import InputWarning, UsageError
 from medseg.training import provenance
-from medseg.training.trainer import Hardware, train
+from medseg.training.trainer import Hardware, TrainingOptions, train
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,12 @@ def run(trained, tmp_path):
     return Path(shutil.copytree(trained, tmp_path / "run"))
 
 
-def test_a_run_says_how_it_came_about(run, cases):
+def repeat(record, folder):
+    options = TrainingOptions(repeats=record)
+    return train(record.recipe, record.cases, folder, hardware=Hardware(workers=0), options=options)
+
+
+def test_a_training_records_its_provenance(run, cases):
     held = provenance.read(run)
     assert held.recipe == tiny()
     assert [case.id for case in held.cases] == [case.id for case in cases]
@@ -43,35 +49,35 @@ def test_a_run_says_how_it_came_about(run, cases):
     assert held.facts["epochs_done"] == 2
 
 
-def test_it_can_be_repeated_to_the_bit(run, tmp_path):
+def test_a_training_can_be_repeated_to_the_bit(run, tmp_path):
     held = provenance.read(run)
-    again = train(held.recipe, held.cases, tmp_path / "again", hardware=Hardware(workers=0), repeats=held)
+    again = repeat(held, tmp_path / "again")
     assert (run / "model.safetensors").read_bytes() == (tmp_path / "again" / "model.safetensors").read_bytes()
     assert again.provenance["epoch"] <= 2
 
 
-def test_a_run_that_was_cut_short_ends_after_the_same_epoch(run, tmp_path):
+def test_a_repetition_ends_after_the_same_epoch(run, tmp_path):
     facts = json.loads((run / "run.json").read_text()) | {"epochs_done": 1}
     (run / "run.json").write_text(json.dumps(facts))
     held = provenance.read(run)
-    train(held.recipe, held.cases, tmp_path / "again", hardware=Hardware(workers=0), repeats=held)
+    repeat(held, tmp_path / "again")
     assert len((tmp_path / "again" / "history.csv").read_text().splitlines()) == 2
 
 
-def test_other_data_are_refused_and_other_versions_told(run, cases, tmp_path):
+def test_other_data_are_refused_and_other_versions_give_a_warning(run, cases, tmp_path):
     held = provenance.read(run)
     held.facts["packages"]["torch"] = "1.0"
     with pytest.warns(InputWarning, match=r"torch 1\.0 then"):
         provenance.check(held, held.facts["data"])
-    with pytest.raises(UsageError, match=r"1 process\(es\) trained then, 2 would now"):
+    with pytest.raises(UsageError, match=r"the training had 1 process\(es\), now 2"):
         provenance.check(held, held.facts["data"], processes=2)
     others = [held.cases[0].model_copy(update={"label": cases[1].label}), *held.cases[1:]]
-    with pytest.raises(UsageError, match=r"1 of 2 cases are not what they were, first case_0"):
-        train(held.recipe, others, tmp_path / "again", hardware=Hardware(workers=0), repeats=held)
+    with pytest.raises(UsageError, match=r"1 of 2 cases have changed, the first is case_0"):
+        repeat(dataclasses.replace(held, cases=tuple(others)), tmp_path / "again")
 
 
 @pytest.mark.parametrize("text", [None, "{", "[]", '{"data": 1}'])
-def test_other_folders_are_no_record(tmp_path, text):
+def test_folders_without_a_record_are_refused(tmp_path, text):
     if text is not None:
         (tmp_path / "run.json").write_text(text)
     with pytest.raises(UsageError, match="not the folder of a training"):
@@ -96,7 +102,7 @@ def test_the_state_of_a_repository(tmp_path):
     assert len(provenance._git(tmp_path)["changes_sha256"]) == 64
 
 
-def test_machines_without_git_or_proc_are_described(tmp_path, monkeypatch):
+def test_machines_without_git_or_proc_are_supported(tmp_path, monkeypatch):
     def missing(*_, **__):
         raise FileNotFoundError("git")
 
@@ -106,6 +112,6 @@ def test_machines_without_git_or_proc_are_described(tmp_path, monkeypatch):
     assert isinstance(provenance._processor(), str)
 
 
-def test_packages_that_are_not_there_have_no_version(monkeypatch):
+def test_missing_packages_have_no_version(monkeypatch):
     monkeypatch.setattr(provenance, "_PACKAGES", ("numpy", "no-such-package"))
     assert provenance._versions()["no-such-package"] is None

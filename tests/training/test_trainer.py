@@ -12,7 +12,7 @@ from medseg.inference.model import Model
 from medseg.inference.segmenter import Segmenter
 from medseg.phantom.thorax import Thorax, default_grid
 from medseg.training import trainer
-from medseg.training.trainer import Hardware, train
+from medseg.training.trainer import Hardware, TrainingOptions, train
 
 GRID = default_grid((8.0, 9.0, 12.0))
 pytestmark = pytest.mark.filterwarnings("ignore:.*no case has split val:medseg.errors.InputWarning")
@@ -111,7 +111,7 @@ def test_it_stops_early_and_keeps_the_best(cases, tmp_path, monkeypatch):
     dice = iter([0.5, 0.9, 0.3, 0.2, 0.1] * 2)
     monkeypatch.setattr("medseg.training.lightning_module._dice", lambda found, truth, known: next(dice))
     recipe = tiny(
-        labels=[{"name": "lungs", "values": [1, 2]}],
+        labels=[{"name": "chest", "values": [1, 2, 3, 4, 5, 6, 7]}],
         train={"epochs": 5, "steps_per_epoch": 1, "patience": 2},
     )
     ends = []
@@ -123,7 +123,9 @@ def test_it_stops_early_and_keeps_the_best(cases, tmp_path, monkeypatch):
 
 def test_a_time_limit_ends_it_with_a_model(cases, tmp_path):
     recipe = tiny(train={"epochs": 500, "steps_per_epoch": 1, "validate_every": 1})
-    model = train(recipe, cases, tmp_path / "run", hardware=Hardware(workers=0), max_seconds=2)
+    model = train(
+        recipe, cases, tmp_path / "run", hardware=Hardware(workers=0), options=TrainingOptions(max_seconds=2)
+    )
     assert model.provenance["epoch"] < 500
     assert (tmp_path / "run" / "model.safetensors").is_file()
 
@@ -141,7 +143,7 @@ def test_folders_in_use_and_nothing_to_resume_are_refused(cases, tmp_path):
     with pytest.raises(UsageError, match="nothing to resume"):
         train(recipe, cases, tmp_path / "run", resume=True)
     train(recipe, cases, tmp_path / "run", hardware=Hardware(workers=0))
-    with pytest.raises(UsageError, match="holds a training already") as refused:
+    with pytest.raises(UsageError, match="already holds a training") as refused:
         train(recipe, cases, tmp_path / "run")
     assert refused.value.reason == "has-results"
     with pytest.raises(UsageError, match="recipe has changed"):
@@ -163,7 +165,7 @@ def test_checkpoints_that_are_damaged_or_not_ours_are_not_resumed(cases, tmp_pat
         train(recipe, cases[:1], tmp_path / "run", hardware=Hardware(workers=0), resume=True)
     for foreign in ({"state_dict": {}}, held | {"epoch": "1"}, held | {"medseg": 1}, held | {"x": Path.home}):
         torch.save(foreign, last)
-        with pytest.raises(ModelRefused, match=r"no checkpoint of `medseg train`|unsafe"):
+        with pytest.raises(ModelRefused, match=r"not a checkpoint of `medseg train`|unsafe"):
             train(recipe, cases[:1], tmp_path / "run", hardware=Hardware(workers=0), resume=True)
 
 
@@ -178,7 +180,7 @@ def test_a_loss_that_is_not_finite_stops_with_a_remedy(cases, tmp_path, monkeypa
         train(tiny(), cases, tmp_path / "run", hardware=Hardware(workers=0))
 
 
-def test_a_training_that_never_began_may_begin_again(cases, tmp_path):
+def test_a_training_that_failed_before_its_first_epoch_can_be_started_again(cases, tmp_path):
     lost = cases[0].model_copy(update={"images": (tmp_path / "gone.nii.gz",)})
     recipe = tiny(train={"epochs": 1})
     with pytest.raises(InputRefused, match="no such file"):
@@ -190,7 +192,7 @@ def test_a_training_that_never_began_may_begin_again(cases, tmp_path):
     "changes",
     [{"schedule": "poly", "ema_decay": 0.9}, {"accumulate": 2, "precision": "bf16"}, {"deterministic": True}],
 )
-def test_every_way_to_train_goes_through_and_its_model_segments(cases, tmp_path, changes):
+def test_every_training_option_gives_a_model_that_segments(cases, tmp_path, changes):
     model = train(tiny(train=changes), cases, tmp_path / "run", hardware=Hardware(workers=0))
     assert not torch.are_deterministic_algorithms_enabled()
     assert Segmenter(model)(Thorax().scan(GRID)).grid == GRID
@@ -204,18 +206,18 @@ def test_the_averaged_weights_are_the_model(cases, tmp_path):
 
 
 def test_fp16_is_refused_on_a_cpu(cases, tmp_path):
-    with pytest.raises(UsageError, match="fp16 is for GPUs"):
+    with pytest.raises(UsageError, match="fp16 needs a GPU"):
         train(tiny(train={"precision": "fp16"}), cases, tmp_path / "run", hardware=Hardware("cpu"))
 
 
-def test_bf16_on_a_processor_without_it_is_told_to_be_slow(cases, tmp_path, monkeypatch):
+def test_bf16_on_a_processor_without_it_gives_a_warning(cases, tmp_path, monkeypatch):
     monkeypatch.setattr("medseg.training.hardware._capability", lambda: "AVX2")
     rules = tiny(train={"precision": "bf16"})
     with pytest.warns(InputWarning, match="train.precision fp32 is faster here"):
         train(rules, cases, tmp_path / "run", hardware=Hardware("cpu"))
 
 
-def test_hardware_that_is_not_there_is_refused(monkeypatch):
+def test_unavailable_hardware_is_refused(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert Hardware().kind == "cpu"
     for wrong in ({"accelerator": "gpu"}, {"devices": 0}, {"nodes": 0}, {"workers": -1}):
@@ -229,7 +231,7 @@ def test_hardware_that_is_not_there_is_refused(monkeypatch):
         Hardware(devices=2)
 
 
-def test_operations_without_a_deterministic_form_are_named(cases, tmp_path, monkeypatch):
+def test_operations_without_a_deterministic_implementation_are_named(cases, tmp_path, monkeypatch):
     def refused(self, batch, _):
         raise RuntimeError("max_pool3d_backward does not have a deterministic implementation, but you set")
 
@@ -238,7 +240,7 @@ def test_operations_without_a_deterministic_form_are_named(cases, tmp_path, monk
         train(tiny(), cases, tmp_path / "run", hardware=Hardware(workers=0))
 
 
-def test_a_resumed_run_that_had_no_epoch_begins_anew(cases, tmp_path):
+def test_a_training_resumed_before_its_first_epoch_starts_again(cases, tmp_path):
     recipe = tiny(train={"epochs": 1})
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "recipe.yaml").write_text(recipe.yaml())
@@ -253,7 +255,7 @@ def test_patches_augmented_on_the_device_are_those_of_the_loader(cases, tmp_path
 
     recipe = tiny()
     prepared = [cached(case, recipe, tmp_path) for case in cases[:2]]
-    rules = {"workers": 0, "first_epoch": 0, "share": 0, "shares": 1}
+    rules = {"workers": 0, "first_epoch": 0, "rank": 0, "world_size": 1}
     augmented, plain = (next(iter(patches(prepared, recipe, augmented=a, **rules))) for a in (True, False))
 
     class Trainer:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from medseg.training.validation_images import BOTH, FOUND, TRUTH, snapshot
+from medseg.training.validation_images import BOTH, PREDICTION, TRUTH, snapshot
 
 
 def world() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -44,7 +44,7 @@ def test_colours_tell_truth_from_found_and_both():
     assert not (only == TRUTH).all(-1).any()
     shifted = np.roll(truth, -8, axis=1)
     both = snapshot(image, truth, shifted, (1.0, 1.0, 1.0))
-    assert where(both, FOUND)[1] > where(both, TRUTH)[1]
+    assert where(both, PREDICTION)[1] > where(both, TRUTH)[1]
 
 
 def test_without_truth_it_shows_what_was_found_or_the_middle():
@@ -52,7 +52,7 @@ def test_without_truth_it_shows_what_was_found_or_the_middle():
     image[..., 2] = 0.5
     image[0, 0] = 1
     nothing = np.zeros_like(truth)
-    assert (snapshot(image, nothing, truth, (1.0, 1.0, 1.0)) == FOUND).all(-1).any()
+    assert (snapshot(image, nothing, truth, (1.0, 1.0, 1.0)) == PREDICTION).all(-1).any()
     assert snapshot(image, nothing, nothing, (1.0, 1.0, 1.0)).mean() > 100  # slice 4 // 2
 
 

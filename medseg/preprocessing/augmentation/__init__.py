@@ -1,11 +1,11 @@
-"""Random changes of training patches, through MONAI. One table; a new row stands in the module of its group.
+"""Random augmentation of training patches as MONAI transforms, in one table.
 
-To add one, write a :class:`RandomTransform` and its row in ``ROWS`` of its module, and give it a field in
-:mod:`medseg.recipe.augmentation`.
+To add one, write a :class:`RandomTransform` with its row in ``ROWS`` of the module of its group, and add its
+field to :mod:`medseg.recipe.augmentation`.
 
-The result is decided by the patch, the seed given to ``set_random_state`` and the kind of device;
-not by the worker, the number of threads or any global state. Every row works on the device of its
-tensors: only drawn numbers, never voxels, pass between CPU and GPU.
+The result depends on the patch, the seed given to ``set_random_state`` and the kind of device, and not on
+the worker, the number of threads or any global state. Every transform works on the device of its tensors:
+only random numbers, never voxels, pass between CPU and GPU.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from medseg.recipe import Recipe
 
 __all__ = ["REGISTRY", "Augmentation", "Patch", "RandomTransform", "augment"]
 
-# In the order in which they come about: the patient, the scanner, the picture, the noise.
+# In the order of their origin: patient, scanner, image, noise.
 REGISTRY: dict[str, Augmentation] = {
     **spatial.ROWS,
     **mr_artefacts.ROWS,
@@ -31,13 +31,13 @@ def augment(recipe: Recipe) -> Compose:
     """The random MONAI transform of a patch ``{"image": ..., "label": ...}``.
 
     Args:
-        recipe: Its section ``augment`` says what changes and how much; channels, labels and voxel
-            size say what that means.
+        recipe: Its section ``augment`` defines the changes and their strength, and its channels, labels
+            and voxel size what they refer to.
 
     Returns:
-        A `Compose` that maps float32 ``image`` (in_channels, *patch) and ``label`` (L, *patch) of
-        1, 0 and -1 to the same, on their own device, without changing its input. Its randomness
-        is decided by ``set_random_state`` alone.
+        A `Compose` that maps float32 ``image`` (in_channels, *patch) and ``label`` (L, *patch) of 1, 0 and
+        -1 to tensors of the same form, on the same device, without changing its input. It is determined by
+        ``set_random_state`` alone.
     """
     rules = recipe.augment
     return Compose(

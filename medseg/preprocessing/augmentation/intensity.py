@@ -1,4 +1,4 @@
-"""How bright things are: gamma, contrast, brightness, noise, what is hidden, what is cut off."""
+"""Augmentation of intensities: gamma, contrast, brightness, noise, hidden boxes, clipping."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from medseg.preprocessing.augmentation.transform import (
     by_amount,
 )
 
-_TINY = 1e-7  # a range of zero, in a patch of air, divides by this instead
+_TINY = 1e-7  # avoids a division by zero in a constant patch, such as one of air
 
 
 class Gamma(ChannelTransform[float]):
-    """Another exponent of intensity: low + range * ((v - low) / range)^g.
+    """Gamma correction: low + range * ((v - low) / range)^g.
 
-    ``low`` and ``range`` are those of the patch, as in MONAI's ``AdjustContrast`` and nnU-Net;
-    g is drawn from 1 - most..1 + most. Nothing leaves the patch's range, and a constant patch stays.
+    ``low`` and ``range`` are those of the patch, as in MONAI's ``AdjustContrast`` and nnU-Net; g is drawn
+    from 1 - most..1 + most. The range of the patch is preserved, and a constant patch is unchanged.
     """
 
     def draw(self, dims: int) -> float:
@@ -32,14 +32,14 @@ class Gamma(ChannelTransform[float]):
         """The patch with the drawn exponent."""
         low, high = torch.aminmax(values)
         span = high - low
-        # Not pow: torch rounds it otherwise in the last voxels of each thread's share.
+        # Not pow: torch rounds it differently in the last voxels of each thread's part.
         return ((values - low) / (span + _TINY)).log_().mul_(drawn).exp_().mul_(span).add_(low)
 
 
 class Contrast(ChannelTransform[float]):
     """Intensities multiplied by a factor of 1 - most..1 + most.
 
-    That is about the mean of z-scores, and about the lower end of a window or of percentiles.
+    This scales z-scores about their mean, and windows or percentiles about their lower end.
     """
 
     def draw(self, dims: int) -> float:
@@ -64,9 +64,9 @@ class Brightness(ChannelTransform[float]):
 
 
 class Noise(ChannelTransform[tuple[float, int]]):
-    """Gaussian noise, independent in each voxel, of a standard deviation of 0..most.
+    """Gaussian noise, independent in each voxel, with a standard deviation of 0..most.
 
-    Drawn by torch on the tensor's own device: the same seed gives other noise on a GPU than on a CPU.
+    It is drawn by torch on the tensor's device: the same seed gives different noise on a GPU and a CPU.
     """
 
     def draw(self, dims: int) -> tuple[float, int]:
@@ -82,15 +82,15 @@ class Noise(ChannelTransform[tuple[float, int]]):
 
 
 class Cutout(RandomTransform):
-    """A box of the patch hidden: each scan channel gets its mean of the patch there; the label stays.
+    """A box of the patch filled with the patch's mean, for each scan channel; the label is unchanged.
 
-    DeVries and Taylor 2017 (arXiv:1708.04552), who filled with the mean of the data. The network has
-    to tell from the surroundings what lies there, as with nnU-Net's blank rectangles.
+    DeVries and Taylor 2017 (arXiv:1708.04552), who fill with the mean of the data set. The network has to
+    infer the content of the box from its surroundings, as with nnU-Net's blank rectangles.
 
     Args:
-        most: Largest share of each edge; at least a voxel is hidden.
-        probability: How often.
-        channels: Scan channels of the image; the same box is hidden in all of them.
+        most: Largest length of each edge relative to the patch; at least one voxel is hidden.
+        probability: Probability of hiding a box.
+        channels: Number of scan channels of the image; the same box is hidden in all of them.
     """
 
     def __init__(self, most: float, probability: float, *, channels: int = 1) -> None:
@@ -120,14 +120,14 @@ class Cutout(RandomTransform):
 
 
 def _mean(values: torch.Tensor) -> torch.Tensor:
-    """The mean, axis by axis: summed at once, it would depend on the number of threads."""
+    """The mean, axis by axis; in a single sum it would depend on the number of threads."""
     while values.ndim:
         values = values.mean(-1)
     return values
 
 
 class Clip(RandomTransform):
-    """Intensities cut to 0..1, where the preparation put them; nothing is drawn."""
+    """Intensities clipped to 0..1, the range of the preparation; nothing is random."""
 
     def __init__(self) -> None:
         super().__init__(1.0)
@@ -148,4 +148,4 @@ ROWS = {
     "cutout": by_amount(Cutout, "cutout"),
     "clip": Augmentation(("clip",), lambda recipe: Clip()),
 }
-"""Rows of the table, in the order in which they are applied."""
+"""Rows of the table, in the order of application."""

@@ -1,8 +1,8 @@
-"""Linear maps along axes, and patches read at the positions of a spline: the arithmetic of `augment`.
+"""Linear maps along axes, and patches sampled at the positions of a spline.
 
-MONAI resamples for every transform, and torch's ``grid_sample`` goes voxel by voxel on a CPU.
-Here a patch is read once, image and label at the same positions, in slabs that stay in the cache:
-on one CPU thread 2.5 times faster for a 96^3 patch (benchmarks/augment.py).
+MONAI resamples for every transform, and torch's ``grid_sample`` works voxel by voxel on a CPU. Here a patch
+is sampled once, image and label at the same positions, in slabs that fit into the processor's cache: 2.5
+times faster on one CPU thread for a 96^3 patch (benchmarks/augment.py).
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _SLAB_VOXELS = 1 << 16
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Products of matrices on one thread, for as long as this lasts.
+    """Limits torch to one thread while the block runs.
 
-    On several threads a library of matrix products cuts them elsewhere, and on processors with AVX-512
-    (MKL) the last bit then depends on how many there are. Switching takes less than a microsecond.
+    Libraries divide a matrix product among threads, and on processors with AVX-512 (MKL) its last bit
+    depends on their number. Switching takes less than a microsecond.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -37,10 +37,10 @@ def one_thread() -> Iterator[None]:
 
 
 def along(values: torch.Tensor, matrix: torch.Tensor, axis: int) -> torch.Tensor:
-    """``values`` with each of its lines along ``axis``, of length n, multiplied by ``matrix`` (m, n).
+    """``values`` with each line along ``axis``, of length n, multiplied by ``matrix`` (m, n).
 
-    A product of matrices is the fastest way there is on a CPU: 1.2 ms for a 96^3 patch and one
-    axis, where a convolution takes 13 and ``interpolate`` 9 for all three.
+    A matrix product is the fastest way on a CPU: 1.2 ms for one axis of a 96^3 patch, where a convolution
+    takes 13 ms, and ``interpolate`` 9 ms for all three axes.
     """
     shape = values.shape
     with one_thread():
@@ -51,7 +51,7 @@ def along(values: torch.Tensor, matrix: torch.Tensor, axis: int) -> torch.Tensor
 
 
 def spline_places(n: int, distance: float) -> Matrix:
-    """Where the control points of :func:`spline_weights` lie, in voxels from the centre of the axis."""
+    """Positions of the control points of :func:`spline_weights`, in voxels from the centre of the axis."""
     first, last = _control_range(n, distance)
     places: Matrix = np.arange(first, last + 1, dtype=np.float64) * distance
     return places
@@ -59,14 +59,14 @@ def spline_places(n: int, distance: float) -> Matrix:
 
 @lru_cache(maxsize=64)
 def spline_weights(n: int, distance: float) -> Matrix:
-    """(n, m) weights of the m control points of a uniform cubic B-spline at each of n voxels.
+    """Weights (n, m) of the m control points of a uniform cubic B-spline at each of n voxels.
 
-    Rows add up to 1, no weight is negative, and control points on a line give that line (Unser
-    1999, doi:10.1109/79.799930): so one spline holds an affine map and a smooth deformation at once.
+    Rows sum to 1, no weight is negative, and control points on a line yield that line (Unser 1999,
+    doi:10.1109/79.799930); therefore one spline can hold both an affine map and a smooth deformation.
 
     Args:
-        n: Voxels of the axis; the spline is centred between the first and the last.
-        distance: Voxels from one control point to the next.
+        n: Number of voxels of the axis; the spline is centred between the first and the last.
+        distance: Distance between control points, in voxels.
     """
     first, last = _control_range(n, distance)
     at = (np.arange(n) - (n - 1) / 2) / distance
@@ -77,7 +77,7 @@ def spline_weights(n: int, distance: float) -> Matrix:
 
 
 def _control_range(n: int, distance: float) -> tuple[int, int]:
-    """Numbers of the first and last control point that a voxel of the axis depends on."""
+    """Numbers of the first and the last control point that any voxel of the axis depends on."""
     half = (n - 1) / 2 / distance
     return int(np.floor(-half)) - 1, int(np.floor(half)) + 2
 
@@ -85,20 +85,20 @@ def _control_range(n: int, distance: float) -> tuple[int, int]:
 def read_at(
     image: torch.Tensor, label: torch.Tensor, control: Matrix, distances: Sequence[float]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Image (linear) and label (nearest), each voxel taken from where a spline says.
+    """Image (linear) and label (nearest neighbour), sampled at the positions of a spline.
 
-    Beyond the patch its outermost voxels go on, in the image as in the label.
+    Beyond the patch its outermost voxels are repeated, in the image and in the label.
 
     Args:
         image: float32 (C, *patch).
-        label: float32 (L, *patch); no value appears that is not in it.
-        control: (axes, *control points) positions in voxels of the patch, as laid out by
-            :func:`spline_places` along each axis.
-        distances: Voxels between control points, along each axis.
+        label: float32 (L, *patch); the result has no values but those of the label.
+        control: float64 (axes, *control points), positions in voxels of the patch, for control points
+            laid out along each axis as in :func:`spline_places`.
+        distances: Distance between control points along each axis, in voxels.
     """
     shape = image.shape[1:]
     bases = [torch.from_numpy(spline_weights(n, d)).to(image) for n, d in zip(shape, distances, strict=True)]
-    # All axes but the first are evaluated for the whole patch, which still is small.
+    # All axes but the first are evaluated for the whole patch; the result is still small.
     coarse = torch.from_numpy(control).to(image)
     for axis in range(len(shape) - 1, 0, -1):
         coarse = along(coarse, bases[axis], axis + 1)
@@ -110,8 +110,8 @@ def read_at(
     for first in range(0, shape[0], rows):
         slab = slice(first, min(first + rows, shape[0]))
         with one_thread():
-            found = [bases[0][slab] @ one for one in coarse]
-        at = [one.flatten().clamp_(0, n - 1) for one, n in zip(found, shape, strict=True)]
+            sampled = [bases[0][slab] @ one for one in coarse]
+        at = [one.flatten().clamp_(0, n - 1) for one, n in zip(sampled, shape, strict=True)]
         lower = [one.to(torch.int32).clamp_max_(max(n - 2, 0)) for one, n in zip(at, shape, strict=True)]
         shares = [one - low for one, low in zip(at, lower, strict=True)]
         begin = _index(lower, shape)
@@ -123,7 +123,7 @@ def read_at(
 
 
 def _index(places: Sequence[torch.Tensor], shape: Sequence[int]) -> torch.Tensor:
-    """int32 positions in the flat patch; a patch has at most 512^3 voxels."""
+    """Positions in the flattened patch, int32: a patch has at most 512^3 voxels."""
     index = places[0]
     for place, n in zip(places[1:], shape[1:], strict=True):
         index = index * n + place
@@ -133,7 +133,7 @@ def _index(places: Sequence[torch.Tensor], shape: Sequence[int]) -> torch.Tensor
 def _between(
     source: torch.Tensor, begin: torch.Tensor, shares: Sequence[torch.Tensor], shape: Sequence[int]
 ) -> torch.Tensor:
-    """Linear interpolation, one axis after the other, from the flat ``source``."""
+    """Linear interpolation in the flattened ``source``, one axis after the other."""
     if not shares:
         return source.index_select(0, begin)
     step = prod(shape[1:]) if shape[0] > 1 else 0

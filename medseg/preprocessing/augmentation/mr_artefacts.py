@@ -1,7 +1,7 @@
-"""What goes wrong in an MR scanner: bias fields, ghosts and motion.
+"""Augmentation with artefacts of MR scanners: bias fields, ghosts and motion.
 
-Ghosts and motion are caricatures: k-space here is that of the patch, so that what wraps around
-comes back within the patch and not within the scan's field of view.
+Ghosts and motion are simplified: k-space is that of the patch, so that aliasing wraps around within the
+patch instead of the scan's field of view.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ class Field(NamedTuple):
 
 
 class BiasField(ChannelTransform[Field]):
-    """Intensity above the patch's lowest times a smooth factor within 1 / (1 + most)..1 + most.
+    """Intensity above the patch's minimum times a smooth factor within 1 / (1 + most)..1 + most.
 
-    exp of a random polynomial of degree 3 in the coordinates -1..1 (Van Leemput et al. 1999,
-    doi:10.1109/42.811268; TorchIO's ``RandomBiasField``), here scaled so that its extreme is what
-    was drawn. The lowest voxel stands for no signal, because z-scores do not say where zero was.
+    The factor is exp of a random polynomial of degree 3 in the coordinates -1..1 (Van Leemput et al. 1999,
+    doi:10.1109/42.811268; TorchIO's ``RandomBiasField``), scaled so that its extreme is the strength drawn.
+    The minimum represents the absence of signal, because z-scores do not preserve zero.
     """
 
     def draw(self, dims: int) -> Field:
@@ -49,7 +49,7 @@ class BiasField(ChannelTransform[Field]):
         return Field(coefficients, self.up_to(float(np.log1p(self.most))))
 
     def change(self, values: torch.Tensor, drawn: Field) -> torch.Tensor:
-        """The patch under the field, which is the same for all of its slices."""
+        """The patch with the field, which is the same for all slices."""
         field = torch.from_numpy(drawn.coefficients).to(values)
         for axis, n in enumerate(values.shape[1:]):
             powers = np.vander(np.linspace(-1, 1, n), _DEGREE + 1, increasing=True)
@@ -60,7 +60,7 @@ class BiasField(ChannelTransform[Field]):
 
 
 class Ghosts(NamedTuple):
-    """Axis of the patch along which ghosts repeat, how many, and the share their lines lose."""
+    """Axis along which ghosts repeat, their number, and the fraction by which their lines are weakened."""
 
     axis: int
     number: int
@@ -68,14 +68,14 @@ class Ghosts(NamedTuple):
 
 
 class Ghosting(ChannelTransform[Ghosts]):
-    """Ghosts along an axis: every 4th to 10th line of k-space weakened by a share of 0..most.
+    """Ghosts along an axis: every 4th to 10th line of k-space weakened by a fraction of 0..most.
 
-    As TorchIO's ``RandomGhosting`` (4 to 10 ghosts); the line of the mean is kept. The change has at
-    most ``most`` of the patch's root mean square (Parseval).
+    As in TorchIO's ``RandomGhosting`` (4 to 10 ghosts); the line of the mean is kept. The root mean square
+    of the change is at most ``most`` times that of the patch (Parseval).
     """
 
     def draw(self, dims: int) -> Ghosts:
-        """Axis, number of ghosts and share."""
+        """Axis, number of ghosts and fraction."""
         number = int(self.R.randint(_GHOSTS[0], _GHOSTS[1] + 1))
         return Ghosts(int(self.R.randint(dims)), number, self.up_to(self.most))
 
@@ -83,13 +83,13 @@ class Ghosting(ChannelTransform[Ghosts]):
         """The patch with its ghosts."""
         n = values.shape[drawn.axis + 1]
         lines = np.ones(n // 2 + 1, complex)
-        step = min(drawn.number, max(n // 2, 1))  # the number of ghosts is the distance of their lines
+        step = min(drawn.number, max(n // 2, 1))  # the number of ghosts is the distance between their lines
         lines[step::step] -= drawn.share
         return _filtered(values, lines, drawn.axis)
 
 
 class Moved(NamedTuple):
-    """Axis of the patch, share of its lines acquired before the patient moved, and the shift in voxels."""
+    """Axis of the patch, fraction of lines acquired before the motion, and shift in voxels."""
 
     axis: int
     before: float
@@ -97,17 +97,17 @@ class Moved(NamedTuple):
 
 
 class Motion(ChannelTransform[Moved]):
-    """The patient moved by up to ``most`` along an axis, once the inner lines of k-space were there.
+    """Motion of the patient by up to ``most`` along an axis, after the inner lines of k-space were acquired.
 
-    The inner 20 to 80 % of the lines, and so what carries the contrast, are of the first position,
-    where the label stays; the outer ones get the phase of the second. After TorchIO's
-    ``RandomMotion``, of which only a shift along the phase axis is left: neither rotation nor other axes.
+    The inner 20 to 80 % of the lines, which carry the contrast, are those of the first position, where the
+    label stays; the outer lines get the phase of the second position. A simplification of TorchIO's
+    ``RandomMotion`` to a shift along one axis, without rotation.
 
     Args:
         most: Largest shift in mm.
-        probability: How often.
+        probability: Probability of motion in each scan channel.
         spacing_mm: Voxel size along each axis of the patch.
-        channels: Scan channels of the image.
+        channels: Number of scan channels of the image.
     """
 
     def __init__(
@@ -117,12 +117,12 @@ class Motion(ChannelTransform[Moved]):
         self.spacing_mm = spacing_mm
 
     def draw(self, dims: int) -> Moved:
-        """Axis, time and shift in voxels of that axis."""
+        """Axis, time, and shift in voxels."""
         axis = int(self.R.randint(dims))
         return Moved(axis, float(self.R.uniform(0.2, 0.8)), self.within(self.most) / self.spacing_mm[axis])
 
     def change(self, values: torch.Tensor, drawn: Moved) -> torch.Tensor:
-        """The patch whose outer lines of k-space are shifted."""
+        """The patch with its outer lines of k-space shifted."""
         n = values.shape[drawn.axis + 1]
         k = np.arange(n // 2 + 1)
         phase = np.exp(-2j * np.pi * k * drawn.shift / n)
@@ -132,7 +132,7 @@ class Motion(ChannelTransform[Moved]):
 def _filtered(values: torch.Tensor, lines: npt.NDArray[np.complex128], axis: int) -> torch.Tensor:
     """``values`` with each line of k-space along an axis of the patch multiplied by ``lines``.
 
-    A multiplication in k-space is a matrix along the axis, which is faster than the way there and back.
+    The multiplication in k-space is a matrix along the axis, which is faster than two Fourier transforms.
     """
     n = values.shape[axis + 1]
     matrix = np.fft.irfft(np.fft.rfft(np.eye(n), axis=0) * lines[:, None], n=n, axis=0)
@@ -149,4 +149,4 @@ ROWS = {
     "ghosting": by_amount(Ghosting, "ghosting"),
     "motion": Augmentation(("motion_mm",), _motion),
 }
-"""Rows of the table, in the order in which they are applied."""
+"""Rows of the table, in the order of application."""

@@ -1,4 +1,4 @@
-"""How sharp things are: blur and low resolution. Each is a matrix along every axis."""
+"""Augmentation of resolution: blur and subsampling, each as a matrix along every axis."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _TRUNCATE = 4.0  # standard deviations, as scipy.ndimage.gaussian_filter
 
 
 class Blur(ChannelTransform[float]):
-    """A Gaussian blur of a standard deviation of 0..most voxels, the same along each axis.
+    """Gaussian blur with a standard deviation of 0..most voxels, the same along each axis.
 
-    Mirrored at the border (half-sample symmetric, scipy's ``reflect``), which keeps the mean.
+    The patch is mirrored at its border (half-sample symmetric, scipy's ``reflect``), which keeps the mean.
     """
 
     def draw(self, dims: int) -> float:
@@ -29,14 +29,14 @@ class Blur(ChannelTransform[float]):
 
 
 class LowResolution(ChannelTransform[float]):
-    """As if scanned with fewer voxels: a share of 0..most of each axis is left out and filled in again.
+    """A lower resolution: a fraction of 0..most of the voxels of each axis is dropped and interpolated.
 
-    Nearest voxels are kept and linear interpolation goes back, as in nnU-Net's and MONAI's
-    simulation: aliasing is part of it. All axes lose the same share, and at least a voxel of each stays.
+    Voxels are chosen by nearest neighbour and interpolated linearly, as in nnU-Net's and MONAI's
+    simulation, and therefore with aliasing. All axes lose the same fraction, and keep at least one voxel.
     """
 
     def draw(self, dims: int) -> float:
-        """The share of resolution that is lost."""
+        """The fraction of resolution that is lost."""
         return self.up_to(self.most)
 
     def change(self, values: torch.Tensor, drawn: float) -> torch.Tensor:
@@ -50,10 +50,10 @@ class LowResolution(ChannelTransform[float]):
 
 
 def gaussian(n: int, sd: float) -> Matrix:
-    """(n, n) Gaussian blur of a line, mirrored at its ends; rows and columns add up to 1.
+    """Matrix (n, n) of a Gaussian blur of a line, mirrored at its ends; rows and columns sum to 1.
 
     Args:
-        n: Voxels of the line.
+        n: Number of voxels of the line.
         sd: Standard deviation in voxels; 0 gives the identity.
     """
     reach = int(_TRUNCATE * sd + 0.5)
@@ -67,9 +67,9 @@ def gaussian(n: int, sd: float) -> Matrix:
 
 
 def coarse(n: int, kept: int) -> Matrix:
-    """(n, n): ``kept`` evenly spaced voxels of a line, and linear interpolation between them.
+    """Matrix (n, n) of linear interpolation between ``kept`` evenly spaced voxels of a line.
 
-    Both as torch's ``interpolate`` does it (``nearest-exact``, then ``linear`` without aligned corners).
+    As two calls of torch's ``interpolate`` (``nearest-exact``, then ``linear`` without aligned corners).
     """
     at = np.clip((np.arange(n) + 0.5) * kept / n - 0.5, 0, kept - 1)
     low = np.minimum(at.astype(int), max(kept - 2, 0))
@@ -86,4 +86,4 @@ ROWS = {
     "blur": by_amount(Blur, "blur_voxels"),
     "low_resolution": by_amount(LowResolution, "low_resolution"),
 }
-"""Rows of the table, in the order in which they are applied."""
+"""Rows of the table, in the order of application."""

@@ -1,4 +1,4 @@
-"""Where things are: flips, and affine maps and deformations in one resampling. The label moves along."""
+"""Spatial augmentation: flips, and affine maps with deformations in a single resampling."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from medseg.recipe.augmentation import mirrored
 
 
 class Flip(RandomTransform):
-    """Half of the patches flipped along each of some axes.
+    """Flips along given axes, each with probability one half.
 
     Args:
-        axes: Of the patch.
-        mirrored: For each label the place of its mirror image: after a flip of axis 0 (R-L) what
-            was the right lung is the left one, unknown voxels with it.
+        axes: Axes of the patch.
+        mirrored: For each label, the index of its mirror image. After a flip of axis 0 (R-L) the right
+            lung is the left one; this includes unknown voxels.
     """
 
     def __init__(self, axes: Sequence[int], mirrored: Sequence[int]) -> None:
@@ -29,11 +29,11 @@ class Flip(RandomTransform):
         self.flipped: list[int] = []
 
     def randomize(self, data: Mapping[str, torch.Tensor]) -> None:
-        """Draws which axes are flipped."""
+        """Draws the axes to flip."""
         self.flipped = [axis for axis in self.axes if self.happens()]
 
     def __call__(self, data: Mapping[str, torch.Tensor]) -> Patch:
-        """The patch, flipped along the axes that were drawn."""
+        """The patch, flipped along the axes drawn."""
         self.randomize(data)
         if not self.flipped:
             return dict(data)
@@ -44,15 +44,15 @@ class Flip(RandomTransform):
 
 
 class Deform(RandomTransform):
-    """Rotation, size, shear, shift and elastic deformation about the patch's centre, resampled once.
+    """Rotation, scaling, shear, shift and elastic deformation about the centre of the patch.
 
-    The affine part and the elastic part are each drawn with ``probability``. Both are held by the
-    control points of one cubic B-spline (Rueckert et al. 1999, doi:10.1109/42.796284), so that image
-    (linear) and label (nearest) are resampled once. Outside of the patch its border goes on.
+    The affine and the elastic part are each applied with ``probability``. The control points of one cubic
+    B-spline hold both (Rueckert et al. 1999, doi:10.1109/42.796284), so that image (linear) and label
+    (nearest neighbour) are resampled only once. Beyond the patch its outermost voxels are repeated.
 
     Args:
         rules: Largest amounts. With sided labels the recipe allows rotations up to 90 degrees only.
-        spacing_mm: Voxel size along each axis of the patch: angles and lengths are the patient's.
+        spacing_mm: Voxel size along each axis of the patch; angles and lengths are those of the patient.
     """
 
     def __init__(self, rules: Augment, spacing_mm: Sequence[float]) -> None:
@@ -63,7 +63,7 @@ class Deform(RandomTransform):
         self.distances: list[float] = []
 
     def randomize(self, data: Mapping[str, torch.Tensor]) -> None:
-        """Draws the control points; None where nothing moves."""
+        """Draws the control points; None if nothing moves."""
         rules, axes = self.rules, len(self.spacing_mm)
         shape = data["image"].shape[1:]
         matrix, shift_mm = np.eye(axes), np.zeros(axes)
@@ -97,17 +97,17 @@ class Deform(RandomTransform):
 
 
 def placement(turns_degrees: Sequence[float], sizes: Sequence[float], leans: Sequence[float]) -> Matrix:
-    """The matrix, in mm about the centre, that puts a patch's content where the result shows it.
+    """The affine matrix, in mm about the centre, that moves the content of a patch.
 
-    First sizes, then shear, then rotation. A turn about an axis goes from the next axis to the one
-    after it (0 to 1 about axis 2, as ``numpy.rot90``); those of 3D are done about axis 2 first.
-    Its first entry is at least the product of the cosines about axes 1 and 2: up to 90 degrees
-    what is on the patient's right never comes to the left.
+    It scales first, then shears, then rotates. A rotation about an axis turns the next axis towards the one
+    after it (0 to 1 about axis 2, as ``numpy.rot90``); in 3D the rotation about axis 2 comes first. The
+    first entry of the matrix is at least the product of the cosines about axes 1 and 2, so that up to 90
+    degrees the patient's right never becomes left.
 
     Args:
-        turns_degrees: About axes 0, 1, 2; in 2D the one in the plane.
-        sizes: Factor along each axis.
-        leans: Tangents by which axis 0 leans to 1 (and 2, and axis 1 to 2).
+        turns_degrees: Rotations about axes 0, 1 and 2; in 2D the one in the plane.
+        sizes: Scaling factor along each axis.
+        leans: Tangents of the shear of axis 0 towards 1 (in 3D also 0 towards 2, and 1 towards 2).
     """
     axes = len(sizes)
     turn = np.eye(axes)
@@ -126,25 +126,25 @@ def placement(turns_degrees: Sequence[float], sizes: Sequence[float], leans: Seq
 def positions(
     shape: Sequence[int], distances: Sequence[float], matrix: Matrix, shift_mm: Matrix, spacing_mm: Matrix
 ) -> Matrix:
-    """(axes, *control points): the voxel of the patch that each control point of the result reads.
+    """Positions, in voxels, that the result's control points sample: float64 (axes, *control points).
 
     Args:
-        shape: Of the patch.
-        distances: Voxels between control points, along each axis.
-        matrix: Of :func:`placement`.
-        shift_mm: By how much the content moves.
-        spacing_mm: Voxel size.
+        shape: Shape of the patch.
+        distances: Distance between control points along each axis, in voxels.
+        matrix: Affine matrix from :func:`placement`.
+        shift_mm: Shift of the content along each axis.
+        spacing_mm: Voxel size along each axis.
     """
     places = [spline_places(n, d) * mm for n, d, mm in zip(shape, distances, spacing_mm, strict=True)]
     wanted = np.stack(np.meshgrid(*places, indexing="ij")) - shift_mm.reshape(-1, *[1] * len(shape))
-    found = np.tensordot(np.linalg.inv(matrix), wanted, axes=1)
+    moved = np.tensordot(np.linalg.inv(matrix), wanted, axes=1)
     scale, centre = (np.reshape(v, (-1, *[1] * len(shape))) for v in (spacing_mm, (np.array(shape) - 1) / 2))
-    read: Matrix = found / scale + centre
+    read: Matrix = moved / scale + centre
     return read
 
 
 def _flip(recipe: Recipe) -> RandomTransform:
-    # A label without a partner has None; the recipe then has no flip of axis 0.
+    # None for a label without a mirror image; such a recipe has no flip of axis 0.
     places = [at if at is not None else n for n, at in enumerate(mirrored(recipe.labels))]
     return Flip(recipe.augment.flip_axes, places)
 
@@ -157,4 +157,4 @@ ROWS = {
     "flip": Augmentation(("flip_axes",), _flip),
     "deform": Augmentation(("rotate_degrees", "scale", "shear", "translate_mm", "elastic_mm"), _deform),
 }
-"""Rows of the table, in the order in which they are applied."""
+"""Rows of the table, in the order of application."""

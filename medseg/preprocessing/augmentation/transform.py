@@ -1,4 +1,4 @@
-"""Base classes of the augmentations, random MONAI transforms of a patch, and rows of their table."""
+"""Base classes of the augmentations, which are random MONAI transforms, and rows of their table."""
 
 from __future__ import annotations
 
@@ -19,34 +19,33 @@ Drawn = TypeVar("Drawn")
 
 
 class RandomTransform(Randomizable, Transform):  # type: ignore[misc]  # monai has no types
-    """A random change of a patch, decided by ``set_random_state`` alone.
+    """A random change of a patch that ``set_random_state`` alone determines.
 
-    ``randomize`` draws every number with numpy on the CPU; ``__call__`` draws and applies. It
-    never changes its input, never reads a voxel back from the device it is on, and leaves all
-    global random states alone.
+    ``randomize`` draws all numbers with numpy on the CPU; ``__call__`` draws and applies them. Subclasses
+    never change their input, never read voxels back from the device, and never use global random states.
 
     Args:
-        probability: How often it changes anything, in 0..1.
+        probability: Probability of a change, 0..1.
     """
 
     def __init__(self, probability: float) -> None:
         self.probability = probability
 
     def happens(self) -> bool:
-        """Drawn anew with every call: True in a share of ``probability``."""
+        """True with ``probability``, drawn anew in every call."""
         return bool(self.R.random_sample() < self.probability)
 
     def within(self, most: float) -> float:
-        """A number drawn evenly from -most..most."""
+        """A random number, uniform in -most..most."""
         return float(self.R.uniform(-most, most))
 
     def up_to(self, most: float) -> float:
-        """A number drawn evenly from 0..most."""
+        """A random number, uniform in 0..most."""
         return float(self.R.uniform(0, most))
 
     @abstractmethod
     def randomize(self, data: Mapping[str, torch.Tensor]) -> None:
-        """Draws what the next application needs."""
+        """Draws the numbers of the next application."""
 
     @abstractmethod
     def __call__(self, data: Mapping[str, torch.Tensor]) -> Patch:
@@ -54,15 +53,15 @@ class RandomTransform(Randomizable, Transform):  # type: ignore[misc]  # monai h
 
 
 class ChannelTransform(RandomTransform, Generic[Drawn]):
-    """A change of intensity, drawn for each scan channel on its own; the label stays.
+    """A change of intensity, drawn independently for each scan channel; the label is unchanged.
 
-    A 2D network's neighbouring slices of one scan channel change together: their channels lie in
-    the order of :func:`medseg.inference.sliding_window.stacked_slices`, slices outside, scan channels inside.
+    For a 2D network, neighbouring slices of one scan channel change together. Their channels are in the
+    order of :func:`medseg.inference.sliding_window.stacked_slices`: slices outside, scan channels inside.
 
     Args:
-        most: The largest change; each row of the table says of what.
-        probability: How often each scan channel changes.
-        channels: Scan channels of the image.
+        most: Largest change; its meaning depends on the subclass.
+        probability: Probability of a change in each scan channel.
+        channels: Number of scan channels of the image.
     """
 
     def __init__(self, most: float, probability: float, *, channels: int = 1) -> None:
@@ -73,14 +72,14 @@ class ChannelTransform(RandomTransform, Generic[Drawn]):
 
     @abstractmethod
     def draw(self, dims: int) -> Drawn:
-        """The numbers of one application to one scan channel with so many spatial axes."""
+        """Random numbers for one scan channel with ``dims`` spatial axes."""
 
     @abstractmethod
     def change(self, values: torch.Tensor, drawn: Drawn) -> torch.Tensor:
-        """``values``, float32 (slices, *patch) of one scan channel, changed as drawn; a new tensor."""
+        """A new tensor: ``values``, float32 (slices, *patch) of one scan channel, changed as drawn."""
 
     def randomize(self, data: Mapping[str, torch.Tensor]) -> None:
-        """Draws for each scan channel whether it changes, and how."""
+        """Draws whether and how each scan channel changes."""
         dims = data["image"].ndim - 1
         self.drawn = [self.draw(dims) if self.happens() else None for _ in range(self.channels)]
 
@@ -105,8 +104,8 @@ class Augmentation:
     """A row of the table.
 
     Attributes:
-        fields: Of the recipe's section ``augment``; the row is left out when all of them are off.
-        build: Makes the transform of a recipe.
+        fields: Fields in the recipe's section ``augment``; the transform is left out if all of them are off.
+        build: Returns the transform of a recipe.
     """
 
     fields: tuple[str, ...]
@@ -114,7 +113,7 @@ class Augmentation:
 
 
 def by_amount(transform: Callable[..., RandomTransform], field: str) -> Augmentation:
-    """The row of a transform of intensities whose largest change is one field of the recipe."""
+    """The row of a :class:`ChannelTransform` whose largest change is one field of the recipe."""
 
     def build(recipe: Recipe) -> RandomTransform:
         rules = recipe.augment

@@ -9,7 +9,7 @@ from support.augmentation import some
 from medseg.preprocessing.augmentation.intensity import Brightness, Clip, Contrast, Cutout, Gamma, Noise
 
 
-def test_gamma_by_hand_and_as_monai():
+def test_gamma_by_hand_and_by_monai():
     # low 1, range 4: 1 + 4 * ((3 - 1) / 4)^2 = 2.
     values = torch.tensor([[1.0, 3.0, 5.0]])
     torch.testing.assert_close(Gamma(0.5, 1).change(values, 2.0), torch.tensor([[1.0, 2.0, 5.0]]))

@@ -11,7 +11,7 @@ from medseg.preprocessing.augmentation.spatial import positions
 
 
 @pytest.mark.parametrize(("n", "distance"), [(9, 9.0), (16, 5.0), (12, 1.7), (1, 1.0)])
-def test_the_splines_weights_are_scipys(n, distance):
+def test_spline_weights_agree_with_scipy(n, distance):
     weights, places = spline_weights(n, distance), spline_places(n, distance)
     at = np.arange(n) - (n - 1) / 2
     for column, place in enumerate(places):
@@ -22,7 +22,7 @@ def test_the_splines_weights_are_scipys(n, distance):
 
 
 @pytest.mark.parametrize("shape", [(13, 17), (7, 9, 11), (40, 60, 50), (1, 6, 5)])
-def test_reading_is_scipys_map_coordinates(shape):
+def test_sampling_agrees_with_scipys_map_coordinates(shape):
     random = np.random.default_rng(0)
     distances = [max(n / 2, 2.0) for n in shape]
     control = positions(shape, distances, np.eye(len(shape)), np.zeros(len(shape)), np.ones(len(shape)))

@@ -65,7 +65,7 @@ def test_ghosts_change_at_most_their_share_and_keep_the_mean(shape):
     assert seen == set(range(len(shape)))
 
 
-def test_a_patient_who_moves_at_once_is_simply_shifted():
+def test_motion_before_the_first_line_is_a_shift():
     # All lines but the mean's have the phase of the second position: a whole number of voxels is a roll.
     values = some(2, 5, 9)
     done = Motion(5, 1, (1.0, 1.0)).change(values, Moved(1, 0.0, 2.0))

@@ -12,7 +12,7 @@ from medseg.preprocessing.augmentation.resolution import Blur, LowResolution, co
 
 @pytest.mark.parametrize("sd", [0.3, 1.0, 2.4])
 @pytest.mark.parametrize("shape", [(12, 9), (8, 10, 7)])
-def test_blur_is_scipys_and_keeps_the_mean(sd, shape):
+def test_blur_agrees_with_scipy_and_keeps_the_mean(sd, shape):
     patch = some(2, *shape)
     done = Blur(3, 1).change(patch, sd)
     expected = [ndimage.gaussian_filter(each.numpy(), sd, mode="reflect", truncate=4.0) for each in patch]
@@ -20,7 +20,7 @@ def test_blur_is_scipys_and_keeps_the_mean(sd, shape):
     assert float(done.mean()) == pytest.approx(float(patch.mean()), abs=1e-6)
 
 
-def test_no_blur_is_the_identity_and_a_wide_one_comes_back_from_both_ends():
+def test_no_blur_is_the_identity_and_a_wide_blur_is_mirrored_at_both_ends():
     np.testing.assert_array_equal(gaussian(4, 0.0), np.eye(4))
     for n in (1, 2, 5):  # 4 standard deviations reach beyond the line several times
         np.testing.assert_allclose(gaussian(n, 6.0).sum(0), 1)
@@ -29,7 +29,7 @@ def test_no_blur_is_the_identity_and_a_wide_one_comes_back_from_both_ends():
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.5, 0.77, 0.99])
 @pytest.mark.parametrize("shape", [(12, 9), (8, 10, 7)])
-def test_low_resolution_is_torchs_interpolate(share, shape):
+def test_low_resolution_agrees_with_torchs_interpolate(share, shape):
     patch = some(1, *shape)
     done = LowResolution(1, 1).change(patch, share)
     kept = [max(1, round(n * (1 - share))) for n in shape]

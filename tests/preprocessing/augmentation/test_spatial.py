@@ -67,7 +67,7 @@ def test_half_of_the_patches_are_flipped_along_each_axis():
     assert {(), (0,), (2,), (0, 2)} == set(drawn)
 
 
-def test_the_recipe_says_who_is_whose_partner():
+def test_the_recipe_defines_mirror_images_of_labels():
     of = tiny(3, augment=OFF | {"flip_axes": [0]})  # right_lung and left_lung
     change = augment(of)
     size = of.patch.size
@@ -100,7 +100,7 @@ def test_the_recipe_says_who_is_whose_partner():
         (["lunge_rechts:", "lunge_links:"], (0, 1)),
     ],
 )
-def test_partners_by_name(names, places):
+def test_mirror_images_by_name(names, places):
     """A name with a colon has no side in the recipe; else its words say which."""
     labels = []
     for value, name in enumerate(names, 1):
@@ -111,14 +111,14 @@ def test_partners_by_name(names, places):
 
 
 @pytest.mark.parametrize("turns", [1, 2, 3])
-def test_a_rotation_by_90_degrees_is_numpys_in_2d(turns):
+def test_a_rotation_by_90_degrees_agrees_with_numpy_in_2d(turns):
     image = some(5, 5)
     done = moved(image, placement([90 * turns], [1, 1], [0]))
     np.testing.assert_allclose(done, np.rot90(image.numpy(), turns, (0, 1)), atol=1e-4)
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
-def test_a_rotation_by_90_degrees_is_numpys_about_each_axis(axis):
+def test_a_rotation_by_90_degrees_agrees_with_numpy_about_each_axis(axis):
     image = some(5, 5, 5)
     turns = [90.0 * (a == axis) for a in range(3)]
     done = moved(image, placement(turns, [1, 1, 1], [0, 0, 0]))
@@ -126,7 +126,7 @@ def test_a_rotation_by_90_degrees_is_numpys_about_each_axis(axis):
     np.testing.assert_allclose(done, expected, atol=1e-4)
 
 
-def test_angles_are_the_patients_where_voxels_are_not_square():
+def test_angles_are_those_of_the_patient_if_voxels_are_not_square():
     """9 voxels of 1 mm, 5 of 2 mm, centre at (4, 2). What is a mm to the right and b mm to the front of the
     centre comes b mm to the left and a mm to the front: voxel (i, j), which lies at (i - 4, 2 (j - 2)) mm,
     shows what was at (2 (j - 2), -(i - 4)) mm: voxel (2 (j - 2) + 4, 2 - (i - 4) / 2)."""
@@ -195,7 +195,7 @@ def test_image_and_label_move_together(dims):
 
 
 @pytest.mark.parametrize("dims", [2, 3])
-def test_displacements_stay_within_what_was_asked_for_and_never_fold(dims):
+def test_displacements_stay_within_their_limits_and_never_fold(dims):
     """An image that holds its own places in mm is interpolated exactly: its change is the displacement."""
     spacing_mm = (1.0, 2.0, 4.0)[:dims]
     shape = (64, 32, 16)[:dims]
@@ -218,7 +218,7 @@ def test_displacements_stay_within_what_was_asked_for_and_never_fold(dims):
         assert (np.linalg.det(np.moveaxis(jacobian, (0, 1), (-2, -1))) > 0).all()
 
 
-def test_matrices_go_along_each_axis():
+def test_matrices_are_applied_along_each_axis():
     values, matrix = some(2, 3, 4, 5), some(6, 4, seed=1)
     for axis, n in enumerate(values.shape):
         part = matrix[:, :1].expand(6, n) if n > 4 else matrix[:, :n]

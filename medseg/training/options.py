@@ -1,0 +1,31 @@
+"""Options of a training that are no part of its recipe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from medseg.training.provenance import Record
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """Settings of a training beside its recipe.
+
+    Attributes:
+        cache: Folder of prepared cases; by default ``cache`` in the training's folder.
+        max_seconds: Time limit in seconds, including earlier parts of a resumed training. Training stops
+            before an epoch that would exceed it. The first epoch always runs.
+        track: Additional trackers: ``wandb``, ``mlflow``.
+        repeats: Record of a training to repeat, from :func:`medseg.training.provenance.read`. The data must
+            be unchanged, and training ends after the same epoch.
+
+    Example:
+        >>> medseg.TrainingOptions(max_seconds=1200).track
+        ()
+    """
+
+    cache: Path | None = None
+    max_seconds: float | None = None
+    track: tuple[str, ...] = ()
+    repeats: Record | None = None

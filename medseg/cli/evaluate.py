@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from medseg.cli.options import AsJson, DataRoot, Device, Engine, SplitOrAll
 from medseg.errors import UsageError
 from medseg.io.sidecar import RESEARCH
+
+if TYPE_CHECKING:
+    from medseg.images.label import Label
 
 
 def evaluate(
@@ -24,6 +27,13 @@ def evaluate(
     ] = None,
     recipe: Annotated[
         str | None, typer.Option(help="With --masks: take the labels from this recipe.")
+    ] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE[,VALUE]",
+            help="With --masks: a label, instead of --recipe; may be repeated.",
+        ),
     ] = None,
     split: Annotated[SplitOrAll, typer.Option(help="Evaluate the cases of this split.")] = "test",
     data_root: DataRoot = None,
@@ -51,6 +61,7 @@ def evaluate(
         model=None if model is None else load_segmenter(model, device=device, engine=engine),
         masks=masks,
         recipe=recipe,
+        labels=[_label(text) for text in label or []],
         split=split,
         nsd_tolerance_mm=tolerances,
         progress=_show_case,
@@ -64,6 +75,22 @@ def evaluate(
     print(f"wrote {output / 'evaluation.csv'}. {RESEARCH}", file=sys.stderr)
     if found.failures:
         raise typer.Exit(1)
+
+
+def _label(text: str) -> Label:
+    """The label written as ``name=value,value``."""
+    from medseg.images.label import Label
+
+    name, _, values = text.rpartition("=")
+    try:
+        return Label(name=name, values=tuple(int(value) for value in values.split(",")))
+    except ValueError:  # pydantic's errors are ValueErrors
+        raise UsageError(
+            f"cannot read a label from {text!r}",
+            where="--label",
+            remedy="give a name and its values from 1 to 65535, such as tumour=1 or lungs=1,2",
+            reason="labels",
+        ) from None
 
 
 def _tolerances(given: list[str]) -> dict[str, float]:

@@ -17,6 +17,7 @@ from medseg.evaluation import tables
 from medseg.evaluation.confidence_intervals import mean_interval
 from medseg.evaluation.metrics import NSD_TOLERANCE_MM, REGISTRY
 from medseg.evaluation.scoring import Tolerances, score, tolerance_of
+from medseg.evaluation.unknown_values import UnknownValues
 from medseg.images.label import Label
 from medseg.images.volume import Mask
 from medseg.io import is_dicom_mask, read, read_mask
@@ -99,6 +100,7 @@ def evaluate_cases(
     _check_tolerances(nsd_tolerance_mm, labels)
     rows: list[Row] = []
     thick: dict[str, tuple[float, float, float]] = {}
+    unknown = UnknownValues(labels, ignore_value)
     for number, case in enumerate(cases, start=1):
         about: Row = {"case": case.id, "patient": case.patient, "group": case.group}
         try:
@@ -108,6 +110,8 @@ def evaluate_cases(
             started = time.perf_counter()
             prediction = predict(case)
             seconds = time.perf_counter() - started
+            unknown.look("truth", case.id, truth)
+            unknown.look("prediction", case.id, prediction)
             scores = score(
                 prediction,
                 truth,
@@ -125,6 +129,7 @@ def evaluate_cases(
                 _LOG.exception("%s failed unexpectedly", case.id)
         on_case(number, len(cases))
     _report_thick_slices(thick, len(cases))
+    unknown.report(len(cases))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 

@@ -12,11 +12,12 @@ from medseg.datasets.manifest import Case, Manifest
 from medseg.errors import UsageError
 from medseg.evaluation import evaluator
 from medseg.evaluation.metrics import NSD_TOLERANCE_MM
+from medseg.evaluation.prediction_files import read_prediction
 from medseg.evaluation.scoring import Tolerances
 from medseg.images.label import Label
-from medseg.images.volume import Mask
+from medseg.images.volume import Mask, check_labels
 from medseg.inference.registry import SegmentationMethod, load_segmenter
-from medseg.io import read_channels, read_mask
+from medseg.io import read_channels
 from medseg.io.sidecar import facts_of, sidecar_path, write_json
 from medseg.recipe import Recipe
 from medseg.system.progress import Advance, Shown, progress_bar
@@ -61,6 +62,7 @@ def evaluate(
     model: str | Path | SegmentationMethod | None = None,
     masks: str | Path | None = None,
     recipe: Recipe | str | Path | None = None,
+    labels: Sequence[Label] = (),
     split: str = "test",
     nsd_tolerance_mm: Tolerances = NSD_TOLERANCE_MM,
     progress: Shown = None,
@@ -74,8 +76,10 @@ def evaluate(
         output: Folder for ``evaluation.csv``, the summary as CSV, JSON, Markdown and LaTeX, and the masks
             predicted by the model; created if it does not exist. None writes nothing.
         model: Model to segment the cases with: a name, a file, or a loaded :func:`medseg.load_segmenter`.
-        masks: Or the folder of their masks, ``<case id>.nii.gz``.
-        recipe: With ``masks``: what their values mean.
+        masks: Or the folder of their masks, named ``<case id>`` with the suffix of any format that can be
+            read, such as ``.nii.gz``, ``.nrrd``, or ``.dcm`` for a DICOM SEG or RTSTRUCT.
+        recipe: With ``masks``: the recipe whose masks they are, which decides the labels to score.
+        labels: With ``masks``: the labels to score, instead of a recipe.
         split: Which cases of a manifest to evaluate: ``train``, ``val``, ``test``, or ``all``.
         nsd_tolerance_mm: Distance in mm up to which surfaces agree in the normalised surface Dice: one for
             all labels, or by label, with the empty name for all others.
@@ -83,7 +87,8 @@ def evaluate(
 
     Raises:
         UsageError: the manifest cannot be read, no case has this split (``usage``), neither a model nor masks
-            with a recipe are given (``usage``), or a tolerance is invalid (``tolerance``).
+            with a recipe or labels are given (``usage``), labels are not distinct (``labels``), or a
+            tolerance is invalid (``tolerance``).
         ModelRefused: the model is damaged or does not fit.
 
     Example:
@@ -94,10 +99,13 @@ def evaluate(
         True
     """
     chosen = _chosen(cases, split)
-    if (model is None) == (masks is None) or (masks is not None and recipe is None):
+    if (model is None) == (masks is None) or (masks is not None) != (bool(labels) != (recipe is not None)):
         raise UsageError(
-            "need either --model, or --masks with --recipe", where="medseg evaluate", reason="usage"
+            "give either --model, or --masks with --recipe or --label",
+            where="medseg evaluate",
+            reason="usage",
         )
+    check_labels(labels)
     folder = None if output is None else Path(output)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -105,9 +113,7 @@ def evaluate(
         if model is not None:
             by = _segmenting(model, folder, len(chosen), advance)
         else:
-            by = _reading(
-                Path(str(masks)), recipe if isinstance(recipe, Recipe) else Recipe.read(str(recipe))
-            )
+            by = _reading(Path(str(masks)), recipe, labels)
         table = evaluator.evaluate_cases(
             chosen,
             by.predict,
@@ -171,8 +177,10 @@ def _segmenting(
     return _Predictor(predict, segment.labels, segment.ignore_value)
 
 
-def _reading(masks: Path, recipe: Recipe) -> _Predictor:
-    def predict(case: Case) -> Mask:
-        return read_mask(masks / f"{case.id}.nii.gz", recipe.labels)
-
-    return _Predictor(predict, recipe.labels, recipe.ignore_value)
+def _reading(masks: Path, recipe: Recipe | str | Path | None, labels: Sequence[Label]) -> _Predictor:
+    ignore_value = None
+    if recipe is not None:
+        recipe = recipe if isinstance(recipe, Recipe) else Recipe.read(recipe)
+        # Those of the masks that a model of this recipe makes: the sides, if it divides its label.
+        labels, ignore_value = recipe.painted, recipe.ignore_value
+    return _Predictor(lambda case: read_prediction(masks, case, labels), tuple(labels), ignore_value)

@@ -12,7 +12,7 @@ from medseg.datasets.layouts.case_naming import distinct, safe
 from medseg.datasets.manifest import read_rows
 from medseg.errors import MedsegError, UsageError
 from medseg.io import formats
-from medseg.io.dicom import part10, sop_classes
+from medseg.io.dicom.companions import Identity, SeriesFolder, grouped, identity
 from medseg.system.notices import notify
 
 
@@ -107,46 +107,74 @@ def _with_unique_ids(found: Sequence[Item], source: Path) -> Iterator[Item]:
 def _scans(folder: Path, without: Path | None) -> Iterator[tuple[str, Path]]:
     """Name and path of every scan: image files, and each DICOM series once."""
     skipped = None if without is None else without.resolve()
+    found: list[tuple[str, Path] | SeriesFolder] = []
+    deepest: set[Path] = set()
     for top, folders, names in os.walk(folder):
-        deepest = not folders
+        if not folders:
+            deepest.add(Path(top))
         folders[:] = sorted(
             name for name in folders if not name.startswith(".") and Path(top, name).resolve() != skipped
         )
-        series: dict[str, Path] = {}
-        damaged: list[Path] = []
-        for path in (Path(top, name) for name in sorted(names) if not name.startswith(".")):
-            if formats.ending(path):
-                if formats.is_image(path):
-                    yield _name(path.with_name(formats.stem(path)), folder), _absolute(path)
-            elif path.is_file() and path.name != "DICOMDIR":
-                try:
-                    uid = _series(path)
-                except Exception:  # pydicom raises all kinds of errors for damaged files
-                    damaged.append(path)
-                    continue
-                if uid is not None:
-                    series.setdefault(uid, path)
-        # If there is a series, its reader reports the damaged files beside it.
-        for path in () if series else damaged:
-            yield _name(path.with_name(formats.stem(path)), folder), _absolute(path)
-        for uid, first in series.items():
-            name = _name(first.parent, folder)
-            if len(series) > 1:
-                yield f"{name}_{uid[-8:]}", _absolute(first)
-            else:
-                yield name, _absolute(first.parent if deepest else first)
+        found += _in_folder([Path(top, name) for name in sorted(names) if not name.startswith(".")], folder)
+    series = [each for each in found if isinstance(each, SeriesFolder)]
+    places = {each.first: place for each, place in _series_places(series, folder, skipped, deepest)}
+    for each in found:
+        if not isinstance(each, SeriesFolder):
+            yield each
+        elif each.first in places:
+            yield places[each.first]
 
 
-def _series(path: Path) -> str | None:
-    """SeriesInstanceUID of a DICOM scan; None for a mask, a dose or any other file."""
-    if not part10.is_dicom(path):
-        return None
-    head = part10.header(path, ["SOPClassUID", "SeriesInstanceUID", "Rows"])
-    if not head.get("SOPClassUID") and "Rows" not in head:
-        raise ValueError("neither a SOP class nor an image")
-    if "Rows" not in head or str(head.get("SOPClassUID")) in sop_classes.NOT_SCANS:
-        return None
-    return str(head.get("SeriesInstanceUID") or "unknown")
+def _in_folder(paths: Sequence[Path], folder: Path) -> Iterator[tuple[str, Path] | SeriesFolder]:
+    """The image files in one folder by name and path, and the series in it."""
+    series: dict[str, list[tuple[Path, Identity]]] = {}
+    damaged: list[Path] = []
+    for path in paths:
+        if formats.ending(path):
+            if formats.is_image(path):
+                yield _name(path.with_name(formats.stem(path)), folder), _absolute(path)
+        elif path.is_file() and path.name != "DICOMDIR":
+            try:
+                known = identity(path)
+            except Exception:  # pydicom raises all kinds of errors for damaged files
+                damaged.append(path)
+                continue
+            if known is not None:
+                series.setdefault(known.series, []).append((path, known))
+    # If there is a series, its reader reports the damaged files beside it.
+    for path in () if series else damaged:
+        yield _name(path.with_name(formats.stem(path)), folder), _absolute(path)
+    for files in series.values():
+        yield SeriesFolder(files[0][0], frozenset(known for _, known in files))
+
+
+def _series_places(
+    series: Sequence[SeriesFolder], folder: Path, without: Path | None, deepest: set[Path]
+) -> Iterator[tuple[SeriesFolder, tuple[str, Path]]]:
+    """Name and path of each series, by its first folder.
+
+    A series in several folders (DIR000, DIR001 ...) has the path of their common folder if that holds
+    nothing else; otherwise that of its first file, which stands for the series in folders side by side.
+    """
+    inside = Counter(each.first.parent for each in series)
+    for group in grouped(series):
+        parents = [each.first.parent for each in group]
+        common = Path(os.path.commonpath(parents))
+        name, first = _name(common, folder), _absolute(group[0].first)
+        tail = f"_{group[0].series[-8:]}"
+        if len(group) == 1:
+            alone = inside[common] == 1
+            place = _absolute(common) if alone and common in deepest else first
+            yield group[0], (name if alone else name + tail, place)
+            continue
+        alone = sum(each.first.is_relative_to(common) for each in series) == len(group)
+        if alone and not (without is not None and without.is_relative_to(common.resolve())):
+            yield group[0], (name, _absolute(common))
+        elif all(parent.parent == common for parent in parents):
+            yield group[0], (name + tail, first)
+        else:
+            for each, parent in zip(group, parents, strict=True):
+                yield each, (_name(parent, folder) + tail * (inside[parent] > 1), _absolute(each.first))
 
 
 def _name(path: Path, folder: Path) -> str:

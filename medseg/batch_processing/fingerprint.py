@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from medseg.io.dicom import part10
+from medseg.io.dicom.companions import companion_folders
 from medseg.io.formats import partner
+from medseg.io.image_files import data_files
 
 Listings: TypeAlias = dict[Path, list[tuple[str, os.stat_result]]]
 
@@ -65,8 +67,12 @@ def _files(image: Path, listings: Listings) -> Iterator[tuple[str, os.stat_resul
         return
     yield image.name, image.stat()
     other = partner(image)
-    if other is not None:
-        yield other.name, other.stat()
+    for path in (*data_files(image), *([] if other is None else [other])):
+        yield path.name, path.stat()
+    for folder in companion_folders(image) if part10.is_dicom(image) else ():
+        yield from (
+            (f"{folder.name}/{path.name}", path.stat()) for path in folder.iterdir() if path.is_file()
+        )
     if part10.is_dicom(image):
         if image.parent not in listings:
             with os.scandir(image.parent) as entries:

@@ -27,8 +27,10 @@ from medseg.errors import InputRefused, UsageError
 from medseg.images.grid import Grid
 from medseg.inference.sliding_window import stacked_slices
 from medseg.io import is_dicom_mask
+from medseg.io.dicom.companions import companion_folders
 from medseg.io.dicom.series_reader import is_dicom
 from medseg.io.formats import is_split
+from medseg.io.image_files import data_files
 from medseg.preprocessing.augmentation import augment
 from medseg.preprocessing.transforms import UNKNOWN, Prepared, prepare
 from medseg.recipe import Recipe, digest
@@ -140,10 +142,12 @@ def content_digest(path: Path) -> str:
     total = hashlib.sha256()
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
     if path.is_file() and is_dicom(path) and not is_dicom_mask(path):  # one file stands for the whole series
-        files = sorted(p for p in path.parent.iterdir() if p.is_file())
+        folders = (path.parent, *companion_folders(path))
+        files = [p for folder in folders for p in sorted(folder.iterdir()) if p.is_file()]
     elif is_split(path):  # the voxels are in another file
         stem = path.name.split(".")[0]
-        files = sorted(p for p in path.parent.iterdir() if p.is_file() and p.name.split(".")[0] == stem)
+        beside = {p for p in path.parent.iterdir() if p.is_file() and p.name.split(".")[0] == stem}
+        files = sorted(beside | set(data_files(path)))
     for file in files:
         with file.open("rb") as stream:
             total.update(hashlib.file_digest(stream, "sha256").digest())

@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 
 import numpy as np
@@ -83,6 +84,46 @@ def test_a_folder_is_searched_for_series_and_images(tmp_path):
     ended = run(found, config_for(out))
     assert (ended.done, ended.failed) == (7, 1)
     assert len({path.read_bytes() for path in (out / "masks").glob("p2*")}) >= 1
+
+
+def dealt(volume, top, *, prefix=""):
+    """The slices of a volume in folders DIR000 and DIR001 below ``top``."""
+    series = write_dicom_series(volume, top.parent / f"{top.name}_{prefix}series")
+    files = sorted(series.iterdir())
+    for number, path in enumerate(files):
+        folder = top / f"DIR{number * 2 // len(files):03d}"
+        folder.mkdir(parents=True, exist_ok=True)
+        path.rename(folder / f"{prefix}{path.name}")
+    series.rmdir()
+    return len(files)
+
+
+def test_a_series_in_several_folders_is_one_case(tmp_path):
+    root = tmp_path / "cd"
+    for patient in (1, 2):
+        (root / f"p{patient}").mkdir(parents=True)
+        dealt(chest(patient), root / f"p{patient}" / "DICOM")
+    found = items(root)
+    assert [(item.id, item.images) for item in found] == [
+        ("p1_DICOM", (root / "p1" / "DICOM",)),
+        ("p2_DICOM", (root / "p2" / "DICOM",)),
+    ]
+    assert all(read_scan(item.images[0]).grid == chest().grid for item in found)
+
+
+def test_series_that_share_several_folders_are_one_case_each(tmp_path):
+    dealt(chest(), tmp_path / "cd", prefix="a")
+    dealt(chest(1), tmp_path / "cd", prefix="b")
+    found = items(tmp_path / "cd")
+    assert len(found) == 2
+    assert len({item.id for item in found}) == 2
+    assert all(read_scan(item.images[0]).grid.shape == chest().grid.shape for item in found)
+
+
+def test_copies_of_a_series_stay_cases_of_their_own(tmp_path):
+    folder = write_dicom_series(chest(), tmp_path / "a")
+    shutil.copytree(folder, tmp_path / "b")
+    assert [item.id for item in items(tmp_path)] == ["a", "b"]
 
 
 def test_an_empty_folder_is_refused(tmp_path):

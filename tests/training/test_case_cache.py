@@ -54,6 +54,18 @@ def test_the_digest_includes_the_file_with_the_voxels(tmp_path):
     assert content_digest(tmp_path / "a.mhd") != before
 
 
+def test_a_data_file_of_another_name_counts(tmp_path):
+    header = Thorax().scan(default_grid((30.0, 30.0, 30.0))).save(tmp_path / "a.mhd")
+    data = next(p for p in tmp_path.iterdir() if p.suffix != ".mhd").rename(tmp_path / "voxels.zraw")
+    text = [
+        f"ElementDataFile = {data.name}" if "DataFile" in x else x for x in header.read_text().splitlines()
+    ]
+    header.write_text("\n".join(text) + "\n")
+    before = content_digest(header)
+    data.write_bytes(data.read_bytes() + b"x")
+    assert content_digest(header) != before
+
+
 def test_folders_have_a_content_digest_too(tmp_path):
     folder = tmp_path / "series"
     folder.mkdir()

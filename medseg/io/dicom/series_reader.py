@@ -8,6 +8,7 @@ from pathlib import Path
 
 from medseg.errors import InputRefused
 from medseg.images.volume import Source, Volume
+from medseg.io.dicom.companions import continued
 from medseg.io.dicom.discovery import scan
 from medseg.io.dicom.mosaic import untiled
 from medseg.io.dicom.part10 import is_dicom
@@ -67,8 +68,8 @@ def read(path: Path, choices: ReadOptions = DEFAULT_OPTIONS) -> Volume:
 
     Args:
         path: A folder, including its subfolders; a DICOMDIR, which stands for its folder; any
-            file of a series, which stands for all files of that series in its folder; or a
-            multi-frame file.
+            file of a series, which stands for all files of that series in its folder and in
+            the folders beside it (DIR000, DIR001 ...); or a multi-frame file.
         choices: ``series`` and ``volume``.
 
     Raises:
@@ -105,7 +106,7 @@ def _at(path: Path, series: str | None) -> tuple[tuple[Slice, ...], str | None, 
         series = own[0].series
     if (own[0].frame is not None and own[0].parts == 1) or not series:
         return own, series, path.parent
-    return scan(path.parent, deep=False), series, path.parent
+    return continued(path, scan(path.parent, deep=False)), series, path.parent
 
 
 def _groups(found: Sequence[Slice]) -> list[list[Slice]]:

@@ -39,6 +39,7 @@ _TAGS = [
     *_CONSTANT,
     *_VARYING,
     "SOPClassUID",
+    "SOPInstanceUID",
     "SeriesInstanceUID",
     "Modality",
     "Rows",
@@ -113,6 +114,7 @@ class Slice:
         rescale: RescaleSlope and RescaleIntercept; each None if absent.
         has_lut: Whether intensities are given by a table (Modality LUT).
         marks: Attributes that may distinguish volumes of one series, as text.
+        instance: SOPInstanceUID; without one, the path.
         parts: Number of files that hold the frames (PS3.3 C.7.6.16.2.2.4); usually one.
     """
 
@@ -138,6 +140,7 @@ class Slice:
     marks: tuple[tuple[str, str], ...]
     tiles: int = 0
     parts: int = 1
+    instance: str = ""
 
     @property
     def is_image(self) -> bool:
@@ -252,6 +255,7 @@ def _slice(path: Path, ds: Any) -> Slice:
         has_lut=bool(ds.get("ModalityLUTSequence")),
         marks=_marks(ds),
         parts=int(ds.get("InConcatenationTotalNumber") or 1),
+        instance=str(ds.get("SOPInstanceUID") or path.as_posix()),
     )
 
 

@@ -8,18 +8,18 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
 from safetensors.torch import save
 from torch import nn
 
 from medseg.errors import ModelRefused, UsageError
-from medseg.inference.safetensors_header import TensorFile, shown
+from medseg.inference.safetensors_header import TensorFile, metadata_of, shown
 from medseg.networks import build, channels_last
 from medseg.recipe import Recipe
 from medseg.system import user_folders
@@ -48,15 +48,19 @@ class Model:
     recipe: Recipe
     folds: tuple[Mapping[str, torch.Tensor], ...]
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    _file: tuple[str, str] | None = field(default=None, init=False, repr=False)
+    """For a model read from a file: the SHA-256 of the file, and of :meth:`to_bytes` at that time."""
 
-    @cached_property
+    @property
     def digest(self) -> str:
-        """Hexadecimal SHA-256 of the file it was read from, else of the file :meth:`save` writes.
+        """Hexadecimal SHA-256 of the file it was read from, otherwise of the file :meth:`save` would write.
 
-        So it is what ``sha256sum`` says of the file, also where a later version of medseg would
-        write the same model with more fields.
+        It equals the output of ``sha256sum`` for the file, even if this version of medseg would
+        write the same model with more fields. It is computed on each access, so that weights changed
+        in place since then have a digest of their own.
         """
-        return hashlib.sha256(self.to_bytes()).hexdigest()
+        own = hashlib.sha256(self.to_bytes()).hexdigest()
+        return self._file[0] if self._file is not None and self._file[1] == own else own
 
     def networks(self) -> tuple[nn.Module, ...]:
         """One network per fold, with its weights, in evaluation mode.
@@ -95,7 +99,8 @@ class Model:
         """The model of a file, or the shipped one of that name.
 
         The header is checked first, against the file's size and the recipe's network; only
-        tensors of the expected shapes and types are then read.
+        tensors of the expected shapes and types are then read. The weights and the digest come from
+        the same bytes, and the file may be replaced or overwritten afterwards.
 
         Raises:
             UsageError: no such file or shipped model (reason ``model-not-found``).
@@ -119,28 +124,41 @@ class Model:
                 reason="model-recipe",
             ) from None
         names = _fold_names(path, file, recipe, header["folds"])
-        try:
-            with safe_open(path, framework="pt") as tensors:
-                folds = tuple(
-                    {name: tensors.get_tensor(f"{fold}.{name}") for name in names}
-                    for fold in range(header["folds"])
-                )
-        except (SafetensorError, OSError) as error:
-            raise ModelRefused(
-                f"not a whole safetensors file: {str(error).splitlines()[0]}",
-                where=path,
-                remedy="copy the model file again, or train it again",
-                reason="model-damaged",
-            ) from None
+        tensors, digest = _content(path, file)
+        folds = tuple({name: tensors[f"{fold}.{name}"] for name in names} for fold in range(header["folds"]))
         model = cls(recipe, folds, header["provenance"])
         try:
             model.networks()
         except ModelRefused as error:
             error.where = str(path)
             raise
-        with path.open("rb") as content:
-            model.__dict__["digest"] = hashlib.file_digest(content, "sha256").hexdigest()
+        object.__setattr__(model, "_file", (digest, hashlib.sha256(model.to_bytes()).hexdigest()))
         return model
+
+
+def _content(path: Path, file: TensorFile) -> tuple[dict[str, torch.Tensor], str]:
+    """The tensors of a file whose header was checked, and the SHA-256 of the same bytes.
+
+    A memory map would show later changes of the file, and end the process if the file was truncated.
+    """
+    try:
+        with path.open("rb") as stream:
+            content = stream.read(file.size + 1)
+        tensors: dict[str, torch.Tensor] = load_tensors(content)
+        kinds = {name: (tensor.dtype, tensor.shape) for name, tensor in file.tensors.items()}
+        unchanged = (
+            len(content) == file.size and metadata_of(content) == file.metadata and _kinds(tensors) == kinds
+        )
+    except (SafetensorError, OSError, ValueError):
+        unchanged = False
+    if not unchanged:
+        raise ModelRefused(
+            "the file changed while it was being read",
+            where=path,
+            remedy="wait until it is written, then load it again",
+            reason="model-damaged",
+        )
+    return tensors, hashlib.sha256(content).hexdigest()
 
 
 def load_model(source: str | Path) -> Model:

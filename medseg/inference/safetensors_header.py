@@ -16,6 +16,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from medseg.errors import ModelRefused
+from medseg.system.safe_parsing import json_data
 
 # Room for a hundred folds of a hundred tensors and the ids of a hundred thousand training cases; the limit
 # of safetensors itself is 100 MB. Parsing a hostile header of this size takes 120 MB.
@@ -43,10 +44,12 @@ class TensorFile:
     Attributes:
         metadata: Free text by name.
         tensors: Type and shape of each tensor by name.
+        size: Size of the file in bytes.
     """
 
     metadata: Mapping[str, str]
     tensors: Mapping[str, Tensor]
+    size: int
 
     @classmethod
     def read(cls, path: Path) -> TensorFile:
@@ -72,15 +75,27 @@ class TensorFile:
             # A memory map: the slices know shape and type, and no byte of a tensor is read.
             with safe_open(path, framework="pt") as file:
                 tensors = {name: _tensor(name, file.get_slice(name)) for name in file.keys()}  # noqa: SIM118 - no dict
-                return cls(file.metadata() or {}, tensors)
+                return cls(file.metadata() or {}, tensors, status.st_size)
         except (OSError, ValueError, SafetensorError) as error:
-            told = " ".join((getattr(error, "strerror", None) or str(error)).split())
+            text = " ".join((getattr(error, "strerror", None) or str(error)).split())
             raise ModelRefused(
-                f"not a whole safetensors file: {told if told.isprintable() else ascii(told):.160}",
+                f"not a whole safetensors file: {text if text.isprintable() else ascii(text):.160}",
                 where=path,
                 remedy="copy the model file again, or train it again",
                 reason="model-damaged",
             ) from None
+
+
+def metadata_of(content: bytes) -> Mapping[str, str]:
+    """The metadata in the content of a whole file.
+
+    Raises:
+        ValueError: the header is not valid.
+    """
+    (length,) = struct.unpack_from("<Q", content)
+    header: Any = json_data(content[8 : 8 + length].decode())
+    metadata: Mapping[str, str] = header.get("__metadata__", {})
+    return metadata
 
 
 def shown(name: str) -> str:

@@ -41,7 +41,7 @@ class Segmenter:
         any_modality: Skip the checks that the scan has the model's modality, and that CT is in HU.
 
     Raises:
-        UsageError: no such model, device or engine.
+        UsageError: no such model, device or engine, or the engine cannot run the network.
         ResourceError: the engine is not installed (``missing-extra``).
         ModelRefused: the model file is damaged or does not fit.
 
@@ -71,6 +71,8 @@ class Segmenter:
                 reason="device",
             ) from None
         self.any_modality = any_modality
+        # Engines copy the weights, so the digest is theirs even if the model is changed later.
+        self._digest = self.model.digest
         self._engines = _engines(self.model, self.device, engine)
 
     @property
@@ -95,8 +97,8 @@ class Segmenter:
 
     @property
     def digest(self) -> str:
-        """Hexadecimal SHA-256 of the model file."""
-        return self.model.digest
+        """Hexadecimal SHA-256 of the model file whose weights are used."""
+        return self._digest
 
     @property
     def engine(self) -> str:
@@ -215,26 +217,33 @@ class _PreparedScan:
 
 
 def _engines(model: Model, device: torch.device, name: str) -> list[Engine]:
-    """One a fold."""
+    """One engine per fold."""
     recipe = model.recipe
     shape = (recipe.predict.window_batch, recipe.in_channels, *recipe.patch.size)
     free = recipe.predict.whole_planes
+    networks = model.networks()
 
     def built(kind: str) -> list[Engine]:
-        networks = enumerate(model.networks())
-        return [
-            REGISTRY[kind](network, shape, device, f"{model.digest} {fold}", free=free)
-            for fold, network in networks
-        ]
+        return [REGISTRY[kind](network, shape, device, free=free) for network in networks]
 
     kind = choose(name, device)
+    if kind == "torch":
+        return built(kind)
+    # The graph of some networks cannot be exported, or not be compiled on this machine.
     try:
         return built(kind)
-    except RuntimeError:
-        # The graph of some networks cannot be exported, or not be compiled on this machine.
-        if name != "auto" or kind == "torch":
+    except (UsageError, RuntimeError) as error:
+        if name == "auto":
+            return built("torch")
+        if isinstance(error, UsageError):
             raise
-        return built("torch")
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise UsageError(
+            f"{kind} cannot run this network: {lines[0]:.200}",
+            where="engine",
+            remedy="use the engine auto or torch",
+            reason="engine",
+        ) from error
 
 
 def _check_hu(volumes: Sequence[Volume], recipe: Recipe) -> None:

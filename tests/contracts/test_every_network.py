@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from support.worlds import tiny, untrained
+from torch.nn.modules.batchnorm import _NormBase
 
 from medseg.errors import UsageError
+from medseg.inference.backends import REGISTRY
 from medseg.inference.model import Model, needed_bytes
 from medseg.inference.segmenter import Segmenter
 from medseg.networks import build, channels_last
@@ -170,3 +172,55 @@ def test_the_json_schema_knows_a_section_without_kind_too():
         assert not checker.is_valid(good | wrong)
         with pytest.raises(UsageError, match="Extra inputs"):
             Recipe.checked(good | wrong)
+
+
+# Equal widths hide a mistaken axis of the weights, unequal ones show it as an error.
+VARIANTS = [
+    (kind, {"widths": widths, **norm})
+    for kind, norms in (
+        ("unet", [{"norm": norm} for norm in ("batch", "instance", "none")]),
+        ("residual_unet", [{"norm": norm} for norm in ("batch", "instance", "none")]),
+        ("attention_unet", [{}]),
+        ("dynunet", [{"deep_supervision": [1]}]),
+    )
+    for norm in norms
+    for widths in ([4, 8, 12], [6, 6, 6])
+] + [("segresnet", SMALL["segresnet"]), ("swin_unetr", SMALL["swin_unetr"])]
+
+
+def trained_norms(recipe: Recipe) -> torch.nn.Module:
+    """The network with scales, shifts and statistics of its norms as training might leave them."""
+    torch.manual_seed(0)
+    network = build(recipe).eval().requires_grad_(False)
+    for layer in network.modules():
+        if isinstance(layer, _NormBase) and layer.running_mean is not None:
+            layer.running_mean.normal_(0, 0.3)
+            layer.running_var.uniform_(0.5, 2)
+            layer.weight.data.uniform_(0.5, 2)
+            layer.bias.data.normal_(0, 0.3)
+    return network
+
+
+@pytest.mark.parametrize(
+    ("kind", "rules", "dims"),
+    [
+        pytest.param(
+            kind,
+            rules,
+            dims,
+            id=f"{kind}-{dims}d-" + "-".join(str(value) for value in rules.values()),
+            marks=SLOW.get((kind, dims), ()),
+        )
+        for kind, rules in VARIANTS
+        for dims in (2, 3)
+    ],
+)
+def test_every_engine_computes_the_function_of_the_network(kind, rules, dims, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    recipe = small(kind, dims, network={**rules, "kind": kind})
+    network = trained_norms(recipe)
+    windows = torch.randn(1, recipe.in_channels, *recipe.patch.size)
+    expected = network(windows)
+    for engine in REGISTRY.values():
+        logits = engine(network, tuple(windows.shape), torch.device("cpu"))(windows)
+        torch.testing.assert_close(logits, expected, atol=5e-4, rtol=5e-4)

@@ -16,6 +16,7 @@ from support.worlds import tiny, untrained
 from medseg.errors import ModelRefused, UsageError
 from medseg.inference.model import Model, find, names, own_folder, shipped
 from medseg.inference.safetensors_header import TensorFile
+from medseg.inference.segmenter import Segmenter
 
 
 @pytest.mark.parametrize("dims", [2, 3])
@@ -349,3 +350,49 @@ def test_extra_tensors_and_extra_folds_are_refused(tmp_path):
         Model.load(rewritten(two, folds=1))
     with pytest.raises(ModelRefused, match=r"first 2\."):
         Model.load(rewritten(untrained(tiny(), folds=2).save(two), folds=3))
+
+
+def test_weights_stay_when_the_file_is_overwritten_or_truncated(tmp_path):
+    """A memory map would show the new bytes, or end the process."""
+    path = untrained(tiny(), seed=1).save(tmp_path / "m.safetensors")
+    model = Model.load(path)
+    before, digest = model.to_bytes(), hashlib.sha256(path.read_bytes()).hexdigest()
+    other = untrained(tiny(), seed=2).to_bytes()
+    assert len(other) == path.stat().st_size
+    with path.open("r+b") as file:
+        file.write(other)
+    assert (model.to_bytes(), model.digest) == (before, digest)
+    assert Model.load(path).digest == hashlib.sha256(other).hexdigest()
+    with path.open("r+b") as file:
+        file.truncate(0)
+    assert (model.to_bytes(), model.digest) == (before, digest)
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path, monkeypatch):
+    path = untrained(tiny(), seed=1).save(tmp_path / "m.safetensors")
+    whole, other = path.read_bytes(), untrained(tiny(name="another"), seed=1).to_bytes()
+    read = TensorFile.read
+    for content in (whole[:-4], whole + b"more", other, b""):
+
+        def then_change(path, content=content):
+            checked = read(path)
+            path.write_bytes(content)
+            return checked
+
+        path.write_bytes(whole)
+        monkeypatch.setattr(TensorFile, "read", then_change)
+        with pytest.raises(ModelRefused, match="changed while it was being read") as caught:
+            Model.load(path)
+        assert caught.value.reason == "model-damaged"
+
+
+def test_weights_changed_in_place_have_another_digest(tmp_path):
+    path = untrained(tiny()).save(tmp_path / "m.safetensors")
+    model = Model.load(path)
+    segment = Segmenter(model, engine="torch")
+    read = model.digest
+    next(iter(model.folds[0].values())).mul_(2)
+    assert model.digest == hashlib.sha256(model.to_bytes()).hexdigest() != read
+    assert segment.digest == read
+    assert Segmenter(model, engine="torch").digest == model.digest
+    assert Model.load(path).digest == read

@@ -22,7 +22,10 @@ class Engine(Protocol):
     name: str
 
     def __call__(self, windows: torch.Tensor) -> torch.Tensor:
-        """Logits float32 (N, labels, ...) of windows float32 (N, in_channels, ...), at most the shape's N."""
+        """Logits float32 (N, labels, ...) of windows float32 (N, in_channels, ...), at most the shape's N.
+
+        Several threads may call one engine at the same time.
+        """
 
 
 Shape = tuple[int, ...]
@@ -35,7 +38,7 @@ class _Kind(Protocol):
     """
 
     def __call__(
-        self, network: nn.Module, shape: Shape, device: torch.device, digest: str, *, free: bool = False
+        self, network: nn.Module, shape: Shape, device: torch.device, *, free: bool = False
     ) -> Engine: ...
 
 

@@ -1,54 +1,73 @@
-"""A network as an ONNX graph, made once and kept on disk."""
+"""A network as an ONNX graph, exported once and cached on disk."""
 
 from __future__ import annotations
 
 import hashlib
 import io
-from contextlib import suppress
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
 from torch import nn
+from torch.nn.modules.instancenorm import _InstanceNorm
+from torch.onnx import OnnxExporterError
 
-from medseg.errors import MedsegError
+from medseg.errors import MedsegError, UsageError
 from medseg.inference.backends.decoder_fusion import shortened
 from medseg.system import user_folders
 from medseg.system.atomic_write import replacing
 from medseg.system.quiet_libraries import quiet
 
 _DIGEST_BYTES = hashlib.sha256().digest_size
+_VERSIONS = ("medseg", "torch", "monai", "onnx")
+# The exporter keeps its state in global variables.
+_EXPORTING = threading.Lock()
 
 
-def graph(network: nn.Module, shape: tuple[int, ...], digest: str, *, free: bool = False) -> bytes:
-    """The ONNX file of ``network`` for inputs of ``shape``, from the cache where it is there.
+def graph(network: nn.Module, shape: tuple[int, ...], *, free: bool = False) -> bytes:
+    """The ONNX file of ``network`` for inputs of ``shape``, from the cache if it is there.
 
-    Each file of the cache begins with the SHA-256 of the rest: one that is damaged is made again. A folder
-    that cannot be written costs the making each time.
+    The cache is keyed by the weights themselves, so a graph is only ever used for the tensors it was exported
+    from. Each of its files begins with the SHA-256 of the rest; a damaged one is exported again. A failed
+    export is remembered too, because some networks take half a minute to fail. If the folder cannot be
+    written, the network is exported each time.
 
     Args:
-        network: In evaluation mode, on the CPU.
+        network: The network in evaluation mode, on the CPU.
         shape: (N, C, ...).
-        digest: Of the weights: equal digests are equal networks.
-        free: Take inputs of any sides.
+        free: Accept inputs whose sides differ from ``shape``.
+
+    Raises:
+        UsageError: the network has an operation that ONNX lacks (``engine``).
     """
-    made_by = f"{version('medseg')} {version('torch')} shortened {digest} {shape} {free}"
-    path = folder() / f"{hashlib.sha256(made_by.encode()).hexdigest()}.onnx"
-    held = b""
-    with suppress(OSError):
-        held = path.read_bytes()
-    if hashlib.sha256(held[_DIGEST_BYTES:]).digest() == held[:_DIGEST_BYTES]:
-        return held[_DIGEST_BYTES:]
-    made = export(network, shape, free=free)
-    with suppress(OSError, MedsegError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as part:
-            part.write_bytes(hashlib.sha256(made).digest() + made)
-    return made
+    path = folder() / f"{_key(network, shape, free)}.onnx"
+    kept = _read(path)
+    if kept is not None:
+        return kept
+    failure = path.with_suffix(".failed")
+    reason = _read(failure)
+    if reason is None:
+        try:
+            made = export(network, shape, free=free)
+        except OnnxExporterError as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200].encode()
+            _write(failure, reason)
+        else:
+            _write(path, made)
+            return made
+    raise UsageError(
+        f"the network cannot be exported to ONNX: {reason.decode(errors='replace')}",
+        where="engine",
+        remedy="use the engine auto or torch",
+        reason="engine",
+    )
 
 
 def folder() -> Path:
-    """Where graphs are kept; it can be deleted at any time."""
+    """The folder of cached graphs; it can be deleted at any time."""
     return user_folders.cache() / "graphs"
 
 
@@ -56,13 +75,70 @@ def export(network: nn.Module, shape: tuple[int, ...], *, free: bool = False) ->
     """The network as an ONNX file with one input and one output of fixed shape, or with ``free`` sides.
 
     Raises:
-        RuntimeError: the network has an operation that ONNX has not.
+        OnnxExporterError: the network has an operation that ONNX lacks.
     """
-    plain = shortened(network).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    plain = _with_explicit_scales(shortened(network)).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     file = io.BytesIO()
-    with quiet():  # the tracer warns of shapes, which are fixed here
-        names = {"input_names": ["windows"], "output_names": ["logits"]}
-        sides = {number: f"side_{number}" for number in range(2, len(shape))}
-        axes = {"dynamic_axes": {"windows": sides, "logits": sides}} if free else {}
-        torch.onnx.export(plain, (torch.zeros(shape),), file, dynamo=False, **names, **axes)  # type: ignore[arg-type]  # a file is taken, too
+    names = {"input_names": ["windows"], "output_names": ["logits"]}
+    sides = {number: f"side_{number}" for number in range(2, len(shape))}
+    axes = {"dynamic_axes": {"windows": sides, "logits": sides}} if free else {}
+    # The tracer warns about shapes, which are fixed here.
+    with _EXPORTING, quiet(), _without_log():
+        torch.onnx.export(plain, (torch.zeros(shape),), file, dynamo=False, **names, **axes)  # type: ignore[arg-type]  # a file is accepted, too
     return file.getvalue()
+
+
+def _key(network: nn.Module, shape: tuple[int, ...], free: bool) -> str:
+    """A digest of everything that decides the graph: versions, layers, weights and shape."""
+    versions = [f"{package} {version(package)}" for package in _VERSIONS]
+    digest = hashlib.sha256(f"{versions} {shape} {free} {network!r}".encode())
+    for name, tensor in network.state_dict().items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _read(path: Path) -> bytes | None:
+    """The content that :func:`_write` wrote; None if it is missing or damaged."""
+    held = b""
+    with suppress(OSError):
+        held = path.read_bytes()
+    intact = hashlib.sha256(held[_DIGEST_BYTES:]).digest() == held[:_DIGEST_BYTES]
+    return held[_DIGEST_BYTES:] if intact else None
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Writes content behind its SHA-256, if the folder can be written."""
+    with suppress(OSError, MedsegError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as part:
+            part.write_bytes(hashlib.sha256(content).digest() + content)
+
+
+def _with_explicit_scales(network: nn.Module) -> nn.Module:
+    """The network with scales of one and shifts of zero in instance norms that have none, changed in place.
+
+    The exporter would have to know the number of channels to add them, which it loses track of behind the
+    window partition of a transformer.
+    """
+    for layer in network.modules():
+        if isinstance(layer, _InstanceNorm) and not layer.affine:
+            layer.affine = True
+            layer.weight = nn.Parameter(torch.ones(layer.num_features), requires_grad=False)
+            layer.bias = nn.Parameter(torch.zeros(layer.num_features), requires_grad=False)
+    return network
+
+
+@contextmanager
+def _without_log() -> Iterator[None]:
+    """A block in which a failing export does not print the whole graph to stdout.
+
+    The exporter switches its log on whatever the setting was, so the function that writes it is replaced.
+    """
+    enabled, write = torch._C._jit_is_onnx_log_enabled(), torch._C._jit_onnx_log
+    torch._C._jit_onnx_log = lambda *_: None
+    try:
+        yield
+    finally:
+        torch._C._jit_onnx_log = write
+        torch._C._jit_set_onnx_log_enabled(enabled)

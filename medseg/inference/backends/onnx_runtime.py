@@ -17,7 +17,6 @@ class OnnxRuntime:
         network: nn.Module,
         shape: tuple[int, ...],
         device: torch.device,
-        digest: str,
         *,
         free: bool = False,
     ) -> None:
@@ -29,11 +28,14 @@ class OnnxRuntime:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(
-            graph(network, shape, digest, free=free), options, providers=["CPUExecutionProvider"]
-        )
+        content = graph(network, shape, free=free)
+        try:
+            self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # its exceptions have no common base class
+            raise RuntimeError(str(error)) from error
         self._input = self._session.get_inputs()[0].name
 
     def __call__(self, windows: torch.Tensor) -> torch.Tensor:  # noqa: D102
+        # A session may be run by several threads at once.
         (logits,) = self._session.run(None, {self._input: filled(windows, self._batch).numpy()})
         return torch.from_numpy(logits[: len(windows)])

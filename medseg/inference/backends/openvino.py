@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import torch
 from torch import nn
 
@@ -18,7 +20,6 @@ class OpenVino:
         network: nn.Module,
         shape: tuple[int, ...],
         device: torch.device,
-        digest: str,
         *,
         free: bool = False,
     ) -> None:
@@ -37,13 +38,17 @@ class OpenVino:
             "PERFORMANCE_HINT": "LATENCY",
         }
         core = openvino.Core()
-        model = core.read_model(graph(network, shape, digest, free=free), b"")
+        model = core.read_model(graph(network, shape, free=free), b"")
         if free:
             model.reshape([*shape[:2], *(-1 for _ in shape[2:])])
         compiled = core.compile_model(model, "CPU", settings)
         self._request = compiled.create_infer_request()
+        # A request has one input and one output: a second thread would overwrite them.
+        self._lock = threading.Lock()
 
     def __call__(self, windows: torch.Tensor) -> torch.Tensor:  # noqa: D102
-        # The output's memory belongs to the request and holds until the next call; so it is copied.
-        found = self._request.infer([filled(windows, self._batch).numpy()], share_inputs=True)
-        return torch.from_numpy(found[0][: len(windows)])
+        batch = filled(windows, self._batch).numpy()
+        with self._lock:
+            # The output's memory belongs to the request and is overwritten by the next call, so it is copied.
+            result = self._request.infer([batch], share_inputs=True, share_outputs=False)
+        return torch.from_numpy(result[0][: len(windows)])

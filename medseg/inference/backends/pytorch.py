@@ -8,6 +8,7 @@ import torch
 from monai.networks.blocks.convolutions import Convolution
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvTransposeNd
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
@@ -19,7 +20,6 @@ class TorchEngine:
         network: nn.Module,
         shape: tuple[int, ...],
         device: torch.device,
-        digest: str,
         *,
         free: bool = False,
     ) -> None:
@@ -39,17 +39,24 @@ class TorchEngine:
 
 
 def folded(network: nn.Module) -> nn.Module:
-    """A copy in which each convolution has taken in the batch normalisation behind it.
+    """A copy in which each convolution has absorbed the batch normalisation that follows it.
 
-    In evaluation this is a scale and a shift a channel: the same function, to rounding.
+    In evaluation, batch normalisation is a scale and a shift per channel: the result is the same function up
+    to rounding.
     """
     network = copy.deepcopy(network)
     for block in network.modules():
         if not isinstance(block, Convolution):
             continue
         after = dict(dict(block.named_children()).get("adn", nn.Module()).named_children())
-        # The normalisation must be what follows at once.
-        if isinstance(after.get("N"), _BatchNorm) and next(iter(after)) == "N":
-            block.conv = fuse_conv_bn_eval(block.conv, after["N"])
-            block.adn.N = nn.Identity()
+        norm = after.get("N")
+        # The normalisation must follow the convolution directly.
+        if not isinstance(norm, _BatchNorm) or next(iter(after)) != "N":
+            continue
+        # Weights are (out, in / groups, ...), but (in, out / groups, ...) if transposed.
+        transposed = isinstance(block.conv, _ConvTransposeNd)
+        if transposed and block.conv.groups > 1:
+            continue
+        block.conv = fuse_conv_bn_eval(block.conv, norm, transpose=transposed)
+        block.adn.N = nn.Identity()
     return network

@@ -9,12 +9,13 @@ import csv
 import io
 import re
 from collections import Counter
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TypeAlias
 
 import yaml
 
 from medseg.errors import UsageError
+from medseg.system.notices import notify
 from medseg.system.safe_parsing import PlainLoader, json_data, text_of, yaml_data
 
 Record: TypeAlias = dict[str, object]
@@ -45,7 +46,7 @@ def read_records(file: Path, root: Path | None) -> tuple[Record, list[tuple[str,
     if suffix == ".csv":
         return {}, _csv_records(text, file)
     data = _parsed(text, file)
-    if "cases" not in data and ("training" in data or "channel_names" in data):
+    if "cases" not in data and (_SPLIT_OF.keys() & data.keys() or "channel_names" in data):
         header, records = _dataset(data, root or file.parent, file)
     else:
         header, records = _document(data, file)
@@ -168,21 +169,72 @@ def _dataset(data: Record, root: Path, file: Path) -> tuple[Record, list[Record]
     return header, _nnunet(data, root, file) if "channel_names" in data else _msd(data, file)
 
 
-def _msd(data: Record, file: Path) -> list[Record]:
-    """Records of an MSD data set: ``training`` lists images and labels, ``test`` lists images.
+_SPLIT_OF = {"training": "train", "validation": "val", "test": "test", "testing": "test"}
 
-    Several channels are one 4D file.
+
+def _msd(data: Record, file: Path) -> list[Record]:
+    """Records of an MSD data set or a MONAI datalist; several channels are a list or one 4D file.
+
+    ``training``, ``validation``, ``test`` and ``testing`` list cases; MSD's ``test`` lists images only.
+    Of the training cases with a ``fold`` the lowest fold is for validation, as in MONAI's Auto3DSeg by
+    default, if there is no list of validation cases.
 
     Source: dataset.json of the ten tasks, http://medicaldecathlon.com (Antonelli et al. 2022,
-    doi:10.1038/s41467-022-30695-9).
+    doi:10.1038/s41467-022-30695-9); monai.data.load_decathlon_datalist.
     """
+    for key, value in data.items():
+        entries = value if isinstance(value, list) else []
+        if key not in _SPLIT_OF and any(isinstance(entry, dict) and "image" in entry for entry in entries):
+            known = ", ".join(_SPLIT_OF)
+            raise wrong(
+                f"unknown list of cases {key!r}", file, f"rename it to one of: {known}", "unknown-field"
+            )
     records: list[Record] = []
-    for entry in _list(data, "training", file):
-        records.append({"image": entry.get("image"), "label": entry.get("label"), "split": "train"})
-    tests = data.get("test") or []
-    for entry in tests if isinstance(tests, list) else []:
-        records.append({"image": entry.get("image") if isinstance(entry, dict) else entry, "split": "test"})
-    return [{"id": _stem(str(record["image"] or "")), **record} for record in records]
+    for key, split in _SPLIT_OF.items():
+        for entry in _list(data, key, file) if key != "test" else _tests(data):
+            records.append(
+                {"image": entry.get("image"), "label": entry.get("label"), "split": split}
+                | ({"fold": entry["fold"]} if "fold" in entry and split == "train" else {})
+            )
+    _apply_folds(records, file)
+    ids = _ids([_first_image(record) for record in records])
+    return [{"id": name, **record} for name, record in zip(ids, records, strict=True)]
+
+
+def _tests(data: Record) -> list[Record]:
+    """The entries of ``test``, which may be images alone."""
+    tests = data.get("test")
+    entries = tests if isinstance(tests, list) else []
+    return [entry if isinstance(entry, dict) else {"image": entry} for entry in entries]
+
+
+def _apply_folds(records: list[Record], file: Path) -> None:
+    """Moves the lowest of several folds to split val, with a notice."""
+    folds = sorted({str(record["fold"]) for record in records if "fold" in record}, key=lambda f: (len(f), f))
+    divided = len(folds) > 1 and not any(record["split"] == "val" for record in records)
+    for record in records:
+        fold = record.pop("fold", None)
+        if divided and fold is not None and str(fold) == folds[0]:
+            record["split"] = "val"
+    if divided:
+        text = f"fold {folds[0]} of the folds {', '.join(folds)} is split val, the others are train"
+        notify("fold-validation", text, path=file, remedy="edit the splits of the manifest for another fold")
+
+
+def _first_image(record: Record) -> str:
+    image = record["image"]
+    return str((image[0] if isinstance(image, list) and image else image) or "")
+
+
+def _ids(images: list[str]) -> list[str]:
+    """Ids from file names; if these are not unique, from folders, or from whole paths."""
+    names = [_stem(image) for image in images]
+    if len(set(names)) == len(names):
+        return names
+    parents = [PurePosixPath(image).parent.name for image in images]
+    if all(parents) and len(set(parents)) == len(parents):
+        return parents
+    return ["_".join((*PurePosixPath(image).parent.parts, _stem(image))) for image in images]
 
 
 def _nnunet(data: Record, root: Path, file: Path) -> list[Record]:

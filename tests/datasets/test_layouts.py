@@ -242,7 +242,7 @@ def test_studies_of_one_person_are_one_patient_without_showing_the_header(tmp_pa
     manifest = manifest_of(tmp_path, made=tmp_path)
     assert {case.id: case.patient for case in manifest.cases} == {"p1_1": "p1", "p1_2": "p1", "p2": "p2"}
     assert "secret" not in manifest.write(tmp_path / "m.csv").read_text()
-    with pytest.warns(InputWarning, match="first, second have one PatientID"):
+    with pytest.warns(InputWarning, match="first, second have the same PatientID"):
         (case, *_) = manifest_of(tmp_path / "p1", made=tmp_path).cases
     assert case.patient == "p1"  # the folders below are studies, not people
 

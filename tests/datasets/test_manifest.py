@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from medseg.datasets.manifest import Case, Manifest
 from medseg.datasets.splits import folds, with_splits
-from medseg.errors import UsageError
+from medseg.errors import InputWarning, UsageError
 
 SHIPPED = sorted((Path(__file__).parents[2] / "data_manifests").glob("*.yaml"))
 
@@ -244,6 +244,63 @@ def nnunet(folder: Path, *, training: int = 2) -> Path:
         path.parent.mkdir(exist_ok=True)
         path.touch()
     return folder
+
+
+def datalist(folder: Path, **lists: object) -> Path:
+    return written(folder, "dataset.json", json.dumps(lists))
+
+
+def pairs(*names: object, **more: object) -> list[dict[str, object]]:
+    return [{"image": f"im/{name}.nii.gz", "label": f"lb/{name}.nii.gz", **more} for name in names]
+
+
+def test_lists_of_a_monai_datalist_are_splits(tmp_path: Path) -> None:
+    """The key names are those of BTCV's file (validation, test) and of Auto3DSeg's (testing)."""
+    test = [{"image": "im/t.nii.gz"}, {"image": "im/u.nii.gz", "label": "lb/u.nii.gz"}]
+    manifest = Manifest.read(datalist(tmp_path, training=pairs(1, 2), validation=pairs(3), testing=test))
+    assert [(case.id, case.split) for case in manifest.cases] == [
+        ("1", "train"), ("2", "train"), ("3", "val"), ("t", "test"), ("u", "test"),
+    ]  # fmt: skip
+    assert [case.label is None for case in manifest.cases] == [False, False, False, True, False]
+    plain = Manifest.read(datalist(tmp_path, training=pairs(1), test=["im/x.nii.gz"]))
+    assert [(case.id, case.split) for case in plain.cases] == [("1", "train"), ("x", "test")]
+
+
+def test_the_first_fold_of_a_datalist_is_for_validation(tmp_path: Path) -> None:
+    folded = [*pairs("a", "d", fold=1), *pairs("b", fold=0), *pairs("c", fold=2)]
+    with pytest.warns(InputWarning, match="fold 0 of the folds 0, 1, 2 is split val"):
+        manifest = Manifest.read(datalist(tmp_path, training=folded))
+    assert {case.id: case.split for case in manifest.cases} == {
+        "a": "train",
+        "d": "train",
+        "b": "val",
+        "c": "train",
+    }
+    # One fold alone divides nothing, and an explicit list of validation cases decides.
+    single = Manifest.read(datalist(tmp_path, training=pairs("a", "b", fold=0)))
+    assert {case.split for case in single.cases} == {"train"}
+    listed = Manifest.read(datalist(tmp_path, training=folded, validation=pairs("v")))
+    assert [case.id for case in listed.split("val")] == ["v"]
+
+
+def test_unknown_lists_of_cases_are_refused(tmp_path: Path) -> None:
+    message = refusal(datalist(tmp_path, training=pairs(1), valid=pairs(2)))
+    assert "unknown list of cases 'valid'" in message
+    Manifest.read(datalist(tmp_path, training=pairs(1), labels={"1": "a"}, reference=["x"]))
+
+
+def test_images_of_one_name_in_folders_have_distinct_ids(tmp_path: Path) -> None:
+    cases = [
+        {"image": [f"p{n}/flair.nii.gz", f"p{n}/t1.nii.gz"], "label": f"p{n}/seg.nii.gz"} for n in (1, 2)
+    ]
+    manifest = Manifest.read(datalist(tmp_path, training=cases))
+    assert [case.id for case in manifest.cases] == ["p1", "p2"]
+    assert [len(case.images) for case in manifest.cases] == [2, 2]
+    deeper = [{"image": f"./{n}/ct/scan.nii.gz", "label": "x"} for n in "ab"]
+    assert [case.id for case in Manifest.read(datalist(tmp_path, training=deeper)).cases] == [
+        "a_ct_scan",
+        "b_ct_scan",
+    ]
 
 
 def test_the_layout_of_nnunet(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from medseg.datasets.manifest import Case
 from medseg.datasets.validation.case_stats import Channel, Facts, measure
 from medseg.datasets.validation.findings import Finding, finding
+from medseg.datasets.validation.resampling_loss import prepared_ml
 from medseg.images.grid import Grid
 from medseg.images.volume import Volume
 from medseg.recipe import Recipe, Window
@@ -27,6 +28,9 @@ _LEAST_SOFT = 0.02
 # 8-bit exports have 0..255, normalised scans span a few units. Fat and muscle alone differ by 150 HU.
 _BYTE = 255.0
 _LEAST_SPAN_HU = 100.0
+# Rounding to prepared voxels changes the volume of structures of a few voxels by up to a half; thin
+# structures lose more.
+_LEAST_KEPT = 0.5
 _MOST_LISTED = 10
 _LOOKED_AT = 1_000_000
 
@@ -89,12 +93,32 @@ def _labels(case: Case, facts: Facts, recipe: Recipe | None) -> Iterator[Finding
     if absent:
         yield finding("label-absent", f"the label map has no voxel of {_listed(absent)}", case.id)
     if recipe is not None:
+        yield from _lost(case, facts, recipe)
         known_values = {value for label in recipe.labels for value in label.values}
         unknown = [value for value in present if value not in known_values]
         if unknown:
             problem = f"{facts.voxels(unknown)} voxel(s) have values that belong to no label"
             listed = _listed([str(v) for v in unknown])
             yield finding("unknown-values", f"{problem} ({listed}); they become background", case.id)
+
+
+def _lost(case: Case, facts: Facts, recipe: Recipe) -> Iterator[Finding]:
+    """Findings about labels of which preparation leaves less than half of the volume."""
+    spacing = recipe.prepare.spacing_mm
+    if facts.truth is None:
+        return
+    for label in recipe.labels:
+        kept, voxels = facts.kept_of(label, spacing), facts.voxels(label.values)
+        if kept is None or not voxels or label.name not in named(case, recipe):
+            continue
+        before, after = voxels * facts.truth.grid.voxel_ml, prepared_ml(kept, spacing)
+        if after < _LEAST_KEPT * before:
+            rest = f"only {kept} voxel(s) ({after:.2g} ml) are" if kept else "nothing is"
+            size = " x ".join(f"{mm:g}" for mm in spacing)
+            problem = (
+                f"{label.name} has {voxels} voxel(s) ({before:.2g} ml), but {rest} left after resampling"
+            )
+            yield finding("label-lost", f"{problem} to {size} mm", case.id)
 
 
 def _intensities(case: Case, facts: Facts, recipe: Recipe | None) -> Iterator[Finding]:

@@ -14,9 +14,12 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
+from medseg.datasets.validation.resampling_loss import prepared_voxels
 from medseg.images.grid import Grid
+from medseg.images.label import Label
 from medseg.images.value_counts import value_counts
 from medseg.images.volume import Mask, Volume, Voxels
+from medseg.recipe import Recipe
 
 _AT_ONCE = 1 << 20
 # One bin per HU. Scanners store 12 bits; the 16 bits of some bone and metal reconstructions are clipped.
@@ -93,6 +96,20 @@ class Channel(_Value):
         return self.minimum == self.maximum
 
 
+class Kept(_Value):
+    """How much of a label is left after the preparation of a recipe.
+
+    Attributes:
+        values: The values of the label.
+        spacing_mm: Voxel size of the prepared grid.
+        voxels: Number of prepared voxels of the label.
+    """
+
+    values: tuple[int, ...]
+    spacing_mm: tuple[float, float, float]
+    voxels: int
+
+
 class Facts(_Value):
     """Measurements of one case; ``model_dump_json`` and ``model_validate_json`` store it in a file.
 
@@ -100,28 +117,46 @@ class Facts(_Value):
         channels: Channels in the order of the recipe; empty if a scan could not be read.
         truth: Grid of the label map; None without a label map.
         values: Each value in the label map with its number of voxels, ascending, including 0.
+        kept: What a recipe's preparation leaves of labels; empty if measured without a recipe.
     """
 
     channels: tuple[Channel, ...] = ()
     truth: Place | None = None
     values: tuple[tuple[int, int], ...] = ()
+    kept: tuple[Kept, ...] = ()
 
     def voxels(self, values: Sequence[int]) -> int:
         """The number of voxels of the label map with any of these values."""
         return sum(count for value, count in self.values if value in values)
 
+    def kept_of(self, label: Label, spacing_mm: tuple[float, float, float]) -> int | None:
+        """The prepared voxels of a label at a voxel size; None if they were not measured."""
+        wanted = (label.values, spacing_mm)
+        return next((each.voxels for each in self.kept if (each.values, each.spacing_mm) == wanted), None)
 
-def measure(volumes: Sequence[Volume], truth: Mask | None) -> Facts:
+
+def measure(volumes: Sequence[Volume], truth: Mask | None, recipe: Recipe | None = None) -> Facts:
     """The facts of a case, from one pass over each array in chunks of a few megabytes.
 
     Args:
         volumes: The scans, one per channel.
         truth: The label map, on any grid.
+        recipe: If given, what its preparation leaves of its labels is measured as well.
     """
     return Facts(
         channels=tuple(_channel(volume) for volume in volumes),
         truth=None if truth is None else Place.of(truth.grid),
         values=() if truth is None else _values(truth.array),
+        kept=() if truth is None or recipe is None else _kept(truth, recipe),
+    )
+
+
+def _kept(truth: Mask, recipe: Recipe) -> tuple[Kept, ...]:
+    spacing = recipe.prepare.spacing_mm
+    counts = prepared_voxels(truth, recipe.labels, spacing)
+    return tuple(
+        Kept(values=label.values, spacing_mm=spacing, voxels=count)
+        for label, count in zip(recipe.labels, counts, strict=True)
     )
 
 

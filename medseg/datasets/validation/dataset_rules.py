@@ -80,6 +80,16 @@ def _never(entries: Sequence[Entry], recipe: Recipe) -> Iterator[Finding]:
             values = ", ".join(map(str, label.values))
             problem = f"label {label.name} (values {values}) is in none of the {len(training)} training cases"
             yield finding("label-never", problem, None)
+            continue
+        kept = [
+            entry.facts.kept_of(label, recipe.prepare.spacing_mm)
+            for entry in training
+            if label.name in named(entry.case, recipe) and entry.facts.voxels(label.values)
+        ]
+        if kept and not any(count is None or count for count in kept):
+            size = " x ".join(f"{mm:g}" for mm in recipe.prepare.spacing_mm)
+            problem = f"nothing of label {label.name} is left after resampling to {size} mm in any of the"
+            yield finding("label-lost-everywhere", f"{problem} {len(kept)} training cases with it", None)
 
 
 def _divided(owned: Iterable[tuple[Case, str | None]]) -> Iterator[tuple[Case, Case]]:

@@ -50,6 +50,8 @@ REGISTRY: dict[str, FindingKind] = {
     "label-never": FindingKind(
         "error", "correct the values of the label in the recipe, or add cases that have it"
     ),
+    "label-lost": FindingKind("warning", "choose a smaller prepare.spacing_mm in the recipe"),
+    "label-lost-everywhere": FindingKind("error", "choose a smaller prepare.spacing_mm in the recipe"),
     # intensities
     "constant-image": FindingKind("error", "export the scan again, or leave the case out"),
     "constant-channel": FindingKind("warning", "check that this channel is meant to be empty"),

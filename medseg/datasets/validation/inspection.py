@@ -65,7 +65,7 @@ def examine(case: Case, recipe: Recipe | None = None) -> Examined:
         truth = _truth(case, recipe, volumes, reading)
     findings = list(reading.findings)
     findings += [finding("reader-warning", str(notice), case.id) for notice in notices]
-    facts = measure(volumes, truth)
+    facts = measure(volumes, truth, recipe)
     return Examined(case, (*findings, *apply_case_rules(case, facts, recipe)), facts, volumes, truth)
 
 

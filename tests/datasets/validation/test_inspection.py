@@ -76,7 +76,7 @@ def test_voxels_that_are_not_finite_are_counted(cases, what, value):
 
 @pytest.mark.parametrize(
     ("how", "message"),
-    [(lambda a: a + 0.5 * (a == 1), "fraction"), (lambda a: a.astype(np.int16) - 1, "-1..")],
+    [(lambda a: a + 0.5 * (a == 1), "not whole numbers"), (lambda a: a.astype(np.int16) - 1, "-1..")],
 )
 def test_invalid_label_values_are_reported(cases, how, message):
     changed(cases[0], how, what="label")

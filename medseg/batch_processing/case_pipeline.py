@@ -26,6 +26,7 @@ from medseg.inference.prediction import Prediction, PreparedScan
 from medseg.inference.registry import SegmentationMethod, load_segmenter
 from medseg.io import ReadOptions, read_channels, write
 from medseg.system.error_conversion import as_medseg_error
+from medseg.system.file_names import file_name
 from medseg.system.notices import Notice, collect_notices
 from medseg.visualization.overlays import overlay
 from medseg.visualization.thumbnails import encoded, thumbnail
@@ -169,7 +170,7 @@ class CasePipeline:
             for label, values in prediction.probabilities.items():
                 # Thousandths: as exact as a network is, and a tenth of the file size.
                 rounded = np.round(values, 3).astype(np.float32)
-                path = place("probabilities", f"{case}_{label}.nii.gz")
+                path = place("probabilities", f"{case}_{file_name(label)}.nii.gz")
                 write(Volume(rounded, scan.grid, scan.source), path, flush=False)
             digests = {name: digest([path]) for name, path in written.items()}
             # The mask last: if it is there, all files of the case are.

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from medseg.inference.case_result import STAGES, CaseResult
 from medseg.system.atomic_write import replacing
+from medseg.system.csv_cells import to_cell
 
 NAME = "results.csv"
 _FIRST = ("case", "patient", "model", "status", "reason", "message", "mask")
@@ -36,8 +37,9 @@ def write(path: Path, found: Sequence[CaseResult]) -> Path:
     measured = dict.fromkeys(name for row in rows for name in row if name not in (*_FIRST, *_LAST))
     text = io.StringIO(newline="")
     table = csv.DictWriter(text, [*_FIRST, *measured, *_LAST], restval="", lineterminator="\n")
-    table.writeheader()
-    table.writerows(rows)
+    # Names come from files and label files: no cell may be a formula.
+    table.writerow({name: to_cell(name) for name in table.fieldnames})
+    table.writerows({name: to_cell(value) for name, value in row.items()} for row in rows)
     with replacing(path) as fresh:
         fresh.write_text(text.getvalue(), encoding="utf-8", newline="")
     return path

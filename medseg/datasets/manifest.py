@@ -25,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from medseg.datasets.manifest_readers import FIELDS, Record, as_text, read_records, wrong
 from medseg.errors import UsageError
+from medseg.system.csv_cells import to_cell
 
 Split = Literal["train", "val", "test"]
 
@@ -327,7 +328,8 @@ def _as_csv(cases: Sequence[Case], folder: Path) -> str:
         images = [_within(image, folder) for image in case.images]
         if case.annotated is not None:
             record["annotated"] = ";".join(case.annotated)
-        table.writerow(record | dict(zip(["image", *further], images, strict=False)))
+        row = record | dict(zip(["image", *further], images, strict=False))
+        table.writerow({name: to_cell(value) for name, value in row.items()})
     return out.getvalue()
 
 

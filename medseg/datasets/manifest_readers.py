@@ -15,6 +15,7 @@ from typing import TypeAlias
 import yaml
 
 from medseg.errors import UsageError
+from medseg.system.csv_cells import from_cell
 from medseg.system.notices import notify
 from medseg.system.safe_parsing import PlainLoader, json_data, text_of, yaml_data
 
@@ -82,7 +83,7 @@ def _csv_records(text: str, file: Path) -> list[tuple[str, Record | UsageError]]
     rows: list[tuple[int, list[str]]] = []
     try:
         for row in reader:
-            cells = [cell.strip() for cell in row]
+            cells = [from_cell(cell.strip()) for cell in row]
             if any(cells):
                 rows.append((reader.line_num, cells))
     except csv.Error as error:

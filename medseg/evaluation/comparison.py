@@ -131,11 +131,11 @@ def write(comparison: Comparison, folder: str | Path) -> tuple[Path, ...]:
     """
     folder = Path(folder)
     contents = {
-        "comparison.csv": comparison.table.to_csv(index=False, float_format="%.6g", lineterminator="\n"),
+        "comparison.csv": tables.as_csv(comparison.table),
         "comparison.json": tables.as_json(comparison.table),
         "comparison.md": tables.markdown(_HEADS, _cells(comparison.table), NOTES),
         "comparison.tex": tables.latex(_HEADS, _cells(comparison.table), NOTES),
-        "left_out.csv": comparison.left_out.to_csv(index=False, lineterminator="\n"),
+        "left_out.csv": tables.as_csv(comparison.left_out),
     }
     for name, text in contents.items():
         with replacing(folder / name) as temporary:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from medseg.errors import InputRefused, UsageError
 from medseg.evaluation.evaluator import METRICS
+from medseg.system.csv_cells import from_cell
 
 
 def read_evaluation(path: str | Path) -> pd.DataFrame:
@@ -35,6 +36,8 @@ def read_evaluation(path: str | Path) -> pd.DataFrame:
         ) from None
     except (ValueError, UnicodeDecodeError):  # pandas' parser errors are ValueErrors
         raise _refused("the file is not a CSV table", path) from None
+    for column in names.keys() & set(frame.columns):
+        frame[column] = frame[column].map(from_cell, na_action="ignore")
     missing = sorted({"case", "patient", "label", "status", "dice"} - set(frame.columns))
     if missing:
         raise _refused(f"the table has no column {missing[0]!r}", path)

@@ -181,8 +181,8 @@ def write(frame: pd.DataFrame, folder: str | Path) -> tuple[Path, ...]:
     """
     folder, table = Path(folder), summary(frame)
     contents = {
-        "evaluation.csv": frame.to_csv(index=False, float_format="%.6g", lineterminator="\n"),
-        "summary.csv": table.to_csv(float_format="%.6g", lineterminator="\n"),
+        "evaluation.csv": tables.as_csv(frame),
+        "summary.csv": tables.as_csv(table, index=True),
         "summary.json": tables.as_json(table.reset_index()),
         "summary.md": tables.markdown(_HEADS, _cells(table), _notes(table)),
         "summary.tex": tables.latex(_HEADS, _cells(table), _notes(table)),

@@ -20,6 +20,7 @@ from medseg.inference.registry import SegmentationMethod, load_segmenter
 from medseg.io import read_channels
 from medseg.io.sidecar import facts_of, sidecar_path, write_json
 from medseg.recipe import Recipe
+from medseg.system.file_names import file_name
 from medseg.system.progress import Advance, Shown, progress_bar
 from medseg.visualization.thumbnails import encoded, line, thumbnail
 
@@ -166,7 +167,7 @@ def _segmenting(
         volumes = read_channels(case.images, channels=len(segment.channels))
         mask = segment(volumes)
         if folder is not None:
-            path = mask.save(folder / "masks" / f"{case.id}.nii.gz")
+            path = mask.save(folder / "masks" / f"{file_name(case.id)}.nii.gz")
             write_json(sidecar_path(path), facts_of(mask, segment))
             with (folder / "thumbnails.jsonl").open("a", encoding="utf-8") as file:
                 file.write(line(case.id, "", encoded(thumbnail(volumes[0], mask))))

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from medseg.system.csv_cells import to_cell
+
 # More than pandas escapes: the default fonts of LaTeX lack <, > and ≤ or print other characters.
 _LATEX = str.maketrans(
     {c: f"\\{c}" for c in "&%$#_{}"}
@@ -48,6 +50,15 @@ def numbers(values: Sequence[float], pattern: str, between: str = "") -> str:
     if all(map(math.isnan, values)):
         return "–"
     return between.join("–" if math.isnan(value) else format(value, pattern) for value in values)
+
+
+def as_csv(table: pd.DataFrame, *, index: bool = False) -> str:
+    """CSV with six significant digits, in which no text can be taken for a formula by a spreadsheet."""
+    plain = (table.reset_index() if index else table).apply(
+        lambda column: column if pd.api.types.is_numeric_dtype(column) else column.map(to_cell)
+    )
+    text: str = plain.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    return text
 
 
 def as_json(table: pd.DataFrame) -> str:

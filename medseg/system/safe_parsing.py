@@ -18,6 +18,8 @@ import yaml
 
 # Recipes are nested four deep, MSD's dataset.json five.
 DEEPEST = 64
+# Longer numbers mean nothing here; integers of thousands of digits take long to read and cannot be printed.
+MOST_DIGITS = 100
 
 
 def text_of(file: Path, *, most_bytes: int) -> str:
@@ -70,6 +72,22 @@ class PlainLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
+def _number(loader: PlainLoader, node: yaml.ScalarNode) -> object:
+    """The number of a plain scalar; base 60 (``1:30``) is text, as in YAML 1.2, long numbers are errors."""
+    text = str(loader.construct_scalar(node))
+    if ":" in text:
+        return text
+    if len(text) > MOST_DIGITS:
+        problem = f"a number of {len(text)} characters: at most {MOST_DIGITS} are read"
+        raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
+    whole = node.tag.endswith(":int")
+    return loader.construct_yaml_int(node) if whole else loader.construct_yaml_float(node)
+
+
+PlainLoader.add_constructor("tag:yaml.org,2002:int", _number)
+PlainLoader.add_constructor("tag:yaml.org,2002:float", _number)
+
+
 def yaml_data(text: str, loader: type[PlainLoader] = PlainLoader) -> object:
     """The plain data of YAML text.
 
@@ -93,7 +111,13 @@ def json_data(text: str, *, deepest: int = DEEPEST) -> object:
         ValueError: not valid; the message gives line and column if known.
     """
     try:
-        data = json.loads(text, object_pairs_hook=_object, parse_constant=_not_a_number, parse_float=_finite)
+        data = json.loads(
+            text,
+            object_pairs_hook=_object,
+            parse_constant=_not_a_number,
+            parse_float=_finite,
+            parse_int=_integer,
+        )
     except RecursionError:
         raise ValueError("nested too deeply") from None
     level: list[object] = [data]
@@ -122,6 +146,12 @@ def _once(keys: Iterable[str]) -> None:
 
 def _not_a_number(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON number")
+
+
+def _integer(text: str) -> int:
+    if len(text) > MOST_DIGITS:
+        raise ValueError(f"a number of {len(text)} characters: at most {MOST_DIGITS} are read")
+    return int(text)
 
 
 def _finite(text: str) -> float:

@@ -107,6 +107,20 @@ def test_refused_scans_are_tried_again_only_when_asked(scans, tmp_path):
     assert run(cases, config_for(out), retry_failed=True).done == 1
 
 
+def test_label_names_are_no_paths(tmp_path):
+    Thorax.random(3).scan(default_grid((8.0, 9.0, 12.0)), seed=3).save(tmp_path / "3.nii.gz")
+    names = ["GTV/CTV", "../../../outside", ".."]
+    labels = [{"name": name, "values": [n]} for n, name in enumerate(names, start=1)]
+    model = untrained(tiny(labels=labels)).save(tmp_path / "model.safetensors")
+    out = tmp_path / "in" / "out"
+    ended = run(items(tmp_path / "3.nii.gz"), config_for(out, models=(str(model),), probabilities=True))
+    assert (ended.done, ended.failed) == (1, 0)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["3.nii.gz", "in", "model.safetensors"]
+    assert [path.name for path in (tmp_path / "in").iterdir()] == ["out"]
+    assert len(list((out / "probabilities").iterdir())) == len(names)
+    assert {f"{name}_ml" for name in names} <= set(table(out).columns)
+
+
 def test_several_models_share_a_scan_and_get_one_row_each(tmp_path):
     patient = Thorax.random(3)
     patient.scan(default_grid((8.0, 9.0, 12.0), "LPS"), seed=3).save(tmp_path / "3.nii.gz")

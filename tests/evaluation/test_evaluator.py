@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 from pathlib import Path
@@ -14,6 +15,7 @@ from support.worlds import tiny
 
 from medseg.datasets.manifest import Case
 from medseg.errors import InputRefused, UsageError
+from medseg.evaluation.evaluation_files import read_evaluation
 from medseg.evaluation.evaluator import COLUMNS, evaluate_cases, summary, write
 from medseg.images.grid import Grid
 from medseg.images.label import Label
@@ -131,6 +133,21 @@ def test_written_tables_can_be_read_back(cases: list[Case], tmp_path: Path) -> N
     assert (first["label"], first["group"], first["n"]) == ("a", "all", 2)
     with pytest.raises(UsageError):
         write(frame, tmp_path / "no folder")
+
+
+def test_names_in_tables_are_no_formulas_and_are_read_back(cases: list[Case], tmp_path: Path) -> None:
+    labels = (Label(name="=1+1", values=(1,)), Label(name="@b/c", values=(2,)))
+    named = [cases[0].model_copy(update={"patient": "-p", "group": "+g"})]
+    frame = evaluate_cases(named, lambda case: Mask(mask(2, 2).array, GRID, labels), labels)
+    rows, table, *_ = write(frame, tmp_path)
+    with rows.open(encoding="utf-8", newline="") as file:
+        first = next(csv.DictReader(file))
+    assert (first["label"], first["patient"], first["group"]) == ("'=1+1", "'-p", "'+g")
+    assert float(first["volume_error_ml"]) < 0  # numbers are not changed
+    assert "'@b/c" in table.read_text(encoding="utf-8")
+    back = read_evaluation(rows)
+    assert back["label"].tolist() == ["=1+1", "@b/c"]
+    assert back["patient"].tolist() == ["-p", "-p"]
 
 
 def test_groups_have_their_own_rows(cases: list[Case]) -> None:

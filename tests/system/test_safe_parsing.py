@@ -60,7 +60,7 @@ def test_yaml_that_is_not_plain_data_is_refused_after_a_few_nodes(text, told):
         ('{"a": NaN}', "NaN"),
         ('{"a": -Infinity}', "Infinity"),
         ('{"a": 1e999}', "too large"),
-        ("9" * 5000, "digits"),
+        ("9" * 5000, "characters"),
         ('{"a": 1\n "b": 2}', "line 2"),
     ],
 )
@@ -137,3 +137,24 @@ def test_a_bomb_takes_no_memory(tmp_path):
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert "alias" in done.stderr
+
+
+@pytest.mark.parametrize("text", ["9" * 4301, "9" * 101, "0x" + "f" * 5000, "1." + "1" * 200])
+def test_numbers_without_bounds_are_refused(text):
+    with pytest.raises(ValueError, match=f"a number of {len(text)} characters: at most 100"):
+        yaml_data(f"a: {text}")
+    if text.isdigit():
+        with pytest.raises(ValueError, match=f"a number of {len(text)} characters: at most 100"):
+            json_data(f'{{"a": {text}}}')
+    with pytest.raises(UsageError, match="a number of") as caught:
+        Recipe.parse(f"name: {text}")
+    assert len(str(caught.value)) < 500
+
+
+def test_base_60_is_text():
+    # In YAML 1.1 1:30 is 90 and 1:1:1... has no bound; YAML 1.2 knows neither.
+    assert yaml_data("a: 1:30") == {"a": "1:30"}
+    assert yaml_data("a: 1:30.5") == {"a": "1:30.5"}
+    long = ":".join(["59"] * 20_000)
+    assert yaml_data(f"a: {long}") == {"a": long}
+    assert yaml_data("[0x1f, 012, 1_000, 1.5e+3, .inf, -7]") == [31, 10, 1000, 1500.0, float("inf"), -7]

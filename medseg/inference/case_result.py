@@ -98,7 +98,7 @@ class CaseResult:
     input_sha256: str = ""
     modality: str | None = None
     volumes_ml: Mapping[str, float] = field(default_factory=dict)
-    intensities: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+    intensities: Mapping[str, Mapping[str, int | float | None]] = field(default_factory=dict)
     qc_flags: Mapping[str, Mapping[str, int | bool]] = field(default_factory=dict)
     entropy: Mapping[str, float] = field(default_factory=dict)
     mask: str = ""

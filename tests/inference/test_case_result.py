@@ -54,6 +54,13 @@ def test_json_round_trip(result):
     assert CaseResult.from_json(json.loads(json.dumps(result.to_json()))) == result
 
 
+def test_counts_of_voxels_stay_whole_numbers():
+    # 5 == 5.0 in Python, but not in a journal: its lines are compared byte for byte.
+    result = CaseResult("a", "m", "done", intensities={"lung": {"voxels": 5, "mean": None}})
+    voxels = CaseResult.from_json(result.to_json()).intensities["lung"]["voxels"]
+    assert isinstance(voxels, int)
+
+
 def test_json_has_the_notices_as_text_and_with_their_reasons():
     """The texts are what journals have had from the beginning."""
     found = DONE.to_json()

@@ -51,9 +51,15 @@ def evaluate(
     """Score masks against the ground truth: overlap, surface distance, volume and lesions."""
     tolerances = _tolerances(nsd_tolerance_mm or [])
     from medseg.datasets.manifest import Manifest
+    from medseg.evaluation.evaluator import FILES
     from medseg.evaluation.model_evaluation import evaluate as evaluate_model
     from medseg.inference.registry import load_segmenter
+    from medseg.io.overwrite_guard import OverwriteGuard
 
+    inputs = [Path(each) for each in (manifest, model, recipe) if each is not None]
+    guard = OverwriteGuard(path for path in inputs if path.is_file())
+    for name in (*FILES, "thumbnails.jsonl"):
+        guard.check(output / name)
     cases = Manifest.read(manifest, root=data_root)
     found = evaluate_model(
         cases,

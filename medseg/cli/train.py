@@ -64,6 +64,7 @@ def train(
     from medseg.recipe import Recipe
     from medseg.training import provenance
 
+    provenance.check_outputs(output, [each for each in (recipe, manifest) if each is not None])
     repeats = provenance.read(rerun) if rerun else None
     if repeats is not None:
         chosen, cases = repeats.recipe, repeats.cases

@@ -15,6 +15,7 @@ from medseg.evaluation import tables
 from medseg.evaluation.confidence_intervals import holm, mean_interval, patient_means, wilcoxon
 from medseg.evaluation.evaluation_files import read_evaluations
 from medseg.evaluation.evaluator import ALL_LABELS, BOUNDS, METRICS
+from medseg.io.overwrite_guard import OverwriteGuard
 from medseg.system.atomic_write import replacing
 
 Named: TypeAlias = tuple[str, pd.DataFrame]
@@ -77,7 +78,8 @@ def compare(
         output: Folder for the tables, created if it does not exist; None writes nothing.
 
     Raises:
-        UsageError: there are fewer than two evaluations, a metric is unknown, or no case is in common.
+        UsageError: there are fewer than two evaluations, a metric is unknown, no case is in common, or an
+            evaluation would be replaced (``overwrites-input``).
         InputRefused: truths or NSD tolerances differ (``not-comparable``), or a file is refused by
             :func:`medseg.evaluation.evaluation_files.read_evaluation`.
 
@@ -86,6 +88,10 @@ def compare(
         >>> found.table[["a", "b", "label", "pairs"]].iloc[0].to_dict()
         {'a': 'first', 'b': 'second', 'label': 'right_lung', 'pairs': 1}
     """
+    if output is not None and not isinstance(evaluations, Mapping):
+        guard = OverwriteGuard(evaluations)
+        for name in FILES:
+            guard.check(Path(output) / name)
     frames = evaluations if isinstance(evaluations, Mapping) else read_evaluations(evaluations)
     comparison = _compared(frames, metrics)
     if output is not None:
@@ -120,6 +126,10 @@ def _compared(frames: Mapping[str, pd.DataFrame], metrics: Sequence[str]) -> Com
     table["p_holm"] = float("nan")
     table.loc[tested, "p_holm"] = holm(table.loc[tested, "p"].tolist())
     return Comparison(table, pd.DataFrame(left_out, columns=["a", "b", "case", "label", "metric", "why"]))
+
+
+FILES = ("comparison.csv", "comparison.json", "comparison.md", "comparison.tex", "left_out.csv")
+"""Names of the files that :func:`write` writes."""
 
 
 def write(comparison: Comparison, folder: str | Path) -> tuple[Path, ...]:

@@ -162,6 +162,10 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame([row for group, part in parts for row in _rows(group, part)]).set_index("label")
 
 
+FILES = ("evaluation.csv", "summary.csv", "summary.json", "summary.md", "summary.tex")
+"""Names of the files that :func:`write` writes."""
+
+
 def write(frame: pd.DataFrame, folder: str | Path) -> tuple[Path, ...]:
     """Writes ``evaluation.csv`` and the summary as ``.csv``, ``.json``, ``.md`` and ``.tex``.
 

@@ -18,6 +18,7 @@ from medseg.images.label import Label
 from medseg.images.volume import Mask, check_labels
 from medseg.inference.registry import SegmentationMethod, load_segmenter
 from medseg.io import read_channels
+from medseg.io.overwrite_guard import OverwriteGuard, has_own_sidecar
 from medseg.io.sidecar import facts_of, sidecar_path, write_json
 from medseg.recipe import Recipe
 from medseg.system.file_names import file_name
@@ -109,6 +110,9 @@ def evaluate(
     check_labels(labels)
     folder = None if output is None else Path(output)
     if folder is not None:
+        files = [Path(each) for each in (cases, model, recipe) if isinstance(each, str | Path)]
+        named = [path for path in files if path.is_file()]
+        _check_outputs(folder, chosen, named, writes_masks=model is not None)
         folder.mkdir(parents=True, exist_ok=True)
     with progress_bar("evaluating", progress) as advance:
         if model is not None:
@@ -126,6 +130,20 @@ def evaluate(
     if folder is not None:
         evaluator.write(table, folder)
     return Evaluation(table)
+
+
+def _check_outputs(
+    folder: Path, cases: Sequence[Case], inputs: Sequence[str | Path], *, writes_masks: bool
+) -> None:
+    """Refuses, before any work, outputs that would replace inputs, or masks that medseg did not write."""
+    files = [path for case in cases for path in (*case.images, case.label) if path is not None]
+    guard = OverwriteGuard([*inputs, *files])
+    for case in cases if writes_masks else ():
+        mask = folder / "masks" / f"{case.id}.nii.gz"
+        guard.check(mask, is_own=has_own_sidecar)
+        guard.check(sidecar_path(mask))
+    for name in (*evaluator.FILES, "thumbnails.jsonl"):
+        guard.check(folder / name)
 
 
 def _chosen(cases: str | Path | Manifest | Sequence[Case], split: str) -> tuple[Case, ...]:

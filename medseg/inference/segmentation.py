@@ -15,6 +15,7 @@ from medseg.inference.registry import SegmentationMethod, load_segmenter
 from medseg.io import check_source, read_channels
 from medseg.io.conversion import check_output
 from medseg.io.foreign_images import ScanLike, as_volume, is_image
+from medseg.io.overwrite_guard import OverwriteGuard
 from medseg.io.read_options import DEFAULT_OPTIONS, ReadOptions
 from medseg.io.sidecar import facts_of, sidecar_path, write_json
 from medseg.system.memory import no_gc
@@ -138,6 +139,9 @@ def segment_file(
     output, scans = Path(output), _listed(scan)
     paths = [each for each in scans if isinstance(each, str | Path)]
     check_output(output, paths, format)
+    guard = OverwriteGuard([*paths, *([model] if isinstance(model, str | Path) else [])])
+    for path in (output, sidecar_path(output), *([] if stats is None else [stats])):
+        guard.check(path)
     with collect_notices(pass_on=True) as notices, progress_bar(_title(scans), progress):
         method, mask, first = _segmented(
             scans,

@@ -11,7 +11,7 @@ from medseg.images.volume import Mask, Volume
 from medseg.io import check_source, check_writable, read_mask
 from medseg.io.foreign_images import ScanLike, as_volume
 from medseg.io.formats import is_dicom_output
-from medseg.io.path_checks import check_not_overwriting
+from medseg.io.overwrite_guard import OverwriteGuard
 from medseg.io.read_options import DEFAULT_OPTIONS, ReadOptions
 from medseg.io.sidecar import meaning_of, sidecar_path, write_json
 from medseg.system.progress import Shown, progress_bar
@@ -33,7 +33,8 @@ def convert(
         progress: Whether to show a progress bar; None for only on a terminal or in a notebook.
 
     Raises:
-        UsageError: the output is the scan itself (``usage``), has an unknown suffix (``format``), or its
+        UsageError: the output is the scan itself
+            (``overwrites-input``), has an unknown suffix (``format``), or its
             folder is missing (``no-folder``).
         InputRefused: the scan cannot be read or trusted, as for :func:`medseg.read`.
 
@@ -103,8 +104,11 @@ def check_output(output: Path, inputs: Sequence[str | Path], format: str | None 
     """Refuses, before long work, an output that cannot be written or would replace its own input.
 
     Raises:
-        UsageError: as for :func:`medseg.io.check_writable`, or the output is an input (``usage``).
+        UsageError: as for :func:`medseg.io.check_writable`, or the output is an input
+            (``overwrites-input``).
         ResourceError: highdicom is not installed (``missing-extra``).
     """
     check_writable(output, format)
-    check_not_overwriting(output, inputs)
+    guard = OverwriteGuard(inputs)
+    guard.check(output)
+    guard.check(sidecar_path(output))

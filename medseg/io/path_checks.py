@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
-from medseg.errors import InputRefused, UsageError
+from medseg.errors import InputRefused
 
 _SPECIAL: tuple[tuple[Callable[[int], bool], str], ...] = (
     (stat.S_ISFIFO, "a named pipe"),
@@ -80,16 +80,3 @@ def _forbidden(path: Path) -> InputRefused:
         remedy="ask its owner for read permission, or copy it as a user who has it",
         reason="permission",
     )
-
-
-def check_not_overwriting(output: str | Path, inputs: Sequence[str | Path]) -> None:
-    """Refuses an output that would overwrite an input.
-
-    Raises:
-        UsageError: the output is one of the inputs (``usage``).
-    """
-    # Not Path.resolve, which raises if a link leads to itself.
-    if os.path.realpath(output) in {os.path.realpath(path) for path in inputs}:
-        raise UsageError(
-            "the output is the scan itself", where=output, remedy="choose another name", reason="usage"
-        )

@@ -19,9 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from medseg.datasets.manifest import Case, Manifest
 from medseg.errors import UsageError
+from medseg.io.overwrite_guard import OverwriteGuard
 from medseg.recipe import Recipe
 from medseg.system.atomic_write import replacing
 from medseg.system.notices import notify
@@ -48,6 +50,24 @@ class Record:
     recipe: Recipe
     cases: tuple[Case, ...]
     facts: dict[str, Any]
+
+
+def check_outputs(folder: Path, inputs: Sequence[str | Path]) -> None:
+    """Refuses, before any work, to replace the inputs of a training or files of another origin.
+
+    Args:
+        folder: Folder of the run; it need not exist.
+        inputs: The recipe and the manifest, as far as they are files.
+
+    Raises:
+        UsageError: a file that would be written is an input (``overwrites-input``), or exists although the
+            folder has no record of a training (``foreign-file``).
+    """
+    guard = OverwriteGuard(each for each in inputs if Path(each).is_file())
+    trained = any((folder / name).exists() for name in (RUN, "checkpoints", "cache", "model.safetensors"))
+    for name in (RECIPE, CASES, RUN, "model.safetensors", "history.csv", "history.png", "summary.html"):
+        # Further processes of a training check after the first has begun to write.
+        guard.check(folder / name, is_own=lambda path: trained or rank_zero_only.rank > 0)
 
 
 def write(

@@ -13,6 +13,7 @@ from medseg.training import trainer
 from medseg.training.hardware import Hardware
 from medseg.training.history import EpochEnd
 from medseg.training.options import TrainingOptions
+from medseg.training.provenance import check_outputs
 
 __all__ = ["TrainingOptions", "train"]
 
@@ -59,6 +60,7 @@ def train(
         ['right_lung', 'left_lung']
     """
     chosen = recipe if isinstance(recipe, Recipe) else Recipe.read(recipe)
+    check_outputs(Path(folder), [each for each in (recipe, cases) if isinstance(each, str | Path)])
     if isinstance(cases, str | Path):
         cases = Manifest.read(cases)
     with progress_bar("training", progress) as advance:

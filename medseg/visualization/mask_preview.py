@@ -6,6 +6,7 @@ from pathlib import Path
 
 from medseg.images.volume import Mask, Volume
 from medseg.io.foreign_images import MaskLike, ScanLike, as_mask, as_volume
+from medseg.io.overwrite_guard import OverwriteGuard
 from medseg.io.read_options import DEFAULT_OPTIONS, ReadOptions
 from medseg.recipe import Recipe, Window
 from medseg.visualization.labelled_masks import label_every_value, read_named
@@ -40,13 +41,16 @@ def preview(
 
     Raises:
         InputRefused: the scan or the mask cannot be read or trusted.
-        UsageError: the mask is not on the scan's grid (``grid-mismatch``), or no such recipe.
+        UsageError: the mask is not on the scan's grid (``grid-mismatch``), no such recipe, or the output is
+            the scan or the mask (``overwrites-input``).
 
     Example:
         >>> picture = medseg.preview("chest.nii.gz", "lungs.nii.gz", "look.png")
         >>> picture[1:4]
         b'PNG'
     """
+    if output is not None:
+        OverwriteGuard(each for each in (scan, mask) if isinstance(each, str | Path)).check(output)
     volume = as_volume(scan, options)
     drawn = named_mask(mask, volume, recipe)
     limits = window_hu or (_window_of(recipe) if recipe else None)

@@ -1,0 +1,87 @@
+"""Refusal to replace files that a command reads, or that medseg did not write."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TypeAlias
+
+from medseg.errors import UsageError
+from medseg.io.sidecar import sidecar_path
+
+Inode: TypeAlias = tuple[int, int]
+
+
+class OverwriteGuard:
+    """The inputs of a command, which none of its outputs may replace.
+
+    Args:
+        inputs: Files and folders; links are followed. A folder stands for the files in it, unless they have
+            a sidecar of medseg. Names that are not files, such as those of shipped recipes, do no harm.
+    """
+
+    def __init__(self, inputs: Iterable[str | Path]) -> None:
+        self._paths: dict[str, Path] = {}
+        self._inodes: dict[Inode, Path] = {}
+        self._folders: dict[str, Path] = {}
+        for each in inputs:
+            path = Path(each)
+            place = os.path.realpath(path)
+            self._paths[place] = path
+            if path.is_dir():
+                self._folders[place + os.path.sep] = path
+            inode = _inode(path)
+            if inode is not None:
+                self._inodes[inode] = path
+
+    def check(self, output: str | Path, *, is_own: Callable[[Path], bool] | None = None) -> None:
+        """Refuses an output that would replace an input, or a file that medseg did not write.
+
+        Args:
+            output: A file to be written.
+            is_own: Whether an existing file was written by medseg; None accepts any that is not an input.
+
+        Raises:
+            UsageError: the output is an input (``overwrites-input``), or exists and was not written by medseg
+                (``foreign-file``).
+        """
+        output = Path(output)
+        # Not Path.resolve, which raises for a link to itself.
+        place = os.path.realpath(output)
+        same = self._paths.get(place) or self._inodes.get(_inode(output) or (-1, -1))
+        if same is None and output.is_file() and output.suffix != ".json" and not has_own_sidecar(output):
+            same = next((path for name, path in self._folders.items() if place.startswith(name)), None)
+        if same is not None:
+            raise UsageError(
+                f"this output would replace the input {same}",
+                where=output,
+                remedy="choose another place for the output",
+                reason="overwrites-input",
+            )
+        if is_own is not None and os.path.lexists(output) and not is_own(output):
+            raise UsageError(
+                "this file was not written by this command and would be replaced",
+                where=output,
+                remedy="choose another output, or move the file away",
+                reason="foreign-file",
+            )
+
+
+def has_own_sidecar(mask: Path) -> bool:
+    """Whether the ``.json`` beside a mask says that medseg wrote it."""
+    try:
+        facts = json.loads(sidecar_path(mask).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(facts, dict) and {"labels", "shape", "affine"} <= facts.keys()
+
+
+def _inode(path: Path) -> Inode | None:
+    """What hard links to a file have in common; None without a file."""
+    try:
+        info = path.stat()
+    except (OSError, ValueError):
+        return None
+    return info.st_dev, info.st_ino

@@ -1,0 +1,110 @@
+"""No command replaces its inputs, or files that medseg did not write."""
+
+import os
+
+import pytest
+from support.batches import chest
+
+import medseg
+from medseg.errors import UsageError
+from medseg.io.overwrite_guard import OverwriteGuard
+
+
+def refusal(check) -> UsageError:
+    with pytest.raises(UsageError) as refused:
+        check()
+    return refused.value
+
+
+@pytest.mark.parametrize("link", ["same", "symbolic", "hard", "folder"])
+def test_an_output_that_is_an_input_is_refused_with_both_names(tmp_path, link):
+    scan = tmp_path / "data" / "scan.nii.gz"
+    scan.parent.mkdir()
+    scan.write_bytes(b"scan")
+    output = scan
+    if link == "symbolic":
+        output = tmp_path / "link.nii.gz"
+        output.symlink_to(scan)
+    elif link == "hard":
+        output = tmp_path / "hard.nii.gz"
+        os.link(scan, output)
+    elif link == "folder":
+        (tmp_path / "view").symlink_to(scan.parent)
+        output = tmp_path / "view" / scan.name
+    error = refusal(lambda: OverwriteGuard([scan]).check(output))
+    assert error.reason == "overwrites-input"
+    assert str(scan) in str(error)
+    assert str(output) in str(error)
+
+
+def test_a_file_in_an_input_folder_is_an_input(tmp_path):
+    (tmp_path / "1.dcm").write_bytes(b"slice")
+    guard = OverwriteGuard([tmp_path])
+    assert refusal(lambda: guard.check(tmp_path / "1.dcm")).reason == "overwrites-input"
+    guard.check(tmp_path / "new.dcm")
+
+
+def test_a_mask_may_replace_an_earlier_mask_only(tmp_path):
+    chest().save(tmp_path / "0.nii.gz")
+    made = medseg.segment_file(tmp_path / "0.nii.gz", tmp_path / "mask.nii.gz", model="threshold")
+    again = medseg.segment_file(tmp_path / "0.nii.gz", tmp_path / "mask.nii.gz", model="threshold")
+    assert made.path.read_bytes() == again.path.read_bytes()
+    for output, stats in (("0.nii.gz", None), ("mask.nii.gz", "0.nii.gz")):
+        error = refusal(
+            lambda output=output, stats=stats: medseg.segment_file(
+                tmp_path / "0.nii.gz", tmp_path / output, model="threshold", stats=stats and tmp_path / stats
+            )
+        )
+        assert error.reason == "overwrites-input"
+
+
+@pytest.mark.parametrize("name", ["0.nii.gz", "mask.nii.gz"])
+def test_a_preview_does_not_replace_its_scan_or_mask(tmp_path, name):
+    chest().save(tmp_path / "0.nii.gz")
+    medseg.segment_file(tmp_path / "0.nii.gz", tmp_path / "mask.nii.gz", model="threshold")
+    before = (tmp_path / name).read_bytes()
+    error = refusal(lambda: medseg.preview(tmp_path / "0.nii.gz", tmp_path / "mask.nii.gz", tmp_path / name))
+    assert error.reason == "overwrites-input"
+    assert (tmp_path / name).read_bytes() == before
+
+
+def data_set(folder):
+    """A scan and its truth in ``masks/``, where evaluations write their masks."""
+    (folder / "masks").mkdir()
+    chest().save(folder / "0.nii.gz")
+    mask = medseg.segment(folder / "0.nii.gz", model="threshold")
+    mask.save(folder / "masks" / "c0.nii.gz")
+    (folder / "cases.csv").write_text("id,image,label,split\nc0,0.nii.gz,masks/c0.nii.gz,test\n")
+    return folder / "masks" / "c0.nii.gz"
+
+
+def test_an_evaluation_does_not_replace_the_truth(tmp_path):
+    truth = data_set(tmp_path)
+    before = truth.read_bytes()
+    error = refusal(lambda: medseg.evaluate(tmp_path / "cases.csv", tmp_path, model="threshold"))
+    assert error.reason == "overwrites-input"
+    assert truth.read_bytes() == before
+
+
+def test_an_evaluation_does_not_replace_masks_of_another_origin(tmp_path):
+    data_set(tmp_path)
+    other = tmp_path / "out" / "masks" / "c0.nii.gz"
+    other.parent.mkdir(parents=True)
+    other.write_bytes(b"drawn by hand")
+    error = refusal(lambda: medseg.evaluate(tmp_path / "cases.csv", tmp_path / "out", model="threshold"))
+    assert error.reason == "foreign-file"
+    assert other.read_bytes() == b"drawn by hand"
+    other.unlink()
+    for _ in range(2):  # its own masks it may replace
+        medseg.evaluate(tmp_path / "cases.csv", tmp_path / "out", model="threshold")
+
+
+@pytest.mark.parametrize("name", ["recipe.yaml", "cases.json", "history.csv"])
+def test_a_training_does_not_replace_files_of_another_origin(tmp_path, name):
+    from medseg.training.provenance import check_outputs
+
+    (tmp_path / name).write_text("mine")
+    assert refusal(lambda: check_outputs(tmp_path, [])).reason == "foreign-file"
+    assert refusal(lambda: check_outputs(tmp_path, [tmp_path / name])).reason == "overwrites-input"
+    (tmp_path / name).unlink()
+    check_outputs(tmp_path, [])

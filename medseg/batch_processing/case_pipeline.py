@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from medseg.batch_processing.fingerprint import digest
+from medseg.batch_processing.input_digest import read_files
+from medseg.batch_processing.intents import note_intent
 from medseg.batch_processing.messages import MASKS, BatchConfig, CaseJob
 from medseg.errors import InputRefused, MedsegError
 from medseg.images.intensity_stats import intensities
@@ -86,7 +88,7 @@ class CasePipeline:
                 # The first model's channels; a model that needs others refuses the case itself.
                 channels = len(self.methods[job.models[0]].channels)
                 case.volumes = read_channels(images, channels=channels, choices=options)
-                case.input_sha256 = digest(_read_files(case.volumes, images))
+                case.input_sha256 = digest(read_files(case.volumes, images))
         except Exception as error:
             case.failed = dict.fromkeys(job.models, _reading_error(error))
             return case
@@ -173,6 +175,7 @@ class CasePipeline:
                 path = place("probabilities", f"{case}_{file_name(label)}.nii.gz")
                 write(Volume(rounded, scan.grid, scan.source), path, flush=False)
             digests = {name: digest([path]) for name, path in written.items()}
+            note_intent(Path(self.config.scratch), case, model, digests)
             # The mask last: if it is there, all files of the case are.
             for name, path in reversed(written.items()):
                 target = Path(self.config.folder) / name
@@ -206,12 +209,6 @@ def _reading_error(error: Exception) -> MedsegError:
     return InputRefused(
         named.problem, where=named.where, remedy="copy or download it again", reason="unreadable"
     )
-
-
-def _read_files(volumes: Sequence[Volume], images: Sequence[Path]) -> list[Path]:
-    """The files that were read: for DICOM the slices, else the given paths."""
-    files = [path for volume in volumes for path in volume.source.files]
-    return files or [path for path in images if path.is_file()]
 
 
 def _distinct(names: Sequence[str]) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ a killed process, is cut off when the journal is opened again.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterable
@@ -28,29 +29,34 @@ class Journal:
 
     Args:
         path: The file; created if it does not exist.
+        first: Sequence number of the next line: larger than any in the journals of the folder.
 
     Raises:
         ResourceError: the disk refuses (``disk``).
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, *, first: int = 1) -> None:
+        self.path, self._next = path, first
         try:
             self._file = path.open("ab")
-            _cut_off(path)
+            cut_off(path)
         except OSError as error:
             raise _refused(path, error) from error
 
     def append(self, record: Record) -> None:
-        """Adds a line, and returns when the disk has it.
+        """Adds a line with the next sequence number, and returns when the disk has it.
 
         Raises:
             ResourceError: the disk refuses (``disk``).
         """
         try:
-            self._file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
+            numbered = {**record, "seq": self._next}
+            self._file.write(json.dumps(numbered, ensure_ascii=False).encode() + b"\n")
             self._file.flush()
             os.fsync(self._file.fileno())
+            self._next += 1
+            if not os.path.samestat(os.fstat(self._file.fileno()), self.path.stat()):
+                raise FileNotFoundError(errno.ENOENT, "it was replaced while the batch ran")
         except OSError as error:
             raise _refused(self.path, error) from error
 
@@ -68,15 +74,39 @@ def journals(folder: Path) -> list[Path]:
 
 
 def read(paths: Iterable[Path]) -> list[Record]:
-    """The events of some journals, ordered by time, without incomplete last lines."""
-    found: list[Record] = []
+    """The events of some journals, oldest first, without incomplete lines and lines of other forms.
+
+    Sequence numbers and the order within each file decide, not the clock, which may have been wrong. Lines of
+    version 0.1.0 have no numbers: they come first, with times that never decrease within a file.
+    """
+    found: list[tuple[tuple[int, float], Record]] = []
     for path in paths:
+        time = 0.0
         with path.open("rb") as file:
             for line in file:
                 record = _record(line)
-                if record is not None:
-                    found.append(record)
-    return sorted(found, key=lambda record: record["time"])
+                if record is None:
+                    continue
+                number = _sequence(record)
+                time = max(time, record["time"])
+                found.append(((1, number) if number else (0, time), record))
+    return [record for _, record in sorted(found, key=lambda each: each[0])]
+
+
+def next_sequence(records: Iterable[Record]) -> int:
+    """A sequence number larger than that of any record."""
+    return 1 + max(map(_sequence, records), default=0)
+
+
+def written_digests(records: Iterable[Record]) -> dict[str, set[str]]:
+    """SHA-256 of all content that batches ever wrote to each file, by its path in the output folder."""
+    found: dict[str, set[str]] = {}
+    for record in records:
+        files = record.get("files")
+        if isinstance(files, dict):
+            for name, digest in files.items():
+                found.setdefault(name, set()).add(str(digest))
+    return found
 
 
 def latest(records: Iterable[Record]) -> dict[Key, CaseResult]:
@@ -99,7 +129,13 @@ def _record(line: bytes) -> Record | None:
     return record if whole else None
 
 
-def _cut_off(path: Path) -> None:
+def _sequence(record: Record) -> int:
+    """The sequence number; 0 if there is none."""
+    number = record.get("seq")
+    return number if isinstance(number, int) and not isinstance(number, bool) else 0
+
+
+def cut_off(path: Path) -> None:
     """Removes the bytes after the last line break."""
     with path.open("rb+") as file:
         end = file.seek(0, os.SEEK_END)

@@ -7,16 +7,18 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from medseg.batch_processing import runner
+from medseg.batch_processing import results, runner
 from medseg.batch_processing.case_discovery import items
 from medseg.batch_processing.case_discovery import shard as part_of
-from medseg.batch_processing.journal import Record
+from medseg.batch_processing.journal import NAME, Record
 from medseg.batch_processing.messages import BatchConfig
 from medseg.batch_processing.runner import Workers
 from medseg.batch_processing.settings import BatchMonitor, BatchOptions, BatchResources
 from medseg.batch_processing.summary import BatchSummary
+from medseg.batch_processing.thumbnail_log import NAME as THUMBNAILS
 from medseg.inference.registry import DEFAULT
 from medseg.io.dicom import seg
+from medseg.io.overwrite_guard import OverwriteGuard
 from medseg.system.progress import progress_bar
 
 
@@ -27,6 +29,7 @@ def batch(
     model: str | Path | Sequence[str | Path] = DEFAULT,
     resume: bool = False,
     retry_failed: bool = False,
+    redo_edited: bool = False,
     options: BatchOptions | None = None,
     resources: BatchResources | None = None,
     progress: bool | BatchMonitor | None = None,
@@ -42,13 +45,15 @@ def batch(
         model: Name or file of a model, or several; each case is segmented by all of them.
         resume: Continue in a folder that holds results; without it such a folder is refused.
         retry_failed: Continue, and try failed cases again.
+        redo_edited: Continue, and replace masks that were edited since; a copy of each is kept beside.
         options: How scans are read and segmented, and which files are written.
         resources: Processes, memory and time.
         progress: Whether to show a progress bar; None for a terminal or a notebook only.
 
     Raises:
         UsageError: no case is found (``no-cases``), the folder holds results (``has-results``) or is in use
-            (``in-use``).
+            (``in-use``), an output would replace an input (``overwrites-input``) or a file that no batch
+            wrote (``foreign-file``), or the folder holds masks of another model (``other-model``).
         ModelRefused: a model is damaged.
         ResourceError: the disk fails (``disk``), or no worker can be started.
 
@@ -64,6 +69,9 @@ def batch(
     found = items(Path(source), root=options.data_root, without=Path(output))
     if resources.shard:
         found = part_of(found, resources.shard)
+    guard = OverwriteGuard([source] if Path(source).is_file() else [])
+    for name in (results.NAME, NAME, THUMBNAILS):
+        guard.check(Path(output) / name)
     models = [model] if isinstance(model, str | Path) else model
     config = BatchConfig(
         models=tuple(_absolute(str(name)) for name in models),
@@ -84,6 +92,7 @@ def batch(
             config,
             resume=resume,
             retry_failed=retry_failed,
+            redo_edited=redo_edited,
             resources=resources,
             monitor=monitor,
             start=_starter(resources),

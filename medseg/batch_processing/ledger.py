@@ -2,26 +2,44 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TextIO
 
 from medseg.batch_processing import fingerprint, results
 from medseg.batch_processing.case_discovery import Item
+from medseg.batch_processing.input_digest import input_digest
 from medseg.batch_processing.journal import Journal, Key, Record
-from medseg.batch_processing.messages import MASKS, BatchConfig, CaseJob
+from medseg.batch_processing.messages import BatchConfig, CaseJob
+from medseg.batch_processing.output_files import OutputFiles, mask_name
 from medseg.batch_processing.summary import BatchSummary, failed_and_warned
-from medseg.errors import ResourceError
+from medseg.batch_processing.thumbnail_log import ThumbnailLog
+from medseg.errors import ResourceError, UsageError
 from medseg.inference.case_result import CaseResult, ModelIdentity
+from medseg.io.overwrite_guard import OverwriteGuard
 from medseg.io.sidecar import LABELS, write_json
-from medseg.visualization import thumbnails
+from medseg.system.notices import Notice, notify
 
 _TABLE_SECONDS = 60.0
+_EDITED = "the mask was edited after it was written, and was kept; --redo-edited replaces it"
+
+
+@dataclass(frozen=True)
+class Redo:
+    """Which finished cases are done again.
+
+    Attributes:
+        failed: Cases that failed.
+        edited: Cases whose mask was edited since; a copy of the edited mask is kept.
+    """
+
+    failed: bool = False
+    edited: bool = False
 
 
 class Ledger:
@@ -31,11 +49,11 @@ class Ledger:
         items: All cases of the batch.
         config: How every case is processed.
         before: Results of earlier runs.
+        files: The output folder.
         journal: Where events are added.
-        thumbnails_file: Where thumbnails are added.
+        thumbnail_log: Where thumbnails are added.
         table: Path of the table.
-        show: Called with every event that is written to the journal.
-        retry_failed: Whether cases that failed before are tried again.
+        redo: Which finished cases are done again.
     """
 
     def __init__(
@@ -43,40 +61,44 @@ class Ledger:
         items: Sequence[Item],
         config: BatchConfig,
         before: dict[Key, CaseResult],
+        files: OutputFiles,
         *,
         journal: Journal,
-        thumbnails_file: TextIO,
+        thumbnail_log: ThumbnailLog,
         table: Path,
-        show: Callable[[Record], None],
-        retry_failed: bool,
+        redo: Redo,
     ) -> None:
-        self.items, self.config, self.journal, self.show = items, config, journal, show
-        self.thumbnails_file, self.table = thumbnails_file, table
-        self.retry_failed = retry_failed
-        self.known = before
+        self.items, self.config, self.known, self.files = items, config, before, files
+        self.journal, self.thumbnail_log, self.table, self.redo = journal, thumbnail_log, table, redo
+        self.show: Callable[[Record], None] = lambda event: None
         self.options = fingerprint.digest_of(config.decisive | {"medseg": version("medseg")})
         self.stamps: dict[str, str | None] = {}
+        self.inodes: dict[str, str] = {}
         self.patients = {item.id: item.patient for item in items}
         self.models: list[ModelIdentity] = []
         self.skipped: set[str] = set()
         self.finished: set[str] = set()
+        self.edited: dict[Key, None] = {}
         self.written = time.monotonic()
 
     def open(self, models: list[ModelIdentity], command: str) -> list[CaseJob]:
         """Writes the start to the journal and returns the jobs to do.
 
         Raises:
+            UsageError: an output would replace an input (``overwrites-input``) or a file that no batch wrote
+                (``foreign-file``), or the folder holds masks of another model (``other-model``).
             ResourceError: the disk fails (``disk``).
         """
         self.models = models
+        self._check_models()
+        self._check_outputs()
         process = {"pid": os.getpid(), "host": socket.gethostname(), "medseg": version("medseg")}
         shard = self.journal.path.stem.partition("-")[2]
         start = {"event": "start", "time": time.time(), "cases": len(self.items), "shard": shard, **process}
         details = {"command": command, "models": [model.to_json() for model in models]}
         self.journal.append({**start, **details, "options": self.config.decisive})
         for model in models:
-            subfolder = model.name if len(models) > 1 else ""
-            place = Path(self.config.folder) / MASKS / subfolder / LABELS
+            place = self._labels_file(model)
             place.parent.mkdir(parents=True, exist_ok=True)
             write_json(place, {"labels": model.to_json()["labels"]})
         listings: fingerprint.Listings = {}
@@ -86,7 +108,8 @@ class Ledger:
                 bad.append(item)
                 continue
             self.stamps[item.id] = fingerprint.stamp(item.images, listings)
-            todo = tuple(number for number, model in enumerate(models) if not self._is_done(item, model))
+            self.inodes[item.id] = fingerprint.inodes(item.images, listings)
+            todo = tuple(number for number, model in enumerate(models) if self._is_due(item, model))
             if todo:
                 jobs.append(CaseJob(item.id, tuple(map(str, item.images)), todo))
             else:
@@ -106,13 +129,16 @@ class Ledger:
         for result in found:
             case = result.case
             if result.thumbnail:
-                self.thumbnails_file.write(thumbnails.line(case, result.model, result.thumbnail))
+                self.thumbnail_log.add(case, result.model, result.thumbnail)
+            if result.status == "failed":
+                result = self._without_stale_mask(result)
             whole = replace(
                 result,
                 thumbnail="",
                 time=time.time(),
                 patient=self.patients[case],
                 stamp=self.stamps.get(case),
+                inodes=self.inodes.get(case, ""),
                 options=self.options,
             )
             self.journal.append(whole.to_json())
@@ -141,29 +167,105 @@ class Ledger:
         done = self.finished.difference(failed)
         left = {item.id for item in self.items} - self.finished - self.skipped
         skipped = self.skipped.difference(failed)
-        summary = BatchSummary(len(done), len(skipped), len(left), self.table, failed, warned)
+        edited = tuple(dict.fromkeys(case for case, _ in self.edited))
+        summary = BatchSummary(len(done), len(skipped), len(left), self.table, failed, warned, edited)
         counts = {name: getattr(summary, name) for name in ("done", "skipped", "failed", "left")}
+        counts["edited"] = len(edited)
         self.journal.append({"event": "end", "time": time.time(), **counts})
         self.show({"event": "end", **counts, "results": str(summary.results)})
         return summary
 
     def _known_results(self) -> list[CaseResult]:
         keys = ((item.id, model.name) for item in self.items for model in self.models)
-        return [self.known[key] for key in keys if key in self.known]
+        return [self._with_edit(key, self.known[key]) for key in keys if key in self.known]
 
-    def _is_done(self, item: Item, model: ModelIdentity) -> bool:
-        result = self.known.get((item.id, model.name))
-        if result is None or result.model_sha256 != model.sha256:
-            return False
+    def _with_edit(self, key: Key, result: CaseResult) -> CaseResult:
+        if key not in self.edited:
+            return result
+        return replace(result, notices=(*result.notices, Notice("mask-edited", _EDITED)))
+
+    def _mask(self, case: str, model: str) -> str:
+        return mask_name(case, model, several=len(self.models) > 1)
+
+    def _labels_file(self, model: ModelIdentity) -> Path:
+        return (Path(self.config.folder) / self._mask("x", model.name)).with_name(LABELS)
+
+    def _check_models(self) -> None:
+        """Refuses to mix masks of different models, whose numbers may mean different labels."""
+        for model in self.models:
+            for (case, name), result in self.known.items():
+                if name != model.name and result.mask and result.mask == self._mask(case, model.name):
+                    raise self._other_model(f"masks of model {name}, not {model.name}")
+            place = self._labels_file(model)
+            try:
+                before = json.loads(place.read_text(encoding="utf-8"))
+            except FileNotFoundError:
+                continue
+            except (OSError, ValueError):
+                before = None
+            if before != {"labels": model.to_json()["labels"]}:
+                raise self._other_model(f"masks with other labels: see {place}")
+
+    def _other_model(self, problem: str) -> UsageError:
+        return UsageError(
+            f"this folder holds {problem}",
+            where=self.config.folder,
+            remedy="choose another folder for this model, or give all models in one run",
+            reason="other-model",
+        )
+
+    def _check_outputs(self) -> None:
+        """Refuses outputs that would replace inputs, or masks that no batch wrote."""
+        guard = OverwriteGuard(image for item in self.items for image in item.images if not image.is_dir())
+        for item in self.items:
+            for model in self.models:
+                name = self._mask(item.id, model.name)
+                is_own = self.files.knows(name)
+                guard.check(Path(self.config.folder) / name, is_own=lambda path, is_own=is_own: is_own)  # type: ignore[misc]
+
+    def _is_due(self, item: Item, model: ModelIdentity) -> bool:
+        """Whether a case is to be segmented; an edited mask is kept, or renamed to be done again."""
+        key = item.id, model.name
+        result, name = self.known.get(key), self._mask(*key)
+        if self.files.knows(name) and self.files.state(name) == "foreign":
+            if not self.redo.edited:
+                self.edited[key] = None
+                notify("mask-edited", _EDITED, path=Path(self.config.folder) / name)
+                return False
+            kept = self.files.set_aside(name, "edited")
+            notify("mask-set-aside", f"the edited mask was renamed to {kept}", path=name)
+            return True
+        return result is None or not self._is_done(item, model, result)
+
+    def _is_done(self, item: Item, model: ModelIdentity, result: CaseResult) -> bool:
         stamp = self.stamps[item.id]
-        if result.options != self.options or stamp != result.stamp:
-            return False
+        same = result.model_sha256 == model.sha256 and result.options == self.options
+        if not same or stamp is None or stamp != result.stamp:
+            # A failed case may have no input at all: then it has no stamp.
+            return same and stamp == result.stamp and result.status == "failed" and self._stays_failed(result)
+        inodes = self.inodes[item.id]
+        if result.inodes and inodes != result.inodes:
+            if not result.input_sha256 or input_digest(item.images, self.config) != result.input_sha256:
+                return False
+            result = replace(result, inodes=inodes)
+            self.journal.append(result.to_json())  # so that it is not read again the next time
+            self.known[item.id, model.name] = result
         if result.status == "failed":
-            return result.lasting and not self.retry_failed
-        folder = Path(self.config.folder)
-        try:
-            return stamp is not None and all(
-                fingerprint.digest([folder / name]) == known for name, known in result.files.items()
-            )
-        except OSError:
+            return self._stays_failed(result)
+        if not self.files.is_complete(result):
             return False
+        self.thumbnail_log.ensure(result, item.images, Path(self.config.folder), model, self.config)
+        return True
+
+    def _stays_failed(self, result: CaseResult) -> bool:
+        return result.lasting and not self.redo.failed
+
+    def _without_stale_mask(self, result: CaseResult) -> CaseResult:
+        """Renames the mask of an earlier run beside a failed row; the result then says so."""
+        name = self._mask(result.case, result.model)
+        try:
+            kept = self.files.set_aside(name, "previous")
+        except OSError:  # usually there is none
+            return result
+        notice = Notice("mask-set-aside", f"the mask of an earlier run was renamed to {kept}")
+        return replace(result, notices=(*result.notices, notice))

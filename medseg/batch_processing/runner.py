@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -28,16 +29,29 @@ from typing import Protocol
 from medseg.batch_processing import results
 from medseg.batch_processing.case_discovery import Item
 from medseg.batch_processing.folder_lock import lock_folder
-from medseg.batch_processing.journal import NAME, Journal, Key, journals, latest, read
-from medseg.batch_processing.ledger import Ledger
+from medseg.batch_processing.intents import SCRATCH, read_intents
+from medseg.batch_processing.journal import (
+    NAME,
+    Journal,
+    Key,
+    Record,
+    journals,
+    latest,
+    next_sequence,
+    read,
+    written_digests,
+)
+from medseg.batch_processing.ledger import Ledger, Redo
 from medseg.batch_processing.messages import BatchConfig, CaseJob, StopRequest
+from medseg.batch_processing.output_files import OutputFiles
 from medseg.batch_processing.process_pool import PoolSize, ProcessPool
 from medseg.batch_processing.settings import BatchMonitor, BatchResources
 from medseg.batch_processing.summary import BatchSummary
+from medseg.batch_processing.thumbnail_log import NAME as THUMBNAILS
+from medseg.batch_processing.thumbnail_log import ThumbnailLog
 from medseg.errors import ResourceError, UsageError
 from medseg.inference.case_result import CaseResult, ModelIdentity
-
-_SCRATCH = ".scratch"
+from medseg.io.overwrite_guard import OverwriteGuard
 
 
 class Workers(Protocol):
@@ -58,6 +72,7 @@ def run(
     *,
     resume: bool = False,
     retry_failed: bool = False,
+    redo_edited: bool = False,
     resources: BatchResources | None = None,
     monitor: BatchMonitor | None = None,
     start: Callable[[BatchConfig, int], Workers] | None = None,
@@ -70,13 +85,14 @@ def run(
         resume: Continue in a folder that holds results; without it such a folder is refused.
         retry_failed: Try failed cases again, also those whose scan was refused. Cases that failed for lack of
             memory or disk space are always tried again.
+        redo_edited: Do cases again whose mask was edited since; a copy of that mask is kept beside.
         resources: Processes, memory and time. The shard only names files: ``items`` are its cases already.
         monitor: Follows the progress, and may stop the batch.
         start: Starts other workers than processes of this machine, for a number of cases.
 
     Raises:
-        UsageError: the folder holds results and ``resume`` is not given (``has-results``), or another
-            process is using it (``in-use``).
+        UsageError: the folder holds results and ``resume`` is not given (``has-results``), another process is
+            using it (``in-use``), or as :meth:`medseg.batch_processing.ledger.Ledger.open`.
         ResourceError: the disk fails (``disk``), or no worker can be started.
         ModelRefused: a model is damaged.
     """
@@ -86,14 +102,21 @@ def run(
     _make(folder)
     with ExitStack() as stack:
         stack.enter_context(lock_folder(folder, shard))
-        before = _earlier_results(folder, shard, allowed=resume or retry_failed)
-        scratch = folder / _with_shard(_SCRATCH, shard)
+        records = read(journals(folder))
+        before = _earlier_results(folder, shard, records, allowed=resume or retry_failed or redo_edited)
+        _check_tables(folder, shard, records)
+        journal = Journal(folder / _with_shard(NAME, shard), first=next_sequence(records))
+        stack.callback(journal.close)
+        intents = read_intents(folder)
+        if intents:
+            journal.append({"event": "interrupted", "time": time.time(), "files": intents})
+        files = OutputFiles(folder, written_digests([*records, {"files": intents}]))
+        scratch = folder / _with_shard(SCRATCH, shard)
         shutil.rmtree(scratch, ignore_errors=True)
         stack.callback(shutil.rmtree, scratch, ignore_errors=True)
         config = replace(config, folder=str(folder), scratch=str(scratch))
-        journal = Journal(folder / _with_shard(NAME, shard))
-        stack.callback(journal.close)
-        pictures = stack.enter_context((folder / _with_shard("thumbnails.jsonl", shard)).open("a"))
+        pictures = ThumbnailLog(folder / _with_shard(THUMBNAILS, shard))
+        stack.callback(pictures.close)
         if start is None:
             size = PoolSize.planned(cases=len(items), workers=resources.workers, memory_bytes=memory_bytes)
             workers: Workers = ProcessPool(config, size, case_seconds=60 * resources.case_minutes)
@@ -104,12 +127,13 @@ def run(
             items,
             config,
             before,
+            files,
             journal=journal,
-            thumbnails_file=pictures,
+            thumbnail_log=pictures,
             table=folder / _with_shard(results.NAME, shard),
-            show=monitor.show,
-            retry_failed=retry_failed,
+            redo=Redo(retry_failed, redo_edited),
         )
+        ledger.show = monitor.show
         jobs = ledger.open(workers.models(), monitor.command)
         try:
             if jobs:
@@ -119,9 +143,11 @@ def run(
         return ledger.close()
 
 
-def _earlier_results(folder: Path, shard: str | None, *, allowed: bool) -> dict[Key, CaseResult]:
+def _earlier_results(
+    folder: Path, shard: str | None, records: Sequence[Record], *, allowed: bool
+) -> dict[Key, CaseResult]:
     """Results of earlier runs and of other shards; refuses those of the same run, unless they are allowed."""
-    known = latest(read(journals(folder)))
+    known = latest(records)
     own = folder / _with_shard(NAME, shard)
     earlier = known if shard is None else latest(read([own])) if own.exists() else {}
     if earlier and not allowed:
@@ -132,6 +158,16 @@ def _earlier_results(folder: Path, shard: str | None, *, allowed: bool) -> dict[
             reason="has-results",
         )
     return known
+
+
+def _check_tables(folder: Path, shard: str | None, records: Sequence[Record]) -> None:
+    """Refuses a folder without a batch that has files where a batch writes its own."""
+    if any(record.get("event") == "start" for record in records):
+        return
+    for name in (results.NAME, THUMBNAILS, NAME):
+        path = folder / _with_shard(name, shard)
+        if path.exists() and path.stat().st_size:
+            OverwriteGuard([]).check(path, is_own=lambda path: False)
 
 
 def _make(folder: Path) -> None:

@@ -23,6 +23,7 @@ class BatchSummary:
         results: Path of the table.
         failures: Names of the failed cases, of this run or an earlier one.
         warned: Names of the cases that were segmented with a warning, in this run or an earlier one.
+        edited: Names of the cases whose mask was edited since, and was kept.
     """
 
     done: int
@@ -31,6 +32,7 @@ class BatchSummary:
     results: Path
     failures: tuple[str, ...] = ()
     warned: tuple[str, ...] = ()
+    edited: tuple[str, ...] = ()
 
     @property
     def failed(self) -> int:
@@ -68,7 +70,11 @@ def merge_batch(folder: str | Path) -> BatchSummary:
             reason="no-journal",
         )
     known = latest(records)
-    planned = {record["shard"]: record["cases"] for record in records if record.get("event") == "start"}
+    planned = {
+        str(record.get("shard")): record["cases"]
+        for record in records
+        if record.get("event") == "start" and isinstance(record.get("cases"), int)
+    }
     ordered = [known[key] for key in sorted(known)]
     failed, warned = failed_and_warned(ordered)
     cases = {result.case for result in ordered}

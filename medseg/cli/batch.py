@@ -46,6 +46,9 @@ def batch(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Like --resume, but also retry failed cases.")
     ] = False,
+    redo_edited: Annotated[
+        bool, typer.Option("--redo-edited", help="Replace masks that were edited since; copies are kept.")
+    ] = False,
     shard: Annotated[
         str | None, typer.Option(metavar="I/N", help="Process only shard I of N (every N-th case).")
     ] = None,
@@ -118,6 +121,7 @@ def batch(
             model=model or DEFAULT,
             resume=resume,
             retry_failed=retry_failed,
+            redo_edited=redo_edited,
             options=options,
             resources=settings.BatchResources(workers, memory, case_minutes, shard, cluster),
             progress=settings.BatchMonitor(shown.show, stop, command),
@@ -137,7 +141,8 @@ def _end(summary: BatchSummary, as_json: bool) -> None:
     counts += [f"{summary.failed} failed"] if summary.failed else []
     counts += [f"{summary.left} left: continue with --resume"] if summary.left else []
     print(", ".join(counts))
-    for word, cases in (("failed", summary.failures), ("with warnings", summary.warned)):
+    named = {"failed": summary.failures, "with warnings": summary.warned, "edited, kept": summary.edited}
+    for word, cases in named.items():
         if cases:
             more = f" and {len(cases) - NAMED} more" if len(cases) > NAMED else ""
             print(f"{word}: {', '.join(cases[:NAMED])}{more}", file=sys.stderr)

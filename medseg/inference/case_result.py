@@ -109,6 +109,7 @@ class CaseResult:
     time: float = 0.0
     stamp: str | None = None
     options: str = ""
+    inodes: str = ""
     thumbnail: str = field(default="", repr=False)
 
     @classmethod
@@ -168,7 +169,7 @@ class CaseResult:
             "options": self.options,
         }
         notices = [notice.to_json() for notice in self.notices if notice.reason]
-        extra = {"notices": notices, "thumbnail": self.thumbnail}
+        extra = {"inodes": self.inodes, "notices": notices, "thumbnail": self.thumbnail}
         return record | {name: value for name, value in extra.items() if value}
 
     @classmethod

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from medseg.batch_processing import results
-from medseg.batch_processing.journal import NAME, Journal, latest, read
+from medseg.batch_processing.journal import NAME, Journal, journals, latest, next_sequence, read
+from medseg.errors import ResourceError
 from medseg.inference.case_result import CaseResult, ModelIdentity
 
 # Written by `medseg batch cases.csv --model threshold --model tiny.safetensors` of version 0.1.0, on a scan
@@ -47,6 +48,32 @@ def test_a_line_without_a_valid_result_is_ignored():
     assert list(latest([CASES[1], {"event": "case", "time": 1.0, "case": "x"}])) == [("ok", "threshold")]
 
 
+def test_the_order_of_lines_counts_even_if_the_clock_was_ahead(tmp_path):
+    path = tmp_path / NAME
+    ahead, later = CASES[1] | {"time": CASES[1]["time"] + 86400}, CASES[1] | {"warnings": ["later"]}
+    path.write_text("".join(json.dumps(each) + "\n" for each in (ahead, later)))
+    assert latest(read([path]))["ok", "threshold"].warnings == ("later",)
+
+
+def test_sequence_numbers_order_the_journals_of_shards(tmp_path):
+    first, second = tmp_path / "journal-2-of-2.jsonl", tmp_path / "journal-1-of-2.jsonl"
+    for path, text in ((first, "earlier"), (second, "later")):
+        journal = Journal(path, first=next_sequence(read(journals(tmp_path))))
+        time = CASES[1]["time"] + (86400 if text == "earlier" else 0)
+        journal.append(CASES[1] | {"time": time, "warnings": [text]})
+        journal.close()
+    assert latest(read(journals(tmp_path)))["ok", "threshold"].warnings == ("later",)
+
+
+def test_a_journal_that_was_deleted_meanwhile_ends_the_batch(tmp_path):
+    journal = Journal(tmp_path / NAME)
+    journal.append({"event": "start", "time": 1.0})
+    (tmp_path / NAME).unlink()
+    with pytest.raises(ResourceError) as refused:
+        journal.append({"event": "end", "time": 2.0})
+    assert refused.value.reason == "disk"
+
+
 def test_an_incomplete_line_is_cut_off(tmp_path):
     path = tmp_path / NAME
     path.write_bytes(
@@ -57,5 +84,5 @@ def test_an_incomplete_line_is_cut_off(tmp_path):
     later = CASES[1] | {"time": CASES[1]["time"] + 2}
     journal.append(later)
     journal.close()
-    assert read([path]) == [CASES[1], later]
+    assert read([path]) == [CASES[1], later | {"seq": 1}]
     assert latest(read([path]))["ok", "threshold"].time == later["time"]

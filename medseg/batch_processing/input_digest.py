@@ -1,0 +1,35 @@
+"""Digest of the files that a case is read from, in the order in which they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from medseg.batch_processing.fingerprint import digest
+from medseg.batch_processing.messages import BatchConfig
+from medseg.errors import MedsegError
+from medseg.images.volume import Volume
+from medseg.io import ReadOptions, read_channels
+from medseg.system.notices import collect_notices
+
+
+def input_digest(images: Sequence[Path], config: BatchConfig) -> str:
+    """SHA-256 of the content of a case's input; empty if it cannot be read.
+
+    Args:
+        images: One file or folder per channel.
+        config: How every case is read.
+    """
+    options = ReadOptions(None, None, config.trust, config.nonfinite)  # type: ignore[arg-type]
+    try:
+        with collect_notices():
+            volumes = read_channels(images, channels=len(images), choices=options)
+        return digest(read_files(volumes, images))
+    except (MedsegError, OSError):
+        return ""
+
+
+def read_files(volumes: Sequence[Volume], images: Sequence[Path]) -> list[Path]:
+    """The files that were read: for DICOM the slices, else the given paths."""
+    files = [path for volume in volumes for path in volume.source.files]
+    return files or [path for path in images if path.is_file()]

@@ -1,0 +1,97 @@
+"""``thumbnails.jsonl``: small pictures of all masks of a batch, kept as carefully as its journal."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from medseg.batch_processing.journal import cut_off
+from medseg.batch_processing.messages import BatchConfig
+from medseg.errors import MedsegError, ResourceError
+from medseg.images.label import Label
+from medseg.inference.case_result import CaseResult, ModelIdentity
+from medseg.io import ReadOptions, read_channels, read_mask
+from medseg.system.notices import collect_notices
+from medseg.visualization import thumbnails
+
+NAME = "thumbnails.jsonl"
+
+
+class ThumbnailLog:
+    """Thumbnails of one run, open for appending; an incomplete last line is cut off.
+
+    Args:
+        path: The file; created if it does not exist.
+
+    Raises:
+        ResourceError: the disk fails (``disk``).
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._file = path.open("ab")
+            cut_off(path)
+            self._known = set(thumbnails.read(sorted(path.parent.glob("thumbnails*.jsonl"))))
+        except OSError as error:
+            raise self._refused(error) from error
+
+    def add(self, case: str, model: str, image: str) -> None:
+        """Adds a picture, and returns when the disk has it.
+
+        Raises:
+            ResourceError: the disk fails (``disk``).
+        """
+        try:
+            self._file.write(thumbnails.line(case, model, image).encode())
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise self._refused(error) from error
+        self._known.add((case, model))
+
+    def ensure(
+        self,
+        result: CaseResult,
+        images: Sequence[Path],
+        folder: Path,
+        model: ModelIdentity,
+        config: BatchConfig,
+    ) -> None:
+        """Draws the picture of a finished case again if it was lost.
+
+        Args:
+            result: The result of the case.
+            images: Its scan, one file or folder per channel.
+            folder: The output folder.
+            model: What made the mask.
+            config: How every case is read.
+        """
+        if (result.case, result.model) in self._known:
+            return
+        options = ReadOptions(None, None, config.trust, config.nonfinite)  # type: ignore[arg-type]
+        labels = tuple(Label(name=name, values=values) for name, values in model.labels.items())
+        try:
+            with collect_notices():
+                scan = read_channels(images, channels=len(images), choices=options)[0]
+                mask = read_mask(folder / result.mask, labels)
+            image = thumbnails.encoded(thumbnails.thumbnail(scan, mask))
+        except MedsegError:  # a case without a picture is still done
+            return
+        self.add(result.case, result.model, image)
+
+    def close(self) -> None:
+        """Closes the file; lines that did not fit on a full disk are discarded."""
+        try:
+            self._file.close()
+        except OSError:
+            return
+
+    def _refused(self, error: OSError) -> ResourceError:
+        return ResourceError(
+            f"cannot write the thumbnails: {error.strerror or error}",
+            where=self.path,
+            remedy="free some space or correct the permissions, then continue with --resume",
+            reason="disk",
+        )

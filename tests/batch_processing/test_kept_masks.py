@@ -1,0 +1,181 @@
+"""Masks and files of another origin are never replaced by a batch, and masks of a row belong to it."""
+
+import json
+import shutil
+
+import nibabel as nib
+import numpy as np
+import pytest
+from support.batches import chest, config_for, run, table, voxels
+from support.worlds import tiny, untrained
+
+from medseg import Volume, batch
+from medseg.batch_processing.case_discovery import items
+from medseg.batch_processing.settings import BatchResources
+from medseg.errors import InputWarning, UsageError
+
+
+@pytest.fixture
+def two(scans):
+    """Two cases."""
+    return items(scans / "cases.csv")[:2]
+
+
+def edit(path):
+    """One voxel more, as an annotator would draw it."""
+    image = nib.load(path)
+    array = np.asarray(image.dataobj).copy()
+    array[0, 0, 0] = 1
+    nib.save(nib.Nifti1Image(array, image.affine, image.header), path)
+    return path.read_bytes()
+
+
+def test_a_corrected_mask_is_kept_until_its_redoing_is_requested(two, scans, tmp_path):
+    out = tmp_path / "out"
+    run(two, config_for(out))
+    first = (out / "masks/c0.nii.gz").read_bytes()
+    corrected = edit(out / "masks/c0.nii.gz")
+    for changed in (False, True):
+        if changed:  # even if the scan has changed
+            chest(9).save(scans / "0.nii.gz")
+        with pytest.warns(InputWarning, match="edited"):
+            ended = run(two, config_for(out), resume=True)
+        assert (ended.done, ended.skipped, ended.edited) == (0, 2, ("c0",))
+        assert (out / "masks/c0.nii.gz").read_bytes() == corrected
+        assert "edited" in table(out).loc["c0", "warnings"]
+    chest(0).save(scans / "0.nii.gz")
+    with pytest.warns(InputWarning, match="renamed"):
+        ended = run(two, config_for(out), redo_edited=True)
+    assert (ended.done, ended.edited) == (1, ())
+    assert (out / "masks/c0.nii.gz").read_bytes() == first
+    assert (out / "masks/c0.edited.nii.gz").read_bytes() == corrected
+    assert run(two, config_for(out), resume=True).skipped == 2
+
+
+def test_an_edited_mask_of_one_of_two_models_is_kept(two, tmp_path):
+    out = tmp_path / "out"
+    model = untrained(tiny()).save(tmp_path / "model.safetensors")
+    config = config_for(out, models=("threshold", str(model)))
+    run(two[:1], config)
+    corrected = edit(out / "masks/threshold/c0.nii.gz")
+    (out / "masks/tiny_3d/c0.nii.gz").unlink()
+    with pytest.warns(InputWarning, match="edited"):
+        assert run(two[:1], config, resume=True).done == 1
+    assert (out / "masks/threshold/c0.nii.gz").read_bytes() == corrected
+    assert (out / "masks/tiny_3d/c0.nii.gz").exists()
+
+
+def test_a_truth_in_the_place_of_a_mask_is_not_replaced(scans, tmp_path):
+    out = tmp_path / "data"
+    shutil.copytree(scans, out / "images")
+    truth = out / "masks" / "1.nii.gz"
+    truth.parent.mkdir()
+    shutil.copy(scans / "0.nii.gz", truth)
+    before = truth.read_bytes()
+    with pytest.raises(UsageError) as refused:
+        batch(out / "images", out, model="threshold", resources=BatchResources(workers=1))
+    assert refused.value.reason == "foreign-file"
+    assert str(truth) in str(refused.value)
+    assert truth.read_bytes() == before
+    assert not (out / "masks" / "0.nii.gz").exists()
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_a_scan_in_the_place_of_its_mask_is_not_replaced(tmp_path, link):
+    scan = tmp_path / "masks" / "0.nii.gz"
+    scan.parent.mkdir()
+    chest().save(scan)
+    named = scan
+    if link:
+        named = tmp_path / "0.nii.gz"
+        named.symlink_to(scan)
+    before = scan.read_bytes()
+    with pytest.raises(UsageError) as refused:
+        batch(named, tmp_path, model="threshold", resources=BatchResources(workers=1))
+    assert refused.value.reason == "overwrites-input"
+    assert str(named) in str(refused.value)
+    assert scan.read_bytes() == before
+
+
+def test_a_manifest_is_not_replaced_by_the_table(scans):
+    (scans / "cases.csv").rename(scans / "results.csv")
+    before = (scans / "results.csv").read_bytes()
+    with pytest.raises(UsageError) as refused:
+        batch(scans / "results.csv", scans, model="threshold", resources=BatchResources(workers=1))
+    assert refused.value.reason == "overwrites-input"
+    assert (scans / "results.csv").read_bytes() == before
+
+
+def test_a_table_of_another_origin_is_not_replaced(two, tmp_path):
+    (tmp_path / "results.csv").write_text("my results")
+    with pytest.raises(UsageError) as refused:
+        run(two, config_for(tmp_path))
+    assert refused.value.reason == "foreign-file"
+    assert (tmp_path / "results.csv").read_text() == "my results"
+
+
+def test_a_failed_case_does_not_keep_the_mask_of_an_earlier_run(two, scans, tmp_path):
+    out = tmp_path / "out"
+    run(two, config_for(out))
+    before = (out / "masks/c1.nii.gz").read_bytes()
+    (scans / "1.nii.gz").write_bytes(b"cut off")
+    ended = run(two, config_for(out), resume=True)
+    assert ended.failures == ("c1",)
+    assert not (out / "masks/c1.nii.gz").exists()
+    assert (out / "masks/c1.previous.nii.gz").read_bytes() == before
+    assert "renamed to masks/c1.previous.nii.gz" in table(out).loc["c1", "warnings"]
+
+
+def test_masks_of_two_models_are_not_mixed(two, tmp_path):
+    out = tmp_path / "out"
+    model = untrained(tiny()).save(tmp_path / "model.safetensors")
+    run(two[:1], config_for(out))
+    before = voxels(out / "masks/c0.nii.gz")
+    with pytest.raises(UsageError) as refused:
+        run(two, config_for(out, models=(str(model),)), resume=True)
+    assert refused.value.reason == "other-model"
+    np.testing.assert_array_equal(voxels(out / "masks/c0.nii.gz"), before)
+    # Both in one run have a folder each.
+    assert run(two[:1], config_for(out, models=("threshold", str(model))), resume=True).done == 1
+
+
+def test_a_mask_that_was_moved_just_before_a_kill_is_recognised(two, tmp_path):
+    out = tmp_path / "out"
+    run(two, config_for(out))
+    lines = (out / "journal.jsonl").read_text().splitlines(keepends=True)
+    cases = [line for line in lines if json.loads(line)["event"] == "case"]
+    digests = json.loads(cases[0])["files"]
+    (out / "journal.jsonl").write_text("".join(line for line in lines if line != cases[0]))
+    with pytest.raises(UsageError, match="c0"):
+        run(two, config_for(out), resume=True)
+    intents = out / ".scratch" / "intents"
+    intents.mkdir(parents=True)
+    (intents / "1.json").write_text(json.dumps(digests))
+    assert run(two, config_for(out), resume=True).done == 1
+
+
+def test_lost_thumbnails_are_drawn_again(two, tmp_path):
+    out = tmp_path / "out"
+    run(two, config_for(out))
+    before = (out / "thumbnails.jsonl").read_bytes().splitlines(keepends=True)
+    (out / "thumbnails.jsonl").write_bytes(before[0] + before[1][:50])
+    assert run(two, config_for(out), resume=True).skipped == 2
+    assert (out / "thumbnails.jsonl").read_bytes().splitlines(keepends=True) == before
+
+
+def test_swapped_scans_are_segmented_again(tmp_path):
+    """Two scans of one size and time exchange their names; another is only copied."""
+    import os
+
+    for number in range(3):
+        Volume(chest().array + np.int16(number), chest().grid).save(tmp_path / f"{number}.nii")
+        os.utime(tmp_path / f"{number}.nii", ns=(0, 0))
+    out, found = tmp_path / "out", items(tmp_path)
+    run(found, config_for(out))
+    (tmp_path / "0.nii").rename(tmp_path / "x")
+    (tmp_path / "1.nii").rename(tmp_path / "0.nii")
+    (tmp_path / "x").rename(tmp_path / "1.nii")
+    shutil.copy2(tmp_path / "2.nii", tmp_path / "y")
+    (tmp_path / "y").replace(tmp_path / "2.nii")
+    ended = run(found, config_for(out), resume=True)
+    assert (ended.done, ended.skipped) == (2, 1)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import os
+import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from medseg.batch_processing.folder_search import FolderSearch, absolute
 from medseg.datasets.layouts.case_naming import distinct, safe
 from medseg.datasets.manifest import read_rows
 from medseg.errors import MedsegError, UsageError
 from medseg.io import formats
-from medseg.io.dicom.companions import Identity, SeriesFolder, grouped, identity
 from medseg.system.notices import notify
+
+_LONGEST_BYTES = 180
+# File systems take 255 bytes; suffixes and names of labels are appended.
 
 
 @dataclass(frozen=True)
@@ -49,11 +52,11 @@ def items(source: Path, *, root: Path | None = None, without: Path | None = None
         UsageError: the manifest cannot be read, or ``source`` does not exist or holds no case (``no-cases``).
     """
     if source.is_dir() and not (source / "dataset.json").is_file():
-        found = [Item(safe(name), (path,)) for name, path in _scans(source, without)]
+        found = [Item(safe(name), (path,)) for name, path in FolderSearch(source, without).scans()]
     elif source.suffix.lower() in (".csv", ".json", ".yaml", ".yml") or source.is_dir():
         found = [_item(place, name, row) for place, name, row in read_rows(source, root=root)]
     elif source.exists():
-        found = [Item(safe(formats.stem(source)), (_absolute(source),))]
+        found = [Item(safe(formats.stem(source)), (absolute(source),))]
     else:
         raise UsageError("no such file or folder", where=source, remedy="check the path", reason="no-cases")
     if not found:
@@ -86,10 +89,19 @@ def shard(found: Sequence[Item], text: str) -> tuple[Item, ...]:
 def _item(place: str, name: str, row: object) -> Item:
     if isinstance(row, MedsegError):
         return Item(safe(name or place), error=row)
-    return Item(row.id, tuple(_absolute(path) for path in row.images), row.patient)  # type: ignore[attr-defined]
+    return Item(row.id, tuple(absolute(path) for path in row.images), row.patient)  # type: ignore[attr-defined]
+
+
+def _short(name: str) -> str:
+    """The name; the end of one that is too long for files is replaced by a digest."""
+    if len(name.encode()) <= _LONGEST_BYTES:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return f"{name.encode()[: _LONGEST_BYTES - 9].decode(errors='ignore')}_{digest}"
 
 
 def _with_unique_ids(found: Sequence[Item], source: Path) -> Iterator[Item]:
+    found = [replace(item, id=_short(item.id)) for item in found]
     names = [item.id for item in found]
     repeated = [name for name, times in Counter(name.casefold() for name in names).items() if times > 1]
     if repeated:
@@ -102,86 +114,3 @@ def _with_unique_ids(found: Sequence[Item], source: Path) -> Iterator[Item]:
                 name += "_"
             taken.add(name.casefold())
         yield Item(name, item.images, item.patient, item.error)
-
-
-def _scans(folder: Path, without: Path | None) -> Iterator[tuple[str, Path]]:
-    """Name and path of every scan: image files, and each DICOM series once."""
-    skipped = None if without is None else without.resolve()
-    found: list[tuple[str, Path] | SeriesFolder] = []
-    deepest: set[Path] = set()
-    for top, folders, names in os.walk(folder):
-        if not folders:
-            deepest.add(Path(top))
-        folders[:] = sorted(
-            name for name in folders if not name.startswith(".") and Path(top, name).resolve() != skipped
-        )
-        found += _in_folder([Path(top, name) for name in sorted(names) if not name.startswith(".")], folder)
-    series = [each for each in found if isinstance(each, SeriesFolder)]
-    places = {each.first: place for each, place in _series_places(series, folder, skipped, deepest)}
-    for each in found:
-        if not isinstance(each, SeriesFolder):
-            yield each
-        elif each.first in places:
-            yield places[each.first]
-
-
-def _in_folder(paths: Sequence[Path], folder: Path) -> Iterator[tuple[str, Path] | SeriesFolder]:
-    """The image files in one folder by name and path, and the series in it."""
-    series: dict[str, list[tuple[Path, Identity]]] = {}
-    damaged: list[Path] = []
-    for path in paths:
-        if formats.ending(path):
-            if formats.is_image(path):
-                yield _name(path.with_name(formats.stem(path)), folder), _absolute(path)
-        elif path.is_file() and path.name != "DICOMDIR":
-            try:
-                known = identity(path)
-            except Exception:  # pydicom raises all kinds of errors for damaged files
-                damaged.append(path)
-                continue
-            if known is not None:
-                series.setdefault(known.series, []).append((path, known))
-    # If there is a series, its reader reports the damaged files beside it.
-    for path in () if series else damaged:
-        yield _name(path.with_name(formats.stem(path)), folder), _absolute(path)
-    for files in series.values():
-        yield SeriesFolder(files[0][0], frozenset(known for _, known in files))
-
-
-def _series_places(
-    series: Sequence[SeriesFolder], folder: Path, without: Path | None, deepest: set[Path]
-) -> Iterator[tuple[SeriesFolder, tuple[str, Path]]]:
-    """Name and path of each series, by its first folder.
-
-    A series in several folders (DIR000, DIR001 ...) has the path of their common folder if that holds
-    nothing else; otherwise that of its first file, which stands for the series in folders side by side.
-    """
-    inside = Counter(each.first.parent for each in series)
-    for group in grouped(series):
-        parents = [each.first.parent for each in group]
-        common = Path(os.path.commonpath(parents))
-        name, first = _name(common, folder), _absolute(group[0].first)
-        tail = f"_{group[0].series[-8:]}"
-        if len(group) == 1:
-            alone = inside[common] == 1
-            place = _absolute(common) if alone and common in deepest else first
-            yield group[0], (name if alone else name + tail, place)
-            continue
-        alone = sum(each.first.is_relative_to(common) for each in series) == len(group)
-        if alone and not (without is not None and without.is_relative_to(common.resolve())):
-            yield group[0], (name, _absolute(common))
-        elif all(parent.parent == common for parent in parents):
-            yield group[0], (name + tail, first)
-        else:
-            for each, parent in zip(group, parents, strict=True):
-                yield each, (_name(parent, folder) + tail * (inside[parent] > 1), _absolute(each.first))
-
-
-def _name(path: Path, folder: Path) -> str:
-    parts = path.relative_to(folder).parts
-    return "_".join(parts) or folder.resolve().name
-
-
-def _absolute(path: Path) -> Path:
-    # Not resolve(): images may be links into a store whose names mean nothing.
-    return Path(os.path.abspath(path))  # noqa: PTH100

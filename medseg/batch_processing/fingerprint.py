@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -41,6 +42,26 @@ def stamp(images: Sequence[Path], listings: Listings) -> str | None:
     return known.hexdigest()[:_DIGITS]
 
 
+def inodes(images: Sequence[Path], listings: Listings) -> str:
+    """Digest of the inodes and change times of a case's files; empty if one is missing.
+
+    Files that were exchanged for others of the same names, sizes and times differ in it. It also changes if
+    files are copied or their permissions are changed: then only their content can tell.
+
+    Args:
+        images: The files and folders of the case.
+        listings: A cache, see :func:`stamp`.
+    """
+    known = hashlib.sha256()
+    try:
+        for image in images:
+            for name, info in sorted(_files(image, listings)):
+                known.update(f"{name}\0{info.st_ino}\0{info.st_ctime_ns}\n".encode())
+    except (OSError, ValueError):
+        return ""
+    return known.hexdigest()[:_DIGITS]
+
+
 def digest(paths: Sequence[Path]) -> str:
     """Hexadecimal SHA-256 of the contents of some files, one after the other."""
     known = hashlib.sha256()
@@ -65,7 +86,10 @@ def _files(image: Path, listings: Listings) -> Iterator[tuple[str, os.stat_resul
                     path = Path(root, name)
                     yield path.relative_to(image).as_posix(), path.stat()
         return
-    yield image.name, image.stat()
+    info = image.stat()
+    yield image.name, info
+    if not stat.S_ISREG(info.st_mode):  # opening a pipe would block
+        return
     other = partner(image)
     for path in (*data_files(image), *([] if other is None else [other])):
         yield path.name, path.stat()

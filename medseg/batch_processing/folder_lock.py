@@ -12,6 +12,8 @@ from pathlib import Path
 from medseg.errors import ResourceError, UsageError
 
 _WHOLE = ".lock"
+_PROBE_SECONDS = 2.0
+# Runs that start at once hold one another's locks for a moment, to see whether they are free.
 
 
 @contextlib.contextmanager
@@ -38,7 +40,7 @@ def lock_folder(folder: Path, shard: str | None = None) -> Iterator[None]:
                 continue
             lock = FileLock(path)
             try:
-                lock.acquire(blocking=False)
+                lock.acquire(timeout=_PROBE_SECONDS, poll_interval=0.01)
             except Timeout:
                 raise _in_use(folder, path) from None
             except OSError as error:

@@ -92,7 +92,8 @@ class BatchResources:
     @property
     def shard_name(self) -> str | None:
         """The shard as part of a file name, such as ``3-of-10``."""
-        return self.shard and self.shard.replace("/", "-of-")
+        # 01/2 is the same shard as 1/2.
+        return self.shard and "-of-".join(str(int(n)) if n.isdecimal() else n for n in self.shard.split("/"))
 
 
 @dataclass(frozen=True)

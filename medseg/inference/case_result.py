@@ -84,6 +84,7 @@ class CaseResult:
         time: When the batch received the result, in seconds since 1970.
         stamp: Digest of the names, sizes and times of the input files; None if they do not exist.
         options: Digest of the options that decide the outputs.
+        inodes: Digest of the inodes and change times of the input; empty if unknown.
         thumbnail: A small picture in base 64; not kept in the journal.
     """
 

@@ -70,7 +70,7 @@ class SeriesFolder:
 
 
 def identity(path: Path) -> Identity | None:
-    """What the file belongs to; None for a mask, a dose or any file that is not a DICOM image.
+    """What the file belongs to; None for a mask, a dose, a scout, a picture or any file of another format.
 
     Raises:
         Exception: the file is damaged; pydicom raises all kinds of errors.
@@ -78,10 +78,11 @@ def identity(path: Path) -> Identity | None:
     if not part10.is_dicom(path):
         return None
     tags = ["PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "ImagePositionPatient"]
-    head = part10.header(path, ["SOPClassUID", "Rows", *tags])
+    head = part10.header(path, ["SOPClassUID", "Rows", "ImageType", *tags])
     if not head.get("SOPClassUID") and "Rows" not in head:
         raise ValueError("neither a SOP class nor an image")
-    if "Rows" not in head or str(head.get("SOPClassUID")) in sop_classes.NOT_SCANS:
+    is_scout = "LOCALIZER" in str(head.get("ImageType") or "").upper()
+    if "Rows" not in head or str(head.get("SOPClassUID")) in sop_classes.NOT_VOLUMES or is_scout:
         return None
     patient, study, series, instance, position = (str(head.get(tag) or "") for tag in tags)
     return Identity(patient, study, series or _UNKNOWN, instance or path.as_posix(), position)

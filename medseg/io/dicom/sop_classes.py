@@ -24,3 +24,21 @@ MASKS = (*SEG, *RTSTRUCT)
 
 NOT_SCANS = (*MASKS, PARAMETRIC_MAP, RT_DOSE)
 """Objects derived from scans; some have rows and columns like a scan."""
+
+NOT_VOLUMES = (
+    *NOT_SCANS,
+    "1.2.840.10008.5.1.4.1.1.481.1",  # RT image
+    "1.2.840.10008.5.1.4.1.1.7",  # secondary capture
+    "1.2.840.10008.5.1.4.1.1.7.1",  # its multi-frame kinds: bit, grey byte, grey word, true colour
+    "1.2.840.10008.5.1.4.1.1.7.2",
+    "1.2.840.10008.5.1.4.1.1.7.3",
+    "1.2.840.10008.5.1.4.1.1.7.4",
+    "1.2.840.10008.5.1.4.1.1.1",  # computed radiography
+    "1.2.840.10008.5.1.4.1.1.1.1",  # digital X-ray, for presentation and for processing
+    "1.2.840.10008.5.1.4.1.1.1.1.1",
+    "1.2.840.10008.5.1.4.1.1.6.1",  # ultrasound
+    "1.2.840.10008.5.1.4.1.1.3.1",  # ultrasound, several frames
+    "1.2.840.10008.5.1.4.1.1.12.1",  # X-ray angiography
+    "1.2.840.10008.5.1.4.1.1.12.2",  # X-ray fluoroscopy
+)
+"""Images beside a scan that never are a volume of CT, MR or PET slices."""

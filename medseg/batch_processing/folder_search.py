@@ -6,7 +6,7 @@ import json
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -45,15 +45,12 @@ class FolderSearch:
         that is left out is named in one notice each: ``bystanders`` and ``not-searched``.
         """
         found = list(self._walk())
-        self._notify("bystanders", f"{len(self.bystanders)} files are not scans to segment", self.bystanders)
-        text = f"{len(self.not_searched)} folders or files were not searched"
-        self._notify("not-searched", text, self.not_searched)
+        if self.bystanders:
+            text = f"not scans to segment: {_counted(self.bystanders)}"
+            notify("bystanders", text, path=self.folder)
+        if self.not_searched:
+            notify("not-searched", f"not searched: {_counted(self.not_searched)}", path=self.folder)
         return found
-
-    def _notify(self, reason: str, text: str, names: list[Path] | list[str]) -> None:
-        if names:
-            examples = ", ".join(map(str, names[:_EXAMPLES])) + ", ..." * (len(names) > _EXAMPLES)
-            notify(reason, f"{text}: {examples}", path=self.folder)
 
     def _walk(self) -> Iterator[tuple[str, Path]]:
         found: list[tuple[str, Path] | SeriesFolder] = []
@@ -169,6 +166,12 @@ class FolderSearch:
     def _name(self, path: Path) -> str:
         parts = path.relative_to(self.folder).parts
         return "_".join(parts) or self.folder.resolve().name
+
+
+def _counted(names: Sequence[object]) -> str:
+    examples = ", ".join(map(str, names[:_EXAMPLES]))
+    more = len(names) - _EXAMPLES
+    return f"{examples} and {more} more" if more > 0 else examples
 
 
 def absolute(path: Path) -> Path:

@@ -29,7 +29,6 @@ def batch(
     model: str | Path | Sequence[str | Path] = DEFAULT,
     resume: bool = False,
     retry_failed: bool = False,
-    redo_edited: bool = False,
     options: BatchOptions | None = None,
     resources: BatchResources | None = None,
     progress: bool | BatchMonitor | None = None,
@@ -45,7 +44,6 @@ def batch(
         model: Name or file of a model, or several; each case is segmented by all of them.
         resume: Continue in a folder that holds results; without it such a folder is refused.
         retry_failed: Continue, and try failed cases again.
-        redo_edited: Continue, and replace masks that were edited since; a copy of each is kept beside.
         options: How scans are read and segmented, and which files are written.
         resources: Processes, memory and time.
         progress: Whether to show a progress bar; None for a terminal or a notebook only.
@@ -92,7 +90,7 @@ def batch(
             config,
             resume=resume,
             retry_failed=retry_failed,
-            redo_edited=redo_edited,
+            redo_edited=options.redo_edited,
             resources=resources,
             monitor=monitor,
             start=_starter(resources),
@@ -108,7 +106,13 @@ def _starter(resources: BatchResources) -> Callable[[BatchConfig, int], Workers]
         from medseg.batch_processing.ray_pool import RayPool
 
         return RayPool(
-            config, cases=cases, address=cluster.address, workers=resources.workers, gpus=cluster.gpus
+            config,
+            cases=cases,
+            address=cluster.address,
+            workers=resources.workers,
+            gpus=cluster.gpus,
+            memory_bytes=resources.memory_bytes,
+            case_seconds=60 * resources.case_minutes,
         )
 
     return start

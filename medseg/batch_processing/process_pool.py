@@ -289,11 +289,7 @@ class ProcessPool:
             reason="worker-died",
         )
         if hung:
-            error = ResourceError(
-                f"not finished after {self.case_seconds / 60:g} minutes",
-                remedy="raise --case-minutes, or find out what is special about this scan",
-                reason="case-time",
-            )
+            error = took_too_long(self.case_seconds)
         assert worker.models is not None
         return lost(job, error, worker.models)
 
@@ -307,6 +303,15 @@ class ProcessPool:
         lines = worker.stderr.read().decode(errors="replace").strip().splitlines()
         worker.stderr.close()
         return f"{how}: {lines[-1][:200]}" if lines and code > 0 else how
+
+
+def took_too_long(case_seconds: float) -> ResourceError:
+    """The error of a case that was not finished in time (``case-time``)."""
+    return ResourceError(
+        f"not finished after {case_seconds / 60:g} minutes",
+        remedy="raise --case-minutes, or find out what is special about this scan",
+        reason="case-time",
+    )
 
 
 def _cores() -> int:

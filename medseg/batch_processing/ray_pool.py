@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 from medseg.batch_processing.messages import (
     BatchConfig,
@@ -14,8 +17,11 @@ from medseg.batch_processing.messages import (
     error_to_json,
     lost,
 )
+from medseg.batch_processing.process_pool import WORKER_BYTES, took_too_long
+from medseg.batch_processing.worker import limit_memory
 from medseg.errors import MedsegError, ResourceError
 from medseg.inference.case_result import CaseResult, ModelIdentity
+from medseg.system import memory_budget
 from medseg.system.error_conversion import as_medseg_error
 
 # A preempted node loses its cases; after the third time the case itself is to blame.
@@ -26,7 +32,7 @@ _LOOK_SECONDS = 0.5
 class Actor:
     """A case pipeline in a process of the cluster."""
 
-    def __init__(self, config: dict[str, Any]) -> None:
+    def __init__(self, config: dict[str, Any], memory_bytes: int | None) -> None:
         self.error: MedsegError | None = None
         try:
             from medseg.batch_processing.case_pipeline import CasePipeline
@@ -35,6 +41,7 @@ class Actor:
         except Exception as error:
             # An error in the constructor would look like the death of the actor.
             self.error = as_medseg_error(error)
+        limit_memory(memory_bytes or _share_of_node())
 
     def models(self) -> dict[str, Any]:
         """The identities of the models, or the error raised while loading them."""
@@ -45,6 +52,26 @@ class Actor:
     def do(self, job: CaseJob) -> list[CaseResult]:
         """The results of a case."""
         return self.pipeline.finish(self.pipeline.load(job))
+
+
+@dataclass
+class _Clock:
+    """How long an actor has worked on its case."""
+
+    loaded: Any  # an answer of the actor that comes when its models are loaded
+    is_ready: bool = False
+    answer: Any = None
+    since: float = 0.0
+
+
+_Running: TypeAlias = dict[Any, tuple[Any, CaseJob, int]]
+"""Actor, case and attempt of every answer that is awaited."""
+
+
+def _share_of_node() -> int:
+    """Nine tenths of the free memory of this machine, divided among its cores."""
+    free = memory_budget.available_bytes()
+    return WORKER_BYTES if free is None else max(WORKER_BYTES, int(0.9 * free) // (os.cpu_count() or 1))
 
 
 class RayPool:
@@ -58,13 +85,24 @@ class RayPool:
         address: Address of the cluster; None to start one on this machine, which ends with the batch.
         workers: Number of actors; by default one per core, or with ``gpus`` as many as the GPUs allow.
         gpus: GPUs per actor, such as 0.5; networks then run on ``cuda``.
+        memory_bytes: Limit for all actors together; by default nine tenths of the free memory of
+            a node, divided among its cores.
+        case_seconds: An actor that takes longer for one case is killed.
 
     Raises:
         ResourceError: Ray is not installed (``missing-extra``), or no cluster answers (``cluster``).
     """
 
     def __init__(
-        self, config: BatchConfig, *, cases: int, address: str | None, workers: int | None, gpus: float
+        self,
+        config: BatchConfig,
+        *,
+        cases: int,
+        address: str | None,
+        workers: int | None,
+        gpus: float,
+        memory_bytes: int | None = None,
+        case_seconds: float = 7200.0,
     ) -> None:
         try:
             import ray
@@ -93,9 +131,12 @@ class RayPool:
         most = int(total.get("GPU", 0) / gpus) if gpus else int(total.get("CPU", 1))
         count = max(1, min(workers or most, cases))
         remote = ray.remote(num_cpus=1, num_gpus=gpus)(Actor)
-        self._start: Callable[[], Any] = lambda: remote.remote(plain)
+        share = memory_bytes and memory_bytes // count
+        self.case_seconds = case_seconds
+        self._start: Callable[[], Any] = lambda: remote.remote(plain, share)
         self._actors = [self._start() for _ in range(count)]
         self._models: list[ModelIdentity] = []
+        self._clocks: dict[Any, _Clock] = {}
 
     def models(self) -> list[ModelIdentity]:
         """The identities of the models, once the first actor has loaded them."""
@@ -121,7 +162,7 @@ class RayPool:
         Each actor works on one case and has another one waiting.
         """
         waiting = deque((job, 1) for job in jobs)
-        running: dict[Any, tuple[Any, CaseJob, int]] = {}
+        running: _Running = {}
         while (waiting and not stop.asked) or running:
             if stop.asked > 1:
                 return
@@ -137,14 +178,41 @@ class RayPool:
                 try:
                     report(self._ray.get(answer))
                 except self._ray.exceptions.RayError as error:
-                    others = [key for key, (one, _, _) in running.items() if one is actor]
-                    # Its other case was only waiting, which does not count as an attempt.
-                    waiting.extend(running.pop(key)[1:] for key in others)
-                    self._actors[self._actors.index(actor)] = self._start()
+                    self._replace(actor, running, waiting)
                     if attempt < ATTEMPTS:
                         waiting.append((job, attempt + 1))
                     else:
                         report(self._lost(job, error))
+            for answer in self._overdue(running):
+                actor, job, _ = running.pop(answer)
+                self._ray.kill(actor)
+                self._replace(actor, running, waiting)
+                report(lost(job, took_too_long(self.case_seconds), self.models()))
+
+    def _replace(self, actor: Any, running: _Running, waiting: deque[tuple[CaseJob, int]]) -> None:
+        """Starts another actor in the place of one that is dead, whose other case waits again."""
+        others = [key for key, (one, _, _) in running.items() if one is actor]
+        # Its other case was only waiting, which does not count as an attempt.
+        waiting.extend(running.pop(key)[1:] for key in others)
+        self._clocks.pop(actor, None)
+        self._actors[self._actors.index(actor)] = self._start()
+
+    def _overdue(self, running: _Running) -> list[Any]:
+        """The answers of actors that have worked on one case for too long; loading models does not count."""
+        now, found = time.monotonic(), []
+        for actor in self._actors:
+            answer = next((key for key, (one, _, _) in running.items() if one is actor), None)
+            clock = self._clocks.get(actor)
+            if clock is None:
+                clock = self._clocks[actor] = _Clock(actor.models.remote())
+            if not clock.is_ready:
+                clock.is_ready = bool(self._ray.wait([clock.loaded], timeout=0)[0])
+                clock.since = now
+            if answer is not clock.answer:
+                clock.answer, clock.since = answer, now
+            if answer is not None and clock.is_ready and now - clock.since > self.case_seconds:
+                found.append(answer)
+        return found
 
     def end(self) -> None:
         """Disconnects from the cluster; one that was started here is shut down."""

@@ -28,6 +28,7 @@ class BatchOptions:
         probabilities: Also write a probability map for every label.
         dicom: For DICOM scans also write ``dicom-seg`` or ``rtstruct``.
         data_root: Folder that the paths of a manifest are relative to, instead of the manifest's own root.
+        redo_edited: Continue, and replace masks that were edited since; a copy of each is kept beside.
 
     Example:
         >>> medseg.BatchOptions(overlays=True).engine
@@ -43,6 +44,7 @@ class BatchOptions:
     probabilities: bool = False
     dicom: DicomFormat | None = None
     data_root: Path | None = None
+    redo_edited: bool = False
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
     except Exception as error:
         _answer(answers, {"error": error_to_json(as_medseg_error(error))})
         return
-    limit_growth(max(memory_bytes - status_bytes("VmRSS"), _LEAST_BYTES))
+    limit_memory(memory_bytes)
     _answer(answers, {"models": [each.to_json() for each in pipeline.models()]})
     jobs: queue.Queue[Any] = queue.Queue()
     threading.Thread(target=_listen, args=(requests, jobs), daemon=True).start()
@@ -73,6 +73,11 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
         results = pipeline.finish(case)
         del case
         _answer(answers, {"results": [each.to_json() for each in results]})
+
+
+def limit_memory(memory_bytes: int) -> None:
+    """Limits this process, once its models are loaded, to so much memory; small scans fit in any case."""
+    limit_growth(max(memory_bytes - status_bytes("VmRSS"), _LEAST_BYTES))
 
 
 def _listen(requests: BinaryIO, jobs: queue.Queue[Any]) -> None:

@@ -111,6 +111,7 @@ def batch(
         probabilities=probabilities,
         dicom=dicom,
         data_root=data_root,
+        redo_edited=redo_edited,
     )
     cluster = settings.RayCluster(address, gpus) if engine == RAY else None
     with Cases(as_json=as_json) as shown, _stopping() as stop:
@@ -121,7 +122,6 @@ def batch(
             model=model or DEFAULT,
             resume=resume,
             retry_failed=retry_failed,
-            redo_edited=redo_edited,
             options=options,
             resources=settings.BatchResources(workers, memory, case_minutes, shard, cluster),
             progress=settings.BatchMonitor(shown.show, stop, command),

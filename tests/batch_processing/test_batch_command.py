@@ -18,3 +18,16 @@ def test_the_command_line_reports_failures(scans, tmp_path):
         medseg("batch", "--merge", tmp_path / "out"), capture_output=True, text=True, check=True
     )
     assert merged.stdout.strip() == "0 done, 5 already done, 1 failed"
+
+
+def test_a_closed_pipe_ends_the_batch_without_a_traceback(scans, tmp_path):
+    command = medseg("batch", scans, "-o", tmp_path / "out", "--model", "threshold", "--workers", 1, "--json")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        text = process.stderr.read().decode()
+    assert process.returncode == 128 + 13
+    assert "Traceback" not in text
+    assert "Exception" not in text

@@ -123,7 +123,7 @@ def latest(records: Iterable[Record]) -> dict[Key, CaseResult]:
 def _record(line: bytes) -> Record | None:
     try:
         record = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     whole = line.endswith(b"\n") and isinstance(record, dict) and isinstance(record.get("time"), int | float)
     return record if whole else None

@@ -21,7 +21,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -49,7 +49,7 @@ from medseg.batch_processing.settings import BatchMonitor, BatchResources
 from medseg.batch_processing.summary import BatchSummary
 from medseg.batch_processing.thumbnail_log import NAME as THUMBNAILS
 from medseg.batch_processing.thumbnail_log import ThumbnailLog
-from medseg.errors import ResourceError, UsageError
+from medseg.errors import MedsegError, ResourceError, UsageError
 from medseg.inference.case_result import CaseResult, ModelIdentity
 from medseg.io.overwrite_guard import OverwriteGuard
 
@@ -138,8 +138,11 @@ def run(
         try:
             if jobs:
                 workers.run(jobs, ledger.enter, monitor.stop)
-        finally:
-            ledger.write()
+        except BaseException:
+            with suppress(MedsegError):  # the first error tells more
+                ledger.write()
+            raise
+        ledger.write()
         return ledger.close()
 
 

@@ -2,12 +2,15 @@
 
 import subprocess
 import sys
+import threading
 
 import pytest
+from filelock import FileLock
 from support.batches import config_for, run
 
 from medseg.batch_processing.case_discovery import items
 from medseg.batch_processing.folder_lock import lock_folder
+from medseg.batch_processing.settings import BatchResources
 from medseg.errors import UsageError
 
 
@@ -30,3 +33,19 @@ def test_two_runs_on_one_folder_exclude_one_another(scans, tmp_path):
     assert run(items(scans / "cases.csv")[:1], config_for(out)).done == 1
     with lock_folder(out, "1-of-2"), lock_folder(out, "2-of-2"), pytest.raises(UsageError), lock_folder(out):
         pass
+
+
+def test_shards_that_start_at_once_wait_for_one_another(tmp_path):
+    """Each probes the lock of the whole run for a moment; another shard then waits."""
+    probing = FileLock(tmp_path / ".lock", thread_local=False)
+    probing.acquire()
+    timer = threading.Timer(0.3, probing.release)
+    timer.start()
+    with lock_folder(tmp_path, "1-of-40"):
+        assert not probing.is_locked
+    timer.join()
+
+
+@pytest.mark.parametrize("text", ["1/2", "01/2", "1/02"])
+def test_a_shard_has_one_name_however_it_is_written(text):
+    assert BatchResources(shard=text).shard_name == "1-of-2"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -13,6 +14,7 @@ from support.processes import environment
 
 from medseg.batch_processing.case_discovery import items
 from medseg.batch_processing.messages import StopRequest
+from medseg.errors import ResourceError
 
 
 def lines(process: subprocess.Popen[bytes]) -> Iterator[dict[str, object]]:
@@ -71,3 +73,15 @@ def test_kills_at_any_moment_leave_only_complete_masks(scans, tmp_path):
     ended = run(items(scans / "cases.csv"), config_for(out), resume=True)
     assert (ended.done + ended.skipped, ended.failed) == (6, 0)
     assert not [path for path in out.rglob("*") if "scratch" in path.name or "medseg-" in path.name]
+
+
+def test_a_folder_that_is_deleted_meanwhile_ends_the_batch(scans, tmp_path):
+    out = tmp_path / "out"
+
+    def show(event: dict[str, object]) -> None:
+        if event["event"] == "case":
+            shutil.rmtree(out)
+
+    with pytest.raises(ResourceError) as refused:
+        run(items(scans / "cases.csv"), config_for(out), show=show)
+    assert refused.value.reason == "disk"

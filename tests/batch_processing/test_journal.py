@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 
 from medseg.batch_processing import results
-from medseg.batch_processing.journal import NAME, Journal, journals, latest, next_sequence, read
+from medseg.batch_processing.journal import (
+    NAME,
+    Journal,
+    journals,
+    latest,
+    next_sequence,
+    read,
+    written_digests,
+)
+from medseg.batch_processing.summary import merge_batch
 from medseg.errors import ResourceError
 from medseg.inference.case_result import CaseResult, ModelIdentity
 
@@ -86,3 +95,23 @@ def test_an_incomplete_line_is_cut_off(tmp_path):
     journal.close()
     assert read([path]) == [CASES[1], later | {"seq": 1}]
     assert latest(read([path]))["ok", "threshold"].time == later["time"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"[]",
+        b"null",
+        b'{"event": "start", "time": 1}',
+        b'{"event": "start", "time": 1, "cases": "all"}',
+        b'{"event": "case", "time": 1, "files": []}',
+        b'{"event": "case", "time": 1, "case": [], "model": {}, "status": 3}',
+        b"[" * 100_000,
+        b"\xff\xfe",
+    ],
+)
+def test_lines_of_other_forms_are_ignored(tmp_path, line):
+    (tmp_path / NAME).write_bytes(line + b"\n" + json.dumps(CASES[1]).encode() + b"\n")
+    assert list(latest(read([tmp_path / NAME]))) == [("ok", "threshold")]
+    written_digests(read([tmp_path / NAME]))
+    assert merge_batch(tmp_path).results.exists()

@@ -7,8 +7,6 @@ to this folder and a row to `COMMANDS`.
 from __future__ import annotations
 
 import json
-import os
-import signal
 import sys
 import warnings
 from collections.abc import Callable
@@ -99,9 +97,6 @@ def main() -> None:
         _fail(error, error.exit_code)
     except KeyboardInterrupt:
         _fail(UsageError("interrupted", reason="interrupted"), 130)
-    except BrokenPipeError:  # as in `medseg batch --json | head -1`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # nothing is left to flush at exit
-        sys.exit(128 + signal.SIGPIPE)
     except Exception as error:
         # The parser's own errors; depending on its version typer takes click or carries its own.
         told = getattr(error, "format_message", None)

@@ -37,7 +37,7 @@ def ours() -> dict[str, list[float]]:
     found = score(prediction, truth)
     return {
         "seconds": [time.perf_counter() - started],
-        "hd95": [s.hd95_mm for s in found],
+        "hd95": [s.hd95_voxel_mm for s in found],
         "dice": [s.dice for s in found],
     }
 

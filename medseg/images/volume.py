@@ -53,7 +53,8 @@ class Volume:
     the source's unit, which is HU for CT. A scan of several channels is several volumes.
 
     Raises:
-        InputRefused: the array is not 3D or does not have the grid's shape.
+        InputRefused: the array is not 3D or does not have the grid's shape (``shape``), or has NaN or
+            infinite voxels (``not-finite``), which would spread through every computation.
     """
 
     array: Voxels
@@ -61,6 +62,7 @@ class Volume:
     source: Source = field(default_factory=Source)
 
     def __post_init__(self) -> None:
+        _check_finite(np.asarray(self.array))
         object.__setattr__(self, "array", _read_only(self.array, self.grid))
 
     @property
@@ -244,6 +246,24 @@ def _read_only(array: Voxels, grid: Grid) -> Voxels:
         )
     view.setflags(write=False)
     return view
+
+
+def _check_finite(array: Voxels) -> None:
+    """Refuses NaN and infinite voxels."""
+    if array.dtype.kind != "f":
+        return
+    # Cheap for scans: a sum is finite only if all of its numbers are, unless it overflows.
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = array.sum(dtype=np.float64)
+    if np.isfinite(total):
+        return
+    holes = sum(int(np.count_nonzero(~np.isfinite(part))) for part in array)
+    if holes:
+        raise InputRefused(
+            f"{holes} of {array.size} voxels are NaN or infinite (not finite)",
+            reason="not-finite",
+            remedy="replace them: medseg.as_volume((array, affine), ReadOptions(nonfinite=-1024))",
+        )
 
 
 def _moved(array: Voxels, grid: Grid, axcodes: str) -> Voxels:

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 
+import nibabel
 import numpy as np
 import pandas as pd
 import pytest
@@ -57,7 +58,7 @@ def test_warnings_of_two_threads_stay_apart(tmp_path):
     odd = tmp_path / "odd.nii.gz"
     array = np.zeros(GRID.shape, np.float32)
     array[0, 0, 0] = np.nan
-    Volume(array, GRID).save(odd)
+    nibabel.save(nibabel.Nifti1Image(array, GRID.affine), odd)
     station = CasePipeline(
         BatchConfig(("threshold",), str(tmp_path / "out"), str(tmp_path / "scratch"), nonfinite=-1024)
     )

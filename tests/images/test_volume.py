@@ -8,6 +8,9 @@ from medseg.errors import InputRefused, UsageError
 from medseg.images.grid import Grid
 from medseg.images.label import Label
 from medseg.images.volume import Mask, Source, Volume, check_labels, members, whole_numbers
+from medseg.io.foreign_images import as_volume
+from medseg.io.read_options import ReadOptions
+from medseg.system.notices import collect_notices
 
 AXCODES = ["".join(c) for p in permutations(("RL", "AP", "SI")) for c in product(*p)]
 GRID = Grid.from_spacing((2, 3, 4), (1, 2, 5))
@@ -133,3 +136,26 @@ def test_whole_numbers_become_integers_and_fractions_are_refused():
         with pytest.raises(InputRefused, match="1 of 2 voxels are not whole numbers") as refused:
             whole_numbers(np.array([1.0, odd]), "m")
         assert (refused.value.reason, refused.value.where) == ("mask-dtype", "m")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_voxels_that_are_not_finite_are_refused_and_replaced_on_request(value, dtype):
+    array = np.zeros((3, 4, 5), dtype)
+    array[1, 2, 3] = array[2, 0, 0] = value
+    with pytest.raises(InputRefused, match="2 of 60 voxels are NaN or infinite") as refused:
+        Volume(array, Grid.from_spacing(array.shape))
+    assert refused.value.reason == "not-finite"
+    with collect_notices() as notices:
+        volume = as_volume((array, np.eye(4)), ReadOptions(nonfinite=-1024))
+    assert volume.array[1, 2, 3] == volume.array[2, 0, 0] == -1024
+    assert [notice.reason for notice in notices] == ["not-finite-replaced"]
+
+
+def test_opposite_infinities_and_very_large_numbers():
+    array = np.zeros((3, 4, 5), np.float64)
+    array[0, 0, 0], array[0, 0, 1] = np.inf, -np.inf
+    with pytest.raises(InputRefused, match="2 of 60"):
+        Volume(array, Grid.from_spacing(array.shape))
+    array[0, 0] = 1e308  # their sum overflows, and each is finite
+    assert Volume(array, Grid.from_spacing(array.shape)).array.max() == 1e308

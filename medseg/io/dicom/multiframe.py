@@ -124,7 +124,7 @@ def _lattice(frames: Sequence[Frame], size: tuple[int, int], ds: Dataset, path: 
     first = frames[0].affine
     normal = first[:3, 2]
     depths = np.array([(frame.affine[:3, 3] - first[:3, 3]) @ normal for frame in frames])
-    step = _step_mm(ds, np.unique(np.round(depths, 4)))
+    step = _step_mm(ds, np.unique(np.round(depths, 4)), path)
     at = np.rint((depths - depths.min()) / step).astype(int)
     affine = frames[int(depths.argmin())].affine.copy()
     affine[:3, 2] = normal * step
@@ -143,16 +143,29 @@ def _lattice(frames: Sequence[Frame], size: tuple[int, int], ds: Dataset, path: 
     return Placement(grid, tuple(int(k) for k in at))
 
 
-def _step_mm(ds: Dataset, levels: Array) -> float:
-    """The distance between slices: told, or the least that is seen, or the thickness of one."""
+def _step_mm(ds: Dataset, levels: Array, path: Path) -> float:
+    """The distance between slices: SpacingBetweenSlices, or the thickness if every gap is a multiple of it.
+
+    Empty frames are usually left out (PS3.3 C.8.20.2), so the smallest gap says nothing.
+    """
     groups = (*(ds.get("SharedFunctionalGroupsSequence") or ()), *ds.PerFrameFunctionalGroupsSequence[:1])
     measures = next(g.PixelMeasuresSequence[0] for g in groups if g.get("PixelMeasuresSequence"))
-    told = float(measures.get("SpacingBetweenSlices") or 0)
-    if told > 0:
-        return told
-    if len(levels) > 1:
-        return float(np.diff(levels).min())
-    return float(measures.get("SliceThickness") or 0) or 1.0
+    spacing = abs(float(measures.get("SpacingBetweenSlices") or 0))
+    if spacing > 0:
+        return spacing
+    thickness = float(measures.get("SliceThickness") or 0)
+    gaps = np.diff(levels)
+    if thickness > 0 and (np.abs(gaps - thickness * np.rint(gaps / thickness)) <= uneven_mm(thickness)).all():
+        return thickness
+    found = f"SliceThickness is {thickness:g} mm" if thickness > 0 else "there is no SliceThickness"
+    apart = ", ".join(f"{gap:.4g}" for gap in np.unique(np.round(gaps, 4))[:4])
+    raise InputRefused(
+        f"the distance between slices is unknown: no SpacingBetweenSlices, and {found}"
+        + (f" for slices {apart} mm apart" if apart else ""),
+        where=path,
+        reason="no-geometry",
+        remedy="name the scan that was segmented: --reference SCAN",
+    )
 
 
 def pictures(ds: Any) -> Iterator[Voxels]:

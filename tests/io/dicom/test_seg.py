@@ -461,13 +461,37 @@ def test_damaged_segmentations_are_refused(scan, tmp_path, damage, reason):
     assert str(path) in str(error)
 
 
-def test_without_spacing_the_step_is_the_least_distance(scan, tmp_path):
-    def forget(ds):
-        del ds.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SpacingBetweenSlices
+def sparse(scan, tmp_path, slices, **measures):
+    """A SEG of one voxel on each of these slices, with these pixel measures, and none where None."""
 
-    mask = a_mask(scan, (LEFT,), (0, 2))
-    back = seg.read(edited(written(mask, tmp_path), forget), (LEFT,))
-    assert back.grid.spacing_mm == pytest.approx((0.8, 1.1, 2.5), abs=1e-4)
+    def change(ds):
+        item = ds.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+        for name, value in ({"SpacingBetweenSlices": None} | measures).items():
+            if value is None:
+                item.pop(name, None)
+            else:
+                setattr(item, name, value)
+
+    numbers = np.zeros(scan.grid.shape, np.uint8)
+    numbers[1, 2, list(slices)] = 2
+    return edited(written(Mask(numbers, scan.grid, (LEFT,), scan.source), tmp_path), change)
+
+
+@pytest.mark.parametrize("slices", [(0, 4), (0, 2, 4), (0, 3), (2,), (1, 2, 3)])
+def test_without_spacing_the_thickness_is_the_step_if_gaps_are_its_multiples(scan, tmp_path, slices):
+    # One voxel of 0.8 x 1.1 x 2.5 mm per slice: 0.0022 ml each.
+    mask = seg.read(sparse(scan, tmp_path, slices), (LEFT,))
+    assert mask.grid.spacing_mm == pytest.approx((0.8, 1.1, 2.5), abs=1e-4)
+    assert mask.volumes_ml()[LEFT.name] == pytest.approx(0.0022 * len(slices), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("slices", "thickness"), [((0, 2, 4), "4"), ((0, 1), "5"), ((0, 4), None), ((2,), None), ((0, 1), "2")]
+)
+def test_without_a_distance_between_slices_the_scan_is_needed(scan, tmp_path, slices, thickness):
+    path = sparse(scan, tmp_path, slices, SliceThickness=thickness)
+    assert "--reference" in refusal(InputRefused, "no-geometry", seg.read, path, (LEFT,)).remedy
+    assert seg.read(path, (LEFT,), scan).volumes_ml()[LEFT.name] == pytest.approx(0.0022 * len(slices))
 
 
 # --- through the package's own functions -------------------------------------------------

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from medseg.errors import UsageError
 from medseg.images.label import Label
+from medseg.images.mask_placement import placed_on
 from medseg.images.volume import Mask, Volume
 from medseg.io import check_source, check_writable, read_mask
 from medseg.io.foreign_images import ScanLike, as_volume
@@ -65,7 +66,8 @@ def convert_mask(
     Args:
         mask: A label map in any format, a DICOM segmentation or a structure set.
         output: NIfTI, NRRD, MetaImage, or ``.dcm``.
-        scan: The mask's scan: it gives a SEG or an RTSTRUCT its grid, and a ``.dcm`` output refers to it.
+        scan: The mask's scan: the output has its grid, and a ``.dcm`` output refers to it. A mask that was
+            cropped from the scan is padded.
         labels: The meaning of the values; by default the names of the segments, if the file has them.
         format: For ``.dcm`` outputs: ``dicom-seg`` (the default) or ``rtstruct``.
         options: The user's choices for ambiguous scans.
@@ -74,7 +76,8 @@ def convert_mask(
     Raises:
         UsageError: as for :func:`convert`; a ``.dcm`` output without a scan (``usage``) or for a scan that is
             not DICOM (``no-dicom-source``).
-        InputRefused: as for :func:`medseg.read_mask`.
+        InputRefused: the mask's voxels are not the scan's (``grid-mismatch``), or as for
+            :func:`medseg.read_mask`.
 
     Example:
         >>> medseg.convert_mask("lungs.nii.gz", "lungs_again.nrrd").grid.axcodes
@@ -94,6 +97,7 @@ def convert_mask(
             )
         made = mask if isinstance(mask, Mask) else read_mask(mask, labels, volume)
         if volume is not None:
+            made = placed_on(made, volume.grid)
             made = Mask(made.array, made.grid, made.labels, volume.source)
         made.save(output, format=format)
         write_json(sidecar_path(output), meaning_of(made))

@@ -19,6 +19,7 @@ from medseg.io.dicom.segments import Segment
 from medseg.io.dicom.series_reader import Series, list_series
 from medseg.io.dicom.series_writer import write_dicom_series
 from medseg.io.formats import FORMATS, Format
+from medseg.io.itk import slicer_segments
 from medseg.io.read_options import DEFAULT_OPTIONS, ReadOptions, Trust
 from medseg.system import atomic_write
 
@@ -146,7 +147,8 @@ def read_mask(path: str | Path, labels: Sequence[Label], grid: Grid | Volume | M
 
     Args:
         path: As for :func:`read`; floats are accepted if all are whole numbers. Or a DICOM
-            segmentation or structure set (SEG, RTSTRUCT), whose segments are matched by name.
+            segmentation or structure set (SEG, RTSTRUCT) or a segmentation of 3D Slicer
+            (.seg.nrrd), whose segments are matched by name, whatever their values.
         labels: The meaning of the values. Values without a label are kept.
         grid: The scan, or its grid, to put a SEG or RTSTRUCT on; other formats have their own
             grid. Prefer the scan: its slices may be unevenly rounded, and its frame of
@@ -170,6 +172,8 @@ def read_mask(path: str | Path, labels: Sequence[Label], grid: Grid | Volume | M
         if kind in sop_classes.RTSTRUCT:
             return rtstruct.read(path, labels, grid)
         return seg.read(path, labels, grid)
+    if _names_segments(path):
+        return slicer_segments.read(path, labels)
     volume = read(path)
     array = whole_numbers(volume.array, path)
     try:
@@ -185,16 +189,18 @@ def is_dicom_mask(path: str | Path) -> bool:
 
 
 def list_segments(path: str | Path) -> tuple[Segment, ...]:
-    """The segments of a SEG or the regions (ROIs) of an RTSTRUCT: number, name, value in a label map.
+    """The segments of a SEG or .seg.nrrd, or the regions (ROIs) of an RTSTRUCT: number, name, value.
 
     Raises:
-        InputRefused: neither of the two (``no-segments``), or damaged (``unreadable``).
+        InputRefused: another kind of file (``no-segments``), or damaged (``unreadable``).
     """
     path = path_checks.existing(path)
+    if _names_segments(path):
+        return slicer_segments.list_segments(path)
     kind = _derived(path)
     if not kind:
         raise InputRefused(
-            "neither a DICOM segmentation nor a structure set, so the file does not name its labels",
+            "not a DICOM segmentation, structure set or .seg.nrrd, so the file does not name its labels",
             where=path,
             remedy="name the labels with a recipe: --recipe NAME",
             reason="no-segments",
@@ -202,6 +208,13 @@ def list_segments(path: str | Path) -> tuple[Segment, ...]:
     if kind in sop_classes.RTSTRUCT:
         return rtstruct.list_segments(path)
     return seg.list_segments(path)
+
+
+def _names_segments(path: Path) -> bool:
+    """Whether this is an NRRD file whose header names segments, as those of 3D Slicer."""
+    known = formats.SUFFIXES.get(formats.ending(path) or "")
+    is_nrrd = path.is_file() and known is not None and known.format is formats.NRRD
+    return is_nrrd and bool(slicer_segments.stored_segments(path))
 
 
 def _derived(path: Path) -> str:

@@ -97,7 +97,7 @@ def test_the_only_volume_is_the_first(tmp_path, suffix):
 @pytest.mark.parametrize("suffix", [".nrrd", ".mha"])
 def test_complex_and_not_finite_are_refused(tmp_path, suffix):
     path = tmp_path / f"a{suffix}"
-    io.write(Volume(np.full((2, 3, 4), np.nan, np.float32), GRID), path)
+    sitk.WriteImage(sitk.GetImageFromArray(np.full((4, 3, 2), np.nan, np.float32)), str(path))
     with pytest.raises(InputRefused, match="24 of 24"):
         io.read(path)
     with pytest.warns(InputWarning, match="24 of 24 .* replaced by -7"):

@@ -8,6 +8,7 @@ for them first.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from medseg.errors import InputRefused
 from medseg.images.grid import LPS_RAS, Array, Grid
-from medseg.images.volume import Mask, Source, Volume
+from medseg.images.volume import Mask, Source, Volume, Voxels, whole_numbers
 from medseg.io.affine_checks import plausible, squared
 from medseg.io.decoder import client
 from medseg.io.error_context import refusing
@@ -32,6 +33,7 @@ _NRRD_SPACES = ("left-posterior-superior", "right-anterior-superior", "left-ante
 _SHORT_SPACES = ("lps", "ras", "las")
 # Allowed after the last voxel: padding, less than a slice.
 _PADDING_BYTES = 4096
+_MOST_LAYERS = 1000
 
 
 def read_nrrd(path: Path, choices: ReadOptions = DEFAULT_OPTIONS) -> Volume:
@@ -88,39 +90,72 @@ def _read(
     check: Callable[[TextHeader], None],
 ) -> Volume:
     with refusing(path, f"{name.upper()} file"):
-        header = parsed(path)
+        header = _without_list_axis(parsed(path))
         _check_axes(header, choices)
         check(header)
-        _check_size(header, path)
-        # ITK's image, a copy in this process, and up to 4 bytes per voxel after rescaling.
-        bytes_per_voxel = 2 * header.voxel_bytes + 4
-        what = f"{' x '.join(map(str, header.sizes))} voxels"
-        memory_budget.check(header.data_bytes // header.voxel_bytes * bytes_per_voxel, what, where=path)
-        request = {
-            "path": str(path.absolute()),
-            "imageio": imageio,
-            "expected_bytes": header.data_bytes,
-            "file_bytes": sum(f.stat().st_size for f in {path, *header.files}),
-        }
-        failing = f"not a readable {name.upper()} file"
-        facts, _ = client.call({**request, "task": "itk_facts"}, what=failing, where=path)
-        grid = squared(plausible(_grid(facts, header)), path)
-        _, array = client.call(
-            {**request, "task": "itk_voxels"}, what=failing, where=path, array_shape=header.sizes[::-1]
+        array, grid = _decoded(header, path, imageio, name)
+        return Volume(rescaled(array.T, nonfinite=choices.nonfinite, where=path), grid, Source(path, name))
+
+
+def read_layers(path: Path) -> tuple[list[Voxels], Grid]:
+    """The label maps (X, Y, Z) in the layers of an NRRD file, usually one, and their grid.
+
+    Layers lie along a first axis of the kind ``list``, as 3D Slicer stores segments that overlap.
+
+    Raises:
+        InputRefused: as :func:`read_nrrd`, or values with a fraction (``mask-dtype``).
+    """
+    header = _without_list_axis(text_header.nrrd(path), most=_MOST_LAYERS)
+    if header.channels == 1:
+        _check_axes(header, DEFAULT_OPTIONS)
+    _check_nrrd(header)
+    array, grid = _decoded(header, path, "NrrdImageIO", "nrrd")
+    parts = [array] if header.channels == 1 else [array[..., n] for n in range(header.channels)]
+    return [whole_numbers(part.T, path) for part in parts], grid
+
+
+def _without_list_axis(header: TextHeader, most: int = 1) -> TextHeader:
+    """The header with a first axis of the kind ``list`` and at most this length counted as channels."""
+    kinds = header.fields.get("kinds", "").lower().split()
+    if len(header.sizes) != 4 or kinds[:1] not in (["list"], ["vector"]) or header.sizes[0] > most:
+        return header
+    directions = header.fields.get("space directions", "").split(maxsplit=1)
+    fields = dict(header.fields)
+    if directions[:1] == ["none"]:
+        fields["space directions"] = directions[1]
+    return replace(header, fields=fields, sizes=header.sizes[1:], channels=header.sizes[0])
+
+
+def _decoded(header: TextHeader, path: Path, imageio: str, name: str) -> tuple[Voxels, Grid]:
+    """The stored numbers, (Z, Y, X) or (Z, Y, X, channels), as the worker decodes them, and their grid."""
+    _check_size(header, path)
+    # ITK's image, a copy in this process, and up to 4 bytes per voxel after rescaling.
+    bytes_per_voxel = 2 * header.voxel_bytes + 4
+    what = f"{' x '.join(map(str, header.sizes))} voxels"
+    memory_budget.check(header.data_bytes // header.voxel_bytes * bytes_per_voxel, what, where=path)
+    request = {
+        "path": str(path.absolute()),
+        "imageio": imageio,
+        "expected_bytes": header.data_bytes,
+        "file_bytes": sum(f.stat().st_size for f in {path, *header.files}),
+    }
+    failing = f"not a readable {name.upper()} file"
+    facts, _ = client.call({**request, "task": "itk_facts"}, what=failing, where=path)
+    grid = squared(plausible(_grid(facts, header)), path)
+    shape = (*header.sizes[::-1], *([header.channels] if header.channels > 1 else []))
+    _, array = client.call({**request, "task": "itk_voxels"}, what=failing, where=path, array_shape=shape)
+    if array.nbytes != header.data_bytes:
+        raise InputRefused(
+            f"{array.dtype} voxels, but {header.voxel_bytes} bytes each by the header",
+            reason="unreadable",
+            remedy="convert the file with the tool that made it",
         )
-        if array.nbytes != header.data_bytes:
-            raise InputRefused(
-                f"{array.dtype} voxels, but {header.voxel_bytes} bytes each by the header",
-                reason="unreadable",
-                remedy="convert the file with the tool that made it",
-            )
-        values = rescaled(array.T, nonfinite=choices.nonfinite, where=path)
-        return Volume(values, grid, Source(path, name))
+    return array, grid
 
 
 def _grid(facts: dict[str, Any], header: TextHeader) -> Grid:
     """The RAS+ grid from the header as read by ITK."""
-    if tuple(facts["size"]) != header.sizes or facts["components"] != 1:
+    if tuple(facts["size"]) != header.sizes or facts["components"] != header.channels:
         raise InputRefused(
             f"the header can be read in two ways: {facts['size']} and {list(header.sizes)} voxels",
             reason="unreadable",

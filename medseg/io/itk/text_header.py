@@ -161,6 +161,13 @@ def numbers(text: str) -> tuple[float, ...]:
         return ()
 
 
+def header_bytes(path: Path) -> bytes:
+    """The text of an NRRD header, including the lines ``key:=value``; empty for any other file."""
+    raw = _beginning(path)
+    found = re.search(rb"\r?\n\r?\n", raw)
+    return raw[: None if found is None else found.start()] if raw.startswith(b"NRRD0") else b""
+
+
 def _beginning(path: Path) -> bytes:
     with path.open("rb") as file:
         return file.read(_LONGEST)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-import webbrowser
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -25,15 +25,14 @@ def view(
     nonfinite: Nonfinite = None,
 ) -> None:
     """Show a scan and its masks in the browser: three planes and 3D, on this machine only."""
-    from medseg.visualization.viewer.browser import serve_viewer
+    from medseg.visualization.viewer.browser import open_in_browser, serve_viewer
 
     options = choices_of(series, volume, trust, nonfinite)
     with serve_viewer(scan, *(masks or []), recipe=recipe, port=port, options=options) as server:
         print(server.url, flush=True)
         print(f"Press Ctrl-C to stop. {RESEARCH}", file=sys.stderr)
-        if browser:
-            webbrowser.open(server.url)
-        try:
-            server.serve_forever()
-        except KeyboardInterrupt:
-            return
+        with open_in_browser(server) if browser else nullcontext():
+            try:
+                server.serve_forever()
+            except KeyboardInterrupt:
+                return

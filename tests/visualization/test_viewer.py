@@ -4,6 +4,9 @@ import http.client
 import json
 import threading
 from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import matplotlib.image as images
 import nibabel as nib
@@ -13,10 +16,12 @@ from support.browser import page
 
 import medseg
 from medseg import Mask
+from medseg.cli.view import view
 from medseg.errors import ResourceError, UsageError
 from medseg.phantom.thorax import LABELS, Thorax, default_grid
 from medseg.visualization.viewer import Server, scene
 from medseg.visualization.viewer import niivue_bundle as bundles
+from medseg.visualization.viewer.browser import open_in_browser
 
 pytest.importorskip("ipyniivue")
 
@@ -54,6 +59,40 @@ def test_requests_without_the_token_are_refused(server):
     assert server.server_address[0] == "127.0.0.1"
     for path in ("/", "/page.html", "/x/page.html", f"/{server.token[:-1]}/page.html"):
         assert ask(server, path)[0] == 404
+
+
+@pytest.fixture
+def started(monkeypatch) -> list[str]:
+    """The addresses that a browser was started with."""
+    addresses: list[str] = []
+    monkeypatch.setattr("webbrowser.open", addresses.append)
+    return addresses
+
+
+def test_the_browser_is_not_started_with_the_token(server, started):
+    with open_in_browser(server):
+        (address,) = started
+        assert server.token not in address
+        path = Path(url2pathname(urlsplit(address).path))
+        assert path.parent.stat().st_mode & 0o077 == 0
+        assert server.url in path.read_text()
+    assert not path.parent.exists()
+
+
+def test_the_page_that_is_opened_leads_to_the_viewer(server, started):
+    with open_in_browser(server), page() as tab:
+        tab.goto(started[0])
+        tab.wait_for_url(server.url)
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_the_command_opens_a_browser_unless_told_not_to(started, monkeypatch, tmp_path, capsys, wanted):
+    monkeypatch.setattr(Server, "serve_forever", lambda self: None)
+    view(Thorax().scan(GRID).save(tmp_path / "scan.nii.gz"), browser=wanted)
+    url = capsys.readouterr().out.strip()
+    assert url.startswith("http://127.0.0.1:")
+    assert len(started) == wanted
+    assert not any(url.split("/")[3] in address for address in started)
 
 
 def test_no_file_outside_the_scene_is_served(server):

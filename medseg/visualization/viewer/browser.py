@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
+import webbrowser
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from medseg.io.foreign_images import MaskLike, ScanLike, as_volume
@@ -43,3 +47,22 @@ def serve_viewer(
         name = Path(mask).name if isinstance(mask, str | Path) else f"mask {number}"
         named.append((name, named_mask(mask, volume, recipe)))
     return Server(scene(volume, named), port=port)
+
+
+@contextmanager
+def open_in_browser(server: Server) -> Iterator[None]:
+    """A block during which the viewer is open in the user's browser.
+
+    Every user of a machine can read the arguments of its processes, so the browser is not started with the
+    address, which contains the token, but with a page that only this user can read and that leads there.
+    """
+    with tempfile.TemporaryDirectory(prefix="medseg-view-") as folder:  # its mode is 0700
+        page = Path(folder) / "open.html"
+        page.write_text(
+            f'<!doctype html><meta charset="utf-8"><title>medseg view</title>'
+            f'<meta http-equiv="refresh" content="0; url={server.url}">'
+            f'<a href="{server.url}">Open the viewer</a>',
+            encoding="utf-8",
+        )
+        webbrowser.open(page.as_uri())
+        yield

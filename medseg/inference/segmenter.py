@@ -20,6 +20,7 @@ from medseg.inference.mask_assembly import Target, build_mask
 from medseg.inference.model import Model
 from medseg.inference.native_grid import Planes, restored
 from medseg.inference.prediction import Prediction, PreparedScan
+from medseg.inference.scan_checks import check_finite
 from medseg.inference.sliding_window import on_cpu, planes
 from medseg.inference.uncertainty import Entropy
 from medseg.preprocessing.transforms import Prepared, prepare
@@ -113,8 +114,9 @@ class Segmenter:
 
         Raises:
             InputRefused: the channels are not the recipe's; the scan's modality is not the
-                model's (``modality``); or the recipe is for CT and the voxels are not in HU
-                (``not-hu``). ``any_modality`` skips the last two checks.
+                model's (``modality``); some voxels are NaN or infinite (``not-finite``); or the
+                recipe is for CT and the voxels are not in HU (``not-hu``). ``any_modality`` skips
+                the checks of modality and HU.
         """
         return self.prepare(scan).predict().mask
 
@@ -134,6 +136,7 @@ class Segmenter:
                     remedy="choose a model for this modality, or pass --any-modality",
                     reason="modality",
                 )
+        check_finite(volumes)
         with collect_notices(pass_on=True) as notices:
             if self.model.recipe.modality == "CT" and not self.any_modality:
                 _check_hu(volumes, self.model.recipe)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from medseg import cli
-from medseg.inference.model import find
+from medseg.inference.model_files import find
 from medseg.io import write_dicom_series
 from medseg.phantom.thorax import Thorax, default_grid
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -19,10 +16,10 @@ from safetensors.torch import save
 from torch import nn
 
 from medseg.errors import ModelRefused, UsageError
+from medseg.inference.model_files import find, refuse_pickles
 from medseg.inference.safetensors_header import TensorFile, metadata_of, shown
 from medseg.networks import build, channels_last
 from medseg.recipe import Recipe
-from medseg.system import user_folders
 from medseg.system.atomic_write import replacing
 from medseg.system.safe_parsing import json_data
 
@@ -30,9 +27,6 @@ FORMAT = "medseg-model-1"
 _HEADER = "medseg"
 _DTYPES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.float64: "F64"}
 _DTYPES |= {torch.int64: "I64", torch.int32: "I32", torch.bool: "BOOL", torch.uint8: "U8"}
-# A pickle of protocol 2 to 5; the length that safetensors starts with may look the same.
-_PICKLE_STARTS = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
-_PICKLED_SUFFIXES = (".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".bin", ".zip", ".tar", ".joblib")
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +105,7 @@ class Model:
                 (``weights``).
         """
         path = find(source)
-        _refuse_pickles(path)
+        refuse_pickles(path)
         file = TensorFile.read(path)
         header = _header(path, file.metadata)
         try:
@@ -176,70 +170,6 @@ def load_model(source: str | Path) -> Model:
         'tiny_3d'
     """
     return Model.load(source)
-
-
-def find(source: str | Path) -> Path:
-    """The file of a model, given by its path, or by the name of a shipped one or one in :func:`own_folder`.
-
-    Raises:
-        UsageError: no such model (``model-not-found``).
-    """
-    path = Path(source)
-    if str(source) in shipped():
-        return Path(str(resources.files("medseg").joinpath("models", f"{source}.safetensors")))
-    own = own_folder() / f"{source}.safetensors"
-    if not os.path.exists(path) and path.name == str(source) and os.path.exists(own):  # noqa: PTH110
-        return own
-    if not os.path.exists(path):  # noqa: PTH110 - Path.exists of 3.11 raises for a name that is too long
-        raise UsageError(
-            "no such model",
-            where=source,
-            remedy=f"give a .safetensors file, or a name of `medseg models`: {', '.join(names())}, threshold",
-            reason="model-not-found",
-        )
-    return path
-
-
-def shipped() -> tuple[str, ...]:
-    """Names of the models in the package."""
-    folder = resources.files("medseg").joinpath("models")
-    suffix = ".safetensors"
-    return tuple(sorted(f.name.removesuffix(suffix) for f in folder.iterdir() if f.name.endswith(suffix)))
-
-
-def own_folder() -> Path:
-    """The folder for a user's own models: ``models`` in :func:`medseg.system.user_folders.cache`.
-
-    Nothing is ever downloaded into it.
-    """
-    return user_folders.cache() / "models"
-
-
-def names() -> tuple[str, ...]:
-    """Names of the models in the package and in :func:`own_folder`; a shipped one takes precedence."""
-    folder = own_folder()
-    own = {f.stem for f in folder.glob("*.safetensors")} if folder.is_dir() else set()
-    return tuple(sorted(own | set(shipped())))
-
-
-def _refuse_pickles(path: Path) -> None:
-    """Refuses a file that could run a program when loaded, judged by its first bytes and its name."""
-    first = b""
-    if path.is_file():
-        # What cannot be read is told by TensorFile.
-        with contextlib.suppress(OSError), path.open("rb") as file:
-            first = file.read(9)
-    named = path.name.lower().endswith(_PICKLED_SUFFIXES) and path.is_file()
-    pickle = first.startswith(_PICKLE_STARTS) and first[8:] != b"{"
-    if named or pickle or first.startswith(b"PK\x03\x04"):
-        raise ModelRefused(
-            "an unsafe kind of model file: a checkpoint, pickle or archive can run a program when it "
-            "is loaded, so its weights were not loaded",
-            where=path,
-            remedy="give a .safetensors model; to convert the weights of a PyTorch checkpoint: "
-            "medseg import-weights FILE --recipe RECIPE -o model.safetensors",
-            reason="model-pickle",
-        )
 
 
 def _header(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:

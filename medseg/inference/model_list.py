@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from medseg.errors import MedsegError
-from medseg.inference.model import Model, find, names, shipped
+from medseg.inference.model import Model
+from medseg.inference.model_files import find, names, shipped
 from medseg.inference.registry import DEFAULT
 from medseg.inference.threshold_segmenter import ThresholdSegmenter
 

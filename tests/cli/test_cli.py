@@ -18,7 +18,7 @@ from medseg import Grid, Volume
 from medseg.cli.options import seconds_of
 from medseg.cli.progress import Progress
 from medseg.errors import UsageError
-from medseg.inference.model import shipped
+from medseg.inference.model_files import shipped
 from medseg.io import write_dicom_series
 from medseg.io.sidecar import sidecar_path
 from medseg.phantom.thorax import Thorax, default_grid

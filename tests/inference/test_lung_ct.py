@@ -12,7 +12,8 @@ from medseg.errors import InputWarning
 from medseg.images.grid import Grid
 from medseg.images.label import Label
 from medseg.images.volume import Volume
-from medseg.inference.model import Model, find
+from medseg.inference.model import Model
+from medseg.inference.model_files import find
 from medseg.inference.registry import DEFAULT
 from medseg.phantom.demo import MODEL, run
 

@@ -14,7 +14,8 @@ from safetensors.torch import save_file
 from support.worlds import tiny, untrained
 
 from medseg.errors import ModelRefused, UsageError
-from medseg.inference.model import Model, find, names, own_folder, shipped
+from medseg.inference.model import Model
+from medseg.inference.model_files import find, names, own_folder, shipped
 from medseg.inference.safetensors_header import TensorFile
 from medseg.inference.segmenter import Segmenter
 

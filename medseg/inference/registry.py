@@ -74,7 +74,7 @@ def load_segmenter(
     """What segments scans: a model that is loaded once, or ``threshold``.
 
     Args:
-        name: ``threshold``, or a model as :func:`medseg.inference.model_files.find` takes it; `DEFAULT` if None.
+        name: ``threshold``, a model file, or the name of a model; `DEFAULT` if None.
         device: Where a network runs, as torch names it.
         engine: What runs it: ``auto`` or a row of :data:`medseg.inference.backends.REGISTRY`.
         any_modality: Take scans that say they are of another modality.

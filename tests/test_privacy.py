@@ -1,7 +1,7 @@
 """Patient data in a file reaches no output, file name, message, log or cache.
 
 Every field that may hold it is filled with a canary, a word found nowhere else. Paths the user
-gave and the SeriesInstanceUID, needed to choose a series, may be told.
+gave and the SeriesInstanceUID, needed to choose a series, may appear.
 """
 
 from __future__ import annotations
@@ -160,8 +160,8 @@ def test_the_canaries_exist_and_would_be_found(world, tmp_path):
         for path in source.iterdir() if source.is_dir() else [source]:
             shutil.copy(path, tmp_path / name)
         assert len(leaks(folder=tmp_path / name)) >= 1, name
-    told = "\n".join(leaks(folder=tmp_path / "series"))
-    assert all(word in told for word in WORDS if "nii" not in word and "itk" not in word)
+    leaked = "\n".join(leaks(folder=tmp_path / "series"))
+    assert all(word in leaked for word in WORDS if "nii" not in word and "itk" not in word)
     whole = sys.executable, "-c", f"print({CANARIES[0]!r})"
     assert leaks(subprocess.run(whole, capture_output=True, text=True, check=True).stdout)
 
@@ -178,12 +178,12 @@ def test_masks_sidecars_statistics_and_pictures_hold_nothing_of_the_patient(worl
     model = ("--model", world / "m.safetensors")
     stats = ("--stats", tmp_path / "stats.json")
     out, err = invoke("segment", world / name, "-o", tmp_path / "mask.nii.gz", *model, *stats)
-    told, errors = invoke("segment", world / name, "-o", tmp_path / "mask.nrrd", *model, "--json")
+    output, errors = invoke("segment", world / name, "-o", tmp_path / "mask.nrrd", *model, "--json")
     scan = medseg.read(world / name)
     mask = medseg.read_mask(tmp_path / "mask.nii.gz", tiny().labels)
     overlay(scan, mask, tmp_path / "picture.png")
     assert len(list(tmp_path.iterdir())) == 5
-    assert leaks(out, err, told, errors, repr(scan), repr(mask), str(scan.source), folder=tmp_path) == []
+    assert leaks(out, err, output, errors, repr(scan), repr(mask), str(scan.source), folder=tmp_path) == []
 
 
 @pytest.mark.parametrize("name", SCANS)
@@ -272,12 +272,14 @@ DAMAGE: dict[str, Callable[[Dataset, int], Dataset | None]] = {
 def test_refusals_of_dicom_reveal_nothing_of_the_patient(world, tmp_path, name):
     folder = dicom(tmp_path / "in", DAMAGE[name])
     (tmp_path / "out").mkdir()
-    texts = list(told("info", folder)) + list(told("info", folder, "--json"))
-    texts += told("segment", folder, "-o", tmp_path / "out" / "m.nii.gz", "--model", world / "m.safetensors")
+    texts = list(printed("info", folder)) + list(printed("info", folder, "--json"))
+    texts += printed(
+        "segment", folder, "-o", tmp_path / "out" / "m.nii.gz", "--model", world / "m.safetensors"
+    )
     assert leaks(*texts, folder=tmp_path / "out") == []
 
 
-def told(*arguments: object) -> tuple[str, str]:
+def printed(*arguments: object) -> tuple[str, str]:
     """What a command prints, whether it accepts the scan or not."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.argv", ["medseg"])
@@ -310,7 +312,7 @@ def test_refusals_of_nifti_reveal_nothing_of_the_patient(tmp_path, changes):
         header[field] = value
     whole[:348] = header.binaryblock[:348]
     (tmp_path / "scan.nii").write_bytes(whole)
-    texts = told("info", tmp_path / "scan.nii") + told("info", tmp_path / "scan.nii", "--json")
+    texts = printed("info", tmp_path / "scan.nii") + printed("info", tmp_path / "scan.nii", "--json")
     assert leaks(*texts) == []
 
 
@@ -330,8 +332,8 @@ def test_refusals_of_damaged_slices_reveal_nothing_of_the_patient(tmp_path, capl
                 medseg.read(folder)
             except MedsegError as error:
                 message = str(error)
-        told = [message, *(str(warning.message) for warning in warned), caplog.text]
-        assert leaks(*told) == [], number
+        texts = [message, *(str(warning.message) for warning in warned), caplog.text]
+        assert leaks(*texts) == [], number
 
 
 @pytest.mark.parametrize("tag", [b"\x20\0\x0e\0", b"\x28\0\x04\0", b"\x08\0\x60\0", b"\x08\0\x16\0"])
@@ -344,7 +346,7 @@ def test_a_value_that_swallows_its_neighbours_is_not_quoted(tmp_path, tag):
     for longer in range(2, 600, 34):
         length = int.from_bytes(whole[at + 6 : at + 8], "little") + longer
         path.write_bytes(whole[: at + 6] + length.to_bytes(2, "little") + whole[at + 8 :])
-        assert leaks(*told("info", folder)) == [], longer
+        assert leaks(*printed("info", folder)) == [], longer
 
 
 @pytest.mark.parametrize("command", ["info", "segment"])

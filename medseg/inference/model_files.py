@@ -63,7 +63,7 @@ def refuse_pickles(path: Path) -> None:
     """Refuses a file that could run a program when loaded, judged by its first bytes and its name."""
     first = b""
     if path.is_file():
-        # What cannot be read is told by TensorFile.
+        # TensorFile reports a file that cannot be read.
         with contextlib.suppress(OSError), path.open("rb") as file:
             first = file.read(9)
     named = path.name.lower().endswith(_PICKLED_SUFFIXES) and path.is_file()

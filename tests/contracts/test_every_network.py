@@ -136,7 +136,7 @@ def test_deep_supervision_gives_coarser_outputs_in_training_only():
 
 
 @pytest.mark.parametrize(
-    ("network", "told"),
+    ("network", "message"),
     [
         ({"kind": "dynunet", "widths": [4, 8, 8], "deep_supervision": [1, 1, 1]}, "at most 2 numbers"),
         ({"kind": "dynunet", "deep_supervision": [0, 1]}, "the first above 0"),
@@ -147,8 +147,8 @@ def test_deep_supervision_gives_coarser_outputs_in_training_only():
         ({"kind": "vnet"}, "does not match any of the expected tags"),
     ],
 )
-def test_an_impossible_network_is_refused_by_the_recipe(network, told):
-    with pytest.raises(UsageError, match=told):
+def test_an_impossible_network_is_refused_by_the_recipe(network, message):
+    with pytest.raises(UsageError, match=message):
         Recipe.checked(tiny().model_dump(mode="json") | {"network": network})
 
 

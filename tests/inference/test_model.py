@@ -46,9 +46,9 @@ def test_the_digest_is_that_of_the_file_read(tmp_path):
     content = path.read_bytes()
     length = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + length])
-    told = json.loads(header["__metadata__"]["medseg"])
-    del told["recipe"]["predict"]["whole_planes"]
-    header["__metadata__"]["medseg"] = json.dumps(told)
+    own = json.loads(header["__metadata__"]["medseg"])
+    del own["recipe"]["predict"]["whole_planes"]
+    header["__metadata__"]["medseg"] = json.dumps(own)
     fresh = json.dumps(header).encode()
     path.write_bytes(len(fresh).to_bytes(8, "little") + fresh + content[8 + length :])
     assert Model.load(path).digest == hashlib.sha256(path.read_bytes()).hexdigest() != model.digest
@@ -245,7 +245,7 @@ def entry(dtype="F32", shape=(2,), offsets=(0, 8)):
 
 
 @pytest.mark.parametrize(
-    ("header", "told"),
+    ("header", "message"),
     [
         ({"x": entry(shape=(2**62, 2**62))}, "overflow"),
         ({"x": entry(shape=(-2,))}, "-2"),
@@ -272,9 +272,9 @@ def entry(dtype="F32", shape=(2,), offsets=(0, 8)):
         ({"__metadata__": {"medseg": 1}}, "expected a string"),
     ],
 )
-def test_headers_that_lie_are_refused_before_a_tensor_is_made(tmp_path, header, told):
+def test_headers_that_lie_are_refused_before_a_tensor_is_made(tmp_path, header, message):
     path = with_header(tmp_path / "m.safetensors", header, bytes(8))
-    with pytest.raises(ModelRefused, match=told) as caught:
+    with pytest.raises(ModelRefused, match=message) as caught:
         TensorFile.read(path)
     assert caught.value.reason == "model-damaged"
     assert caught.value.problem.isprintable()

@@ -160,7 +160,7 @@ def test_channels_on_different_grids_and_other_modalities_are_refused():
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (lambda hu: hu + 1024, "about 1000 or 1024 too high"),
         (lambda hu: ((hu.clip(-1000, 400) + 1000) / 1400 * 255).astype(np.uint8), "windowed or normalised"),
@@ -168,16 +168,16 @@ def test_channels_on_different_grids_and_other_modalities_are_refused():
     ],
     ids=["unsigned", "bytes", "normalised"],
 )
-def test_ct_that_is_not_in_hu_is_refused(change, told):
+def test_ct_that_is_not_in_hu_is_refused(change, message):
     hu = np.asarray(Thorax().scan(GRID).array)
     scan = Volume(np.asfortranarray(change(hu)), GRID)
-    with pytest.raises(InputRefused, match=told) as refused:
+    with pytest.raises(InputRefused, match=message) as refused:
         Segmenter(untrained(tiny()))(scan)
     assert refused.value.reason == "not-hu"
     assert Segmenter(untrained(tiny()), any_modality=True)(scan).grid == GRID
 
 
-def test_ct_without_air_is_told():
+def test_ct_without_air_gives_a_notice():
     hu = np.asarray(Thorax().scan(GRID).array)
     with pytest.warns(InputWarning, match="1st percentile is 0 HU"):
         Segmenter(untrained(tiny()))(Volume(np.asfortranarray(hu.clip(0, None)), GRID))

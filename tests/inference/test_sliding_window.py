@@ -36,7 +36,7 @@ def test_windows_cover_every_voxel_and_overlap_enough(length, window, overlap):
     assert max(gaps) - min(gaps) <= 1
 
 
-def test_window_places_by_hand():
+def test_window_positions_by_hand():
     # 10 voxels, window 4, half overlap: steps of 2 end exactly at 6.
     assert starts(10, 4, 0.5) == (0, 2, 4, 6)
     # 9 voxels: four windows too, spread evenly over 0..5 instead of a last one pushed back.
@@ -62,7 +62,7 @@ def test_a_voxelwise_network_is_reproduced_exactly(size):
     torch.testing.assert_close(out, network(image[None])[0], atol=1e-6, rtol=1e-5)
 
 
-def test_windows_in_which_nothing_varies_are_run_once():
+def test_constant_windows_are_run_once():
     """Of 8 x 1 x 1 windows of 8 voxels, that of voxel 8 to 15 and that of 40 to 47 vary; six are alike."""
     image, seen = torch.zeros(1, 64, 8, 8), []
     image[0, 10, 4, 4], image[0, 41, 2, 2] = 1.0, 2.0
@@ -79,31 +79,31 @@ def test_windows_in_which_nothing_varies_are_run_once():
         assert sum(seen) == {1: 3, 3: 4, 8: 8}[batch]
 
 
-def test_a_portion_on_a_gpu_is_waited_for_after_the_next_was_begun(monkeypatch):
-    """With events in the place of CUDA's: what was begun, sent, waited for and given on, in turn."""
-    told: list[str] = []
+def test_the_next_portion_is_queued_before_a_gpu_is_waited_for(monkeypatch):
+    """With events in the place of CUDA's: the order of begin, send, wait and use."""
+    events: list[str] = []
 
     class Event:
         def __init__(self, number: int) -> None:
             self.number = number
 
         def synchronize(self) -> None:
-            told.append(f"wait {self.number}")
+            events.append(f"wait {self.number}")
 
     def portions():
         for number in range(3):
-            told.append(f"begin {number}")
+            events.append(f"begin {number}")
             yield number, torch.full((1,), float(number))
 
     monkeypatch.setattr(medseg.inference.sliding_window, "_sent", lambda values: (values, Event(int(values))))
     for number, values in on_cpu(portions()):
-        told.append(f"use {number}")
+        events.append(f"use {number}")
         assert values.item() == number
-    assert told == [
+    assert events == [
         "begin 0", "begin 1", "wait 0", "use 0", "begin 2", "wait 1", "use 1", "wait 2", "use 2",
     ]  # fmt: skip
     monkeypatch.undo()
-    told.clear()
+    events.clear()
     assert [number for number, _ in on_cpu(portions())] == [0, 1, 2]
 
 
@@ -131,7 +131,7 @@ def test_one_window_that_does_not_fit_is_an_error():
         logits(torch.rand(1, 8, 8, 8), network, labels=1, patch=Patch(size=(8, 8, 8)), predict=Predict())
 
 
-def test_agrees_with_monai_where_both_place_windows_alike():
+def test_agrees_with_monai_if_windows_are_placed_alike():
     torch.manual_seed(0)
     network = torch.nn.Conv3d(1, 2, 5, padding=2)
     image = torch.rand(1, 24, 16, 32)

@@ -6,7 +6,7 @@ import torch
 from medseg.inference.uncertainty import Entropy
 
 
-def test_certainty_is_none_a_coin_is_one_bit_and_what_is_not_the_label_does_not_count():
+def test_entropy_is_zero_if_certain_one_bit_for_a_coin_and_ignores_the_background():
     entropy = Entropy(["sure", "coin", "mixed", "absent"])
     first = torch.tensor([[1.0, 0.0], [0.5, 0.2], [0.75, 0.1], [0.4, 0.0]]).reshape(4, 2, 1, 1)
     second = torch.tensor([[1.0, 1.0], [0.5, 0.5], [1.0, 0.3], [0.49, 0.0]]).reshape(4, 2, 1, 1)

@@ -86,7 +86,7 @@ def test_a_mask_of_another_scan_is_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_windows_by_default():
+def test_default_windows():
     grid = Grid.from_spacing((10, 10, 10))
     ct = Volume(np.full((10, 10, 10), -1000, np.int16), grid)
     assert thumbnails.window(ct) == thumbnails.LUNG_WINDOW_HU
@@ -119,7 +119,7 @@ def test_a_mask_shows_itself_over_its_scan(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["scan", "truth"])
-def test_cards_tell_what_there_is(name):
+def test_cards_list_the_properties(name):
     image = getattr(Thorax(), name)(GRID)
     card = image._repr_html_()
     assert "data:image/webp;base64," in card
@@ -127,7 +127,7 @@ def test_cards_tell_what_there_is(name):
     assert ("right lung" in card or "right_lung" in card) == (name == "truth")
 
 
-def test_slices_lie_evenly_through_what_is_labelled():
+def test_slices_are_spaced_evenly_through_the_labelled_region():
     array = np.zeros((4, 4, 40), np.uint8)
     array[1:3, 1:3, 10:31] = 1  # from 10 to 30: the middles of two equal parts are 25 and 15
     mask = Mask(array, Grid(array.shape, np.eye(4)), (Label(name="a", values=(1,)),))

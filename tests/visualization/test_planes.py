@@ -19,7 +19,7 @@ ENDS = {"R": (0, -1), "L": (0, 0), "A": (1, -1), "P": (1, 0), "S": (2, -1), "I":
 
 
 @pytest.mark.parametrize("plane", PLANES)
-def test_the_letters_tell_what_lies_at_the_sides_of_the_picture(plane):
+def test_the_letters_name_the_sides_of_the_picture(plane):
     sides = {plane.sides[0]: np.s_[:, 0], plane.sides[1]: np.s_[:, -1]}
     ends = {plane.ends[0]: np.s_[0, :], plane.ends[1]: np.s_[-1, :]}
     for letter, at in (sides | ends).items():
@@ -44,14 +44,14 @@ def test_the_first_axis_runs_to_the_left_and_the_second_up():
     assert upright(np.array([[1, 2, 3], [4, 5, 6]])).tolist() == [[6, 3], [5, 2], [4, 1]]
 
 
-def test_the_fullest_slice_is_the_first_with_most_and_the_middle_of_nothing():
+def test_the_fullest_slice_is_the_first_with_most_voxels_or_the_middle_one():
     found = np.zeros((3, 4, 5), bool)
     assert [fullest(found, axis) for axis in range(3)] == [1, 2, 2]
     found[1, 2, 3] = found[2, 2, 3] = found[2, 0, 4] = True
     assert [fullest(found, axis) for axis in range(3)] == [2, 2, 3]
 
 
-def test_intensities_outside_of_the_window_are_black_and_white():
+def test_intensities_outside_the_window_are_black_or_white():
     plane = np.array([[-2000.0, -1400, -600], [199, 200, 3000]])
     assert grey_levels(plane, (-1400, 200)).tolist() == [[0, 0, 127], [254, 255, 255]]
 

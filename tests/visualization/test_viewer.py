@@ -86,7 +86,7 @@ def test_the_page_that_is_opened_leads_to_the_viewer(server, started):
 
 
 @pytest.mark.parametrize("wanted", [True, False])
-def test_the_command_opens_a_browser_unless_told_not_to(started, monkeypatch, tmp_path, capsys, wanted):
+def test_the_command_opens_a_browser_by_default(started, monkeypatch, tmp_path, capsys, wanted):
     monkeypatch.setattr(Server, "serve_forever", lambda self: None)
     view(Thorax().scan(GRID).save(tmp_path / "scan.nii.gz"), browser=wanted)
     url = capsys.readouterr().out.strip()

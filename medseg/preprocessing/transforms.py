@@ -32,6 +32,9 @@ from medseg.system.quiet_libraries import quiet
 # Types that torch computes with; all others are converted to float32.
 _TORCH_TYPES = (np.dtype(np.bool_), np.dtype(np.uint8), np.dtype(np.int16), np.dtype(np.float32))
 
+# Shares that differ by less are equal: interpolation in float32 rounds them.
+_TIE = 1e-5
+
 UNKNOWN = -1
 """Value of voxels in a prepared label for which it is unknown whether they belong to the label."""
 
@@ -59,13 +62,22 @@ class Resampled(MapTransform):  # type: ignore[misc]  # monai has no types
     and needs 1.4 GB and 1.2 s for a 512x512x300 CT. Its Orientationd chooses the axes of an oblique scan by
     nibabel's rule, while the rest of this package uses that of :class:`Grid`. One step for both also needs
     no reoriented copy of the scan. See :mod:`medseg.preprocessing.resampling`. Labels, in 0..1, are
-    interpolated as well, and thresholded at one half.
+    interpolated as well. Labels that may overlap are thresholded at one half; of mutually exclusive
+    labels and the background each voxel gets the one with the largest share, see :func:`largest_share`.
     """
 
-    def __init__(self, keys: Sequence[str], axcodes: str, spacing_mm: tuple[float, float, float]) -> None:
+    def __init__(
+        self,
+        keys: Sequence[str],
+        axcodes: str,
+        spacing_mm: tuple[float, float, float],
+        *,
+        exclusive: bool = False,
+    ) -> None:
         super().__init__(keys, allow_missing_keys=True)
         self.axcodes = axcodes
         self.spacing_mm = spacing_mm
+        self.exclusive = exclusive
 
     def __call__(self, data: Mapping[str, MetaTensor]) -> dict[str, MetaTensor]:
         """The case with each tensor float32 (C, X, Y, Z) on the new grid."""
@@ -74,7 +86,9 @@ class Resampled(MapTransform):  # type: ignore[misc]  # monai has no types
             grid = grid_of(moved[key])
             target = resampled_grid(grid.oriented(self.axcodes), self.spacing_mm)
             values = resample(moved[key].as_tensor(), grid, target)
-            if key == "label":
+            if key == "label" and self.exclusive:
+                values = largest_share(values)
+            elif key == "label":
                 values = (values >= 0.5).to(torch.float32)
             elif key == "unknown":
                 # A voxel that is unknown in any part is unknown.
@@ -102,6 +116,32 @@ class Windowed(MapTransform):  # type: ignore[misc]  # monai has no types
         return moved
 
 
+def largest_share(shares: torch.Tensor) -> torch.Tensor:
+    """Mutually exclusive masks: each voxel gets the label, or the background, with the largest share.
+
+    If several have the largest share, they take turns from voxel to voxel, as on a chessboard: a fixed
+    choice would enlarge or shrink every structure whose surface lies in the middle of voxels.
+
+    Args:
+        shares: float32 (L, X, Y, Z), share of each label in each voxel, 0..1; the background has the rest.
+            It is overwritten.
+
+    Returns:
+        float32 (L, X, Y, Z) of 0 and 1, at most one 1 per voxel.
+    """
+    count, *shape = shares.shape
+    for x in range(shape[0]):  # a plane at a time, because of the memory
+        plane = shares[:, x]
+        classes = torch.cat([1 - plane.sum(0, keepdim=True), plane])
+        tied = classes >= classes.amax(0) - _TIE
+        y, z = torch.meshgrid(torch.arange(shape[1]), torch.arange(shape[2]), indexing="ij")
+        turn = (x + y + z) % tied.sum(0)
+        # The one of the tied classes whose turn it is.
+        chosen = (tied & (tied.cumsum(0) == turn + 1)).to(torch.float32)
+        shares[:, x] = chosen[1 : count + 1]
+    return shares
+
+
 def compose(recipe: Recipe) -> Compose:
     """The MONAI transform of a case ``{"image": ..., "label": ..., "unknown": ...}``.
 
@@ -109,7 +149,9 @@ def compose(recipe: Recipe) -> Compose:
     optional. See :func:`prepare`.
     """
     keys = ("image", "label", "unknown")
-    steps: list[Any] = [Resampled(keys, recipe.prepare.orientation, recipe.prepare.spacing_mm)]
+    steps: list[Any] = [
+        Resampled(keys, recipe.prepare.orientation, recipe.prepare.spacing_mm, exclusive=recipe.exclusive)
+    ]
     if recipe.prepare.crop:
         steps.append(_crop(recipe.prepare.crop, keys, recipe.prepare.spacing_mm))
     steps.append(_normalise(recipe.prepare.intensity))

@@ -33,6 +33,9 @@ def train(
         Path | None, typer.Option(help="Folder for the prepared cases. [default: RUN/cache]")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint.")] = False,
+    accept_changes: Annotated[
+        bool, typer.Option("--accept-changes", help="With --resume: accept another device or process count.")
+    ] = False,
     rerun: Annotated[
         Path | None, typer.Option(help="Repeat the training in this folder; replaces RECIPE and MANIFEST.")
     ] = None,
@@ -89,7 +92,7 @@ def train(
                 output,
                 resume=resume,
                 hardware=Hardware(device, devices, nodes, workers),
-                options=TrainingOptions(cache, seconds, tuple(track or ()), repeats),
+                options=TrainingOptions(cache, seconds, tuple(track or ()), repeats, accept_changes),
                 on_epoch=progress.show,
                 progress=progress.prepared,
             )

@@ -13,7 +13,8 @@ from medseg.datasets.manifest import Case, Manifest
 from medseg.errors import UsageError
 from medseg.preprocessing.augmentation import augment
 from medseg.recipe import Recipe
-from medseg.training.case_cache import Patches, cached
+from medseg.training.case_cache import cached
+from medseg.training.patches import Patches
 from medseg.visualization.overlays import samples
 
 

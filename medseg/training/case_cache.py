@@ -1,11 +1,12 @@
-"""Prepared cases on disk, and the training patches drawn from them.
+"""Prepared cases on disk.
 
-Every random choice is a function of (seed, epoch, number of the patch) alone. Therefore the order of the
-workers does not matter, and a resumed training sees the patches of an uninterrupted one.
+An entry of the cache is a folder named after the digest of everything that determines the prepared case.
+Its files are compared with their recorded sizes and digests before use, and a damaged entry is made again.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import shutil
@@ -14,31 +15,30 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.utils.data import Dataset
 
 from medseg.datasets.manifest import Case
 from medseg.datasets.validation import Facts, Finding, apply_case_rules, examine, refuse
-from medseg.errors import InputRefused, UsageError
+from medseg.errors import InputRefused, ResourceError, UsageError
 from medseg.images.grid import Grid
-from medseg.inference.sliding_window import stacked_slices
 from medseg.io import is_dicom_mask
 from medseg.io.dicom.companions import companion_folders
 from medseg.io.dicom.series_reader import is_dicom
 from medseg.io.formats import is_split
 from medseg.io.image_files import data_files
-from medseg.preprocessing.augmentation import augment
 from medseg.preprocessing.transforms import UNKNOWN, Prepared, prepare
 from medseg.recipe import Recipe, digest
+from medseg.system.atomic_write import replacing
 from medseg.system.notices import notify
 
-# Raise when `prepare` changes its output for an unchanged recipe, so that old caches are not used.
+# Raise when `prepare` changes its output for an unchanged recipe, so that old entries are not used.
 CACHE_VERSION = 3
 _FOREGROUND_VOXELS = 10_000
+_DIGESTS = "digests.json"
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,8 @@ class CachedCase:
 
     Attributes:
         id: Id of the case.
-        folder: Folder with image.npy, label.npy, foreground_<label>.npy, facts.json and grid.json.
+        folder: Folder with image.npy, label.npy, foreground_<label>.npy, facts.json, grid.json, and
+            digests.json with the sizes and digests of the others.
     """
 
     id: str
@@ -74,9 +75,15 @@ class CachedCase:
         return torch.tensor(self._facts["minimum"], dtype=torch.float32)
 
     def foreground(self, label: int) -> npt.NDArray[np.int32]:
-        """(n, 3) int32 voxels of a label, evenly thinned to at most 10,000; empty without any."""
+        """int32 (n, 3), voxels of a label. A label with more than 10,000 has a random sample of them."""
         voxels: npt.NDArray[np.int32] = np.load(self.folder / f"foreground_{label}.npy", mmap_mode="r")
         return voxels
+
+    @cached_property
+    def present_labels(self) -> tuple[int, ...]:
+        """Indices of the labels that have any voxel in this case."""
+        count = len(np.load(self.folder / "label.npy", mmap_mode="r"))
+        return tuple(label for label in range(count) if len(self.foreground(label)))
 
 
 def cached(case: Case, recipe: Recipe, folder: Path) -> CachedCase:
@@ -112,22 +119,27 @@ def cached(case: Case, recipe: Recipe, folder: Path) -> CachedCase:
             "unknown": [label.name not in known for label in recipe.labels],
             "files": [content_digest(path) for path in (*case.images, case.label)],
         }
+        | ({"exclusive": 1} if recipe.exclusive else {})
     )
     place = folder / key
-    if not (place / "grid.json").is_file():
-        examined = examine(case, recipe)
-        refuse(examined.findings)
-        # Only the reader can give these warnings; all others follow from the facts and are given later.
-        report_warnings([each for each in examined.findings if each.code == "reader-warning"])
-        prepared = prepare(recipe, examined.volumes, examined.truth)
-        assert prepared.label is not None  # a case without a truth was refused
-        for label, channel in zip(recipe.labels, prepared.label, strict=True):
-            if label.name not in known:
-                channel.fill_(UNKNOWN)
-        _store(prepared, examined.facts, place)
-        return CachedCase(case.id, place)
     held = CachedCase(case.id, place)
-    refuse(apply_case_rules(case, held.facts(), recipe))
+    if place.exists():
+        damage = _damage(place)
+        if damage is None:
+            refuse(apply_case_rules(case, held.facts(), recipe))
+            return held
+        notify("cache-damaged", f"the prepared case is damaged and is made again: {damage}", path=place)
+        _remove(place)
+    examined = examine(case, recipe)
+    refuse(examined.findings)
+    # Only the reader can give these warnings; all others follow from the facts and are given later.
+    report_warnings([each for each in examined.findings if each.code == "reader-warning"])
+    prepared = prepare(recipe, examined.volumes, examined.truth)
+    assert prepared.label is not None  # a case without a truth was refused
+    for label, channel in zip(recipe.labels, prepared.label, strict=True):
+        if label.name not in known:
+            channel.fill_(UNKNOWN)
+    _store(prepared, examined.facts, place)
     return held
 
 
@@ -174,10 +186,7 @@ def _store(prepared: Prepared, facts: Facts, place: Path) -> None:
     try:
         np.save(temporary / "image.npy", prepared.image.numpy())
         np.save(temporary / "label.npy", prepared.label.numpy())
-        for number, channel in enumerate(prepared.label.numpy()):
-            voxels = np.argwhere(channel == 1).astype(np.int32)
-            thinned = voxels[:: max(1, -(-len(voxels) // _FOREGROUND_VOXELS))]
-            np.save(temporary / f"foreground_{number}.npy", thinned)
+        _save_foreground(prepared.label.numpy(), temporary)
         grid = {
             "shape": list(prepared.grid.shape),
             "affine": prepared.grid.affine.tolist(),
@@ -185,6 +194,7 @@ def _store(prepared: Prepared, facts: Facts, place: Path) -> None:
         }
         (temporary / "facts.json").write_text(facts.model_dump_json())
         (temporary / "grid.json").write_text(json.dumps(grid))
+        _write_digests(temporary)
         try:
             temporary.replace(place)
         except OSError:
@@ -194,99 +204,78 @@ def _store(prepared: Prepared, facts: Facts, place: Path) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-class Sample(TypedDict):
-    """A training patch: float32 ``image`` (in_channels, *patch) and ``label`` (L, *patch).
+def _save_foreground(label: npt.NDArray[np.int8], folder: Path) -> None:
+    """Saves voxels of each label, at most 10,000, as possible centres of patches."""
+    for number, channel in enumerate(label):
+        voxels = np.argwhere(channel == 1).astype(np.int32)
+        if len(voxels) > _FOREGROUND_VOXELS:
+            # At random: every n-th voxel would favour some slices if n divides the size of the label.
+            chosen = np.random.default_rng(number).choice(len(voxels), _FOREGROUND_VOXELS, replace=False)
+            voxels = voxels[np.sort(chosen)]
+        with replacing(folder / f"foreground_{number}.npy", flush=False) as fresh, fresh.open("wb") as file:
+            np.save(file, voxels)
 
-    ``label`` is 1, 0 or -1 (unknown). ``case`` is the id of its case, and ``seed`` determines its
-    augmentation.
+
+def _write_digests(folder: Path) -> None:
+    files = [path for path in sorted(folder.iterdir()) if path.is_file() and path.name != _DIGESTS]
+    facts = {path.name: _facts_of(path) for path in files}
+    with replacing(folder / _DIGESTS, flush=False) as fresh:
+        fresh.write_text(json.dumps(facts))
+
+
+def _facts_of(path: Path) -> dict[str, object]:
+    with path.open("rb") as file:
+        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def _damage(place: Path) -> str | None:
+    """What is wrong with an entry of the cache, in words; None for an intact one.
+
+    An entry without digests is from an earlier version. It is completed if its files can be read.
     """
+    try:
+        if not (place / _DIGESTS).exists():
+            try:
+                _complete(place)
+            except ResourceError:  # a cache that is read-only, or full: usable as it is
+                return None
+        recorded = json.loads((place / _DIGESTS).read_text())
+        if not isinstance(recorded, dict) or not {"image.npy", "label.npy", "grid.json"} <= recorded.keys():
+            return f"{_DIGESTS} is incomplete"
+        for name, facts in recorded.items():
+            path = place / Path(name).name
+            if not path.is_file():
+                return f"{name} is missing"
+            if path.stat().st_size != facts["bytes"]:
+                return f"{name} has {path.stat().st_size} bytes instead of {facts['bytes']}"
+            if _facts_of(path) != facts:
+                return f"{name} has another digest than when it was written"
+    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+        return f"it cannot be read ({' '.join(str(error).split())[:100]})"
+    return None
 
-    image: torch.Tensor
-    label: torch.Tensor
-    case: str
-    seed: int
 
+def _complete(place: Path) -> None:
+    """Adds digests, and random samples of foreground voxels, to an entry of an earlier version.
 
-class Patches(Dataset[Sample]):
-    """Training patches, indexed by (epoch, number).
-
-    A fraction ``foreground_fraction`` of them is centred on a voxel of a label, every label equally
-    often; the others lie anywhere. Every case is used equally often.
-
-    Args:
-        cases: Prepared cases to cut the patches from.
-        recipe: Defines the size, choice and augmentation of the patches.
-        augmented: Whether they are augmented here; otherwise :meth:`augmented_patch` does it later.
+    Raises:
+        OSError, ValueError, KeyError, EOFError: the entry is damaged.
     """
-
-    def __init__(self, cases: Sequence[CachedCase], recipe: Recipe, *, augmented: bool = True) -> None:
-        self.cases = tuple(cases)
-        self.recipe = recipe
-        self.augmented = augmented
-        self._augmentation = augment(recipe)
-
-    def __getitem__(self, at: tuple[int, int]) -> Sample:
-        """The patch of this number in this epoch."""
-        epoch, number = at
-        seed = self.recipe.train.seed
-        rng = np.random.default_rng([seed, epoch, number])
-        order = np.random.default_rng([seed, epoch]).permutation(len(self.cases))
-        case = self.cases[order[number % len(self.cases)]]
-        image, label = self._cut(case, rng)
-        patch = Sample(image=image, label=label, case=case.id, seed=int(rng.integers(2**31)))
-        return self.augmented_patch(patch) if self.augmented else patch
-
-    def augmented_patch(self, patch: Sample) -> Sample:
-        """The patch after augmentation, on its own device."""
-        self._augmentation.set_random_state(seed=patch["seed"])
-        changed = self._augmentation({"image": patch["image"], "label": patch["label"]})
-        image, label = (torch.as_tensor(changed[key]).contiguous() for key in ("image", "label"))
-        return Sample(image=image, label=label, case=patch["case"], seed=patch["seed"])
-
-    def _cut(self, case: CachedCase, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        prepared = case.load()
-        assert prepared.label is not None  # cached cases always have one
-        shape = prepared.image.shape[1:]
-        centre = self._centre(case, shape, rng)
-        size = self.recipe.patch.size
-        if self.recipe.spatial_dims == 2:
-            neighbours = self.recipe.patch.neighbours
-            image = stacked_slices(prepared.image, int(centre[2]), neighbours)
-            label = prepared.label[..., int(centre[2])]
-        else:
-            image, label = prepared.image, prepared.label
-        at = centre[: len(size)]
-        # The channels repeat for each neighbouring slice, and so do their minima.
-        low = case.minimum().repeat(len(image) // len(prepared.image))
-        return window(image, at, size, fill=low), window(label, at, size, fill=torch.zeros(len(label)))
-
-    def _centre(
-        self, case: CachedCase, shape: Sequence[int], rng: np.random.Generator
-    ) -> npt.NDArray[np.int64]:
-        anywhere = rng.integers(0, shape)
-        wanted = rng.random() < self.recipe.train.foreground_fraction
-        voxels = case.foreground(int(rng.integers(len(self.recipe.labels))))
-        row = int(rng.integers(max(len(voxels), 1)))
-        return voxels[row].astype(np.int64) if wanted and len(voxels) else anywhere
+    held = CachedCase("", place)
+    prepared, _ = held.load(), (held.facts(), held.minimum())
+    assert prepared.label is not None  # entries always have one
+    if not prepared.image.shape[1:] == prepared.label.shape[1:] == prepared.grid.shape:
+        raise ValueError("image, label and grid have different shapes")
+    _save_foreground(prepared.label.numpy(), place)
+    _write_digests(place)
 
 
-def window(
-    values: torch.Tensor, centre: npt.NDArray[np.int64], size: Sequence[int], *, fill: torch.Tensor
-) -> torch.Tensor:
-    """A window of an array around ``centre``: float32 (C, *size) of (C, ...).
-
-    A window that would reach beyond the array is moved inside. An array smaller than the window is padded
-    on both sides with ``fill``, one value per channel, as the sliding window pads.
-    """
-    sources, targets = [slice(None)], [slice(None)]
-    for n, at, length in zip(values.shape[1:], centre, size, strict=True):
-        start = int(np.clip(at - length // 2, 0, max(n - length, 0)))
-        sources.append(slice(start, start + min(n, length)))
-        before = max(length - n, 0) // 2
-        targets.append(slice(before, before + min(n, length)))
-    inner = values[tuple(sources)].to(torch.float32)
-    if inner.shape[1:] == tuple(size):
-        return inner.clone()
-    out = fill.reshape(-1, *[1] * len(size)).expand(len(values), *size).clone()
-    out[tuple(targets)] = inner
-    return out
+def _remove(place: Path) -> None:
+    """Removes an entry in one step, because other processes may look for it."""
+    with (
+        tempfile.TemporaryDirectory(
+            dir=place.parent, prefix=".damaged-", ignore_cleanup_errors=True
+        ) as trash,
+        contextlib.suppress(FileNotFoundError),
+    ):  # another process was faster
+        place.replace(Path(trash) / "entry")

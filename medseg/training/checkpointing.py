@@ -7,6 +7,7 @@ atomically: a process killed at any moment leaves either the old or the new one.
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import time
@@ -152,6 +153,7 @@ class CheckpointCallback(Callback):  # type: ignore[misc]  # lightning is not ty
         self.seconds = 0.0
         self.longest = 0.0
         self._since = 0.0
+        self._warned = False
 
     def state_dict(self) -> dict[str, Any]:
         """State that a resumed training needs."""
@@ -169,8 +171,18 @@ class CheckpointCallback(Callback):  # type: ignore[misc]  # lightning is not ty
             trainer.should_stop = True
 
     def on_validation_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
-        """Saves the weights if they are the best so far."""
+        """Saves the weights if they are the best so far; does nothing if no Dice could be measured."""
         dice = float(trainer.callback_metrics["val_dice"])
+        if math.isnan(dice):
+            if trainer.is_global_zero and not self._warned:
+                notify(
+                    "validation-undefined",
+                    "no validation case contains a label, so that no Dice can be measured: "
+                    "the last weights become the model, and patience does not end the training",
+                    remedy="add cases with labels to split 'val'",
+                )
+            self._warned = True
+            return
         if self.best is None or dice > self.best:
             self.best, self.waited = dice, 0
             trainer.save_checkpoint(self.folder / _BEST, weights_only=True)

@@ -13,7 +13,8 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 
 from medseg.recipe import Recipe
-from medseg.training.case_cache import CachedCase, Patches, Sample
+from medseg.training.case_cache import CachedCase
+from medseg.training.patches import Patches, Sample
 
 
 class Batch(TypedDict):

@@ -16,10 +16,10 @@ from medseg.inference.sliding_window import logits
 from medseg.networks import build as build_network
 from medseg.networks import channels_last
 from medseg.recipe import Recipe, Train
-from medseg.training.case_cache import Patches, Sample
 from medseg.training.dataloaders import Batch, Scan
 from medseg.training.loggers import Picture, log_pictures
 from medseg.training.losses import build as build_loss
+from medseg.training.patches import Patches, Sample
 from medseg.training.validation_images import snapshot
 
 # Number of validation cases that are shown, always the first ones.
@@ -50,7 +50,8 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]  # lightning
     Attributes:
         network: The network that is trained.
         averaged: The moving average of its weights, if the recipe has an ``ema_decay``.
-        scores: After a validation, the case id and the Dice of every label for each scan of this process.
+        scores: After a validation, for each scan of this process, its case id, the Dice of every label, and
+            whether its truth has the label.
 
     Args:
         recipe: Recipe of the training.
@@ -66,7 +67,7 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]  # lightning
         decay = recipe.train.ema_decay
         self.averaged = copy.deepcopy(self.network).requires_grad_(False) if decay else None
         self.loss = build_loss(recipe)
-        self.scores: list[tuple[str, list[float]]] = []
+        self.scores: list[tuple[str, list[float], list[bool]]] = []
         self._augmenter = augmenter
         self._cases: list[str] = []
         self._pictures: dict[str, Picture] = {}
@@ -155,7 +156,7 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]  # lightning
             )
         known = truth >= 0
         dice = [_dice(mask & k, t == 1, k) for mask, t, k in zip(masks, truth, known, strict=True)]
-        self.scores.append((scan["case"], dice))
+        self.scores.append((scan["case"], dice, [bool((each == 1).any()) for each in truth]))
 
     def segment(self, image: torch.Tensor) -> torch.Tensor:
         """Masks, bool (L, X, Y, Z), of a prepared ``image`` (C, X, Y, Z) on its own grid."""
@@ -171,14 +172,20 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]  # lightning
         return LabelDecision.from_recipe(recipe).masks(out)
 
     def on_validation_epoch_end(self) -> None:
-        """Logs the mean Dice of every label over the scans of all processes."""
+        """Logs the mean Dice of every label over the scans of all processes, and the mean over labels.
+
+        A label that no validation case contains is undefined, NaN, whatever was predicted: it has no
+        overlap to measure. ``val_dice`` is NaN if that holds for all labels.
+        """
         # By case, because with more processes than scans a scan is measured twice.
-        rows = {case: dice for part in _gather(self.scores) for case, dice in part}
-        means = torch.tensor([rows[case] for case in sorted(rows)], dtype=torch.float64).nanmean(0)
+        rows = {case: (dice, present) for part in _gather(self.scores) for case, dice, present in part}
+        ordered = [rows[case] for case in sorted(rows)]
+        means = torch.tensor([dice for dice, _ in ordered], dtype=torch.float64).nanmean(0)
+        present = torch.tensor([each for _, each in ordered]).any(0)
+        means = means.masked_fill(~present, torch.nan)
         for label, mean in zip(self.recipe.labels, means, strict=True):
             self.log(f"val_dice_{label.name}", mean.to(torch.float32))
-        # A label absent from all validation cases is undefined and does not count.
-        self.log("val_dice", means.nanmean().nan_to_num(0.0).to(torch.float32))
+        self.log("val_dice", means.nanmean().to(torch.float32))
         log_pictures(self.trainer.loggers, self._pictures, self.global_step)
 
     def configure_optimizers(self) -> dict[str, Any]:

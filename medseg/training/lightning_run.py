@@ -14,12 +14,12 @@ from lightning.pytorch.plugins.environments import SLURMEnvironment
 
 from medseg.recipe import Recipe
 from medseg.training import checkpointing
-from medseg.training.case_cache import Patches
 from medseg.training.dataloaders import patches, scans
 from medseg.training.hardware import Hardware
 from medseg.training.history import EpochEnd, History
 from medseg.training.interrupt import Interruption
 from medseg.training.lightning_module import SegmentationModule
+from medseg.training.patches import Patches
 from medseg.training.training_data import TrainingData
 
 _PRECISION: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {

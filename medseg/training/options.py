@@ -19,6 +19,8 @@ class TrainingOptions:
         track: Additional trackers: ``wandb``, ``mlflow``.
         repeats: Record of a training to repeat, from :func:`medseg.training.provenance.read`. The data must
             be unchanged, and training ends after the same epoch.
+        accept_changes: Resume although the number of processes or the kind of device has changed. The
+            result then differs from that of an uninterrupted training; the change is recorded.
 
     Example:
         >>> medseg.TrainingOptions(max_seconds=1200).track
@@ -29,3 +31,4 @@ class TrainingOptions:
     max_seconds: float | None = None
     track: tuple[str, ...] = ()
     repeats: Record | None = None
+    accept_changes: bool = False

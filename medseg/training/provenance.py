@@ -133,6 +133,97 @@ def read(folder: Path) -> Record:
     return Record(Recipe.read(folder / RECIPE), Manifest.read(folder / CASES).cases, facts)
 
 
+def check_recipe(record: Record, recipe: Recipe) -> None:
+    """Refuses to resume a training with another recipe.
+
+    Raises:
+        UsageError: the recipe has changed (``resume-changed``).
+    """
+    saved = record.facts.get("recipe_digest", recipe.digest)
+    if saved != recipe.digest:
+        raise _resume_changed(
+            f"the recipe has changed since this training began (digest {str(saved)[:12]}, "
+            f"now {recipe.digest[:12]})"
+        )
+
+
+def check_resume(
+    record: Record,
+    cases: Sequence[Case],
+    data: Mapping[str, str],
+    *,
+    options: Mapping[str, object],
+    accept: bool,
+) -> list[str]:
+    """Changes since the training began that were accepted, in words.
+
+    Cases, their splits and their order must be unchanged, because validation cases that were trained on
+    measure nothing. The device and the number of processes may change if ``accept`` is set.
+
+    Args:
+        record: Record of the training to resume.
+        cases: All cases of the manifest now.
+        data: Digests of the cases now, as in :func:`write`.
+        options: Settings now, as in :func:`write`.
+        accept: Whether changes of the device or of the number of processes are accepted.
+
+    Raises:
+        UsageError: anything else that determines the result has changed (``resume-changed``).
+    """
+    for split in ("train", "val"):
+        before, now = (_members(each, split) for each in (record.cases, cases))
+        moved = sorted(set(before) ^ set(now))
+        if moved:
+            was, is_now = ({case.id: case.split for case in each} for each in (record.cases, cases))
+            first = moved[0]
+            raise _resume_changed(
+                f"{len(moved)} case(s) have another split since this training began, the first is {first}: "
+                f"{was.get(first) or 'not in the manifest'}, now {is_now.get(first) or 'not in the manifest'}"
+            )
+        if split == "train" and before != now:
+            raise _resume_changed("the order of the training cases has changed since this training began")
+    saved = record.facts["data"]
+    changed = sorted(case for case in saved.keys() & data.keys() if saved[case] != data[case])
+    if changed:
+        raise _resume_changed(
+            f"the data has changed since this training began: the files or the preparation of "
+            f"{len(changed)} case(s), the first is {changed[0]}"
+        )
+    before_options = record.facts.get("options", {})
+    changes = [
+        f"{name} {before_options[name]} before, now {options[name]}"
+        for name in ("processes", "device")
+        if name in before_options and before_options[name] != options[name]
+    ]
+    if changes and not accept:
+        raise UsageError(
+            f"the hardware has changed since this training began: {'; '.join(changes)}",
+            where="--resume",
+            remedy="use the same hardware, or add --accept-changes: the result is then another one",
+            reason="resume-changed",
+        )
+    _notify_other_versions(record)
+    return changes
+
+
+def add_changes(folder: Path, changes: Sequence[str]) -> None:
+    """Adds accepted changes to the record of a resumed training."""
+    if not changes:
+        return
+    facts = json.loads((folder / RUN).read_text(encoding="utf-8"))
+    facts["changes"] = [*facts.get("changes", []), *changes]
+    with replacing(folder / RUN) as fresh:
+        fresh.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
+
+def _members(cases: Sequence[Case], split: str) -> list[str]:
+    return [case.id for case in cases if case.split == split]
+
+
+def _resume_changed(problem: str) -> UsageError:
+    return UsageError(problem, where="--resume", remedy="train into a new folder", reason="resume-changed")
+
+
 def check(record: Record, data: Mapping[str, str], *, processes: int = 1) -> None:
     """Refuses to repeat a training on other data or with another number of processes.
 
@@ -164,6 +255,10 @@ def check(record: Record, data: Mapping[str, str], *, processes: int = 1) -> Non
             remedy="restore the old files, or train on the new ones without --rerun",
             reason="rerun-data",
         )
+    _notify_other_versions(record)
+
+
+def _notify_other_versions(record: Record) -> None:
     old, new = record.facts.get("packages", {}), _versions()
     other = [f"{name} {old.get(name)} then, {new[name]} now" for name in new if old.get(name) != new[name]]
     if other:

@@ -2,17 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from medseg.datasets.manifest import Case
 from medseg.errors import UsageError
 from medseg.recipe import Recipe
 from medseg.system.atomic_write import replacing
+from medseg.system.file_lock import locked
 from medseg.training import checkpointing, provenance
 from medseg.training.hardware import Hardware, is_first_process
-from medseg.training.provenance import Record
+from medseg.training.options import TrainingOptions
 from medseg.training.training_data import TrainingData
+
+_LOCK = ".lock"
+
+
+@contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Keeps other trainings out of a folder while the block runs; the folder is made if necessary.
+
+    The first process of a training holds the lock for all.
+
+    Raises:
+        UsageError: another training is running in the folder (``in-use``).
+        ResourceError: the folder cannot be written to (``disk``).
+    """
+    if not is_first_process():
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder / _LOCK, remedy="wait until that training has ended, or choose another folder"):
+        yield
 
 
 def start(folder: Path, recipe: Recipe, *, resume: bool) -> checkpointing.ResumePoint | None:
@@ -26,19 +48,16 @@ def start(folder: Path, recipe: Recipe, *, resume: bool) -> checkpointing.Resume
         resume: Whether to continue the training in the folder.
 
     Raises:
-        UsageError: there is nothing to resume (``nothing-to-resume``), or a new training would write
-            into the folder of another (``has-results``).
+        UsageError: there is nothing to resume (``nothing-to-resume``), the recipe has changed
+            (``resume-changed``), or a new training would write into the folder of another
+            (``has-results``).
         ModelRefused: the checkpoints to resume from are damaged.
     """
     if resume:
-        if checkpointing.is_used(folder):
-            return checkpointing.find_resume_point(folder)
-        raise UsageError(
-            "nothing to resume",
-            where=folder,
-            remedy="leave out --resume to start a new training",
-            reason="nothing-to-resume",
-        )
+        check_resumable(folder)
+        if (folder / provenance.RUN).exists():
+            provenance.check_recipe(provenance.read(folder), recipe)
+        return checkpointing.find_resume_point(folder)
     if not is_first_process():  # the first process has just begun the folder
         return None
     if (folder / checkpointing.FOLDER).exists() or (folder / "model.safetensors").exists():
@@ -48,10 +67,26 @@ def start(folder: Path, recipe: Recipe, *, resume: bool) -> checkpointing.Resume
             remedy="add --resume, or choose a new folder",
             reason="has-results",
         )
-    folder.mkdir(parents=True, exist_ok=True)
+    # The record of a training that was killed in its first epoch, and is now started anew.
+    (folder / provenance.RUN).unlink(missing_ok=True)
     with replacing(folder / provenance.RECIPE) as fresh:
         fresh.write_text(recipe.yaml(), encoding="utf-8")
     return None
+
+
+def check_resumable(folder: Path) -> None:
+    """Refuses a folder without a training.
+
+    Raises:
+        UsageError: there is nothing to resume (``nothing-to-resume``).
+    """
+    if not checkpointing.is_used(folder):
+        raise UsageError(
+            "nothing to resume",
+            where=folder,
+            remedy="leave out --resume to start a new training",
+            reason="nothing-to-resume",
+        )
 
 
 def record(
@@ -61,9 +96,9 @@ def record(
     data: TrainingData,
     *,
     hardware: Hardware,
-    repeats: Record | None,
+    options: TrainingOptions,
 ) -> None:
-    """Writes the provenance of a new training; compares it with the record of one to be repeated.
+    """Writes the provenance of a new training, or compares it with that of a resumed or repeated one.
 
     Args:
         folder: Folder of the training; it exists.
@@ -71,13 +106,20 @@ def record(
         cases: All cases of the manifest.
         data: The prepared ones.
         hardware: Device and number of processes.
-        repeats: Record of a training to repeat.
+        options: Options of the training.
 
     Raises:
-        UsageError: as :func:`medseg.training.provenance.check`.
+        UsageError: as :func:`medseg.training.provenance.check` or, for a resumed training,
+            :func:`medseg.training.provenance.check_resume`.
     """
-    if repeats is not None:
-        provenance.check(repeats, data.digests, processes=hardware.processes)
-    if is_first_process() and not (folder / provenance.RUN).exists():
-        options = {"processes": hardware.processes, "device": hardware.kind, "workers": hardware.workers}
-        provenance.write(folder, recipe, cases, options=options, data=data.digests)
+    if options.repeats is not None:
+        provenance.check(options.repeats, data.digests, processes=hardware.processes)
+    settings = {"processes": hardware.processes, "device": hardware.kind, "workers": hardware.workers}
+    if not (folder / provenance.RUN).exists():
+        if is_first_process():
+            provenance.write(folder, recipe, cases, options=settings, data=data.digests)
+    elif is_first_process():
+        changes = provenance.check_resume(
+            provenance.read(folder), cases, data.digests, options=settings, accept=options.accept_changes
+        )
+        provenance.add_changes(folder, changes)

@@ -66,21 +66,50 @@ def train(
         on_epoch: Called after every epoch, in the first process.
 
     Raises:
-        UsageError: no training case, the folder is in use, nothing to resume, another recipe or other
-            data; the loss is not finite (``nan-loss``, naming the case).
+        UsageError: no training case; another training is running in the folder (``in-use``) or has been
+            run there (``has-results``); nothing to resume, or recipe, data, splits, device or number of
+            processes have changed since (``resume-changed``); the loss is not finite (``nan-loss``).
         InputRefused: `medseg check` finds an error in the cases (``data-errors``).
         ModelRefused: the checkpoints to resume from are damaged.
         ResourceError: out of memory; the error names sizes that fit.
     """
     folder, hardware, options = Path(folder), hardware or Hardware(), options or TrainingOptions()
-    chosen = training_cases(cases)
+    training_cases(cases)
     check_precision(recipe.train.precision, hardware)
     check_trackers(options.track)
+    if resume:
+        run_folder.check_resumable(folder)
+    with run_folder.lock(folder):
+        return _train(
+            recipe,
+            cases,
+            folder,
+            resume=resume,
+            hardware=hardware,
+            options=options,
+            on_case=on_case,
+            on_epoch=on_epoch,
+        )
+
+
+def _train(
+    recipe: Recipe,
+    cases: Sequence[Case],
+    folder: Path,
+    *,
+    resume: bool,
+    hardware: Hardware,
+    options: TrainingOptions,
+    on_case: Callable[[int, int], None],
+    on_epoch: Callable[[EpochEnd], None],
+) -> Model:
+    """The model of a training in a locked folder; see :func:`train`."""
+    chosen = training_cases(cases)
     resume_point = run_folder.start(folder, recipe, resume=resume)
     data = prepare_cases(
         chosen, recipe, options.cache or folder / "cache", processes=hardware.processes, on_case=on_case
     )
-    run_folder.record(folder, recipe, cases, data, hardware=hardware, repeats=options.repeats)
+    run_folder.record(folder, recipe, cases, data, hardware=hardware, options=options)
     epoch_limit = options.repeats.facts.get("epochs_done") if options.repeats else None
     keeper = checkpointing.CheckpointCallback(folder, recipe.train, options.max_seconds, epoch_limit)
     try:

@@ -10,7 +10,9 @@ from medseg.datasets.validation.findings import finding
 from medseg.errors import InputRefused, InputWarning, UsageError
 from medseg.images.volume import Volume
 from medseg.phantom.thorax import Thorax, default_grid
-from medseg.training.case_cache import Patches, cached, content_digest, report_warnings, window
+from medseg.training import case_cache
+from medseg.training.case_cache import CachedCase, cached, content_digest, report_warnings
+from medseg.training.patches import Patches, window
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +144,7 @@ def test_errors_of_the_checks_are_refused_also_for_cases_in_the_cache(cases, tmp
     place = cached(cases[0], tiny(), tmp_path)
     # As if a later version found an error in what an earlier one had prepared.
     (place.folder / "facts.json").write_text(measure((wrong,), None).model_dump_json())
+    (place.folder / "digests.json").unlink()
     with pytest.raises(InputRefused, match="hu-shifted"):
         cached(cases[0], tiny(), tmp_path)
 
@@ -156,3 +159,95 @@ def test_warnings_of_one_kind_share_a_line():
     assert texts[0].startswith("a: label-empty: nothing in it")
     assert texts[0].endswith("(and 2 more cases)")
     assert texts[1].startswith("b: duplicate")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda entry: (entry / "image.npy").write_bytes((entry / "image.npy").read_bytes()[:-100]),
+        lambda entry: (entry / "image.npy").write_bytes(b""),
+        lambda entry: (entry / "facts.json").write_bytes(b""),
+        lambda entry: (entry / "grid.json").unlink(),
+        lambda entry: (entry / "grid.json").write_bytes(b""),
+        lambda entry: (entry / "foreground_0.npy").unlink(),
+        lambda entry: (entry / "digests.json").write_text("[1]"),
+        lambda entry: (entry / "digests.json").write_text("{"),
+        lambda entry: flip_last_byte(entry / "label.npy"),
+    ],
+)
+def test_a_damaged_entry_is_made_again_with_a_warning(cases, tmp_path, damage):
+    before = cached(cases[0], tiny(), tmp_path)
+    whole = {path.name: path.read_bytes() for path in before.folder.iterdir()}
+    damage(before.folder)
+    with pytest.warns(InputWarning, match="is damaged and is made again"):
+        again = cached(cases[0], tiny(), tmp_path)
+    assert {path.name: path.read_bytes() for path in again.folder.iterdir()} == whole
+    assert [path.name for path in tmp_path.iterdir()] == [again.folder.name]
+    assert cached(cases[0], tiny(), tmp_path) == again  # without a warning
+
+
+def flip_last_byte(path):
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+def test_an_entry_of_an_earlier_version_is_completed(cases, tmp_path):
+    held = cached(cases[0], tiny(), tmp_path)
+    (held.folder / "digests.json").unlink()
+    made = (held.folder / "image.npy").stat().st_mtime_ns
+    assert cached(cases[0], tiny(), tmp_path) == held
+    assert (held.folder / "digests.json").is_file()
+    assert (held.folder / "image.npy").stat().st_mtime_ns == made
+    (held.folder / "digests.json").unlink()
+    (held.folder / "image.npy").write_bytes(b"")
+    with pytest.warns(InputWarning, match="is made again"):
+        cached(cases[0], tiny(), tmp_path)
+
+
+@pytest.mark.parametrize("size", [(100, 100, 40), (100, 64, 50), (90, 120, 20)])
+def test_kept_centres_spread_over_the_whole_label(tmp_path, size):
+    # Every n-th voxel of a box 40 voxels high keeps a single z if n is 40.
+    label = np.zeros((1, 120, 125, 60), np.int8)
+    label[0, 5 : 5 + size[0], 5 : 5 + size[1], 7 : 7 + size[2]] = 1
+    case_cache._save_foreground(label, tmp_path)
+    voxels = np.load(tmp_path / "foreground_0.npy")
+    assert len(voxels) == 10_000
+    for axis, (first, length) in enumerate(zip((5, 5, 7), size, strict=True)):
+        counts = np.bincount(voxels[:, axis], minlength=130)[first : first + length]
+        assert counts.sum() == 10_000
+        # Uniform counts have a mean of n = 10000 / length and a standard deviation of about sqrt(n).
+        expected = 10_000 / length
+        assert abs(counts - expected).max() < 5.5 * expected**0.5
+
+
+@pytest.mark.parametrize(("labels", "present"), [(1, [0]), (10, [0, 5]), (10, [9]), (40, [3, 8, 12, 39])])
+def test_the_share_of_foreground_patches_is_that_of_the_recipe(tmp_path, labels, present):
+    label = np.zeros((labels, 30, 30, 30), np.int8)
+    for number in present:
+        label[number, number % 25, 10:12, 10:12] = 1
+    case_cache._save_foreground(label, tmp_path)
+    np.save(tmp_path / "label.npy", label)
+    recipe = tiny(
+        labels=[{"name": f"part_{value}", "values": [value]} for value in range(1, labels + 1)],
+        train={"foreground_fraction": 0.5},
+    )
+    case = CachedCase("a", tmp_path)
+    patches = Patches([case], recipe)
+    centres = [patches._centre(case, label.shape[1:], np.random.default_rng(n)) for n in range(1000)]
+    hits = [sum(label[(number, *centre)] == 1 for centre in centres) for number in present]
+    # 1000 draws with probability 1/2: a standard deviation of 16; elsewhere a hit is rare (4 of 27000).
+    assert abs(sum(hits) - 500) < 80
+    assert all(abs(each - 500 / len(present)) < 80 for each in hits)
+
+
+def test_patches_of_a_case_without_labels_lie_anywhere(tmp_path):
+    label = np.zeros((2, 8, 8, 8), np.int8)
+    case_cache._save_foreground(label, tmp_path)
+    np.save(tmp_path / "label.npy", label)
+    case = CachedCase("a", tmp_path)
+    recipe = tiny(train={"foreground_fraction": 1.0})
+    centres = [
+        tuple(Patches([case], recipe)._centre(case, (8, 8, 8), np.random.default_rng(n))) for n in range(50)
+    ]
+    assert len(set(centres)) > 25

@@ -7,8 +7,9 @@ import torch
 from support.worlds import phantoms, tiny
 
 from medseg.training import dataloaders
-from medseg.training.case_cache import Patches, cached
+from medseg.training.case_cache import cached
 from medseg.training.dataloaders import EpochSampler, Loader, patches, scans
+from medseg.training.patches import Patches
 
 
 @pytest.fixture(scope="module")

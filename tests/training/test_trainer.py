@@ -3,11 +3,13 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from support.worlds import phantoms, tiny
 
 from medseg.errors import InputRefused, InputWarning, ModelRefused, UsageError
+from medseg.images.volume import Mask
 from medseg.inference.model import Model
 from medseg.inference.segmenter import Segmenter
 from medseg.phantom.thorax import Thorax, default_grid
@@ -148,7 +150,7 @@ def test_folders_in_use_and_nothing_to_resume_are_refused(cases, tmp_path):
     assert refused.value.reason == "has-results"
     with pytest.raises(UsageError, match="recipe has changed"):
         train(tiny(train={"epochs": 9}), cases, tmp_path / "run", hardware=Hardware(workers=0), resume=True)
-    with pytest.raises(UsageError, match="data has changed"):
+    with pytest.raises(UsageError, match="the first is case_0: train, now not in the manifest"):
         train(recipe, cases[1:], tmp_path / "run", hardware=Hardware(workers=0), resume=True)
     with pytest.raises(UsageError, match="no case has split 'train'"):
         train(recipe, cases[2:], tmp_path / "other")
@@ -249,9 +251,10 @@ def test_a_training_resumed_before_its_first_epoch_starts_again(cases, tmp_path)
 
 
 def test_patches_augmented_on_the_device_are_those_of_the_loader(cases, tmp_path):
-    from medseg.training.case_cache import Patches, cached
+    from medseg.training.case_cache import cached
     from medseg.training.dataloaders import patches
     from medseg.training.lightning_module import SegmentationModule
+    from medseg.training.patches import Patches
 
     recipe = tiny()
     prepared = [cached(case, recipe, tmp_path) for case in cases[:2]]
@@ -274,3 +277,26 @@ def test_a_case_that_is_in_two_splits_is_refused(cases, tmp_path):
     twice = [*cases, cases[0].model_copy(update={"id": "again", "patient": "again", "split": "val"})]
     with pytest.raises(InputRefused, match="duplicate-across-splits"):
         train(tiny(), twice, tmp_path / "run", hardware=Hardware(workers=0))
+
+
+@pytest.mark.filterwarnings("ignore:.*label-:medseg.errors.InputWarning")
+@pytest.mark.parametrize("predicted", [False, True])
+def test_validation_without_foreground_is_not_a_dice_of_0(cases, tmp_path, monkeypatch, predicted):
+    """Healthy validation cases: the last weights are the model, and patience does not end the training."""
+    empty = tmp_path / "empty.nii.gz"
+    truth = Thorax().truth(GRID)
+    Mask(np.zeros(GRID.shape, np.uint8), GRID, truth.labels).save(empty)
+    healthy = cases[2].model_copy(update={"label": empty})
+
+    def segment(self, image):  # also a false positive measures no overlap
+        mask = torch.zeros(len(self.recipe.labels), *image.shape[1:], dtype=torch.bool)
+        mask[:, 0] = predicted
+        return mask
+
+    monkeypatch.setattr("medseg.training.lightning_module.SegmentationModule.segment", segment)
+    recipe = tiny(train={"epochs": 4, "steps_per_epoch": 1, "patience": 2, "validate_every": 1})
+    with pytest.warns(InputWarning, match="no validation case contains a label") as caught:
+        model = train(recipe, [*cases[:2], healthy], tmp_path / "run", hardware=Hardware(workers=0))
+    assert len([each for each in caught if "no validation case" in str(each.message)]) == 1
+    assert model.provenance["epoch"] == 4
+    assert [row["val_dice"] for row in curve(tmp_path / "run")] == ["nan"] * 4

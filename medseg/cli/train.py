@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -77,6 +78,7 @@ def train(
         chosen, cases = Recipe.read(recipe), Manifest.read(manifest, root=data_root).cases
     from medseg.reporting.folder_report import report
     from medseg.training.hardware import Hardware
+    from medseg.training.interrupt import Terminated, sigterm_raises
     from medseg.training.loggers import NO_REPORTS
     from medseg.training.session import TrainingOptions
     from medseg.training.session import train as run
@@ -84,7 +86,7 @@ def train(
 
     for tracker in NO_REPORTS.keys() & set(track or ()):
         os.environ.setdefault(*NO_REPORTS[tracker])  # this process is the command's own
-    with Progress(chosen.train.epochs) as progress:
+    with Progress(chosen.train.epochs) as progress, sigterm_raises():
         try:
             model = run(
                 chosen,
@@ -96,11 +98,13 @@ def train(
                 on_epoch=progress.show,
                 progress=progress.prepared,
             )
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stopped:
             print(
                 "stopped: run the same command with --resume to continue after the last finished epoch",
                 file=sys.stderr,
             )
+            if isinstance(stopped, Terminated):
+                raise SystemExit(128 + signal.SIGTERM) from None
             raise
     if not is_first_process():
         return

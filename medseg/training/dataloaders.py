@@ -12,9 +12,19 @@ from typing import TypedDict
 import torch
 from torch.utils.data import DataLoader, Sampler
 
+from medseg.errors import ResourceError
 from medseg.recipe import Recipe
 from medseg.training.case_cache import CachedCase
 from medseg.training.patches import Patches, Sample
+
+# What torch reports if a worker cannot place a batch in shared memory.
+_SHARED_MEMORY_ERRORS = (
+    "killed by signal: Bus error",
+    "unable to write to file </torch_",
+    "unable to allocate shared memory",
+    "unable to mmap",
+    "out of shared memory",
+)
 
 
 class Batch(TypedDict):
@@ -144,9 +154,33 @@ def scans(cases: Sequence[CachedCase], *, rank: int, world_size: int) -> DataLoa
     return DataLoader(whole, batch_size=None, collate_fn=_as_is)  # type: ignore[arg-type]  # a list is a dataset
 
 
+def raise_worker_error(error: BaseException) -> None:
+    """Raises the error that explains the death of a worker, if ``error`` is about one.
+
+    Raises:
+        ResourceError: shared memory is too small for the batches of workers (``shared-memory``), or the
+            system ended a worker because memory ran out (``memory``).
+    """
+    text = str(error)
+    if any(each in text for each in _SHARED_MEMORY_ERRORS):
+        raise ResourceError(
+            "shared memory (/dev/shm) is too small for the batches of the workers",
+            where="training",
+            remedy="give --workers 0, or enlarge it: docker run --shm-size=2g, or --ipc=host",
+            reason="shared-memory",
+        ) from None
+    if "DataLoader worker" in text and "killed by signal: Killed" in text:
+        raise ResourceError(
+            "the system ended a worker that augments patches, most likely because memory ran out",
+            where="training",
+            remedy="give fewer --workers, or use a machine with more memory",
+            reason="memory",
+        ) from None
+
+
 def _initialise_worker(worker: int) -> None:
     """Leaves Ctrl-C to the main process, and prints no traceback when the main process ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # not SIGTERM, by which the main process ends its workers
     original = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

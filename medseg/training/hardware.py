@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Literal
 
@@ -67,6 +68,43 @@ class Hardware:
 def is_first_process() -> bool:
     """Whether this is the first, or only, process of a training: the one that writes and reports."""
     return bool(rank_zero_only.rank == 0)
+
+
+def is_started_by_srun() -> bool:
+    """Whether `srun` has started this process, as one of the tasks of a SLURM job step."""
+    return "SLURM_STEP_ID" in os.environ or "SLURM_STEPID" in os.environ
+
+
+def check_slurm(hardware: Hardware) -> None:
+    """Refuses a SLURM job step whose tasks are not the processes of the training.
+
+    Without `srun`, a training on one machine starts its own processes, whatever the number of tasks.
+
+    Raises:
+        UsageError: the numbers differ, or several machines are used without `srun` (``slurm-tasks``).
+    """
+    if "SLURM_NTASKS" not in os.environ:
+        return
+    if not is_started_by_srun():
+        if hardware.nodes > 1:
+            raise _slurm_error(f"{hardware.nodes} machines need `srun`, which has not started this", hardware)
+        return
+    tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS") or os.environ["SLURM_NTASKS"])
+    if tasks != hardware.processes:
+        raise _slurm_error(
+            f"`srun` has started {tasks} task(s), but the training has {hardware.processes} process(es)",
+            hardware,
+        )
+
+
+def _slurm_error(problem: str, hardware: Hardware) -> UsageError:
+    return UsageError(
+        problem,
+        where="SLURM",
+        remedy=f"start it with srun --ntasks={hardware.processes} --ntasks-per-node={hardware.devices}, or "
+        "change --devices and --nodes",
+        reason="slurm-tasks",
+    )
 
 
 def check_precision(precision: str, hardware: Hardware) -> None:

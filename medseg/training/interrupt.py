@@ -1,4 +1,4 @@
-"""A clean end of a training on Ctrl-C."""
+"""A clean end of a training on Ctrl-C and SIGTERM."""
 
 from __future__ import annotations
 
@@ -12,33 +12,50 @@ from typing import Any
 from lightning.pytorch.callbacks import Callback
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM ended the training; SLURM, containers and `kill` send it."""
+
+
 class Interruption(Callback):  # type: ignore[misc]  # lightning has no types
-    """Ends the training at the next batch after Ctrl-C, or at once if it is pressed again.
+    """Ends the training at the next batch after Ctrl-C or SIGTERM, or at once after a second one.
 
     Python raises KeyboardInterrupt in whatever code is running, and ignores it in a destructor, after
     which a training would simply continue. Here the signal handler only sets a flag.
 
     Attributes:
-        requested: Whether Ctrl-C was pressed.
+        received: The signal, or None.
     """
 
     def __init__(self) -> None:
-        self.requested = False
+        self.received: int | None = None
+        self._handling = False
 
     @contextmanager
     def handled(self) -> Iterator[None]:
-        """Handles SIGINT while the block runs, and restores the previous handler afterwards.
+        """Handles SIGINT and SIGTERM while the block runs, and restores the previous handlers afterwards.
 
         It does nothing outside the main thread, which is the only one to receive signals.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = signal.signal(signal.SIGINT, self._note)
+        before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._handling = True
         try:
             yield
         finally:
-            signal.signal(signal.SIGINT, before)
+            self._handling = False
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def error(self) -> KeyboardInterrupt:
+        """The exception of the received signal: `Terminated` for SIGTERM, KeyboardInterrupt otherwise."""
+        return Terminated() if self.received == signal.SIGTERM else KeyboardInterrupt()
+
+    def on_train_start(self, *arguments: Any) -> None:
+        """Replaces Lightning's handler of SIGTERM, which ends a training with a traceback."""
+        if self._handling:
+            signal.signal(signal.SIGTERM, self._note)
 
     def on_train_batch_start(self, *arguments: Any) -> None:
         """Ends the training if requested."""
@@ -49,10 +66,28 @@ class Interruption(Callback):  # type: ignore[misc]  # lightning has no types
         self._stop()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
-            raise KeyboardInterrupt
-        self.requested = True
+        again = self.received is not None
+        self.received = number
+        if again:
+            raise self.error()
 
     def _stop(self) -> None:
-        if self.requested:
-            raise KeyboardInterrupt
+        if self.received is not None:
+            raise self.error()
+
+
+@contextmanager
+def sigterm_raises() -> Iterator[None]:
+    """Raises `Terminated` on SIGTERM while the block runs in the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

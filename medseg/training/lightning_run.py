@@ -10,12 +10,16 @@ from typing import Literal
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.plugins.environments import SLURMEnvironment
+from lightning.pytorch.plugins.environments import (
+    ClusterEnvironment,
+    LightningEnvironment,
+    SLURMEnvironment,
+)
 
 from medseg.recipe import Recipe
 from medseg.training import checkpointing
 from medseg.training.dataloaders import patches, scans
-from medseg.training.hardware import Hardware
+from medseg.training.hardware import Hardware, is_started_by_srun
 from medseg.training.history import EpochEnd, History
 from medseg.training.interrupt import Interruption
 from medseg.training.lightning_module import SegmentationModule
@@ -70,7 +74,7 @@ class LightningRun:
             gradient_clip_val=rules.gradient_clip,
             logger=trackers,
             default_root_dir=folder,
-            plugins=[checkpointing.AtomicCheckpointIO(), *_cluster()],
+            plugins=[checkpointing.AtomicCheckpointIO(), *_cluster(hardware)],
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
@@ -92,7 +96,7 @@ class LightningRun:
         Raises:
             UsageError: the checkpoint belongs to another recipe or other data (``resume-changed``), or
                 the loss is not finite (``nan-loss``).
-            KeyboardInterrupt: Ctrl-C was pressed.
+            KeyboardInterrupt: Ctrl-C was pressed, or SIGTERM received (:class:`Terminated`).
         """
         recipe, trainer = self.recipe, self.trainer
         part = {"rank": trainer.global_rank, "world_size": trainer.world_size}
@@ -123,8 +127,12 @@ class LightningRun:
                     weights_only=True,
                 )
         except SystemExit:
-            # Lightning turns Ctrl-C into this, after it has made the process ignore the signal.
-            raise KeyboardInterrupt from None
+            # Lightning turns KeyboardInterrupt into this, after it has made the process ignore Ctrl-C.
+            raise interruption.error() from None
+        except RuntimeError:
+            if interruption.received is not None:  # a worker ended first
+                raise interruption.error() from None
+            raise
 
     def wait_for_all(self) -> None:
         """Returns once every process of the training has called it."""
@@ -144,6 +152,14 @@ def torch_switches_restored() -> Iterator[None]:
         torch.backends.cudnn.benchmark = benchmark
 
 
-def _cluster() -> list[SLURMEnvironment]:
-    """Lightning's SLURM environment without its own requeueing, which keeps checkpoints of another kind."""
-    return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
+def _cluster(hardware: Hardware) -> list[ClusterEnvironment]:
+    """On SLURM, how processes find one another; see :func:`medseg.training.hardware.check_slurm`.
+
+    Lightning takes any job with several tasks for one whose tasks are the processes of the training.
+    """
+    if not SLURMEnvironment.detect():
+        return []
+    if hardware.processes == 1 or not is_started_by_srun():
+        return [LightningEnvironment()]
+    # Lightning's own requeueing keeps checkpoints of another kind.
+    return [SLURMEnvironment(auto_requeue=False)]

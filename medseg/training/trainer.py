@@ -18,7 +18,8 @@ from medseg.system.error_conversion import is_out_of_memory
 from medseg.system.quiet_libraries import quiet
 from medseg.training import checkpointing, provenance, run_folder
 from medseg.training.checkpoint_files import network_weights
-from medseg.training.hardware import Hardware, check_precision, is_first_process
+from medseg.training.dataloaders import raise_worker_error
+from medseg.training.hardware import Hardware, check_precision, check_slurm, is_first_process
 from medseg.training.history import EpochEnd
 from medseg.training.lightning_run import LightningRun, torch_switches_restored
 from medseg.training.loggers import check_trackers, loggers
@@ -76,6 +77,7 @@ def train(
     folder, hardware, options = Path(folder), hardware or Hardware(), options or TrainingOptions()
     training_cases(cases)
     check_precision(recipe.train.precision, hardware)
+    check_slurm(hardware)
     check_trackers(options.track)
     if resume:
         run_folder.check_resumable(folder)
@@ -120,13 +122,14 @@ def _train(
                 recipe, folder, hardware=hardware, keeper=keeper, trackers=trackers, on_epoch=on_epoch
             )
             run.fit(data, resume_point)
-    except RuntimeError as error:
+    except (RuntimeError, OSError) as error:
         if is_out_of_memory(error):
             # Its traceback refers to the tensors that fill the memory.
             error.__traceback__ = None
             raise out_of_memory(recipe, hardware.torch_device) from None
-        if "deterministic" in str(error):
+        if isinstance(error, RuntimeError) and "deterministic" in str(error):
             raise _not_deterministic(error) from None
+        raise_worker_error(error)
         raise
     path = folder / "model.safetensors"
     if is_first_process():

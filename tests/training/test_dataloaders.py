@@ -6,6 +6,7 @@ import pytest
 import torch
 from support.worlds import phantoms, tiny
 
+from medseg.errors import ResourceError
 from medseg.training import dataloaders
 from medseg.training.case_cache import cached
 from medseg.training.dataloaders import EpochSampler, Loader, patches, scans
@@ -63,3 +64,26 @@ def test_every_validation_scan_is_measured_by_one_process(prepared):
     assert seen == [["case_0", "case_2"], ["case_1"]]
     few = [[scan["case"] for scan in scans(prepared[:1], rank=rank, world_size=2)] for rank in (0, 1)]
     assert few == [["case_0"], ["case_0"]]
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        (
+            "DataLoader worker (pid 7) is killed by signal: Bus error. It is possible",
+            "shared-memory",
+        ),
+        (
+            "Caught RuntimeError in worker process 0.\nunable to write to file </torch_7_1>:",
+            "shared-memory",
+        ),
+        ("unable to allocate shared memory(shm) for file </torch_7_1>: Success (0)", "shared-memory"),
+        ("DataLoader worker (pid 7) is killed by signal: Killed. ", "memory"),
+    ],
+)
+def test_the_death_of_a_worker_is_explained(message, reason):
+    with pytest.raises(ResourceError) as caught:
+        dataloaders.raise_worker_error(RuntimeError(message))
+    assert caught.value.reason == reason
+    assert "--workers" in caught.value.remedy
+    dataloaders.raise_worker_error(RuntimeError("something else"))

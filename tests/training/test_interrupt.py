@@ -66,8 +66,12 @@ def test_two_processes_learn_what_one_learns_with_the_doubled_batch(world):
 
 
 @pytest.mark.slow
-def test_ctrl_c_explains_how_to_resume_and_leaves_a_complete_run(world):
-    words = command(world, "run", epochs=500)
+@pytest.mark.parametrize(
+    ("number", "code", "workers"),
+    [(signal.SIGINT, 130, 1), (signal.SIGTERM, 143, 1), (signal.SIGTERM, 143, 0)],
+)
+def test_a_signal_explains_how_to_resume_and_leaves_a_complete_run(world, number, code, workers):
+    words = [*command(world, "run", epochs=500), "--workers", str(workers)]
     child = subprocess.Popen(
         medseg(*words), env=ENVIRONMENT, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
@@ -75,9 +79,30 @@ def test_ctrl_c_explains_how_to_resume_and_leaves_a_complete_run(world):
     while not last.exists():
         assert child.poll() is None
         time.sleep(0.1)
-    os.killpg(child.pid, signal.SIGINT)  # as a terminal does: to the workers, too
-    _, told = child.communicate(timeout=PATIENCE)
-    assert child.returncode == 130, told
-    assert "with --resume to continue" in told
-    assert "Traceback" not in told
+    os.killpg(child.pid, number)  # to the workers, too, as terminals and SLURM do
+    _, message = child.communicate(timeout=PATIENCE)
+    assert child.returncode == code, message
+    assert "with --resume to continue" in message
+    assert "Traceback" not in message
     assert "wrote" in output(*words, "--resume", "--max-time", "1s")
+
+
+def test_sigterm_while_cases_are_prepared_ends_cleanly(world):
+    code = """
+import os, signal, sys
+import medseg.training.session as session
+def train(*arguments, **options):
+    os.kill(os.getpid(), signal.SIGTERM)
+    signal.pause()
+session.train = train
+from medseg.cli import main
+sys.argv = ["medseg", *sys.argv[1:]]
+main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *command(world, "run")],
+        env=ENVIRONMENT, capture_output=True, text=True, timeout=PATIENCE, check=False,
+    )  # fmt: skip
+    assert done.returncode == 143, done.stderr
+    assert "with --resume to continue" in done.stderr
+    assert "Traceback" not in done.stderr

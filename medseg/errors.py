@@ -24,6 +24,13 @@ class MedsegError(Exception):
 
     ``str(error)`` has at most three lines: place, problem, remedy. They may quote a file's
     content, so control characters are escaped before they reach a terminal.
+
+    Example:
+        >>> try:
+        ...     medseg.read("missing.nii.gz")
+        ... except medseg.MedsegError as error:
+        ...     print(error.reason, error.exit_code)
+        not-found 3
     """
 
     exit_code = 1
@@ -57,31 +64,67 @@ def printable(text: str) -> str:
 
 
 class UsageError(MedsegError):
-    """The request itself is wrong: an option, a recipe or a manifest."""
+    """The request itself is wrong: an option, a recipe or a manifest.
+
+    Example:
+        >>> try:
+        ...     medseg.Recipe.read("missing")
+        ... except medseg.UsageError as error:
+        ...     print(error.reason)
+        recipe-not-found
+    """
 
     exit_code = 2
 
 
 class InputRefused(MedsegError):
-    """A scan or mask cannot be read, or reading it would mean guessing."""
+    """A scan or mask cannot be read, or reading it would mean guessing.
+
+    Example:
+        >>> try:
+        ...     medseg.read("cases.csv")
+        ... except medseg.InputRefused as error:
+        ...     print(error.reason)
+        format
+    """
 
     exit_code = 3
 
 
 class ModelRefused(MedsegError):
-    """A model file is damaged, hostile, of another version, or does not fit the input."""
+    """A model file is damaged, hostile, of another version, or does not fit the input.
+
+    Example:
+        >>> try:
+        ...     medseg.load_model("tiny.yaml")
+        ... except medseg.ModelRefused as error:
+        ...     print(error.reason)
+        model-damaged
+    """
 
     exit_code = 4
 
 
 class ResourceError(MedsegError):
-    """Memory, disk or an optional dependency is missing."""
+    """Memory, disk or an optional dependency is missing.
+
+    Example:
+        >>> issubclass(medseg.ResourceError, medseg.MedsegError), medseg.ResourceError.exit_code
+        (True, 5)
+    """
 
     exit_code = 5
 
 
 class InputWarning(UserWarning):
-    """A scan was read, but something about it was repaired or is unusual; the text says what."""
+    """A scan was read, but something about it was repaired or is unusual; the text says what.
+
+    Example:
+        >>> import warnings
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("error", medseg.InputWarning)  # refuse scans with warnings
+        ...     scan = medseg.read("chest.nii.gz")
+    """
 
 
 def first_line(error: Exception) -> str:

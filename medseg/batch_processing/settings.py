@@ -54,6 +54,10 @@ class RayCluster:
     Attributes:
         address: Such as ``auto`` or ``ray://host:10001``; None to start a cluster on this machine.
         gpus: GPUs per worker, such as 0.5.
+
+    Example:
+        >>> medseg.BatchResources(cluster=medseg.RayCluster("auto", gpus=0.5)).cluster.gpus
+        0.5
     """
 
     address: str | None = None
@@ -106,6 +110,19 @@ class BatchMonitor:
         show: Called at the start, after every case and at the end, with a JSON object each.
         stop: Lets the caller end the batch.
         command: The command line, for the journal.
+
+    Example:
+        >>> events = []
+        >>> summary = medseg.batch(
+        ...     "dataset/labels",
+        ...     "monitored",
+        ...     model="threshold",
+        ...     resources=medseg.BatchResources(workers=1),
+        ...     options=medseg.BatchOptions(any_modality=True),
+        ...     progress=medseg.BatchMonitor(show=events.append),
+        ... )
+        >>> events[0]["event"], events[-1]["event"]
+        ('start', 'end')
     """
 
     show: Callable[[Record], None] = lambda event: None

@@ -24,6 +24,12 @@ class BatchSummary:
         failures: Names of the failed cases, of this run or an earlier one.
         warned: Names of the cases that were segmented with a warning, in this run or an earlier one.
         edited: Names of the cases whose mask was edited since, and was kept.
+
+    Example:
+        >>> results = Path("out/results.csv")
+        >>> summary = medseg.BatchSummary(done=9, skipped=0, left=0, results=results, failures=("c7",))
+        >>> summary.failed
+        1
     """
 
     done: int

@@ -45,6 +45,11 @@ class Case(BaseModel):
         split: ``train``, ``val`` or ``test``; None if the case is in no split.
         annotated: Names of the labels that this case is annotated for; None for all. Other labels
             are unknown: training and evaluation leave them out. Separated by ``;`` in a CSV.
+
+    Example:
+        >>> case = medseg.Case(id="c1", images=("chest.nii.gz",), label="lungs.nii.gz", split="train")
+        >>> case.patient
+        'c1'
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

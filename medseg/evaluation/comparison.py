@@ -53,6 +53,11 @@ class Comparison:
             ``difference_mean`` (B - A), ``difference_median``, ``ci_low``, ``ci_high``, ``p``, ``p_holm``.
         left_out: One row per case and label that could not be paired, with the reason in ``why``;
             ``metric`` is empty if the reason applies to all metrics.
+
+    Example:
+        >>> comparison = medseg.compare(["first/evaluation.csv", "second/evaluation.csv"])
+        >>> len(comparison.left_out)
+        0
     """
 
     table: pd.DataFrame

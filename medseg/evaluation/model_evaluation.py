@@ -32,6 +32,11 @@ class Evaluation:
 
     Attributes:
         table: One row per case and label, with the columns ``medseg.evaluation.evaluator.COLUMNS``.
+
+    Example:
+        >>> evaluation = medseg.evaluate("cases.csv", "scores", model="threshold")
+        >>> evaluation.failures
+        {}
     """
 
     table: pd.DataFrame

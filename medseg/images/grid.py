@@ -40,6 +40,11 @@ class Grid:
 
     Raises:
         InputRefused: shape or affine cannot describe a volume (reason ``geometry``).
+
+    Example:
+        >>> grid = medseg.Grid((64, 64, 20), np.diag([2.0, 2.0, 5.0, 1.0]))
+        >>> grid.spacing_mm, grid.axcodes
+        ((2.0, 2.0, 5.0), 'RAS')
     """
 
     shape: tuple[int, int, int]

@@ -34,6 +34,10 @@ class Source:
         sform_code: NIfTI sform code of the source; None for other formats.
         qform_code: NIfTI qform code of the source; None for other formats.
         xyzt_units: NIfTI units byte of the source; None for other formats.
+
+    Example:
+        >>> medseg.read("dicom_folder").source.modality
+        'CT'
     """
 
     path: Path | None = None
@@ -55,6 +59,11 @@ class Volume:
     Raises:
         InputRefused: the array is not 3D or does not have the grid's shape (``shape``), or has NaN or
             infinite voxels (``not-finite``), which would spread through every computation.
+
+    Example:
+        >>> grid = medseg.Grid((4, 4, 2), np.diag([2.0, 2.0, 5.0, 1.0]))
+        >>> medseg.Volume(np.zeros((4, 4, 2), np.int16), grid).save("air.nii.gz").name
+        'air.nii.gz'
     """
 
     array: Voxels
@@ -95,6 +104,14 @@ class Mask:
     Raises:
         InputRefused: the array is not 3D, not of an integer type, or does not have the grid's shape.
         UsageError: two labels share a name or a written value.
+
+    Example:
+        >>> grid = medseg.Grid((4, 4, 2), np.diag([10.0, 10.0, 10.0, 1.0]))
+        >>> array = np.zeros((4, 4, 2), np.uint8)
+        >>> array[:2] = 1
+        >>> mask = medseg.Mask(array, grid, (medseg.Label(name="liver", values=(1,)),))
+        >>> mask.volumes_ml()
+        {'liver': 16.0...}
     """
 
     array: Voxels

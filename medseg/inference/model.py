@@ -37,6 +37,11 @@ class Model:
         recipe: Everything needed to prepare scans, build the network and read its output.
         folds: One state dict per fold; the logits of all folds are averaged.
         provenance: Plain data: versions, data digest, training command, validation Dice.
+
+    Example:
+        >>> model = medseg.load_model("model.safetensors")
+        >>> model.recipe.name, len(model.folds)
+        ('tiny_3d', 1)
     """
 
     recipe: Recipe

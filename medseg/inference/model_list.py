@@ -29,6 +29,10 @@ class ListedModel:
         sha256: Hexadecimal SHA-256 of the file.
         refused: The reason code if the file cannot be used; otherwise None.
         problem: What is wrong with a refused file.
+
+    Example:
+        >>> [model.name for model in medseg.list_models() if model.default]
+        ['lung_ct']
     """
 
     name: str

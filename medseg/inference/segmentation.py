@@ -50,6 +50,11 @@ class SegmentedFile:
         path: Path of the mask file.
         mask: The mask.
         facts: Contents of the ``.json`` file beside it: labels, volumes, model, warnings.
+
+    Example:
+        >>> segmented = medseg.segment_file("chest.nii.gz", "segmented.nii.gz", model="threshold")
+        >>> segmented.path.name, sorted(segmented.facts["volumes_ml"])
+        ('segmented.nii.gz', ['left_lung', 'right_lung'])
     """
 
     path: Path

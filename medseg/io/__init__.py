@@ -193,6 +193,11 @@ def list_segments(path: str | Path) -> tuple[Segment, ...]:
 
     Raises:
         InputRefused: another kind of file (``no-segments``), or damaged (``unreadable``).
+
+    Example:
+        >>> _ = medseg.segment_file("dicom_folder", "structures.dcm", model="threshold", format="rtstruct")
+        >>> [segment.name for segment in medseg.list_segments("structures.dcm")]
+        ['right_lung', 'left_lung']
     """
     path = path_checks.existing(path)
     if _names_segments(path):

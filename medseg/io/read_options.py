@@ -19,6 +19,11 @@ class ReadOptions:
         trust: NIfTI: the form to use if sform and qform disagree; ``pixdim`` takes the voxel
             sizes along R, A and S if neither is set.
         nonfinite: The replacement for NaN and infinite voxels, in the scan's unit.
+
+    Example:
+        >>> options = medseg.ReadOptions(trust="sform")
+        >>> medseg.convert("chest.nii.gz", "trusted.nii.gz", options=options).grid.axcodes
+        'LPS'
     """
 
     series: str | None = None

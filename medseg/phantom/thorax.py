@@ -67,6 +67,11 @@ class Thorax:
         lung_hu: Mean density of healthy lung in HU.
         vessels: Seed of the branching of the pulmonary vessels.
         nodules: Spheres in the lungs, in world mm (not scaled).
+
+    Example:
+        >>> patient = medseg.Thorax.random(seed=7)
+        >>> patient.scan(medseg.phantom_grid((8.0, 8.0, 10.0))).source.modality
+        'CT'
     """
 
     scale: Point = (1.0, 1.0, 1.0)

@@ -73,6 +73,11 @@ class Recipe(Section):
         train: The training schedule.
         predict: Sliding-window inference.
         postprocess: Cleaning of the predicted mask.
+
+    Example:
+        >>> recipe = medseg.Recipe.read("lung_ct")
+        >>> recipe.modality, recipe.prepare.spacing_mm
+        ('CT', (2.0, 2.0, 3.0))
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=64)]

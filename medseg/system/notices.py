@@ -37,6 +37,10 @@ class Notice:
         remedy: What the user can do about it.
 
     ``str(notice)`` is one line: the path, the text, the remedy.
+
+    Example:
+        >>> print(medseg.Notice("no-lung", "no lung was found", path="chest.nii.gz"))
+        chest.nii.gz: no lung was found
     """
 
     reason: str
@@ -101,6 +105,12 @@ def collect_notices(
         show: Called with each new notice at once.
         pass_on: Also send each notice where it would have gone without this block: to the next collector,
             or to the user as a warning.
+
+    Example:
+        >>> with medseg.collect_notices() as notices:
+        ...     scan = medseg.read("chest.nii.gz")
+        >>> notices
+        []
     """
     outer = _collector.get()
     if pass_on:

@@ -47,6 +47,12 @@ def import_weights(path: str | Path, recipe: Recipe) -> Model:
     Raises:
         ModelRefused: as :func:`contents`; the file holds no table of tensors (``checkpoint-content``); or
             the tensors do not fit the recipe's network, or are not finite (``weights``).
+
+    Example:
+        >>> weights = medseg.load_model("model.safetensors").folds[0]
+        >>> torch.save(dict(weights), "weights.pt")
+        >>> medseg.import_weights("weights.pt", medseg.Recipe.read("tiny.yaml")).recipe.name
+        'tiny_3d'
     """
     path = Path(path)
     held = contents(path, max_bytes=_TIMES_WEIGHTS * needed_bytes(recipe) + _ROOM_BYTES)

@@ -29,6 +29,10 @@ class Hardware:
         nodes: Number of machines. Each runs the same command, see docs/cluster.md.
         workers: Number of processes per device that cut and augment patches; 0 does both in the training
             process.
+
+    Example:
+        >>> medseg.Hardware("cpu", devices=2, workers=0).kind
+        'cpu'
     """
 
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"

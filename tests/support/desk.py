@@ -1,9 +1,10 @@
-"""A folder that holds what the examples of the documentation name: scans, masks, a data set, a model."""
+"""A folder with the files that the examples in the documentation use: scans, masks, a data set, a model."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 from support.worlds import tiny, untrained
 
 from medseg.evaluation import evaluator
@@ -17,7 +18,7 @@ LUNGS = LABELS[:2]
 
 
 def lay_out(desk: Path) -> Path:
-    """Fills a folder, and returns it."""
+    """Fills a folder and returns it."""
     patient, grid = Thorax(), default_grid((4.0, 4.0, 5.0), "LPS")
     patient.scan(grid).save(desk / "chest.nii.gz")
     (desk / "dicom_folder").mkdir()
@@ -32,7 +33,7 @@ def lay_out(desk: Path) -> Path:
 
 
 def data_set(desk: Path) -> None:
-    """Four cases: ``dataset/`` with images and labels, ``cases.csv``, and two tables of evaluations."""
+    """Writes four cases to ``dataset/``, ``cases.csv``, and two evaluations."""
     rows = ["id,image,label,split"]
     for folder in ("images", "labels"):
         (desk / "dataset" / folder).mkdir(parents=True)
@@ -40,7 +41,9 @@ def data_set(desk: Path) -> None:
         name = f"case_{number}.nii.gz"
         patient = Thorax.random(number)
         patient.scan(GRID, seed=number).save(desk / "dataset" / "images" / name)
-        patient.truth(GRID).save(desk / "dataset" / "labels" / name)
+        truth = patient.truth(GRID)
+        lungs = np.where(truth.array <= 4, truth.array, 0)  # with nodules, values 3 and 4; no other organs
+        Mask(lungs, GRID, truth.labels).save(desk / "dataset" / "labels" / name)
         rows.append(f"case_{number},dataset/images/{name},dataset/labels/{name},{split}")
     (desk / "cases.csv").write_text("\n".join(rows) + "\n")
     from medseg.datasets.manifest import Manifest

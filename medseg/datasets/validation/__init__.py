@@ -70,6 +70,11 @@ class CheckReport:
         findings: Errors first, then warnings; each in the order of the manifest, with findings about
             the whole set last.
         values: Values in the label maps, ascending.
+
+    Example:
+        >>> report = medseg.check("cases.csv", "tiny.yaml")
+        >>> report.cases, len(report.of("error"))
+        (4, 0)
     """
 
     cases: int

@@ -52,6 +52,10 @@ def list_series(path: str | Path) -> tuple[Series, ...]:
     Raises:
         InputRefused: the path does not exist (``not-found``), or a file is damaged
             (``unreadable``).
+
+    Example:
+        >>> [series.modality for series in medseg.list_series("dicom_folder")]
+        ['CT']
     """
     path = Path(path)
     if not path.exists():

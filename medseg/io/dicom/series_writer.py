@@ -37,6 +37,11 @@ def write_dicom_series(volume: Volume, folder: str | Path, *, modality: Literal[
     Raises:
         UsageError: the folder is not empty or has no parent (``no-folder``).
         InputRefused: a sheared grid, which such a series cannot hold (``sheared``).
+
+    Example:
+        >>> scan = medseg.Thorax().scan(medseg.phantom_grid((10.0, 10.0, 20.0)))
+        >>> len(list(medseg.write_dicom_series(scan, "phantom_series").iterdir())) == scan.grid.shape[2]
+        True
     """
     folder = Path(folder)
     if not folder.parent.is_dir() or (folder.exists() and (folder.is_file() or any(folder.iterdir()))):

@@ -1,121 +1,17 @@
 """The ``medseg`` command line, a thin layer that parses arguments, calls the library and prints.
 
-Heavy imports happen inside the commands, so that ``--help`` is fast. To add a command, add a file
-to this folder and a row to `COMMANDS`.
+This module imports only the standard library, so that even a signal in the first moments ends quietly.
+The commands are in :mod:`medseg.cli.app`.
 """
 
 from __future__ import annotations
 
-import json
-import sys
-import warnings
-from collections.abc import Callable
-from typing import Annotated
-
-import typer
-
-from medseg.cli.augment import augment
-from medseg.cli.batch import batch
-from medseg.cli.check import check
-from medseg.cli.compare import compare
-from medseg.cli.convert import convert
-from medseg.cli.demo import demo
-from medseg.cli.evaluate import evaluate
-from medseg.cli.import_weights import import_weights
-from medseg.cli.info import info
-from medseg.cli.manifest import manifest
-from medseg.cli.models import models
-from medseg.cli.output import print_notice
-from medseg.cli.phantom import phantom
-from medseg.cli.preview import preview
-from medseg.cli.recipe import recipe
-from medseg.cli.report import report
-from medseg.cli.segment import segment
-from medseg.cli.train import train
-from medseg.cli.view import view
-from medseg.errors import MedsegError, UsageError
-from medseg.io.sidecar import RESEARCH
-from medseg.system.error_conversion import as_medseg_error
-from medseg.system.memory import raise_thresholds
-from medseg.system.notices import collect_notices
-
-app = typer.Typer(
-    help=f"Turn CT and MR scans into checked segmentation masks.\n\n{RESEARCH}\n\n"
-    "Exit codes: 0 success, 1 some cases failed, 2 usage error, 3 input refused, 4 model refused, "
-    "5 out of memory or disk space.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-COMMANDS: dict[str, Callable[..., None]] = {
-    "segment": segment,
-    "batch": batch,
-    "manifest": manifest,
-    "check": check,
-    "train": train,
-    "evaluate": evaluate,
-    "compare": compare,
-    "preview": preview,
-    "view": view,
-    "report": report,
-    "augment": augment,
-    "convert": convert,
-    "info": info,
-    "models": models,
-    "demo": demo,
-    "phantom": phantom,
-    "recipe": recipe,
-    "import-weights": import_weights,
-}
-for _name, _command in COMMANDS.items():
-    app.command(_name)(_command)
-
-
-@app.callback(invoke_without_command=True)
-def _first(
-    context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
-) -> None:
-    if version:
-        from importlib.metadata import version as version_of
-
-        print(f"medseg {version_of('medseg')}")
-        raise typer.Exit
-    context.with_resource(collect_notices(show=print_notice))
+from medseg.cli.early_exit import quiet_exit
 
 
 def main() -> None:
     """Runs the command line. Errors become at most three lines (``--json``: one object) and an exit code."""
-    raise_thresholds()
-    if not sys.warnoptions:
-        warnings.simplefilter("ignore")  # this process is ours, and libraries' warnings are for developers
-    try:
-        code = app(standalone_mode=False)
-    except MedsegError as error:
-        _fail(error, error.exit_code)
-    except KeyboardInterrupt:
-        _fail(UsageError("interrupted", reason="interrupted"), 130)
-    except Exception as error:
-        # The parser's own errors; depending on its version typer takes click or carries its own.
-        told = getattr(error, "format_message", None)
-        if told is None:
-            named = as_medseg_error(error)
-            if named.reason == "unexpected":
-                raise
-            _fail(named, named.exit_code)
-        else:
-            known = [word for word in sys.argv[1:2] if word in COMMANDS]
-            remedy = f"{' '.join(['medseg', *known, '--help'])} shows the valid arguments and options"
-            _fail(UsageError(told(), remedy=remedy, reason="usage"), 2)
-    sys.exit(code if isinstance(code, int) else 0)
+    with quiet_exit():
+        from medseg.cli.app import run
 
-
-def _fail(error: MedsegError, code: int) -> None:
-    if "--json" in sys.argv:
-        facts = {"reason": error.reason, "exit_code": code, "where": error.where}
-        print(json.dumps({"error": facts | {"problem": error.problem, "remedy": error.remedy}}))
-    else:
-        print(f"error: {error}", file=sys.stderr)
-    sys.exit(code)
+        run()

@@ -1,12 +1,14 @@
-"""Checks that commands make of the files they write, and what they print about inputs."""
+"""Messages of the command line: errors, notices, and warnings about older output files."""
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from medseg.errors import MedsegError
 from medseg.system.notices import Notice
 
 
@@ -25,3 +27,12 @@ def mention_older_output(target: Path) -> Iterator[None]:
 def print_notice(notice: Notice) -> None:
     """Prints a notice on stderr, one line."""
     print(f"warning: {notice}", file=sys.stderr)
+
+
+def print_error(error: MedsegError, code: int) -> None:
+    """Prints an error on stderr, or with ``--json`` as one object on standard output."""
+    if "--json" in sys.argv:
+        facts = {"reason": error.reason, "exit_code": code, "where": error.where}
+        print(json.dumps({"error": facts | {"problem": error.problem, "remedy": error.remedy}}), flush=True)
+    else:
+        print(f"error: {error}", file=sys.stderr, flush=True)

@@ -13,7 +13,7 @@ import typer
 from support.commands import invoke
 from support.layouts import GRID, LUNGS, TRUTH, masked, msd, put, reading, series
 
-from medseg.cli import app
+from medseg.cli.app import app
 from medseg.datasets.layouts.totalsegmentator import LUNGS as LUNGS_OF_TOTALSEGMENTATOR
 from medseg.datasets.manifest import Manifest
 from medseg.images.volume import Mask

@@ -11,7 +11,7 @@ import pytest
 from support.dicom_masks import LABELS, a_mask, a_scan, errors_of_dciodvfy
 
 from medseg import io
-from medseg.cli import app
+from medseg.cli.app import app
 from medseg.datasets.manifest import Case
 from medseg.errors import InputRefused, UsageError
 from medseg.evaluation import evaluator

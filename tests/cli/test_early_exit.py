@@ -1,0 +1,133 @@
+"""Commands that are stopped from outside end with one line and the exit code that shells use."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from support.processes import PATIENCE, environment
+from support.worlds import phantoms, tiny
+
+from medseg.phantom.thorax import Thorax, default_grid
+
+STOPPED_WITHIN = """
+import os, signal, sys
+from medseg.cli import main
+def stop():
+    os.kill(os.getpid(), {number})
+    while True:
+        pass
+class Late:
+    def __del__(self):
+        stop()
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == {name!r}:
+            stop()
+sys.meta_path.insert(0, Finder())
+{setup}
+sys.argv = {argv!r}
+main()
+"""
+
+
+def stopped(name: str, setup: str, number: int, *arguments: object) -> subprocess.CompletedProcess[str]:
+    argv = ["medseg", *map(str, arguments)]
+    code = STOPPED_WITHIN.format(number=int(number), name=name, setup=setup, argv=argv)
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment(), capture_output=True, text=True, timeout=PATIENCE, check=False,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def scan(tmp_path_factory) -> Path:
+    return Thorax().scan(default_grid((12.0, 12.0, 20.0))).save(tmp_path_factory.mktemp("s") / "a.nii.gz")
+
+
+@pytest.mark.parametrize(("number", "word"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")])
+@pytest.mark.parametrize(
+    ("name", "setup"),
+    [
+        ("medseg.cli.app", ""),
+        ("typer", ""),
+        ("", "import medseg.io; medseg.io.read_channels = lambda *a, **k: stop()"),
+        ("", "import medseg.io; medseg.io.read_channels = lambda *a, **k: Late() and None"),
+    ],
+    ids=["own import", "library import", "work", "destructor"],
+)
+def test_a_signal_ends_any_moment_with_one_line(scan, number, word, name, setup):
+    ended = stopped(name, setup, number, "info", scan)
+    assert (ended.returncode, ended.stderr) == (128 + number, f"error: {word}\n")
+    assert ended.stdout == ""
+
+
+def test_a_signal_is_an_object_with_json(scan):
+    ended = stopped("medseg.cli.app", "", signal.SIGTERM, "info", scan, "--json")
+    assert ended.returncode == 143
+    assert json.loads(ended.stdout)["error"]["reason"] == "interrupted"
+    assert ended.stderr == ""
+
+
+@pytest.mark.parametrize("command", [("models",), ("recipe", "lung_ct"), ("--help",), ("info", "{scan}")])
+def test_a_closed_pipe_ends_with_one_line(scan, command):
+    arguments = [word.format(scan=scan) for word in command]
+    child = subprocess.Popen(
+        [sys.executable, "-m", "medseg.cli", *arguments],
+        env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert child.stdout is not None
+    assert child.stderr is not None
+    child.stdout.close()  # before anything is printed
+    message = child.stderr.read()
+    assert (child.wait(PATIENCE), message) == (141, "stopped: the reader of the output closed the pipe\n")
+
+
+def test_a_batch_whose_reader_is_gone_ends_with_one_line(scan, tmp_path):
+    words = ["batch", scan.parent, "-o", tmp_path / "out", "--model", "threshold", "--json", "--any-modality"]
+    child = subprocess.Popen(
+        [sys.executable, "-m", "medseg.cli", *map(str, words)],
+        env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert child.stdout is not None
+    assert child.stderr is not None
+    child.stdout.close()
+    message = child.stderr.read()
+    assert child.wait(PATIENCE) == 141
+    assert "Traceback" not in message
+    assert message.endswith("stopped: the reader of the output closed the pipe\n")
+
+
+def test_handlers_of_signals_are_restored():
+    from support.commands import output
+
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    output("recipe")
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+@pytest.mark.slow
+def test_sigterm_ends_a_training_with_a_hint_and_without_a_traceback(tmp_path):
+    rows = ["id,image,label,split"]
+    rows += [f"{c.id},{c.images[0]},{c.label},{c.split}" for c in phantoms(tmp_path, "train", "train", "val")]
+    (tmp_path / "cases.csv").write_text("\n".join(rows) + "\n")
+    (tmp_path / "recipe.yaml").write_text(tiny(train={"epochs": 500}).yaml())
+    words = ["train", tmp_path / "recipe.yaml", tmp_path / "cases.csv", "-o", tmp_path / "run"]
+    child = subprocess.Popen(
+        [sys.executable, "-m", "medseg.cli", *map(str, words)],
+        env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    while not (tmp_path / "run" / "checkpoints" / "last.ckpt").exists():
+        assert child.poll() is None
+        time.sleep(0.1)
+    child.send_signal(signal.SIGTERM)
+    _, message = child.communicate(timeout=PATIENCE)
+    assert child.returncode == 143, message
+    assert "with --resume to continue" in message
+    assert message.endswith("error: terminated\n")
+    assert "Traceback" not in message

@@ -43,15 +43,17 @@ if TYPE_CHECKING:
     from medseg.io.dicom.series_writer import write_dicom_series
     from medseg.io.foreign_images import as_mask, as_volume
     from medseg.io.read_options import ReadOptions
-    from medseg.phantom.demo import make_phantom, phantom_grid
+    from medseg.io.scan_info import info
+    from medseg.phantom.demo import DemoResult, make_phantom, phantom_grid, run_demo
     from medseg.phantom.thorax import Thorax
-    from medseg.recipe import Recipe, list_recipes
+    from medseg.recipe import Recipe, describe_recipes, list_recipes
     from medseg.reporting.folder_report import report
     from medseg.system.notices import Notice, collect_notices
     from medseg.training.augmentation_preview import preview_augmentation
     from medseg.training.checkpoint_files import import_weights
     from medseg.training.hardware import Hardware
-    from medseg.training.session import TrainingOptions, train
+    from medseg.training.options import TrainingOptions
+    from medseg.training.session import rerun, train
     from medseg.visualization.labelled_masks import read_named
     from medseg.visualization.mask_preview import preview
     from medseg.visualization.thumbnails import html_card
@@ -66,6 +68,7 @@ __all__ = [
     "Case",
     "CheckReport",
     "Comparison",
+    "DemoResult",
     "Evaluation",
     "Grid",
     "Hardware",
@@ -102,9 +105,11 @@ __all__ = [
     "convert",
     "convert_mask",
     "describe",
+    "describe_recipes",
     "evaluate",
     "html_card",
     "import_weights",
+    "info",
     "list_models",
     "list_recipes",
     "list_segments",
@@ -122,6 +127,8 @@ __all__ = [
     "read_mask",
     "read_named",
     "report",
+    "rerun",
+    "run_demo",
     "score",
     "segment",
     "segment_file",
@@ -141,6 +148,7 @@ _HOME = {
     "Case": "medseg.datasets.manifest",
     "CheckReport": "medseg.datasets.validation",
     "Comparison": "medseg.evaluation.comparison",
+    "DemoResult": "medseg.phantom.demo",
     "Evaluation": "medseg.evaluation.model_evaluation",
     "Grid": "medseg.images.grid",
     "Hardware": "medseg.training.hardware",
@@ -165,7 +173,7 @@ _HOME = {
     "Segmenter": "medseg.inference.segmenter",
     "Source": "medseg.images.volume",
     "Thorax": "medseg.phantom.thorax",
-    "TrainingOptions": "medseg.training.session",
+    "TrainingOptions": "medseg.training.options",
     "UsageError": "medseg.errors",
     "Volume": "medseg.images.volume",
     "as_mask": "medseg.io.foreign_images",
@@ -177,9 +185,11 @@ _HOME = {
     "convert": "medseg.io.conversion",
     "convert_mask": "medseg.io.conversion",
     "describe": "medseg.images.intensity_stats",
+    "describe_recipes": "medseg.recipe",
     "evaluate": "medseg.evaluation.model_evaluation",
     "html_card": "medseg.visualization.thumbnails",
     "import_weights": "medseg.training.checkpoint_files",
+    "info": "medseg.io.scan_info",
     "list_models": "medseg.inference.model_list",
     "list_recipes": "medseg.recipe",
     "list_segments": "medseg.io",
@@ -197,6 +207,8 @@ _HOME = {
     "read_mask": "medseg.io",
     "read_named": "medseg.visualization.labelled_masks",
     "report": "medseg.reporting.folder_report",
+    "rerun": "medseg.training.session",
+    "run_demo": "medseg.phantom.demo",
     "score": "medseg.evaluation.scoring",
     "segment": "medseg.inference.segmentation",
     "segment_file": "medseg.inference.segmentation",

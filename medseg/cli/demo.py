@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from medseg.io.sidecar import RESEARCH, facts_of, sidecar_path, write_json
+from medseg.io.sidecar import RESEARCH
 
 
 def demo(
@@ -18,10 +18,9 @@ def demo(
     seed: Annotated[int, typer.Option(min=0, help="Random seed of the phantom patient.")] = 2026,
 ) -> None:
     """Segment a phantom chest CT with known ground truth, from a DICOM series to a mask and a picture."""
-    from medseg.phantom.demo import run
+    from medseg.phantom.demo import run_demo
 
-    result = run(output, seed=seed)
-    write_json(sidecar_path(result.mask), facts_of(result.found, result.by))
+    result = run_demo(output, seed=seed)
     print(f"{'label':16s}{'Dice':>8s}{'found ml':>12s}{'truth ml':>12s}")
     for row in result.scores:
         print(f"{row.label:16s}{row.dice:8.3f}{row.volume_ml:12.1f}{row.truth_ml:12.1f}")

@@ -20,10 +20,9 @@ def info(
     as_json: AsJson = False,
 ) -> None:
     """Show the grid, orientation and intensities of a scan. Never prints patient data."""
-    from medseg.images.intensity_stats import describe
-    from medseg.io import read_channels
+    from medseg.io.scan_info import info as info_of
 
-    facts = describe(*read_channels([scan], choices=choices_of(series, volume, trust, nonfinite)))
+    facts = info_of(scan, options=choices_of(series, volume, trust, nonfinite))
     if as_json:
         print(json.dumps(facts, indent=2))
     else:

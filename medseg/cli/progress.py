@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class Progress:
     """Training progress on stderr: a bar with the time left on a terminal, otherwise one line per epoch."""
 
-    def __init__(self, epochs: int) -> None:
+    def __init__(self, epochs: int | None = None) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -50,7 +50,7 @@ class Progress:
         dice = "".join(f" {name} {value:.4f}" for name, value in (end.dice or {}).items())
         minutes, seconds = divmod(round(end.seconds_left), 60)
         facts = f"loss {end.loss:.4f}{dice and f' · validation Dice{dice}'} · {minutes}:{seconds:02d} left"
-        self.bar.update(self.task, completed=end.epoch, facts=facts)
+        self.bar.update(self.task, completed=end.epoch, total=end.epochs, facts=facts)
         if not self.console.is_terminal:
             print(f"epoch {end.epoch}/{end.epochs}: {facts}", file=sys.stderr, flush=True)
 

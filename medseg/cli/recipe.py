@@ -15,12 +15,12 @@ def recipe(
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of recipes.")] = False,
 ) -> None:
     """List the shipped recipes, show one as YAML, or print the JSON schema."""
-    from medseg.recipe import Recipe, list_recipes
+    from medseg.recipe import Recipe, describe_recipes
 
     if schema:
         print(json.dumps(Recipe.json_schema(), indent=2))
     elif name:
         print(Recipe.read(name).yaml(), end="")
     else:
-        for each in list_recipes():
-            print(f"{each:20s} {Recipe.read(each).description}")
+        for each, description in describe_recipes().items():
+            print(f"{each:20s} {description}")

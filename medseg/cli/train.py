@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -65,39 +65,34 @@ def train(
         )
     seconds = seconds_of(max_time)
     from medseg.datasets.manifest import Manifest
-    from medseg.recipe import Recipe
     from medseg.training import provenance
 
     provenance.check_outputs(output, [each for each in (recipe, manifest) if each is not None])
-    repeats = provenance.read(rerun) if rerun else None
-    if repeats is not None:
-        chosen, cases = repeats.recipe, repeats.cases
-    else:
-        assert recipe is not None  # checked above
-        assert manifest is not None
-        chosen, cases = Recipe.read(recipe), Manifest.read(manifest, root=data_root).cases
     from medseg.reporting.folder_report import report
+    from medseg.training import session
     from medseg.training.hardware import Hardware
     from medseg.training.interrupt import Terminated, sigterm_raises
     from medseg.training.loggers import NO_REPORTS
     from medseg.training.session import TrainingOptions
-    from medseg.training.session import train as run
     from medseg.training.trainer import is_first_process
 
     for tracker in NO_REPORTS.keys() & set(track or ()):
         os.environ.setdefault(*NO_REPORTS[tracker])  # this process is the command's own
-    with Progress(chosen.train.epochs) as progress, sigterm_raises():
+    with Progress() as progress, sigterm_raises():
+        settings: dict[str, Any] = {
+            "resume": resume,
+            "hardware": Hardware(device, devices, nodes, workers),
+            "options": TrainingOptions(cache, seconds, tuple(track or ()), accept_changes=accept_changes),
+            "on_epoch": progress.show,
+            "progress": progress.prepared,
+        }
         try:
-            model = run(
-                chosen,
-                cases,
-                output,
-                resume=resume,
-                hardware=Hardware(device, devices, nodes, workers),
-                options=TrainingOptions(cache, seconds, tuple(track or ()), repeats, accept_changes),
-                on_epoch=progress.show,
-                progress=progress.prepared,
-            )
+            if rerun is not None:
+                model = session.rerun(rerun, output, **settings)
+            else:
+                assert recipe is not None  # checked above
+                assert manifest is not None
+                model = session.train(recipe, Manifest.read(manifest, root=data_root), output, **settings)
         except KeyboardInterrupt as stopped:
             print(
                 "stopped: run the same command with --resume to continue after the last finished epoch",

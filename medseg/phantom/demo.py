@@ -14,6 +14,7 @@ from medseg.evaluation.scoring import Score, score
 from medseg.images.grid import Grid
 from medseg.images.volume import Mask
 from medseg.io import read, write_dicom_series
+from medseg.io.sidecar import facts_of, sidecar_path, write_json
 from medseg.phantom.thorax import LABELS, Thorax, default_grid, rotated
 from medseg.visualization.overlays import overlay
 
@@ -24,8 +25,21 @@ MODEL = "lung_ct"
 
 
 @dataclass(frozen=True)
-class Result:
-    """The results of the demo: scores against the exact truth, the mask, the method, and the files."""
+class DemoResult:
+    """The results of :func:`run_demo`.
+
+    Attributes:
+        scores: Scores of each lung against the exact truth.
+        found: The mask.
+        by: The segmentation method.
+        series: Folder of the DICOM series.
+        mask: Path of the mask file.
+        picture: Path of the picture.
+
+    Example:
+        >>> [field for field in medseg.DemoResult.__dataclass_fields__][:2]
+        ['scores', 'found']
+    """
 
     scores: tuple[Score, ...]
     found: Mask
@@ -35,16 +49,21 @@ class Result:
     picture: Path
 
 
-def run(folder: str | Path, *, seed: int = 2026, model: str | Path = MODEL) -> Result:
+def run_demo(folder: str | Path, *, seed: int = 2026, model: str | Path = MODEL) -> DemoResult:
     """Results for a phantom patient written as DICOM, segmented by a model and compared with the truth.
 
     Args:
-        folder: Output folder for ``ct/`` (the series), ``lungs.nii.gz`` and ``lungs.png``.
+        folder: Output folder for ``ct/`` (the series), ``lungs.nii.gz``, ``lungs.json`` and ``lungs.png``.
         seed: Seed of the patient. Patients of the training set have seeds below 1,000.
         model: The shipped model, another model of the right (1) and left lung (2), or ``threshold``.
 
     Raises:
         UsageError: the folder already contains a demo (``has-results``).
+
+    Example:
+        >>> result = medseg.run_demo("demo", model="threshold")
+        >>> [score.label for score in result.scores]
+        ['right_lung', 'left_lung']
     """
     from medseg.inference.registry import load_segmenter
 
@@ -67,12 +86,14 @@ def run(folder: str | Path, *, seed: int = 2026, model: str | Path = MODEL) -> R
     truth = patient.truth(scan.grid)
     lungs = LABELS[:2]  # with their nodules
     scores = score(Mask(mask.array, mask.grid, lungs), Mask(truth.array, truth.grid, lungs))
-    return Result(
+    path = mask.save(folder / "lungs.nii.gz")
+    write_json(sidecar_path(path), facts_of(mask, segment))
+    return DemoResult(
         scores,
         mask,
         segment,
         series,
-        mask.save(folder / "lungs.nii.gz"),
+        path,
         overlay(scan, mask, folder / "lungs.png", title="Phantom chest CT"),
     )
 

@@ -281,6 +281,16 @@ def list_recipes() -> tuple[str, ...]:
     return tuple(sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml")))
 
 
+def describe_recipes() -> dict[str, str]:
+    """The description of each shipped recipe, by name.
+
+    Example:
+        >>> sorted(medseg.describe_recipes()) == sorted(medseg.list_recipes())
+        True
+    """
+    return {name: Recipe.read(name).description for name in list_recipes()}
+
+
 def digest(data: object) -> str:
     """Hexadecimal SHA-256 of plain data, independent of the order of keys."""
     text = json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)

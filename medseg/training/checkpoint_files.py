@@ -20,10 +20,11 @@ from typing import Any
 
 import torch
 
-from medseg.errors import ModelRefused
+from medseg.errors import ModelRefused, UsageError
 from medseg.inference.model import Model, needed_bytes
 from medseg.inference.safetensors_header import shown
 from medseg.recipe import Recipe
+from medseg.system.atomic_write import check_folder
 
 _ENTRIES = 20_000
 _DIRECTORY_BYTES = 4 << 20
@@ -36,24 +37,37 @@ _ROOM_BYTES = 16 << 20
 _PREFIXES = ("averaged.", "network.", "net.")
 
 
-def import_weights(path: str | Path, recipe: Recipe) -> Model:
+def import_weights(
+    path: str | Path, recipe: Recipe | str | Path, *, output: str | Path | None = None
+) -> Model:
     """The model of the weights in a PyTorch checkpoint.
 
     Args:
         path: A file written by ``torch.save`` (PyTorch 1.6 or later): a table of tensors, or a Lightning
             checkpoint, whose ``state_dict`` is read without the prefix ``network.`` or ``net.``.
         recipe: Recipe that the weights were trained with; its network must have exactly these tensors.
+            A recipe, the path of its file, or the name of a shipped one.
+        output: Model file to write, ending in ``.safetensors``; None to write none.
 
     Raises:
+        UsageError: the output has another suffix (``format``) or no folder (``no-folder``).
         ModelRefused: as :func:`contents`; the file holds no table of tensors (``checkpoint-content``); or
             the tensors do not fit the recipe's network, or are not finite (``weights``).
 
     Example:
         >>> weights = medseg.load_model("model.safetensors").folds[0]
         >>> torch.save(dict(weights), "weights.pt")
-        >>> medseg.import_weights("weights.pt", medseg.Recipe.read("tiny.yaml")).recipe.name
+        >>> medseg.import_weights("weights.pt", "tiny.yaml", output="imported.safetensors").recipe.name
         'tiny_3d'
     """
+    if output is not None:
+        output = Path(output)
+        if output.suffix != ".safetensors":
+            raise UsageError(
+                "the name of a model file must end in .safetensors", where=output, reason="format"
+            )
+        check_folder(output)
+    recipe = recipe if isinstance(recipe, Recipe) else Recipe.read(recipe)
     path = Path(path)
     held = contents(path, max_bytes=_TIMES_WEIGHTS * needed_bytes(recipe) + _ROOM_BYTES)
     with path.open("rb") as file:
@@ -72,6 +86,8 @@ def import_weights(path: str | Path, recipe: Recipe) -> Model:
     except ModelRefused as error:
         error.where = str(path)
         raise
+    if output is not None:
+        model.save(output)
     return model
 
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from medseg.datasets.manifest import Case, Manifest
 from medseg.inference.model import Model
 from medseg.recipe import Recipe
 from medseg.system.progress import Shown, progress_bar
-from medseg.training import trainer
+from medseg.training import provenance, trainer
 from medseg.training.hardware import Hardware
 from medseg.training.history import EpochEnd
 from medseg.training.options import TrainingOptions
 from medseg.training.provenance import check_outputs
 
-__all__ = ["TrainingOptions", "train"]
+__all__ = ["TrainingOptions", "rerun", "train"]
 
 
 def train(
@@ -83,3 +84,46 @@ def train(
             on_case=prepared,
             on_epoch=ended,
         )
+
+
+def rerun(
+    run: str | Path,
+    folder: str | Path,
+    *,
+    resume: bool = False,
+    hardware: Hardware | None = None,
+    options: TrainingOptions | None = None,
+    on_epoch: Callable[[EpochEnd], None] = lambda end: None,
+    progress: Shown = None,
+) -> Model:
+    """The model of a repeated training: same recipe, cases and number of epochs, in a new folder.
+
+    Args:
+        run: Folder of the training to repeat.
+        folder: A new folder, or one to resume.
+        resume: As for :func:`train`.
+        hardware: As for :func:`train`.
+        options: As for :func:`train`; ``repeats`` is replaced.
+        on_epoch: As for :func:`train`.
+        progress: As for :func:`train`.
+
+    Raises:
+        UsageError: ``run`` is not the folder of a training (``no-record``), or its data have changed.
+
+    Example:
+        >>> cpu = medseg.Hardware("cpu", workers=0)
+        >>> model = medseg.train("tiny.yaml", "cases.csv", "original", hardware=cpu)
+        >>> medseg.rerun("original", "repeated", hardware=cpu).digest == model.digest
+        True
+    """
+    record = provenance.read(Path(run))
+    return train(
+        record.recipe,
+        record.cases,
+        folder,
+        resume=resume,
+        hardware=hardware,
+        options=replace(options or TrainingOptions(), repeats=record),
+        on_epoch=on_epoch,
+        progress=progress,
+    )

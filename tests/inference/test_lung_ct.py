@@ -15,7 +15,7 @@ from medseg.images.volume import Volume
 from medseg.inference.model import Model
 from medseg.inference.model_files import find
 from medseg.inference.registry import DEFAULT
-from medseg.phantom.demo import MODEL, run
+from medseg.phantom.demo import MODEL, run_demo
 
 ROOT = Path(__file__).parents[2]
 CARD = (ROOT / "docs" / "model_cards" / "lung-ct.md").read_text(encoding="utf-8")
@@ -37,7 +37,7 @@ def test_the_file_is_small_and_its_digest_and_licence_are_in_the_card():
 def test_the_phantoms_lungs_are_found(tmp_path):
     """Dice as measured when the model was made; the phantom was not part of its training."""
     assert MODEL == DEFAULT
-    right, left = run(tmp_path).scores
+    right, left = run_demo(tmp_path).scores
     assert right.dice == pytest.approx(PHANTOM[0], abs=0.003)
     assert left.dice == pytest.approx(PHANTOM[1], abs=0.003)
 

@@ -204,7 +204,7 @@ def test_recipes_are_listed_shown_and_described():
         (["segment", "{w}/0.nii.gz", "-o", "{t}/m.xyz", "--model", "{m}"], 2, "suffix"),
         (["segment", "{w}/0.nii.gz", "-o", "{t}/no/m.nii.gz", "--model", "{m}"], 2, "does not exist"),
         (["segment", "{w}/gone.nii.gz", "-o", "{t}/m.nii.gz", "--model", "{m}"], 3, "no such file"),
-        (["segment", "{w}/cases.csv", "-o", "{t}/m.nii.gz", "--model", "{m}"], 3, "known"),
+        (["segment", "{w}/cases.csv", "-o", "{t}/m.nii.gz", "--model", "{m}"], 3, "not supported"),
         (["segment", "{w}/0.nii.gz", "-o", "{t}/m.nii.gz", "--model", "{w}/cases.csv"], 4, "safetensors"),
         (["segment", "{w}/0.nii.gz", "-o", "{w}/0.nii.gz", "--model", "{m}"], 2, "would replace the input"),
         (["segment", "{w}/0.nii.gz", "-i", "{w}/1.nii.gz", "-o", "{t}/m.nii", "--model", "{m}"], 2, "twice"),
@@ -273,7 +273,7 @@ def test_resources_and_interrupts_have_their_codes(monkeypatch, world, error, co
     def raising(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("medseg.io.read_channels", raising)
+    monkeypatch.setattr("medseg.io.scan_info.read_channels", raising)
     assert "Traceback" not in invoke("info", world / "0.nii.gz", code=code)[1]
 
 

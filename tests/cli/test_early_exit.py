@@ -56,8 +56,11 @@ def scan(tmp_path_factory) -> Path:
     [
         ("medseg.cli.app", ""),
         ("typer", ""),
-        ("", "import medseg.io; medseg.io.read_channels = lambda *a, **k: stop()"),
-        ("", "import medseg.io; medseg.io.read_channels = lambda *a, **k: Late() and None"),
+        ("", "import medseg.io.scan_info; medseg.io.scan_info.read_channels = lambda *a, **k: stop()"),
+        (
+            "",
+            "import medseg.io.scan_info; medseg.io.scan_info.read_channels = lambda *a, **k: Late() and None",
+        ),
     ],
     ids=["own import", "library import", "work", "destructor"],
 )

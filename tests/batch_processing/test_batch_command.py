@@ -28,6 +28,6 @@ def test_a_closed_pipe_ends_the_batch_without_a_traceback(scans, tmp_path):
         process.stdout.readline()
         process.stdout.close()
         text = process.stderr.read().decode()
-    assert process.returncode == 1
+    assert process.returncode == 141
     assert "Traceback" not in text
     assert "Exception" not in text

@@ -50,6 +50,12 @@ def evaluate(
 ) -> None:
     """Score masks against the ground truth: overlap, surface distance, volume and lesions."""
     tolerances = _tolerances(nsd_tolerance_mm or [])
+    if recipe and label:
+        raise UsageError(
+            "give either --model, or --masks with --recipe or --label",
+            where="medseg evaluate",
+            reason="usage",
+        )
     from medseg.datasets.manifest import Manifest
     from medseg.evaluation.evaluator import FILES
     from medseg.evaluation.model_evaluation import evaluate as evaluate_model
@@ -66,8 +72,7 @@ def evaluate(
         output,
         model=None if model is None else load_segmenter(model, device=device, engine=engine),
         masks=masks,
-        recipe=recipe,
-        labels=[_label(text) for text in label or []],
+        labels=recipe or [_label(text) for text in label or []],
         split=split,
         nsd_tolerance_mm=tolerances,
         progress=_show_case,

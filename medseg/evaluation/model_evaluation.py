@@ -68,8 +68,7 @@ def evaluate(
     *,
     model: str | Path | SegmentationMethod | None = None,
     masks: str | Path | None = None,
-    recipe: Recipe | str | Path | None = None,
-    labels: Sequence[Label] = (),
+    labels: Recipe | str | Path | Sequence[Label] = (),
     split: str = "test",
     nsd_tolerance_mm: Tolerances = NSD_TOLERANCE_MM,
     progress: Shown = None,
@@ -85,8 +84,7 @@ def evaluate(
         model: Model to segment the cases with: a name, a file, or a loaded :func:`medseg.load_segmenter`.
         masks: Or the folder of their masks, named ``<case id>`` with the suffix of any format that can be
             read, such as ``.nii.gz``, ``.nrrd``, or ``.dcm`` for a DICOM SEG or RTSTRUCT.
-        recipe: With ``masks``: the recipe whose masks they are, which decides the labels to score.
-        labels: With ``masks``: the labels to score, instead of a recipe.
+        labels: With ``masks``: the labels to score, or the recipe whose masks they are.
         split: Which cases of a manifest to evaluate: ``train``, ``val``, ``test``, or ``all``.
         nsd_tolerance_mm: Distance in mm up to which surfaces agree in the normalised surface Dice: one for
             all labels, or by label, with the empty name for all others.
@@ -106,16 +104,16 @@ def evaluate(
         True
     """
     chosen = _chosen(cases, split)
-    if (model is None) == (masks is None) or (masks is not None) != (bool(labels) != (recipe is not None)):
+    if (model is None) == (masks is None) or (masks is not None) != bool(labels):
         raise UsageError(
             "give either --model, or --masks with --recipe or --label",
             where="medseg evaluate",
             reason="usage",
         )
-    check_labels(labels)
+    scored, ignore_value = _labels_to_score(labels)
     folder = None if output is None else Path(output)
     if folder is not None:
-        files = [Path(each) for each in (cases, model, recipe) if isinstance(each, str | Path)]
+        files = [Path(each) for each in (cases, model, labels) if isinstance(each, str | Path)]
         named = [path for path in files if path.is_file()]
         _check_outputs(folder, chosen, named, writes_masks=model is not None)
         folder.mkdir(parents=True, exist_ok=True)
@@ -123,7 +121,7 @@ def evaluate(
         if model is not None:
             by = _segmenting(model, folder, len(chosen), advance)
         else:
-            by = _reading(Path(str(masks)), recipe, labels)
+            by = _reading(Path(str(masks)), scored, ignore_value)
         table = evaluator.evaluate_cases(
             chosen,
             by.predict,
@@ -201,10 +199,16 @@ def _segmenting(
     return _Predictor(predict, segment.labels, segment.ignore_value)
 
 
-def _reading(masks: Path, recipe: Recipe | str | Path | None, labels: Sequence[Label]) -> _Predictor:
-    ignore_value = None
-    if recipe is not None:
-        recipe = recipe if isinstance(recipe, Recipe) else Recipe.read(recipe)
+def _reading(masks: Path, labels: tuple[Label, ...], ignore_value: int | None) -> _Predictor:
+    return _Predictor(lambda case: read_prediction(masks, case, labels), labels, ignore_value)
+
+
+def _labels_to_score(labels: Recipe | str | Path | Sequence[Label]) -> tuple[tuple[Label, ...], int | None]:
+    """The labels, distinct, and the integer in a truth that means unknown."""
+    if isinstance(labels, str | Path):
+        labels = Recipe.read(labels)
+    if isinstance(labels, Recipe):
         # Those of the masks that a model of this recipe makes: the sides, if it divides its label.
-        labels, ignore_value = recipe.painted, recipe.ignore_value
-    return _Predictor(lambda case: read_prediction(masks, case, labels), tuple(labels), ignore_value)
+        return labels.painted, labels.ignore_value
+    check_labels(labels)
+    return tuple(labels), None

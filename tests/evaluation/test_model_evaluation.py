@@ -46,9 +46,9 @@ def test_masks_are_scored_for_the_labels_that_the_recipes_model_paints(tmp_path:
     """`lung_ct` learns one label and paints two sides: exchanged sides are no agreement."""
     exchanged = np.array([0, 2, 1], np.uint8)[lungs()]
     cases = [case(tmp_path, lungs())]
-    table = evaluate(cases, masks=masks(tmp_path, exchanged), recipe="lung_ct").table
+    table = evaluate(cases, masks=masks(tmp_path, exchanged), labels="lung_ct").table
     assert table[["label", "dice"]].values.tolist() == [["right_lung", 0], ["left_lung", 0]]
-    same = evaluate(cases, masks=masks(tmp_path, lungs()), recipe="lung_ct").table
+    same = evaluate(cases, masks=masks(tmp_path, lungs()), labels="lung_ct").table
     assert same["dice"].tolist() == [1, 1]
 
 
@@ -106,17 +106,16 @@ def test_equal_unknown_values_of_many_cases_are_one_notice_and_the_ignore_value_
         folder = masks(tmp_path, (lungs() > 0).astype(np.uint8) * 7, f"c{n}.nii.gz")
     recipe = tiny(labels=[{"name": "lungs", "values": [1, 2]}], ignore_value=9)
     with collect_notices() as notices:
-        evaluate(cases, masks=folder, recipe=recipe)
+        evaluate(cases, masks=folder, labels=recipe)
     (only,) = [notice for notice in notices if notice.reason == "values-without-label"]
     assert "the prediction of 3 of 3 cases has voxels with value 7" in only.text
 
 
-def test_labels_and_recipe_are_alternatives_and_labels_are_distinct(tmp_path: Path) -> None:
+def test_masks_need_labels_which_are_distinct(tmp_path: Path) -> None:
     cases = [case(tmp_path, lungs())]
     folder = masks(tmp_path, lungs())
-    for options in ({}, {"recipe": "lung_ct", "labels": LESION}):
-        with pytest.raises(UsageError, match="--masks with --recipe or --label"):
-            evaluate(cases, masks=folder, **options)
+    with pytest.raises(UsageError, match="--masks with --recipe or --label"):
+        evaluate(cases, masks=folder)
     with pytest.raises(UsageError, match="share the same name"):
         evaluate(cases, masks=folder, labels=(*LESION, *LESION))
 
@@ -137,6 +136,8 @@ def test_the_command_takes_labels_without_a_recipe(tmp_path: Path) -> None:
     )
     out, _ = invoke(*arguments, "--label", "right=1,3", "--label", "left=2")
     assert [line.split(" | ")[0] for line in out.splitlines()[2:4]] == ["| right", "| left"]
+    _, err = invoke(*arguments, "--label", "right=1", "--recipe", "lung_ct", code=2)
+    assert "--masks with --recipe or --label" in err
     _, err = invoke(*arguments, "--label", "right", code=2)
     assert "cannot read a label from 'right'" in err
 

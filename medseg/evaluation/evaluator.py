@@ -27,12 +27,12 @@ from medseg.system.notices import notify
 Row: TypeAlias = dict[str, object]
 
 # Columns added since 0.1.0 come last, so that tables of two versions can be concatenated.
-_ADDED = ("nsd_voxel", "hd95_voxel_mm", "hd_voxel_mm", "assd_voxel_mm")
+_FIRST = tuple(REGISTRY)[: list(REGISTRY).index("lesion_f1") + 1]
 COLUMNS = (
     *("case", "patient", "group", "label"),
-    *(name for name in REGISTRY if name not in _ADDED),
+    *_FIRST,
     *("empty", "seconds", "status", "reason"),
-    *_ADDED,
+    *(name for name in REGISTRY if name not in _FIRST),
 )
 ALL_LABELS = "all labels"
 _STATISTICS = {"mean": "mean", "sd": "std", "median": "median", "min": "min", "max": "max"}

@@ -219,4 +219,7 @@ REGISTRY: dict[str, Metric] = {
     "hd_voxel_mm": Metric(lambda pair: _hd_mm(pair, pair.voxel_surfaces), "mean"),
     "assd_voxel_mm": Metric(lambda pair: _assd_mm(pair, pair.voxel_surfaces), "mean"),
 }
-"""All metrics, in the order of the columns of ``evaluation.csv``; see ``docs/metrics.md``."""
+"""All metrics, in the order of the columns of ``evaluation.csv``; see ``docs/metrics.md``.
+
+A new metric is added at the end, so that earlier columns keep their place.
+"""

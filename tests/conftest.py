@@ -7,6 +7,14 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+@pytest.fixture
+def tmp_path(tmp_path: Path) -> Path:
+    """A folder without neighbours: a DICOM series is also looked for in the folders beside its own."""
+    folder = tmp_path / "own"
+    folder.mkdir()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real scans beside the repository; tests that need it skip without it."""

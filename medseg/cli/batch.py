@@ -128,7 +128,7 @@ def batch(
         )
     _end(ended, as_json)
     if stop.asked:
-        raise typer.Exit(128 + stop.number)
+        sys.exit(128 + stop.number)  # not typer.Exit: 130 would be reported as an error once more
     if ended.failed:
         raise typer.Exit(1)
 

@@ -6,7 +6,7 @@ import hashlib
 import re
 
 # Path separators, characters that Windows or macOS do not allow, and control characters.
-_UNSAFE = re.compile(r'[/\\:*?"<>|\x00-\x1f\x7f]+')
+_RESERVED = re.compile(r'[/\\:*?"<>|\x00-\x1f\x7f]+')
 _DIGEST_LENGTH = 8
 
 
@@ -23,7 +23,7 @@ def file_name(text: str, *, most_bytes: int = 180) -> str:
         text: Any text, such as the name of a label.
         most_bytes: Largest length in UTF-8; the default leaves room for a case id's rest and a suffix.
     """
-    safe = _UNSAFE.sub("_", text).strip(". ")
+    safe = _RESERVED.sub("_", text).strip(". ")
     if safe == text and safe and len(safe.encode()) <= most_bytes:
         return text
     digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:_DIGEST_LENGTH]

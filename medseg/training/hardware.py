@@ -93,7 +93,7 @@ def check_slurm(hardware: Hardware) -> None:
         if hardware.nodes > 1:
             raise _slurm_error(f"{hardware.nodes} machines need `srun`, which has not started this", hardware)
         return
-    tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS") or os.environ["SLURM_NTASKS"])
+    tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS") or os.environ.get("SLURM_NTASKS", "1"))
     if tasks != hardware.processes:
         raise _slurm_error(
             f"`srun` has started {tasks} task(s), but the training has {hardware.processes} process(es)",

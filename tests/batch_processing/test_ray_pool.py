@@ -1,6 +1,8 @@
 """Batches on a Ray cluster."""
 
+import os
 import subprocess
+import sys
 
 import pandas as pd
 import psutil
@@ -58,8 +60,10 @@ def test_a_missing_cluster_is_refused(scans, tmp_path):
     ("what", "reason"),
     [("time.sleep(10_000)", "case-time"), ("bytearray(8 << 30); time.sleep(10_000)", "memory")],
 )
-def test_ray_workers_have_the_limits_of_local_ones(scans, tmp_path, spoiled, what, reason):
+def test_ray_workers_have_the_limits_of_local_ones(scans, tmp_path, spoiled, monkeypatch, what, reason):
     pytest.importorskip("ray")
+    # Workers of Ray take their modules from the environment in which the cluster was started.
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(spoiled.parent), *sys.path]))
     from medseg.batch_processing.ray_pool import RayPool
 
     spoiled.write_text(SPOILED.format(what=what))

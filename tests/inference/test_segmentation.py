@@ -64,7 +64,7 @@ def test_a_file_has_a_sidecar_and_statistics(scan, model, tmp_path):
 def test_the_output_is_never_the_scan(scan, model):
     with pytest.raises(UsageError) as caught:
         medseg.segment_file(scan, scan, model=model)
-    assert caught.value.reason == "usage"
+    assert caught.value.reason == "overwrites-input"
 
 
 def test_open_questions_are_answered_by_options(model):

@@ -107,7 +107,7 @@ def test_a_package_is_left_out_in_this_thread_alone(tmp_path, monkeypatch):
 def test_library_calls_leave_process_state_unchanged():
     """Filters, environment and modules are left alone, except in processes of our own."""
     package = Path(medseg.__file__).parent
-    own = {"cli/__init__.py", "cli/train.py", "io/decoder/worker.py", "system/quiet_libraries.py"}
+    own = {"cli/app.py", "cli/train.py", "io/decoder/worker.py", "system/quiet_libraries.py"}
     forbidden = ("catch_warnings", "simplefilter", "filterwarnings", "warnings.showwarning", "os.putenv")
     forbidden += ("os.environ[", "os.environ.setdefault", "os.environ.update", "sys.modules")
     found = {

@@ -163,6 +163,8 @@ class RayPool:
         """
         waiting = deque((job, 1) for job in jobs)
         running: _Running = {}
+        for actor in self._actors:
+            self._watch(actor)
         while (waiting and not stop.asked) or running:
             if stop.asked > 1:
                 return
@@ -195,16 +197,19 @@ class RayPool:
         # Its other case was only waiting, which does not count as an attempt.
         waiting.extend(running.pop(key)[1:] for key in others)
         self._clocks.pop(actor, None)
-        self._actors[self._actors.index(actor)] = self._start()
+        self._actors[self._actors.index(actor)] = another = self._start()
+        self._watch(another)
+
+    def _watch(self, actor: Any) -> None:
+        """Starts the clock of an actor before its first case, behind which the question would wait."""
+        self._clocks[actor] = _Clock(actor.models.remote())
 
     def _overdue(self, running: _Running) -> list[Any]:
         """The answers of actors that have worked on one case for too long; loading models does not count."""
         now, found = time.monotonic(), []
         for actor in self._actors:
             answer = next((key for key, (one, _, _) in running.items() if one is actor), None)
-            clock = self._clocks.get(actor)
-            if clock is None:
-                clock = self._clocks[actor] = _Clock(actor.models.remote())
+            clock = self._clocks[actor]
             if not clock.is_ready:
                 clock.is_ready = bool(self._ray.wait([clock.loaded], timeout=0)[0])
                 clock.since = now

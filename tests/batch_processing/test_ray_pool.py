@@ -1,11 +1,13 @@
 """Batches on a Ray cluster."""
 
+import os
 import subprocess
+import sys
 
 import pandas as pd
 import psutil
 import pytest
-from support.batches import config_for, medseg, run, table
+from support.batches import SPOILED, config_for, medseg, run, table
 
 from medseg.batch_processing.case_discovery import items
 
@@ -51,3 +53,26 @@ def test_a_missing_cluster_is_refused(scans, tmp_path):
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 5
     assert "no Ray cluster answers" in ended.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("what", "reason"),
+    [("time.sleep(10_000)", "case-time"), ("bytearray(8 << 30); time.sleep(10_000)", "memory")],
+)
+def test_ray_workers_have_the_limits_of_local_ones(scans, tmp_path, spoiled, monkeypatch, what, reason):
+    pytest.importorskip("ray")
+    # Workers of Ray take their modules from the environment in which the cluster was started.
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(spoiled.parent), *sys.path]))
+    from medseg.batch_processing.ray_pool import RayPool
+
+    spoiled.write_text(SPOILED.format(what=what))
+    limits = {"memory_bytes": 4 << 30, "case_seconds": 5.0}
+    out = tmp_path / "out"
+    ended = run(
+        items(scans / "cases.csv"),
+        config_for(out),
+        start=lambda config, cases: RayPool(config, cases=cases, address=None, workers=2, gpus=0, **limits),
+    )
+    assert (ended.done, ended.failed) == (5, 1)
+    assert table(out)["reason"].dropna().to_dict() == {"c3": reason}

@@ -51,7 +51,7 @@ def test_every_hazard_has_its_guard_and_tests():
         assert NAMED.findall(tests), hazard
 
 
-def test_every_reason_code_of_the_source_is_in_the_table_and_the_other_way_round():
+def test_source_and_table_have_the_same_reason_codes():
     described = [row[0].strip("`") for row in table("refusals.md", "Every reason code")]
     assert sorted(described) == sorted(set(described)), "a code is there twice"
     given = {use.reason for use in uses() if use.reason is not None}
@@ -59,7 +59,7 @@ def test_every_reason_code_of_the_source_is_in_the_table_and_the_other_way_round
     assert sorted(set(described) - given) == [], "rows in docs/refusals.md without a code"
 
 
-def test_the_table_tells_the_exit_codes_meanings_remedies_and_tests():
+def test_the_table_has_exit_codes_meanings_remedies_and_tests():
     codes: dict[str, set[int]] = {}
     for use in uses():
         if use.reason is not None and use.exit_code is not None:
@@ -71,7 +71,7 @@ def test_the_table_tells_the_exit_codes_meanings_remedies_and_tests():
         assert NAMED.search(tests), f"{code}: name a test that guards it"
 
 
-def test_every_reason_of_a_notice_is_in_its_table_and_the_other_way_round():
+def test_source_and_table_have_the_same_reasons_of_notices():
     described = [row[0].strip("`") for row in table("refusals.md", "Notices")]
     assert described == sorted(notice_reasons())
     for reason, meaning, remedy, tests in table("refusals.md", "Notices"):
@@ -89,7 +89,7 @@ def test_codes_are_short_words():
         assert use.reason is None or re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", use.reason), use
 
 
-def test_the_scan_of_the_source_sees_every_way_a_code_is_given():
+def test_the_search_finds_every_way_of_passing_a_reason_code():
     found = {use.reason for use in uses()}
     # A keyword, a prefix of a helper, a choice between two, and an answer of the worker process.
     assert {"model-pickle", "manifest-csv", "recipe-unreadable", "too-large"} <= found

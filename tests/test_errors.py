@@ -26,7 +26,7 @@ def test_exit_codes(kind, code):
     assert issubclass(kind, MedsegError)
 
 
-def test_what_a_file_says_cannot_control_the_terminal():
+def test_the_text_of_a_file_cannot_control_the_terminal():
     error = InputRefused("space is \x1b[2Jx\x9b1m\u202e", where="a\x07", remedy="b\nc", reason="x")
     assert str(error).splitlines() == ["a\\x07:", "space is \\x1b[2Jx\\x9b1m\\u202e", "→ b c"]
     assert error.problem.isprintable()

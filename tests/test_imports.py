@@ -8,7 +8,7 @@ from support.processes import command_code, heavy_imports
 from medseg.phantom.thorax import Thorax, default_grid
 
 
-def test_the_check_itself_sees_a_heavy_import(tmp_path: Path):
+def test_the_check_itself_detects_a_heavy_import(tmp_path: Path):
     assert "matplotlib" in heavy_imports("import matplotlib", cwd=tmp_path)
 
 

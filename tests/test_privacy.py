@@ -337,7 +337,7 @@ def test_refusals_of_damaged_slices_reveal_nothing_of_the_patient(tmp_path, capl
 
 
 @pytest.mark.parametrize("tag", [b"\x20\0\x0e\0", b"\x28\0\x04\0", b"\x08\0\x60\0", b"\x08\0\x16\0"])
-def test_a_value_that_swallows_its_neighbours_is_not_quoted(tmp_path, tag):
+def test_a_value_that_runs_into_its_neighbours_is_not_quoted(tmp_path, tag):
     """Too large a length makes names part of the SeriesInstanceUID, the modality and so on."""
     folder = dicom(tmp_path / "series")
     path = sorted(folder.iterdir())[2]

@@ -13,7 +13,7 @@ import medseg
 SOURCE = Path(inspect.getfile(medseg))
 
 
-def seen_by_type_checkers() -> dict[str, str]:
+def names_for_type_checkers() -> dict[str, str]:
     """Module of each name that the ``if TYPE_CHECKING`` block imports."""
     tree = ast.parse(SOURCE.read_text(encoding="utf-8"))
     blocks = [n for n in tree.body if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING"]
@@ -21,9 +21,9 @@ def seen_by_type_checkers() -> dict[str, str]:
     return {alias.asname or alias.name: str(n.module) for n in imports for alias in n.names}
 
 
-def test_the_three_lists_of_names_are_one():
+def test_the_three_lists_of_names_agree():
     assert list(medseg.__all__) == sorted(medseg._HOME)
-    assert seen_by_type_checkers() == medseg._HOME
+    assert names_for_type_checkers() == medseg._HOME
 
 
 def test_completion_in_a_shell_offers_every_name():

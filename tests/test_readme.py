@@ -56,7 +56,7 @@ def test_every_command_runs(desk, monkeypatch, capsys):
     assert (desk / "runs" / "phantom" / "val" / "summary.csv").is_file()
 
 
-def test_the_python_runs(desk):
+def test_the_python_examples_run(desk):
     for kind, text in BLOCKS:
         if kind == "python":
             exec(compile(text, "README.md", "exec"), {})

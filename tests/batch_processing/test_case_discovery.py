@@ -88,7 +88,7 @@ def test_a_folder_is_searched_for_series_and_images(tmp_path):
     assert len({path.read_bytes() for path in (out / "masks").glob("p2*")}) >= 1
 
 
-def dealt(volume, top, *, prefix=""):
+def spread_over_folders(volume, top, *, prefix=""):
     """The slices of a volume in folders DIR000 and DIR001 below ``top``."""
     series = write_dicom_series(volume, top.parent / f"{top.name}_{prefix}series")
     files = sorted(series.iterdir())
@@ -104,7 +104,7 @@ def test_a_series_in_several_folders_is_one_case(tmp_path):
     root = tmp_path / "cd"
     for patient in (1, 2):
         (root / f"p{patient}").mkdir(parents=True)
-        dealt(chest(patient), root / f"p{patient}" / "DICOM")
+        spread_over_folders(chest(patient), root / f"p{patient}" / "DICOM")
     found = items(root)
     assert [(item.id, item.images) for item in found] == [
         ("p1_DICOM", (root / "p1" / "DICOM",)),
@@ -114,15 +114,15 @@ def test_a_series_in_several_folders_is_one_case(tmp_path):
 
 
 def test_series_that_share_several_folders_are_one_case_each(tmp_path):
-    dealt(chest(), tmp_path / "cd", prefix="a")
-    dealt(chest(1), tmp_path / "cd", prefix="b")
+    spread_over_folders(chest(), tmp_path / "cd", prefix="a")
+    spread_over_folders(chest(1), tmp_path / "cd", prefix="b")
     found = items(tmp_path / "cd")
     assert len(found) == 2
     assert len({item.id for item in found}) == 2
     assert all(read_scan(item.images[0]).grid.shape == chest().grid.shape for item in found)
 
 
-def test_copies_of_a_series_stay_cases_of_their_own(tmp_path):
+def test_copies_of_a_series_are_separate_cases(tmp_path):
     folder = write_dicom_series(chest(), tmp_path / "a")
     shutil.copytree(folder, tmp_path / "b")
     assert [item.id for item in items(tmp_path)] == ["a", "b"]

@@ -43,7 +43,7 @@ def other(path, slices, sop_class, modality, **tags):
 
 
 @pytest.mark.parametrize("beside", [True, False])
-def test_pictures_and_scouts_beside_a_scan_are_bystanders(tmp_path, beside):
+def test_pictures_and_scouts_beside_a_scan_are_not_cases(tmp_path, beside):
     slices = series(tmp_path / "ct")
     place = tmp_path / ("ct" if beside else "other")
     other(place / "RI.dcm", slices, "1.2.840.10008.5.1.4.1.1.481.1", "RTIMAGE")
@@ -51,13 +51,13 @@ def test_pictures_and_scouts_beside_a_scan_are_bystanders(tmp_path, beside):
     other(place / "DX.dcm", slices, "1.2.840.10008.5.1.4.1.1.1.1", "DX")
     scout = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
     other(place / "scout.dcm", slices, "1.2.840.10008.5.1.4.1.1.2", "CT", ImageType=scout)
-    with pytest.warns(InputWarning, match="not scans to segment.* and 1 more") as told:
+    with pytest.warns(InputWarning, match="not scans to segment.* and 1 more") as caught:
         found = items(tmp_path)
-    assert len(told) == 1
+    assert len(caught) == 1
     assert [item.id for item in found] == ["ct"]
 
 
-def test_masks_of_medseg_are_bystanders(tmp_path):
+def test_masks_written_by_medseg_are_not_cases(tmp_path):
     (tmp_path / "in").mkdir()
     chest().save(tmp_path / "in" / "x.nii.gz")
     segment_file(tmp_path / "in" / "x.nii.gz", tmp_path / "in" / "x_mask.nii.gz", model="threshold")
@@ -91,7 +91,7 @@ def test_linked_folders_are_followed_once(tmp_path):
         items(view)
 
 
-def test_what_cannot_be_searched_is_named(tmp_path, monkeypatch):
+def test_folders_that_cannot_be_searched_are_named(tmp_path, monkeypatch):
     for name in ("ok", "locked"):
         (tmp_path / name).mkdir()
         chest().save(tmp_path / name / "a.nii.gz")
@@ -104,10 +104,10 @@ def test_what_cannot_be_searched_is_named(tmp_path, monkeypatch):
         return whole(path)
 
     monkeypatch.setattr(folder_search.os, "scandir", scandir)
-    with pytest.warns(InputWarning) as told:
+    with pytest.warns(InputWarning) as caught:
         found = items(tmp_path)
     assert [item.id for item in found] == ["ok_a"]
-    (text,) = (str(each.message) for each in told)
+    (text,) = (str(each.message) for each in caught)
     assert "locked (Permission denied)" in text
     assert "pipe.nii.gz (not a file)" in text
 

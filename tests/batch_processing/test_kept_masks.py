@@ -65,7 +65,7 @@ def test_an_edited_mask_of_one_of_two_models_is_kept(two, tmp_path):
     assert (out / "masks/tiny_3d/c0.nii.gz").exists()
 
 
-def test_a_truth_in_the_place_of_a_mask_is_not_replaced(scans, tmp_path):
+def test_a_mask_does_not_overwrite_a_truth(scans, tmp_path):
     out = tmp_path / "data"
     shutil.copytree(scans, out / "images")
     truth = out / "masks" / "1.nii.gz"
@@ -81,7 +81,7 @@ def test_a_truth_in_the_place_of_a_mask_is_not_replaced(scans, tmp_path):
 
 
 @pytest.mark.parametrize("link", [False, True])
-def test_a_scan_in_the_place_of_its_mask_is_not_replaced(tmp_path, link):
+def test_a_mask_does_not_overwrite_a_scan(tmp_path, link):
     scan = tmp_path / "masks" / "0.nii.gz"
     scan.parent.mkdir()
     chest().save(scan)

@@ -13,7 +13,7 @@ from medseg.images.palette import COLOURS
 from medseg.visualization.overlays import samples
 
 
-def said(*arguments: object, code: int = 0) -> str:
+def output_of(*arguments: object, code: int = 0) -> str:
     """What a command says on stderr."""
     return invoke(*arguments, code=code)[1]
 
@@ -34,27 +34,27 @@ def test_the_command_draws_a_patch_and_its_changes(manifest, tmp_path, dims):
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(checked(tiny(dims), "full").yaml())
     picture, other = tmp_path / "augmented.png", tmp_path / "other.png"
-    assert "case case_1, one patch with 15 random augmentations" in said(
+    assert "case case_1, one patch with 15 random augmentations" in output_of(
         "augment", recipe, manifest, "-o", picture
     )
-    seen = images.imread(picture)
-    assert seen.shape[1] == 768  # four tiles of 2.4 inches at 80 dots an inch
-    assert near(seen, COLOURS[0]).size or near(seen, COLOURS[1]).size
-    said("augment", recipe, manifest, "-o", other)
+    drawn = images.imread(picture)
+    assert drawn.shape[1] == 768  # four tiles of 2.4 inches at 80 dots an inch
+    assert near(drawn, COLOURS[0]).size or near(drawn, COLOURS[1]).size
+    output_of("augment", recipe, manifest, "-o", other)
     assert other.read_bytes() == picture.read_bytes()
-    said("augment", recipe, manifest, "-o", other, "--case", "case_0", "--seed", 1, "--count", 2)
+    output_of("augment", recipe, manifest, "-o", other, "--case", "case_0", "--seed", 1, "--count", 2)
     assert images.imread(other).shape[1] == 384
 
 
-def test_cases_that_are_not_there_are_refused(manifest, tmp_path):
+def test_cases_that_do_not_exist_are_refused(manifest, tmp_path):
     picture = tmp_path / "augmented.png"
-    assert "no case 'none'" in said(
+    assert "no case 'none'" in output_of(
         "augment", "lung_ct_2d", manifest, "-o", picture, "--case", "none", code=2
     )
     text = manifest.read_text().replace(",train", ",test")
     untrained = manifest.with_name("untrained.csv")
     untrained.write_text(text)
-    assert "no case has split 'train'" in said("augment", "lung_ct_2d", untrained, "-o", picture, code=2)
+    assert "no case has split 'train'" in output_of("augment", "lung_ct_2d", untrained, "-o", picture, code=2)
     assert not picture.exists()
 
 

@@ -67,13 +67,13 @@ def test_segment_writes_mask_sidecar_and_statistics(world, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["lungs.json", "lungs.nii.gz", "stats.json"]
 
 
-def test_what_segment_warned_of_stands_in_the_sidecar_without_the_path(world, tmp_path):
+def test_the_sidecar_holds_the_warnings_of_segment_without_the_path(world, tmp_path):
     water = Volume(np.zeros((20, 20, 20), dtype=np.int16), Grid.from_spacing((20, 20, 20), (5.0, 5.0, 5.0)))
     scan = water.save(tmp_path / "JOHN_DOE.nii.gz")
     _, err = invoke("segment", scan, "-o", tmp_path / "mask.nii.gz", "--model", "threshold")
     assert f"warning: {scan}: no lung was found" in err
-    (told,) = json.loads((tmp_path / "mask.json").read_text())["warnings"]
-    assert told.startswith("scan: no lung was found")
+    (message,) = json.loads((tmp_path / "mask.json").read_text())["warnings"]
+    assert message.startswith("scan: no lung was found")
 
 
 def test_segment_takes_dicom_and_the_fields_other_spellings(world, tmp_path):
@@ -137,7 +137,7 @@ def test_train_evaluate_and_resume(world, tmp_path):
     )
 
 
-def test_evaluate_goes_on_after_a_bad_case_and_exits_1(world, tmp_path):
+def test_evaluate_continues_after_a_failed_case_and_exits_1(world, tmp_path):
     (tmp_path / "broken.nii.gz").write_bytes(b"no scan")
     rows = (
         (world / "cases.csv").read_text().replace("case_2,2.nii.gz", f"case_2,{tmp_path / 'broken.nii.gz'}")
@@ -283,7 +283,7 @@ def test_a_mistyped_option_names_the_help_of_its_command():
     assert "medseg segment --help" in err
 
 
-def test_the_version_is_told():
+def test_the_version_is_printed():
     assert output("--version") == f"medseg {version('medseg')}\n"
 
 
@@ -330,9 +330,9 @@ def test_models_are_listed_with_labels_size_digest_and_licence(tmp_path, monkeyp
     assert rows["mine"]["sha256"] == untrained(tiny()).digest
     assert rows["broken"]["refused"]
     assert rows["threshold"]["labels"] == {"right_lung": 1, "left_lung": 2}
-    told = output("models")
-    assert "cannot be used" in told
-    assert f"sha256 {rows['mine']['sha256'][:12]}" in told
+    answer = output("models")
+    assert "cannot be used" in answer
+    assert f"sha256 {rows['mine']['sha256'][:12]}" in answer
 
 
 def test_thresholds_segment_and_are_evaluated_as_a_model_is(tmp_path):
@@ -340,9 +340,11 @@ def test_thresholds_segment_and_are_evaluated_as_a_model_is(tmp_path):
     Thorax().scan(grid).save(tmp_path / "ct.nii.gz")
     Thorax().truth(grid).save(tmp_path / "truth.nii.gz")
     mask = tmp_path / "mask.nii.gz"
-    told = json.loads(output("segment", tmp_path / "ct.nii.gz", "-o", mask, "--model", "threshold", "--json"))
-    assert told["recipe"] == "threshold"
-    assert told["volumes_ml"]["right_lung"] > 500
+    answer = json.loads(
+        output("segment", tmp_path / "ct.nii.gz", "-o", mask, "--model", "threshold", "--json")
+    )
+    assert answer["recipe"] == "threshold"
+    assert answer["volumes_ml"]["right_lung"] > 500
     (tmp_path / "cases.csv").write_text("id,image,label,split\na,ct.nii.gz,truth.nii.gz,test\n")
     output("evaluate", tmp_path / "cases.csv", "-o", tmp_path / "out", "--model", "threshold")
     assert "right_lung" in (tmp_path / "out" / "evaluation.csv").read_text()

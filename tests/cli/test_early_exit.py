@@ -91,7 +91,7 @@ def test_a_closed_pipe_ends_with_one_line(scan, command):
     assert (child.wait(PATIENCE), message) == (141, "stopped: the reader of the output closed the pipe\n")
 
 
-def test_a_batch_whose_reader_is_gone_ends_with_one_line(scan, tmp_path):
+def test_a_batch_ends_with_one_line_if_its_output_is_closed(scan, tmp_path):
     words = ["batch", scan.parent, "-o", tmp_path / "out", "--model", "threshold", "--json", "--any-modality"]
     child = subprocess.Popen(
         [sys.executable, "-m", "medseg.cli", *map(str, words)],

@@ -24,7 +24,7 @@ TURNS = [(0.0, 0.0, 0.0), (8.0, -5.0, 12.0), (-14.0, 17.0, -6.0)]
 RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # from LPS, which is ITK's and DICOM's
 NIFTI_MM, DICOM_MM = 0.001, 0.01
 
-Seen = tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]  # label map and RAS+ affine
+Image = tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]  # label map and RAS+ affine
 
 
 @pytest.fixture(scope="module", params=TURNS, ids=str)
@@ -38,34 +38,34 @@ def stored(truth: Mask, axcodes: str) -> Volume:
     return Volume(np.ascontiguousarray(turned.array).astype(np.int16), turned.grid)
 
 
-def by_nibabel(path: Path) -> Seen:
+def by_nibabel(path: Path) -> Image:
     image = nib.load(path)
     return np.asarray(image.dataobj).astype(np.int64), image.affine
 
 
-def by_itk(image: sitk.Image) -> Seen:
+def by_itk(image: sitk.Image) -> Image:
     lps = np.eye(4)
     lps[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) @ np.diag(image.GetSpacing())
     lps[:3, 3] = image.GetOrigin()
     return sitk.GetArrayFromImage(image).T.astype(np.int64), RAS @ lps
 
 
-def corners(seen: Seen) -> npt.NDArray[np.float64]:
+def corners(image: Image) -> npt.NDArray[np.float64]:
     """The eight outermost voxel centres in RAS+ mm, in no order."""
-    array, affine = seen
+    array, affine = image
     ends = np.array(list(product(*((0, n - 1) for n in array.shape))))
     return ends @ affine[:3, :3].T + affine[:3, 3]
 
 
-def apart_mm(one: Seen, other: Seen) -> float:
+def apart_mm(one: Image, other: Image) -> float:
     """The largest distance from a corner of one grid to the nearest of the other."""
     gaps = np.linalg.norm(corners(one)[:, None] - corners(other)[None], axis=-1)
     return float(gaps.min(axis=1).max())
 
 
-def lungs(seen: Seen) -> npt.NDArray[np.float64]:
+def lungs(image: Image) -> npt.NDArray[np.float64]:
     """The centroids of the right and of the left lung in RAS+ mm."""
-    array, affine = seen
+    array, affine = image
     sides = {label.name: label.values for label in LABELS}
     return np.array(
         [
@@ -77,7 +77,7 @@ def lungs(seen: Seen) -> npt.NDArray[np.float64]:
     )
 
 
-def assert_same(found: Seen, scan: Seen, within_mm: float) -> None:
+def assert_same(found: Image, scan: Image, within_mm: float) -> None:
     """The same grid, both lungs at the same place, and each on its side of the patient."""
     assert apart_mm(found, scan) <= within_mm
     right, left = lungs(found)
@@ -121,7 +121,7 @@ def test_a_mask_read_back_keeps_its_sides(truth, tmp_path):
     assert left[0] < -20 < 20 < right[0]
 
 
-def test_the_check_itself_sees_a_mirrored_grid(truth):
+def test_the_check_itself_detects_a_mirrored_grid(truth):
     array, affine = truth.array.astype(np.int64), truth.grid.affine
     mirrored = array[::-1], affine
     with pytest.raises(AssertionError):

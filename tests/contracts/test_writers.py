@@ -161,7 +161,7 @@ def test_an_unforeseen_error_is_not_hidden_and_leaves_nothing(tmp_path, monkeypa
     ("name", "reason"),
     [("v.png", "format"), ("v", "format"), ("missing/v.nii", "no-folder"), ("folder.nii", "is-folder")],
 )
-def test_a_place_that_cannot_be_written_is_a_usage_error(tmp_path, name, reason):
+def test_a_path_that_cannot_be_written_is_a_usage_error(tmp_path, name, reason):
     (tmp_path / "folder.nii").mkdir()
     with pytest.raises(UsageError) as caught:
         io.write(a_volume(TURN), tmp_path / name)

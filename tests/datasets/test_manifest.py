@@ -462,7 +462,7 @@ def test_the_available_data_matches_the_manifests(path: Path, shared_data: Path)
         assert hashlib.sha256((shared_data / name).read_bytes()).hexdigest() == digest, name
 
 
-def test_names_in_a_csv_are_no_formulas_and_are_read_back(tmp_path: Path) -> None:
+def test_names_in_a_csv_do_not_become_formulas_and_are_read_back(tmp_path: Path) -> None:
     case = Case(id="=1+1", patient="@p", images=(tmp_path / "x.nii.gz",), group="+g", annotated=("-a", "b"))
     path = Manifest("m", (case,)).write(tmp_path / "m.csv")
     assert "'=1+1,'@p,x.nii.gz" in path.read_text()

@@ -201,10 +201,10 @@ def test_the_command_writes_the_tables(tmp_path):
         (tmp_path / name).mkdir()
         frame.to_csv(tmp_path / name / "evaluation.csv", index=False)
     files = [str(tmp_path / name / "evaluation.csv") for name in ("a", "b")]
-    out, told = invoke("compare", *files, "-o", tmp_path / "out", "--json")
+    out, stderr = invoke("compare", *files, "-o", tmp_path / "out", "--json")
     assert json.loads(out)[0]["pairs"] == 5
-    assert "left out: 5 lung: failed in b" in told
-    assert "3 of 3 tests have fewer than 6 patients with a difference" in told
+    assert "left out: 5 lung: failed in b" in stderr
+    assert "3 of 3 tests have fewer than 6 patients with a difference" in stderr
     table, _ = invoke("compare", *files, "-o", tmp_path / "out")
     assert table.startswith("| A | B | label |")
     names = ["comparison.csv", "comparison.json", "comparison.md", "comparison.tex", "left_out.csv"]

@@ -90,8 +90,8 @@ def test_wilcoxon_by_hand():
 def test_ties_are_exact_as_by_enumerating_all_signs(tied):
     ranks = stats.rankdata(np.abs(tied))
     sums = np.array([np.dot(ranks, signs) for signs in product((-1, 1), repeat=len(tied))])
-    seen = abs(np.dot(ranks, np.sign(tied)))
-    assert wilcoxon(tied) == pytest.approx(np.mean(np.abs(sums) >= seen - 1e-9))
+    observed = abs(np.dot(ranks, np.sign(tied)))
+    assert wilcoxon(tied) == pytest.approx(np.mean(np.abs(sums) >= observed - 1e-9))
 
 
 def test_five_equal_differences_have_the_p_value_of_their_signs():

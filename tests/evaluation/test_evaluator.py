@@ -135,7 +135,7 @@ def test_written_tables_can_be_read_back(cases: list[Case], tmp_path: Path) -> N
         write(frame, tmp_path / "no folder")
 
 
-def test_names_in_tables_are_no_formulas_and_are_read_back(cases: list[Case], tmp_path: Path) -> None:
+def test_names_in_tables_do_not_become_formulas_and_are_read_back(cases: list[Case], tmp_path: Path) -> None:
     labels = (Label(name="=1+1", values=(1,)), Label(name="@b/c", values=(2,)))
     named = [cases[0].model_copy(update={"patient": "-p", "group": "+g"})]
     frame = evaluate_cases(named, lambda case: Mask(mask(2, 2).array, GRID, labels), labels)

@@ -90,13 +90,13 @@ def test_values_of_no_label_are_reported(tmp_path: Path, truth_value: int, value
     cases = [case(tmp_path, (drawn * truth_value).astype(np.uint8))]
     with collect_notices() as notices:
         evaluate(cases, masks=folder, labels=LESION)
-    told = [notice for notice in notices if notice.reason == "values-without-label"]
-    assert len(told) == bool(message)
-    assert all(message in each.text and "the labels are lesion (1)" in each.text for each in told)
-    assert all(each.path == "c0" for each in told)
+    matching = [notice for notice in notices if notice.reason == "values-without-label"]
+    assert len(matching) == bool(message)
+    assert all(message in each.text and "the labels are lesion (1)" in each.text for each in matching)
+    assert all(each.path == "c0" for each in matching)
 
 
-def test_equal_unknown_values_of_many_cases_are_one_notice_and_the_ignore_value_is_none(
+def test_equal_unknown_values_of_many_cases_are_one_notice_without_the_ignore_value(
     tmp_path: Path,
 ) -> None:
     truth = lungs()

@@ -101,16 +101,16 @@ def test_grids_a_hundredth_of_a_millimetre_apart_are_the_same():
 
 def test_a_mismatch_states_the_distance_in_mm_or_the_shapes():
     grid = Grid.from_spacing((11, 2, 2))
-    told = grid.mismatch(Grid.from_spacing((11, 2, 2), origin_mm=(30, 40, 0)))  # sqrt(900 + 1600)
-    assert told.startswith("voxels lie up to 50 mm apart, Grid(11 x 2 x 2 voxels")
-    told = grid.mismatch(Grid.from_spacing((11, 2, 3)))
-    assert "inf" not in told
-    assert told == (
+    message = grid.mismatch(Grid.from_spacing((11, 2, 2), origin_mm=(30, 40, 0)))  # sqrt(900 + 1600)
+    assert message.startswith("voxels lie up to 50 mm apart, Grid(11 x 2 x 2 voxels")
+    message = grid.mismatch(Grid.from_spacing((11, 2, 3)))
+    assert "inf" not in message
+    assert message == (
         "the shapes differ, Grid(11 x 2 x 2 voxels, 1 x 1 x 1 mm, RAS) "
         "instead of Grid(11 x 2 x 3 voxels, 1 x 1 x 1 mm, RAS)"
     )
-    told = grid.mismatch(Grid.from_spacing((11, 2, 2), origin_mm=(0.0102, 0, 0)))
-    assert "voxels lie up to 0.0102 mm apart" in told
+    message = grid.mismatch(Grid.from_spacing((11, 2, 2), origin_mm=(0.0102, 0, 0)))
+    assert "voxels lie up to 0.0102 mm apart" in message
 
 
 def test_lps_and_ras_differ_in_the_signs_of_x_and_y():
@@ -143,7 +143,7 @@ def test_is_immutable():
 
 
 @pytest.mark.parametrize(
-    ("shape", "affine", "told"),
+    ("shape", "affine", "message"),
     [
         ((1, 2), np.eye(4), "three axes"),
         ((1, 2, 0), np.eye(4), "three axes"),
@@ -154,7 +154,7 @@ def test_is_immutable():
         ((1, 2, 3), [[1, 1, 0, 0], [0, 1e-4, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]], "singular"),
     ],
 )
-def test_impossible_shapes_and_affines_are_refused(shape, affine, told):
-    with pytest.raises(InputRefused, match=told) as caught:
+def test_impossible_shapes_and_affines_are_refused(shape, affine, message):
+    with pytest.raises(InputRefused, match=message) as caught:
         Grid(shape, affine)
     assert caught.value.reason == "geometry"

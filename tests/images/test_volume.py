@@ -93,7 +93,7 @@ def test_an_unknown_label_is_refused_with_the_known_ones():
         a_mask().of("liver")
 
 
-def test_members_of_two_values():
+def test_members_of_a_label_with_two_values():
     assert members(np.array([0, 1, 2, 3]), LUNG).tolist() == [False, True, True, False]
 
 

@@ -126,7 +126,7 @@ def test_the_most_probable_label_is_numpys_argmax_of_restored_probabilities():
     assert set(np.unique(found)) == {0, 1, 2, 3, 4}
 
 
-def test_nothing_is_most_probable_outside_the_crop_and_in_a_tie():
+def test_the_background_wins_outside_the_crop_and_in_a_tie():
     source = Grid.from_spacing((10, 1, 1))
     prepared = Grid.from_spacing((2, 1, 1), (2, 2, 2), origin_mm=(4.5, 0, 0))
     # As above, 3..8 are within reach.

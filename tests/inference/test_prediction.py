@@ -48,7 +48,7 @@ def test_requested_probabilities_are_returned_and_decide_the_mask():
     np.testing.assert_array_equal(prediction.mask.array, painted)
 
 
-def test_entropy_is_that_of_the_labels_that_were_found():
+def test_entropy_is_given_for_the_predicted_labels_only():
     scan = Thorax().scan(GRID)
     entropy = methods()["network"].prepare(scan).predict().entropy
     assert set(entropy) <= {"right_lung", "left_lung"}

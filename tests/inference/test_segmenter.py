@@ -42,15 +42,15 @@ def test_training_and_segmenter_prepare_bitwise_equal(tmp_path):
     patient.scan(GRID, seed=1).save(image)
     patient.truth(GRID).save(label)
     trained_on = cached(Case(id="a", images=(image,), label=label), recipe, tmp_path / "cache").load()
-    seen: list[torch.Tensor] = []
+    images: list[torch.Tensor] = []
 
     class Spy(Segmenter):
         def planes(self, prepared: Prepared):
-            seen.append(prepared.image)
+            images.append(prepared.image)
             return super().planes(prepared)
 
     Spy(untrained(recipe))(medseg.read(image))
-    assert torch.equal(trained_on.image, seen[0])
+    assert torch.equal(trained_on.image, images[0])
 
 
 def test_folds_are_averaged_as_logits():
@@ -202,7 +202,7 @@ def test_lungs_found_as_one_are_divided_into_sides(codes):
 
 
 @pytest.mark.filterwarnings("ignore:.*as dense as soft tissue:medseg.errors.InputWarning")  # its tumour
-def test_no_lung_and_one_lung_are_told():
+def test_no_lung_and_a_single_lung_are_reported():
     segment = Segmenter(untrained(tiny(**DIVIDED)))
     scan = Thorax().scan(GRID)
     prepared = prepare(segment.model.recipe, (scan,))

@@ -64,19 +64,19 @@ def test_a_voxelwise_network_is_reproduced_exactly(size):
 
 def test_constant_windows_are_run_once():
     """Of 8 x 1 x 1 windows of 8 voxels, that of voxel 8 to 15 and that of 40 to 47 vary; six are alike."""
-    image, seen = torch.zeros(1, 64, 8, 8), []
+    image, sizes = torch.zeros(1, 64, 8, 8), []
     image[0, 10, 4, 4], image[0, 41, 2, 2] = 1.0, 2.0
 
     def network(windows: torch.Tensor) -> torch.Tensor:
-        seen.append(len(windows))
+        sizes.append(len(windows))
         return windows - 0.5
 
     for batch in (1, 3, 8):
-        seen.clear()
+        sizes.clear()
         predict = Predict(overlap=0.0, window_batch=batch)
         out = logits(image, network, labels=1, patch=Patch(size=(8, 8, 8)), predict=predict)
         torch.testing.assert_close(out, image - 0.5)
-        assert sum(seen) == {1: 3, 3: 4, 8: 8}[batch]
+        assert sum(sizes) == {1: 3, 3: 4, 8: 8}[batch]
 
 
 def test_the_next_portion_is_queued_before_a_gpu_is_waited_for(monkeypatch):
@@ -107,11 +107,11 @@ def test_the_next_portion_is_queued_before_a_gpu_is_waited_for(monkeypatch):
     assert [number for number, _ in on_cpu(portions())] == [0, 1, 2]
 
 
-def test_fewer_windows_at_once_where_memory_is_short():
-    image, seen = torch.rand(1, 40, 8, 8), []
+def test_short_memory_makes_smaller_batches_of_windows():
+    image, sizes = torch.rand(1, 40, 8, 8), []
 
     def network(windows: torch.Tensor) -> torch.Tensor:
-        seen.append(len(windows))
+        sizes.append(len(windows))
         if len(windows) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return windows * 2
@@ -120,7 +120,7 @@ def test_fewer_windows_at_once_where_memory_is_short():
     with pytest.warns(InputWarning, match="2 windows are run at once"):
         out = logits(image, network, labels=1, patch=Patch(size=(8, 8, 8)), predict=predict)
     torch.testing.assert_close(out, image * 2)
-    assert seen == [5, 2, 2, 1]
+    assert sizes == [5, 2, 2, 1]
 
 
 def test_one_window_that_does_not_fit_is_an_error():
@@ -167,16 +167,16 @@ def test_a_whole_plane_is_one_window():
         torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.MaxPool2d(8), torch.nn.Upsample(scale_factor=8)
     )
     image = torch.rand(1, 26, 17, 5)
-    seen = []
+    sizes = []
 
     def noted(x: torch.Tensor) -> torch.Tensor:
-        seen.append(tuple(x.shape))
+        sizes.append(tuple(x.shape))
         return network(x)
 
     whole = Predict(whole_planes=True, window_batch=2)
     patch = Patch(size=(16, 16), neighbours=1)
     out = logits(image, noted, labels=4, patch=patch, predict=whole, divisor=8)
-    assert seen == [(2, 3, 32, 24), (2, 3, 32, 24), (1, 3, 32, 24)]
+    assert sizes == [(2, 3, 32, 24), (2, 3, 32, 24), (1, 3, 32, 24)]
     # By hand: three pixels of the smallest value on either side of x, three and four of y.
     padded = torch.full((1, 32, 24, 5), float(image.min()))
     padded[:, 3:29, 3:20] = image
@@ -187,13 +187,13 @@ def test_a_whole_plane_is_one_window():
 
 def test_small_scans_are_padded_with_their_smallest_value():
     image = torch.rand(1, 5, 4, 3) + 7
-    seen = []
+    windows = []
 
     def network(x: torch.Tensor) -> torch.Tensor:
-        seen.append(x)
+        windows.append(x)
         return x
 
     out = logits(image, network, labels=1, patch=Patch(size=(8, 8, 8)), predict=Predict())
     torch.testing.assert_close(out, image)
-    assert float(seen[0].min()) == float(image.min())
-    assert seen[0].shape == (1, 1, 8, 8, 8)
+    assert float(windows[0].min()) == float(image.min())
+    assert windows[0].shape == (1, 1, 8, 8, 8)

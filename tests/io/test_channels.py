@@ -10,7 +10,7 @@ from medseg.images.volume import Volume
 
 
 class TestChannels:
-    def test_one_path_a_channel_on_one_grid(self, tmp_path):
+    def test_one_path_per_channel_on_one_grid(self, tmp_path):
         paths = [save(tmp_path / "a.nii"), save(tmp_path / "b.nii", NUMBERS * 3)]
         one, two = io.read_channels(paths, channels=2)
         assert np.array_equal(two.array, one.array * 3)

@@ -16,7 +16,7 @@ def test_a_librarys_complaint_becomes_a_refusal():
     assert error.problem == "not a readable NIfTI file: 'x'"
 
 
-def test_permission_is_told_apart():
+def test_a_missing_permission_has_its_own_reason():
     assert (
         caught(PermissionError(13, "Permission denied", "/data/b.img")).problem
         == "no permission to read b.img"
@@ -30,13 +30,13 @@ def test_our_own_errors_get_their_place():
 
 
 @pytest.mark.parametrize("error", [MemoryError(), InputWarning("w"), KeyboardInterrupt()])
-def test_what_is_not_about_the_file_passes(error):
+def test_errors_that_are_not_about_the_file_pass_unchanged(error):
     with pytest.raises(type(error)), refusing("a.nii", "NIfTI file"):
         raise error
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "message"),
     [
         (ValueError(), "ValueError"),
         (ValueError("\n one\ntwo"), "one"),
@@ -45,5 +45,5 @@ def test_what_is_not_about_the_file_passes(error):
         (ValueError("x" * 999), "x" * 200),
     ],
 )
-def test_the_line_that_says_what_happened(error, told):
-    assert first_line(error) == told
+def test_the_line_that_describes_an_error(error, message):
+    assert first_line(error) == message

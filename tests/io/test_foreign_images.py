@@ -34,7 +34,7 @@ def corners(shape) -> list[tuple[int, ...]]:
     return list(product(*((0, n - 1) for n in shape)))
 
 
-def test_an_image_of_simpleitk_lies_where_itk_says(file):
+def test_a_simpleitk_image_keeps_its_geometry(file):
     image = sitk.ReadImage(str(file))
     volume = as_volume(image)
     assert volume.grid.shape == image.GetSize()
@@ -45,14 +45,14 @@ def test_an_image_of_simpleitk_lies_where_itk_says(file):
     np.testing.assert_array_equal(volume.array, SCAN.array)
 
 
-def test_a_changed_image_of_simpleitk_does_not_change_the_volume(file):
+def test_changing_a_simpleitk_image_does_not_change_the_volume(file):
     image = sitk.ReadImage(str(file))
     volume = as_volume(image)
     image.SetPixel(0, 0, 0, 12345)
     assert volume.array[0, 0, 0] == SCAN.array[0, 0, 0]
 
 
-def test_an_image_of_nibabel_lies_where_nibabel_says(file):
+def test_a_nibabel_image_keeps_its_geometry(file):
     image = nibabel.load(file)
     volume = as_volume(image)
     for index in corners(image.shape):
@@ -76,7 +76,7 @@ def test_every_kind_gives_what_the_reader_gives(kind, file):
     assert volume.grid.distance_mm(whole.grid) < 1e-3
 
 
-def test_volumes_and_paths_are_taken_as_ever(file):
+def test_volumes_and_paths_are_accepted_too(file):
     assert as_volume(SCAN) is SCAN
     np.testing.assert_array_equal(as_volume(file).array, SCAN.array)
     np.testing.assert_array_equal(as_volume(str(file)).array, SCAN.array)
@@ -112,7 +112,7 @@ def test_scaled_integers_stay_integers(tmp_path):
         (nibabel.Nifti1Image(np.zeros((3, 4, 5, 2), np.int16), np.eye(4)), "not-3d"),
     ],
 )
-def test_what_cannot_be_trusted_is_refused(image, reason):
+def test_unusable_images_are_refused(image, reason):
     with pytest.raises(InputRefused) as caught:
         as_volume(image)
     assert caught.value.reason == reason
@@ -137,7 +137,7 @@ def test_voxels_that_are_not_finite_may_be_replaced():
 
 
 @pytest.mark.parametrize("image", [None, np.zeros((3, 4, 5)), (np.zeros((3, 4, 5)), np.eye(3)), 3])
-def test_what_is_no_image_is_told_with_what_is(image):
+def test_other_objects_are_refused_with_the_accepted_types(image):
     with pytest.raises(UsageError, match="SimpleITK") as caught:
         as_volume(image)
     assert caught.value.reason == "image-type"

@@ -66,7 +66,7 @@ def test_files_with_voxels_elsewhere_are_split():
     }
 
 
-def test_names_of_other_files_are_none_of_the_table():
+def test_names_without_a_known_suffix():
     for name in ("a", "nii.gz", "a.nii.gz.txt", "a.dcm", "a.gz"):
         assert formats.ending(Path(name)) is None
     assert formats.stem(Path("a.dcm")) == "a"

@@ -25,14 +25,14 @@ def test_the_whole_files_are_accepted(tmp_path):
         assert fuzzing.judged(kind, place / name, target) == ("accepted", ""), kind
 
 
-def test_a_mutant_is_known_by_its_seed_and_number():
+def test_a_mutant_follows_from_its_seed_and_number():
     files = {"a": bytes(range(256)) * 8, "b": b"x" * 2000}
     for number in range(50):
         one, again = (fuzzing.mutant(files, "nii", np.random.default_rng([3, number])) for _ in range(2))
         assert one == again
 
 
-def test_what_must_not_happen_is_told_with_its_number(tmp_path, monkeypatch):
+def test_crashes_and_hangs_are_reported_with_their_number(tmp_path, monkeypatch):
     """A crash, a hang, a traceback and a file left over, each made to happen."""
     script = tmp_path / "fuzzing.py"
     source = open(fuzzing.__file__).read()  # noqa: SIM115, PTH123

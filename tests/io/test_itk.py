@@ -88,7 +88,7 @@ def test_several_channels_and_dimensions_are_refused(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("suffix", [".nrrd", ".mha"])
-def test_the_only_volume_is_the_first(tmp_path, suffix):
+def test_a_single_volume_has_number_1(tmp_path, suffix):
     path = io.write(VOLUME, tmp_path / f"a{suffix}")
     assert np.array_equal(io.read(path, volume=1).array, VOLUME.array)
     assert reason_of(path, volume=2) == "no-volume"
@@ -108,12 +108,12 @@ def test_complex_and_not_finite_are_refused(tmp_path, suffix):
 
 @pytest.mark.parametrize("suffix", [".nrrd", ".mha", ".nhdr", ".mhd"])
 @pytest.mark.parametrize(
-    ("content", "told"), [("not an image", "a text file"), ("\x89PNG\r\n\x1a\n..", "a PNG picture")]
+    ("content", "message"), [("not an image", "a text file"), ("\x89PNG\r\n\x1a\n..", "a PNG picture")]
 )
-def test_files_of_another_format_are_refused_and_named(tmp_path, suffix, content, told):
+def test_files_of_another_format_are_refused_and_named(tmp_path, suffix, content, message):
     path = tmp_path / f"a{suffix}"
     path.write_bytes(content.encode("latin-1"))
-    with pytest.raises(InputRefused, match=told) as caught:
+    with pytest.raises(InputRefused, match=message) as caught:
         io.read(path)
     assert caught.value.reason == "format"
 
@@ -245,7 +245,7 @@ def test_an_nrrd_header_that_leaves_something_open_is_refused(tmp_path, line, in
     assert found in ((reason,) if isinstance(reason, str) else reason)
 
 
-def test_millimetres_may_be_told_and_text_may_stand_beside(tmp_path):
+def test_millimetres_may_be_stated_beside_other_text(tmp_path):
     extra = b'space units: "mm" "mm" "mm"\n# a comment\nname:=Jane Doe\nkinds:'
     volume = io.read(write(tmp_path / "a.nrrd", changed(BINARY_NRRD, b"kinds:", extra)))
     assert volume.array.ravel().tolist() == [5, 6]
@@ -264,7 +264,7 @@ def test_a_raw_file_that_is_cut_is_refused(tmp_path, name, raw, cut):
 
 
 @pytest.mark.parametrize(("name", "raw"), [("a.nrrd", BINARY_NRRD), ("a.mha", MHA)])
-def test_what_follows_the_voxels(tmp_path, name, raw):
+def test_bytes_after_the_voxels(tmp_path, name, raw):
     with pytest.warns(InputWarning, match="7 bytes after the last voxel"):
         assert io.read(write(tmp_path / name, raw + b"padding")).array.ravel().tolist() == [5, 6]
     assert reason_of(write(tmp_path / name, raw + bytes(5000))) == "excess"
@@ -275,8 +275,8 @@ def packed(kind, payload=b"\5\0\6\0"):
     if kind == "nrrd":
         return changed(BINARY_NRRD[:-4], b"raw", b"gzip"), gzip.compress(payload)
     stream = zlib.compress(payload)
-    told = f"CompressedData = True\nCompressedDataSize = {len(stream)}".encode()
-    return changed(MHA[:-4], b"CompressedData = False", told), stream
+    fields = f"CompressedData = True\nCompressedDataSize = {len(stream)}".encode()
+    return changed(MHA[:-4], b"CompressedData = False", fields), stream
 
 
 @pytest.mark.parametrize("kind", ["nrrd", "mha"])
@@ -395,7 +395,7 @@ def test_voxels_of_another_width_than_promised_are_refused(tmp_path, monkeypatch
         io.read(write(tmp_path / "a.mha", MHA))
 
 
-def test_narrow_types_are_written_as_their_next(tmp_path):
+def test_bool_and_float16_are_written_as_wider_types(tmp_path):
     for dtype in (bool, np.float16):
         volume = Volume(VOLUME.array.astype(dtype), GRID)
         assert np.array_equal(io.read(io.write(volume, tmp_path / "a.mha")).array, volume.array)

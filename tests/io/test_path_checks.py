@@ -24,7 +24,7 @@ def test_special_files_are_refused_without_opening_them(tmp_path):
     assert refusal(tmp_path / "b.nii").reason == "not-a-file"
 
 
-def test_a_socket_is_no_file(tmp_path, monkeypatch):
+def test_a_socket_is_not_a_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # a socket's path has at most 108 bytes
     with socket.socket(socket.AF_UNIX) as bound:
         bound.bind("s.nii")
@@ -40,7 +40,7 @@ def test_links(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["missing.nii", "file/below.nii", "n" * 300, "null\0.nii"])
-def test_nothing_there(tmp_path, name):
+def test_a_missing_path(tmp_path, name):
     (tmp_path / "file").write_text("x")
     error = refusal(f"{tmp_path}/{name}")
     assert error.reason == "not-found"
@@ -53,7 +53,7 @@ def test_an_empty_file(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
-def test_no_permission_is_said_so(tmp_path, monkeypatch, kind):
+def test_a_missing_permission_is_reported_as_such(tmp_path, monkeypatch, kind):
     path = tmp_path / "a.nii"
     path.mkdir() if kind == "folder" else path.write_text("x")
     # Tests may run as root, to whom everything is readable.
@@ -96,7 +96,7 @@ def test_a_folder_named_like_a_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "message"),
     [
         ("a.mnc", b"\x89HDF\r\n\x1a\n", "MINC"),
         ("a.mgz", b"\x1f\x8b\x08\0", "FreeSurfer"),
@@ -122,12 +122,12 @@ def test_a_folder_named_like_a_file(tmp_path):
         ("noise", bytes([200, 1, 150, 7] * 40), "nor a known suffix"),
     ],
 )
-def test_other_formats_are_named(tmp_path, name, content, told):
+def test_other_formats_are_named(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     error = refusal(tmp_path / name)
     assert error.reason == "format"
     assert "format is not supported" in error.problem
-    assert told in error.problem
+    assert message in error.problem
     assert ".nii.gz" in error.remedy
 
 

@@ -32,7 +32,7 @@ def test_every_memory_order_gives_the_same_numbers(slope, intercept, dtype):
         assert found.dtype == dtype
 
 
-def test_nothing_to_do_is_no_copy():
+def test_without_rescaling_nothing_is_copied():
     for stored in (NUMBERS, NUMBERS.astype(np.float32)):
         assert rescaled(stored) is stored or np.shares_memory(rescaled(stored), stored)
 
@@ -74,9 +74,9 @@ def test_holes_are_counted_in_every_order(dtype):
 
 
 @pytest.mark.parametrize(
-    ("dtype", "told"), [(np.complex64, "complex64"), ([("r", "u1"), ("g", "u1")], "RGB")]
+    ("dtype", "name"), [(np.complex64, "complex64"), ([("r", "u1"), ("g", "u1")], "RGB")]
 )
-def test_what_is_not_one_number_is_refused(dtype, told):
-    with pytest.raises(InputRefused, match=told) as caught:
+def test_voxels_that_are_not_one_number_each_are_refused(dtype, name):
+    with pytest.raises(InputRefused, match=name) as caught:
         rescaled(np.zeros((1, 1, 1), dtype))
     assert caught.value.reason == "pixel-type"

@@ -106,7 +106,7 @@ def test_impossible_rules_are_refused(parts, message):
     assert caught.value.reason == "recipe-field"
 
 
-def test_what_is_possible_is_not_refused():
+def test_possible_augmentations_are_accepted():
     assert tiny(2, augment={"flip_axes": [0, 1]}).augment.flip_axes == (0, 1)
     one = {"labels": [{"name": "right_lung", "values": [1], "side": "right"}]}
     change = augment(tiny(3, **one, augment=OFF | {"flip_axes": [1]}))

@@ -122,7 +122,7 @@ def test_the_name_of_the_folder_is_text(tmp_path):
     assert any(f"medseg: {place.name}" in text for text in page.words)
 
 
-def test_only_the_page_s_own_script_may_run(tmp_path):
+def test_only_the_script_of_the_page_may_run(tmp_path):
     rows = [{"case": "a", "model": "", "status": "done"}]
     page = Elements(reporting.report(folder_with(tmp_path, rows)).read_text())
     (policy,) = (a["content"] for tag, a in page.tags if tag == "meta" and "http-equiv" in a)

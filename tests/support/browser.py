@@ -23,7 +23,7 @@ def page(**options: Any) -> Iterator[Any]:
         try:
             fresh = browser.new_context(**options).new_page()
             errors: list[str] = []
-            fresh.on("console", lambda told: errors.append(told.text) if told.type == "error" else None)
+            fresh.on("console", lambda entry: errors.append(entry.text) if entry.type == "error" else None)
             fresh.on("pageerror", lambda error: errors.append(str(error)))
             asked: list[str] = []
             fresh.on("request", lambda request: asked.append(request.url))

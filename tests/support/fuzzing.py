@@ -370,7 +370,7 @@ def child(seed: int, first: int, last: int, keep: Path | None) -> None:
     made.mkdir()
     whole = originals(made)
     shutil.rmtree(made)
-    say({"ready": sorted(whole)})
+    report({"ready": sorted(whole)})
     kinds = sorted(whole)
     for number in range(first, last):
         rng = np.random.default_rng([seed, number])
@@ -384,7 +384,7 @@ def child(seed: int, first: int, last: int, keep: Path | None) -> None:
         if keep is not None:
             shutil.copytree(place, keep, dirs_exist_ok=True)
         forget_peaks()
-        say({"start": number, "kind": kind})
+        report({"start": number, "kind": kind})
         started = time.monotonic()
         outcome, detail = judged(kind, place / name if name != "." else place, target)
         seconds = time.monotonic() - started
@@ -399,10 +399,10 @@ def child(seed: int, first: int, last: int, keep: Path | None) -> None:
                 outcome, detail = "MEMORY", f"{peak >> 20} MB, {detail}"
         shutil.rmtree(place)
         shutil.rmtree(target)
-        say({"number": number, "kind": kind, "outcome": outcome, "detail": detail, "seconds": seconds})
+        report({"number": number, "kind": kind, "outcome": outcome, "detail": detail, "seconds": seconds})
 
 
-def say(facts: dict[str, Any]) -> None:
+def report(facts: dict[str, Any]) -> None:
     os.write(int(os.environ["FUZZ_PIPE"]), json.dumps(facts).encode() + b"\n")
 
 
@@ -412,7 +412,7 @@ def judged(kind: str, path: Path, target: Path) -> tuple[str, str]:
     try:
         use(kind, path, target)
     except MedsegError as error:
-        return told(error, path)
+        return refusal_of(error, path)
     except Exception as error:
         import traceback
 
@@ -424,7 +424,7 @@ def judged(kind: str, path: Path, target: Path) -> tuple[str, str]:
     return "accepted", ""
 
 
-def told(error: Any, path: Path) -> tuple[str, str]:
+def refusal_of(error: Any, path: Path) -> tuple[str, str]:
     """A refusal, when its message is one a user can read."""
     faults = []
     for part in (error.problem, error.remedy or ""):
@@ -576,9 +576,9 @@ def table(results: list[dict[str, Any]]) -> str:
     lines = []
     for kind in sorted({result["kind"] for result in results}):
         rows = [result for result in results if result["kind"] == kind]
-        seen = Counter(r["detail"] if r["outcome"] == "refused" else r["outcome"] for r in rows)
+        outcomes = Counter(r["detail"] if r["outcome"] == "refused" else r["outcome"] for r in rows)
         slowest = max(r.get("seconds", 0.0) for r in rows)
-        reasons = ", ".join(f"{name} {times}" for name, times in seen.most_common())
+        reasons = ", ".join(f"{name} {times}" for name, times in outcomes.most_common())
         lines.append(f"{kind:15s} {len(rows):5d}  slowest {slowest:4.1f} s  {reasons}")
     return "\n".join(lines)
 

@@ -37,19 +37,19 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, error):
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "message"),
     [
         (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
         (OSError(), "OSError"),
         (RuntimeError("Exception thrown in SimpleITK\n/path.cxx:1\nsitk::ERROR: full"), "sitk::ERROR: full"),
     ],
 )
-def test_the_message_names_the_disk_error(tmp_path, error, told):
+def test_the_message_names_the_disk_error(tmp_path, error, message):
     def fail():
         with atomic_write.replacing(tmp_path / "a.txt"):
             raise error
 
-    with pytest.raises(ResourceError, match=f"cannot be written: {told}") as caught:
+    with pytest.raises(ResourceError, match=f"cannot be written: {message}") as caught:
         fail()
     assert caught.value.reason == "disk"
     assert list(tmp_path.iterdir()) == []
@@ -76,7 +76,7 @@ def test_leftovers_of_killed_processes_are_removed_after_a_day(tmp_path):
 
 
 @pytest.mark.parametrize(("path", "reason"), [("no/a.txt", "no-folder"), (".", "is-folder")])
-def test_unwritable_places_are_refused(tmp_path, path, reason):
+def test_unwritable_paths_are_refused(tmp_path, path, reason):
     with pytest.raises(UsageError) as caught, atomic_write.replacing(tmp_path / path):
         pass
     assert caught.value.reason == reason

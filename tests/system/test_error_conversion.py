@@ -50,7 +50,7 @@ OTHER = [
 
 
 @pytest.mark.parametrize(("error", "reason"), OTHER)
-def test_other_errors_are_not_taken_for_out_of_memory(error, reason):
+def test_other_errors_do_not_count_as_out_of_memory(error, reason):
     assert not is_out_of_memory(error)
     assert as_medseg_error(error).reason == reason
 

@@ -33,7 +33,7 @@ def holder(path, *arguments):
     return child
 
 
-def test_a_second_process_is_refused_and_a_dead_one_is_not_in_the_way(tmp_path):
+def test_a_second_process_is_refused_and_a_dead_one_does_not_block(tmp_path):
     path = tmp_path / ".lock"
     with holder(path) as other:
         with (

@@ -18,7 +18,7 @@ def system(root, **files):
     return root
 
 
-def test_the_machine(tmp_path):
+def test_the_description_of_the_machine(tmp_path):
     assert memory_budget.available_bytes(system(tmp_path)) == 8 * GIB
 
 
@@ -73,7 +73,7 @@ def test_the_limit_of_the_process_itself(tmp_path, monkeypatch):
     assert memory_budget.available_bytes(root) == GIB - 1000 * os.sysconf("SC_PAGE_SIZE")
 
 
-def test_other_systems(tmp_path, monkeypatch):
+def test_systems_without_proc(tmp_path, monkeypatch):
     assert memory_budget.available_bytes(tmp_path) > 0  # no /proc: all of the machine's memory
 
     def unknown(_):
@@ -91,13 +91,13 @@ def test_this_machine_has_a_plausible_amount():
     assert 10 << 20 < free < 1 << 46
 
 
-@pytest.mark.parametrize(("needed", "told"), [(3 * GIB, "3 GiB"), (1 << 90, "2^90")])
-def test_too_large_scans_are_refused_with_both_sizes(monkeypatch, needed, told):
+@pytest.mark.parametrize(("needed", "size"), [(3 * GIB, "3 GiB"), (1 << 90, "2^90")])
+def test_too_large_scans_are_refused_with_both_sizes(monkeypatch, needed, size):
     monkeypatch.setattr(memory_budget, "available_bytes", lambda: 2 * GIB)
     memory_budget.check(2 * GIB, "voxels", where=Path("a.nii"))
     with pytest.raises(InputRefused) as caught:
         memory_budget.check(needed, "9 x 9 x 9 voxels", where=Path("a.nii"))
     assert caught.value.reason == "too-large"
     assert caught.value.where == "a.nii"
-    for part in (told, "2 GiB", "9 x 9 x 9 voxels", "memory"):
+    for part in (size, "2 GiB", "9 x 9 x 9 voxels", "memory"):
         assert part in caught.value.problem

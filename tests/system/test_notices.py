@@ -28,13 +28,13 @@ def test_text_is_one_line_without_control_characters():
 
 
 def test_a_collector_gets_each_notice_once_in_order_and_no_warning_is_given():
-    with warnings.catch_warnings(record=True) as seen, collect_notices() as notices:
+    with warnings.catch_warnings(record=True) as recorded, collect_notices() as notices:
         warnings.simplefilter("always")
         for text in ("first", "second", "first"):
             notify("odd", text, path="scan.nii", remedy="look")
     assert [each.text for each in notices] == ["first", "second"]
     assert notices[0] == Notice("odd", "first", "scan.nii", "look")
-    assert seen == []
+    assert recorded == []
 
 
 def test_the_inner_collector_keeps_its_notices_until_they_are_sent_on():
@@ -48,13 +48,13 @@ def test_the_inner_collector_keeps_its_notices_until_they_are_sent_on():
 
 
 def test_without_a_collector_a_warning_is_given_at_the_callers_line_every_time():
-    with warnings.catch_warnings(record=True) as seen:
+    with warnings.catch_warnings(record=True) as recorded:
         warnings.resetwarnings()
         warnings.simplefilter("default")  # Python's own: once a line
         for _ in range(2):
             notify("odd", "replaced", path="scan.nii")
-    assert [str(each.message) for each in seen] == ["scan.nii: replaced"] * 2
-    assert {(each.category, each.filename) for each in seen} == {(InputWarning, __file__)}
+    assert [str(each.message) for each in recorded] == ["scan.nii: replaced"] * 2
+    assert {(each.category, each.filename) for each in recorded} == {(InputWarning, __file__)}
 
 
 def test_warnings_as_errors_raise():

@@ -47,13 +47,13 @@ def worker(tmp_path):
     processes.close(process, seconds=5)
 
 
-def asked(worker: subprocess.Popen[bytes], line: str) -> dict[str, object]:
+def answer_of(worker: subprocess.Popen[bytes], line: str) -> dict[str, object]:
     processes.write_all(f"{line}\n".encode(), worker.stdin)
     return json.loads(worker.stdout.readline())
 
 
 def test_a_worker_imports_what_its_parent_imports_with_one_thread(worker, tmp_path):
-    answer = asked(worker, "hello")
+    answer = answer_of(worker, "hello")
     assert answer["echo"] == "hello\n"
     assert answer["threads"] == ["1", "1"]
     assert {os.path.abspath(path) for path in sys.path if path} <= set(answer["path"])  # noqa: PTH100
@@ -61,11 +61,11 @@ def test_a_worker_imports_what_its_parent_imports_with_one_thread(worker, tmp_pa
 
 
 def test_workers_ignore_ctrl_c(worker):
-    assert asked(worker, "interrupt")["echo"] == "interrupt\n"
+    assert answer_of(worker, "interrupt")["echo"] == "interrupt\n"
 
 
 def test_a_worker_ends_with_its_standard_input(worker):
-    asked(worker, "hello")
+    answer_of(worker, "hello")
     assert processes.close(worker) == 0
 
 
@@ -87,7 +87,7 @@ def test_a_worker_that_does_not_end_is_killed(tmp_path):
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="limits are set on Linux")
 def test_a_worker_grows_to_its_limit_only(worker):
-    assert asked(worker, "limit") == {"found": "no memory", "small": 16 << 20}
+    assert answer_of(worker, "limit") == {"found": "no memory", "small": 16 << 20}
 
 
 def test_partial_writes_to_a_pipe_are_completed():

@@ -15,23 +15,23 @@ from medseg.system.quiet_libraries import quiet, without_package
 
 
 @pytest.fixture
-def seen():
+def recorded():
     with warnings.catch_warnings(record=True) as recorded:
         warnings.simplefilter("always")
         yield recorded
 
 
-def test_only_library_warnings_within_the_block_are_suppressed(seen):
+def test_only_library_warnings_within_the_block_are_suppressed(recorded):
     warnings.warn("before", UserWarning, stacklevel=1)
     with quiet():
         warnings.warn("within", UserWarning, stacklevel=1)
         warnings.warn("within", DeprecationWarning, stacklevel=1)
         warnings.warn("ours", InputWarning, stacklevel=1)
     warnings.warn("after", UserWarning, stacklevel=1)
-    assert [str(each.message) for each in seen] == ["before", "ours", "after"]
+    assert [str(each.message) for each in recorded] == ["before", "ours", "after"]
 
 
-def test_blocks_nest_and_errors_end_them(seen):
+def test_blocks_nest_and_errors_end_them(recorded):
     def fail() -> None:
         with quiet():
             with quiet("a"):
@@ -42,7 +42,7 @@ def test_blocks_nest_and_errors_end_them(seen):
     with pytest.raises(ValueError, match="x"):
         fail()
     warnings.warn("after", UserWarning, stacklevel=1)
-    assert [str(each.message) for each in seen] == ["after"]
+    assert [str(each.message) for each in recorded] == ["after"]
 
 
 def test_warnings_as_errors_do_not_apply_within_the_block():
@@ -56,7 +56,7 @@ def test_warnings_as_errors_do_not_apply_within_the_block():
             warnings.warn("after", UserWarning, stacklevel=1)
 
 
-def test_other_threads_still_warn_and_filters_do_not_accumulate(seen):
+def test_other_threads_still_warn_and_filters_do_not_accumulate(recorded):
     with quiet():
         filters, show = list(warnings.filters), warnings.showwarning
         thread = threading.Thread(target=warnings.warn, args=("elsewhere", UserWarning))
@@ -65,7 +65,7 @@ def test_other_threads_still_warn_and_filters_do_not_accumulate(seen):
         with quiet():
             assert warnings.filters == filters
             assert warnings.showwarning is show
-    assert [str(each.message) for each in seen] == ["elsewhere"]
+    assert [str(each.message) for each in recorded] == ["elsewhere"]
 
 
 def test_records_of_named_loggers_and_their_children_are_dropped(caplog):
@@ -82,7 +82,7 @@ def test_records_of_named_loggers_and_their_children_are_dropped(caplog):
     assert (below.level, below.disabled) == (logging.NOTSET, False)
 
 
-def test_a_package_is_left_out_in_this_thread_alone(tmp_path, monkeypatch):
+def test_a_package_is_blocked_in_this_thread_only(tmp_path, monkeypatch):
     (tmp_path / "reporting_package.py").write_text("")
     monkeypatch.syspath_prepend(tmp_path)
     places, found = sys.meta_path[:], []

@@ -19,7 +19,7 @@ LAUGHS = "a0: &a0 [lol, lol]\n" + "".join(
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         (LAUGHS, "aliases.*line 2"),
         ("a: &a {b: *a}", "aliases"),
@@ -35,7 +35,7 @@ LAUGHS = "a0: &a0 [lol, lol]\n" + "".join(
         ("a: 1\n---\nb: 2", "another document"),
     ],
 )
-def test_yaml_that_is_not_plain_data_is_refused_after_a_few_nodes(text, told):
+def test_yaml_that_is_not_plain_data_is_refused_after_a_few_nodes(text, message):
     nodes = 0
 
     class Counting(PlainLoader):
@@ -44,7 +44,7 @@ def test_yaml_that_is_not_plain_data_is_refused_after_a_few_nodes(text, told):
             nodes += 1
             return super().compose_node(parent, index)
 
-    with pytest.raises(ValueError, match=told) as caught:
+    with pytest.raises(ValueError, match=message) as caught:
         yaml_data(text, Counting)
     assert len(str(caught.value)) < 300
     assert "\n" not in str(caught.value)
@@ -52,7 +52,7 @@ def test_yaml_that_is_not_plain_data_is_refused_after_a_few_nodes(text, told):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("[" * 10**6, "nested"),
         ("[" * 65 + "]" * 65, "nested deeper than 64"),
@@ -64,8 +64,8 @@ def test_yaml_that_is_not_plain_data_is_refused_after_a_few_nodes(text, told):
         ('{"a": 1\n "b": 2}', "line 2"),
     ],
 )
-def test_json_that_is_not_plain_data_is_refused(text, told):
-    with pytest.raises(ValueError, match=told):
+def test_json_that_is_not_plain_data_is_refused(text, message):
+    with pytest.raises(ValueError, match=message):
         json_data(text)
 
 
@@ -106,7 +106,7 @@ def test_a_pipe_is_refused_at_once(tmp_path, name):
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "told"),
+    ("name", "text", "message"),
     [
         ("m.json", '{"cases": [\n{"id": "a" "image": "x"}]}', "line 2 column"),
         ("m.yaml", "cases:\n- {id: a\n  image: x\n", "line 3"),
@@ -116,11 +116,11 @@ def test_a_pipe_is_refused_at_once(tmp_path, name):
         ("recipe.yaml", LAUGHS, "line 2"),
     ],
 )
-def test_an_error_names_file_and_line(tmp_path, name, text, told):
+def test_an_error_names_file_and_line(tmp_path, name, text, message):
     path = tmp_path / name
     path.write_text(text)
     read = Recipe.read if name == "recipe.yaml" else Manifest.read
-    with pytest.raises(UsageError, match=told) as caught:
+    with pytest.raises(UsageError, match=message) as caught:
         read(path)
     assert str(path) in str(caught.value)
 

@@ -220,7 +220,7 @@ def test_a_file_much_larger_than_the_network_is_refused_without_opening_it(tmp_p
 
 
 @pytest.mark.parametrize("kind", ["folder", "fifo", "gone", "dangling", "pickle"])
-def test_a_path_that_is_no_archive_is_refused_at_once(tmp_path, kind):
+def test_a_path_that_is_not_an_archive_is_refused_at_once(tmp_path, kind):
     path = tmp_path / "w.pth"
     if kind == "folder":
         path.mkdir()

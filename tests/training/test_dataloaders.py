@@ -60,8 +60,8 @@ def test_the_waiting_time_is_measured_in_the_loader(prepared, monkeypatch):
 
 
 def test_every_validation_scan_is_measured_by_one_process(prepared):
-    seen = [[scan["case"] for scan in scans(prepared, rank=rank, world_size=2)] for rank in (0, 1)]
-    assert seen == [["case_0", "case_2"], ["case_1"]]
+    cases = [[scan["case"] for scan in scans(prepared, rank=rank, world_size=2)] for rank in (0, 1)]
+    assert cases == [["case_0", "case_2"], ["case_1"]]
     few = [[scan["case"] for scan in scans(prepared[:1], rank=rank, world_size=2)] for rank in (0, 1)]
     assert few == [["case_0"], ["case_0"]]
 

@@ -86,7 +86,7 @@ def test_tversky_and_focal_by_hand():
     assert float(Focal(ONE, 2.0, 0.1)(logits, truth)) == pytest.approx(sided, abs=1e-5)
 
 
-def test_monai_agrees_where_all_is_known(world):
+def test_monai_agrees_if_all_voxels_are_known(world):
     logits, truth = world
     dice = DiceLoss(sigmoid=True, batch=True, smooth_nr=1e-5, smooth_dr=1e-5)(logits, truth)
     bce = torch.nn.functional.binary_cross_entropy_with_logits(logits, truth)
@@ -351,6 +351,6 @@ def test_two_processes_have_the_loss_and_the_gradient_of_one(tmp_path):
         for rank in (0, 1)
     ]  # fmt: skip
     for child in started:
-        out, told = child.communicate(timeout=PATIENCE)
-        assert child.returncode == 0, told
+        out, errors = child.communicate(timeout=PATIENCE)
+        assert child.returncode == 0, errors
         assert "equal" in out

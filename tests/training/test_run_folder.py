@@ -59,7 +59,7 @@ def test_a_second_training_in_the_folder_is_refused(cases, tmp_path):
     assert [name for name in sorted(p.name for p in folder.iterdir()) if name[0] != "."] == before
 
 
-def test_nothing_is_made_where_there_is_nothing_to_resume(cases, tmp_path):
+def test_nothing_is_created_if_there_is_nothing_to_resume(cases, tmp_path):
     with pytest.raises(UsageError, match="nothing to resume"):
         resume(tmp_path / "run", cases)
     assert not (tmp_path / "run").exists()

@@ -36,7 +36,7 @@ def test_pixels_are_square():
     assert picture.dtype == np.uint8
 
 
-def test_colours_tell_truth_from_found_and_both():
+def test_truth_prediction_and_overlap_have_different_colours():
     image, truth, found = world()
     found |= truth
     only = snapshot(image, truth, found, (1.0, 1.0, 1.0))
@@ -47,7 +47,7 @@ def test_colours_tell_truth_from_found_and_both():
     assert where(both, PREDICTION)[1] > where(both, TRUTH)[1]
 
 
-def test_without_truth_it_shows_what_was_found_or_the_middle():
+def test_without_truth_it_shows_the_prediction_or_the_middle():
     image, truth, _ = world()
     image[..., 2] = 0.5
     image[0, 0] = 1

@@ -34,9 +34,9 @@ def test_the_patients_right_is_on_the_left(axcodes):
     assert right[:, 1].mean() < 0.3 * axial.shape[1] < left[:, 1].mean()
     assert right[:, 0].mean() < 0.4 * axial.shape[0]  # the front is up
     sagittal = picture[:, width * 320 // 440 :]
-    seen = np.concatenate([tinted(sagittal, blue=True), tinted(sagittal, blue=False)])
-    assert seen[:, 0].mean() < 0.35 * height  # the top is up
-    assert seen[:, 1].mean() < 0.5 * sagittal.shape[1]  # the front is on the left
+    pixels = np.concatenate([tinted(sagittal, blue=True), tinted(sagittal, blue=False)])
+    assert pixels[:, 0].mean() < 0.35 * height  # the top is up
+    assert pixels[:, 1].mean() < 0.5 * sagittal.shape[1]  # the front is on the left
 
 
 def test_pictures_are_read_back_and_incomplete_lines_skipped(tmp_path):

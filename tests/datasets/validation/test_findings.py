@@ -30,9 +30,9 @@ def test_errors_come_first_in_the_order_of_the_manifest(make):
 
 def test_only_the_given_split_is_opened(cases):
     cases[2].images[0].unlink()
-    seen: list[tuple[int, int]] = []
-    report = check(cases, RECIPE, split="train", progress=lambda *numbers: seen.append(numbers))
-    assert (report.cases, report.findings, seen) == (2, (), [(1, 2), (2, 2)])
+    calls: list[tuple[int, int]] = []
+    report = check(cases, RECIPE, split="train", progress=lambda *numbers: calls.append(numbers))
+    assert (report.cases, report.findings, calls) == (2, (), [(1, 2), (2, 2)])
     shared = [with_(case, patient="p") for case in cases]
     assert [f.code for f in check(shared, split="train").findings] == ["patient-in-two-splits"]
 

@@ -43,7 +43,7 @@ def test_lesions_of_2_mm_vanish_at_3_mm_and_stay_at_1_mm():
 
 @pytest.mark.parametrize("spacing", [(3.0, 3.0, 3.0), (2.0, 2.0, 5.0), (1.0, 0.8, 2.3), (0.5, 1.0, 1.0)])
 @pytest.mark.parametrize("codes", ["RAS", "LPS", "SAL"])
-def test_it_is_what_preparation_leaves(spacing, codes):
+def test_it_equals_what_is_left_after_preparation(spacing, codes):
     rng = np.random.default_rng(0)
     array = blocks(4, (37, 36, 35))
     array[20:30, 3:12, 5:25] = 2

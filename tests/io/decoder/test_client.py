@@ -78,7 +78,7 @@ def noise(request, payload):
     print("printed", flush=True)
     return {{"echo": len(payload)}}, None
 
-def eat(request, payload):
+def use_memory(request, payload):
     worker.limit(request["expected_bytes"])
     return {{}}, bytearray(request["size"]) and None
 
@@ -94,16 +94,16 @@ def cut(request, payload):
     os._exit(4)
 
 duplicate = os.dup
-def remembering(descriptor):
+def recording(descriptor):
     global answers
     fresh = duplicate(descriptor)
     answers = fresh
     return fresh
-os.dup = remembering
+os.dup = recording
 
 worker.TASKS |= {{
     "cut": cut,
-    "noise": noise, "eat": eat, "interrupted": interrupted, "partly": partly,
+    "noise": noise, "use_memory": use_memory, "interrupted": interrupted, "partly": partly,
     "die": lambda r, p: os.kill(os.getpid(), signal.SIGSEGV),
     "hang": lambda r, p: time.sleep(10_000),
 }}
@@ -116,7 +116,7 @@ worker.main()
     client.close()
 
 
-def ask(task, payload=b"", **fields):
+def call(task, payload=b"", **fields):
     return client.call({"task": task, **fields}, payload, what="it fails", where=Path("x.mha"))[0]
 
 
@@ -180,7 +180,7 @@ class TestDecoding:
         ds.PixelData = encapsulate([frame + b"\xff\0\xff\0" for frame in whole])
         assert np.array_equal(decode(content(ds)), FRAMES)
 
-    def test_what_the_decoders_said_is_told_in_one_line(self):
+    def test_the_message_of_a_decoder_becomes_one_line(self):
         ds = compressed()
         whole = list(generate_frames(ds.PixelData, number_of_frames=2))
         ds.PixelData = encapsulate([whole[0], whole[1][:70]])
@@ -188,9 +188,9 @@ class TestDecoding:
             decode(content(ds))
         assert len(str(caught.value).splitlines()) == 2
 
-    @pytest.mark.parametrize(("shape", "told"), [((64, 72), "72 x 64"), ((72, 63), "72 x 64")])
-    def test_another_shape_is_refused(self, shape, told):
-        with pytest.raises(InputRefused, match=told):
+    @pytest.mark.parametrize(("shape", "message"), [((64, 72), "72 x 64"), ((72, 63), "72 x 64")])
+    def test_another_shape_is_refused(self, shape, message):
+        with pytest.raises(InputRefused, match=message):
             decode(content(compressed()), shape=shape)
 
     def test_colour_is_refused(self):
@@ -204,7 +204,7 @@ class TestDecoding:
         with pytest.raises(InputRefused, match="float32"):
             client.decoded(b"", [0], shape=(2, 2), expected_bytes=8)
 
-    def test_a_file_that_is_no_dicom_is_refused_by_name(self, tmp_path):
+    def test_a_file_that_is_not_dicom_is_refused_by_name(self, tmp_path):
         (tmp_path / "x.dcm").write_bytes(b"no" * 400)
         with pytest.raises(InputRefused) as caught:
             decode(tmp_path / "x.dcm")
@@ -226,40 +226,40 @@ class TestDecoding:
 class TestWorker:
     def test_a_crash_is_a_refusal_and_the_next_call_works(self, odd_worker):
         with pytest.raises(InputRefused, match="SIGSEGV") as caught:
-            ask("die")
+            call("die")
         assert caught.value.reason == "reader-crashed"
         assert caught.value.where == "x.mha"
-        assert ask("noise", b"abc") == {"echo": 3}
+        assert call("noise", b"abc") == {"echo": 3}
 
     def test_a_plain_exit_is_a_crash_too(self, odd_worker):
         with pytest.raises(InputRefused, match="exit code 3") as caught:
-            ask("partly")
+            call("partly")
         assert caught.value.reason == "reader-crashed"
 
-    def test_what_libraries_print_goes_nowhere(self, odd_worker, capfd):
-        assert ask("noise", bytes(1 << 20)) == {"echo": 1 << 20}
+    def test_output_printed_by_libraries_is_discarded(self, odd_worker, capfd):
+        assert call("noise", bytes(1 << 20)) == {"echo": 1 << 20}
         assert capfd.readouterr() == ("", "")
 
     def test_a_hang_ends(self, odd_worker, monkeypatch):
-        ask("noise")
+        call("noise")
         monkeypatch.setattr(client, "_SECONDS", 0.3)
         with pytest.raises(InputRefused, match="did not finish") as caught:
-            ask("hang")
+            call("hang")
         assert caught.value.reason == "reader-timeout"
 
     @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="limits are set on Linux")
-    def test_memory_beyond_what_was_announced_is_refused(self, odd_worker):
-        assert ask("eat", expected_bytes=100 << 20, size=100 << 20) == {}
+    def test_memory_beyond_the_announced_size_is_refused(self, odd_worker):
+        assert call("use_memory", expected_bytes=100 << 20, size=100 << 20) == {}
         with pytest.raises(InputRefused, match="memory") as caught:
-            ask("eat", expected_bytes=1 << 20, size=600 << 20)
+            call("use_memory", expected_bytes=1 << 20, size=600 << 20)
         assert caught.value.reason == "too-large"
-        assert ask("noise") == {"echo": 0}  # it survives
+        assert call("noise") == {"echo": 0}  # it survives
 
     def test_workers_ignore_ctrl_c(self, odd_worker):
-        assert ask("interrupted") == {}
+        assert call("interrupted") == {}
 
     def test_it_ends_when_its_parent_does(self, odd_worker):
-        ask("noise")
+        call("noise")
         process = client._worker.process
         client._worker.to.close()
         assert process.wait(10) == 0
@@ -267,7 +267,7 @@ class TestWorker:
     def test_one_worker_serves_all_threads(self, odd_worker):
         answers = []
         threads = [
-            threading.Thread(target=lambda n=n: answers.append(ask("noise", bytes(n))["echo"]))
+            threading.Thread(target=lambda n=n: answers.append(call("noise", bytes(n))["echo"]))
             for n in range(8)
         ]
         for thread in threads:
@@ -277,7 +277,7 @@ class TestWorker:
         assert sorted(answers) == list(range(8))
 
     def test_an_interruption_in_the_middle_leaves_no_half_answer(self, odd_worker, monkeypatch):
-        ask("noise")
+        call("noise")
 
         def interrupt(*_):
             raise KeyboardInterrupt
@@ -285,31 +285,31 @@ class TestWorker:
         with monkeypatch.context() as patch:
             patch.setattr(client, "write_all", interrupt)
             with pytest.raises(KeyboardInterrupt):
-                ask("noise", b"1")
-        assert ask("noise", b"22") == {"echo": 2}
+                call("noise", b"1")
+        assert call("noise", b"22") == {"echo": 2}
 
     def test_a_forked_process_has_its_own(self, odd_worker):
         if not hasattr(os, "fork"):
             pytest.skip("no fork here")
-        ask("noise")
+        call("noise")
         mine = client._worker.process.pid
         child = os.fork()
         if child == 0:  # pragma: no cover - another process
             code = 1
             try:
                 fresh = client._worker is None
-                ask("noise", b"1")
+                call("noise", b"1")
                 code = 0 if fresh and client._worker.process.pid != mine else 2
                 client.close()
             finally:
                 os._exit(code)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-        assert ask("noise", b"22") == {"echo": 2}
+        assert call("noise", b"22") == {"echo": 2}
         assert client._worker.process.pid == mine
 
-    def test_letting_go_of_a_worker_lets_it_end(self, odd_worker):
+    def test_a_released_worker_ends(self, odd_worker):
         # What a forked child does, done here, where it closes the only pipe there is.
-        ask("noise")
+        call("noise")
         pid = client._worker.process.pid
         client._forget()
         assert client._worker is None
@@ -317,30 +317,30 @@ class TestWorker:
         client._forget()
 
     def test_a_worker_that_will_not_end_is_killed(self, odd_worker, monkeypatch):
-        ask("noise")
+        call("noise")
         process = client._worker.process
         monkeypatch.setattr(client, "_END_SECONDS", 0.2)
         processes.send({"task": "hang", "seconds": 60}, process.stdin)
         client.close()
         assert process.returncode == -signal.SIGKILL
 
-    def test_a_worker_that_ends_within_an_answer_has_crashed(self, odd_worker):
+    def test_a_worker_that_exits_in_the_middle_of_an_answer_has_crashed(self, odd_worker):
         with pytest.raises(InputRefused) as caught:
             client.call({"task": "cut"}, what="it fails", array_shape=(1000,))
         assert caught.value.reason == "reader-crashed"
 
-    def test_no_python_to_start_is_told(self, monkeypatch):
+    def test_a_missing_python_executable_is_reported(self, monkeypatch):
         client.close()
         monkeypatch.setattr(sys, "executable", "/nowhere/python")
         with pytest.raises(ResourceError, match="cannot be started") as caught:
-            ask("setup")
+            call("setup")
         assert caught.value.reason == "worker"
 
-    def test_a_worker_that_ends_at_once_is_told(self, monkeypatch, tmp_path):
+    def test_a_worker_that_exits_at_once_is_reported(self, monkeypatch, tmp_path):
         client.close()
         monkeypatch.setattr(client, "_SCRIPT", tmp_path / "nothing.py")
         with pytest.raises(ResourceError, match="does not start"):
-            ask("setup")
+            call("setup")
 
     def test_an_array_of_another_shape_is_refused(self):
         raw = content(compressed())
@@ -348,7 +348,7 @@ class TestWorker:
         with pytest.raises(InputRefused, match="shape"):
             client.call({**request, "expected_bytes": 9216}, raw, what="it fails", array_shape=(2, 72, 64))
 
-    def test_nothing_is_left_behind_and_torch_is_not_imported(self):
+    def test_no_file_is_left_behind_and_torch_is_not_imported(self):
         code = (
             "import sys\n"
             "from medseg.io.decoder import client\n"

@@ -44,13 +44,13 @@ def test_another_series_in_the_same_folders_is_left_out(tmp_path):
     assert np.array_equal(io.read(folders[0] / "xslice0001.dcm").array, NUMBERS + 1)
 
 
-def test_a_copy_of_the_series_is_no_part_of_it(tmp_path):
+def test_a_copy_of_the_series_is_separate(tmp_path):
     folder = io.write_dicom_series(a_volume(), tmp_path / "a")
     shutil.copytree(folder, tmp_path / "b")
     assert np.array_equal(io.read(sorted(folder.iterdir())[0]).array, NUMBERS)
 
 
-def test_another_phase_of_the_series_is_no_part_of_it(tmp_path):
+def test_another_phase_of_the_series_is_separate(tmp_path):
     folder = io.write_dicom_series(a_volume(), tmp_path / "a")
     shutil.copytree(folder, tmp_path / "b")
     for path in (tmp_path / "b").iterdir():
@@ -61,7 +61,7 @@ def test_another_phase_of_the_series_is_no_part_of_it(tmp_path):
 
 
 @pytest.mark.parametrize("keyword", ["PatientID", "StudyInstanceUID"])
-def test_another_patients_series_of_the_same_uid_is_no_part_of_it(tmp_path, keyword):
+def test_a_series_of_another_patient_with_the_same_uid_is_separate(tmp_path, keyword):
     one, two = spread(tmp_path)
     for path in two.iterdir():
         ds = pydicom.dcmread(path)

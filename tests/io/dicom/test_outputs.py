@@ -37,7 +37,7 @@ def one_label(scan) -> Mask:
 
 
 @pytest.mark.parametrize("form", ["dicom-seg", "rtstruct"])
-def test_convert_reads_a_mask_only_when_told_that_it_is_one(scan, tmp_path, form):
+def test_convert_reads_a_file_as_a_mask_only_on_request(scan, tmp_path, form):
     mask = one_label(scan)
     path, out = mask.save(tmp_path / "m.dcm", format=form), tmp_path / "m.nii.gz"
     with pytest.raises(InputRefused, match="--as-mask") as caught:

@@ -122,7 +122,7 @@ def test_a_jpeg_without_a_frame_is_damaged():
         codestream.size(b"\xff\xd8\xff\xe0\0\x04\0\0\0\0\0\0\0\0")
 
 
-def test_bits_above_those_stored_are_left_out_with_a_word(series):
+def test_bits_above_the_stored_ones_are_dropped_with_a_notice(series):
     def overlay(ds, _):
         pixels = ds.pixel_array.astype(np.int32) + 1000
         ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 12, 11, 0
@@ -205,18 +205,18 @@ def test_padding_keeps_its_number(series):
         put(RescaleSlope=None, RescaleIntercept=None),
     ],
 )
-def test_a_rescale_that_is_none_or_only_here_and_there_is_refused(series, change):
+def test_an_invalid_or_partial_rescale_is_refused(series, change):
     edit(series, change, slice(0, 1))
     assert refusal(series).reason == "rescale"
 
 
-def test_ct_without_an_intercept_gets_a_word(series):
+def test_ct_without_an_intercept_gives_a_notice(series):
     edit(series, put(RescaleSlope=None, RescaleIntercept=None))
     with pytest.warns(InputWarning, match="assumed to be HU"):
         assert np.array_equal(io.read(series).array, NUMBERS)
 
 
-def test_views_with_graphics_are_no_scan(series):
+def test_views_with_graphics_are_not_scans(series):
     def overlay(ds, _):
         ds.ImageType = ["DERIVED", "SECONDARY", "MPR"]
         ds.add_new(0x60003000, "OW", bytes(4))

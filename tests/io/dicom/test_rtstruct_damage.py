@@ -171,11 +171,11 @@ def test_a_planning_systems_contours_have_the_volume_of_their_polygons(shared_da
 # --- what is not there -------------------------------------------------------------------
 
 
-def test_a_region_without_contours_is_empty_with_a_word(tmp_path):
+def test_a_region_without_contours_is_empty_with_a_notice(tmp_path):
     path = drawn(tmp_path / "rt.dcm", [square(1.5, 4.5, 2.5, 9)], [])
-    with pytest.warns(InputWarning, match="no contours in ROI 2") as told:
+    with pytest.warns(InputWarning, match="no contours in ROI 2") as caught:
         rtstruct.read(path, LABELS[:2], PAPER)
-    assert not any("organ" in str(one.message).lower() for one in told)
+    assert not any("organ" in str(one.message).lower() for one in caught)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         rtstruct.read(path, ONE, PAPER)  # nobody asked for the empty one
@@ -195,16 +195,16 @@ def test_a_file_cut_anywhere_is_refused_or_read_whole(tmp_path, whose):
         rois = [square(0.5, 5.5, 1, 9)], [square(6.5, 8.5, 3, 13), square(6.5, 8.5, 3, 13, 3)]
         path, labels, grid = drawn(tmp_path / "rt.dcm", *rois), LABELS[:2], PAPER
     whole, data = rtstruct.read(path, labels, grid), path.read_bytes()
-    short, seen = tmp_path / "short.dcm", set()
+    short, reasons = tmp_path / "short.dcm", set()
     for size in range(0, len(data), 23 if whose == "implicit" else 3):
         short.write_bytes(data[:size])
         try:
             found = rtstruct.read(short, labels, grid)
         except InputRefused as error:
-            seen.add(error.reason)
+            reasons.add(error.reason)
         else:
             np.testing.assert_array_equal(found.array, whole.array, err_msg=f"cut at {size} of {len(data)}")
-    assert seen == {"unreadable"}
+    assert reasons == {"unreadable"}
 
 
 def test_bytes_changed_by_chance_are_refused_or_read_and_nothing_else(sample, scan, tmp_path):
@@ -254,7 +254,7 @@ def test_a_damaged_structure_set_is_refused(scan, sample, tmp_path, name):
 
 
 @pytest.mark.parametrize("word", ["nan", "inf", "-inf", "1e999", "1e300", "-9e99", "Doe^John", ""])
-def test_a_coordinate_that_is_no_number_is_refused_and_not_told(tmp_path, word):
+def test_a_coordinate_that_is_not_a_number_is_refused_without_quoting_it(tmp_path, word):
     data = drawn(tmp_path / "rt.dcm", [square(1.23456, 5, 3, 9)]).read_bytes()
     assert data.count(b"1.23456\\3\\") == 1
     (tmp_path / "rt.dcm").write_bytes(data.replace(b"1.23456\\3\\", f"{word:8}\\3"[:9].encode() + b"\\"))
@@ -265,7 +265,7 @@ def test_a_coordinate_that_is_no_number_is_refused_and_not_told(tmp_path, word):
     assert "Doe" not in str(error)
 
 
-def test_a_kind_of_contour_that_is_free_text_is_not_told(tmp_path):
+def test_a_contour_type_that_is_free_text_is_not_quoted(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydicom's, on writing it
         path = drawn(tmp_path / "rt.dcm", [square(1, 5, 3, 9)], kind="Doe John")

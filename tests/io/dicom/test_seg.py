@@ -75,8 +75,8 @@ def refusal(kind, reason, call, *args, **options):
 def test_highdicom_reads_the_same_voxels(tmp_path, direction, modality):
     scan = a_scan(tmp_path, direction, modality=modality)
     mask = a_mask(scan)
-    seen = by_highdicom(written(mask, tmp_path), scan)
-    assert np.array_equal(seen, [np.isin(mask.array, label.values) for label in LABELS])
+    decoded = by_highdicom(written(mask, tmp_path), scan)
+    assert np.array_equal(decoded, [np.isin(mask.array, label.values) for label in LABELS])
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
@@ -234,8 +234,8 @@ def test_every_term_is_the_standards():
         *coded_terms.PARTS.values(),
     }
     for term in terms_used:
-        told = {meaning.split(" (")[0] for code, meaning in listed if code == term.value}
-        assert term.meaning in told, (term, told)
+        meanings = {meaning.split(" (")[0] for code, meaning in listed if code == term.value}
+        assert term.meaning in meanings, (term, meanings)
     assert coded_terms.ARTIFICIAL_INTELLIGENCE.value == codes.CID7162.ArtificialIntelligence.value
     categories = {codes.CID7150.AnatomicalStructure.value, codes.CID7150.Tissue.value}
     categories.add(codes.CID7150.MorphologicallyAbnormalStructure.value)
@@ -300,12 +300,12 @@ def test_a_scan_without_identifiers_is_refused(scan, tmp_path, tag):
     refusal(InputRefused, "source-incomplete", seg.write, a_mask(scan), tmp_path / "x.dcm")
 
 
-def test_a_scan_that_is_gone_is_refused(scan, tmp_path):
+def test_a_deleted_scan_is_refused(scan, tmp_path):
     scan.source.files[1].unlink()
     refusal(InputRefused, "not-found", seg.write, a_mask(scan), tmp_path / "x.dcm")
 
 
-def test_what_highdicom_cannot_refer_to_is_refused(scan, tmp_path, monkeypatch):
+def test_sources_that_highdicom_cannot_refer_to_are_refused(scan, tmp_path, monkeypatch):
     def refuse(*args, **options):
         raise ValueError("the patient's name")
 

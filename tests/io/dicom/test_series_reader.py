@@ -56,7 +56,7 @@ def test_every_orientation_survives_and_gdcm_agrees(tmp_path, signs):
 
 
 @pytest.mark.parametrize("modality", ["CT", "MR"])
-def test_what_is_written_says_what_it_is(tmp_path, modality):
+def test_written_series_state_modality_and_sop_class(tmp_path, modality):
     folder = io.write_dicom_series(a_volume(), tmp_path / "s", modality=modality)
     volume = io.read(folder)
     assert volume.source.modality == modality
@@ -91,8 +91,8 @@ def test_intensities_beyond_int16_are_quantised(tmp_path, array, dtype, error):
     back = io.read(io.write_dicom_series(a_volume(array, np.eye(3)), tmp_path / "s"))
     assert back.array.dtype == dtype
     world = back.grid.index(a_volume(array, np.eye(3)).grid.world(list(np.ndindex(array.shape))))
-    seen = back.array[tuple(np.rint(world).astype(int).T)]
-    assert np.abs(seen.astype(float) - array.reshape(-1)).max() <= error / 2 + 1e-6 * np.abs(array).max()
+    values = back.array[tuple(np.rint(world).astype(int).T)]
+    assert np.abs(values.astype(float) - array.reshape(-1)).max() <= error / 2 + 1e-6 * np.abs(array).max()
 
 
 def test_a_sheared_grid_cannot_be_a_series(tmp_path):
@@ -137,7 +137,7 @@ def test_files_without_a_preamble_are_dicom(series):
     assert np.array_equal(io.read(min(series.iterdir())).array, expected.array)
 
 
-def test_other_files_in_the_folder_are_passed_over(series):
+def test_other_files_in_the_folder_are_skipped(series):
     expected = io.read(series)
     (series / "notes.txt").write_text("hello")
     (series / "short").write_bytes(b"x")
@@ -260,7 +260,7 @@ def test_several_series_are_listed_and_one_must_be_chosen(two_series):
     assert io.list_series(small.files[0]) == (big, small)
 
 
-def test_a_series_is_chosen_by_uid_by_ending_or_by_a_file(two_series):
+def test_a_series_is_chosen_by_its_uid_the_end_of_its_uid_or_a_file(two_series):
     for one in io.list_series(two_series):
         for wanted in (one.uid, one.uid[-6:]):
             assert io.read(two_series, series=wanted).array.shape == one.shape
@@ -383,7 +383,7 @@ def test_every_truncation_is_refused_or_whole(tmp_path):
         assert error.reason in ("unreadable", "no-geometry", "pixel-type", "inconsistent"), length
 
 
-def test_a_damaged_slice_at_the_end_of_the_stack_is_not_passed_over(series):
+def test_a_damaged_slice_at_the_end_of_the_stack_is_not_skipped(series):
     for path in (min(series.iterdir()), max(series.iterdir())):
         whole = path.read_bytes()
         for length in (132, 200, 400, 600):

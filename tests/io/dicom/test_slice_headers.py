@@ -27,7 +27,7 @@ def last(folder):
 @pytest.mark.parametrize(
     "content", [b"", b"\0" * 4000, b"<html>Not found</html>", b"\x89PNG\r\n\x1a\n" + bytes(200)]
 )
-def test_a_file_named_like_a_slice_that_is_none_is_not_passed_over(series, content):
+def test_a_file_named_like_a_slice_without_being_one_is_not_skipped(series, content):
     last(series).write_bytes(content)
     error = refusal(series)
     assert error.reason == "unreadable"
@@ -141,7 +141,7 @@ def test_nesting_is_bounded(series, depth):
         assert "nested" in error.problem
 
 
-def test_a_localizer_of_its_own_series_is_passed_over_with_a_word(series):
+def test_a_localizer_in_a_series_of_its_own_is_skipped_with_a_notice(series):
     scout = datasets(series)[0]
     scout.SeriesInstanceUID, scout.ImageType = generate_uid(), ["ORIGINAL", "PRIMARY", "LOCALIZER"]
     scout.save_as(series / "scout.dcm")
@@ -151,7 +151,7 @@ def test_a_localizer_of_its_own_series_is_passed_over_with_a_word(series):
 
 
 @pytest.mark.filterwarnings("ignore:.*skipped a localizer or picture:medseg.errors.InputWarning")
-def test_a_picture_of_the_dose_report_is_passed_over_with_a_word(series):
+def test_an_image_of_the_dose_report_is_skipped_with_a_notice(series):
     report = datasets(series)[0]
     report.SeriesInstanceUID, report.Modality = generate_uid(), "OT"
     report.SOPClassUID = report.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.7"
@@ -165,7 +165,7 @@ def test_a_picture_of_the_dose_report_is_passed_over_with_a_word(series):
     assert refusal(series).reason == "no-geometry"
 
 
-def test_two_patients_under_one_series_uid_are_told_apart(series):
+def test_two_patients_with_one_series_uid_are_kept_apart(series):
     for keyword, name in (
         ("PatientID", "patient"),
         ("StudyInstanceUID", "study"),
@@ -215,7 +215,7 @@ def test_volumes_at_the_same_positions_need_a_choice(series, keyword, values):
     assert refusal(series, volume=3).reason == "no-volume"
 
 
-def test_a_time_of_its_own_for_each_slice_tells_no_volumes_apart(series):
+def test_a_different_time_for_each_slice_does_not_separate_volumes(series):
     edit(series, lambda ds, n: setattr(ds, "ContentTime", f"12000{n}"))
     assert np.array_equal(io.read(series).array, NUMBERS)
     number = iter(range(5))
@@ -245,7 +245,7 @@ def test_blocks_acquired_one_after_the_other_are_one_volume(series):
 
 class TestFrames:
     @pytest.mark.parametrize("order", [None, [3, 0, 4, 1, 2]])
-    def test_frames_lie_where_they_say(self, series, tmp_path, order):
+    def test_frames_lie_at_their_stated_positions(self, series, tmp_path, order):
         enhanced(datasets(series), order).save_as(tmp_path / "e.dcm")
         volume = io.read(tmp_path / "e.dcm")
         assert np.array_equal(volume.array, NUMBERS)

@@ -58,12 +58,12 @@ def test_a_slight_sideways_drift_is_rounding_and_a_larger_one_is_tilt(series):
         ({"ImageOrientationPatient": None}, "no-geometry"),
     ],
 )
-def test_geometry_that_is_none_is_refused(series, values, reason):
+def test_an_invalid_geometry_is_refused(series, values, reason):
     edit(series, put(**values))
     assert refusal(series).reason == reason
 
 
-def test_text_where_numbers_belong_is_no_geometry(series):
+def test_text_instead_of_numbers_is_refused(series):
     for path in series.iterdir():
         content = path.read_bytes()
         start = content.find(b"\x20\x00\x37\x00DS") + 8
@@ -104,7 +104,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
-def test_an_even_stack_is_one_volume_whatever_else_varies(series, change):
+def test_an_even_stack_is_one_volume_whatever_else_differs(series, change):
     # As SimpleITK and dcm2niix read it.
     edit(series, change)
     volume = io.read(series)
@@ -117,12 +117,12 @@ def test_an_even_stack_is_one_volume_whatever_else_varies(series, change):
     marks=st.lists(st.tuples(*[st.sampled_from(("", "1", "2", "2.0"))] * 3), min_size=6, max_size=6),
     order=st.permutations(range(6)),
 )
-def test_any_marks_leave_an_even_stack_whole(marks, order):
+def test_an_even_stack_is_not_split_by_any_header_field(marks, order):
     stacked = [a_slice(2.5 * k, dict(zip(NAMES, marks[k], strict=True))) for k in order]
     assert [len(part) for _, part in volumes(stacked)] == [6]
 
 
-def test_numbers_written_in_two_ways_do_not_separate_phases():
+def test_different_spellings_of_a_number_do_not_separate_phases():
     # Two phases of three slices at the same positions; the tube voltage is the same number everywhere.
     stacked = [
         a_slice(2.5 * k, {"KVP": ("120", "120.0")[(k + phase) % 2], "TriggerTime": f"{phase}"})

@@ -12,7 +12,7 @@ from medseg.errors import InputRefused
 
 @pytest.mark.parametrize(("unit", "mm"), [(0, 1.0), (1, 1000.0), (2, 1.0), (3, 0.001)])
 def test_units_of_length_become_mm(tmp_path, unit, mm):
-    # The same scan, 0.9 x 1.2 x 3 mm, told in each unit. 8 is seconds: the other bits must not matter.
+    # The same scan, 0.9 x 1.2 x 3 mm, stated in each unit. 8 is seconds: the other bits must not matter.
     affine = np.diag([1 / mm, 1 / mm, 1 / mm, 1.0]) @ AFFINE
     volume = io.read(save(tmp_path / "a.nii", affine=affine, xyzt_units=8 + unit))
     assert volume.grid.spacing_mm == pytest.approx((0.9, 1.2, 3))
@@ -71,7 +71,7 @@ class TestCrafted:
         assert capfd.readouterr() == ("", "")
 
     @pytest.mark.parametrize(
-        ("fields", "reason", "told"),
+        ("fields", "reason", "message"),
         [
             ({"vox_offset": float("nan")}, "unreadable", "vox_offset nan"),
             ({"vox_offset": float("inf")}, "unreadable", "vox_offset inf"),
@@ -115,11 +115,11 @@ class TestCrafted:
             ({"scl_slope": 3e38}, "range", "exceed 3.4e+38"),
         ],
     )
-    def test_traps_are_refused(self, tmp_path, capfd, fields, reason, told):
+    def test_traps_are_refused(self, tmp_path, capfd, fields, reason, message):
         with pytest.raises(InputRefused) as caught:
             silent(craft(tmp_path / "a.nii", **fields))
         assert caught.value.reason == reason
-        assert told in caught.value.problem
+        assert message in caught.value.problem
         assert caught.value.where == str(tmp_path / "a.nii")
         assert caught.value.remedy
         assert capfd.readouterr() == ("", "")
@@ -155,7 +155,7 @@ class TestCrafted:
             (tmp_path / "a.nii").write_bytes(raw)
             assert reason_of(tmp_path / "a.nii") == reason
 
-    def test_pair_and_single_are_told_apart(self, tmp_path):
+    def test_pairs_and_single_files_are_distinguished(self, tmp_path):
         header, voxels = crafted(pair=True)
         (tmp_path / "a.nii").write_bytes(header + bytes(4) + voxels)
         assert reason_of(tmp_path / "a.nii") == "format"

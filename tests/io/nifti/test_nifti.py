@@ -141,7 +141,7 @@ def test_every_truncation_of_a_plain_file_is_refused(tmp_path):
         assert reason_of(tmp_path / "b.nii") in ("unreadable", "format", "no-geometry")
 
 
-def test_files_that_are_something_else_are_refused(tmp_path):
+def test_files_of_another_kind_are_refused(tmp_path):
     (tmp_path / "text.nii").write_text("hello, this is not a scan" * 40)
     assert reason_of(tmp_path / "text.nii") == "format"
     nibabel.AnalyzeImage(NUMBERS, AFFINE).to_filename(tmp_path / "old.hdr")
@@ -180,7 +180,7 @@ class TestVolumes:
             for n in (0, 4, -1):
                 assert reason_of(path, volume=n) == "no-volume"
 
-    def test_the_only_one_is_the_first(self, tmp_path):
+    def test_a_single_volume_has_number_1(self, tmp_path):
         path = save(tmp_path / "a.nii")
         assert np.array_equal(io.read(path, volume=1).array, NUMBERS)
         assert reason_of(path, volume=2) == "no-volume"
@@ -200,7 +200,7 @@ class TestVolumes:
         with pytest.raises(InputRefused, match="truncated: the file ends 48 bytes before"):
             io.read(tmp_path / "a.nii.gz", volume=3)
 
-    def test_narrow_types_are_written_as_their_next(self, tmp_path):
+    def test_bool_and_float16_are_written_as_wider_types(self, tmp_path):
         for dtype in (bool, np.float16):
             volume = Volume(NUMBERS.astype(dtype), Grid(NUMBERS.shape, AFFINE))
             assert np.array_equal(io.read(io.write(volume, tmp_path / "a.nii")).array, volume.array)

@@ -20,11 +20,11 @@ def test_the_form_whose_code_is_set_counts(tmp_path):
         assert np.allclose(io.read(tmp_path / "a.nii").affine, AFFINE, atol=1e-5)
 
 
-def test_no_form_is_refused(tmp_path):
+def test_a_file_without_sform_and_qform_is_refused(tmp_path):
     assert reason_of(save(tmp_path / "a.nii", sform=0, qform=0)) == "no-geometry"
 
 
-def test_contradicting_forms_are_refused_and_both_are_told(tmp_path):
+def test_contradicting_forms_are_refused_and_both_are_named(tmp_path):
     image = nibabel.Nifti1Image(NUMBERS, AFFINE, dtype=np.int16)
     image.set_sform(AFFINE, 1)
     shifted = AFFINE.copy()
@@ -55,7 +55,7 @@ class TestForms:
         assert silent(path, trust="qform").affine[0, 3] == 80
         assert reason_of(path, trust="pixdim") == "form-conflict"
 
-    def test_trust_passes_over_the_broken_form(self, tmp_path):
+    def test_trust_ignores_the_broken_form(self, tmp_path):
         path = craft(tmp_path / "a.nii", srow=(0.0,) * 12)
         assert np.allclose(silent(path, trust="qform").affine, AFFINE, atol=1e-6)
         path = craft(tmp_path / "b.nii", quatern=(9.0, 9.0, 9.0))
@@ -161,17 +161,17 @@ class TestForms:
         assert caught.value.reason == "sheared"
 
     @pytest.mark.parametrize(
-        ("scale", "told"),
+        ("scale", "message"),
         [(1e-4, "voxel spacing of 9e-05"), (5000.0, "voxel spacing of 4500")],
     )
-    def test_sizes_no_scanner_makes_are_refused(self, tmp_path, scale, told):
+    def test_sizes_no_scanner_makes_are_refused(self, tmp_path, scale, message):
         rows = tuple(scale * n for n in GOOD["srow"])
         sizes = (1.0, *(scale * n for n in GOOD["pixdim"][1:4]), 1, 1, 1, 1)
-        with pytest.raises(InputRefused, match=told) as caught:
+        with pytest.raises(InputRefused, match=message) as caught:
             io.read(craft(tmp_path / "a.nii", qform_code=0, srow=rows, pixdim=sizes))
         assert caught.value.reason == "geometry"
 
-    def test_places_no_patient_is_at_are_refused(self, tmp_path):
+    def test_positions_where_no_patient_can_be_are_refused(self, tmp_path):
         rows = (-0.9, 0, 0, 1e30, *GOOD["srow"][4:])
         with pytest.raises(InputRefused, match="from the origin") as caught:
             io.read(craft(tmp_path / "a.nii", qform_code=0, srow=rows))

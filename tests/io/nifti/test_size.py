@@ -11,14 +11,14 @@ from medseg.system import memory_budget
 
 
 class TestSize:
-    def test_little_after_the_voxels_is_passed_over_with_a_warning(self, tmp_path):
+    def test_a_few_bytes_after_the_voxels_are_ignored_with_a_warning(self, tmp_path):
         raw = b"".join(crafted()) + b"padding"
         for name, content in (("a.nii", raw), ("b.nii.gz", gzip.compress(raw))):
             (tmp_path / name).write_bytes(content)
             with pytest.warns(InputWarning, match=f"{name}: ignored 7 bytes after"):
                 assert np.array_equal(io.read(tmp_path / name).array, NUMBERS)
 
-    def test_much_after_the_voxels_is_refused(self, tmp_path):
+    def test_many_bytes_after_the_voxels_are_refused(self, tmp_path):
         raw = b"".join(crafted())
         for name, content in (
             ("a.nii", raw + bytes(4097)),
@@ -32,7 +32,7 @@ class TestSize:
         (tmp_path / "a.nii.gz").write_bytes(gzip.compress(b"".join(crafted())) + b"garbage")
         assert reason_of(tmp_path / "a.nii.gz") == "unreadable"
 
-    def test_a_promise_that_gzip_cannot_keep_is_refused_before_it_is_allocated(self, tmp_path):
+    def test_a_size_that_gzip_cannot_reach_is_refused_before_allocation(self, tmp_path):
         # 2 GB promised by a file of about 100 bytes: deflate shrinks 1032 to 1 at most.
         raw = gzip.compress(b"".join(crafted(dim=(3, 1024, 1024, 1024, 1, 1, 1, 1))))
         (tmp_path / "a.nii.gz").write_bytes(raw)
@@ -58,7 +58,7 @@ class TestSize:
         monkeypatch.setattr(memory_budget, "available_bytes", lambda: 24 * 6)
         io.read(tmp_path / "a.nii")
 
-    def test_data_that_are_corrupt_are_told_so(self, tmp_path):
+    def test_corrupt_data_are_reported_as_corrupt(self, tmp_path):
         raw = b"".join(crafted())
         packed = gzip.compress(raw)[:10] + b"\xff" * 50
         (tmp_path / "a.nii.gz").write_bytes(packed)

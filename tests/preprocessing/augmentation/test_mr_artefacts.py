@@ -53,16 +53,16 @@ def test_ghosts_change_at_most_their_share_and_keep_the_mean(shape):
     ghosting = Ghosting(0.6, 1)
     ghosting.set_random_state(seed=0)
     values = some(2, *shape)
-    seen = set()
+    axes = set()
     for _ in range(100):
         drawn = ghosting.draw(len(shape))
-        seen.add(drawn.axis)
+        axes.add(drawn.axis)
         done = ghosting.change(values, drawn)
         assert 4 <= drawn.number <= 10
         assert 0 <= drawn.share <= 0.6
         assert float((done - values).norm()) <= drawn.share * float(values.norm()) + 1e-4
         torch.testing.assert_close(done.mean(drawn.axis + 1), values.mean(drawn.axis + 1), atol=1e-5, rtol=0)
-    assert seen == set(range(len(shape)))
+    assert axes == set(range(len(shape)))
 
 
 def test_motion_before_the_first_line_is_a_shift():

@@ -74,15 +74,15 @@ def test_the_recipe_defines_mirror_images_of_labels():
     right = torch.zeros(2, *size)
     right[0, : size[0] // 2] = 1
     given = {"image": right[:1].clone(), "label": right}
-    seen = []
+    hidden = []
     for seed in range(8):
         change.set_random_state(seed=seed)
         done = change(given)
-        seen.append(bool(done["label"][1].any()))
+        hidden.append(bool(done["label"][1].any()))
         # What is bright is what is labelled, whichever side it is on now.
         assert torch.equal(done["image"][0], done["label"].sum(0))
         assert done["label"][0].any() != done["label"][1].any()
-    assert set(seen) == {True, False}
+    assert set(hidden) == {True, False}
 
 
 @pytest.mark.parametrize(

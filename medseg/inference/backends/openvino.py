@@ -4,31 +4,23 @@ from __future__ import annotations
 
 import threading
 
+import numpy as np
+import numpy.typing as npt
 import torch
-from torch import nn
 
-from medseg.inference.backends.batches import filled
-from medseg.inference.backends.onnx_export import graph
+from medseg.inference.backends.graph_engine import GraphEngine
 from medseg.system.quiet_libraries import without_package
 
 
-class OpenVino:
+class OpenVino(GraphEngine):
     """See :class:`medseg.inference.backends.Engine`."""
 
-    def __init__(
-        self,
-        network: nn.Module,
-        shape: tuple[int, ...],
-        device: torch.device,
-        *,
-        free: bool = False,
-    ) -> None:
+    def _compile(self, graph: bytes, shape: tuple[int, ...]) -> None:
         # If its telemetry package cannot be imported, OpenVINO uses a stub that reports nothing.
         with without_package("openvino_telemetry"):
             import openvino
 
         self.name = f"openvino {openvino.__version__.split('-')[0]}"
-        self._batch = shape[0]
         settings = {
             # The default is bfloat16 if the processor has it, so that masks would differ between machines.
             "INFERENCE_PRECISION_HINT": "f32",
@@ -38,17 +30,14 @@ class OpenVino:
             "PERFORMANCE_HINT": "LATENCY",
         }
         core = openvino.Core()
-        model = core.read_model(graph(network, shape, free=free), b"")
-        if free:
-            model.reshape([*shape[:2], *(-1 for _ in shape[2:])])
-        compiled = core.compile_model(model, "CPU", settings)
-        self._request = compiled.create_infer_request()
+        model = core.read_model(graph, b"")
+        if -1 in shape:
+            model.reshape([*shape])
+        self._request = core.compile_model(model, "CPU", settings).create_infer_request()
         # A request has one input and one output: a second thread would overwrite them.
         self._lock = threading.Lock()
 
-    def __call__(self, windows: torch.Tensor) -> torch.Tensor:  # noqa: D102
-        batch = filled(windows, self._batch).numpy()
+    def _run(self, batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         with self._lock:
             # The output's memory belongs to the request and is overwritten by the next call, so it is copied.
-            result = self._request.infer([batch], share_inputs=True, share_outputs=False)
-        return torch.from_numpy(result[0][: len(windows)])
+            return np.asarray(self._request.infer([batch], share_inputs=True, share_outputs=False)[0])

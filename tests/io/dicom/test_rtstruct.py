@@ -126,8 +126,8 @@ def test_it_is_read_back_and_skimage_fills_the_same_voxels(tmp_path, direction):
         back = rtstruct.read(path, LABELS, reference)
         assert back.grid == scan.grid
         assert np.array_equal(back.array, mask.array)  # Dice 1.000
-    filled = by_skimage(path, scan)
-    assert np.array_equal(filled, [np.isin(mask.array, label.values) for label in LABELS])
+    drawn = by_skimage(path, scan)
+    assert np.array_equal(drawn, [np.isin(mask.array, label.values) for label in LABELS])
 
 
 def test_a_multi_frame_scan(tmp_path):

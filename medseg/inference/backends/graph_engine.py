@@ -1,0 +1,52 @@
+"""What the engines that run the exported graph have in common: its export, and batches of a fixed size."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from medseg.inference.backends.onnx_export import graph
+
+
+class GraphEngine(ABC):
+    """An engine that compiles the network's ONNX graph for batches of one size, and runs it on the CPU.
+
+    A subclass compiles a graph and runs one batch; see :class:`medseg.inference.backends.Engine`.
+    """
+
+    name: str
+
+    def __init__(
+        self,
+        network: nn.Module,
+        shape: tuple[int, ...],
+        device: torch.device,
+        *,
+        free: bool = False,
+    ) -> None:
+        self._batch = shape[0]
+        sides = (-1 for _ in shape[2:]) if free else shape[2:]
+        self._compile(graph(network, shape, free=free), (*shape[:2], *sides))
+
+    def __call__(self, windows: torch.Tensor) -> torch.Tensor:  # noqa: D102
+        logits = self._run(filled(windows, self._batch).numpy())
+        return torch.from_numpy(logits[: len(windows)])
+
+    @abstractmethod
+    def _compile(self, graph: bytes, shape: tuple[int, ...]) -> None:
+        """Prepares an ONNX file for inputs of a shape, in which -1 is a side of any length."""
+
+    @abstractmethod
+    def _run(self, batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Logits of a full batch, in an array that later calls leave alone; called by several threads."""
+
+
+def filled(windows: torch.Tensor, batch: int) -> torch.Tensor:
+    """Contiguous (batch, C, ...): the windows, padded with zeros to a full batch."""
+    if len(windows) < batch:
+        windows = torch.cat([windows, windows.new_zeros((batch - len(windows), *windows.shape[1:]))])
+    return windows.contiguous()

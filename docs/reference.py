@@ -75,7 +75,7 @@ def recipes() -> str:
         if section in seen:
             continue
         seen.add(section)
-        told = _attributes(section)
+        described = _attributes(section)
         first = (inspect.getdoc(section) or "").split("\n\n")[0].replace("\n", " ")
         parts.append(f"\n## {name}: {section.__name__}\n\n{_plain(first)}\n\n")
         parts.append("| field | default | what |\n|---|---|---|\n")
@@ -83,7 +83,7 @@ def recipes() -> str:
             default = "**needed**"
             if not info.is_required():
                 default = f"`{_value(info.get_default(call_default_factory=True))}`"
-            parts.append(f"| `{field}` | {default} | {_plain(told.get(field, ''))} |\n")
+            parts.append(f"| `{field}` | {default} | {_plain(described.get(field, ''))} |\n")
             waiting += [(field, part) for part in _sections(info.annotation)]
     return "".join(parts)
 

@@ -1,4 +1,4 @@
-"""The tables of docs/safety.md and docs/refusals.md say what is so."""
+"""The tables of docs/safety.md and docs/refusals.md agree with the source."""
 
 from __future__ import annotations
 

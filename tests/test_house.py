@@ -1,4 +1,4 @@
-"""The shape of the package: what stands in its root, and how large files and functions may be."""
+"""The shape of the package: the contents of its root, and the size of files and functions."""
 
 from __future__ import annotations
 

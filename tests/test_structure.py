@@ -1,4 +1,4 @@
-"""The tests' own order: they lie as the package does, and share through `tests/support` alone."""
+"""The layout of the tests: it mirrors the package, and only `tests/support` is shared."""
 
 from __future__ import annotations
 

@@ -35,8 +35,8 @@ def batch(
 ) -> BatchSummary:
     """Segments many scans and returns how many succeeded; one bad scan does not stop the rest.
 
-    The output folder gets ``masks/``, the table ``results.csv`` and a journal, by which an interrupted batch
-    can be resumed. :func:`medseg.report` turns it into an HTML page.
+    The output folder gets ``masks/``, the table ``results.csv`` and a journal, from which an interrupted
+    batch is resumed. :func:`medseg.report` turns it into an HTML page.
 
     Args:
         source: A manifest, or a folder with scans and DICOM series at any depth.

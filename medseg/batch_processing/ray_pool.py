@@ -192,7 +192,7 @@ class RayPool:
                 report(lost(job, took_too_long(self.case_seconds), self.models()))
 
     def _replace(self, actor: Any, running: _Running, waiting: deque[tuple[CaseJob, int]]) -> None:
-        """Starts another actor in the place of one that is dead, whose other case waits again."""
+        """Replaces a dead actor by a new one, and queues the case that was waiting for it again."""
         others = [key for key, (one, _, _) in running.items() if one is actor]
         # Its other case was only waiting, which does not count as an attempt.
         waiting.extend(running.pop(key)[1:] for key in others)
@@ -201,7 +201,7 @@ class RayPool:
         self._watch(another)
 
     def _watch(self, actor: Any) -> None:
-        """Starts the clock of an actor before its first case, behind which the question would wait."""
+        """Asks an actor, before its first case, for its models; its clock starts with the answer."""
         self._clocks[actor] = _Clock(actor.models.remote())
 
     def _overdue(self, running: _Running) -> list[Any]:

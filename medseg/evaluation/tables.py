@@ -53,7 +53,7 @@ def numbers(values: Sequence[float], pattern: str, between: str = "") -> str:
 
 
 def as_csv(table: pd.DataFrame, *, index: bool = False) -> str:
-    """CSV with six significant digits, in which no text can be taken for a formula by a spreadsheet."""
+    """CSV with six significant digits, in which a spreadsheet finds no formulas."""
     plain = (table.reset_index() if index else table).apply(
         lambda column: column if pd.api.types.is_numeric_dtype(column) else column.map(to_cell)
     )

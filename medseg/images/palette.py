@@ -10,7 +10,7 @@ SKY_BLUE, ORANGE, GREEN, YELLOW = "#56B4E9", "#E69F00", "#009E73", "#F0E442"
 PURPLE, VERMILLION, BLUE = "#CC79A7", "#D55E00", "#0072B2"
 
 COLOURS = (SKY_BLUE, ORANGE, GREEN, YELLOW, PURPLE, VERMILLION, BLUE)
-"""Okabe and Ito's palette (2008, jfly.uni-koeln.de/color), told apart by colour-blind eyes; without black."""
+"""Okabe and Ito's palette (2008, jfly.uni-koeln.de/color), safe for colour-blind readers; without black."""
 
 
 def colour_of(number: int) -> str:

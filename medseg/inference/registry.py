@@ -1,4 +1,4 @@
-"""What segments a scan, by name or file: a model, or thresholds."""
+"""Loading the method that segments a scan, by name or file: a model, or thresholds."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from medseg.inference.prediction import PreparedScan
 from medseg.inference.threshold_segmenter import ThresholdSegmenter
 
 DEFAULT = "lung_ct"
-"""The model that is used where none is named."""
+"""The model that is used if none is named."""
 
 
 class SegmentationMethod(Protocol):
-    """Whatever gives the mask of a scan, on exactly its grid: a model, or thresholds.
+    """A model or another method that makes the mask of a scan, on exactly the scan's grid.
 
     Attributes:
-        name: Of the recipe or method, as outputs name it.
-        labels: Of the masks.
-        ignore_value: Integer in a truth that means unknown; None where truths have no such value.
+        name: Name of the recipe or method, as written to outputs.
+        labels: Labels of the masks.
+        ignore_value: The integer that means "unknown" in reference masks; None if there is none.
         channels: Names of the scans of a case, in order.
-        engine: What computes it, with its version, as outputs name it.
-        digest: Hexadecimal SHA-256 of everything that decides the mask, as outputs name it.
+        engine: The engine that runs it, with its version, as written to outputs.
+        digest: Hexadecimal SHA-256 of everything that decides the mask, as written to outputs.
     """
 
     @property
@@ -49,15 +49,15 @@ class SegmentationMethod(Protocol):
         """The mask of one scan: :meth:`prepare` and ``predict`` in one call.
 
         Args:
-            scan: A volume, or one volume a channel, all on one grid.
+            scan: A volume, or one volume per channel, all on one grid.
 
         Raises:
-            InputRefused: the scan does not suit the method, for example by its channels or modality.
+            InputRefused: the method cannot segment the scan, for example because of its channels or modality.
         """
         ...
 
     def prepare(self, scan: Volume | Sequence[Volume]) -> PreparedScan:
-        """The scan checked and prepared, which can be done while another one is segmented.
+        """The scan, checked and prepared; this may happen while another scan is being segmented.
 
         Args and errors as in :meth:`__call__`.
         """
@@ -71,13 +71,13 @@ def load_segmenter(
     engine: str = "auto",
     any_modality: bool = False,
 ) -> SegmentationMethod:
-    """What segments scans: a model that is loaded once, or ``threshold``.
+    """A method ready to segment scans: a model, loaded once for all of them, or ``threshold``.
 
     Args:
         name: ``threshold``, a model file, or the name of a model; `DEFAULT` if None.
-        device: Where a network runs, as torch names it.
-        engine: What runs it: ``auto`` or a row of :data:`medseg.inference.backends.REGISTRY`.
-        any_modality: Take scans that say they are of another modality.
+        device: Device of the network, as torch names it.
+        engine: Engine of the network: ``auto`` or a key of :data:`medseg.inference.backends.REGISTRY`.
+        any_modality: Skip the checks that the scan has the model's modality, and that CT is in HU.
 
     Raises:
         UsageError: no such model, device or engine.

@@ -55,7 +55,7 @@ class TensorFile:
     def read(cls, path: Path) -> TensorFile:
         """The checked header of a file; its tensors fill the rest of it exactly.
 
-        Of a name that is in the header twice the last entry counts, as for every reader of the format.
+        If the header has a name twice, the last entry counts, as for every reader of the format.
 
         Raises:
             ModelRefused: not a regular file (``model-kind``), or not a whole safetensors file

@@ -135,10 +135,10 @@ def segment_file(
     Other errors are those of :func:`segment`.
 
     Example:
-        >>> made = medseg.segment_file("chest.nii.gz", "found.nii.gz", model="threshold")
-        >>> sorted(path.name for path in made.path.parent.glob("found.*"))
-        ['found.json', 'found.nii.gz']
-        >>> made.facts["warnings"]
+        >>> result = medseg.segment_file("chest.nii.gz", "lungs.nii.gz", model="threshold")
+        >>> sorted(path.name for path in result.path.parent.glob("lungs.*"))
+        ['lungs.json', 'lungs.nii.gz']
+        >>> result.facts["warnings"]
         []
     """
     output, scans = Path(output), _listed(scan)

@@ -1,1 +1,1 @@
-"""Memory, files and untrusted text: what medseg needs of the machine it runs on."""
+"""Access to the machine: memory, files, worker processes, untrusted text and notices."""

@@ -1,7 +1,7 @@
-"""Text in CSV files that spreadsheets open: no cell may be taken for a formula.
+"""Text in CSV files that spreadsheets open: no cell may become a formula.
 
-Excel and LibreOffice evaluate cells that begin with ``=``, ``+``, ``-`` or ``@``, also those of a name
-from an untrusted file. Such cells are written with an apostrophe in front (OWASP, "CSV Injection"), and
+Excel and LibreOffice evaluate cells that begin with ``=``, ``+``, ``-`` or ``@``, such as a name from an
+untrusted file. Such cells are written with an apostrophe in front (OWASP, "CSV Injection"), and
 readers of this package remove it.
 """
 

@@ -1,4 +1,4 @@
-"""Options of a training that are no part of its recipe."""
+"""Options of a training that are not part of its recipe."""
 
 from __future__ import annotations
 

@@ -135,7 +135,7 @@ def test_the_layout_of_an_ambiguous_folder_must_be_given(tmp_path):
 
 
 def test_labels_in_another_folder_are_matched_by_name(tmp_path):
-    """COVID-19-CT-Seg: 20 scans, and three folders of masks of which one is wanted."""
+    """COVID-19-CT-Seg: 20 scans, and three folders of masks, one of which is used."""
     put(tmp_path, "scans/coronacases_001.nii.gz", "scans/radiopaedia_4.nii.gz")
     for kind in ("Lung_Mask", "Infection_Mask", "Lung_and_Infection_Mask"):
         put(tmp_path / kind, "coronacases_001.nii.gz", "radiopaedia_4.nii.gz", label=True)

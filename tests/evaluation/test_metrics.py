@@ -28,7 +28,7 @@ def mask_of(array: npt.NDArray[np.uint8], grid: Grid = GRID, labels: tuple[Label
 
 
 def lines(*first: int) -> npt.NDArray[np.uint8]:
-    """A label map that is 0 but for the first voxels along the first axis."""
+    """A label map that is 0 except in the first voxels along the first axis."""
     array = np.zeros(GRID.shape, dtype=np.uint8)
     array[: len(first), 1, 1] = first
     return array

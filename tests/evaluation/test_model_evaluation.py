@@ -43,7 +43,7 @@ def masks(folder: Path, array: np.ndarray, name: str = "c0.nii.gz", labels: tupl
 
 
 def test_masks_are_scored_for_the_labels_that_the_recipes_model_paints(tmp_path: Path) -> None:
-    """`lung_ct` learns one label and paints two sides: exchanged sides are no agreement."""
+    """`lung_ct` learns one label and paints two sides: exchanged sides do not count as agreement."""
     exchanged = np.array([0, 2, 1], np.uint8)[lungs()]
     cases = [case(tmp_path, lungs())]
     table = evaluate(cases, masks=masks(tmp_path, exchanged), labels="lung_ct").table

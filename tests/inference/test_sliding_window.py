@@ -80,7 +80,7 @@ def test_constant_windows_are_run_once():
 
 
 def test_the_next_portion_is_queued_before_a_gpu_is_waited_for(monkeypatch):
-    """With events in the place of CUDA's: the order of begin, send, wait and use."""
+    """With fake CUDA events: the order of begin, send, wait and use."""
     events: list[str] = []
 
     class Event:

@@ -50,7 +50,7 @@ def test_the_largest_unsigned_integers_stay():
 
 
 def test_scaling_is_computed_in_float64():
-    # 16777217 = 2^24 + 1 is no float32; 16777217 x 0.1 is 1677721.7, and the float32 next to it
+    # 16777217 = 2^24 + 1 is not a float32; 16777217 x 0.1 is 1677721.7, and the float32 next to it
     # is 1677721.75. In float32 throughout it would be 16777216 x 0.1f = 1677721.625 or .75.
     stored = np.array([[[16777217, -16777217]]], np.int32)
     assert rescaled(stored, 0.1, 100.0).tolist() == np.float32([[[1677821.7, -1677621.7]]]).tolist()

@@ -42,7 +42,7 @@ def a_file(path, array, *segments: tuple[str, int, int], last: str = ""):
 
 
 def test_segments_are_found_by_name_whatever_their_values(tmp_path):
-    # 2 voxels are left and 6 right, of 0.01 ml; the labels have the values the other way round.
+    # 2 voxels are left and 6 right, of 0.01 ml; the labels have the values in reverse.
     path = a_file(tmp_path / "s.seg.nrrd", A, ("left_lung", 1, 0), ("right_lung", 2, 0))
     mask = io.read_mask(path, (RIGHT, LEFT))
     assert mask.volumes_ml() == pytest.approx({"right_lung": 0.06, "left_lung": 0.02})

@@ -1,4 +1,4 @@
-"""A headless Chromium for tests; they skip where there is none."""
+"""A headless Chromium for tests; they are skipped if it is not installed."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from medseg.images.grid import Grid
 from medseg.images.label import Label
 from medseg.images.volume import Mask, Volume
 
-SHAPE = (7, 9, 5)  # columns, rows, slices: 35 and 63 pixels are no whole bytes of bits
+SHAPE = (7, 9, 5)  # columns, rows, slices: 35 and 63 bits do not fill whole bytes
 TURN = Rotation.from_euler("xyz", (11, -17, 23), degrees=True).as_matrix()
 # Array axes along which columns, rows and slices run: axial as DICOM has it, and others.
 DIRECTIONS = {

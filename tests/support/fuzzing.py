@@ -4,7 +4,7 @@
     python tests/support/fuzzing.py --only 17 --keep folder  # one mutant again, its files kept
 
 A mutant is known by its seed and number. They run in a child process with limits on time and
-memory; when it dies, the mutant is named and the next child goes on behind it.
+memory; if it dies, the mutant is named and the next child continues after it.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ def series(folder: Path, seed: int, person: str | None = None) -> Volume:
 def masked(
     place: Path, seed: int, person: str | None = None, *, format_: str = "rtstruct", again: bool = False
 ) -> Path:
-    """A series ``ct`` with the phantom's lungs beside it; ``again``: for a series that is there."""
+    """A series ``ct`` with the phantom's lungs beside it; ``again``: for an existing series."""
     scan = read(place / "ct") if again else series(place / "ct", seed, person)
     (place / format_).mkdir(exist_ok=True)
     mask = Mask(person_of(seed)[1].array, scan.grid, LUNGS, scan.source)

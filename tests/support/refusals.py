@@ -26,8 +26,8 @@ class Use:
     """One place that gives a reason code.
 
     Attributes:
-        reason: The code; None where an error of medseg is made without one.
-        exit_code: Of the error raised there; None where the source does not tell.
+        reason: The code; None for an error of medseg made without one.
+        exit_code: Exit code of the error raised there; None if the source does not show it.
         where: Module and line.
     """
 

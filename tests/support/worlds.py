@@ -59,7 +59,7 @@ def untrained(recipe: Recipe, *, folds: int = 1, seed: int = 0) -> Model:
 
 
 def phantoms(folder: Path, *splits: str) -> list[Case]:
-    """One phantom patient a split, its scan and truth written into the folder."""
+    """One phantom patient per split, its scan and truth written into the folder."""
     grid, made = default_grid((8.0, 9.0, 12.0)), []
     for number, split in enumerate(splits):
         patient = Thorax.random(number)

@@ -10,7 +10,7 @@ from medseg.system.error_conversion import as_medseg_error, is_out_of_memory
 
 
 def of_onnxruntime(text: str) -> Exception:
-    """As `onnxruntime.capi.onnxruntime_pybind11_state.RuntimeException`, which is no RuntimeError."""
+    """As `onnxruntime.capi.onnxruntime_pybind11_state.RuntimeException`, which is not a RuntimeError."""
     kind = type(
         "RuntimeException", (Exception,), {"__module__": "onnxruntime.capi.onnxruntime_pybind11_state"}
     )

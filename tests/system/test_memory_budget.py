@@ -10,7 +10,7 @@ GIB = 1 << 30
 
 
 def system(root, **files):
-    """A machine with 8 GiB free, and what else ``files`` say."""
+    """A machine with 8 GiB free, and the contents of some other files."""
     for name, text in {"proc/meminfo": f"MemFree: 1 kB\nMemAvailable: {8 << 20} kB\n", **files}.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -57,7 +57,7 @@ def test_a_worker_imports_what_its_parent_imports_with_one_thread(worker, tmp_pa
     assert answer["echo"] == "hello\n"
     assert answer["threads"] == ["1", "1"]
     assert {os.path.abspath(path) for path in sys.path if path} <= set(answer["path"])  # noqa: PTH100
-    assert str(tmp_path) not in answer["path"], "the folder of the script is no place to import from"
+    assert str(tmp_path) not in answer["path"], "modules must not be imported from the folder of the script"
 
 
 def test_workers_ignore_ctrl_c(worker):

@@ -259,7 +259,7 @@ def dangers(tree: ast.AST, module: str) -> list[str]:
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in UNSAFE_MODULES:
             found.append(str(node.module))
         if isinstance(node, ast.ImportFrom) and node.module in ("torch", "numpy", "yaml", "os"):
-            # Under a name of its own a call would not be seen below.
+            # A call under another name would not be found below.
             found += [a.name for a in node.names if a.name in ("load", "unsafe_load", "system", "popen")]
         if not isinstance(node, ast.Call):
             continue

@@ -34,7 +34,7 @@ def command(world: Path, run: str, **train) -> list[str]:
 
 
 def medseg(*arguments: str) -> list[str]:
-    """The command of a process of its own."""
+    """The command that runs in a separate process."""
     return [sys.executable, "-m", "medseg.cli", *arguments]
 
 

@@ -61,7 +61,7 @@ print("asked:", asked)
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["wandb", "mlflow"])
 def test_trackers_contact_no_server(name, tmp_path):
-    """Asked is a proxy that writes down every name, in a process that does not know it is a test."""
+    """A proxy writes down every name requested, in a process that does not know it is a test."""
     pytest.importorskip(name)
     telling = ("PYTEST", "CI", "WANDB_ERROR_REPORTING", "MLFLOW_DISABLE_TELEMETRY")
     environment = {key: value for key, value in os.environ.items() if not key.startswith(telling)}

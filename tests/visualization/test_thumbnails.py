@@ -11,7 +11,7 @@ LABELS = (Label(name="a", values=(1,)), Label(name="b", values=(2,)))
 
 
 def tinted(picture: np.ndarray, *, blue: bool) -> np.ndarray:
-    """Places that are more blue than red (the first label), or the other way (the second)."""
+    """Positions of pixels more blue than red (the first label), or more red than blue (the second)."""
     more = picture[..., 2].astype(int) - picture[..., 0]
     return np.argwhere((more if blue else -more) > 40)
 

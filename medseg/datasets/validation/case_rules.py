@@ -103,7 +103,7 @@ def _labels(case: Case, facts: Facts, recipe: Recipe | None) -> Iterator[Finding
 
 
 def _lost(case: Case, facts: Facts, recipe: Recipe) -> Iterator[Finding]:
-    """Findings about labels of which preparation leaves less than half of the volume."""
+    """Findings about labels that lose more than half of their volume in preparation."""
     spacing = recipe.prepare.spacing_mm
     if facts.truth is None:
         return

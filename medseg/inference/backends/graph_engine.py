@@ -1,4 +1,4 @@
-"""What the engines that run the exported graph have in common: its export, and batches of a fixed size."""
+"""Base class of the engines that run an exported graph, in batches of a fixed size."""
 
 from __future__ import annotations
 

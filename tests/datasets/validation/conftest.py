@@ -23,7 +23,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def make(drawn: Path, tmp_path: Path) -> Callable[..., list[Case]]:
-    """Makes one patient a split, in files of the test's own."""
+    """Makes one patient per split, in files of this test only."""
 
     def copied(*splits: str) -> list[Case]:
         out = []

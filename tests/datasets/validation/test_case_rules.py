@@ -118,7 +118,7 @@ def test_only_annotated_labels_are_expected(cases):
     codes = found([partly, with_(cases[1], annotated=("right_lung",)), cases[2]])
     assert codes == [(None, "label-never")]
     changed(cases[0], np.zeros_like, what="label")
-    # Of an empty map nothing is said where none of the recipe's labels was looked for.
+    # No finding about an empty map if the case is annotated for none of the recipe's labels.
     other = examine(with_(cases[0], annotated=("liver",)), RECIPE)
     assert [each.code for each in other.findings] == ["annotated-name"]
 
@@ -219,7 +219,7 @@ def test_a_shift_is_detected_in_a_scan_with_a_round_field_of_view(cases):
         return np.where(outside, -2048, array)
 
     changed(cases[0], padded)
-    assert found(cases) == []  # padding is no fault
+    assert found(cases) == []  # padding is not a fault
     changed(cases[0], lambda array: array + 1024)
     assert only(cases, "hu-shifted").case == "case_0"
 

@@ -70,7 +70,7 @@ def test_facts_survive_a_round_trip_through_a_file(cases):
     assert again.channels[0].place.grid == examined.volumes[0].grid
     assert examined.truth is not None
     assert again.truth == Place.of(examined.truth.grid)
-    # The case's name and the labels' names are no part of them: they are found again by content.
+    # The names of the case and of the labels are not part of them: cached facts are found by content.
     assert "case_0" not in again.model_dump_json()
     assert "lung" not in again.model_dump_json()
 

@@ -124,7 +124,7 @@ class TestForms:
             assert np.allclose(io.read(path).affine, AFFINE, atol=1e-6)
 
     def sheared(self, path, shear):
-        """101 x 101 voxels of 1 mm, whose y axis leans towards x by ``shear`` mm a voxel.
+        """101 x 101 voxels of 1 mm, whose y axis leans towards x by ``shear`` mm per voxel.
 
         To first order, the polar decomposition turns either axis by half of it: a corner 50
         voxels from the centre along x and y moves by 50 x shear / 2 along both, which is

@@ -151,7 +151,7 @@ def test_twice_the_size_by_hand():
 
 
 def test_a_shift_by_hand_repeats_the_border():
-    # 4 mm are two voxels of 2 mm: what was in voxel 0 is in voxel 2, and goes on before it.
+    # 4 mm are two voxels of 2 mm: what was in voxel 0 is in voxel 2, and is repeated before it.
     image = torch.tensor([[5.0, 1], [6, 2], [7, 3], [8, 4]])
     done = moved(image, np.eye(2), shift_mm=(4.0, 0.0), spacing_mm=(2.0, 1.0))
     np.testing.assert_allclose(done, [[5, 1], [5, 1], [5, 1], [6, 2]], atol=1e-5)

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.tag import Tag
 from pydicom.uid import ImplicitVRLittleEndian
 
 from medseg.errors import InputRefused, MedsegError, UsageError
@@ -23,14 +20,16 @@ from medseg.images.palette import colour_of, rgb
 from medseg.images.volume import Mask, Source, Volume, Voxels
 from medseg.io.dicom import part10, series_reader, sop_classes
 from medseg.io.dicom.coded_terms import ARTIFICIAL_INTELLIGENCE, meaning
-from medseg.io.dicom.contours import filled, outlines
+from medseg.io.dicom.contours import outlines
+from medseg.io.dicom.regions import CONTOUR_DATA, Region, damaged, voxels_inside
 from medseg.io.dicom.segments import Painting, Segment, described, numbered, written_labels
 from medseg.io.dicom.source_series import (
     MANUFACTURER,
     Identifiers,
     Scan,
     aligned,
-    check_frame_of_reference,
+    frame_of_reference,
+    other_frame,
     scanned,
 )
 from medseg.io.error_context import refusing
@@ -38,15 +37,11 @@ from medseg.io.read_options import ReadOptions
 from medseg.system import memory_budget
 from medseg.system.notices import notify
 
-_DATA = Tag("ContourData")
-# Defined terms of PS3.3 C.8.8.6.1, in their official spelling.
-_AREAS = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
-_LINES = ("POINT", "OPEN_PLANAR", "OPEN_NONPLANAR")
 # Type 1 sequences in file order; if one is missing, the file may be truncated.
-_PARTS = ("StructureSetROISequence", "ROIContourSequence", "RTROIObservationsSequence")
-# Planning systems round positions to 0.1 or 0.01 mm. A contour that is off its slice by more
-# than a quarter of the slice distance was drawn on another scan.
-_OFF_SLICE = 0.25
+_OBSERVATIONS = "RTROIObservationsSequence"
+_PARTS = ("StructureSetROISequence", "ROIContourSequence", _OBSERVATIONS)
+# Reasons to leave out a region that was not asked for by name.
+_UNSOUND = ("open-contour", "contour-off-grid", "crossing-contours", "frame-of-reference")
 
 
 def write(mask: Mask, path: Path) -> None:
@@ -100,48 +95,55 @@ def read(path: Path, labels: Sequence[Label], reference: Volume | Mask | Grid | 
     """The contours of an RTSTRUCT file as a label map of the voxels whose centre is inside.
 
     Contours of one ROI on one slice are combined by the even-odd rule: one inside another is
-    a hole. Slices without contours are not interpolated.
+    a hole. Slices without contours are not interpolated. Contours that enclose no area, such as points, and
+    parts outside of the scan are left out with a notice.
 
     Args:
         path: The file.
-        labels: The ROIs to read, by name; all ROIs if empty.
+        labels: The ROIs to read, by name. If empty, all ROIs; those that cannot be read are left out with a
+            notice, unless none remains.
         reference: The scan or grid that the contours were drawn on. Without it, the series
             they refer to is searched for in the file's folder.
 
     Raises:
         UsageError: no reference is given or found (``no-reference``).
-        InputRefused: contours that are not on the reference's slices (``contour-off-grid``),
-            are not closed planar areas (``open-contour``) or cross one another
-            (``crossing-contours``), another frame of reference (``frame-of-reference``), ROIs
-            that overlap in a way the labels do not allow (``overlapping-segments``), a label
+        InputRefused: an ROI with contours between the reference's slices or outside of it alone
+            (``contour-off-grid``), without closed planar areas (``open-contour``) or with contours that cross
+            one another (``crossing-contours``), or of another frame of reference (``frame-of-reference``);
+            ROIs that overlap in a way the labels do not allow (``overlapping-segments``), a label
             without an ROI (``no-such-segment``), or damage (``unreadable``).
     """
     with _refusing(path):
         ds = _opened(path)
         segments = _segments(ds)
-        regions = [_region(item, path) for item in ds.ROIContourSequence]
-        frames = _frames_of_reference(ds)
-        series = _series(ds)
-    _check_numbers(segments, regions, path)
+        items = _items(ds, segments, path)
+        frames = _frames(ds)
+        series = _series(ds, set(frames.values()))
     if reference is None:
         reference = _own_scan(series, path)
     grid = reference if isinstance(reference, Grid) else reference.grid
     source = Source(path, "dicom", "RTSTRUCT") if isinstance(reference, Grid) else reference.source
-    check_frame_of_reference(frames, reference, path)
     memory_budget.check(4 * int(np.prod(grid.shape)), f"{grid}", where=path)
-    with refusing(path, "RTSTRUCT"), np.errstate(over="ignore", invalid="ignore"):
-        painting = Painting(grid.shape, segments, labels, path)
-        for region in (each for each in regions if painting.wants(each.number)):
-            _paint(painting, region, grid)
-        empty = {each.number for each in segments if painting.wants(each.number)}
-        empty -= {region.number for region in regions if region.contours}
-        if empty:
-            notify(
-                "roi-empty",
-                f"no contours in ROI {', '.join(map(str, sorted(empty)))}; assumed empty",
-                path=path,
-            )
-        return Mask(painting.mask(grid).array, grid, painting.labels, source)
+    painting = Painting(grid.shape, segments, labels, path)
+    wanted = [segment.number for segment in segments if painting.wants(segment.number)]
+    frame = frame_of_reference(reference) or _only_frame([frames[n] for n in wanted if n in items], path)
+    unsound: dict[int, InputRefused] = {}
+    empty = []
+    for number in wanted:
+        try:
+            if not _paint(painting, number, items.get(number), (frames[number], frame), grid):
+                empty.append(number)
+        except InputRefused as error:
+            if labels or error.reason not in _UNSOUND:
+                raise
+            unsound[number] = error
+    if unsound and len(unsound) + len(empty) == len(wanted):
+        raise next(iter(unsound.values()))
+    _notify(empty, unsound, path)
+    painting.leave_out(unsound)
+    with refusing(path, "RTSTRUCT"):
+        mask = painting.mask(grid)
+        return Mask(mask.array, grid, mask.labels, source)
 
 
 # --- writing -----------------------------------------------------------------------------
@@ -199,7 +201,7 @@ def _contours(label: Label, number: int, array: Voxels, scan: Scan) -> Dataset:
             # Relative to the slice's own position, which may be slightly off even spacing.
             flat = np.column_stack([points, np.zeros(len(points))])
             world = flat @ scan.grid.affine[:3, :3].T + scan.origins_mm[k]
-            item[_DATA] = _decimals(flip_lps_ras(world))
+            item[CONTOUR_DATA] = _decimals(flip_lps_ras(world))
             contours.append(item)
     if contours:  # type 3: an ROI without contours is an empty one
         ds.ContourSequence = contours
@@ -211,7 +213,7 @@ def _decimals(world_mm: Array) -> RawDataElement:
     # Raw, because pydicom needs 20 microseconds to check and wrap each of a million numbers.
     text = "\\".join(f"{v:.4f}".rstrip("0").rstrip(".") for v in (world_mm + 0.0).ravel()).encode()
     text += b" " * (len(text) % 2)
-    return RawDataElement(_DATA, "DS", len(text), text, 0, True, True)
+    return RawDataElement(CONTOUR_DATA, "DS", len(text), text, 0, True, True)
 
 
 def _observation(label: Label, number: int) -> Dataset:
@@ -242,42 +244,29 @@ def _refusing(path: Path) -> Iterator[None]:
         with refusing(path, "RTSTRUCT"):
             raise
     except Exception as error:
-        raise _damaged(path, type(error).__name__) from error
-
-
-def _damaged(path: Path, problem: str) -> InputRefused:
-    return InputRefused(
-        f"not a readable RTSTRUCT: {problem}",
-        where=path,
-        reason="unreadable",
-        remedy="check that the file is complete; export the structure set again",
-    )
+        raise damaged(path, type(error).__name__) from error
 
 
 def _opened(path: Path) -> Any:
-    """The data set, checked for completeness: if a file is truncated, pydicom only warns."""
+    """The data set, checked for completeness, because pydicom only warns if a file is truncated."""
     ds: Any = part10.header(path, None)
     missing = [name for name in _PARTS if name not in ds]
-    if missing:
-        raise _damaged(path, f"it has no {', '.join(missing)}: another kind of object, or a truncated file")
+    if missing == [_OBSERVATIONS] and _is_whole(ds.get_item("ROIContourSequence")):
+        notify(
+            "no-observations",
+            f"it has no {_OBSERVATIONS}, which the standard requires; its contours are complete",
+            path=path,
+        )
+    elif missing:
+        raise damaged(path, f"it has no {', '.join(missing)}: another kind of object, or a truncated file")
     return ds
 
 
-def _check_numbers(segments: Sequence[Segment], regions: Sequence[_Region], path: Path) -> None:
-    """Refuses contours without an ROI and duplicate ROI numbers: both may be damaged numbers."""
-    numbers = [segment.number for segment in segments]
-    unknown = {region.number for region in regions} - set(numbers)
-    if unknown or len(set(numbers)) < len(numbers):
-        what = "contours belong to an undescribed ROI" if unknown else "two ROIs have the same number"
-        raise _damaged(path, what)
-
-
-@dataclass(frozen=True)
-class _Region:
-    """The contours of one ROI as (kind, points), points (n, 3) in RAS+ mm."""
-
-    number: int
-    contours: tuple[tuple[str, Array], ...]
+def _is_whole(sequence: Any) -> bool:
+    """Whether a sequence has not been cut off: pydicom has all of the bytes that its length announces."""
+    if isinstance(sequence, RawDataElement):
+        return bool(len(sequence.value or b"") == sequence.length)
+    return bool(len(sequence.value))  # of undefined length: read up to its delimiter
 
 
 def _segments(ds: Any) -> tuple[Segment, ...]:
@@ -289,118 +278,113 @@ def _segments(ds: Any) -> tuple[Segment, ...]:
     )
 
 
-def _region(item: Any, path: Path) -> _Region:
-    contours = []
-    for contour in item.get("ContourSequence") or ():
-        data = _numbers(contour)
-        count = int(contour.get("NumberOfContourPoints") or data.size // 3)
-        if not data.size or data.size != 3 * count or not np.isfinite(data).all():
-            raise _damaged(path, f"a contour of {count} points has {data.size} numbers, or not all finite")
-        contours.append((str(contour.ContourGeometricType), flip_lps_ras(data.reshape(-1, 3))))
-    return _Region(int(item.ReferencedROINumber), tuple(contours))
+def _items(ds: Any, segments: Sequence[Segment], path: Path) -> dict[int, Any]:
+    """The item of ROIContourSequence of each ROI that has one.
+
+    Raises:
+        InputRefused: contours without an ROI or numbers that occur twice: both may be damaged numbers.
+    """
+    numbers = [segment.number for segment in segments]
+    found = [(int(item.ReferencedROINumber), item) for item in ds.ROIContourSequence]
+    items = dict(found)
+    if not items.keys() <= set(numbers):
+        raise damaged(path, "contours belong to an undescribed ROI")
+    if len(set(numbers)) < len(numbers) or len(items) < len(found):
+        raise damaged(path, "two ROIs have the same number")
+    return items
 
 
-def _frames_of_reference(ds: Any) -> set[str]:
-    rois, frames = ds.StructureSetROISequence, ds.get("ReferencedFrameOfReferenceSequence") or ()
-    return {str(item.get("ReferencedFrameOfReferenceUID") or "") for item in rois} | {
-        str(item.get("FrameOfReferenceUID") or "") for item in frames
-    }
-
-
-def _numbers(contour: Any) -> Array:
-    """ContourData, parsed in one go unless pydicom has already parsed it number by number."""
-    raw = contour.get_item(_DATA)
-    if isinstance(raw, RawDataElement) and raw.value:
-        return np.array(raw.value.rstrip(b" \0").split(b"\\")).astype(np.float64)
-    return np.array([float(v) for v in contour.get("ContourData") or ()])
-
-
-def _series(ds: Any) -> set[str]:
+def _frames(ds: Any) -> dict[int, str]:
+    """The frame of reference of each ROI; empty if unknown."""
+    listed = [str(item.get("FrameOfReferenceUID") or "") for item in _listed(ds)]
+    only = listed[0] if len(set(listed)) == 1 else ""
     return {
-        str(series.SeriesInstanceUID)
-        for frame in ds.get("ReferencedFrameOfReferenceSequence") or ()
-        for study in frame.get("RTReferencedStudySequence") or ()
-        for series in study.get("RTReferencedSeriesSequence") or ()
+        int(item.ROINumber): str(item.get("ReferencedFrameOfReferenceUID") or only)
+        for item in ds.StructureSetROISequence
     }
 
 
-def _own_scan(series: set[str], path: Path) -> Volume:
+def _listed(ds: Any) -> Sequence[Any]:
+    return ds.get("ReferencedFrameOfReferenceSequence") or ()
+
+
+def _series(ds: Any, frames: set[str]) -> list[str]:
+    """The series that the ROIs refer to: those of their frames of reference."""
+    found = [
+        str(series.SeriesInstanceUID)
+        for item in _listed(ds)
+        if "" in frames or str(item.get("FrameOfReferenceUID") or "") in {"", *frames}
+        for study in item.get("RTReferencedStudySequence") or ()
+        for series in study.get("RTReferencedSeriesSequence") or ()
+    ]
+    return list(dict.fromkeys(found))
+
+
+def _own_scan(series: Sequence[str], path: Path) -> Volume:
     """The series that the structure set refers to, from its own folder."""
-    remedy = "name its scan: --reference FOLDER, or read_mask(..., grid=scan)"
-    if len(series) == 1:
+    found = []
+    for uid in series:
         try:
-            return series_reader.read(path.parent, ReadOptions(series=series.pop()))
+            found.append(series_reader.read(path.parent, ReadOptions(series=uid)))
         except InputRefused as error:
             if error.reason not in ("no-scan", "no-series"):
                 raise
+    if len(found) == 1:
+        return found[0]
+    problem = "its series is not in this folder" if not found else "several of its series are in this folder"
     raise UsageError(
-        "contours need the scan they were drawn on, and its series is not in this folder",
+        f"contours need the scan they were drawn on, and {problem}",
         where=path,
         reason="no-reference",
-        remedy=remedy,
+        remedy="name its scan: --reference FOLDER, or read_mask(..., grid=scan)",
     )
 
 
-def _paint(painting: Painting, region: _Region, grid: Grid) -> None:
-    """Fills a region's contours slice by slice by the even-odd rule."""
-    for kind, _ in region.contours:
-        if kind not in _AREAS:
-            raise InputRefused(
-                # A type that is not in the standard is free text, which may identify the patient.
-                f"ROI {region.number} has a contour of type {kind if kind in _LINES else 'unknown'}, "
-                "which encloses no area",
-                where=painting.path,
-                reason="open-contour",
-                remedy="name only ROIs that are areas in the labels, or close the contour",
-            )
-    axis = _across([points for _, points in region.contours], grid)
-    plane = [a for a in range(3) if a != axis]
-    slices: dict[int, list[npt.NDArray[np.bool_]]] = {}
-    for k, kind, points in _on_slices(region, grid, axis, painting.path):
-        area = filled(points[:, plane], (grid.shape[plane[0]], grid.shape[plane[1]]))
-        others = slices.setdefault(k, [])
-        if kind == "CLOSED_PLANAR" and any(_cross(area, other) for other in others):
-            raise InputRefused(
-                f"contours of ROI {region.number} cross on slice {k}, so what is inside is ambiguous",
-                where=painting.path,
-                reason="crossing-contours",
-                remedy="merge the contours in the program that drew them",
-            )
-        others.append(area)
-    for k, areas in slices.items():
-        at: list[slice | int] = [slice(None)] * 3
-        at[axis] = k
-        painting.add(region.number, tuple(at), np.logical_xor.reduce(areas))
+def _only_frame(frames: Sequence[str], path: Path) -> str:
+    """The frame of reference of all regions, for a scan without one.
+
+    Raises:
+        InputRefused: there are several, so that some belong to another scan (``frame-of-reference``).
+    """
+    known = set(frames) - {""}
+    if len(known) > 1:
+        raise InputRefused(
+            f"the ROIs have {len(known)} frames of reference, and it is unknown which of them is the scan's",
+            where=path,
+            reason="frame-of-reference",
+            remedy="pass the DICOM series they were drawn on, or name only ROIs of one scan in the labels",
+        )
+    return next(iter(known), "")
 
 
-def _cross(one: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_]) -> bool:
-    """Whether two areas overlap without one containing the other."""
-    both = one & other
-    return bool(both.any() and (one & ~both).any() and (other & ~both).any())
+def _paint(painting: Painting, number: int, item: Any, frames: tuple[str, str], grid: Grid) -> bool:
+    """Paints a region; False if it has no contours."""
+    with _refusing(painting.path):
+        region = Region(number, (), 0) if item is None else Region.from_item(item, painting.path)
+    if not region.contours:
+        return False
+    own, scans = frames
+    if own and scans and own != scans:
+        raise other_frame(f"ROI {number}", painting.path)
+    with refusing(painting.path, "RTSTRUCT"), np.errstate(over="ignore", invalid="ignore"):
+        areas = voxels_inside(region, grid, painting.path)
+        for k, area in areas.slices.items():
+            at: list[slice | int] = [slice(None)] * 3
+            at[areas.axis] = k
+            painting.add(number, tuple(at), area)
+    return True
 
 
-def _across(contours: Sequence[Array], grid: Grid) -> int:
-    """The array axis perpendicular to the contours, along which they extend least."""
-    if not contours:
-        return 2
-    spreads = np.max([np.ptp(grid.index(points), axis=0) for points in contours], axis=0)
-    return int(2 if spreads[2] <= 2 * _OFF_SLICE else spreads.argmin())
-
-
-def _on_slices(region: _Region, grid: Grid, axis: int, path: Path) -> Iterator[tuple[int, str, Array]]:
-    """Each contour as its slice index, kind and points (n, 3) in voxels."""
-    limits = np.array(grid.shape)
-    for kind, world in region.contours:
-        points = grid.index(world)
-        k = int(np.rint(points[:, axis].mean()))
-        off = float(np.abs(points[:, axis] - k).max())
-        beyond = bool((points < -1).any() or (points > limits).any() or not 0 <= k < grid.shape[axis])
-        if off > _OFF_SLICE or beyond:
-            problem = "extends beyond the scan" if beyond else f"is {off:.3g} slices off the nearest slice"
-            raise InputRefused(
-                f"a contour of ROI {region.number} {problem}: it was drawn on another scan",
-                where=path,
-                reason="contour-off-grid",
-                remedy="pass the scan that it was drawn on",
-            )
-        yield k, kind, points
+def _notify(empty: Sequence[int], unsound: dict[int, InputRefused], path: Path) -> None:
+    if empty:
+        numbers = ", ".join(map(str, sorted(empty)))
+        notify("roi-empty", f"no contours in ROI {numbers}; assumed empty", path=path)
+    if unsound:
+        problems = [error.problem for error in unsound.values()]
+        more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
+        notify(
+            "roi-left-out",
+            f"left out {len(problems)} ROI(s): {'; '.join(problems[:3])}{more}",
+            path=path,
+            remedy="name the ROIs to read in the labels",
+        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,12 +107,17 @@ class Painting:
             if labels
             else {segment.number: n for n, segment in enumerate(segments)}
         )
+        self._left_out: set[int] = set()
         self._sets: dict[frozenset[int], int] = {frozenset(): 0}
         self._state: npt.NDArray[np.uint16] = np.zeros(shape, np.uint16, order="F")
 
     def wants(self, number: int) -> bool:
         """Whether a segment belongs to a label."""
         return number in self._label_of
+
+    def leave_out(self, numbers: Iterable[int]) -> None:
+        """Drops the labels of segments that have not been added."""
+        self._left_out |= {self._label_of[number] for number in numbers}
 
     def add(self, number: int, at: tuple[slice | int, ...], region: npt.NDArray[np.bool_]) -> None:
         """Puts a segment's voxels, ``region`` of the part ``at``, on the map."""
@@ -147,7 +152,8 @@ class Painting:
         painted = np.empty_like(self._state, np.uint8 if values.max() < 256 else np.uint16)
         for k in range(painted.shape[2]):  # slice by slice: numpy makes 8 bytes of each index
             painted[:, :, k] = values[self._state[:, :, k]]
-        return Mask(painted, grid, self.labels)
+        kept = tuple(label for n, label in enumerate(self.labels) if n not in self._left_out)
+        return Mask(painted, grid, kept)
 
     def _value(self, members: frozenset[int]) -> int | None:
         for value in self.labels[min(members)].values:

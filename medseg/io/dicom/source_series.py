@@ -213,23 +213,33 @@ class Identifiers:
         return str(generate_uid(entropy_srcs=[self._digest, name]))
 
 
+def frame_of_reference(reference: Volume | Mask | Grid | None) -> str:
+    """The FrameOfReferenceUID of a DICOM scan; empty if unknown, as other formats have none."""
+    source = Source() if reference is None or isinstance(reference, Grid) else reference.source
+    if source.format != "dicom" or not source.files:
+        return ""
+    return str(part10.header(source.files[0], ["FrameOfReferenceUID"]).get("FrameOfReferenceUID") or "")
+
+
 def check_frame_of_reference(found: set[str], reference: Volume | Mask | Grid | None, path: Path) -> None:
     """Refuses an object whose frames of reference are not the DICOM scan's; other formats have none.
 
     Raises:
         InputRefused: another frame of reference (``frame-of-reference``).
     """
-    source = Source() if reference is None or isinstance(reference, Grid) else reference.source
-    if source.format != "dicom" or not source.files:
-        return
-    wanted = str(part10.header(source.files[0], ["FrameOfReferenceUID"]).get("FrameOfReferenceUID") or "")
+    wanted = frame_of_reference(reference)
     if wanted and found - {"", wanted}:
-        raise InputRefused(
-            "the object has another frame of reference than the scan, so their positions do not correspond",
-            where=path,
-            reason="frame-of-reference",
-            remedy="pass the scan it was drawn on; if they differ, register and resample first",
-        )
+        raise other_frame("the object", path)
+
+
+def other_frame(what: str, path: Path) -> InputRefused:
+    """The refusal of something with another frame of reference than the scan."""
+    return InputRefused(
+        f"{what} has another frame of reference than the scan, so their positions do not correspond",
+        where=path,
+        reason="frame-of-reference",
+        remedy="pass the scan it was drawn on; if they differ, register and resample first",
+    )
 
 
 def as_text(number: float) -> str:

@@ -318,9 +318,8 @@ def test_contours_without_an_inside_are_refused(scan, tmp_path, kind):
     [
         box(1, 4, 1, 4, z=2.4),  # between two slices
         [(1, 1, 2), (4, 1, 2), (4, 4, 2.6), (1, 4, 2.6)],  # not planar
-        box(1, 4, 1, 4, z=-0.9),  # below the first slice
-        box(1, 4, 1, 4, z=6),  # above the last
-        box(1, 40, 1, 4),  # beyond the pixels
+        box(1, 4, 1, 4, z=6.4),  # between two slices that the scan does not have
+        box(1, 700, 1, 4),  # 550 mm beyond the pixels
     ],
 )
 def test_contours_off_the_scan_are_refused(scan, tmp_path, points):

@@ -11,17 +11,16 @@ import numpy as np
 import pydicom
 import pytest
 from matplotlib.path import Path as Polygon
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian
 from scipy import ndimage
 from support.dicom_masks import TURN
+from support.structure_sets import PAPER, drawn, square
 
 from medseg import io
 from medseg.errors import InputRefused, InputWarning
 from medseg.images.grid import Grid
 from medseg.images.label import Label
 from medseg.images.volume import Mask, Volume
-from medseg.io.dicom import rtstruct, sop_classes
+from medseg.io.dicom import rtstruct
 
 LABELS = tuple(Label(name=f"Organ {n}", values=(n,)) for n in (1, 2, 3))
 ONE = LABELS[:1]
@@ -32,8 +31,6 @@ DIRECTIONS = {
     "oblique": TURN,
     "against the normal": TURN @ np.diag([1.0, 1.0, -1.0]),
 }
-# Voxel (i, j, k) lies at (i, 2j, 3k) mm LPS, so that answers can be read off paper.
-PAPER = Grid((10, 8, 4), np.diag([-1.0, -2.0, 3.0, 1.0]))
 
 
 def a_scan(folder: Path, direction=DIRECTIONS["axial"], shape=(23, 17, 5)) -> Volume:
@@ -61,32 +58,6 @@ def scan(tmp_path_factory) -> Volume:
 @pytest.fixture(scope="module")
 def sample(scan, tmp_path_factory) -> Path:
     return written(scan, blobs(scan.grid.shape), tmp_path_factory.mktemp("rt") / "sample.dcm")
-
-
-def square(x0, x1, y0, y1, z=0.0):
-    """Corners in mm, LPS."""
-    return [(x0, y0, z), (x1, y0, z), (x1, y1, z), (x0, y1, z)]
-
-
-def drawn(path: Path, *rois, kind="CLOSED_PLANAR") -> Path:
-    """A structure set without medseg: ROIs Organ 1, Organ 2..., each a list of contours in mm, LPS."""
-    ds = Dataset()
-    ds.SOPClassUID, ds.SOPInstanceUID, ds.Modality = sop_classes.RTSTRUCT[0], "1.2.3", "RTSTRUCT"
-    ds.StructureSetROISequence, ds.ROIContourSequence, ds.RTROIObservationsSequence = [], [], []
-    for n, contours in enumerate(rois, 1):
-        roi, item = Dataset(), Dataset()
-        roi.ROINumber, roi.ROIName, item.ReferencedROINumber, item.ContourSequence = n, f"ORGAN {n}", n, []
-        for points in contours:
-            contour = Dataset()
-            contour.ContourGeometricType, contour.NumberOfContourPoints = kind, len(points)
-            contour.ContourData = [f"{v:.6g}" for point in points for v in point]
-            item.ContourSequence.append(contour)
-        ds.StructureSetROISequence.append(roi)
-        ds.ROIContourSequence.append(item)
-    ds.file_meta = FileMetaDataset()
-    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    ds.save_as(path, enforce_file_format=True)
-    return path
 
 
 def refusal(path: Path, grid: Grid, labels=LABELS) -> InputRefused:
@@ -229,7 +200,6 @@ def _first(ds):
 DAMAGE = {
     "no regions": lambda ds: delattr(ds, "StructureSetROISequence"),
     "no contour sequence": lambda ds: delattr(ds, "ROIContourSequence"),
-    "no observations": lambda ds: delattr(ds, "RTROIObservationsSequence"),
     "a coordinate short": lambda ds: setattr(_first(ds), "ContourData", _first(ds).ContourData[:-1]),
     "a point short": lambda ds: setattr(_first(ds), "ContourData", _first(ds).ContourData[:-3]),
     "no points": lambda ds: delattr(_first(ds), "ContourData"),
@@ -272,6 +242,22 @@ def test_a_contour_type_that_is_free_text_is_not_quoted(tmp_path):
     error = refusal(path, PAPER, ONE)
     assert error.reason == "open-contour"
     assert "Doe" not in str(error)
+
+
+@pytest.mark.parametrize("undefined", [False, True])
+def test_missing_observations_are_reported_where_the_contours_are_whole(tmp_path, undefined):
+    """The last of the required parts describes what the regions are for; reading them does not need it."""
+    path = drawn(tmp_path / "rt.dcm", [square(1.5, 4.5, 2.5, 9, 6)])
+    ds = pydicom.dcmread(path)
+    del ds.RTROIObservationsSequence
+    ds["ROIContourSequence"].is_undefined_length = undefined
+    ds.save_as(path)
+    with pytest.warns(InputWarning, match="no RTROIObservationsSequence"):
+        assert np.count_nonzero(rtstruct.read(path, ONE, PAPER).array) == 9
+    data = path.read_bytes()
+    for missing in range(1, 200, 7):
+        path.write_bytes(data[:-missing])
+        assert refusal(path, PAPER, ONE).reason == "unreadable"
 
 
 def test_contours_oblique_to_the_grid_are_refused(sample, tmp_path):

@@ -83,5 +83,5 @@ def test_a_folder_that_is_deleted_meanwhile_ends_the_batch(scans, tmp_path):
             shutil.rmtree(out)
 
     with pytest.raises(ResourceError) as refused:
-        run(items(scans / "cases.csv"), config_for(out), show=show)
+        run(items(scans / "cases.csv"), config_for(out), show=show, workers=1)
     assert refused.value.reason == "disk"

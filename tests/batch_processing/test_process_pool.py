@@ -49,6 +49,7 @@ def test_a_case_that_hangs_is_one_failed_case(scans, tmp_path, spoiled, monkeypa
     ended = run(
         items(scans / "cases.csv"),
         config_for(out),
+        workers=1,
         case_minutes=200,
         show=lambda event: reported.append(event.get("case")),
     )
@@ -126,4 +127,5 @@ def test_models_that_cannot_be_loaded_end_the_batch_before_it_begins(scans, tmp_
         run(
             items(scans / "cases.csv"),
             config_for(tmp_path / "out", models=(str(tmp_path / "bad.safetensors"),)),
+            workers=1,
         )

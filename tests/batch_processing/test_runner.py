@@ -22,7 +22,7 @@ from medseg.visualization.labelled_masks import read_named
 
 def test_every_case_has_a_mask_and_a_row(scans, tmp_path):
     out = tmp_path / "out"
-    ended = run(items(scans / "cases.csv"), config_for(out))
+    ended = run(items(scans / "cases.csv"), config_for(out), workers=1)
     assert (ended.done, ended.skipped, ended.failed, ended.left) == (6, 0, 0, 0)
     found = table(out)
     assert list(found.index) == [f"c{number}" for number in range(6)]
@@ -165,7 +165,8 @@ def test_dicom_scans_get_a_dicom_mask(tmp_path):
 
 def test_warnings_appear_in_the_table_and_the_summary(scans, tmp_path):
     Volume(np.zeros(GRID.shape, np.int16), GRID).save(scans / "2.nii.gz")
-    command = medseg("batch", scans / "cases.csv", "-o", tmp_path / "out", "--model", "threshold")
+    words = ("-o", tmp_path / "out", "--model", "threshold", "--workers", 1)
+    command = medseg("batch", scans / "cases.csv", *words)
     ended = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "c2: threshold: done, warning: no lung was found" in ended.stderr
     assert "\nwith warnings: c2\n" in ended.stderr

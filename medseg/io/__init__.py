@@ -146,7 +146,8 @@ def read_mask(path: str | Path, labels: Sequence[Label], grid: Grid | Volume | M
     """The mask at ``path``, in any image format, with labels for its values.
 
     Args:
-        path: As for :func:`read`; floats are accepted if all are whole numbers. Or a DICOM
+        path: As for :func:`read`; floats are accepted if all are whole numbers, up to rounding by a scale
+            factor in the header. Or a DICOM
             segmentation or structure set (SEG, RTSTRUCT) or a segmentation of 3D Slicer
             (.seg.nrrd), whose segments are matched by name, whatever their values.
         labels: The meaning of the values. Values without a label are kept.
@@ -175,7 +176,8 @@ def read_mask(path: str | Path, labels: Sequence[Label], grid: Grid | Volume | M
     if _names_segments(path):
         return slicer_segments.read(path, labels)
     volume = read(path)
-    array = whole_numbers(volume.array, path)
+    rounding = nifti.label_rounding(path) if volume.source.format == "nifti" else 0.0
+    array = whole_numbers(volume.array, path, rounding=rounding)
     try:
         return Mask(array, volume.grid, tuple(labels), volume.source)
     except InputRefused as error:

@@ -15,7 +15,7 @@ from medseg.errors import InputRefused, UsageError
 from medseg.images.grid import LPS_RAS, Array, Grid
 from medseg.images.label import Label
 from medseg.images.volume import Mask, Source, Volume, Voxels, whole_numbers
-from medseg.io import read_channels, read_mask
+from medseg.io import nifti, read_channels, read_mask
 from medseg.io.affine_checks import plausible, squared
 from medseg.io.nifti.header import Header
 from medseg.io.nifti.orientation import geometry
@@ -129,7 +129,9 @@ def as_mask(image: MaskLike, labels: Sequence[Label] = (), scan: Volume | None =
     if isinstance(image, str | Path):
         return read_mask(image, labels, scan)
     volume = as_volume(image)
-    return Mask(whole_numbers(volume.array, "mask"), volume.grid, tuple(labels))
+    slope = float(getattr(getattr(image, "dataobj", None), "slope", 0.0))
+    array = whole_numbers(volume.array, "mask", rounding=nifti.scale_rounding(slope))
+    return Mask(array, volume.grid, tuple(labels))
 
 
 def is_image(value: object) -> bool:

@@ -66,6 +66,19 @@ def read_channels(path: Path, choices: ReadOptions = DEFAULT_OPTIONS, *, channel
         return _volumes(path, header, tuple(range(channels)), choices)
 
 
+def label_rounding(path: Path) -> float:
+    """How far the labels in a file may be off whole numbers: see :func:`scale_rounding`."""
+    return scale_rounding(float(header_of(path).fields["scl_slope"]))
+
+
+def scale_rounding(slope: float) -> float:
+    """Half of a scale factor: integers that were stored divided by it come back with at most this error.
+
+    0.0 for factors of 1 or more, which merge neighbouring labels, and for unscaled files.
+    """
+    return abs(slope) / 2 if 0 < abs(slope) < 1 else 0.0
+
+
 def write(image: Volume | Mask, path: Path) -> None:
     """Writes to ``path``, with the affine in float32 precision and unscaled voxels.
 

@@ -20,6 +20,7 @@ ROOMS = {
     "recipe": "Recipes",
     "training": "Training",
     "evaluation": "Evaluating",
+    "measurement": "Measuring",
     "visualization": "Looking",
     "reporting": "Reports",
     "phantom": "Phantoms",

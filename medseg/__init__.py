@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from medseg.io.foreign_images import as_mask, as_volume
     from medseg.io.read_options import ReadOptions
     from medseg.io.scan_info import info
+    from medseg.measurement.measurement_table import Measurement
+    from medseg.measurement.scan_measurement import measure
     from medseg.phantom.demo import DemoResult, make_phantom, phantom_grid, run_demo
     from medseg.phantom.thorax import Thorax
     from medseg.recipe import Recipe, describe_recipes, list_recipes
@@ -78,6 +80,7 @@ __all__ = [
     "ListedModel",
     "Manifest",
     "Mask",
+    "Measurement",
     "MedsegError",
     "Model",
     "ModelRefused",
@@ -118,6 +121,7 @@ __all__ = [
     "load_segmenter",
     "make_manifest",
     "make_phantom",
+    "measure",
     "merge_batch",
     "phantom_grid",
     "preview",
@@ -158,6 +162,7 @@ _HOME = {
     "ListedModel": "medseg.inference.model_list",
     "Manifest": "medseg.datasets.manifest",
     "Mask": "medseg.images.volume",
+    "Measurement": "medseg.measurement.measurement_table",
     "MedsegError": "medseg.errors",
     "Model": "medseg.inference.model",
     "ModelRefused": "medseg.errors",
@@ -198,6 +203,7 @@ _HOME = {
     "load_segmenter": "medseg.inference.registry",
     "make_manifest": "medseg.datasets.manifest_builder",
     "make_phantom": "medseg.phantom.demo",
+    "measure": "medseg.measurement.scan_measurement",
     "merge_batch": "medseg.batch_processing.summary",
     "phantom_grid": "medseg.phantom.demo",
     "preview": "medseg.visualization.mask_preview",

@@ -23,6 +23,7 @@ from medseg.cli.evaluate import evaluate
 from medseg.cli.import_weights import import_weights
 from medseg.cli.info import info
 from medseg.cli.manifest import manifest
+from medseg.cli.measure import measure
 from medseg.cli.models import models
 from medseg.cli.output import print_error, print_notice
 from medseg.cli.phantom import phantom
@@ -58,6 +59,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "train": train,
     "evaluate": evaluate,
     "compare": compare,
+    "measure": measure,
     "preview": preview,
     "view": view,
     "report": report,

@@ -15,14 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from itertools import product
-from math import prod
 
 import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
-from skimage.measure import marching_cubes
+
+from medseg.images.marching_surface import surface_elements
 
 Binary = npt.NDArray[np.bool_]
 Values = npt.NDArray[np.float64]
@@ -92,64 +90,11 @@ def surface_distances(
     if not (prediction.any() and truth.any()):
         return None
     (predicted, predicted_mm2), (true, true_mm2) = (
-        _elements(mask, spacing_mm) for mask in (prediction, truth)
+        surface_elements(mask, spacing_mm) for mask in (prediction, truth)
     )
     return SurfaceDistances(
         cKDTree(true).query(predicted)[0], cKDTree(predicted).query(true)[0], predicted_mm2, true_mm2
     )
-
-
-def _elements(mask: Binary, spacing_mm: Sequence[float]) -> tuple[Values, Values]:
-    """Positions in mm, (n, d), and areas, (n,), of the surface elements; d is the number of longer axes."""
-    axes = [axis for axis, length in enumerate(mask.shape) if length > 1]
-    if not axes:
-        return np.zeros((1, 1)), np.ones(1)
-    spacing = tuple(float(spacing_mm[axis]) for axis in axes)
-    padded = np.pad(mask.reshape([mask.shape[axis] for axis in axes]), 1)
-    shape = [length - 1 for length in padded.shape]
-    codes = np.zeros(shape, np.uint8)
-    for bit, corner in enumerate(product((0, 1), repeat=len(axes))):
-        place = tuple(slice(first, first + length) for first, length in zip(corner, shape, strict=True))
-        codes |= padded[place].astype(np.uint8) << bit
-    on_surface = (codes != 0) & (codes != 2**2 ** len(axes) - 1)
-    positions = np.argwhere(on_surface) * np.asarray(spacing)
-    return positions, _areas(spacing)[codes[on_surface]]
-
-
-@cache
-def _areas(spacing: tuple[float, ...]) -> Values:
-    """The area of the surface in a cell, by the code of its corners: 256 for cubes, 16 for squares.
-
-    Bit i of the code is set if corner i, counted with the last axis fastest, is inside. Along a line the
-    weight of an end is 1.
-    """
-    if len(spacing) == 1:
-        return np.array([0.0, 1.0, 1.0, 0.0])
-    if len(spacing) == 2:
-        along_x, along_y = spacing  # an edge between corners that differ in y runs along x
-        cut = 0.5 * float(np.hypot(along_x, along_y))
-        by_code = {0: 0.0, 15: 0.0, 6: 2 * cut, 9: 2 * cut}
-        by_code |= dict.fromkeys((3, 12), along_y) | dict.fromkeys((5, 10), along_x)
-        return np.array([by_code.get(code, cut) for code in range(16)])
-    faces = prod(spacing) / np.asarray(spacing)  # mm² of a face across each axis
-    return np.array([np.linalg.norm(part * faces, axis=1).sum() for part in _area_vectors()])
-
-
-@cache
-def _area_vectors() -> tuple[Values, ...]:
-    """The area vectors, (k, 3), of the triangles of marching cubes in a unit cube, for each of 256 codes.
-
-    The corners in the minority are cut off, so that a mask and its complement have the same surface; if
-    four corners are inside, those are cut off. DeepMind's table has the same areas for all 256 codes.
-    """
-    vectors = [np.zeros((0, 3))]
-    for code in range(1, 255):
-        cut_off = code if code.bit_count() <= 4 else 255 - code
-        corners = [float(cut_off >> bit & 1) for bit in range(8)]
-        points, triangles, _, _ = marching_cubes(np.reshape(corners, (2, 2, 2)), 0.5, method="lorensen")
-        a, b, c = np.moveaxis(points[triangles].astype(np.float64), 1, 0)
-        vectors.append(np.cross(b - a, c - a) / 2)
-    return (*vectors, np.zeros((0, 3)))
 
 
 def _percentile(distances: Values, areas: Values, percent: float) -> float:

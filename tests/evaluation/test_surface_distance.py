@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-from itertools import permutations, product
 
 import numpy as np
 import pytest
@@ -9,7 +8,7 @@ import torch
 from monai.metrics.surface_dice import compute_surface_dice
 from scipy import ndimage
 
-from medseg.evaluation.surface_distance import _areas, surface_distances
+from medseg.evaluation.surface_distance import surface_distances
 from medseg.evaluation.voxel_surface import voxel_distances
 
 
@@ -30,36 +29,6 @@ def test_two_voxels_by_hand():
     assert (found.hd_mm, found.hd95_mm, found.assd_mm) == (2, 2, pytest.approx(1.5))
     assert found.nsd(1.0) == pytest.approx(0.5)
     assert (found.nsd(0.9), found.nsd(2.0)) == (0, 1)
-
-
-@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (0.4, 0.4, 10.0), (1.0, 2.0, 3.0)])
-def test_areas_of_simple_cells_by_hand(spacing):
-    x, y, z = spacing
-    areas = _areas(spacing)
-    assert areas.shape == (256,)
-    assert areas[0] == areas[255] == 0
-    # One corner: a triangle between the middles of three edges, half of |(x/2, y/2, 0) x (x/2, 0, z/2)|.
-    corner = math.hypot(y * z, x * z, x * y) / 8
-    assert areas[0b1] == pytest.approx(corner)
-    assert areas[0b10000001] == pytest.approx(2 * corner)  # opposite corners: two triangles
-    # Corners 0 to 3 have x = 0: a face across x. Corners 0 and 1: a rectangle, z long, across x and y.
-    assert areas[0b1111] == pytest.approx(y * z)
-    assert areas[0b11] == pytest.approx(z * math.hypot(x, y) / 2)
-
-
-def test_areas_are_those_of_the_complement_and_of_every_mirror_image():
-    areas = _areas((1.0, 1.0, 1.0))
-    for code in range(256):
-        cube = np.array([code >> bit & 1 for bit in range(8)]).reshape(2, 2, 2)
-        images = {
-            int(sum(value << bit for bit, value in enumerate(image.ravel().tolist())))
-            for axes in permutations(range(3))
-            for flips in product((1, -1), repeat=3)
-            for image in [cube.transpose(axes)[tuple(slice(None, None, step) for step in flips)]]
-        }
-        assert areas[sorted(images)] == pytest.approx(areas[code])
-        if cube.sum() != 4:
-            assert areas[255 - code] == pytest.approx(areas[code])
 
 
 def test_a_box_has_the_area_of_its_faces_and_chamfered_edges():

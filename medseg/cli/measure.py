@@ -1,0 +1,53 @@
+"""``medseg measure``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from medseg.cli.options import AsJson, Nonfinite, Series, Trust, VolumeNumber, choices_of
+from medseg.io.sidecar import RESEARCH
+
+
+def measure(
+    scan: Annotated[Path, typer.Argument(help="NIfTI, NRRD or MHA file, or DICOM folder.")],
+    mask: Annotated[Path, typer.Argument(help="Mask of the scan, in any supported format.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Table to write: .csv, or .json with definitions.")
+    ],
+    kind: Annotated[
+        Literal["auto", "lung", "structures"],
+        typer.Option(
+            help="What the mask holds. auto: labels named right_lung, left_lung or lungs are lung; lung: all "
+            "labels together are both lungs; structures: volume and shape of every label."
+        ),
+    ] = "auto",
+    rind_mm: Annotated[float, typer.Option(help="Depth of the rind below the surface of each lung.")] = 10.0,
+    recipe: Annotated[str | None, typer.Option(help="Recipe with the label names.")] = None,
+    series: Series = None,
+    volume: VolumeNumber = None,
+    trust: Trust = None,
+    nonfinite: Nonfinite = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure lungs by side and part (volume, mass, Perc15, LAA-950, ...), and the shape of other labels."""
+    from medseg.io.overwrite_guard import OverwriteGuard
+    from medseg.measurement.measurement_table import check_output
+    from medseg.measurement.scan_measurement import measure as measured
+
+    check_output(output)
+    OverwriteGuard([scan, mask]).check(output)
+    options = choices_of(series, volume, trust, nonfinite)
+    found = measured(scan, mask, kind=kind, rind_mm=rind_mm, recipe=recipe, options=options)
+    found.save(output)
+    if as_json:
+        print(json.dumps(found.to_json()))
+    else:
+        for row in found.rows:
+            if row.region == "whole":
+                print(f"{row.structure:20s} {row.values['volume_ml']:10.1f} ml")
+    print(f"wrote {output}. {RESEARCH}", file=sys.stderr)

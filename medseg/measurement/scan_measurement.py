@@ -1,0 +1,112 @@
+"""The call that measures a scan and its mask."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medseg.errors import UsageError
+from medseg.images.grid import Grid
+from medseg.images.volume import Mask, Volume
+from medseg.io.foreign_images import MaskLike, ScanLike, as_volume
+from medseg.io.read_options import DEFAULT_OPTIONS, ReadOptions
+from medseg.measurement import lung_measures, measures, regions, structures
+from medseg.measurement.lung_labels import Kind, divided, lung_labels, lung_side, painted
+from medseg.measurement.lung_measures import LungScan
+from medseg.measurement.measurement_table import Histogram, Measurement, StructureMeasures
+from medseg.visualization.mask_preview import named_mask
+
+
+def measure(
+    scan: ScanLike,
+    mask: MaskLike,
+    *,
+    kind: Kind = "auto",
+    rind_mm: float = regions.RIND_MM,
+    recipe: str | Path | None = None,
+    options: ReadOptions = DEFAULT_OPTIONS,
+) -> Measurement:
+    """The measures of what a mask holds: densitometry of lungs by side and part, shape of every other label.
+
+    Lungs are measured as articles do: volume, mass, histogram, percentiles, low and high attenuation areas,
+    aeration, and the exponent of low attenuation clusters; for the right lung, the left one and both
+    together, whole, in thirds by volume and by height, ventral and dorsal halves, core and rind. Every
+    other label has volume, intensities, surface, sphericity, diameters and its number of parts. All
+    definitions are in the result, and in docs/measures.md.
+
+    Args:
+        scan: A path, a volume, or an image of another library; CT in HU for lungs.
+        mask: The mask, in the same forms, on the scan's grid.
+        kind: ``auto`` takes labels with names such as ``right_lung`` or ``lungs`` for lung; ``lung`` takes
+            all labels together for both lungs if none has such a name; ``structures`` takes none for lung.
+        rind_mm: Depth of the rind below the surface of each lung.
+        recipe: A recipe that names the labels of a mask read from a file.
+        options: How to read the scan when the file leaves a question open.
+
+    Raises:
+        InputRefused: the scan or the mask cannot be read or trusted, or the scan has NaN (``not-finite``).
+        UsageError: the mask is not on the scan's grid (``grid-mismatch``), or the depth of the rind is not
+            positive (``measure``).
+
+    Example:
+        >>> found = medseg.measure("chest.nii.gz", "lungs.nii.gz")
+        >>> found["right_lung"]["median_hu"], found.of("left_lung", "dorsal_half")["median_hu"]
+        (-844.0, -833.0)
+    """
+    if not 0 < rind_mm < 1000:
+        raise UsageError(
+            f"a rind of {rind_mm} mm",
+            where="rind_mm",
+            remedy="give a depth above 0 and below 1000 mm, such as 10",
+            reason="measure",
+        )
+    volume = as_volume(scan, options)
+    named = named_mask(mask, volume, recipe)
+    mismatch = named.grid.mismatch(volume.grid)
+    if mismatch:
+        raise UsageError(
+            f"the mask is not on the scan's grid: {mismatch}",
+            where=named.source.path,
+            remedy=f"give the mask of {volume.source.path or 'this scan'}",
+            reason="grid-mismatch",
+        )
+    lungs = lung_labels(named, kind)
+    names = {label.name for label in named.labels} - {label.name for label in lungs}
+    rows: list[StructureMeasures] = []
+    histograms: dict[str, Histogram] = {}
+    definitions: dict[str, str] = {}
+    settings: dict[str, Any] = {}
+    if lungs:
+        found, histograms = lung_measures.measure_lungs(cut_lungs(volume, named, kind), rind_mm)
+        rows += found
+        definitions |= {name: each.definition for name, each in measures.REGISTRY.items()}
+        definitions |= lung_measures.CLUSTERS | regions.DIVISIONS
+        settings = {"rind_mm": rind_mm, "clusters_below_hu": lung_measures.CLUSTERS_HU}
+    if names:
+        rows += structures.measure_structures(volume.oriented("RAS"), named.oriented("RAS"), names)
+        definitions = structures.DEFINITIONS | definitions
+    settings |= {"shape": list(volume.grid.shape), "spacing_mm": list(volume.grid.spacing_mm)}
+    return Measurement(tuple(rows), histograms, settings, definitions)
+
+
+def cut_lungs(scan: Volume, mask: Mask, kind: Kind = "auto") -> LungScan:
+    """The box around both lungs, oriented ``RAS``; one voxel if there is no lung.
+
+    Args:
+        scan: The CT.
+        mask: On the same grid.
+        kind: See :func:`measure`.
+    """
+    labels = lung_labels(mask, kind)
+    sided = all(lung_side(label) for label in labels)
+    found = mask.array if sided else divided(mask, labels, scan)
+    box = regions.bounding_box(found) or (slice(0, 1), slice(0, 1), slice(0, 1))
+    affine = mask.grid.affine.copy()
+    affine[:3, 3] = mask.grid.world([part.start for part in box])
+    sides = painted(found[box], labels) if sided else found[box]
+    grid = Grid(sides.shape, affine)
+    upright = Mask(sides, grid, ()).oriented("RAS")
+    hu = Volume(scan.array[box], grid).oriented("RAS")
+    return LungScan(np.asfortranarray(upright.array), np.asfortranarray(hu.array), upright.grid)

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+
+import pytest
+
+from medseg import cli
+from medseg.images.volume import Mask
+from medseg.phantom.thorax import LABELS, Thorax, default_grid
+
+GRID = default_grid((9.0, 10.0, 12.0), "LPS")
+
+
+@pytest.fixture
+def desk(tmp_path, monkeypatch):
+    Thorax().scan(GRID).save(tmp_path / "chest.nii.gz")
+    lungs = Mask(Thorax().truth(GRID).array, GRID, LABELS[:2])
+    lungs.save(tmp_path / "lungs.nii.gz")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(monkeypatch, command: str) -> int:
+    monkeypatch.setattr(sys, "argv", shlex.split(command))
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    return int(stopped.value.code or 0)
+
+
+def test_measures_become_a_table(desk, monkeypatch, capsys):
+    assert run(monkeypatch, "medseg measure chest.nii.gz lungs.nii.gz -o m.csv --kind lung") == 0
+    assert "both_lungs" in capsys.readouterr().out
+    assert (desk / "m.csv").read_text().startswith("structure,region,volume_ml,mass_g,mean_hu")
+
+
+def test_json_on_standard_output_is_what_the_file_holds(desk, monkeypatch, capsys):
+    assert run(monkeypatch, "medseg measure chest.nii.gz lungs.nii.gz -o m.json --json") == 0
+    assert json.loads(capsys.readouterr().out) == json.loads((desk / "m.json").read_text())
+
+
+def test_the_table_may_not_replace_an_input_and_has_a_known_suffix(desk, monkeypatch, capsys):
+    assert run(monkeypatch, "medseg measure chest.nii.gz lungs.nii.gz -o m.txt") == 2
+    assert "m.txt" in capsys.readouterr().err
+    (desk / "scan.json").write_text("{}")
+    assert run(monkeypatch, "medseg measure chest.nii.gz scan.json -o scan.json") == 2
+    assert "replace the input" in capsys.readouterr().err

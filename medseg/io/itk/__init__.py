@@ -8,7 +8,6 @@ for them first.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from medseg.io.decoder import client
 from medseg.io.error_context import refusing
 from medseg.io.gzip_stream import check_promise, truncated, unpacked_size
 from medseg.io.itk import text_header
+from medseg.io.itk.extra_axes import without_list_axis, without_single_axes
 from medseg.io.itk.text_header import TextHeader, numbers
 from medseg.io.read_options import DEFAULT_OPTIONS, ReadOptions
 from medseg.io.rescaling import rescaled
@@ -90,9 +90,12 @@ def _read(
     check: Callable[[TextHeader], None],
 ) -> Volume:
     with refusing(path, f"{name.upper()} file"):
-        header = _without_list_axis(parsed(path))
+        header = without_single_axes(without_list_axis(parsed(path)))
         _check_axes(header, choices)
         check(header)
+        if name == "mha" and "ElementSpacing" not in header.fields:  # as MetaIO does (metaImage.cxx)
+            size = header.fields["ElementSize"][:60]
+            notify("element-size", f"no ElementSpacing; ElementSize = {size} was taken for it", path=path)
         array, grid = _decoded(header, path, imageio, name)
         return Volume(rescaled(array.T, nonfinite=choices.nonfinite, where=path), grid, Source(path, name))
 
@@ -105,25 +108,13 @@ def read_layers(path: Path) -> tuple[list[Voxels], Grid]:
     Raises:
         InputRefused: as :func:`read_nrrd`, or values with a fraction (``mask-dtype``).
     """
-    header = _without_list_axis(text_header.nrrd(path), most=_MOST_LAYERS)
+    header = without_list_axis(text_header.nrrd(path), most=_MOST_LAYERS)
     if header.channels == 1:
         _check_axes(header, DEFAULT_OPTIONS)
     _check_nrrd(header)
     array, grid = _decoded(header, path, "NrrdImageIO", "nrrd")
     parts = [array] if header.channels == 1 else [array[..., n] for n in range(header.channels)]
     return [whole_numbers(part.T, path) for part in parts], grid
-
-
-def _without_list_axis(header: TextHeader, most: int = 1) -> TextHeader:
-    """The header with a first axis of the kind ``list`` and at most this length counted as channels."""
-    kinds = header.fields.get("kinds", "").lower().split()
-    if len(header.sizes) != 4 or kinds[:1] not in (["list"], ["vector"]) or header.sizes[0] > most:
-        return header
-    directions = header.fields.get("space directions", "").split(maxsplit=1)
-    fields = dict(header.fields)
-    if directions[:1] == ["none"]:
-        fields["space directions"] = directions[1]
-    return replace(header, fields=fields, sizes=header.sizes[1:], channels=header.sizes[0])
 
 
 def _decoded(header: TextHeader, path: Path, imageio: str, name: str) -> tuple[Voxels, Grid]:
@@ -142,7 +133,8 @@ def _decoded(header: TextHeader, path: Path, imageio: str, name: str) -> tuple[V
     failing = f"not a readable {name.upper()} file"
     facts, _ = client.call({**request, "task": "itk_facts"}, what=failing, where=path)
     grid = squared(plausible(_grid(facts, header)), path)
-    shape = (*header.sizes[::-1], *([header.channels] if header.channels > 1 else []))
+    size = (*header.sizes, *[1] * header.single_axes)
+    shape = (*size[::-1], *([header.channels] if header.channels > 1 else []))
     _, array = client.call({**request, "task": "itk_voxels"}, what=failing, where=path, array_shape=shape)
     if array.nbytes != header.data_bytes:
         raise InputRefused(
@@ -150,20 +142,25 @@ def _decoded(header: TextHeader, path: Path, imageio: str, name: str) -> tuple[V
             reason="unreadable",
             remedy="convert the file with the tool that made it",
         )
-    return array, grid
+    return array.reshape(shape[header.single_axes :]), grid
 
 
 def _grid(facts: dict[str, Any], header: TextHeader) -> Grid:
     """The RAS+ grid from the header as read by ITK."""
-    if tuple(facts["size"]) != header.sizes or facts["components"] != header.channels:
+    axes = 3 + header.single_axes
+    if (
+        tuple(facts["size"]) != (*header.sizes, *[1] * header.single_axes)
+        or facts["components"] != header.channels
+    ):
         raise InputRefused(
             f"the header can be read in two ways: {facts['size']} and {list(header.sizes)} voxels",
             reason="unreadable",
             remedy="convert the file with the tool that made it",
         )
     affine: Array = np.eye(4)
-    affine[:3, :3] = np.reshape(facts["direction"], (3, 3)) * np.asarray(facts["spacing"])
-    affine[:3, 3] = facts["origin"]
+    direction = np.reshape(facts["direction"], (axes, axes))[:3, :3]
+    affine[:3, :3] = direction * np.asarray(facts["spacing"][:3])
+    affine[:3, 3] = facts["origin"][:3]
     x, y, z = header.sizes
     return Grid((x, y, z), LPS_RAS @ affine)
 
@@ -243,10 +240,11 @@ def _check_metaimage(header: TextHeader) -> None:
     fields = header.fields
     _check_numbers(fields, "TransformMatrix", 9, "Rotation", "Orientation")
     _check_numbers(fields, "Offset", 3, "Position", "Origin")
-    spacing = _check_numbers(fields, "ElementSpacing", 3)
+    spacing = _check_numbers(fields, "ElementSpacing", 3, "ElementSize")
     if min(spacing) <= 0:
+        name = "ElementSpacing" if "ElementSpacing" in fields else "ElementSize"
         raise InputRefused(
-            f"the voxel spacing is not positive: ElementSpacing = {fields['ElementSpacing'][:60]}",
+            f"the voxel spacing is not positive: {name} = {fields[name][:60]}",
             reason="geometry",
             remedy="correct the header: axes are flipped by TransformMatrix",
         )

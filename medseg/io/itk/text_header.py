@@ -44,6 +44,7 @@ class TextHeader:
         coding: ``raw``, ``packed`` (zlib or gzip), or ``text``.
         files: The files with the voxels; the header's own file if they follow it.
         offset: Where voxels begin in each file; None if that is counted from the end.
+        single_axes: The number of further axes of length 1, which ``sizes`` leaves out.
     """
 
     fields: dict[str, str]
@@ -53,6 +54,7 @@ class TextHeader:
     coding: str
     files: tuple[Path, ...]
     offset: int | None
+    single_axes: int = 0
 
     @property
     def data_bytes(self) -> int:

@@ -58,17 +58,19 @@ def convert(
             reason="usage",
         )
     from medseg.images.intensity_stats import describe
-    from medseg.io.conversion import check_output, convert_mask
+    from medseg.io.conversion import check_mask_output, check_scan_output, convert_mask
     from medseg.io.conversion import convert as convert_scan
     from medseg.recipe import Recipe
 
-    check_output(target, [source, *([reference] if reference else [])], format_)
+    inputs = [source, *([reference] if reference else [])]
     if mask:
+        check_mask_output(target, inputs, format_)
         labels = Recipe.read(recipe).labels if recipe else ()
         made = convert_mask(source, target, scan=reference, labels=labels, format=format_, options=options)
         facts = {"mask": str(target)} | meaning_of(made)
         grid = made.grid
     else:
+        check_scan_output(target, inputs)
         with mention_older_output(target):
             converted = convert_scan(source, target, options=options)
         facts = {"image": str(target)} | (describe(converted) if as_json else {})

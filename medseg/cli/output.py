@@ -18,8 +18,8 @@ def mention_older_output(target: Path) -> Iterator[None]:
     older = target.exists()
     try:
         yield
-    except BaseException:
-        if older:
+    except BaseException as error:
+        if older and getattr(error, "reason", "") != "foreign-file":
             print(f"warning: {target} is from an earlier run and was left unchanged", file=sys.stderr)
         raise
 

@@ -61,10 +61,10 @@ def segment(
     if not scans or target is None:
         raise UsageError("missing a scan or -o MASK", remedy="medseg segment SCAN -o MASK", reason="usage")
     from medseg.inference.segmentation import Runtime, segment_file
-    from medseg.io.conversion import check_output
+    from medseg.io.conversion import check_mask_output
 
     options = choices_of(series, volume, trust, nonfinite)
-    check_output(target, scans, format_)
+    check_mask_output(target, scans, format_)
     started = time.perf_counter()
     with mention_older_output(target):
         made = segment_file(

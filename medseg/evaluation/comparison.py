@@ -35,6 +35,7 @@ NOTES = (
     "difference per patient, without differences of 0, exact up to 50 patients. Holm: p corrected for all "
     "tests of this table. With fewer than 6 differing patients p cannot be below 0.05."
 )
+_KEYS = ("a", "b", "label", "metric")
 _HEADS = (
     *("A", "B", "label", "metric", "cases", "patients", "A mean", "B mean", "difference", "95 % CI"),
     *("p", "Holm"),
@@ -84,7 +85,8 @@ def compare(
 
     Raises:
         UsageError: there are fewer than two evaluations, a metric is unknown, no case is in common, or an
-            evaluation would be replaced (``overwrites-input``).
+            evaluation would be replaced (``overwrites-input``) or a file that no comparison wrote
+            (``foreign-file``).
         InputRefused: truths or NSD tolerances differ (``not-comparable``), or a file is refused by
             :func:`medseg.evaluation.evaluation_files.read_evaluation`.
 
@@ -94,9 +96,9 @@ def compare(
         {'a': 'first', 'b': 'second', 'label': 'right_lung', 'pairs': 1}
     """
     if output is not None and not isinstance(evaluations, Mapping):
-        guard = OverwriteGuard(evaluations)
+        guard, first = OverwriteGuard(evaluations), Path(output) / FILES[0]
         for name in FILES:
-            guard.check(Path(output) / name)
+            guard.check(Path(output) / name, is_own=lambda path: tables.begins_with(first, _KEYS))
     frames = evaluations if isinstance(evaluations, Mapping) else read_evaluations(evaluations)
     comparison = _compared(frames, metrics)
     if output is not None:

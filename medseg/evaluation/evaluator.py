@@ -28,8 +28,10 @@ Row: TypeAlias = dict[str, object]
 
 # Columns added since 0.1.0 come last, so that tables of two versions can be concatenated.
 _FIRST = tuple(REGISTRY)[: list(REGISTRY).index("lesion_f1") + 1]
+KEYS = ("case", "patient", "group", "label")
+"""The first columns of a table."""
 COLUMNS = (
-    *("case", "patient", "group", "label"),
+    *KEYS,
     *_FIRST,
     *("empty", "seconds", "status", "reason"),
     *(name for name in REGISTRY if name not in _FIRST),

@@ -14,16 +14,22 @@ from medseg.evaluation import evaluator
 from medseg.evaluation.metrics import NSD_TOLERANCE_MM
 from medseg.evaluation.prediction_files import read_prediction
 from medseg.evaluation.scoring import Tolerances
+from medseg.evaluation.tables import begins_with
 from medseg.images.label import Label
 from medseg.images.volume import Mask, check_labels
 from medseg.inference.registry import SegmentationMethod, load_segmenter
 from medseg.io import read_channels
-from medseg.io.overwrite_guard import OverwriteGuard, has_own_sidecar
-from medseg.io.sidecar import facts_of, sidecar_path, write_json
+from medseg.io.mask_files import is_own_mask, write_mask
+from medseg.io.overwrite_guard import OverwriteGuard
+from medseg.io.sidecar import facts_of, is_own_sidecar, sidecar_path
 from medseg.recipe import Recipe
 from medseg.system.file_names import file_name
 from medseg.system.progress import Advance, Shown, progress_bar
 from medseg.visualization.thumbnails import encoded, line, thumbnail
+from medseg.visualization.thumbnails import read as read_thumbnails
+
+_THUMBNAILS = "thumbnails.jsonl"
+_FIRST_BYTES = b'{"case": '
 
 
 @dataclass(frozen=True)
@@ -92,8 +98,9 @@ def evaluate(
 
     Raises:
         UsageError: the manifest cannot be read, no case has this split (``usage``), neither a model nor masks
-            with a recipe or labels are given (``usage``), labels are not distinct (``labels``), or a
-            tolerance is invalid (``tolerance``).
+            with a recipe or labels are given (``usage``), an output would replace an input
+            (``overwrites-input``) or a file that no evaluation wrote (``foreign-file``), labels are not
+            distinct (``labels``), or a tolerance is invalid (``tolerance``).
         ModelRefused: the model is damaged or does not fit.
 
     Example:
@@ -142,11 +149,25 @@ def _check_outputs(
     files = [path for case in cases for path in (*case.images, case.label) if path is not None]
     guard = OverwriteGuard([*inputs, *files])
     for case in cases if writes_masks else ():
-        mask = folder / "masks" / f"{case.id}.nii.gz"
-        guard.check(mask, is_own=has_own_sidecar)
-        guard.check(sidecar_path(mask))
-    for name in (*evaluator.FILES, "thumbnails.jsonl"):
-        guard.check(folder / name)
+        mask = _mask_path(folder, case)
+        guard.check(mask, is_own=is_own_mask)
+        guard.check(sidecar_path(mask), is_own=is_own_sidecar)
+    if writes_masks:
+        guard.check(folder / _THUMBNAILS, is_own=_are_own_thumbnails)
+    first = folder / evaluator.FILES[0]  # always written before the others
+    for name in evaluator.FILES:
+        guard.check(folder / name, is_own=lambda path: begins_with(first, evaluator.KEYS))
+
+
+def _mask_path(folder: Path, case: Case) -> Path:
+    return folder / "masks" / f"{file_name(case.id)}.nii.gz"
+
+
+def _are_own_thumbnails(path: Path) -> bool:
+    """Whether an evaluation wrote the thumbnails; those of a batch are named by their model."""
+    with path.open("rb") as file:
+        start = file.read(len(_FIRST_BYTES))
+    return _FIRST_BYTES.startswith(start) and all(model == "" for _, model in read_thumbnails([path]))
 
 
 def _chosen(cases: str | Path | Manifest | Sequence[Case], split: str) -> tuple[Case, ...]:
@@ -181,16 +202,15 @@ def _segmenting(
     segment = load_segmenter(model) if isinstance(model, str | Path) else model
     if folder is not None:
         (folder / "masks").mkdir(exist_ok=True)
-        (folder / "thumbnails.jsonl").unlink(missing_ok=True)
+        (folder / _THUMBNAILS).unlink(missing_ok=True)
     done: list[str] = []
 
     def predict(case: Case) -> Mask:
         volumes = read_channels(case.images, channels=len(segment.channels))
         mask = segment(volumes)
         if folder is not None:
-            path = mask.save(folder / "masks" / f"{file_name(case.id)}.nii.gz")
-            write_json(sidecar_path(path), facts_of(mask, segment))
-            with (folder / "thumbnails.jsonl").open("a", encoding="utf-8") as file:
+            write_mask(mask, _mask_path(folder, case), facts_of(mask, segment))
+            with (folder / _THUMBNAILS).open("a", encoding="utf-8") as file:
                 file.write(line(case.id, "", encoded(thumbnail(volumes[0], mask))))
         done.append(case.id)
         advance(len(done), total, f"{case.id}: segmented")

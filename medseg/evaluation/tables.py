@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import pandas as pd
 
@@ -81,3 +82,12 @@ def _plain(value: object) -> object:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value
+
+
+def begins_with(path: Path, columns: Sequence[str]) -> bool:
+    """Whether a file is a CSV table whose first columns have these names."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            return file.readline().rstrip("\n").split(",")[: len(columns)] == list(columns)
+    except (OSError, ValueError):
+        return False

@@ -13,11 +13,12 @@ from medseg.images.intensity_stats import intensities
 from medseg.images.volume import Mask, Volume
 from medseg.inference.registry import SegmentationMethod, load_segmenter
 from medseg.io import check_source, read_channels
-from medseg.io.conversion import check_output
+from medseg.io.conversion import check_mask_output
 from medseg.io.foreign_images import ScanLike, as_volume, is_image
+from medseg.io.mask_files import write_mask
 from medseg.io.overwrite_guard import OverwriteGuard
 from medseg.io.read_options import DEFAULT_OPTIONS, ReadOptions
-from medseg.io.sidecar import facts_of, sidecar_path, write_json
+from medseg.io.sidecar import facts_of, is_own_sidecar, write_json
 from medseg.system.memory import no_gc
 from medseg.system.notices import Notice, collect_notices, in_context
 from medseg.system.progress import Shown, progress_bar
@@ -130,7 +131,8 @@ def segment_file(
         progress: Whether to show progress; None shows it on a terminal or in a notebook only.
 
     Raises:
-        UsageError: the output cannot be written or is the scan itself.
+        UsageError: the output cannot be written, is the scan itself (``overwrites-input``), or a file that
+            medseg did not write (``foreign-file``).
 
     Other errors are those of :func:`segment`.
 
@@ -143,10 +145,10 @@ def segment_file(
     """
     output, scans = Path(output), _listed(scan)
     paths = [each for each in scans if isinstance(each, str | Path)]
-    check_output(output, paths, format)
-    guard = OverwriteGuard([*paths, *([model] if isinstance(model, str | Path) else [])])
-    for path in (output, sidecar_path(output), *([] if stats is None else [stats])):
-        guard.check(path)
+    inputs = [*paths, *([model] if isinstance(model, str | Path) else [])]
+    check_mask_output(output, inputs, format)
+    if stats is not None:
+        OverwriteGuard([*inputs, output]).check(stats, is_own=is_own_sidecar)
     with collect_notices(pass_on=True) as notices, progress_bar(_title(scans), progress):
         method, mask, first = _segmented(
             scans,
@@ -155,12 +157,12 @@ def segment_file(
             check=lambda volume: check_source(volume.source, output),
             keep=stats is not None,
         )
-        mask.save(output, format=format)
     facts = facts_of(mask, method) | {"warnings": _without_paths(notices, paths)}
-    write_json(sidecar_path(output), facts)
+    sidecar = write_mask(mask, output, facts, format=format)
     if stats is not None and first is not None:
-        write_json(Path(stats), facts | {"intensities": intensities(first, mask)})
-    return SegmentedFile(output, mask, facts)
+        # With the digests too: this may be the sidecar itself.
+        write_json(Path(stats), sidecar | {"intensities": intensities(first, mask)})
+    return SegmentedFile(output, mask, sidecar)
 
 
 def _segmented(

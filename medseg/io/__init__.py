@@ -268,11 +268,22 @@ def write(image: Volume | Mask, path: str | Path, *, format: str | None = None, 
             reason="format",
         )
     with atomic_write.replacing(path, flush=flush) as fresh:
-        if isinstance(image, Mask) and name in DICOM_FORMATS:
-            DICOM_FORMATS[name](image, fresh)
-        else:
-            FORMATS[formats.ending(path) or ""].write(image, fresh)
+        write_to(image, fresh, name)
     return path
+
+
+def write_to(image: Volume | Mask, path: Path, name: str) -> None:
+    """Writes directly to a path, for callers that move the file into place themselves.
+
+    Args:
+        image: What to write.
+        path: The file, in a folder without other files: some formats write two.
+        name: The name of the format, as given by :func:`check_writable`.
+    """
+    if isinstance(image, Mask) and name in DICOM_FORMATS:
+        DICOM_FORMATS[name](image, path)
+    else:
+        FORMATS[formats.ending(path) or ""].write(image, path)
 
 
 def check_writable(path: str | Path, format: str | None = None) -> str:

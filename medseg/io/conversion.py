@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from filecmp import cmp
 from pathlib import Path
 
 from medseg.errors import UsageError
 from medseg.images.label import Label
 from medseg.images.mask_placement import placed_on
 from medseg.images.volume import Mask, Volume
-from medseg.io import check_source, check_writable, read_mask
+from medseg.io import check_source, check_writable, read_mask, write_to
 from medseg.io.foreign_images import ScanLike, as_volume
 from medseg.io.formats import is_dicom_output
-from medseg.io.overwrite_guard import OverwriteGuard
+from medseg.io.mask_files import is_own_mask, write_mask
+from medseg.io.overwrite_guard import OverwriteGuard, foreign_file
 from medseg.io.read_options import DEFAULT_OPTIONS, ReadOptions
-from medseg.io.sidecar import meaning_of, sidecar_path, write_json
+from medseg.io.sidecar import is_own_sidecar, meaning_of, sidecar_path
+from medseg.system.atomic_write import replacing
 from medseg.system.progress import Shown, progress_bar
 
 
@@ -34,9 +38,8 @@ def convert(
         progress: Whether to show a progress bar; None for only on a terminal or in a notebook.
 
     Raises:
-        UsageError: the output is the scan itself
-            (``overwrites-input``), has an unknown suffix (``format``), or its
-            folder is missing (``no-folder``).
+        UsageError: the output is the scan itself (``overwrites-input``) or a file with other content
+            (``foreign-file``), has an unknown suffix (``format``), or its folder is missing (``no-folder``).
         InputRefused: the scan cannot be read or trusted, as for :func:`medseg.read`.
 
     Example:
@@ -44,10 +47,16 @@ def convert(
         Grid(98 x 76 x 67 voxels, 4 x 4 x 5 mm, LPS)
     """
     output = Path(output)
-    check_output(output, [scan] if isinstance(scan, str | Path) else [])
+    check_scan_output(output, [scan] if isinstance(scan, str | Path) else [])
     with progress_bar(f"writing {output.name}", progress):
         volume = as_volume(scan, options)
-        volume.save(output)
+        with replacing(output) as fresh:
+            write_to(volume, fresh, check_writable(output))
+            for each in fresh.parent.iterdir():
+                place = output.with_name(each.name)
+                # Scans have no sidecar: only the same content is known to be the work of an earlier run.
+                if os.path.lexists(place) and not (place.is_file() and cmp(place, each, shallow=False)):
+                    raise foreign_file(place)
     return volume
 
 
@@ -74,8 +83,9 @@ def convert_mask(
         progress: Whether to show a progress bar; None for only on a terminal or in a notebook.
 
     Raises:
-        UsageError: as for :func:`convert`; a ``.dcm`` output without a scan (``usage``) or for a scan that is
-            not DICOM (``no-dicom-source``).
+        UsageError: as for :func:`convert`, except that masks of medseg are replaced unless they were changed
+            since; a ``.dcm`` output without a scan (``usage``) or for a scan that is not DICOM
+            (``no-dicom-source``).
         InputRefused: the mask's voxels are not the scan's (``grid-mismatch``), or as for
             :func:`medseg.read_mask`.
 
@@ -84,7 +94,7 @@ def convert_mask(
         'LPS'
     """
     output = Path(output)
-    check_output(output, [path for path in (mask, scan) if isinstance(path, str | Path)], format)
+    check_mask_output(output, [path for path in (mask, scan) if isinstance(path, str | Path)], format)
     with progress_bar(f"writing {output.name}", progress):
         volume = None if scan is None else as_volume(scan, options)
         if volume is not None:
@@ -99,20 +109,30 @@ def convert_mask(
         if volume is not None:
             made = placed_on(made, volume.grid)
             made = Mask(made.array, made.grid, made.labels, volume.source)
-        made.save(output, format=format)
-        write_json(sidecar_path(output), meaning_of(made))
+        write_mask(made, output, meaning_of(made), format=format)
     return made
 
 
-def check_output(output: Path, inputs: Sequence[str | Path], format: str | None = None) -> None:
-    """Refuses, before long work, an output that cannot be written or would replace its own input.
+def check_scan_output(output: Path, inputs: Sequence[str | Path]) -> None:
+    """Refuses, before any work, an output for a scan that cannot be written or would replace an input.
 
     Raises:
         UsageError: as for :func:`medseg.io.check_writable`, or the output is an input
             (``overwrites-input``).
+    """
+    check_writable(output)
+    OverwriteGuard(inputs).check(output)
+
+
+def check_mask_output(output: Path, inputs: Sequence[str | Path], format: str | None = None) -> None:
+    """Refuses, before long work, an output for a mask that cannot be written or would replace another file.
+
+    Raises:
+        UsageError: as for :func:`medseg.io.check_writable`; the output or its sidecar is an input
+            (``overwrites-input``), or was not written by medseg (``foreign-file``).
         ResourceError: highdicom is not installed (``missing-extra``).
     """
     check_writable(output, format)
     guard = OverwriteGuard(inputs)
-    guard.check(output)
-    guard.check(sidecar_path(output))
+    guard.check(output, is_own=is_own_mask)
+    guard.check(sidecar_path(output), is_own=is_own_sidecar)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeAlias
 
 from medseg.errors import UsageError
-from medseg.io.sidecar import sidecar_path
+from medseg.io.sidecar import read_sidecar
 
 Inode: TypeAlias = tuple[int, int]
+
+PICTURE_SOFTWARE = "medseg"
+"""What the pictures of medseg name as their software."""
+
+_PNG_START = 4096
 
 
 class OverwriteGuard:
@@ -61,21 +65,32 @@ class OverwriteGuard:
                 reason="overwrites-input",
             )
         if is_own is not None and os.path.lexists(output) and not is_own(output):
-            raise UsageError(
-                "this file was not written by this command and would be replaced",
-                where=output,
-                remedy="choose another output, or move the file away",
-                reason="foreign-file",
-            )
+            raise foreign_file(output)
+
+
+def foreign_file(path: str | Path) -> UsageError:
+    """The refusal to replace a file of another origin (``foreign-file``)."""
+    return UsageError(
+        "this file was not written by medseg, or was changed since, and would be replaced",
+        where=path,
+        remedy="choose another output, or move the file away",
+        reason="foreign-file",
+    )
 
 
 def has_own_sidecar(mask: Path) -> bool:
     """Whether the ``.json`` beside a mask says that medseg wrote it."""
+    return read_sidecar(mask) is not None
+
+
+def is_own_picture(path: Path) -> bool:
+    """Whether a PNG says that medseg drew it."""
     try:
-        facts = json.loads(sidecar_path(mask).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        with path.open("rb") as file:
+            start = file.read(_PNG_START)
+    except OSError:
         return False
-    return isinstance(facts, dict) and {"labels", "shape", "affine"} <= facts.keys()
+    return start.startswith(b"\x89PNG") and f"tEXtSoftware\0{PICTURE_SOFTWARE}".encode() in start
 
 
 def _inode(path: Path) -> Inode | None:

@@ -37,6 +37,24 @@ def sidecar_path(target: Path) -> Path:
     return target.with_name(f"{stem}.json")
 
 
+def read_sidecar(mask: Path) -> dict[str, Any] | None:
+    """The content of the sidecar of a mask; None if there is none, or it was not written by medseg."""
+    return _content(sidecar_path(mask))
+
+
+def is_own_sidecar(path: Path) -> bool:
+    """Whether a ``.json`` is the sidecar of a mask that medseg wrote."""
+    return _content(path) is not None
+
+
+def _content(path: Path) -> dict[str, Any] | None:
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return facts if isinstance(facts, dict) and {"labels", "shape", "affine"} <= facts.keys() else None
+
+
 def facts_of(mask: Mask, by: Made) -> dict[str, Any]:
     """The origin of a mask together with :func:`meaning_of` it."""
     return {

@@ -14,7 +14,8 @@ from medseg.evaluation.scoring import Score, score
 from medseg.images.grid import Grid
 from medseg.images.volume import Mask
 from medseg.io import read, write_dicom_series
-from medseg.io.sidecar import facts_of, sidecar_path, write_json
+from medseg.io.mask_files import write_mask
+from medseg.io.sidecar import facts_of
 from medseg.phantom.thorax import LABELS, Thorax, default_grid, rotated
 from medseg.visualization.overlays import overlay
 
@@ -86,8 +87,8 @@ def run_demo(folder: str | Path, *, seed: int = 2026, model: str | Path = MODEL)
     truth = patient.truth(scan.grid)
     lungs = LABELS[:2]  # with their nodules
     scores = score(Mask(mask.array, mask.grid, lungs), Mask(truth.array, truth.grid, lungs))
-    path = mask.save(folder / "lungs.nii.gz")
-    write_json(sidecar_path(path), facts_of(mask, segment))
+    path = folder / "lungs.nii.gz"
+    write_mask(mask, path, facts_of(mask, segment))
     return DemoResult(
         scores,
         mask,

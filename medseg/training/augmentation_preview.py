@@ -11,6 +11,7 @@ import numpy as np
 
 from medseg.datasets.manifest import Case, Manifest
 from medseg.errors import UsageError
+from medseg.io.overwrite_guard import OverwriteGuard, is_own_picture
 from medseg.preprocessing.augmentation import augment
 from medseg.recipe import Recipe
 from medseg.training.case_cache import cached
@@ -48,7 +49,8 @@ def preview_augmentation(
         root: Folder of the manifest's files, if it is not the one named in the manifest. Only for a path.
 
     Raises:
-        UsageError: no such recipe, manifest or case.
+        UsageError: no such recipe, manifest or case; the output would replace an input
+            (``overwrites-input``) or a file that medseg did not draw (``foreign-file``).
         InputRefused: the case cannot be read, or a check finds an error in it.
 
     Example:
@@ -59,6 +61,9 @@ def preview_augmentation(
     where = cases.name if isinstance(cases, Manifest) else cases
     chosen = recipe if isinstance(recipe, Recipe) else Recipe.read(recipe)
     manifest = cases if isinstance(cases, Manifest) else Manifest.read(cases, root=root)
+    images = [path for each in manifest.cases for path in (*each.images, each.label) if path is not None]
+    guard = OverwriteGuard([*images, *(each for each in (recipe, cases) if isinstance(each, str | Path))])
+    guard.check(output, is_own=is_own_picture)
     picked = _picked(manifest.cases, case, where)
     images, labels = _changed(picked, chosen, seed, count)
     names = [label.name for label in chosen.labels]

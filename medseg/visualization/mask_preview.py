@@ -6,7 +6,7 @@ from pathlib import Path
 
 from medseg.images.volume import Mask, Volume
 from medseg.io.foreign_images import MaskLike, ScanLike, as_mask, as_volume
-from medseg.io.overwrite_guard import OverwriteGuard
+from medseg.io.overwrite_guard import OverwriteGuard, is_own_picture
 from medseg.io.read_options import DEFAULT_OPTIONS, ReadOptions
 from medseg.recipe import Recipe, Window
 from medseg.visualization.labelled_masks import label_every_value, read_named
@@ -42,7 +42,8 @@ def preview(
     Raises:
         InputRefused: the scan or the mask cannot be read or trusted.
         UsageError: the mask is not on the scan's grid (``grid-mismatch``), no such recipe, or the output is
-            the scan or the mask (``overwrites-input``).
+            the scan or the mask (``overwrites-input``), or a file that medseg did not draw
+            (``foreign-file``).
 
     Example:
         >>> picture = medseg.preview("chest.nii.gz", "lungs.nii.gz", "look.png")
@@ -50,7 +51,8 @@ def preview(
         b'PNG'
     """
     if output is not None:
-        OverwriteGuard(each for each in (scan, mask) if isinstance(each, str | Path)).check(output)
+        guard = OverwriteGuard(each for each in (scan, mask) if isinstance(each, str | Path))
+        guard.check(output, is_own=is_own_picture)
     volume = as_volume(scan, options)
     drawn = named_mask(mask, volume, recipe)
     limits = window_hu or (_window_of(recipe) if recipe else None)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from medseg.errors import UsageError
 from medseg.images.palette import colour_of
 from medseg.images.volume import Mask, Volume, Voxels, members
+from medseg.io.overwrite_guard import PICTURE_SOFTWARE
 from medseg.system.atomic_write import replacing
 from medseg.visualization.planes import AXIAL, PLANES, Plane, upright
 from medseg.visualization.thumbnails import centre, window
@@ -233,13 +234,13 @@ def _figure(width: float, height: float) -> Figure:
 
 def _save(figure: Figure, path: Path) -> Path:
     with replacing(path) as fresh:
-        # No software version or date in the file, so that equal pictures have equal bytes.
+        # The name, but no version or date: equal pictures have equal bytes, and are known as medseg's.
         figure.savefig(
             fresh,
             format="png",
             dpi=80,
             facecolor=_BACKGROUND,
-            metadata={"Software": None},
+            metadata={"Software": PICTURE_SOFTWARE},
             pil_kwargs={"optimize": True},
         )
     return path

@@ -236,10 +236,11 @@ def test_errors_name_the_cause_in_three_lines_and_leave_nothing(world, tmp_path,
 def test_a_mask_of_an_earlier_run_is_named_when_a_new_one_fails(world, tmp_path):
     for command, *options in (["convert"], ["segment", "--model", world / "model.safetensors"]):
         (tmp_path / "empty.nii").write_bytes(b"")
-        (tmp_path / "old.nii.gz").write_bytes(b"an earlier mask")
+        output(command, world / "0.nii.gz", "-o", tmp_path / "old.nii.gz", *options)
+        before = (tmp_path / "old.nii.gz").read_bytes()
         _, err = invoke(command, tmp_path / "empty.nii", "-o", tmp_path / "old.nii.gz", *options, code=3)
         assert "old.nii.gz is from an earlier run" in err
-        assert (tmp_path / "old.nii.gz").read_bytes() == b"an earlier mask"
+        assert (tmp_path / "old.nii.gz").read_bytes() == before
         (tmp_path / "old.nii.gz").unlink()
         assert (
             "earlier run"

@@ -1,5 +1,6 @@
 """No command replaces its inputs, or files that medseg did not write."""
 
+import json
 import os
 
 import pytest
@@ -108,3 +109,116 @@ def test_a_training_does_not_replace_files_of_another_origin(tmp_path, name):
     assert refusal(lambda: check_outputs(tmp_path, [tmp_path / name])).reason == "overwrites-input"
     (tmp_path / name).unlink()
     check_outputs(tmp_path, [])
+
+
+def test_an_edited_mask_is_not_segmented_over(tmp_path):
+    chest().save(tmp_path / "0.nii.gz")
+    made = medseg.segment_file(tmp_path / "0.nii.gz", tmp_path / "mask.nii.gz", model="threshold")
+    edited = made.mask.array.copy()
+    edited[0, 0, 0] = 1
+    medseg.Mask(edited, made.mask.grid, made.mask.labels).save(made.path)
+    before = made.path.read_bytes()
+    error = refusal(lambda: medseg.segment_file(tmp_path / "0.nii.gz", made.path, model="threshold"))
+    assert error.reason == "foreign-file"
+    assert made.path.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["mask.nii.gz", "mask.json", "stats.json", "mask.mha", "data.zraw"])
+def test_a_segmentation_does_not_replace_files_of_another_origin(tmp_path, name):
+    chest().save(tmp_path / "0.nii.gz")
+    (tmp_path / name).write_text('{"labels": "of another program"}')
+    output = {"mask.mha": "mask.mha", "data.zraw": "data.mhd"}.get(name, "mask.nii.gz")
+    error = refusal(
+        lambda: medseg.segment_file(
+            tmp_path / "0.nii.gz", tmp_path / output, model="threshold", stats=tmp_path / "stats.json"
+        )
+    )
+    assert (error.reason, error.where) == ("foreign-file", str(tmp_path / name))
+    assert (tmp_path / name).read_text() == '{"labels": "of another program"}'
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["0.nii.gz", name])
+
+
+def test_a_sidecar_of_an_earlier_version_is_believed(tmp_path):
+    chest().save(tmp_path / "0.nii.gz")
+    made = medseg.segment_file(tmp_path / "0.nii.gz", tmp_path / "mask.nii.gz", model="threshold")
+    del made.facts["files"]
+    (tmp_path / "mask.json").write_text(json.dumps(made.facts))
+    medseg.segment_file(tmp_path / "0.nii.gz", tmp_path / "mask.nii.gz", model="threshold")
+
+
+def test_statistics_may_be_written_into_the_sidecar(tmp_path):
+    chest().save(tmp_path / "0.nii.gz")
+    for _ in range(2):
+        medseg.segment_file(
+            tmp_path / "0.nii.gz", tmp_path / "m.nii.gz", model="threshold", stats=tmp_path / "m.json"
+        )
+    assert "intensities" in json.loads((tmp_path / "m.json").read_text())
+
+
+@pytest.mark.parametrize("name", ["scan.nrrd", "scan.mhd", "scan.nii"])
+def test_a_conversion_replaces_only_equal_content(tmp_path, name):
+    chest().save(tmp_path / "0.nii.gz")
+    chest(1).save(tmp_path / "1.nii.gz")
+    medseg.convert(tmp_path / "0.nii.gz", tmp_path / name)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    medseg.convert(tmp_path / "0.nii.gz", tmp_path / name)
+    error = refusal(lambda: medseg.convert(tmp_path / "1.nii.gz", tmp_path / name))
+    assert error.reason == "foreign-file"
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_converted_mask_is_replaced_until_it_is_edited(tmp_path):
+    chest().save(tmp_path / "0.nii.gz")
+    medseg.segment_file(tmp_path / "0.nii.gz", tmp_path / "mask.nii.gz", model="threshold")
+    for labels in ((), (medseg.Label(name="lungs", values=(1, 2)),)):
+        medseg.convert_mask(tmp_path / "mask.nii.gz", tmp_path / "mask2.nrrd", labels=labels)
+    (tmp_path / "mask2.nrrd").write_bytes(b"edited")
+    error = refusal(lambda: medseg.convert_mask(tmp_path / "mask.nii.gz", tmp_path / "mask2.nrrd"))
+    assert error.reason == "foreign-file"
+
+
+def test_a_picture_replaces_only_pictures_of_medseg(tmp_path):
+    chest().save(tmp_path / "0.nii.gz")
+    medseg.segment_file(tmp_path / "0.nii.gz", tmp_path / "mask.nii.gz", model="threshold")
+    for slices in (3, 5):
+        medseg.preview(tmp_path / "0.nii.gz", tmp_path / "mask.nii.gz", tmp_path / "a.png", slices=slices)
+    for content in (b"a photograph", b""):
+        (tmp_path / "b.png").write_bytes(content)
+        error = refusal(
+            lambda: medseg.preview(tmp_path / "0.nii.gz", tmp_path / "mask.nii.gz", tmp_path / "b.png")
+        )
+        assert error.reason == "foreign-file"
+        assert (tmp_path / "b.png").read_bytes() == content
+
+
+def test_an_evaluation_keeps_the_thumbnails_of_a_batch(tmp_path):
+    data_set(tmp_path)
+    batch = tmp_path / "batch"
+    medseg.batch(tmp_path / "cases.csv", batch, model="threshold", resources=medseg.BatchResources(workers=1))
+    (batch / "masks" / "c0.nii.gz").unlink()
+    before = (batch / "thumbnails.jsonl").read_bytes()
+    error = refusal(lambda: medseg.evaluate(tmp_path / "cases.csv", batch, model="threshold"))
+    assert (error.reason, error.where) == ("foreign-file", str(batch / "thumbnails.jsonl"))
+    assert (batch / "thumbnails.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["evaluation.csv", "summary.md", "thumbnails.jsonl"])
+def test_an_evaluation_does_not_replace_tables_of_another_origin(tmp_path, name):
+    data_set(tmp_path)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_text("case,score\nmine,1\n")
+    error = refusal(lambda: medseg.evaluate(tmp_path / "cases.csv", tmp_path / "out", model="threshold"))
+    assert error.reason == "foreign-file"
+    assert (tmp_path / "out" / name).read_text() == "case,score\nmine,1\n"
+
+
+def test_a_comparison_does_not_replace_tables_of_another_origin(tmp_path):
+    data_set(tmp_path)
+    for name in ("a", "b"):
+        medseg.evaluate(tmp_path / "cases.csv", tmp_path / name, model="threshold")
+    tables = [tmp_path / name / "evaluation.csv" for name in ("a", "b")]
+    for _ in range(2):
+        medseg.compare(tables, output=tmp_path / "both")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "comparison.md").write_text("mine")
+    assert refusal(lambda: medseg.compare(tables, output=tmp_path / "other")).reason == "foreign-file"

@@ -47,7 +47,7 @@ def test_every_command_runs(desk, monkeypatch, capsys):
         quick = command.replace("--max-time 20m", "--max-time 5s").replace("--cases 10", "--cases 5")
         monkeypatch.setattr(sys, "argv", shlex.split(quick))
         with pytest.raises(SystemExit) as stopped:
-            cli.main()
+            cli.run_command()
         assert not stopped.value.code, (command, capsys.readouterr().err)
     assert (desk / "lungs.json").is_file()
     assert (desk / "scan.nii.gz").is_file()

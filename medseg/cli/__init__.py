@@ -6,11 +6,25 @@ The commands are in :mod:`medseg.cli.app`.
 
 from __future__ import annotations
 
-from medseg.cli.early_exit import quiet_exit
+import signal
 
 
 def main() -> None:
-    """Runs the command line. Errors become at most three lines (``--json``: one object) and an exit code."""
+    """Runs the command line as this process: a signal never ends it with a traceback."""
+    # While modules are loaded, and while Python shuts down, Ctrl-C ends the process as it does in C: Python's
+    # own handler would print a traceback.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    run_command()
+
+
+def run_command() -> None:
+    """Runs the command line. Errors become at most three lines (``--json``: one object) and an exit code.
+
+    Handlers of signals are restored at the end, so that it can be called within another program.
+    """
+    from medseg.cli.early_exit import quiet_exit
+
     with quiet_exit():
         from medseg.cli.app import run
 

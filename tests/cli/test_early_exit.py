@@ -106,6 +106,44 @@ def test_a_batch_ends_with_one_line_if_its_output_is_closed(scan, tmp_path):
     assert message.endswith("stopped: the reader of the output closed the pipe\n")
 
 
+AFTERWARDS = """
+import atexit, os, signal, sys, time
+def stop():
+    os.kill(os.getpid(), {number})
+    time.sleep(60)
+{when}
+sys.argv = ["medseg", "recipe"]
+from medseg.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "when",
+    ["atexit.register(stop)", "import threading; threading._register_atexit(stop)"],
+    ids=["exit", "shutdown of threads"],
+)
+def test_a_signal_after_the_command_ends_without_a_traceback(number, when):
+    ended = subprocess.run(
+        [sys.executable, "-c", AFTERWARDS.format(number=int(number), when=when)],
+        env=environment(), capture_output=True, text=True, timeout=PATIENCE, check=False,
+    )  # fmt: skip
+    assert (ended.returncode, ended.stderr) == (-number, "")
+    assert "lung_ct" in ended.stdout
+
+
+def test_a_signal_before_the_command_ends_without_a_traceback():
+    code = (
+        "import os, signal, medseg.cli; medseg.cli.run_command = lambda: os.kill(os.getpid(), signal.SIGINT)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", f"{code}\nmedseg.cli.main()"],
+        env=environment(), capture_output=True, text=True, timeout=PATIENCE, check=False,
+    )  # fmt: skip
+    assert (ended.returncode, ended.stderr) == (-signal.SIGINT, "")
+
+
 def test_handlers_of_signals_are_restored():
     from support.commands import output
 

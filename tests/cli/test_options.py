@@ -44,7 +44,7 @@ def test_a_value_that_is_not_a_choice_is_refused_with_the_list_of_choices(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["medseg", *words])
     with pytest.raises(SystemExit) as stopped:
-        cli.main()
+        cli.run_command()
     assert stopped.value.code == 2
     message = capsys.readouterr().err
     assert all(choice in message for choice in choices)

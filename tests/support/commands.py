@@ -22,7 +22,7 @@ def invoke(*arguments: object, code: int = 0) -> tuple[str, str]:
     argv, sys.argv = sys.argv, ["medseg", *map(str, arguments)]
     try:
         with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as stopped:
-            cli.main()
+            cli.run_command()
     finally:
         sys.argv = argv
     assert (stopped.value.code or 0) == code, out.getvalue() + err.getvalue()

@@ -21,7 +21,7 @@ def write(path: Path, found: Sequence[CaseResult]) -> Path:
 
     Columns: case, patient, model; ``status`` (``done`` or ``failed``), ``reason`` (a code of
     docs/refusals.md) and ``message``; ``mask``, relative to the table's folder; for each label its volume
-    ``<label>_ml``, its number of ``_components``, whether it touches the border of the scan (``_at_border``),
+    ``<label>_ml``, its flags of :data:`medseg.images.mask_quality.REGISTRY`, such as ``<label>_components``,
     and the ``_mean``, ``_sd``, ``_p5``, ``_p50`` and ``_p95`` of the intensities inside (HU for CT); for each
     label of the network its ``_entropy`` in bits; ``warnings``; seconds of each stage; engine, and SHA-256 of
     the model and of the input. Unknown values are empty.

@@ -52,10 +52,10 @@ BOUNDS = {
 METRICS = tuple(BOUNDS)
 """Columns for which the summary gives statistics, and which `compare` accepts."""
 _COUNTS = tuple(name for name, metric in REGISTRY.items() if metric.summary == "sum")
-_HEADS = (
-    *("label", "n", "Dice mean ± SD", "95 % CI", "median (min–max)", "IoU mean ± SD", "NSD"),
-    *("HD95, mm", "ASSD, mm", "volume error, ml", "one empty", "failed"),
+_SHOWN = tuple(
+    (_ABSOLUTE.get(name, name), column) for name, metric in REGISTRY.items() for column in metric.columns
 )
+_HEADS = ("label", "n", *(column.head for _, column in _SHOWN), "one empty", "failed")
 NOTES = (
     "95 % CI: studentised bootstrap of the mean over patients, not narrower than Student's t interval; if "
     "few of the cases fail badly it is still too narrow with 10 patients or fewer. SD with n - 1. NSD, HD95 "
@@ -204,25 +204,17 @@ def _cells(table: pd.DataFrame) -> list[list[str]]:
     several = table["group"].nunique() > 1
     rows = []
     for label, row in table.iterrows():
-        median, least, most = (float(row[f"dice_{name}"]) for name in ("median", "min", "max"))
-        spread = f"{median:.3f} ({least:.3f}–{most:.3f})" if row["n"] else "–"
-        rows.append(
-            [
-                f"{label}, {row['group']}" if several else str(label),
-                f"{row['n']:.0f}",
-                tables.numbers((row["dice_mean"], row["dice_sd"]), ".3f", " ± "),
-                tables.numbers((row["dice_ci_low"], row["dice_ci_high"]), ".3f", "–"),
-                spread,
-                tables.numbers((row["iou_mean"], row["iou_sd"]), ".3f", " ± "),
-                tables.numbers((row["nsd_mean"],), ".3f"),
-                tables.numbers((row["hd95_mm_mean"], row["hd95_mm_sd"]), ".2f", " ± "),
-                tables.numbers((row["assd_mm_mean"],), ".2f"),
-                tables.numbers((row["volume_error_abs_ml_mean"],), ".3g"),
-                f"{row['one_empty']:.0f}",
-                f"{row['failed']:.0f}",
-            ]
-        )
+        named = f"{label}, {row['group']}" if several else str(label)
+        cells = [
+            tables.filled(column.cell, _values(row, metric), column.pattern) for metric, column in _SHOWN
+        ]
+        rows.append([named, f"{row['n']:.0f}", *cells, f"{row['one_empty']:.0f}", f"{row['failed']:.0f}"])
     return rows
+
+
+def _values(row: pd.Series, metric: str) -> dict[str, float]:
+    """The statistics of one metric in a row of the summary, by name."""
+    return {name: float(row[f"{metric}_{name}"]) for name in (*_STATISTICS, "ci_low", "ci_high")}
 
 
 def _notes(table: pd.DataFrame) -> str:

@@ -103,6 +103,22 @@ class LabelPair:
 
 
 @dataclass(frozen=True)
+class Column:
+    """A column of ``summary.md`` and ``summary.tex``.
+
+    Attributes:
+        head: Head of the column.
+        cell: Template of a cell, such as ``{mean} ± {sd}``, with any of the statistics mean, sd, median, min,
+            max, ci_low and ci_high.
+        pattern: Format specification of the numbers.
+    """
+
+    head: str
+    cell: str = "{mean}"
+    pattern: str = ".3f"
+
+
+@dataclass(frozen=True)
 class Metric:
     """A row of the table of metrics.
 
@@ -113,11 +129,14 @@ class Metric:
             or of its absolute value (``absolute``, under the name with ``_abs`` before the unit), its
             ``sum``, or not at all (None).
         bounds: Smallest and largest value; confidence intervals end there.
+        columns: Columns of ``summary.md`` and ``summary.tex``, for a metric with statistics; without any it
+            is only in the other files.
     """
 
     compute: Callable[[LabelPair], float]
     summary: Literal["mean", "absolute", "sum"] | None = None
     bounds: tuple[float, float] = (0.0, math.inf)
+    columns: tuple[Column, ...] = ()
 
 
 def dice(prediction: Binary, truth: Binary) -> float:
@@ -195,18 +214,37 @@ def _check_masks(prediction: Binary, truth: Binary) -> None:
 
 _SHARE = (0.0, 1.0)
 REGISTRY: dict[str, Metric] = {
-    "dice": Metric(_dice, "mean", _SHARE),
-    "iou": Metric(_iou, "mean", _SHARE),
+    "dice": Metric(
+        _dice,
+        "mean",
+        _SHARE,
+        (
+            Column("Dice mean ± SD", "{mean} ± {sd}"),
+            Column("95 % CI", "{ci_low}–{ci_high}"),
+            Column("median (min–max)", "{median} ({min}–{max})"),
+        ),
+    ),
+    "iou": Metric(_iou, "mean", _SHARE, (Column("IoU mean ± SD", "{mean} ± {sd}"),)),
     "sensitivity": Metric(lambda pair: _share(pair.both, pair.true), "mean", _SHARE),
     "precision": Metric(lambda pair: _share(pair.both, pair.predicted), "mean", _SHARE),
-    "nsd": Metric(lambda pair: _nsd(pair, pair.surfaces), "mean", _SHARE),
+    "nsd": Metric(lambda pair: _nsd(pair, pair.surfaces), "mean", _SHARE, (Column("NSD"),)),
     "nsd_tolerance_mm": Metric(lambda pair: pair.nsd_tolerance_mm),
-    "hd95_mm": Metric(lambda pair: _hd95_mm(pair, pair.surfaces), "mean"),
+    "hd95_mm": Metric(
+        lambda pair: _hd95_mm(pair, pair.surfaces),
+        "mean",
+        columns=(Column("HD95, mm", "{mean} ± {sd}", ".2f"),),
+    ),
     "hd_mm": Metric(lambda pair: _hd_mm(pair, pair.surfaces), "mean"),
-    "assd_mm": Metric(lambda pair: _assd_mm(pair, pair.surfaces), "mean"),
+    "assd_mm": Metric(
+        lambda pair: _assd_mm(pair, pair.surfaces), "mean", columns=(Column("ASSD, mm", pattern=".2f"),)
+    ),
     "volume_ml": Metric(lambda pair: pair.predicted * pair.grid.voxel_ml),
     "truth_ml": Metric(lambda pair: pair.true * pair.grid.voxel_ml),
-    "volume_error_ml": Metric(lambda pair: (pair.predicted - pair.true) * pair.grid.voxel_ml, "absolute"),
+    "volume_error_ml": Metric(
+        lambda pair: (pair.predicted - pair.true) * pair.grid.voxel_ml,
+        "absolute",
+        columns=(Column("volume error, ml", pattern=".3g"),),
+    ),
     "volume_error_percent": Metric(_volume_error_percent),
     "lesions": Metric(lambda pair: pair.lesions.true, "sum"),
     "lesions_found": Metric(lambda pair: pair.lesions.found, "sum"),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from string import Formatter
 
 import pandas as pd
 
@@ -51,6 +52,20 @@ def numbers(values: Sequence[float], pattern: str, between: str = "") -> str:
     if all(map(math.isnan, values)):
         return "–"
     return between.join("–" if math.isnan(value) else format(value, pattern) for value in values)
+
+
+def filled(template: str, values: Mapping[str, float], pattern: str) -> str:
+    """The text of a cell with several numbers: nan is a dash, and a single dash if all are nan.
+
+    Args:
+        template: Text with the names of numbers in braces, such as ``{mean} ± {sd}``.
+        values: The numbers by name; those that the template does not name are ignored.
+        pattern: Format specification of each number, such as ``.3f``.
+    """
+    named = {name for _, name, _, _ in Formatter().parse(template) if name}
+    if all(math.isnan(values[name]) for name in named):
+        return "–"
+    return template.format(**{name: numbers((values[name],), pattern) for name in named})
 
 
 def as_csv(table: pd.DataFrame, *, index: bool = False) -> str:

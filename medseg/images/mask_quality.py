@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -20,10 +20,12 @@ class QCFlag:
     Attributes:
         measure: Computes the flag from the runs of the label's mask; empty labels have a value too.
         describe: Describes an unusual value, as in "in 3 parts"; an empty text if the value is normal.
+        implies: Names of flags that need no description of their own if this one is unusual.
     """
 
     measure: Callable[[Runs], int | bool]
     describe: Callable[[int | bool], str]
+    implies: tuple[str, ...] = ()
 
 
 def _components(runs: Runs) -> int:
@@ -55,3 +57,14 @@ def qc_flags(mask: Mask) -> dict[str, QCFlags]:
         runs = Runs.of(mask.array, partial(members, label=label))
         found[label.name] = {name: flag.measure(runs) for name, flag in REGISTRY.items()}
     return found
+
+
+def descriptions(flags: Mapping[str, int | bool]) -> list[str]:
+    """The unusual flags of one label in words, without those that another unusual flag implies.
+
+    Args:
+        flags: Values of flags by name, as in :func:`qc_flags`.
+    """
+    texts = {name: REGISTRY[name].describe(value) for name, value in flags.items()}
+    implied = {other for name, text in texts.items() if text for other in REGISTRY[name].implies}
+    return [text for name, text in texts.items() if text and name not in implied]

@@ -63,7 +63,7 @@ def read(
     """The scan at ``path`` on its own grid, with intensities in its own unit (HU for CT).
 
     Args:
-        path: NIfTI (.nii, .nii.gz, .hdr/.img), NRRD (.nrrd, .nhdr), MetaImage (.mha, .mhd), a
+        path: A file with a suffix of :data:`medseg.io.formats.SUFFIXES` (NIfTI, NRRD, MetaImage), a
             folder with a DICOM series, or any file of a series, whatever its suffix.
         series: DICOM: the SeriesInstanceUID to read, or an ending of it that is unique in the
             folder.

@@ -71,7 +71,7 @@ SUFFIXES: dict[str, Suffix] = {
     ".mha": Suffix(METAIMAGE),
     ".mhd": Suffix(METAIMAGE, part="header"),
 }
-"""All suffixes, in lower case."""
+"""All suffixes, in lower case; a new one comes after those of its format that other libraries know."""
 
 FORMATS: dict[str, Format] = {ending: row.format for ending, row in SUFFIXES.items() if row.writable}
 """The writable formats by suffix."""
@@ -87,6 +87,15 @@ def ending(path: Path) -> str | None:
     """The known suffix that the name ends in, in lower case; None if there is none."""
     name = path.name.lower()
     return next((each for each in SUFFIXES if name.endswith(each)), None)
+
+
+def common_ending(path: Path) -> str:
+    """A suffix that other libraries know: a single file's is the first of its format."""
+    known = ending(path) or path.suffix.lower()
+    row = SUFFIXES.get(known)
+    if row is None or row.part != "whole":
+        return known
+    return next(each for each, other in SUFFIXES.items() if other == row)
 
 
 def stem(path: Path) -> str:

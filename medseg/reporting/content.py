@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from medseg.errors import UsageError
-from medseg.images.mask_quality import REGISTRY
+from medseg.images.mask_quality import descriptions
 from medseg.inference.case_result import CaseResult
 from medseg.visualization import thumbnails
 
@@ -141,8 +141,7 @@ def _row(result: CaseResult) -> Row:
         row.failure = f"{result.reason}: {result.message}"
     for label in result.labels:
         flags = result.qc_flags.get(label, {})
-        descriptions = [REGISTRY[name].describe(value) for name, value in flags.items()]
-        row.findings += [f"{_words(label)} {text}" for text in descriptions if text]
+        row.findings += [f"{_words(label)} {text}" for text in descriptions(flags)]
         numbers = {"ml": result.volumes_ml.get(label), "components": flags.get("components")}
         numbers |= {name: result.intensities.get(label, {}).get(name) for name in ("mean", "sd")}
         row.numbers |= {

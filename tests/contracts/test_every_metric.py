@@ -6,9 +6,11 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from medseg.evaluation.evaluator import COLUMNS, METRICS
+from medseg.evaluation import tables
+from medseg.evaluation.evaluator import COLUMNS, METRICS, write
 from medseg.evaluation.metrics import REGISTRY, LabelPair
 from medseg.images.grid import Grid
 
@@ -38,6 +40,21 @@ def test_every_metric_is_a_number_for_empty_equal_and_disjoint_masks(name: str) 
 def test_every_metric_has_a_column_and_is_documented(name: str) -> None:
     assert name in COLUMNS
     assert f"`{name}`" in DOCS.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_every_column_of_a_metric_is_in_the_readable_summaries(name: str, tmp_path: Path) -> None:
+    # Two patients with 0.5 everywhere: mean, median and bounds are 0.5, and the interval has no width.
+    shared = dict.fromkeys(REGISTRY, 0.5) | {"lesions": 1, "lesions_found": 1, "lesions_false": 0}
+    shared |= {"group": "", "label": "a", "empty": "", "status": "ok", "reason": ""}
+    rows = [shared | {"case": patient, "patient": patient} for patient in "pq"]
+    write(pd.DataFrame(rows, columns=list(COLUMNS)), tmp_path)
+    lines = (tmp_path / "summary.md").read_text(encoding="utf-8").splitlines()
+    heads, cells = ([cell.strip() for cell in line.split("|")] for line in (lines[0], lines[2]))
+    for column in REGISTRY[name].columns:
+        assert heads.count(column.head) == 1
+        assert format(0.5, column.pattern) in cells[heads.index(column.head)]
+        assert tables.escaped(column.head) in (tmp_path / "summary.tex").read_text(encoding="utf-8")
 
 
 def test_columns_of_earlier_tables_keep_their_place() -> None:

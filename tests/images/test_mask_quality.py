@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from medseg import Grid, Label, Mask
-from medseg.images.mask_quality import REGISTRY, qc_flags
+from medseg.images.mask_quality import REGISTRY, QCFlag, descriptions, qc_flags
 from medseg.inference.case_result import CaseResult
 
 LABELS = tuple(Label(name=name, values=(number,)) for number, name in enumerate("abc", start=1))
@@ -39,6 +39,24 @@ def test_flags_in_words():
     parts, border = REGISTRY["components"].describe, REGISTRY["at_border"].describe
     assert [parts(count) for count in (0, 1, 3)] == ["is not there", "", "in 3 parts"]
     assert [border(there) for there in (False, True)] == ["", "touches the border of the scan"]
+
+
+def test_a_flag_that_another_one_implies_is_not_described_twice(monkeypatch):
+    crumbs = QCFlag(lambda runs: 0, lambda count: f"has {count} tiny parts" if count else "", ("components",))
+    monkeypatch.setitem(REGISTRY, "crumbs", crumbs)
+    assert descriptions({"components": 3, "at_border": True, "crumbs": 0}) == [
+        "in 3 parts",
+        "touches the border of the scan",
+    ]
+    assert descriptions({"components": 3, "at_border": True, "crumbs": 2}) == [
+        "touches the border of the scan",
+        "has 2 tiny parts",
+    ]
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_every_flag_implies_known_flags_only(name):
+    assert set(REGISTRY[name].implies) <= set(REGISTRY) - {name}
 
 
 @pytest.mark.parametrize("name", REGISTRY)

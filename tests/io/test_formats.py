@@ -15,15 +15,17 @@ def a_volume() -> Volume:
     return Volume(np.arange(60, dtype=np.int16).reshape(3, 4, 5), Grid.from_spacing((3, 4, 5)))
 
 
-def added(monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
-    """One more row, as a new suffix of NIfTI would be."""
-    monkeypatch.setitem(formats.SUFFIXES, suffix, formats.Suffix(formats.NIFTI))
-    monkeypatch.setitem(formats.FORMATS, suffix, formats.NIFTI)
+def added(monkeypatch: pytest.MonkeyPatch, suffix: str, format: formats.Format) -> None:
+    """One more row, for a new suffix of a format."""
+    monkeypatch.setitem(formats.SUFFIXES, suffix, formats.Suffix(format))
+    monkeypatch.setitem(formats.FORMATS, suffix, format)
 
 
-def test_one_row_makes_a_suffix_known_everywhere(tmp_path, monkeypatch):
-    added(monkeypatch, ".nifti")
-    path = io.write(a_volume(), tmp_path / "a.nifti")
+@pytest.mark.parametrize("format", [formats.NIFTI, formats.NRRD, formats.METAIMAGE])
+def test_one_row_makes_a_suffix_known_everywhere(tmp_path, monkeypatch, format):
+    added(monkeypatch, ".other", format)
+    path = io.write(a_volume(), tmp_path / "a.other")
+    assert [each.name for each in tmp_path.iterdir()] == ["a.other"]
     assert np.array_equal(io.read(path).array, a_volume().array)
     assert [(item.id, item.images) for item in items(tmp_path)] == [("a", (path,))]
     assert images(tmp_path) == [path]

@@ -1,4 +1,4 @@
-"""NRRD (.nrrd, .nhdr) and MetaImage (.mha, .mhd), through SimpleITK.
+"""NRRD and MetaImage, through SimpleITK.
 
 ITK reads in a worker process, which a damaged file may crash: see `medseg.io.decoder.client`. If a
 header lacks orientation, spacing or position, ITK assumes defaults, so the header's text is checked
@@ -16,6 +16,7 @@ import numpy as np
 from medseg.errors import InputRefused
 from medseg.images.grid import LPS_RAS, Array, Grid
 from medseg.images.volume import Mask, Source, Volume, Voxels, whole_numbers
+from medseg.io import formats
 from medseg.io.affine_checks import plausible, squared
 from medseg.io.decoder import client
 from medseg.io.error_context import refusing
@@ -74,11 +75,11 @@ def write(image: Volume | Mask, path: Path) -> None:
     itk.SetSpacing(spacing.tolist())
     itk.SetOrigin(lps[:3, 3].tolist())
     itk.SetDirection((lps[:3, :3] / spacing).ravel().tolist())
-    # ITK only knows suffixes in lower case: .MHA would become a header without data.
-    lower = path.with_name(path.stem + path.suffix.lower())
-    sitk.WriteImage(itk, str(lower), useCompression=True)
-    if lower != path:
-        lower.rename(path)
+    # ITK knows some suffixes only, in lower case: .MHA would become a header without data.
+    known = path.with_name(formats.stem(path) + formats.common_ending(path))
+    sitk.WriteImage(itk, str(known), useCompression=True)
+    if known != path:
+        known.rename(path)
 
 
 def _read(

@@ -1,4 +1,4 @@
-"""NIfTI-1 and NIfTI-2: .nii, .nii.gz and .hdr/.img pairs."""
+"""NIfTI-1 and NIfTI-2: single files, and pairs of a header and a file of voxels."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def read(path: Path, choices: ReadOptions = DEFAULT_OPTIONS) -> Volume:
     Gzipped files are recognised by content, not by name.
 
     Args:
-        path: .nii, .nii.gz, or either file of a .hdr/.img pair, gzipped or not.
+        path: A single file, or either file of a pair, gzipped or not.
         choices: ``volume``, ``trust`` and ``nonfinite``.
 
     Raises:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from medseg.errors import InputRefused
 from medseg.evaluation.lesion_detection import Lesions, lesions
 from medseg.evaluation.surface_distance import SurfaceDistances, surface_distances
-from medseg.evaluation.voxel_surface import VoxelDistances, voxel_distances
+from medseg.evaluation.voxel_surface import voxel_distances
 from medseg.images.grid import Grid
 
 Binary: TypeAlias = npt.NDArray[np.bool_]
@@ -72,7 +72,7 @@ class LabelPair:
         return surface_distances(self.prediction, self.truth, self.grid.spacing_mm)
 
     @cached_property
-    def voxel_surfaces(self) -> VoxelDistances | None:
+    def voxel_surfaces(self) -> SurfaceDistances | None:
         """Distances between the border voxels; None if a mask is empty."""
         return voxel_distances(self.prediction, self.truth, self.grid.spacing_mm)
 
@@ -178,20 +178,20 @@ def _iou(pair: LabelPair) -> float:
     return _share(pair.both, pair.predicted + pair.true - pair.both)
 
 
-def _nsd(pair: LabelPair, surfaces: SurfaceDistances | VoxelDistances | None) -> float:
+def _nsd(pair: LabelPair, surfaces: SurfaceDistances | None) -> float:
     """Normalised surface Dice; nan if both masks are empty, 0 if one is."""
     return surfaces.nsd(pair.nsd_tolerance_mm) if surfaces else pair.missing_distance_mm * 0
 
 
-def _hd95_mm(pair: LabelPair, surfaces: SurfaceDistances | VoxelDistances | None) -> float:
+def _hd95_mm(pair: LabelPair, surfaces: SurfaceDistances | None) -> float:
     return surfaces.hd95_mm if surfaces else pair.missing_distance_mm
 
 
-def _hd_mm(pair: LabelPair, surfaces: SurfaceDistances | VoxelDistances | None) -> float:
+def _hd_mm(pair: LabelPair, surfaces: SurfaceDistances | None) -> float:
     return surfaces.hd_mm if surfaces else pair.missing_distance_mm
 
 
-def _assd_mm(pair: LabelPair, surfaces: SurfaceDistances | VoxelDistances | None) -> float:
+def _assd_mm(pair: LabelPair, surfaces: SurfaceDistances | None) -> float:
     return surfaces.assd_mm if surfaces else pair.missing_distance_mm
 
 

@@ -27,54 +27,87 @@ Values = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class SurfaceDistances:
+class DirectedDistances:
     """Distances in mm from every surface element of one mask to the other mask's surface.
 
     Attributes:
-        of_prediction: (n,), from the prediction's surface to the truth's.
-        of_truth: (m,), from the truth's surface to the prediction's.
-        prediction_mm2: (n,), areas of the prediction's elements (lengths in mm in a single slice).
-        truth_mm2: (m,), areas of the truth's elements.
+        mm: (n,), the distances.
+        areas: (n,), the areas of the elements in mm² (lengths in mm in a single slice); None if every element
+            counts the same.
     """
 
-    of_prediction: Values
-    of_truth: Values
-    prediction_mm2: Values
-    truth_mm2: Values
+    mm: Values
+    areas: Values | None = None
+
+    @property
+    def amount(self) -> float:
+        """The area, or the number of elements."""
+        return float(self.mm.size if self.areas is None else self.areas.sum())
+
+    @property
+    def total(self) -> float:
+        """The sum of the distances, weighted by area."""
+        return float(self.mm.sum() if self.areas is None else self.mm @ self.areas)
+
+    def within(self, tolerance_mm: float) -> float:
+        """The area, or the number of elements, up to a distance."""
+        # Rounding of the products of indices and spacing must not decide at the tolerance itself.
+        near = self.mm <= tolerance_mm + 1e-6
+        return float(np.count_nonzero(near) if self.areas is None else self.areas[near].sum())
+
+    def percentile(self, percent: float) -> float:
+        """The smallest distance up to which at least this percentage of the area lies, as in DeepMind's code.
+
+        Of elements that count the same it is the interpolated percentile of numpy, as in MONAI.
+        """
+        if self.areas is None:
+            return float(np.percentile(self.mm, percent))
+        order = np.argsort(self.mm, kind="stable")
+        share = np.cumsum(self.areas[order]) / self.areas.sum()
+        at = min(int(np.searchsorted(share, percent / 100)), len(order) - 1)
+        return float(self.mm[order][at])
+
+
+@dataclass(frozen=True)
+class SurfaceDistances:
+    """Distances between the surfaces of two masks, in both directions.
+
+    Attributes:
+        of_prediction: From the prediction's surface to the truth's.
+        of_truth: From the truth's surface to the prediction's.
+    """
+
+    of_prediction: DirectedDistances
+    of_truth: DirectedDistances
 
     @property
     def hd_mm(self) -> float:
         """Hausdorff distance: the largest distance."""
-        return float(max(self.of_prediction.max(), self.of_truth.max()))
+        return float(max(self.of_prediction.mm.max(), self.of_truth.mm.max()))
 
     @property
     def hd95_mm(self) -> float:
-        """The larger of the two directed 95th percentiles by area.
+        """The larger of the two directed 95th percentiles.
 
-        Up to this distance lies 95 % of the area of each surface; as in DeepMind's code.
+        As in Metrics Reloaded (Maier-Hein et al. 2024, doi:10.1038/s41592-023-02151-z); the 95th percentile
+        of all distances together is smaller if one surface is larger.
         """
-        return max(
-            _percentile(self.of_prediction, self.prediction_mm2, 95),
-            _percentile(self.of_truth, self.truth_mm2, 95),
-        )
+        return max(self.of_prediction.percentile(95), self.of_truth.percentile(95))
 
     @property
     def assd_mm(self) -> float:
-        """Average symmetric surface distance: the mean over the area of both surfaces."""
-        total = self.of_prediction @ self.prediction_mm2 + self.of_truth @ self.truth_mm2
-        return float(total / (self.prediction_mm2.sum() + self.truth_mm2.sum()))
+        """Average symmetric surface distance: the mean over both surfaces."""
+        amount = self.of_prediction.amount + self.of_truth.amount
+        return (self.of_prediction.total + self.of_truth.total) / amount
 
     def nsd(self, tolerance_mm: float) -> float:
-        """Normalised surface Dice: fraction of the area of both surfaces within the tolerance, 0..1.
+        """Normalised surface Dice: fraction of both surfaces within the tolerance, 0..1.
 
         Args:
             tolerance_mm: Largest distance at which a surface element agrees.
         """
-        # Rounding of the products of indices and spacing must not decide at the tolerance itself.
-        most = tolerance_mm + 1e-6
-        near = self.prediction_mm2[self.of_prediction <= most].sum()
-        near += self.truth_mm2[self.of_truth <= most].sum()
-        return float(near / (self.prediction_mm2.sum() + self.truth_mm2.sum()))
+        near = self.of_prediction.within(tolerance_mm) + self.of_truth.within(tolerance_mm)
+        return near / (self.of_prediction.amount + self.of_truth.amount)
 
 
 def surface_distances(
@@ -93,13 +126,6 @@ def surface_distances(
         surface_elements(mask, spacing_mm) for mask in (prediction, truth)
     )
     return SurfaceDistances(
-        cKDTree(true).query(predicted)[0], cKDTree(predicted).query(true)[0], predicted_mm2, true_mm2
+        DirectedDistances(cKDTree(true).query(predicted)[0], predicted_mm2),
+        DirectedDistances(cKDTree(predicted).query(true)[0], true_mm2),
     )
-
-
-def _percentile(distances: Values, areas: Values, percent: float) -> float:
-    """The smallest distance up to which at least this percentage of the area lies."""
-    order = np.argsort(distances, kind="stable")
-    share = np.cumsum(areas[order]) / areas.sum()
-    at = min(int(np.searchsorted(share, percent / 100)), len(order) - 1)
-    return float(distances[order][at])

@@ -37,7 +37,7 @@ def test_a_box_has_the_area_of_its_faces_and_chamfered_edges():
     box[2:7, 2:6, 2:5] = True
     found = surface_distances(box, box, (1.0, 1.0, 1.0))
     faces, edges = 2 * (4 * 3 + 4 * 2 + 3 * 2), 4 * (4 + 3 + 2) * math.sqrt(2) / 2
-    assert found.prediction_mm2.sum() == pytest.approx(faces + edges + 8 * math.sqrt(3) / 8)
+    assert found.of_prediction.amount == pytest.approx(faces + edges + 8 * math.sqrt(3) / 8)
     assert (found.hd_mm, found.assd_mm, found.nsd(0)) == (0, 0, 1)
 
 
@@ -89,7 +89,7 @@ def test_a_single_slice_is_weighted_by_the_length_of_its_outline():
     length = 4 * 17 * 0.5 + 4 * math.hypot(0.5, 0.5) / 2
     for mask in (flat, np.moveaxis(flat, 2, 0)):
         found = surface_distances(mask, mask, (0.5, 0.5, 0.5))
-        assert found.prediction_mm2.sum() == pytest.approx(length)
+        assert found.of_prediction.amount == pytest.approx(length)
     smaller = flat.copy()
     smaller[1:3] = False
     assert surface_distances(smaller, flat, (0.5, 0.5, 9.0)).hd_mm == 1.0
@@ -109,5 +109,5 @@ def test_the_edge_of_the_scan_is_surface():
     whole = np.ones((4, 4, 4), bool)
     inner = np.zeros((6, 6, 6), bool)
     inner[1:5, 1:5, 1:5] = True
-    areas = [surface_distances(mask, mask, (1.0, 1.0, 1.0)).truth_mm2.sum() for mask in (whole, inner)]
+    areas = [surface_distances(mask, mask, (1.0, 1.0, 1.0)).of_truth.amount for mask in (whole, inner)]
     assert areas[0] == pytest.approx(areas[1])

@@ -58,9 +58,9 @@ def test_the_percentile_is_the_larger_of_two_directions():
 def test_inner_voxels_are_not_on_the_surface():
     a = np.zeros((7, 7, 7), bool)
     a[1:6, 1:6, 1:6] = True
-    assert voxel_distances(a, a, (1.0, 1.0, 1.0)).of_truth.size == 5**3 - 3**3
+    assert voxel_distances(a, a, (1.0, 1.0, 1.0)).of_truth.amount == 5**3 - 3**3
     edge = np.ones((4, 4, 4), bool)  # also at the edge of the scan
-    assert voxel_distances(edge, edge, (1.0, 1.0, 1.0)).of_truth.size == 4**3 - 2**3
+    assert voxel_distances(edge, edge, (1.0, 1.0, 1.0)).of_truth.amount == 4**3 - 2**3
 
 
 def test_the_surface_of_a_single_slice_is_its_outline():
@@ -69,13 +69,13 @@ def test_the_surface_of_a_single_slice_is_its_outline():
     square[1:19, 1:19] = True
     for axis in range(3):
         slice_ = np.expand_dims(square, axis)
-        assert voxel_distances(slice_, slice_, (1.0, 1.0, 1.0)).of_truth.size == 4 * 18 - 4
+        assert voxel_distances(slice_, slice_, (1.0, 1.0, 1.0)).of_truth.amount == 4 * 18 - 4
     ours = voxel_distances(slice_, np.roll(slice_, 2, 0), (0.5, 3.0, 7.0))
     both = [torch.from_numpy(mask[..., 0])[None, None] for mask in (slice_, np.roll(slice_, 2, 0))]
     judged = float(compute_hausdorff_distance(*both, include_background=True, spacing=(0.5, 3.0)))
     assert ours.hd_mm == pytest.approx(judged) == 1.0  # two voxels of 0.5 mm
     voxel = np.ones((1, 1, 1), bool)
-    assert voxel_distances(voxel, voxel, (1.0, 1.0, 1.0)).of_truth.size == 1
+    assert voxel_distances(voxel, voxel, (1.0, 1.0, 1.0)).of_truth.amount == 1
 
 
 def test_empty_masks_have_no_distance():
@@ -114,5 +114,5 @@ def test_brute_force_agrees():
     borders = [np.argwhere(m & ~ndimage.binary_erosion(m)) * spacing for m in (a, b)]
     every = np.linalg.norm(borders[0][:, None] - borders[1][None], axis=2)
     found = voxel_distances(a, b, spacing)
-    np.testing.assert_allclose(found.of_prediction, every.min(1))
-    np.testing.assert_allclose(found.of_truth, every.min(0))
+    np.testing.assert_allclose(found.of_prediction.mm, every.min(1))
+    np.testing.assert_allclose(found.of_truth.mm, every.min(0))

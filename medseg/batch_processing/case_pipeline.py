@@ -18,7 +18,7 @@ import numpy as np
 from medseg.batch_processing.fingerprint import digest
 from medseg.batch_processing.input_digest import read_files
 from medseg.batch_processing.intents import note_intent
-from medseg.batch_processing.messages import MASKS, BatchConfig, CaseJob
+from medseg.batch_processing.messages import DICOM, MASKS, OVERLAYS, PROBABILITIES, BatchConfig, CaseJob
 from medseg.errors import InputRefused, MedsegError
 from medseg.images.intensity_stats import intensities
 from medseg.images.mask_quality import qc_flags
@@ -166,13 +166,13 @@ class CasePipeline:
             # No flush: a file damaged by a power failure does not match its digest in the journal.
             write(mask, place(MASKS, f"{case}.nii.gz"), flush=False)
             if self.config.overlays:
-                overlay(scan, mask, place("overlays", f"{case}.png"), title=case)
+                overlay(scan, mask, place(OVERLAYS, f"{case}.png"), title=case)
             if self.config.dicom and scan.source.format == "dicom":
-                write(mask, place("dicom", f"{case}.dcm"), format=self.config.dicom, flush=False)
+                write(mask, place(DICOM, f"{case}.dcm"), format=self.config.dicom, flush=False)
             for label, values in prediction.probabilities.items():
                 # Thousandths: as exact as a network is, and a tenth of the file size.
                 rounded = np.round(values, 3).astype(np.float32)
-                path = place("probabilities", f"{case}_{file_name(label)}.nii.gz")
+                path = place(PROBABILITIES, f"{case}_{file_name(label)}.nii.gz")
                 write(Volume(rounded, scan.grid, scan.source), path, flush=False)
             digests = {name: digest([path]) for name, path in written.items()}
             note_intent(Path(self.config.scratch), case, model, digests)

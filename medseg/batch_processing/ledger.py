@@ -15,8 +15,8 @@ from medseg.batch_processing import fingerprint, results
 from medseg.batch_processing.case_discovery import Item
 from medseg.batch_processing.input_digest import input_digest
 from medseg.batch_processing.journal import Journal, Key, Record
-from medseg.batch_processing.messages import BatchConfig, CaseJob
-from medseg.batch_processing.output_files import OutputFiles, mask_name
+from medseg.batch_processing.messages import MASKS, BatchConfig, CaseJob
+from medseg.batch_processing.output_files import OutputFiles, mask_name, names_of
 from medseg.batch_processing.summary import BatchSummary, failed_and_warned
 from medseg.batch_processing.thumbnail_log import ThumbnailLog
 from medseg.errors import ResourceError, UsageError
@@ -26,7 +26,6 @@ from medseg.io.sidecar import LABELS, write_json
 from medseg.system.notices import Notice, notify
 
 _TABLE_SECONDS = 60.0
-_EDITED = "the mask was edited after it was written, and was kept; --redo-edited replaces it"
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class Redo:
 
     Attributes:
         failed: Cases that failed.
-        edited: Cases whose mask was edited since; a copy of the edited mask is kept.
+        edited: Cases with a file that was edited since; a copy of each is kept.
     """
 
     failed: bool = False
@@ -78,7 +77,7 @@ class Ledger:
         self.models: list[ModelIdentity] = []
         self.skipped: set[str] = set()
         self.finished: set[str] = set()
-        self.edited: dict[Key, None] = {}
+        self.edited: dict[Key, tuple[str, ...]] = {}
         self.written = time.monotonic()
 
     def open(self, models: list[ModelIdentity], command: str) -> list[CaseJob]:
@@ -182,7 +181,14 @@ class Ledger:
     def _with_edit(self, key: Key, result: CaseResult) -> CaseResult:
         if key not in self.edited:
             return result
-        return replace(result, notices=(*result.notices, Notice("mask-edited", _EDITED)))
+        notices = (Notice("mask-edited", _edited(name)) for name in self.edited[key])
+        return replace(result, notices=(*result.notices, *notices))
+
+    def _names(self, case: str, model: ModelIdentity) -> tuple[str, ...]:
+        """The files of a case: those that it would get now, and those that it has got before."""
+        before = self.known.get((case, model.name))
+        names = (*names_of(case, model, self.config), *(before.files if before else ()))
+        return tuple(dict.fromkeys(names))
 
     def _mask(self, case: str, model: str) -> str:
         return mask_name(case, model, several=len(self.models) > 1)
@@ -215,27 +221,32 @@ class Ledger:
         )
 
     def _check_outputs(self) -> None:
-        """Refuses outputs that would replace inputs, or masks that no batch wrote."""
+        """Refuses outputs that would replace inputs, or files that no batch wrote."""
         guard = OverwriteGuard(image for item in self.items for image in item.images if not image.is_dir())
         for item in self.items:
             for model in self.models:
-                name = self._mask(item.id, model.name)
-                is_own = self.files.knows(name)
-                guard.check(Path(self.config.folder) / name, is_own=lambda path, is_own=is_own: is_own)  # type: ignore[misc]
+                for name in names_of(item.id, model, self.config):
+                    is_own = self.files.knows(name)
+                    guard.check(Path(self.config.folder) / name, is_own=lambda path, is_own=is_own: is_own)  # type: ignore[misc]
 
     def _is_due(self, item: Item, model: ModelIdentity) -> bool:
-        """Whether a case is to be segmented; an edited mask is kept, or renamed to be done again."""
+        """Whether a case is to be segmented; its edited files are kept, or renamed to be done again."""
         key = item.id, model.name
-        result, name = self.known.get(key), self._mask(*key)
-        if self.files.knows(name) and self.files.state(name) == "foreign":
-            if not self.redo.edited:
-                self.edited[key] = None
-                notify("mask-edited", _EDITED, path=Path(self.config.folder) / name)
-                return False
+        result = self.known.get(key)
+        edited = [
+            name
+            for name in self._names(item.id, model)
+            if self.files.knows(name) and self.files.state(name) == "foreign"
+        ]
+        if edited and not self.redo.edited:
+            self.edited[key] = tuple(edited)
+            for name in edited:
+                notify("mask-edited", _edited(name), path=Path(self.config.folder) / name)
+            return False
+        for name in edited:
             kept = self.files.set_aside(name, "edited")
-            notify("mask-set-aside", f"the edited mask was renamed to {kept}", path=name)
-            return True
-        return result is None or not self._is_done(item, model, result)
+            notify("mask-set-aside", f"the edited file was renamed to {kept}", path=name)
+        return bool(edited) or result is None or not self._is_done(item, model, result)
 
     def _is_done(self, item: Item, model: ModelIdentity, result: CaseResult) -> bool:
         stamp = self.stamps[item.id]
@@ -261,11 +272,19 @@ class Ledger:
         return result.lasting and not self.redo.failed
 
     def _without_stale_mask(self, result: CaseResult) -> CaseResult:
-        """Renames the mask of an earlier run beside a failed row; the result then says so."""
-        name = self._mask(result.case, result.model)
-        try:
-            kept = self.files.set_aside(name, "previous")
-        except OSError:  # usually there is none
-            return result
-        notice = Notice("mask-set-aside", f"the mask of an earlier run was renamed to {kept}")
-        return replace(result, notices=(*result.notices, notice))
+        """Renames the files of an earlier run beside a failed row; the result then says so."""
+        (model,) = (each for each in self.models if each.name == result.model)
+        notices = []
+        for name in self._names(result.case, model):
+            try:
+                kept = self.files.set_aside(name, "previous")
+            except OSError:  # usually there is none
+                continue
+            what = "mask" if name.startswith(f"{MASKS}/") else "file"
+            notices.append(Notice("mask-set-aside", f"the {what} of an earlier run was renamed to {kept}"))
+        return replace(result, notices=(*result.notices, *notices))
+
+
+def _edited(name: str) -> str:
+    what = "the mask" if name.startswith(f"{MASKS}/") else name
+    return f"{what} was edited after it was written, and was kept; --redo-edited replaces it"

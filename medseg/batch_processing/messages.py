@@ -14,6 +14,9 @@ from medseg.inference.case_result import CaseResult, ModelIdentity
 MASKS = "masks"
 """Subfolder of the output folder that holds the masks."""
 
+OVERLAYS, DICOM, PROBABILITIES = "overlays", "dicom", "probabilities"
+"""Subfolders with further files of the cases."""
+
 
 @dataclass(frozen=True)
 class BatchConfig:

@@ -1,20 +1,23 @@
 """The files of a batch in its output folder: whether they are its own, and how they are kept.
 
-Files of another origin are never replaced: an edited mask stays, and a mask that no longer belongs to its row
-is renamed.
+Files of another origin are never replaced: an edited file stays, and files that no longer belong to their row
+are renamed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 from medseg.batch_processing import fingerprint
-from medseg.batch_processing.messages import MASKS
-from medseg.errors import MedsegError
-from medseg.inference.case_result import CaseResult
-from medseg.io import read_mask
+from medseg.batch_processing.messages import DICOM, MASKS, OVERLAYS, PROBABILITIES, BatchConfig
+from medseg.inference.case_result import CaseResult, ModelIdentity
+from medseg.io import read, read_mask
+from medseg.io.dicom import part10
+from medseg.system.file_names import file_name
+
+_DICOM_BYTES = 1 << 31
 
 FileState: TypeAlias = Literal["missing", "own", "damaged", "foreign"]
 
@@ -34,10 +37,10 @@ class OutputFiles:
     def state(self, name: str) -> FileState:
         """What is at a path in the folder, compared with what batches wrote there.
 
-        Other content is ``foreign`` if it is a readable mask, else ``damaged``.
+        Other content is ``foreign`` if it can be read as a file of its kind, else ``damaged``.
 
         Args:
-            name: Path of a mask in the folder.
+            name: Path of a file of a case in the folder.
         """
         path = self.folder / name
         try:
@@ -48,11 +51,7 @@ class OutputFiles:
             return "damaged"
         if found in self._written.get(name, ()):
             return "own"
-        try:
-            read_mask(path, ())
-        except MedsegError:
-            return "damaged"
-        return "foreign"
+        return "foreign" if _is_readable(name, path) else "damaged"
 
     def knows(self, name: str) -> bool:
         """Whether a batch ever wrote a file at this path."""
@@ -68,18 +67,19 @@ class OutputFiles:
             return False
 
     def set_aside(self, name: str, word: str) -> str:
-        """Renames a file to ``<name>.<word>.nii.gz``, or with a number if there is one; returns the new path.
+        """Renames ``a.nii.gz`` to ``a.<word>.nii.gz``, or with a number if that exists; returns the path.
 
         Args:
             name: Path of the file in the folder.
             word: Why, such as ``edited``.
         """
         path = self.folder / name
-        stem = path.name.removesuffix(".nii.gz")
-        number, fresh = 1, path.with_name(f"{stem}.{word}.nii.gz")
+        ending = ".nii.gz" if path.name.endswith(".nii.gz") else path.suffix
+        stem = path.name.removesuffix(ending)
+        number, fresh = 1, path.with_name(f"{stem}.{word}{ending}")
         while fresh.exists():
             number += 1
-            fresh = path.with_name(f"{stem}.{word}-{number}.nii.gz")
+            fresh = path.with_name(f"{stem}.{word}-{number}{ending}")
         path.rename(fresh)
         return fresh.relative_to(self.folder).as_posix()
 
@@ -87,3 +87,37 @@ class OutputFiles:
 def mask_name(case: str, model: str, *, several: bool) -> str:
     """Path of a mask in the output folder."""
     return f"{MASKS}/{model}/{case}.nii.gz" if several else f"{MASKS}/{case}.nii.gz"
+
+
+def names_of(case: str, model: ModelIdentity, config: BatchConfig) -> Iterator[str]:
+    """Paths of the files that a batch may write for a case, in its output folder; the mask comes first."""
+    several = len(config.models) > 1
+    inner = f"{model.name}/" if several else ""
+    yield mask_name(case, model.name, several=several)
+    if config.overlays:
+        yield f"{OVERLAYS}/{inner}{case}.png"
+    if config.dicom:
+        yield f"{DICOM}/{inner}{case}.dcm"
+    for label in model.labels if config.probabilities else ():
+        yield f"{PROBABILITIES}/{inner}{case}_{file_name(label)}.nii.gz"
+
+
+def _is_readable(name: str, path: Path) -> bool:
+    """Whether a file is whole, by its kind."""
+    kind = name.partition("/")[0]
+    try:
+        if kind == MASKS:
+            read_mask(path, ())
+        elif kind == OVERLAYS:
+            from PIL import Image
+
+            with Image.open(path) as picture:
+                picture.load()
+        elif kind == DICOM:
+            if "ROIContourSequence" not in part10.header(path, None):
+                part10.whole(path, _DICOM_BYTES)
+        else:
+            read(path)
+    except Exception:  # Pillow and pydicom raise all kinds of errors for damaged files
+        return False
+    return True

@@ -5,11 +5,13 @@ import shutil
 
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
+from PIL import Image
 from support.batches import chest, config_for, run, table, voxels
 from support.worlds import tiny, untrained
 
-from medseg import Volume, batch
+from medseg import Volume, batch, write_dicom_series
 from medseg.batch_processing.case_discovery import items
 from medseg.batch_processing.settings import BatchResources
 from medseg.errors import InputWarning, UsageError
@@ -65,6 +67,60 @@ def test_an_edited_mask_of_one_of_two_models_is_kept(two, tmp_path):
     assert (out / "masks/tiny_3d/c0.nii.gz").exists()
 
 
+def redraw(path):
+    with Image.open(path) as picture:
+        arrow = picture.convert("RGB")
+    arrow.putpixel((0, 0), (255, 0, 0))
+    arrow.save(path)
+
+
+def rename_series(path):
+    held = pydicom.dcmread(path)
+    held.SeriesDescription = "corrected"
+    held.save_as(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "change"),
+    [
+        ("overlays/ct.png", {"overlays": True}, redraw),
+        ("dicom/ct.dcm", {"dicom": "dicom-seg"}, rename_series),
+        ("dicom/ct.dcm", {"dicom": "rtstruct"}, rename_series),
+    ],
+)
+def test_other_edited_files_of_a_case_are_kept(tmp_path, name, options, change):
+    (tmp_path / "scans").mkdir()
+    write_dicom_series(chest(), tmp_path / "scans" / "ct")
+    out, found = tmp_path / "out", items(tmp_path / "scans")
+    config = config_for(out, any_modality=True, **options)
+    assert run(found, config).done == 1
+    path, first = out / name, (out / name).read_bytes()
+    change(path)
+    corrected = path.read_bytes()
+    with pytest.warns(InputWarning, match=f"{name} was edited"):
+        ended = run(found, config, resume=True)
+    assert (ended.done, ended.skipped, ended.edited) == (0, 1, ("ct",))
+    assert path.read_bytes() == corrected
+    assert f"{name} was edited" in table(out).loc["ct", "warnings"]
+    with pytest.warns(InputWarning, match="renamed"):
+        assert run(found, config, redo_edited=True).done == 1
+    assert path.read_bytes() == first
+    assert path.with_name(f"ct.edited{path.suffix}").read_bytes() == corrected
+    path.write_bytes(first[:100])  # cut off by a power failure: made again
+    assert run(found, config, resume=True).done == 1
+    assert path.read_bytes() == first
+
+
+def test_pictures_of_another_origin_are_not_replaced(two, tmp_path):
+    other = tmp_path / "out" / "overlays" / "c0.png"
+    other.parent.mkdir(parents=True)
+    other.write_bytes(b"drawn by hand")
+    with pytest.raises(UsageError) as refused:
+        run(two, config_for(tmp_path / "out", overlays=True))
+    assert (refused.value.reason, refused.value.where) == ("foreign-file", str(other))
+    assert other.read_bytes() == b"drawn by hand"
+
+
 def test_a_mask_does_not_overwrite_a_truth(scans, tmp_path):
     out = tmp_path / "data"
     shutil.copytree(scans, out / "images")
@@ -116,12 +172,13 @@ def test_a_table_of_another_origin_is_not_replaced(two, tmp_path):
 
 def test_a_failed_case_does_not_keep_the_mask_of_an_earlier_run(two, scans, tmp_path):
     out = tmp_path / "out"
-    run(two, config_for(out))
+    run(two, config_for(out, overlays=True))
     before = (out / "masks/c1.nii.gz").read_bytes()
     (scans / "1.nii.gz").write_bytes(b"cut off")
-    ended = run(two, config_for(out), resume=True)
+    ended = run(two, config_for(out, overlays=True), resume=True)
     assert ended.failures == ("c1",)
     assert not (out / "masks/c1.nii.gz").exists()
+    assert [path.name for path in sorted((out / "overlays").iterdir())] == ["c0.png", "c1.previous.png"]
     assert (out / "masks/c1.previous.nii.gz").read_bytes() == before
     assert "renamed to masks/c1.previous.nii.gz" in table(out).loc["c1", "warnings"]
 

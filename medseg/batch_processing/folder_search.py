@@ -14,6 +14,7 @@ from medseg.io import formats
 from medseg.io.dicom import part10
 from medseg.io.dicom.companions import Identity, SeriesFolder, grouped, identity
 from medseg.io.overwrite_guard import has_own_sidecar
+from medseg.system.folder_walk import DANGLING
 from medseg.system.notices import notify
 
 _OUTPUTS = ("masks", "overlays", "probabilities", "dicom")
@@ -102,6 +103,8 @@ class FolderSearch:
             if formats.ending(path):
                 if formats.is_image(path) and self._is_scan_file(path):
                     yield self._name(path.with_name(formats.stem(path))), absolute(path)
+            elif path.is_symlink() and not path.exists():
+                self.not_searched.append(f"{path} ({DANGLING})")
             elif path.is_file() and path.name != "DICOMDIR":
                 try:
                     known = identity(path)

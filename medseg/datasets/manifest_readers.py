@@ -167,7 +167,19 @@ def _dataset(data: Record, root: Path, file: Path) -> tuple[Record, list[Record]
     header = {
         name: data.get(name) if isinstance(data.get(name), str) else "" for name in ("name", "description")
     }
+    _check_lists(data, file)
     return header, _nnunet(data, root, file) if "channel_names" in data else _msd(data, file)
+
+
+def _check_lists(data: Record, file: Path) -> None:
+    """Refuses a list of cases under an unknown key, which would be left out silently."""
+    for key, value in data.items():
+        entries = value if isinstance(value, list) else []
+        if key not in _SPLIT_OF and any(isinstance(entry, dict) and "image" in entry for entry in entries):
+            known = ", ".join(_SPLIT_OF)
+            raise wrong(
+                f"unknown list of cases {key!r}", file, f"rename it to one of: {known}", "unknown-field"
+            )
 
 
 _SPLIT_OF = {"training": "train", "validation": "val", "test": "test", "testing": "test"}
@@ -183,13 +195,6 @@ def _msd(data: Record, file: Path) -> list[Record]:
     Source: dataset.json of the ten tasks, http://medicaldecathlon.com (Antonelli et al. 2022,
     doi:10.1038/s41467-022-30695-9); monai.data.load_decathlon_datalist.
     """
-    for key, value in data.items():
-        entries = value if isinstance(value, list) else []
-        if key not in _SPLIT_OF and any(isinstance(entry, dict) and "image" in entry for entry in entries):
-            known = ", ".join(_SPLIT_OF)
-            raise wrong(
-                f"unknown list of cases {key!r}", file, f"rename it to one of: {known}", "unknown-field"
-            )
     records: list[Record] = []
     for key, split in _SPLIT_OF.items():
         for entry in _list(data, key, file) if key != "test" else _tests(data):

@@ -91,6 +91,15 @@ def test_linked_folders_are_followed_once(tmp_path):
         items(view)
 
 
+def test_links_that_lead_nowhere_are_named_or_fail(tmp_path):
+    chest().save(tmp_path / "a.nii.gz")
+    (tmp_path / "p1").symlink_to(tmp_path / "store" / "p1")  # was it a folder with a scan?
+    (tmp_path / "b.nii.gz").symlink_to(tmp_path / "store" / "b.nii.gz")
+    with pytest.warns(InputWarning, match=r"not searched: .*p1 \(a link that leads nowhere\)"):
+        found = items(tmp_path)
+    assert [item.id for item in found] == ["a", "b"]  # b becomes a failed case
+
+
 def test_folders_that_cannot_be_searched_are_named(tmp_path, monkeypatch):
     for name in ("ok", "locked"):
         (tmp_path / name).mkdir()

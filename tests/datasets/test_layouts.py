@@ -35,6 +35,30 @@ def found(folder: Path, layout: str | None = None) -> dict[str, tuple[str, str, 
     }
 
 
+def test_linked_folders_of_cases_are_followed_and_missing_ones_named(tmp_path):
+    store, view = tmp_path / "store", tmp_path / "view"
+    put(store, "p0/ct.nii.gz", "p1/ct.nii.gz")
+    put(store, "p0/mask.nii.gz", "p1/mask.nii.gz", label=True)
+    put(view, "p2/ct.nii.gz")
+    put(view, "p2/mask.nii.gz", label=True)
+    for name in ("p0", "p1", "p3"):
+        (view / name).symlink_to(store / name)
+    with pytest.warns(InputWarning, match=r"p3 \(a link that leads nowhere\)") as told:
+        made = found(view)
+    assert {case: image for case, (image, _, _) in made.items()} == {
+        name: f"{name}/ct.nii.gz" for name in ("p0", "p1", "p2")
+    }
+    assert len(told) == 1
+
+
+def test_linked_folders_of_series_are_followed(tmp_path):
+    masked(tmp_path / "store", 1)
+    (tmp_path / "view").mkdir()
+    (tmp_path / "view" / "patient").symlink_to(tmp_path / "store")
+    ((image, label, _),) = found(tmp_path / "view").values()
+    assert (image, label) == ("patient/ct", "patient/rtstruct/1.dcm")
+
+
 def test_images_and_labels_in_folders_side_by_side(tmp_path):
     put(tmp_path, "imagesTr/a.nii.gz", "imagesTr/b_0000.nii.gz", "imagesTr/c.nii.gz")
     put(tmp_path, "labelsTr/a.nii.gz", "labelsTr/b.nii.gz", "labelsTr/d.nii.gz", label=True)

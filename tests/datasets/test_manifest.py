@@ -286,6 +286,10 @@ def test_the_first_fold_of_a_datalist_is_for_validation(tmp_path: Path) -> None:
 def test_unknown_lists_of_cases_are_refused(tmp_path: Path) -> None:
     message = refusal(datalist(tmp_path, training=pairs(1), valid=pairs(2)))
     assert "unknown list of cases 'valid'" in message
+    # channel_names make it look like a folder of nnU-Net, in which no case would be found.
+    names = {"channel_names": {"0": "CT"}, "file_ending": ".nii.gz"}
+    message = refusal(datalist(tmp_path, Training=pairs(1), **names))
+    assert "unknown list of cases 'Training'" in message
     Manifest.read(datalist(tmp_path, training=pairs(1), labels={"1": "a"}, reference=["x"]))
 
 

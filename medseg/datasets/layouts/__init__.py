@@ -13,6 +13,7 @@ from medseg.datasets.layouts import bids, dataset_json, dicom, image_label_pairs
 from medseg.datasets.layouts.case_naming import Found
 from medseg.datasets.manifest import Manifest
 from medseg.errors import UsageError
+from medseg.system.folder_walk import walk
 from medseg.system.notices import notify
 
 __all__ = ["REGISTRY", "Found", "Layout", "manifest_of", "named"]
@@ -37,6 +38,8 @@ def _never(_: Path) -> bool:
     """False: for layouts that have to be named explicitly."""
     return False
 
+
+_EXAMPLES = 3
 
 # ``pairs`` is tried only if no other layout matches: folders of most layouts contain pairs.
 REGISTRY: dict[str, Layout] = {
@@ -101,6 +104,10 @@ def manifest_of(
         )
     find = REGISTRY[layout].find
     found = totalsegmentator.find(folder, made, organ_values) if organ_values else find(folder, made)
+    skipped = walk(folder).skipped
+    if skipped:
+        more = f" and {len(skipped) - _EXAMPLES} more" if len(skipped) > _EXAMPLES else ""
+        notify("not-searched", f"not searched: {', '.join(skipped[:_EXAMPLES])}{more}", path=folder)
     return _manifest(found, name, folder)
 
 

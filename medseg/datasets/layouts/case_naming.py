@@ -11,6 +11,7 @@ from pathlib import Path
 from medseg.datasets.manifest import Case
 from medseg.errors import UsageError
 from medseg.io.formats import is_image
+from medseg.system.folder_walk import walk
 
 
 @dataclass(frozen=True)
@@ -30,14 +31,8 @@ class Found:
 
 def images(folder: Path, *, deep: bool = False) -> list[Path]:
     """The image files in a folder (``deep``: also below it) without hidden ones, in order of name."""
-    every = folder.rglob("*") if deep else folder.iterdir()
-    return sorted(
-        p
-        for p in every
-        if is_image(p)
-        and p.is_file()
-        and not any(part.startswith(".") for part in p.relative_to(folder).parts)
-    )
+    every = walk(folder).files if deep else folder.iterdir()
+    return sorted(p for p in every if is_image(p) and p.is_file() and not p.name.startswith("."))
 
 
 def safe(text: str) -> str:

@@ -18,6 +18,7 @@ from medseg.datasets.layouts.case_naming import Found, ambiguous, distinct, safe
 from medseg.datasets.manifest import Case
 from medseg.errors import UsageError
 from medseg.io.dicom import part10, sop_classes
+from medseg.system.folder_walk import walk
 from medseg.system.notices import notify
 
 _TAGS = [
@@ -96,8 +97,8 @@ def _find(folder: Path, kinds: tuple[str, ...]) -> Found:
 
 
 def _headers(folder: Path) -> Iterator[_Header]:
-    for path in sorted(folder.rglob("*")):
-        if not path.is_file() or path.name == "DICOMDIR" or path.name.startswith("."):
+    for path in walk(folder).files:
+        if path.name == "DICOMDIR":
             continue
         try:
             if not part10.is_dicom(path):

@@ -24,6 +24,7 @@ from medseg.images.label import Label
 from medseg.images.volume import Mask, Volume
 from medseg.io import read
 from medseg.io.dicom import part10
+from medseg.system.folder_walk import walk
 
 LABELS = tuple(Label(name=f"readers_{n}", values=(n,)) for n in (1, 2, 3, 4))
 _PATIENT = re.compile(r"LIDC-IDRI-\d+")
@@ -32,7 +33,7 @@ _XML_BYTES = 64 << 20
 
 def matches(folder: Path) -> bool:
     """Whether any XML file below the folder is an LIDC reading."""
-    return any(_is_reading(path) for path in folder.rglob("*.xml"))
+    return any(_is_reading(path) for path in _xml(folder))
 
 
 def find(folder: Path, made: Path) -> Found:
@@ -40,7 +41,7 @@ def find(folder: Path, made: Path) -> Found:
     series = _series(folder)
     readings: dict[Path, Path] = {}
     alone = []
-    for path in sorted(folder.rglob("*.xml")):
+    for path in _xml(folder):
         if not _is_reading(path):
             continue
         place = series.get(_series_uid(path))
@@ -119,10 +120,14 @@ def _points(roi: ElementTree.Element, root: ElementTree.Element) -> npt.NDArray[
     return np.array(both, np.int64).reshape(-1, 2)
 
 
+def _xml(folder: Path) -> list[Path]:
+    return [path for path in walk(folder).files if path.suffix == ".xml"]
+
+
 def _series(folder: Path) -> dict[str, Path]:
     """The folder of each CT series, identified by its first DICOM file."""
     found: dict[str, Path] = {}
-    for place in sorted({path.parent for path in folder.rglob("*") if path.is_file()}):
+    for place in sorted({path.parent for path in walk(folder).files}):
         for path in sorted(place.iterdir()):
             if path.is_file() and path.suffix.lower() != ".xml" and part10.is_dicom(path):
                 head = part10.header(path, ["Modality", "SeriesInstanceUID"])

@@ -67,7 +67,8 @@ def train(
     from medseg.datasets.manifest import Manifest
     from medseg.training import provenance
 
-    provenance.check_outputs(output, [each for each in (recipe, manifest) if each is not None])
+    if recipe is not None and manifest is not None:  # a repetition is checked with its own recipe
+        provenance.check_outputs(output, [recipe, manifest], recipe)
     from medseg.reporting.folder_report import report
     from medseg.training import session
     from medseg.training.hardware import Hardware
@@ -88,7 +89,7 @@ def train(
         }
         try:
             if rerun is not None:
-                model = session.rerun(rerun, output, **settings)
+                model = session.rerun(rerun, output, root=data_root, **settings)
             else:
                 assert recipe is not None  # checked above
                 assert manifest is not None

@@ -52,12 +52,14 @@ class Record:
     facts: dict[str, Any]
 
 
-def check_outputs(folder: Path, inputs: Sequence[str | Path]) -> None:
+def check_outputs(folder: Path, inputs: Sequence[str | Path], recipe: Recipe | str) -> None:
     """Refuses, before any work, to replace the inputs of a training or files of another origin.
 
     Args:
         folder: Folder of the run; it need not exist.
         inputs: The recipe and the manifest, as far as they are files.
+        recipe: The recipe to train. Its copy in the folder may be replaced by itself: a training that was
+            killed in its first moments leaves nothing else.
 
     Raises:
         UsageError: a file that would be written is an input (``overwrites-input``), or exists although the
@@ -67,7 +69,18 @@ def check_outputs(folder: Path, inputs: Sequence[str | Path]) -> None:
     trained = any((folder / name).exists() for name in (RUN, "checkpoints", "cache", "model.safetensors"))
     for name in (RECIPE, CASES, RUN, "model.safetensors", "history.csv", "history.png", "summary.html"):
         # Further processes of a training check after the first has begun to write.
-        guard.check(folder / name, is_own=lambda path: trained or rank_zero_only.rank > 0)
+        guard.check(
+            folder / name,
+            is_own=lambda path: trained or rank_zero_only.rank > 0 or _is_copy_of(recipe, path),
+        )
+
+
+def _is_copy_of(recipe: Recipe | str, path: Path) -> bool:
+    chosen = recipe if isinstance(recipe, Recipe) else Recipe.read(recipe)
+    try:
+        return path.name == RECIPE and path.read_text(encoding="utf-8") == chosen.yaml()
+    except (OSError, ValueError):
+        return False
 
 
 def write(
@@ -110,11 +123,12 @@ def ended(folder: Path, epochs: int) -> None:
         fresh.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 
 
-def read(folder: Path) -> Record:
+def read(folder: Path, *, root: str | Path | None = None) -> Record:
     """The record of a training.
 
     Args:
         folder: Folder of the training.
+        root: Folder of the data, if it has been moved since.
 
     Raises:
         UsageError: the folder holds no record, or a damaged one (``no-record``).
@@ -130,7 +144,7 @@ def read(folder: Path) -> Record:
             remedy="give the folder that `medseg train -o` wrote",
             reason="no-record",
         ) from None
-    return Record(Recipe.read(folder / RECIPE), Manifest.read(folder / CASES).cases, facts)
+    return Record(Recipe.read(folder / RECIPE), Manifest.read(folder / CASES, root=root).cases, facts)
 
 
 def check_recipe(record: Record, recipe: Recipe) -> None:
@@ -267,7 +281,8 @@ def _notify_other_versions(record: Record) -> None:
 
 def _paths(cases: Sequence[Case]) -> list[str]:
     # Not Path.resolve: images may be links into a store of content-addressed files.
-    return [os.path.abspath(image.parent) for case in cases for image in case.images]  # noqa: PTH100
+    files = (file for case in cases for file in (*case.images, case.label) if file is not None)
+    return [os.path.abspath(file.parent) for file in files]  # noqa: PTH100
 
 
 def _versions() -> dict[str, str | None]:

@@ -61,7 +61,7 @@ def train(
         ['right_lung', 'left_lung']
     """
     chosen = recipe if isinstance(recipe, Recipe) else Recipe.read(recipe)
-    check_outputs(Path(folder), [each for each in (recipe, cases) if isinstance(each, str | Path)])
+    check_outputs(Path(folder), [each for each in (recipe, cases) if isinstance(each, str | Path)], chosen)
     if isinstance(cases, str | Path):
         cases = Manifest.read(cases)
     with progress_bar("training", progress) as advance:
@@ -90,6 +90,7 @@ def rerun(
     run: str | Path,
     folder: str | Path,
     *,
+    root: str | Path | None = None,
     resume: bool = False,
     hardware: Hardware | None = None,
     options: TrainingOptions | None = None,
@@ -101,6 +102,7 @@ def rerun(
     Args:
         run: Folder of the training to repeat.
         folder: A new folder, or one to resume.
+        root: Folder of the data, if it has been moved since.
         resume: As for :func:`train`.
         hardware: As for :func:`train`.
         options: As for :func:`train`; ``repeats`` is replaced.
@@ -116,7 +118,7 @@ def rerun(
         >>> medseg.rerun("original", "repeated", hardware=cpu).digest == model.digest
         True
     """
-    record = provenance.read(Path(run))
+    record = provenance.read(Path(run), root=root)
     return train(
         record.recipe,
         record.cases,

@@ -5,6 +5,7 @@ import os
 
 import pytest
 from support.batches import chest
+from support.worlds import tiny
 
 import medseg
 from medseg.errors import UsageError
@@ -105,10 +106,18 @@ def test_a_training_does_not_replace_files_of_another_origin(tmp_path, name):
     from medseg.training.provenance import check_outputs
 
     (tmp_path / name).write_text("mine")
-    assert refusal(lambda: check_outputs(tmp_path, [])).reason == "foreign-file"
-    assert refusal(lambda: check_outputs(tmp_path, [tmp_path / name])).reason == "overwrites-input"
+    assert refusal(lambda: check_outputs(tmp_path, [], tiny())).reason == "foreign-file"
+    assert refusal(lambda: check_outputs(tmp_path, [tmp_path / name], tiny())).reason == "overwrites-input"
     (tmp_path / name).unlink()
-    check_outputs(tmp_path, [])
+    check_outputs(tmp_path, [], tiny())
+
+
+def test_a_training_that_was_killed_in_its_first_moments_can_be_started_again(tmp_path):
+    from medseg.training.provenance import check_outputs
+
+    (tmp_path / "recipe.yaml").write_text(tiny().yaml())
+    check_outputs(tmp_path, [], tiny())
+    assert refusal(lambda: check_outputs(tmp_path, [], tiny(2))).reason == "foreign-file"
 
 
 def test_an_edited_mask_is_not_segmented_over(tmp_path):

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from support.worlds import phantoms, tiny
 
-from medseg.errors import InputWarning, UsageError
+from medseg.errors import InputRefused, InputWarning, UsageError
 from medseg.training import provenance
+from medseg.training.session import rerun
 from medseg.training.trainer import Hardware, TrainingOptions, train
 
 
@@ -54,6 +55,26 @@ def test_a_training_can_be_repeated_to_the_bit(run, tmp_path):
     again = repeat(held, tmp_path / "again")
     assert (run / "model.safetensors").read_bytes() == (tmp_path / "again" / "model.safetensors").read_bytes()
     assert again.provenance["epoch"] <= 2
+
+
+def test_a_training_of_moved_data_can_be_repeated(cases, tmp_path):
+    """Images and labels lie in folders of their own below the data's; all of it is moved."""
+    data, rows = tmp_path / "data", []
+    for case in cases[:2]:
+        placed = {
+            "image": data / "images" / f"{case.id}.nii.gz",
+            "label": data / "truth" / f"{case.id}.nii.gz",
+        }
+        for kind, source in (("image", case.images[0]), ("label", case.label)):
+            placed[kind].parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, placed[kind])
+        rows.append(case.model_copy(update={"images": (placed["image"],), "label": placed["label"]}))
+    made = train(tiny(), rows, tmp_path / "run", hardware=Hardware(workers=0))
+    data.rename(tmp_path / "moved")
+    with pytest.raises(InputRefused):
+        rerun(tmp_path / "run", tmp_path / "lost", hardware=Hardware(workers=0))
+    again = rerun(tmp_path / "run", tmp_path / "again", root=tmp_path / "moved", hardware=Hardware(workers=0))
+    assert again.digest == made.digest
 
 
 def test_a_repetition_ends_after_the_same_epoch(run, tmp_path):

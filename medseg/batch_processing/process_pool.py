@@ -245,13 +245,9 @@ class ProcessPool:
         job = worker.jobs.popleft()
         worker.since = time.monotonic()
         results = [CaseResult.from_json(each) for each in answer["results"]]
-        short = [result for result in results if result.reason in _MEMORY_REASONS]
-        if short and not last:
-            models = tuple(
-                number for number, result in zip(job.models, results, strict=True) if result in short
-            )
-            self._retries.append(CaseJob(job.case, job.images, models))
-            results = [result for result in results if result not in short]
+        if not last:
+            again, results = split_short_of_memory(job, results)
+            self._retries += again
         if results:
             report(results)
 
@@ -303,6 +299,16 @@ class ProcessPool:
         lines = worker.stderr.read().decode(errors="replace").strip().splitlines()
         worker.stderr.close()
         return f"{how}: {lines[-1][:200]}" if lines and code > 0 else how
+
+
+def split_short_of_memory(
+    job: CaseJob, results: Sequence[CaseResult]
+) -> tuple[list[CaseJob], list[CaseResult]]:
+    """The job to try once more with all the memory, if any model lacked memory, and the other results."""
+    short = [result.reason in _MEMORY_REASONS for result in results]
+    models = tuple(number for number, lacked in zip(job.models, short, strict=True) if lacked)
+    others = [result for result, lacked in zip(results, short, strict=True) if not lacked]
+    return [CaseJob(job.case, job.images, models)] if models else [], others
 
 
 def took_too_long(case_seconds: float) -> ResourceError:

@@ -17,7 +17,7 @@ from medseg.batch_processing.messages import (
     error_to_json,
     lost,
 )
-from medseg.batch_processing.process_pool import WORKER_BYTES, took_too_long
+from medseg.batch_processing.process_pool import WORKER_BYTES, split_short_of_memory, took_too_long
 from medseg.batch_processing.worker import limit_memory
 from medseg.errors import MedsegError, ResourceError
 from medseg.inference.case_result import CaseResult, ModelIdentity
@@ -32,7 +32,7 @@ _LOOK_SECONDS = 0.5
 class Actor:
     """A case pipeline in a process of the cluster."""
 
-    def __init__(self, config: dict[str, Any], memory_bytes: int | None) -> None:
+    def __init__(self, config: dict[str, Any], memory_bytes: int | None, *, alone: bool = False) -> None:
         self.error: MedsegError | None = None
         try:
             from medseg.batch_processing.case_pipeline import CasePipeline
@@ -41,7 +41,7 @@ class Actor:
         except Exception as error:
             # An error in the constructor would look like the death of the actor.
             self.error = as_medseg_error(error)
-        limit_memory(memory_bytes or _share_of_node())
+        limit_memory(memory_bytes or _share_of_node(alone=alone))
 
     def models(self) -> dict[str, Any]:
         """The identities of the models, or the error raised while loading them."""
@@ -68,10 +68,12 @@ _Running: TypeAlias = dict[Any, tuple[Any, CaseJob, int]]
 """Actor, case and attempt of every answer that is awaited."""
 
 
-def _share_of_node() -> int:
-    """Nine tenths of the free memory of this machine, divided among its cores."""
+def _share_of_node(*, alone: bool) -> int:
+    """Nine tenths of the free memory of this machine, divided among its cores unless a worker is alone."""
     free = memory_budget.available_bytes()
-    return WORKER_BYTES if free is None else max(WORKER_BYTES, int(0.9 * free) // (os.cpu_count() or 1))
+    if free is None:
+        return WORKER_BYTES
+    return max(WORKER_BYTES, int(0.9 * free) // (1 if alone else os.cpu_count() or 1))
 
 
 class RayPool:
@@ -134,6 +136,7 @@ class RayPool:
         share = memory_bytes and memory_bytes // count
         self.case_seconds = case_seconds
         self._start: Callable[[], Any] = lambda: remote.remote(plain, share)
+        self._start_alone: Callable[[], Any] = lambda: remote.remote(plain, memory_bytes, alone=True)
         self._actors = [self._start() for _ in range(count)]
         self._models: list[ModelIdentity] = []
         self._clocks: dict[Any, _Clock] = {}
@@ -159,15 +162,36 @@ class RayPool:
     ) -> None:
         """Does the jobs, as :meth:`medseg.batch_processing.process_pool.ProcessPool.run`.
 
-        Each actor works on one case and has another one waiting.
+        Each actor works on one case and has another one waiting. Cases that lack memory are tried once more
+        at the end, one at a time in a single actor with all the memory.
         """
+        retries = self._work(jobs, report, stop, last=False)
+        if not retries or stop.asked:
+            return
+        for actor in self._actors:
+            self._ray.kill(actor)
+        self._clocks.clear()
+        self._start = self._start_alone
+        self._actors = [self._start()]
+        self._work(retries, report, stop, last=True)
+
+    def _work(
+        self,
+        jobs: Sequence[CaseJob],
+        report: Callable[[list[CaseResult]], None],
+        stop: StopRequest,
+        *,
+        last: bool,
+    ) -> list[CaseJob]:
+        """Does the jobs with the present actors; unless it is the last time, returns those to try again."""
         waiting = deque((job, 1) for job in jobs)
         running: _Running = {}
+        retries: list[CaseJob] = []
         for actor in self._actors:
             self._watch(actor)
         while (waiting and not stop.asked) or running:
             if stop.asked > 1:
-                return
+                break
             for actor in [] if stop.asked else self._actors:
                 while waiting and sum(one is actor for one, _, _ in running.values()) < 2:
                     job, attempt = waiting.popleft()
@@ -178,18 +202,25 @@ class RayPool:
                     continue
                 actor, job, attempt = running.pop(answer)
                 try:
-                    report(self._ray.get(answer))
+                    results = self._ray.get(answer)
                 except self._ray.exceptions.RayError as error:
                     self._replace(actor, running, waiting)
                     if attempt < ATTEMPTS:
                         waiting.append((job, attempt + 1))
                     else:
                         report(self._lost(job, error))
+                    continue
+                if not last:
+                    again, results = split_short_of_memory(job, results)
+                    retries += again
+                if results:
+                    report(results)
             for answer in self._overdue(running):
                 actor, job, _ = running.pop(answer)
                 self._ray.kill(actor)
                 self._replace(actor, running, waiting)
                 report(lost(job, took_too_long(self.case_seconds), self.models()))
+        return retries
 
     def _replace(self, actor: Any, running: _Running, waiting: deque[tuple[CaseJob, int]]) -> None:
         """Replaces a dead actor by a new one, and queues the case that was waiting for it again."""

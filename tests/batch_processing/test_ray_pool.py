@@ -76,3 +76,21 @@ def test_ray_workers_have_the_limits_of_local_ones(scans, tmp_path, spoiled, mon
     )
     assert (ended.done, ended.failed) == (5, 1)
     assert table(out)["reason"].dropna().to_dict() == {"c3": reason}
+
+
+@pytest.mark.slow
+def test_a_case_that_lacks_memory_is_tried_again_alone(scans, tmp_path, spoiled, monkeypatch):
+    """Two workers have 2 GiB each, and one alone has 4; the case takes 3."""
+    pytest.importorskip("ray")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(spoiled.parent), *sys.path]))
+    from medseg.batch_processing.ray_pool import RayPool
+
+    spoiled.write_text(SPOILED.format(what="bytearray(3 << 30)"))
+    ended = run(
+        items(scans / "cases.csv")[2:5],
+        config_for(tmp_path / "out"),
+        start=lambda config, cases: RayPool(
+            config, cases=cases, address=None, workers=2, gpus=0, memory_bytes=4 << 30
+        ),
+    )
+    assert (ended.done, ended.failed) == (3, 0)

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from medseg.cli.options import AsJson, Nonfinite, Series, Trust, VolumeNumber, choices_of
+from medseg.cli.output import print_notice
 from medseg.io.sidecar import RESEARCH
 
 
@@ -27,6 +28,9 @@ def measure(
         ),
     ] = "auto",
     rind_mm: Annotated[float, typer.Option(help="Depth of the rind below the surface of each lung.")] = 10.0,
+    correct_air: Annotated[
+        bool, typer.Option("--correct-air", help="Scale HU so that the air in the trachea has -1000 HU.")
+    ] = False,
     recipe: Annotated[str | None, typer.Option(help="Recipe with the label names.")] = None,
     series: Series = None,
     volume: VolumeNumber = None,
@@ -42,8 +46,18 @@ def measure(
     check_output(output)
     OverwriteGuard([scan, mask]).check(output)
     options = choices_of(series, volume, trust, nonfinite)
-    found = measured(scan, mask, kind=kind, rind_mm=rind_mm, recipe=recipe, options=options)
+    found = measured(
+        scan,
+        mask,
+        kind=kind,
+        rind_mm=rind_mm,
+        correct_air=correct_air,
+        recipe=recipe,
+        options=options,
+    )
     found.save(output)
+    for notice in found.notices:
+        print_notice(notice)
     if as_json:
         print(json.dumps(found.to_json()))
     else:

@@ -69,6 +69,9 @@ class Measurement:
         histograms: Of each whole lung and both together, by structure.
         settings: What was chosen: depth of the rind, threshold and fit of clusters, correction, grid.
         definitions: What each column means, with bounds.
+        fitness: Facts that decide what the numbers of lungs are worth: slice thickness, kernel, contrast, air
+            in the trachea, soft tissue of the heart, cut lungs. See
+            :class:`medseg.measurement.scan_fitness.ScanFitness`.
         notices: What speaks against the numbers.
 
     Example:
@@ -83,6 +86,7 @@ class Measurement:
     histograms: Mapping[str, Histogram] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     definitions: Mapping[str, str] = field(default_factory=dict)
+    fitness: Mapping[str, object] = field(default_factory=dict)
     notices: tuple[Notice, ...] = ()
 
     def __getitem__(self, structure: str) -> Mapping[str, float | None]:
@@ -111,6 +115,7 @@ class Measurement:
             "research_use_only": RESEARCH,
             "medseg": version("medseg"),
             "settings": dict(self.settings),
+            "fitness": dict(self.fitness),
             "notices": [notice.to_json() for notice in self.notices],
             "measures": [row.to_row() for row in self.rows],
             "histograms": {
@@ -130,8 +135,9 @@ class Measurement:
         """Writes the measures and returns the path.
 
         Args:
-            path: ``.csv`` for the table alone, one row for each structure and region, with the reasons of
-                notices in the column ``flags``; ``.json`` for everything.
+            path: ``.csv`` for the table alone, one row for each structure and region, with the scan's fitness
+                in columns ``scan_...`` and the reasons of notices in the column ``flags``; ``.json`` for
+                everything.
 
         Raises:
             UsageError: another suffix (``format``), or the folder is missing (``no-folder``).
@@ -145,13 +151,14 @@ class Measurement:
         return path
 
     def _csv(self) -> str:
-        columns = dict.fromkeys([*_FIRST, *(name for row in self.rows for name in row.values), "flags"])
-        flags = " ".join(dict.fromkeys(notice.reason for notice in self.notices))
+        facts = {f"scan_{name}": value for name, value in self.fitness.items()}
+        facts["flags"] = " ".join(dict.fromkeys(notice.reason for notice in self.notices))
+        columns = dict.fromkeys([*_FIRST, *(name for row in self.rows for name in row.values), *facts])
         text = io.StringIO(newline="")
         table = csv.DictWriter(text, columns, restval="", lineterminator="\n")
         table.writeheader()
         for row in self.rows:
-            cells = {**row.to_row(), "flags": flags}
+            cells = {**row.to_row(), **facts}
             table.writerow({name: "" if cell is None else to_cell(cell) for name, cell in cells.items()})
         return text.getvalue()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from medseg.measurement import lung_measures, measures, regions, structures
 from medseg.measurement.lung_labels import Kind, divided, lung_labels, lung_side, painted
 from medseg.measurement.lung_measures import LungScan
 from medseg.measurement.measurement_table import Histogram, Measurement, StructureMeasures
+from medseg.measurement.scan_fitness import MOST_CORRECTED_HU, ScanFitness, fitness_of, notices_of
+from medseg.system.notices import Notice
 from medseg.visualization.mask_preview import named_mask
 
 
@@ -25,6 +28,7 @@ def measure(
     *,
     kind: Kind = "auto",
     rind_mm: float = regions.RIND_MM,
+    correct_air: bool = False,
     recipe: str | Path | None = None,
     options: ReadOptions = DEFAULT_OPTIONS,
 ) -> Measurement:
@@ -42,13 +46,15 @@ def measure(
         kind: ``auto`` takes labels with names such as ``right_lung`` or ``lungs`` for lung; ``lung`` takes
             all labels together for both lungs if none has such a name; ``structures`` takes none for lung.
         rind_mm: Depth of the rind below the surface of each lung.
+        correct_air: Multiply every HU by the factor that gives the air in the trachea -1000 HU and leaves
+            water at 0, the two points that define the scale. The factor is in the result.
         recipe: A recipe that names the labels of a mask read from a file.
         options: How to read the scan when the file leaves a question open.
 
     Raises:
         InputRefused: the scan or the mask cannot be read or trusted, or the scan has NaN (``not-finite``).
         UsageError: the mask is not on the scan's grid (``grid-mismatch``), or the depth of the rind is not
-            positive (``measure``).
+            positive, or there is no trachea to correct by (``measure``).
 
     Example:
         >>> found = medseg.measure("chest.nii.gz", "lungs.nii.gz")
@@ -78,9 +84,16 @@ def measure(
     histograms: dict[str, Histogram] = {}
     definitions: dict[str, str] = {}
     settings: dict[str, Any] = {}
+    facts: dict[str, object] = {}
+    notices: tuple[Notice, ...] = ()
     if lungs:
-        found, histograms = lung_measures.measure_lungs(cut_lungs(volume, named, kind), rind_mm)
+        cut = cut_lungs(volume, named, kind)
+        fitness = fitness_of(volume, cut)
+        if correct_air:
+            cut, fitness = _corrected(cut, fitness, volume)
+        found, histograms = lung_measures.measure_lungs(cut, rind_mm)
         rows += found
+        notices, facts = notices_of(fitness), fitness.to_json()
         definitions |= {name: each.definition for name, each in measures.REGISTRY.items()}
         definitions |= lung_measures.CLUSTERS | regions.DIVISIONS
         settings = {"rind_mm": rind_mm, "clusters_below_hu": lung_measures.CLUSTERS_HU}
@@ -88,7 +101,23 @@ def measure(
         rows += structures.measure_structures(volume.oriented("RAS"), named.oriented("RAS"), names)
         definitions = structures.DEFINITIONS | definitions
     settings |= {"shape": list(volume.grid.shape), "spacing_mm": list(volume.grid.spacing_mm)}
-    return Measurement(tuple(rows), histograms, settings, definitions)
+    return Measurement(tuple(rows), histograms, settings, definitions, facts, notices)
+
+
+def _corrected(lungs: LungScan, fitness: ScanFitness, scan: Volume) -> tuple[LungScan, ScanFitness]:
+    """The lungs with the correction by tracheal air, and the facts that say so."""
+    air = fitness.trachea_hu
+    if air is None or not MOST_CORRECTED_HU[0] <= air <= MOST_CORRECTED_HU[1]:
+        shown = "no trachea was found" if air is None else f"the air in the trachea has {air:.0f} HU"
+        raise UsageError(
+            f"{shown}: there is nothing to correct by",
+            where=scan.source.path,
+            remedy="measure without the correction by air",
+            reason="measure",
+        )
+    factor = -1000 / air
+    mean = None if fitness.mean_hu is None else fitness.mean_hu * factor
+    return replace(lungs, hu_factor=factor), replace(fitness, hu_factor=factor, mean_hu=mean)
 
 
 def cut_lungs(scan: Volume, mask: Mask, kind: Kind = "auto") -> LungScan:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from medseg.recipe import Recipe
+from medseg.system.arrays import Array, namespace
 from medseg.system.memory import zeros
+
+Floats: TypeAlias = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -44,20 +47,28 @@ class LabelDecision:
         """Whether a voxel has at most one label."""
         return self.threshold is None
 
-    def probabilities(self, logits: torch.Tensor) -> torch.Tensor:
+    def probabilities(self, logits: Array) -> Array:
         """The probability of each label, (L, ...), from logits (L, ...)."""
-        if not self.exclusive:
-            return torch.sigmoid(logits)
-        return torch.softmax(with_background(logits), 0)[1:]
+        math = namespace(logits)
+        with np.errstate(over="ignore"):  # e to a large power is infinite, and its inverse is 0
+            likely: Array
+            if not self.exclusive:
+                likely = 1 / (1 + math.exp(-logits))
+                return likely
+            shares = with_background(logits)
+            shares = math.exp(shares - math.amax(shares, 0))
+            likely = shares[1:] / shares.sum(0)
+            return likely
 
-    def masks(self, logits: torch.Tensor) -> torch.Tensor:
+    def masks(self, logits: Array) -> Array:
         """The mask of each label, bool (L, ...), from logits (L, ...) on the same grid."""
         if not self.exclusive:
-            return self.reached(torch.sigmoid(logits))
+            return self.reached(self.probabilities(logits))
         best = with_background(logits).argmax(0)
-        return torch.stack([best == number for number in range(1, len(logits) + 1)])
+        masks: Array = namespace(logits).stack([best == number for number in range(1, len(logits) + 1)])
+        return masks
 
-    def reached(self, probabilities: torch.Tensor) -> torch.Tensor:
+    def reached(self, probabilities: Array) -> Array:
         """Whether probabilities of overlapping labels reach the threshold: bool, of the same shape.
 
         Raises:
@@ -65,10 +76,10 @@ class LabelDecision:
         """
         if self.threshold is None:
             raise ValueError("exclusive labels have no threshold: use most_probable")
-        return probabilities >= self.threshold
+        return probabilities >= self.threshold  # type: ignore[return-value]  # bool, not float32
 
     def most_probable(
-        self, background: torch.Tensor, upper: Sequence[float], label: Callable[[int], torch.Tensor]
+        self, background: Floats, upper: Sequence[float], label: Callable[[int], Floats]
     ) -> npt.NDArray[np.int16]:
         """The number, from 1, of the most probable exclusive label of each voxel; 0 for the background.
 
@@ -81,22 +92,24 @@ class LabelDecision:
             label: Returns the probabilities of a label, counted from 0, in the shape of ``background``.
         """
         largest = background
-        best = torch.zeros(largest.shape, dtype=torch.int16)
+        best = np.zeros(largest.shape, dtype=np.int16)
         floor = float(largest.min())
         for number, most in enumerate(upper):
             if most <= floor:
                 continue
             values = label(number)
-            best.masked_fill_(values > largest, number + 1)
-            torch.maximum(largest, values, out=largest)
+            best[values > largest] = number + 1
+            np.maximum(largest, values, out=largest)
             floor = float(largest.min())
-        return np.asarray(best.numpy())
+        return best
 
 
-def with_background(logits: torch.Tensor, axis: int = 0) -> torch.Tensor:
+def with_background(logits: Array, axis: int = 0) -> Array:
     """Logits with those of the implicit background, all 0, before the labels along ``axis``."""
-    background = torch.zeros_like(logits.narrow(axis, 0, 1))
-    return torch.cat([background, logits], axis)
+    math = namespace(logits)
+    background = math.zeros_like(logits[(*(slice(None),) * axis, slice(1))])
+    joined: Array = math.concat([background, logits], axis)
+    return joined
 
 
 def empty_label_map(shape: tuple[int, int, int], values: Sequence[int]) -> npt.NDArray[np.uint8 | np.uint16]:

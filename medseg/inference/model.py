@@ -10,23 +10,19 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
 from safetensors.torch import save
 from torch import nn
 
-from medseg.errors import ModelRefused, UsageError
-from medseg.inference.model_files import find, refuse_pickles
-from medseg.inference.safetensors_header import TensorFile, metadata_of, shown
+from medseg.errors import ModelRefused
+from medseg.inference.model_file import FORMAT, HEADER, ModelFile, StoredTensor, digest_of
+from medseg.inference.safetensors_header import Tensor, shown
 from medseg.networks import build, channels_last
 from medseg.recipe import Recipe
 from medseg.system.atomic_write import replacing
-from medseg.system.safe_parsing import json_data
 
-FORMAT = "medseg-model-1"
-_HEADER = "medseg"
 _DTYPES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.float64: "F64"}
 _DTYPES |= {torch.int64: "I64", torch.int32: "I32", torch.bool: "BOOL", torch.uint8: "U8"}
+_TYPES = {name: dtype for dtype, name in _DTYPES.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +79,7 @@ class Model:
             for name, tensor in weights.items()
         }
         # One header key: safetensors writes several in no fixed order.
-        content: bytes = save(tensors, {_HEADER: json.dumps(header, sort_keys=True, allow_nan=False)})
+        content: bytes = save(tensors, {HEADER: json.dumps(header, sort_keys=True, allow_nan=False)})
         return content
 
     def save(self, path: str | Path) -> Path:
@@ -109,55 +105,36 @@ class Model:
                 recipe that is not valid (``model-recipe``), or weights that do not fit it
                 (``weights``).
         """
-        path = find(source)
-        refuse_pickles(path)
-        file = TensorFile.read(path)
-        header = _header(path, file.metadata)
+        return cls.of_file(ModelFile.read(source, _check_names))
+
+    @classmethod
+    def of_file(cls, file: ModelFile) -> Model:
+        """The model in a file that was read.
+
+        Raises:
+            ModelRefused: the weights do not fit the recipe's network (reason ``weights``).
+        """
         try:
-            recipe = Recipe.checked(header["recipe"])
-        except UsageError as error:
-            raise ModelRefused(
-                f"the recipe in its header is not valid: {error.problem}",
-                where=path,
-                remedy="install the medseg version that made it",
-                reason="model-recipe",
-            ) from None
-        names = _fold_names(path, file, recipe, header["folds"])
-        tensors, digest = _content(path, file)
-        folds = tuple({name: tensors[f"{fold}.{name}"] for name in names} for fold in range(header["folds"]))
-        model = cls(recipe, folds, header["provenance"])
-        try:
+            _check_names(file.recipe, file.folds, {name: each.kind for name, each in file.tensors.items()})
+            names = _empty(file.recipe).state_dict()
+            folds = tuple(
+                {name: _tensor(file.tensors[f"{fold}.{name}"]) for name in names}
+                for fold in range(file.folds)
+            )
+            model = cls(file.recipe, folds, file.provenance)
             model.networks()
         except ModelRefused as error:
-            error.where = str(path)
+            error.where = str(file.path)
             raise
-        object.__setattr__(model, "_file", (digest, hashlib.sha256(model.to_bytes()).hexdigest()))
+        object.__setattr__(model, "_file", (file.digest, hashlib.sha256(model.to_bytes()).hexdigest()))
         return model
 
-
-def _content(path: Path, file: TensorFile) -> tuple[dict[str, torch.Tensor], str]:
-    """The tensors of a file whose header was checked, and the SHA-256 of the same bytes.
-
-    A memory map would show later changes of the file, and end the process if the file was truncated.
-    """
-    try:
-        with path.open("rb") as stream:
-            content = stream.read(file.size + 1)
-        tensors: dict[str, torch.Tensor] = load_tensors(content)
-        kinds = {name: (tensor.dtype, tensor.shape) for name, tensor in file.tensors.items()}
-        unchanged = (
-            len(content) == file.size and metadata_of(content) == file.metadata and _kinds(tensors) == kinds
+    def fold_digests(self) -> tuple[str, ...]:
+        """The same as :meth:`medseg.inference.model_file.ModelFile.fold_digests` for the file."""
+        return tuple(
+            digest_of((name, Tensor(*kind), _bytes(fold[name])) for name, kind in _kinds(fold).items())
+            for fold in self.folds
         )
-    except (SafetensorError, OSError, ValueError):
-        unchanged = False
-    if not unchanged:
-        raise ModelRefused(
-            "the file changed while it was being read",
-            where=path,
-            remedy="wait until it is written, then load it again",
-            reason="model-damaged",
-        )
-    return tensors, hashlib.sha256(content).hexdigest()
 
 
 def load_model(source: str | Path) -> Model:
@@ -177,30 +154,6 @@ def load_model(source: str | Path) -> Model:
     return Model.load(source)
 
 
-def _header(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
-    try:
-        header: Any = json_data(metadata[_HEADER])
-        if header["format"] != FORMAT:
-            raise ModelRefused(
-                f"model format {header['format']!r:.40}, this version reads {FORMAT}",
-                where=path,
-                remedy="install the medseg version that made it",
-                reason="model-format",
-            )
-        if not isinstance(header["provenance"], dict):
-            raise ValueError("provenance")
-        if not (type(header["folds"]) is int and 1 <= header["folds"] <= 100):
-            raise ValueError("folds")
-        return {key: header[key] for key in ("folds", "recipe", "provenance")}
-    except (KeyError, ValueError, TypeError):
-        raise ModelRefused(
-            "a safetensors file, but not a medseg model: its header has no recipe",
-            where=path,
-            remedy="give a file written by `medseg train`",
-            reason="model-foreign",
-        ) from None
-
-
 def needed_bytes(recipe: Recipe) -> int:
     """Memory of one fold's weights in bytes; nothing is allocated to find out."""
     return sum(t.numel() * t.element_size() for t in _empty(recipe).state_dict().values())
@@ -210,17 +163,23 @@ def needed_bytes(recipe: Recipe) -> int:
 _Kind: TypeAlias = tuple[str, tuple[int, ...]]
 
 
-def _fold_names(path: Path, file: TensorFile, recipe: Recipe, folds: int) -> list[str]:
-    """Names of the weights of one fold, after checking that the file has exactly those of every fold."""
+def _check_names(recipe: Recipe, folds: int, tensors: Mapping[str, Tensor]) -> None:
+    """Raises ModelRefused if a file does not have exactly the weights of every fold."""
     wanted = _kinds(_empty(recipe).state_dict())
-    found = {name: (tensor.dtype, tensor.shape) for name, tensor in file.tensors.items()}
-    every = {f"{fold}.{name}": kind for fold in range(folds) for name, kind in wanted.items()}
-    try:
-        _check_fit(every, found)
-    except ModelRefused as error:
-        error.where = str(path)
-        raise
-    return list(wanted)
+    found = {name: (tensor.dtype, tensor.shape) for name, tensor in tensors.items()}
+    _check_fit({f"{fold}.{name}": kind for fold in range(folds) for name, kind in wanted.items()}, found)
+
+
+def _tensor(stored: StoredTensor) -> torch.Tensor:
+    flat = bytearray(stored.content)  # a tensor must be able to write
+    dtype = _TYPES[stored.kind.dtype]
+    values = torch.frombuffer(flat, dtype=dtype) if flat else torch.empty(0, dtype=dtype)
+    return values.reshape(stored.kind.shape)
+
+
+def _bytes(tensor: torch.Tensor) -> bytes:
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    return flat.view(torch.uint8).numpy().tobytes()
 
 
 def _empty(recipe: Recipe) -> nn.Module:

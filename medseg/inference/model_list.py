@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from medseg.errors import MedsegError
-from medseg.inference.model import Model
+from medseg.inference.exported_graphs import check_weights
+from medseg.inference.model_file import ModelFile
 from medseg.inference.model_files import find, names, shipped
 from medseg.inference.registry import DEFAULT
 from medseg.inference.threshold_segmenter import ThresholdSegmenter
@@ -88,7 +89,8 @@ def list_models() -> tuple[ListedModel, ...]:
 def _info(name: str) -> ListedModel:
     path, ours = find(name), name in shipped()
     try:
-        model = Model.load(path)
+        model = ModelFile.read(path)
+        check_weights(model)
     except MedsegError as error:
         return ListedModel(name, name == DEFAULT, ours, path, refused=error.reason, problem=error.problem)
     return ListedModel(

@@ -17,14 +17,15 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from medseg.images.grid import Grid
 from medseg.images.run_length import Binary, Runs
 from medseg.inference.label_decision import LabelDecision, empty_label_map
 from medseg.preprocessing.resampling import axis_maps, weights
 
-Planes: TypeAlias = Iterable[tuple[int, torch.Tensor]]
+Floats: TypeAlias = npt.NDArray[np.float32]
+
+Planes: TypeAlias = Iterable[tuple[int, Floats]]
 """Portions of a prepared grid along its third axis: the number of the first plane, and probabilities
 float32 (L, X, Y, planes). They come in order, without gaps, and cover the whole grid."""
 
@@ -101,7 +102,7 @@ def _slabs(
         if candidates:
             slab = np.zeros(shape, dtype=np.bool_)
             for tile in candidates:
-                slab[:, *tile.place[1:]] = decision.reached(tile.interpolated(tile.stack[number])).numpy()
+                slab[:, *tile.place[1:]] = decision.reached(tile.interpolated(tile.stack[number]))
             yield number, slab
 
 
@@ -121,7 +122,7 @@ def restored(planes: Planes, prepared: Grid, source: Grid, *, labels: int) -> np
     axes = _axes(prepared, source)
     for tile in _tiles(planes, prepared, source):
         for label in range(labels):
-            whole[label].transpose(axes)[tile.place] = tile.interpolated(tile.stack[label]).numpy()
+            whole[label].transpose(axes)[tile.place] = tile.interpolated(tile.stack[label])
     return whole
 
 
@@ -136,15 +137,18 @@ class _Tile:
     """
 
     place: tuple[slice, slice, slice]
-    stack: torch.Tensor
-    matrices: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+    stack: Floats
+    matrices: tuple[Floats, Floats, Floats]
 
-    def interpolated(self, values: torch.Tensor) -> torch.Tensor:
+    def interpolated(self, values: Floats) -> Floats:
         """Values float32 (z, y, x) in the box, from one label's probabilities (Z, Y, X)."""
         z, y, x = self.matrices
         depth, height, width = values.shape
         slices = (z @ values.reshape(depth, -1)).reshape(len(z), height, width)
-        return (y @ slices) @ x.T
+        # A product along y and one along x for all slices together: much faster than one for each slice.
+        rows = y @ slices.transpose(1, 0, 2).reshape(height, -1)
+        made = (rows.reshape(-1, width) @ x.T).reshape(len(y), len(z), len(x))
+        return made.transpose(1, 0, 2)
 
     def most_probable(self, decision: LabelDecision) -> npt.NDArray[np.int16]:
         """The number, from 1, of the most probable label (z, y, x); 0 for the background."""
@@ -155,7 +159,7 @@ class _Tile:
 
     def upper(self) -> list[float]:
         """An upper bound of the interpolated values of each label."""
-        most: list[float] = (self.stack.amax((1, 2, 3)) * (1 + _ROUNDING)).tolist()
+        most: list[float] = (self.stack.max(axis=(1, 2, 3)) * (1 + _ROUNDING)).tolist()
         return most
 
 
@@ -170,7 +174,7 @@ class _Axis:
         within: The source voxels near the prepared grid; all others become 0.
     """
 
-    matrix: torch.Tensor
+    matrix: Floats
     first: npt.NDArray[np.intp]
     last: npt.NDArray[np.intp]
     within: range
@@ -178,15 +182,15 @@ class _Axis:
     @classmethod
     def of(cls, n_in: int, n_out: int, offset: float, step: float) -> _Axis:
         matrix = weights(n_in, n_out, offset=offset, step=step, reach=1.0, smooth=False)
-        counts = matrix.numpy() > 0
+        counts = matrix > 0
         rows = np.flatnonzero(counts.any(axis=1))
         within = range(rows[0], rows[-1] + 1) if len(rows) else range(0)
         return cls(matrix, counts.argmax(axis=1), n_in - 1 - counts[:, ::-1].argmax(axis=1), within)
 
-    def part(self, rows: range) -> tuple[slice, torch.Tensor]:
+    def part(self, rows: range) -> tuple[slice, Floats]:
         """The prepared voxels that these source voxels depend on, and the weights."""
         columns = slice(int(self.first[rows].min()), int(self.last[rows].max()) + 1)
-        return columns, self.matrix[rows.start : rows.stop, columns].contiguous()
+        return columns, np.ascontiguousarray(self.matrix[rows.start : rows.stop, columns])
 
     def blocks(self) -> list[range]:
         """The source voxels near the prepared grid, in blocks."""
@@ -213,15 +217,15 @@ def _tiles(planes: Planes, prepared: Grid, source: Grid) -> Iterator[_Tile]:
         rows.reverse()
     # The same tiles however the planes arrive: matrix products of another size may differ in the last bit.
     waiting = [rows[start : start + _THICK] for start in range(0, len(rows), _THICK)]
-    held: list[tuple[int, torch.Tensor]] = []
+    held: list[tuple[int, Floats]] = []
     for first, values in planes:
-        held.append((first, values.permute(0, 3, 2, 1)))
+        held.append((first, np.asarray(values).transpose(0, 3, 2, 1)))
         end = first + values.shape[-1]
         while waiting and max(z.last[row] for row in waiting[0]) < end:
             thick = waiting.pop(0)
             lowest, highest = min(thick), max(thick)
             depth, z_weights = z.part(range(lowest, highest + 1))
-            stack = torch.cat(
+            stack = np.concatenate(
                 [
                     part[:, max(0, depth.start - start) : depth.stop - start]
                     for start, part in held

@@ -73,7 +73,7 @@ class TensorFile:
             with path.open("rb") as file:
                 _check_header_length(file.read(8), status.st_size)
             # A memory map: the slices know shape and type, and no byte of a tensor is read.
-            with safe_open(path, framework="pt") as file:
+            with safe_open(path, framework="np") as file:
                 tensors = {name: _tensor(name, file.get_slice(name)) for name in file.keys()}  # noqa: SIM118 - no dict
                 return cls(file.metadata() or {}, tensors, status.st_size)
         except (OSError, ValueError, SafetensorError) as error:

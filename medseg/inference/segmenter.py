@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from medseg.datasets.validation import check_hu_units
 from medseg.errors import InputRefused, UsageError
@@ -15,18 +16,25 @@ from medseg.images.grid import Grid
 from medseg.images.label import Label
 from medseg.images.volume import Mask, Volume
 from medseg.inference.backends import REGISTRY, Engine, choose
+from medseg.inference.backends.network_source import FoldNetwork, NetworkSource, window_shape
 from medseg.inference.label_decision import LabelDecision
 from medseg.inference.mask_assembly import Target, build_mask
-from medseg.inference.model import Model
+from medseg.inference.model_file import ModelFile
 from medseg.inference.native_grid import Planes, restored
 from medseg.inference.prediction import Prediction, PreparedScan
 from medseg.inference.scan_checks import check_finite
-from medseg.inference.sliding_window import on_cpu, planes
+from medseg.inference.sliding_window import planes
 from medseg.inference.uncertainty import Entropy
-from medseg.preprocessing.transforms import Prepared, prepare
+from medseg.preprocessing.preparation import Prepared, prepare
 from medseg.recipe import Recipe
+from medseg.system.arrays import Array
 from medseg.system.memory import trim_heap
 from medseg.system.notices import Notice, collect_notices, notify
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from medseg.inference.model import Model
 
 # NIfTI, NRRD and MetaImage do not record the modality; OT is DICOM's "other".
 _UNKNOWN_MODALITY = (None, "unknown", "OT")
@@ -60,41 +68,54 @@ class Segmenter:
         engine: str = "auto",
         any_modality: bool = False,
     ) -> None:
-        self.model = model if isinstance(model, Model) else Model.load(model)
-        try:
-            self.device = torch.device(device)
-            torch.empty(0, device=self.device)
-        except (RuntimeError, AssertionError) as error:
-            raise UsageError(
-                f"no device {device!r}: {str(error).splitlines()[0][:80]}",
-                where="device",
-                remedy="use cpu",
-                reason="device",
-            ) from None
+        self._source = ModelFile.read(model) if isinstance(model, str | Path) else model
+        self.recipe = self._source.recipe
+        self.device = _checked_device(device)
         self.any_modality = any_modality
         # Engines copy the weights, so the digest is theirs even if the model is changed later.
-        self._digest = self.model.digest
-        self._engines = _engines(self.model, self.device, engine)
+        self._digest = self._source.digest
+        self._engines = _engines(self.recipe, self._networks(), self.device, engine)
+
+    @cached_property
+    def model(self) -> Model:
+        """The model, with its weights as torch tensors."""
+        from medseg.inference.model import Model
+
+        return Model.of_file(self._source) if isinstance(self._source, ModelFile) else self._source
+
+    def _networks(self) -> list[NetworkSource]:
+        """The network of each fold; torch builds it only if there is no exported graph of it."""
+        built: list[nn.Module] = []
+
+        def network(fold: int) -> Callable[[], nn.Module]:
+            def build() -> nn.Module:
+                built.extend(() if built else self.model.networks())
+                return built[fold]
+
+            return build
+
+        digests = self._source.fold_digests()
+        return [FoldNetwork(self.recipe, each, network(fold)) for fold, each in enumerate(digests)]
 
     @property
     def name(self) -> str:
         """Name of the recipe."""
-        return self.model.recipe.name
+        return self.recipe.name
 
     @property
     def labels(self) -> tuple[Label, ...]:
         """Labels of the masks."""
-        return self.model.recipe.painted
+        return self.recipe.painted
 
     @property
     def ignore_value(self) -> int | None:
         """The integer that means "unknown" in reference masks; None if there is none."""
-        return self.model.recipe.ignore_value
+        return self.recipe.ignore_value
 
     @property
     def channels(self) -> tuple[str, ...]:
         """Names of the scans of a case, in order."""
-        return self.model.recipe.channels
+        return self.recipe.channels
 
     @property
     def digest(self) -> str:
@@ -128,7 +149,7 @@ class Segmenter:
         """
         volumes = (scan,) if isinstance(scan, Volume) else tuple(scan)
         for volume in volumes:
-            found, wanted = volume.source.modality, self.model.recipe.modality
+            found, wanted = volume.source.modality, self.recipe.modality
             if found not in (*_UNKNOWN_MODALITY, wanted) and not self.any_modality:
                 raise InputRefused(
                     f"the scan is {found}, the model is for {wanted}",
@@ -138,44 +159,53 @@ class Segmenter:
                 )
         check_finite(volumes)
         with collect_notices(pass_on=True) as notices:
-            if self.model.recipe.modality == "CT" and not self.any_modality:
-                _check_hu(volumes, self.model.recipe)
+            if self.recipe.modality == "CT" and not self.any_modality:
+                _check_hu(volumes, self.recipe)
             return _PreparedScan(self, volumes, notices)
 
-    def planes(self, prepared: Prepared) -> Iterator[tuple[int, torch.Tensor]]:
+    def planes(self, prepared: Prepared) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
         """Probabilities on the prepared grid, from the mean logits of the folds, as soon as they are final.
 
         Yields:
             The number of the first plane along the third axis, and float32 (L, X, Y, planes).
         """
-        recipe = self.model.recipe
+        recipe = self.recipe
         decision = LabelDecision.from_recipe(recipe)
         trim_heap()  # memory that reading and preparing used temporarily
-        found = planes(
-            prepared.image,
-            self._mean,
-            labels=len(recipe.labels),
-            patch=recipe.patch,
-            predict=recipe.predict,
-            divisor=recipe.network.divisor,
-            device=self.device,
-        )
-        yield from on_cpu((first, decision.probabilities(values)) for first, values in found)
+        rules: dict[str, Any] = {
+            "labels": len(recipe.labels),
+            "patch": recipe.patch,
+            "predict": recipe.predict,
+            "divisor": recipe.network.divisor,
+        }
+        if self.device == "cpu":
+            found = planes(prepared.image, self._mean, **rules)
+            yield from ((first, decision.probabilities(values)) for first, values in found)
+            return
+        import torch
 
-    def probabilities(self, prepared: Prepared) -> torch.Tensor:
+        from medseg.inference.device_transfer import on_cpu
+
+        image, device = torch.from_numpy(prepared.image), torch.device(self.device)
+        on_device = planes(image, self._mean, **rules, device=device)
+        yield from on_cpu((first, decision.probabilities(values)) for first, values in on_device)
+
+    def probabilities(self, prepared: Prepared) -> npt.NDArray[np.float32]:
         """All of :meth:`planes`: float32 (L, X, Y, Z) on the prepared grid."""
-        return torch.cat([values for _, values in self.planes(prepared)], -1)
+        return np.concatenate([values for _, values in self.planes(prepared)], -1)
 
-    def mask(self, probabilities: torch.Tensor, prepared: Prepared, scan: Volume) -> Mask:
+    def mask(self, probabilities: npt.NDArray[np.float32], prepared: Prepared, scan: Volume) -> Mask:
         """Mask from probabilities (L, X, Y, Z) on the prepared grid, see :func:`build_mask`."""
-        recipe = self.model.recipe
+        recipe = self.recipe
         return build_mask([(0, probabilities)], prepared.grid, Target.of(scan, recipe), recipe)
 
-    def _mean(self, windows: torch.Tensor) -> torch.Tensor:
-        logits = self._engines[0](windows)
-        for engine in self._engines[1:]:
+    def _mean(self, windows: Array) -> Array:
+        engines = cast("list[Callable[[Array], Array]]", self._engines)  # torch's takes tensors, too
+        logits: Any = engines[0](windows)
+        for engine in engines[1:]:
             logits = logits + engine(windows)
-        return logits / len(self._engines)
+        mean: Array = logits / len(engines)
+        return mean
 
 
 class _PreparedScan:
@@ -186,7 +216,7 @@ class _PreparedScan:
     """
 
     def __init__(self, segmenter: Segmenter, volumes: Sequence[Volume], notices: list[Notice]) -> None:
-        self._segmenter, self._recipe = segmenter, segmenter.model.recipe
+        self._segmenter, self._recipe = segmenter, segmenter.recipe
         self._target = Target.of(volumes[0], self._recipe)
         self._prepared: Prepared | None = prepare(self._recipe, volumes)
         self._notices = notices  # not copied: the caller may still add to it
@@ -219,12 +249,32 @@ class _PreparedScan:
         return entropy, entropy.watch(self._segmenter.planes(prepared)), prepared.grid
 
 
-def _engines(model: Model, device: torch.device, name: str) -> list[Engine]:
+def _checked_device(device: str) -> str:
+    """The device, if it can be used; torch is only imported for devices other than the CPU.
+
+    Raises:
+        UsageError: there is no such device (``device``).
+    """
+    if device == "cpu":
+        return device
+    import torch
+
+    try:
+        torch.empty(0, device=torch.device(device))
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(
+            f"no device {device!r}: {str(error).splitlines()[0][:80]}",
+            where="device",
+            remedy="use cpu",
+            reason="device",
+        ) from None
+    return device
+
+
+def _engines(recipe: Recipe, networks: Sequence[NetworkSource], device: str, name: str) -> list[Engine]:
     """One engine per fold."""
-    recipe = model.recipe
-    shape = (recipe.predict.window_batch, recipe.in_channels, *recipe.patch.size)
+    shape = window_shape(recipe)
     free = recipe.predict.whole_planes
-    networks = model.networks()
 
     def built(kind: str) -> list[Engine]:
         return [REGISTRY[kind](network, shape, device, free=free) for network in networks]

@@ -1,17 +1,24 @@
-"""Sliding-window inference: a network trained on patches, applied to a whole prepared scan."""
+"""Sliding-window inference: a network trained on patches, applied to a whole prepared scan.
+
+The scan is a numpy array, or a torch tensor on any device; the network is given windows of the same kind.
+"""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product
+from typing import TYPE_CHECKING, Generic
 
-import torch
-from torch.nn import functional as F
+import numpy as np
+import numpy.typing as npt
 
 from medseg.recipe import Patch, Predict
+from medseg.system.arrays import Array, namespace
 from medseg.system.notices import notify
 
-Network = Callable[[torch.Tensor], torch.Tensor]
+if TYPE_CHECKING:
+    import torch
 
 # Slices of a 2D network are yielded at least this many at a time; portions of any network have at most this
 # many bytes.
@@ -35,41 +42,46 @@ def starts(length: int, window: int, overlap: float) -> tuple[int, ...]:
     return tuple(round(i * (length - window) / (count - 1)) for i in range(count))
 
 
-def importance(window: Sequence[int]) -> torch.Tensor:
-    """Weight of each voxel of a window: a Gaussian, 1 at the centre and at least 1e-3.
+def importance(window: Sequence[int]) -> npt.NDArray[np.float32]:
+    """Weight of each voxel of a window, float32: a Gaussian, 1 at the centre and at least 1e-3.
 
     Its standard deviation is an eighth of the window, as in nnU-Net: predictions near the
     border of a window see less context and count less.
     """
-    weight = torch.ones(())
+    weight = np.ones((), dtype=np.float32)
     for n in window:
-        at = torch.arange(n, dtype=torch.float32) - (n - 1) / 2
-        weight = weight[..., None] * torch.exp(-0.5 * (at / (n / 8)) ** 2)
-    return weight.clamp_min(1e-3)
+        at = np.arange(n, dtype=np.float32) - (n - 1) / 2
+        weight = weight[..., None] * np.exp(-0.5 * (at / (n / 8)) ** 2)
+    return np.maximum(weight, np.float32(1e-3))
 
 
 def logits(
-    image: torch.Tensor, network: Network, *, labels: int, patch: Patch, predict: Predict, divisor: int = 1
-) -> torch.Tensor:
+    image: Array,
+    network: Callable[[Array], Array],
+    *,
+    labels: int,
+    patch: Patch,
+    predict: Predict,
+    divisor: int = 1,
+) -> Array:
     """Logits of a whole scan, float32 (labels, X, Y, Z); arguments as in :func:`planes`."""
-    whole = image.new_empty((labels, *image.shape[1:]))
+    whole = _filled(image, (labels, *image.shape[1:]))
     found = planes(image, network, labels=labels, patch=patch, predict=predict, divisor=divisor)
     for first, values in found:
         whole[..., first : first + values.shape[-1]] = values
     return whole
 
 
-@torch.inference_mode()
 def planes(
-    image: torch.Tensor,
-    network: Network,
+    image: Array,
+    network: Callable[[Array], Array],
     *,
     labels: int,
     patch: Patch,
     predict: Predict,
     divisor: int = 1,
     device: torch.device | None = None,
-) -> Iterator[tuple[int, torch.Tensor]]:
+) -> Iterator[tuple[int, Array]]:
     """Logits of a scan, windows averaged with Gaussian weights; each plane as soon as it is final.
 
     Scans smaller than a window are padded with their smallest value (air, background). Only as many
@@ -86,7 +98,8 @@ def planes(
         patch: Window size, and number of neighbouring slices of a 2D network.
         predict: Overlap, window batch, and whether a window is a whole plane.
         divisor: The sides of a whole-plane window are rounded up to multiples of this.
-        device: Device to hold the image and the planes if they fit; the image's device if None.
+        device: Device to hold the image and the planes if they fit, for a tensor; the image's device if
+            None.
 
     Yields:
         The number of the first plane along the third axis, and float32 (labels, X, Y, planes).
@@ -96,31 +109,31 @@ def planes(
         wide, deep = (-(-n // divisor) * divisor for n in image.shape[1:3])
         patch = patch.model_copy(update={"size": (wide, deep)})
     window = (*patch.size, 1) if flat else patch.size
-    padded, inner = _padded(image, window)
+    inner = _inner(image, window)
+    padded: Array = _padded(image, window, inner)
     shape = (*padded.shape[1:3], min(padded.shape[3], max(window[2], _FEWEST_PLANES)))
-    weight = importance(patch.size)
-    weight = weight[..., None] if flat else weight
+    weight = importance(window)
     try:
-        sums = _Sums(padded.to(device or padded.device), inner, labels, shape, weight)
-    except torch.OutOfMemoryError:
+        sums = _Sums(_moved(padded, device or padded.device), inner, labels, shape, weight)
+    except _out_of_memory_errors():
         _out_of_memory("the scan is held in main memory")
         sums = _Sums(padded, inner, labels, shape, weight)
-    runner = _Runner(network, predict.window_batch)
+    runner = _Runner(_without_gradients(network, image), predict.window_batch)
 
-    def gathered(image: torch.Tensor, boxes: list[Box]) -> list[torch.Tensor]:
+    def gathered(image: Array, boxes: list[Box]) -> list[Array]:
         return [_gather(image, box, patch.neighbours, flat) for box in boxes]
 
-    def run(boxes: list[Box]) -> list[torch.Tensor]:
+    def run(boxes: list[Box]) -> list[Array]:
         windows = gathered(padded, boxes)
         # Computed from the copy in main memory: reading values back from a GPU would wait for it.
         levels = [_level(window) for window in windows]
         try:
             return runner.run(windows if sums.image is padded else gathered(sums.image, boxes), levels)
-        except torch.OutOfMemoryError:
-            if sums.image.device.type == "cpu":
+        except _out_of_memory_errors():
+            if sums.image.device == padded.device:
                 raise
             _out_of_memory("the scan is held in main memory")
-            sums.to(torch.device("cpu"))
+            sums.to(padded.device)
             return runner.run(gathered(sums.image, boxes), levels)
 
     waiting: list[Box] = []
@@ -137,30 +150,36 @@ def planes(
     yield from sums.rest()
 
 
-class _Sums:
+class _Sums(Generic[Array]):
     """The scan, with sums of weighted logits and of weights for as many planes as a window is deep."""
 
     def __init__(
-        self, image: torch.Tensor, inner: Box, labels: int, shape: Sequence[int], weight: torch.Tensor
+        self,
+        image: Array,
+        inner: Box,
+        labels: int,
+        shape: Sequence[int],
+        weight: npt.NDArray[np.float32],
     ) -> None:
-        self.image, self.inner, self.depth, self.base = image, inner, shape[2], 0
-        self.total = image.new_zeros((labels, *shape))
-        self.weights = image.new_zeros(tuple(shape))
-        self.weight = weight.to(image)
+        self.image: Array = image
+        self.inner, self.depth, self.base = inner, shape[2], 0
+        self.total: Array = _filled(image, (labels, *shape), 0)
+        self.weights: Array = _filled(image, shape, 0)
+        self.weight: Array = namespace(image).asarray(weight, device=image.device)
         self.most = max(1, _BYTES_AT_ONCE // (4 * labels * shape[0] * shape[1]))
 
-    def to(self, device: torch.device) -> None:
+    def to(self, device: torch.device | str) -> None:
         """Moves all tensors to a device."""
-        self.image, self.total = self.image.to(device), self.total.to(device)
-        self.weights, self.weight = self.weights.to(device), self.weight.to(device)
+        self.image, self.total = _moved(self.image, device), _moved(self.total, device)
+        self.weights, self.weight = _moved(self.weights, device), _moved(self.weight, device)
 
-    def add(self, box: Box, out: torch.Tensor) -> None:
+    def add(self, box: Box, out: Array) -> None:
         """Adds a window's logits (labels, ...)."""
-        place = (box[0], box[1], slice(box[2].start - self.base, box[2].stop - self.base))
-        self.total[(slice(None), *place)] += self.weight * out.to(self.total)
-        self.weights[place] += self.weight
+        x, y, z = box[0], box[1], slice(box[2].start - self.base, box[2].stop - self.base)
+        self.total[:, x, y, z] += self.weight * _moved(out, self.total.device)
+        self.weights[x, y, z] += self.weight
 
-    def before(self, box: Box) -> Iterator[tuple[int, torch.Tensor]]:
+    def before(self, box: Box) -> Iterator[tuple[int, Array]]:
         """The planes that must make room for this window; they are final because windows come in order."""
         if box[2].stop > self.base + self.depth:
             yield from self._complete(box[2].start)
@@ -168,11 +187,11 @@ class _Sums:
             _advance(self.weights[None], box[2].start - self.base)
             self.base = box[2].start
 
-    def rest(self) -> Iterator[tuple[int, torch.Tensor]]:
+    def rest(self) -> Iterator[tuple[int, Array]]:
         """The remaining planes."""
         yield from self._complete(self.image.shape[3])
 
-    def _complete(self, stop: int) -> Iterator[tuple[int, torch.Tensor]]:
+    def _complete(self, stop: int) -> Iterator[tuple[int, Array]]:
         """The planes from ``base`` to ``stop``, without the padding."""
         x, y, z = self.inner
         low, high = max(self.base, z.start), min(stop, z.stop)
@@ -182,101 +201,97 @@ class _Sums:
             yield first - z.start, values[:, x, y]
 
 
-def _advance(values: torch.Tensor, planes: int) -> None:
+def _advance(values: Array, planes: int) -> None:
     """Shifts (C, X, Y, Z) towards the start by so many planes, in place, and fills up with zeros."""
     kept = max(0, values.shape[-1] - planes)
     for channel in values:
-        channel[..., :kept] = channel[..., planes:].clone()
+        channel[..., :kept] = namespace(values).asarray(channel[..., planes:], copy=True)
         channel[..., kept:] = 0
 
 
-class _Runner:
+class _Runner(Generic[Array]):
     """Runs windows through a network in batches; constant windows of one value are run once."""
 
-    def __init__(self, network: Network, most: int) -> None:
-        self.network, self.most = network, most
+    def __init__(self, network: Callable[[Array], Array], most: int) -> None:
+        self.network: Callable[[Array], Array] = network
+        self.most = most
         self.constant: tuple[float, ...] | None = None
-        self.answer = torch.empty(0)
+        self.answer: Array
 
-    def run(
-        self, windows: Sequence[torch.Tensor], levels: Sequence[tuple[float, ...] | None]
-    ) -> list[torch.Tensor]:
+    def run(self, windows: Sequence[Array], levels: Sequence[tuple[float, ...] | None]) -> list[Array]:
         """Logits (labels, ...) of each window (channels, ...), given its :func:`_level`."""
         fresh = [n for n, level in enumerate(levels) if level is None or level != self.constant]
-        found = self._outputs(torch.stack([windows[n] for n in fresh])) if fresh else ()
+        found = self._outputs([windows[n] for n in fresh]) if fresh else []
         outs = dict(zip(fresh, found, strict=True))
-        done = [outs.get(n, self.answer) for n in range(len(windows))]
+        # Not `get`: there is no answer before the first constant window.
+        done = [outs[n] if n in outs else self.answer for n in range(len(windows))]  # noqa: SIM401
         for n in fresh:
             if levels[n] is not None:
                 self.constant, self.answer = levels[n], outs[n]
         return done
 
-    def _outputs(self, windows: torch.Tensor) -> torch.Tensor:
+    def _outputs(self, windows: Sequence[Array]) -> list[Array]:
+        math = namespace(windows[0])
         while True:
             try:
-                if len(windows) <= self.most:
-                    return self.network(windows)
-                return torch.cat([self.network(part) for part in torch.split(windows, self.most)])
-            except torch.OutOfMemoryError:
+                parts = [windows[n : n + self.most] for n in range(0, len(windows), self.most)]
+                return [out for part in parts for out in self.network(math.stack(list(part)))]
+            except _out_of_memory_errors():
                 if self.most == 1 or len(windows) == 1:
                     raise
                 self.most = max(1, min(self.most, len(windows)) // 2)
                 _out_of_memory(f"{self.most} windows are run at once")
 
 
-def on_cpu(portions: Iterator[tuple[int, torch.Tensor]]) -> Iterator[tuple[int, torch.Tensor]]:
-    """The same portions in main memory.
-
-    The next portion is queued on a GPU before the last one is waited for, so that the GPU keeps computing
-    while that one is used.
-    """
-    sent: list[tuple[int, torch.Tensor, torch.cuda.Event | None]] = []
-    for first, values in portions:
-        sent.append((first, *_sent(values)))
-        if len(sent) > 1 or sent[0][2] is None:
-            yield _arrived(*sent.pop(0))
-    for each in sent:
-        yield _arrived(*each)
-
-
-def _sent(values: torch.Tensor) -> tuple[torch.Tensor, torch.cuda.Event | None]:
-    """A copy on its way to main memory, and the event that marks its arrival."""
-    if values.device.type != "cuda":
-        return values.cpu(), None
-    copy = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
-    copy.copy_(values, non_blocking=True)
-    event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-    event.record(torch.cuda.current_stream(values.device))
-    return copy, event
-
-
-def _arrived(first: int, values: torch.Tensor, event: torch.cuda.Event | None) -> tuple[int, torch.Tensor]:
-    if event is None:
-        return first, values
-    event.synchronize()
-    return first, values.clone()  # releases the page-locked memory for the next copy
-
-
-def _level(window: torch.Tensor) -> tuple[float, ...] | None:
+def _level(window: Array) -> tuple[float, ...] | None:
     """The value of each channel of a constant window; None if any channel varies."""
     axes = tuple(range(1, window.ndim))
-    low, high = window.amin(axes), window.amax(axes)
-    return tuple(low.tolist()) if torch.equal(low, high) else None
+    math = namespace(window)
+    low, high = math.amin(window, axes).tolist(), math.amax(window, axes).tolist()
+    return tuple(low) if low == high else None
+
+
+def _filled(like: Array, shape: Sequence[int], value: float | None = None) -> Array:
+    """An array of the kind, type and device of another, filled with a value or, if None, with anything."""
+    math = namespace(like)
+    made: Array = math.empty(tuple(shape), dtype=like.dtype, device=like.device)
+    if value is not None:
+        made[...] = value
+    return made
+
+
+def _moved(values: Array, device: torch.device | str) -> Array:
+    """Values on a device; they are not copied if they are there."""
+    moved: Array = namespace(values).asarray(values, device=device)
+    return moved
+
+
+def _without_gradients(network: Callable[[Array], Array], image: Array) -> Callable[[Array], Array]:
+    if isinstance(image, np.ndarray):
+        return network
+    wrapped: Callable[[Array], Array] = namespace(image).inference_mode()(network)
+    return wrapped
+
+
+def _out_of_memory_errors() -> tuple[type[BaseException], ...]:
+    """What torch raises if a device has no memory left; nothing if torch was never imported."""
+    return (sys.modules["torch"].OutOfMemoryError,) if "torch" in sys.modules else ()
 
 
 def _out_of_memory(action: str) -> None:
-    torch.cuda.empty_cache()
+    sys.modules["torch"].cuda.empty_cache()
     notify("device-memory", f"the device is out of memory: now {action}, which is slower")
 
 
-def stacked_slices(image: torch.Tensor, z: int, neighbours: int) -> torch.Tensor:
+def stacked_slices(image: Array, z: int, neighbours: int) -> Array:
     """2D input of slice ``z``: (C * (2n + 1), X, Y) from (C, X, Y, Z), lowest slice first.
 
     The first and the last slice are repeated beyond the ends.
     """
     depth = image.shape[-1]
     at = [min(max(z + k, 0), depth - 1) for k in range(-neighbours, neighbours + 1)]
-    return torch.cat([image[..., i] for i in at])
+    stacked: Array = namespace(image).concat([image[..., i] for i in at])
+    return stacked
 
 
 Box = tuple[slice, slice, slice]
@@ -288,19 +303,26 @@ def _boxes(shape: Sequence[int], window: Sequence[int], overlap: float) -> Itera
         yield slice(x, x + window[0]), slice(y, y + window[1]), slice(z, z + window[2])
 
 
-def _gather(image: torch.Tensor, box: Box, neighbours: int, flat: bool) -> torch.Tensor:
+def _gather(image: Array, box: Box, neighbours: int, flat: bool) -> Array:
     x, y, z = box
     return stacked_slices(image[:, x, y], z.start, neighbours) if flat else image[:, x, y, z]
 
 
-def _padded(image: torch.Tensor, window: Sequence[int]) -> tuple[torch.Tensor, Box]:
-    """The image padded to at least a window, and the box of the image inside it."""
-    short = [max(0, w - n) for n, w in zip(image.shape[1:], window, strict=True)]
-    before = [s // 2 for s in short]
-    x, y, z = (slice(b, b + n) for b, n in zip(before, image.shape[1:], strict=True))
-    if any(short):
-        sides = [side for b, s in zip(before, short, strict=True) for side in (b, s - b)]
-        # F.pad counts from the last axis; a value per channel needs a call per channel.
-        pads = [*sides[4:6], *sides[2:4], *sides[0:2]]
-        image = torch.stack([F.pad(c, pads, value=float(c.min())) for c in image])
-    return image, (x, y, z)
+def _inner(image: Array, window: Sequence[int]) -> Box:
+    """The box of the image within the image padded to at least a window."""
+    x, y, z = (
+        slice(before := max(0, w - n) // 2, before + n) for n, w in zip(image.shape[1:], window, strict=True)
+    )
+    return x, y, z
+
+
+def _padded(image: Array, window: Sequence[int], inner: Box) -> Array:
+    """The image padded to at least a window, each channel with its smallest value."""
+    sides: list[int] = [max(n, w) for n, w in zip(image.shape[1:], window, strict=True)]
+    if sides == list(image.shape[1:]):
+        return image
+    padded = _filled(image, (len(image), *sides))
+    for channel, values in zip(padded, image, strict=True):
+        channel[...] = float(values.min())
+        channel[inner] = values
+    return padded

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-import torch
+import numpy as np
+import numpy.typing as npt
 
 from medseg.inference.native_grid import Planes
 
@@ -27,13 +28,14 @@ class Entropy:
         self._bits = [0.0] * len(self.labels)
         self._voxels = [0] * len(self.labels)
 
-    def watch(self, planes: Planes) -> Iterator[tuple[int, torch.Tensor]]:
+    def watch(self, planes: Planes) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
         """The same planes, added to the entropy as they pass."""
         for first, probabilities in planes:
             for number, values in enumerate(probabilities):
-                inside = values[values >= 0.5].double()
+                inside = values[values >= 0.5].astype(np.float64)
                 rest = 1 - inside
-                self._bits[number] += float(-(torch.xlogy(inside, inside) + torch.xlogy(rest, rest)).sum())
+                surprise = inside * np.log(inside) + rest * np.log(np.where(rest > 0, rest, 1))
+                self._bits[number] -= float(surprise.sum())
                 self._voxels[number] += len(inside)
             yield first, probabilities
 

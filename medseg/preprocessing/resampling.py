@@ -6,12 +6,15 @@ is a small matrix whose row j holds the weights of the input voxels in output vo
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from medseg.errors import InputRefused
 from medseg.images.grid import Grid
+
+Array = npt.NDArray[np.float32]
 
 # Positions are rounded to this many decimals of a voxel. Storing a scan in another of the 48 orientations
 # changes its affine by about 1e-13; rounding keeps the weights, and thus the masks, equal to the last bit.
@@ -65,7 +68,7 @@ def axis_maps(source: Grid, target: Grid) -> tuple[tuple[int, float, float], ...
 
 def weights(
     n_in: int, n_out: int, *, offset: float, step: float, reach: float = np.inf, smooth: bool = True
-) -> torch.Tensor:
+) -> Array:
     """Interpolation matrix of one axis: float32 (n_out, n_in), whose rows sum to 1 (0 beyond ``reach``).
 
     Output voxel j lies at input position ``offset + step * j``; beyond the ends the outermost voxel is
@@ -96,7 +99,7 @@ def weights(
     matrix[:, 0] += wide[:, : 2 * margin].sum(axis=1)
     matrix[:, -1] += wide[:, 2 * margin + n_in :].sum(axis=1)
     matrix[np.abs(position - inside) > reach] = 0.0
-    return torch.from_numpy(matrix.astype(np.float32))
+    return matrix.astype(np.float32)
 
 
 def _hat_integral(end: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -105,7 +108,7 @@ def _hat_integral(end: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.where(end < 0, (1 + end) ** 2 / 2, 1 - (1 - end) ** 2 / 2)
 
 
-def resample(values: torch.Tensor, source: Grid, target: Grid) -> torch.Tensor:
+def resample(values: npt.NDArray[Any], source: Grid, target: Grid) -> Array:
     """float32 (C, X, Y, Z) on ``target``, by linear interpolation, averaged where voxels get larger.
 
     Target voxels outside the source take the value of the nearest source voxel. The result is identical to
@@ -128,42 +131,41 @@ def resample(values: torch.Tensor, source: Grid, target: Grid) -> torch.Tensor:
         for (row, offset, step), n_out in zip(maps, target.shape, strict=True)
     )
     # x varies fastest, as in most files, which therefore need no transposition.
-    stored = values.permute(0, rows[2] + 1, rows[1] + 1, rows[0] + 1)
-    reversed_axes = [axis for axis in (1, 2, 3) if flipped[3 - axis]]
+    stored = values.transpose(0, rows[2] + 1, rows[1] + 1, rows[0] + 1)
+    stored = stored[:, *(slice(None, None, -1 if flipped[axis] else 1) for axis in (2, 1, 0))]
     depth = stored.shape[1]
 
-    def slab(first: int) -> torch.Tensor:
+    def slab(first: int) -> Array:
         """Slices from ``first`` on, resampled to the target's x and y: float32 (C, slices, Y, X)."""
-        last = min(first + _SLICES, depth)
-        read = slice(depth - last, depth - first) if flipped[2] else slice(first, last)
-        part = stored[:, read].flip(reversed_axes) if reversed_axes else stored[:, read]
-        part = part.to(torch.float32).contiguous()
-        part = part if across is None else part @ across.T
-        return part if down is None else down @ part
+        part = stored[:, first : first + _SLICES].astype(np.float32, order="C")
+        if across is not None:  # one product for all slices is faster than one for each
+            rows = part.reshape(-1, part.shape[3]) @ across.T
+            part = rows.reshape(*part.shape[:3], -1)
+        return part if down is None else np.matmul(down, part)
 
-    done = torch.empty((len(values), *target.shape), dtype=torch.float32)
-    slices = done.permute(0, 3, 2, 1)
+    done = np.empty((len(values), *target.shape), dtype=np.float32)
+    slices = done.transpose(0, 3, 2, 1)
     if through is None:
         for first in range(0, depth, _SLICES):
             slices[:, first : first + _SLICES] = slab(first)
         return done
     # Source slices that the next target slices depend on.
-    held: dict[int, torch.Tensor] = {}
+    held: dict[int, Array] = {}
     for first in range(0, len(through), _SLICES):
         part = through[first : first + _SLICES]
-        counts = part.any(0).nonzero()
+        counts = np.flatnonzero(part.any(axis=0))
         low, high = int(counts[0]), int(counts[-1]) + 1
         needed = range(low // _SLICES * _SLICES, high, _SLICES)
         held = {start: held[start] if start in held else slab(start) for start in needed}
-        stack = torch.cat(list(held.values()), 1)[:, low - needed.start : high - needed.start]
-        made = part[:, low:high] @ stack.flatten(2)
+        stack = np.concatenate(list(held.values()), 1)[:, low - needed.start : high - needed.start]
+        made = part[:, low:high] @ stack.reshape(*stack.shape[:2], -1)
         slices[:, first : first + _SLICES] = made.reshape(*made.shape[:2], *stack.shape[2:])
     return done
 
 
-def _axis(n_in: int, n_out: int, offset: float, step: float) -> torch.Tensor | None:
+def _axis(n_in: int, n_out: int, offset: float, step: float) -> Array | None:
     """The weights of an axis in the target's direction; None for the identity."""
     if step < 0:
         offset, step = n_in - 1 - offset, -step
     matrix = weights(n_in, n_out, offset=offset, step=step)
-    return None if n_in == n_out and torch.equal(matrix, torch.eye(n_in)) else matrix
+    return None if n_in == n_out and np.array_equal(matrix, np.eye(n_in)) else matrix

@@ -31,6 +31,27 @@ ONE_THREAD: Mapping[str, str] = dict.fromkeys(
 """Environment variables that keep the libraries of a process to one thread."""
 
 
+def thread_count() -> int:
+    """Number of threads for the computations of this process.
+
+    It is torch's if torch has been imported, otherwise ``OMP_NUM_THREADS``, otherwise one per physical core
+    that the process may use: hyperthreads share the units that networks need.
+    """
+    torch = sys.modules.get("torch")
+    if torch is not None and hasattr(torch, "get_num_threads"):  # otherwise it is being imported
+        return int(torch.get_num_threads())
+    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    if first.isdecimal() and int(first) > 0:
+        return int(first)
+    try:
+        usable = os.sched_getaffinity(0)
+        folder = Path("/sys/devices/system/cpu")
+        cores = {(folder / f"cpu{n}/topology/thread_siblings_list").read_text() for n in usable}
+    except (AttributeError, OSError):  # not Linux, or hidden
+        return os.cpu_count() or 1
+    return len(cores)
+
+
 # --- in the parent -----------------------------------------------------------------------
 
 

@@ -30,7 +30,7 @@ from medseg.io.dicom.companions import companion_folders
 from medseg.io.dicom.series_reader import is_dicom
 from medseg.io.formats import is_split
 from medseg.io.image_files import data_files
-from medseg.preprocessing.transforms import UNKNOWN, Prepared, prepare
+from medseg.preprocessing.preparation import UNKNOWN, Prepared, prepare
 from medseg.recipe import Recipe, digest
 from medseg.system.atomic_write import replacing
 from medseg.system.notices import notify
@@ -60,10 +60,10 @@ class CachedCase:
         return facts
 
     def load(self) -> Prepared:
-        """The prepared case; its tensors are mapped copy-on-write, so that changes never reach the files."""
+        """The prepared case; its arrays are mapped copy-on-write, so that changes never reach the files."""
         grid = self._facts
-        image = torch.from_numpy(np.load(self.folder / "image.npy", mmap_mode="c"))
-        label = torch.from_numpy(np.load(self.folder / "label.npy", mmap_mode="c"))
+        image = np.load(self.folder / "image.npy", mmap_mode="c")
+        label = np.load(self.folder / "label.npy", mmap_mode="c")
         return Prepared(image, Grid(tuple(grid["shape"]), np.array(grid["affine"])), label)
 
     def facts(self) -> Facts:
@@ -120,6 +120,8 @@ def cached(case: Case, recipe: Recipe, folder: Path) -> CachedCase:
             "files": [content_digest(path) for path in (*case.images, case.label)],
         }
         | ({"exclusive": 1} if recipe.exclusive else {})
+        # Normalised by MONAI, in single precision, before this entry.
+        | ({} if recipe.prepare.intensity.kind == "window" else {"normalised": 2})
     )
     place = folder / key
     held = CachedCase(case.id, place)
@@ -138,7 +140,7 @@ def cached(case: Case, recipe: Recipe, folder: Path) -> CachedCase:
     assert prepared.label is not None  # a case without a truth was refused
     for label, channel in zip(recipe.labels, prepared.label, strict=True):
         if label.name not in known:
-            channel.fill_(UNKNOWN)
+            channel[...] = UNKNOWN
     _store(prepared, examined.facts, place)
     return held
 
@@ -184,13 +186,13 @@ def _store(prepared: Prepared, facts: Facts, place: Path) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=place.parent, prefix=".making-"))
     try:
-        np.save(temporary / "image.npy", prepared.image.numpy())
-        np.save(temporary / "label.npy", prepared.label.numpy())
-        _save_foreground(prepared.label.numpy(), temporary)
+        np.save(temporary / "image.npy", prepared.image)
+        np.save(temporary / "label.npy", prepared.label)
+        _save_foreground(prepared.label, temporary)
         grid = {
             "shape": list(prepared.grid.shape),
             "affine": prepared.grid.affine.tolist(),
-            "minimum": prepared.image.flatten(1).amin(1).tolist(),
+            "minimum": prepared.image.min(axis=(1, 2, 3)).tolist(),
         }
         (temporary / "facts.json").write_text(facts.model_dump_json())
         (temporary / "grid.json").write_text(json.dumps(grid))
@@ -266,7 +268,7 @@ def _complete(place: Path) -> None:
     assert prepared.label is not None  # entries always have one
     if not prepared.image.shape[1:] == prepared.label.shape[1:] == prepared.grid.shape:
         raise ValueError("image, label and grid have different shapes")
-    _save_foreground(prepared.label.numpy(), place)
+    _save_foreground(prepared.label, place)
     _write_digests(place)
 
 

@@ -149,8 +149,9 @@ def scans(cases: Sequence[CachedCase], *, rank: int, world_size: int) -> DataLoa
     for case in cases[rank::world_size] or cases[-1:]:
         prepared = case.load()
         assert prepared.label is not None  # cached cases always have one
+        image, label = torch.from_numpy(prepared.image), torch.from_numpy(prepared.label)
         spacing_mm = prepared.grid.spacing_mm
-        whole.append(Scan(image=prepared.image, label=prepared.label, case=case.id, spacing_mm=spacing_mm))
+        whole.append(Scan(image=image, label=label, case=case.id, spacing_mm=spacing_mm))
     return DataLoader(whole, batch_size=None, collate_fn=_as_is)  # type: ignore[arg-type]  # a list is a dataset
 
 

@@ -73,18 +73,17 @@ class Patches(Dataset[Sample]):
     def _cut(self, case: CachedCase, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         prepared = case.load()
         assert prepared.label is not None  # cached cases always have one
-        shape = prepared.image.shape[1:]
+        image, label = torch.from_numpy(prepared.image), torch.from_numpy(prepared.label)
+        channels, *shape = image.shape
         centre = self._centre(case, shape, rng)
         size = self.recipe.patch.size
         if self.recipe.spatial_dims == 2:
             neighbours = self.recipe.patch.neighbours
-            image = stacked_slices(prepared.image, int(centre[2]), neighbours)
-            label = prepared.label[..., int(centre[2])]
-        else:
-            image, label = prepared.image, prepared.label
+            image = stacked_slices(image, int(centre[2]), neighbours)
+            label = label[..., int(centre[2])]
         at = centre[: len(size)]
         # The channels repeat for each neighbouring slice, and so do their minima.
-        low = case.minimum().repeat(len(image) // len(prepared.image))
+        low = case.minimum().repeat(len(image) // channels)
         return window(image, at, size, fill=low), window(label, at, size, fill=torch.zeros(len(label)))
 
     def _centre(

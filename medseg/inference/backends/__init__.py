@@ -5,11 +5,11 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import Protocol
 
-import torch
-from torch import nn
+import numpy as np
+import numpy.typing as npt
 
 from medseg.errors import ResourceError, UsageError
-from medseg.inference.backends import onnx_runtime, openvino, pytorch
+from medseg.inference.backends.network_source import NetworkSource
 
 
 class Engine(Protocol):
@@ -21,38 +21,55 @@ class Engine(Protocol):
 
     name: str
 
-    def __call__(self, windows: torch.Tensor) -> torch.Tensor:
+    def __call__(self, windows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Logits float32 (N, labels, ...) of windows float32 (N, in_channels, ...), at most the shape's N.
 
-        Several threads may call one engine at the same time.
+        Several threads may call one engine at the same time. The torch engine takes and returns tensors as
+        well, on its device.
         """
+        ...
 
 
 Shape = tuple[int, ...]
 
 
 class _Kind(Protocol):
-    """Creates an engine for a network in evaluation mode, for windows (N, C, ...) of a shape.
+    """Creates an engine for a network, for windows (N, C, ...) of a shape.
 
-    With ``free`` only N and C of the shape are fixed; the sides may vary.
+    With ``free`` only N and C of the shape are fixed; the sides may vary. The package of an engine is
+    imported when one is created.
     """
 
     def __call__(
-        self, network: nn.Module, shape: Shape, device: torch.device, *, free: bool = False
+        self, network: NetworkSource, shape: Shape, device: str, *, free: bool = False
     ) -> Engine: ...
 
 
-REGISTRY: dict[str, _Kind] = {
-    "torch": pytorch.TorchEngine,
-    "openvino": openvino.OpenVino,
-    "onnx": onnx_runtime.OnnxRuntime,
-}
+def _torch(network: NetworkSource, shape: Shape, device: str, *, free: bool = False) -> Engine:
+    from medseg.inference.backends.pytorch import TorchEngine
+
+    return TorchEngine(network, shape, device, free=free)
+
+
+def _openvino(network: NetworkSource, shape: Shape, device: str, *, free: bool = False) -> Engine:
+    from medseg.inference.backends.openvino import OpenVino
+
+    return OpenVino(network, shape, device, free=free)
+
+
+def _onnx(network: NetworkSource, shape: Shape, device: str, *, free: bool = False) -> Engine:
+    from medseg.inference.backends.onnx_runtime import OnnxRuntime
+
+    return OnnxRuntime(network, shape, device, free=free)
+
+
+REGISTRY: dict[str, _Kind] = {"torch": _torch, "openvino": _openvino, "onnx": _onnx}
 
 _PACKAGES = {"openvino": ("openvino", "onnx"), "onnx": ("onnxruntime", "onnx")}
 _EXTRAS = {"openvino": "fast", "onnx": "onnx"}
 
 
-def choose(name: str, device: torch.device) -> str:
+def choose(name: str, device: str) -> str:
     """A key of `REGISTRY`, from a key or ``auto``.
 
     ``auto`` is OpenVINO on a CPU if it is installed, which is about twice as fast, and torch otherwise.
@@ -62,8 +79,8 @@ def choose(name: str, device: torch.device) -> str:
         ResourceError: its packages are not installed (``missing-extra``).
     """
     if name == "auto":
-        return "openvino" if device.type == "cpu" and _installed("openvino") else "torch"
-    if name not in REGISTRY or (device.type != "cpu" and name != "torch"):
+        return "openvino" if device == "cpu" and _installed("openvino") else "torch"
+    if name not in REGISTRY or (device != "cpu" and name != "torch"):
         raise UsageError(
             f"no engine is called {name!r}" if name not in REGISTRY else f"{name} runs on the CPU only",
             where="engine",

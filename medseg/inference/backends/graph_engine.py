@@ -6,10 +6,8 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import nn
 
-from medseg.inference.backends.onnx_export import graph
+from medseg.inference.backends.network_source import NetworkSource
 
 
 class GraphEngine(ABC):
@@ -22,19 +20,18 @@ class GraphEngine(ABC):
 
     def __init__(
         self,
-        network: nn.Module,
+        network: NetworkSource,
         shape: tuple[int, ...],
-        device: torch.device,
+        device: str,
         *,
         free: bool = False,
     ) -> None:
         self._batch = shape[0]
         sides = (-1 for _ in shape[2:]) if free else shape[2:]
-        self._compile(graph(network, shape, free=free), (*shape[:2], *sides))
+        self._compile(network.graph(shape, free=free), (*shape[:2], *sides))
 
-    def __call__(self, windows: torch.Tensor) -> torch.Tensor:  # noqa: D102
-        logits = self._run(filled(windows, self._batch).numpy())
-        return torch.from_numpy(logits[: len(windows)])
+    def __call__(self, windows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:  # noqa: D102
+        return self._run(filled(windows, self._batch))[: len(windows)]
 
     @abstractmethod
     def _compile(self, graph: bytes, shape: tuple[int, ...]) -> None:
@@ -45,8 +42,9 @@ class GraphEngine(ABC):
         """Logits of a full batch, in an array that later calls leave alone; called by several threads."""
 
 
-def filled(windows: torch.Tensor, batch: int) -> torch.Tensor:
+def filled(windows: npt.NDArray[np.float32], batch: int) -> npt.NDArray[np.float32]:
     """Contiguous (batch, C, ...): the windows, padded with zeros to a full batch."""
     if len(windows) < batch:
-        windows = torch.cat([windows, windows.new_zeros((batch - len(windows), *windows.shape[1:]))])
-    return windows.contiguous()
+        rest = np.zeros((batch - len(windows), *windows.shape[1:]), dtype=np.float32)
+        windows = np.concatenate([windows, rest])
+    return np.ascontiguousarray(windows)

@@ -6,23 +6,18 @@ import hashlib
 import io
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from importlib.metadata import version
-from pathlib import Path
+from contextlib import contextmanager
 
 import torch
 from torch import nn
 from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.onnx import OnnxExporterError
 
-from medseg.errors import MedsegError, UsageError
+from medseg.errors import UsageError
+from medseg.inference.backends import graph_cache
 from medseg.inference.backends.decoder_fusion import shortened
-from medseg.system import user_folders
-from medseg.system.atomic_write import replacing
 from medseg.system.quiet_libraries import quiet
 
-_DIGEST_BYTES = hashlib.sha256().digest_size
-_VERSIONS = ("medseg", "torch", "monai", "onnx")
 # The exporter keeps its state in global variables.
 _EXPORTING = threading.Lock()
 
@@ -43,20 +38,20 @@ def graph(network: nn.Module, shape: tuple[int, ...], *, free: bool = False) -> 
     Raises:
         UsageError: the network has an operation that ONNX lacks (``engine``).
     """
-    path = folder() / f"{_key(network, shape, free)}.onnx"
-    kept = _read(path)
+    path = graph_cache.folder() / cache_name(network, shape, free=free)
+    kept = graph_cache.read(path)
     if kept is not None:
         return kept
     failure = path.with_suffix(".failed")
-    reason = _read(failure)
+    reason = graph_cache.read(failure)
     if reason is None:
         try:
             made = export(network, shape, free=free)
         except OnnxExporterError as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200].encode()
-            _write(failure, reason)
+            graph_cache.write(failure, reason)
         else:
-            _write(path, made)
+            graph_cache.write(path, made)
             return made
     raise UsageError(
         f"the network cannot be exported to ONNX: {reason.decode(errors='replace')}",
@@ -64,11 +59,6 @@ def graph(network: nn.Module, shape: tuple[int, ...], *, free: bool = False) -> 
         remedy="use the engine auto or torch",
         reason="engine",
     )
-
-
-def folder() -> Path:
-    """The folder of cached graphs; it can be deleted at any time."""
-    return user_folders.cache() / "graphs"
 
 
 def export(network: nn.Module, shape: tuple[int, ...], *, free: bool = False) -> bytes:
@@ -88,31 +78,13 @@ def export(network: nn.Module, shape: tuple[int, ...], *, free: bool = False) ->
     return file.getvalue()
 
 
-def _key(network: nn.Module, shape: tuple[int, ...], free: bool) -> str:
-    """A digest of everything that decides the graph: versions, layers, weights and shape."""
-    versions = [f"{package} {version(package)}" for package in _VERSIONS]
-    digest = hashlib.sha256(f"{versions} {shape} {free} {network!r}".encode())
+def cache_name(network: nn.Module, shape: tuple[int, ...], *, free: bool = False) -> str:
+    """The file of a graph in the cache, named after all that decides it: versions, layers, weights, shape."""
+    digest = hashlib.sha256(f"{graph_cache.versions()} {shape} {free} {network!r}".encode())
     for name, tensor in network.state_dict().items():
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
-
-
-def _read(path: Path) -> bytes | None:
-    """The content that :func:`_write` wrote; None if it is missing or damaged."""
-    held = b""
-    with suppress(OSError):
-        held = path.read_bytes()
-    intact = hashlib.sha256(held[_DIGEST_BYTES:]).digest() == held[:_DIGEST_BYTES]
-    return held[_DIGEST_BYTES:] if intact else None
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Writes content behind its SHA-256, if the folder can be written."""
-    with suppress(OSError, MedsegError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as part:
-            part.write_bytes(hashlib.sha256(content).digest() + content)
+    return f"{digest.hexdigest()}.onnx"
 
 
 def _with_explicit_scales(network: nn.Module) -> nn.Module:

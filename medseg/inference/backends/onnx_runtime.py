@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from medseg.inference.backends.graph_engine import GraphEngine
+from medseg.system.processes import thread_count
 
 
 class OnnxRuntime(GraphEngine):
@@ -18,7 +18,7 @@ class OnnxRuntime(GraphEngine):
         onnxruntime.disable_telemetry_events()
         self.name = f"onnxruntime {onnxruntime.__version__}"
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
+        options.intra_op_num_threads = thread_count()
         options.log_severity_level = 3
         try:
             self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])

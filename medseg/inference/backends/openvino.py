@@ -6,9 +6,9 @@ import threading
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from medseg.inference.backends.graph_engine import GraphEngine
+from medseg.system.processes import thread_count
 from medseg.system.quiet_libraries import without_package
 
 
@@ -24,7 +24,7 @@ class OpenVino(GraphEngine):
         settings = {
             # The default is bfloat16 if the processor has it, so that masks would differ between machines.
             "INFERENCE_PRECISION_HINT": "f32",
-            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "INFERENCE_NUM_THREADS": thread_count(),
             # With pinning, every process would use the same first cores.
             "ENABLE_CPU_PINNING": False,
             "PERFORMANCE_HINT": "LATENCY",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import torch
 from monai.networks.blocks.convolutions import Convolution
 from torch import nn
@@ -11,26 +12,34 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvTransposeNd
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from medseg.inference.backends.network_source import NetworkSource
+from medseg.system.arrays import Array
+
 
 class TorchEngine:
     """See :class:`medseg.inference.backends.Engine`. On a GPU torch's autocast uses half precision."""
 
     def __init__(
         self,
-        network: nn.Module,
+        network: NetworkSource,
         shape: tuple[int, ...],
-        device: torch.device,
+        device: str,
         *,
         free: bool = False,
     ) -> None:
         self.name = f"torch {torch.__version__}"
-        self._device = device
-        self._network = folded(network).to(device)
+        self._device = torch.device(device)
+        self._network = folded(network.network()).to(self._device)
         flat = len(shape) == 4
         self._layout = torch.channels_last if flat else torch.channels_last_3d
         self._network = self._network.to(memory_format=self._layout)  # type: ignore[call-overload]
 
-    def __call__(self, windows: torch.Tensor) -> torch.Tensor:  # noqa: D102
+    def __call__(self, windows: Array) -> Array:  # noqa: D102
+        if isinstance(windows, np.ndarray):
+            return self._logits(torch.from_numpy(windows)).cpu().numpy()
+        return self._logits(windows)
+
+    def _logits(self, windows: torch.Tensor) -> torch.Tensor:
         if self._device.type == "cuda" and windows.device.type == "cpu":
             windows = windows.pin_memory().to(self._device, non_blocking=True)
         with torch.inference_mode(), torch.autocast("cuda", torch.float16, self._device.type == "cuda"):

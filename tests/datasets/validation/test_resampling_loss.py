@@ -12,7 +12,7 @@ from medseg.datasets.validation.resampling_loss import prepared_voxels
 from medseg.images.grid import Grid
 from medseg.images.label import Label
 from medseg.images.volume import Mask, Volume
-from medseg.preprocessing.transforms import prepare
+from medseg.preprocessing.preparation import prepare
 
 LESION = Label(name="lesion", values=(1,))
 ORGAN = Label(name="organ", values=(2, 1))

@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test docs lint format fuzz real bench-peers demo-model clean
+.PHONY: help demo test docs lint format fuzz real bench-peers demo-model graphs clean
 
 help:  ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ demo-model: $(READY)  ## Train the shipped phantom model again, from nothing
 	$(BIN)/medseg phantom $(PHANTOM)/cases --cases 25
 	$(BIN)/medseg train phantom_lungs $(PHANTOM)/cases/manifest.csv -o $(PHANTOM)/run
 	cp $(PHANTOM)/run/model.safetensors medseg/models/phantom_lungs.safetensors
+
+graphs: $(READY)  ## Export the graph of lung_ct again, after its weights have changed
+	$(BIN)/python benchmarks/shipped_graphs.py
 
 clean:  ## Remove the environment, caches and demo-out; runs/ stays
 	rm -rf $(VENV) demo-out .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache .coverage .coverage.*

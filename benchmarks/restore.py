@@ -52,7 +52,7 @@ def ours(labels: int, slices: int) -> float:
         for first in range(0, prepared.shape[2], THICK):
             started = time.perf_counter()
             last = min(first + THICK, prepared.shape[2])
-            values = torch.softmax(logits(labels, prepared.shape, first, last), 0)[1:]
+            values = torch.softmax(logits(labels, prepared.shape, first, last), 0)[1:].numpy()
             waited += time.perf_counter() - started
             yield first, values
 

@@ -5,6 +5,10 @@ from pathlib import Path
 import pytest
 from support.processes import command_code, heavy_imports
 
+from medseg.inference.backends import graph_cache
+from medseg.inference.backends.network_source import window_shape
+from medseg.inference.model_file import ModelFile
+from medseg.inference.registry import DEFAULT
 from medseg.phantom.thorax import Thorax, default_grid
 
 
@@ -26,10 +30,58 @@ def test_info_is_light(tmp_path: Path):
     assert heavy_imports(command_code("info", "ct.nii.gz", "--json"), cwd=tmp_path) == []
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("models",),
+        ("segment", "ct.nii.gz", "-o", "mask.nii.gz"),
+        ("segment", "ct.nii.gz", "-o", "mask.nii.gz", "--engine", "onnx", "--json"),
+        ("evaluate", "cases.csv", "-o", "scores", "--model", "lung_ct"),
+        ("batch", "scans", "-o", "masks", "--workers", "1"),
+        ("preview", "ct.nii.gz", "truth.nii.gz", "-o", "picture.png"),
+    ],
+    ids=" ".join,
+)
+def test_a_model_with_an_exported_graph_is_used_without_torch(arguments: tuple[str, ...], tmp_path: Path):
+    grid = default_grid((8.0, 8.0, 10.0))
+    (tmp_path / "scans").mkdir()
+    for path in ("ct.nii.gz", "scans/ct.nii.gz"):
+        Thorax().scan(grid).save(tmp_path / path)
+    Thorax().truth(grid).save(tmp_path / "truth.nii.gz")
+    (tmp_path / "cases.csv").write_text("id,image,label,split\na,ct.nii.gz,truth.nii.gz,test\n")
+    loaded = heavy_imports(command_code(*arguments), cwd=tmp_path)
+    assert not {"torch", "monai", "lightning"} & set(loaded)
+
+
+def test_a_worker_of_a_batch_needs_no_torch(tmp_path: Path):
+    code = """
+import medseg.batch_processing.worker
+from medseg.batch_processing.case_pipeline import CasePipeline
+from medseg.inference.registry import load_segmenter
+load_segmenter()
+"""
+    assert not {"torch", "monai", "lightning"} & set(heavy_imports(code, cwd=tmp_path))
+
+
+def test_the_default_model_is_shipped_with_its_graph():
+    file = ModelFile.read(DEFAULT)
+    shape, free = window_shape(file.recipe), file.recipe.predict.whole_planes
+    for weights in file.fold_digests():
+        path = (
+            graph_cache.shipped_folder()
+            / f"{graph_cache.graph_key(file.recipe, weights, shape, free=free)}.onnx"
+        )
+        assert path.is_file(), "the weights of lung_ct have changed: run `make graphs`"
+
+
 def test_reading_writing_and_comparing_are_light(tmp_path: Path):
     code = """
 import medseg
 from medseg.evaluation.scoring import score
+from medseg.inference.backends import graph_cache
+from medseg.inference.backends.network_source import window_shape
+from medseg.inference.model_file import ModelFile
+from medseg.inference.registry import DEFAULT
 from medseg.phantom.thorax import Thorax, default_grid
 grid = default_grid((16, 16, 24))
 truth = Thorax().truth(grid)

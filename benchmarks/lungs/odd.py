@@ -18,7 +18,6 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import numpy.typing as npt
-import torch
 
 import medseg
 from medseg.evaluation.metrics import dice
@@ -87,7 +86,7 @@ def inputs(data: Path, out: Path) -> Iterator[tuple[str, Volume]]:
 def thick(scan: Volume, slice_mm: float) -> Volume:
     """The scan averaged to slices of another thickness."""
     grid = resampled_grid(scan.grid, (*scan.grid.spacing_mm[:2], slice_mm))
-    (hu,) = resample(torch.from_numpy(scan.array[None].copy()), scan.grid, grid).numpy()
+    (hu,) = resample(scan.array[None], scan.grid, grid)
     return Volume(np.asfortranarray(np.round(hu).astype(np.int16)), grid)
 
 

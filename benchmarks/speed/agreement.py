@@ -14,13 +14,14 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+import torch
 from scipy import ndimage
 
 import medseg
 from medseg.inference.label_decision import LabelDecision
 from medseg.inference.model import Model
 from medseg.inference.sliding_window import logits
-from medseg.preprocessing.transforms import prepare
+from medseg.preprocessing.preparation import prepare
 
 
 def main() -> None:
@@ -50,7 +51,7 @@ def whole(model: Model, scan: medseg.Volume) -> np.ndarray:
     recipe = model.recipe
     prepared = prepare(recipe, [scan])
     found = logits(
-        prepared.image,
+        torch.from_numpy(prepared.image),
         model.networks()[0],
         labels=len(recipe.labels),
         patch=recipe.patch,

@@ -79,15 +79,12 @@ def write_simpleitk(scan: Path) -> Callable[[], object]:
 
 
 def resample_medseg(scan: Path) -> Callable[[], object]:
-    import torch
-
     import medseg
     from medseg.preprocessing.resampling import resample, resampled_grid
 
     volume = medseg.read(scan)
     target = resampled_grid(volume.grid.oriented("RAS"), SPACING_MM)
-    values = torch.from_numpy(np.array(volume.array)[None])
-    return lambda: resample(values, volume.grid, target)
+    return lambda: resample(volume.array[None], volume.grid, target)
 
 
 def resample_monai(scan: Path) -> Callable[[], object]:

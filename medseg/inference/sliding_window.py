@@ -130,10 +130,10 @@ def planes(
         try:
             return runner.run(windows if sums.image is padded else gathered(sums.image, boxes), levels)
         except _out_of_memory_errors():
-            if sums.image.device == padded.device:
+            if str(sums.image.device) == "cpu":
                 raise
             _out_of_memory("the scan is held in main memory")
-            sums.to(padded.device)
+            sums.to("cpu")
             return runner.run(gathered(sums.image, boxes), levels)
 
     waiting: list[Box] = []
@@ -261,9 +261,8 @@ def _filled(like: Array, shape: Sequence[int], value: float | None = None) -> Ar
 
 
 def _moved(values: Array, device: torch.device | str) -> Array:
-    """Values on a device; they are not copied if they are there."""
-    moved: Array = namespace(values).asarray(values, device=device)
-    return moved
+    """Values on a device; they are not copied if they are there, as arrays always are."""
+    return values if isinstance(values, np.ndarray) else values.to(device)
 
 
 def _without_gradients(network: Callable[[Array], Array], image: Array) -> Callable[[Array], Array]:

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 
 from medseg.errors import ModelRefused, UsageError
+from medseg.inference import exported_graphs
 from medseg.inference.model import Model, needed_bytes
 from medseg.inference.safetensors_header import shown
 from medseg.recipe import Recipe
@@ -88,6 +89,7 @@ def import_weights(
         raise
     if output is not None:
         model.save(output)
+        exported_graphs.export(model)
     return model
 
 

@@ -12,6 +12,7 @@ import torch
 
 from medseg.datasets.manifest import Case
 from medseg.errors import UsageError
+from medseg.inference import exported_graphs
 from medseg.inference.model import Model
 from medseg.recipe import Recipe
 from medseg.system.error_conversion import is_out_of_memory
@@ -133,7 +134,9 @@ def _train(
         raise
     path = folder / "model.safetensors"
     if is_first_process():
-        _make_model(recipe, folder, data).save(path)
+        model = _make_model(recipe, folder, data)
+        model.save(path)
+        exported_graphs.export(model)
         provenance.ended(folder, run.epochs_done)
     run.wait_for_all()
     return Model.load(path)

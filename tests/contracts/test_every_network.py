@@ -9,6 +9,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from medseg.errors import UsageError
 from medseg.inference.backends import REGISTRY
+from medseg.inference.backends.network_source import LoadedNetwork
 from medseg.inference.model import Model, needed_bytes
 from medseg.inference.segmenter import Segmenter
 from medseg.networks import build, channels_last
@@ -222,5 +223,5 @@ def test_every_engine_computes_the_function_of_the_network(kind, rules, dims, tm
     windows = torch.randn(1, recipe.in_channels, *recipe.patch.size)
     expected = network(windows)
     for engine in REGISTRY.values():
-        logits = engine(network, tuple(windows.shape), torch.device("cpu"))(windows)
-        torch.testing.assert_close(logits, expected, atol=5e-4, rtol=5e-4)
+        logits = engine(LoadedNetwork(network), tuple(windows.shape), "cpu")(windows.numpy())
+        torch.testing.assert_close(torch.from_numpy(logits), expected, atol=5e-4, rtol=5e-4)

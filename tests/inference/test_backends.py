@@ -16,15 +16,16 @@ from torch import nn
 from torch.onnx import OnnxExporterError
 
 from medseg.errors import ResourceError, UsageError
-from medseg.inference.backends import REGISTRY, choose, onnx_export
+from medseg.inference.backends import REGISTRY, choose, graph_cache, onnx_export
 from medseg.inference.backends.decoder_fusion import shortened
+from medseg.inference.backends.network_source import LoadedNetwork
 from medseg.inference.backends.pytorch import folded
 from medseg.inference.segmenter import Segmenter
 from medseg.networks import build
 from medseg.phantom.thorax import Thorax, default_grid
 from medseg.recipe import Recipe
 
-CPU = torch.device("cpu")
+CPU = "cpu"
 COARSE = (8.0, 8.0, 10.0)
 
 
@@ -54,11 +55,11 @@ def test_every_engine_gives_the_networks_logits(name, make, norm):
     recipe = make(network={"widths": [4, 8, 8], "norm": norm})
     network = used(recipe)
     windows = torch.randn(2, recipe.in_channels, *recipe.patch.size)
-    engine = REGISTRY[name](network, tuple(windows.shape), CPU)
-    expected = network(windows)
-    torch.testing.assert_close(engine(windows), expected, atol=2e-4, rtol=1e-4)
+    engine = REGISTRY[name](LoadedNetwork(network), tuple(windows.shape), CPU)
+    expected = network(windows).numpy()
+    np.testing.assert_allclose(engine(windows.numpy()), expected, atol=2e-4, rtol=1e-4)
     # A batch that is not full, as the last one of a scan.
-    torch.testing.assert_close(engine(windows[:1]), expected[:1], atol=2e-4, rtol=1e-4)
+    np.testing.assert_allclose(engine(windows[:1].numpy()), expected[:1], atol=2e-4, rtol=1e-4)
     assert engine.name.startswith({"onnx": "onnxruntime"}.get(name, name))
 
 
@@ -83,11 +84,14 @@ def test_a_shortened_network_is_the_same_function(make, norm):
 def test_whole_plane_windows_may_have_any_size(name):
     recipe = flat(network={"widths": [4, 8, 8], "norm": "batch"})
     network = used(recipe)
-    engine = REGISTRY[name](network, (2, recipe.in_channels, *recipe.patch.size), CPU, free=True)
+    engine = REGISTRY[name](
+        LoadedNetwork(network), (2, recipe.in_channels, *recipe.patch.size), CPU, free=True
+    )
     for size in ((24, 32), (40, 16), (24, 32)):
         windows = torch.randn(2, recipe.in_channels, *size)
-        torch.testing.assert_close(engine(windows), network(windows), atol=2e-4, rtol=1e-4)
-        torch.testing.assert_close(engine(windows[:1]), network(windows[:1]), atol=2e-4, rtol=1e-4)
+        expected = network(windows).numpy()
+        np.testing.assert_allclose(engine(windows.numpy()), expected, atol=2e-4, rtol=1e-4)
+        np.testing.assert_allclose(engine(windows[:1].numpy()), expected[:1], atol=2e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", list(REGISTRY))
@@ -95,11 +99,11 @@ def test_a_result_is_not_overwritten_by_the_next_call(name):
     recipe = flat()
     network = used(recipe)
     one, two = torch.randn(2, 1, recipe.in_channels, *recipe.patch.size)
-    engine = REGISTRY[name](network, tuple(one.shape), CPU)
-    first = engine(one)
-    kept = first.clone()
-    engine(two)
-    assert torch.equal(first, kept)
+    engine = REGISTRY[name](LoadedNetwork(network), tuple(one.shape), CPU)
+    first = engine(one.numpy())
+    kept = first.copy()
+    engine(two.numpy())
+    np.testing.assert_array_equal(first, kept)
 
 
 def test_masks_of_all_engines_agree():
@@ -123,7 +127,7 @@ def test_batch_normalisation_is_folded_into_the_convolution():
 def test_the_graph_is_exported_once(monkeypatch):
     network = used(flat())
     first = onnx_export.graph(network, (1, 3, 32, 24))
-    (path,) = onnx_export.folder().iterdir()
+    (path,) = graph_cache.folder().iterdir()
     monkeypatch.setattr(onnx_export, "export", lambda *_, **__: 1 / 0)
     assert onnx_export.graph(network, (1, 3, 32, 24)) == first
     with pytest.raises(ZeroDivisionError):
@@ -146,7 +150,7 @@ def test_a_graph_belongs_to_its_weights_and_layers():
             layer.eps = 0.5
     graphs = [onnx_export.graph(each, shape) for each in (network, changed, smoother)]
     assert len(set(graphs)) == 3
-    assert len(list(onnx_export.folder().iterdir())) == 3
+    assert len(list(graph_cache.folder().iterdir())) == 3
 
 
 class Unsupported(nn.Module):
@@ -169,8 +173,10 @@ def test_a_failed_export_is_remembered_and_prints_nothing(monkeypatch, capfd):
 def test_instance_norms_without_scales_are_exported_as_the_same_function():
     network = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.InstanceNorm2d(4)).eval()
     windows = torch.randn(1, 1, 8, 8)
-    engine = REGISTRY["onnx"](network, tuple(windows.shape), CPU)
-    torch.testing.assert_close(engine(windows), network(windows), atol=1e-5, rtol=1e-5)
+    engine = REGISTRY["onnx"](LoadedNetwork(network), tuple(windows.shape), CPU)
+    np.testing.assert_allclose(
+        engine(windows.numpy()), network(windows).detach().numpy(), atol=1e-5, rtol=1e-5
+    )
     assert network[1].weight is None
 
 
@@ -178,13 +184,13 @@ def test_instance_norms_without_scales_are_exported_as_the_same_function():
 def test_threads_can_share_an_engine(name):
     recipe = tiny()
     network = used(recipe)
-    windows = torch.randn(24, 2, recipe.in_channels, *recipe.patch.size)
-    engine = REGISTRY[name](network, tuple(windows[0].shape), CPU)
-    expected = [engine(each).clone() for each in windows]
+    windows = torch.randn(24, 2, recipe.in_channels, *recipe.patch.size).numpy()
+    engine = REGISTRY[name](LoadedNetwork(network), tuple(windows[0].shape), CPU)
+    expected = [engine(each).copy() for each in windows]
     with ThreadPoolExecutor(4) as threads:
         for _ in range(3):
             for result, wanted in zip(threads.map(engine, windows), expected, strict=True):
-                torch.testing.assert_close(result, wanted, atol=1e-5, rtol=1e-5)
+                np.testing.assert_allclose(result, wanted, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", list(REGISTRY))
@@ -225,7 +231,7 @@ def test_folding_keeps_the_function_of_convolutions_and_transposed_ones(transpos
 def test_a_damaged_graph_is_exported_again(damage):
     network = used(flat())
     first = onnx_export.graph(network, (1, 3, 32, 24))
-    (path,) = onnx_export.folder().iterdir()
+    (path,) = graph_cache.folder().iterdir()
     held = path.read_bytes()
     path.write_bytes(held[:-1] + bytes([held[-1] ^ 1]) if damage is None else damage)
     assert len(onnx_export.graph(network, (1, 3, 32, 24))) == len(first)
@@ -240,7 +246,7 @@ def test_an_unwritable_cache_is_skipped(tmp_path, monkeypatch):
 
 def test_auto_prefers_openvino_on_the_cpu_if_installed(monkeypatch):
     assert choose("auto", CPU) == "openvino"
-    assert choose("auto", torch.device("cuda")) == "torch"
+    assert choose("auto", "cuda") == "torch"
     monkeypatch.setattr("medseg.inference.backends.find_spec", lambda package: None)
     assert choose("auto", CPU) == "torch"
     with pytest.raises(ResourceError, match=r"pip install 'medseg\[onnx\]'"):
@@ -266,7 +272,7 @@ def test_auto_falls_back_to_torch_if_a_network_cannot_be_exported(monkeypatch, e
 )
 def test_unusable_engines_are_refused(name, device, problem):
     with pytest.raises(UsageError, match=problem) as caught:
-        choose(name, torch.device(device))
+        choose(name, device)
     assert caught.value.reason == "engine"
 
 
@@ -274,8 +280,9 @@ def test_openvino_is_imported_without_telemetry():
     code = """
 import sys, torch
 from torch import nn
+from medseg.inference.backends.network_source import LoadedNetwork
 from medseg.inference.backends.openvino import OpenVino
-OpenVino(nn.Conv2d(1, 1, 1), (1, 1, 4, 4), torch.device("cpu"))
+OpenVino(LoadedNetwork(nn.Conv2d(1, 1, 1)), (1, 1, 4, 4), "cpu")
 loaded = [name for name in sys.modules if name.startswith("openvino_telemetry") and sys.modules[name]]
 assert not loaded, loaded
 """

@@ -17,6 +17,17 @@ def test_overlapping_labels_by_hand():
     assert high.masks(out).tolist() == [[False, True], [False, True]]
 
 
+@pytest.mark.parametrize("threshold", [0.5, None])
+def test_arrays_and_tensors_are_decided_alike(threshold):
+    out = 30 * torch.randn(3, 9, 8, generator=torch.Generator().manual_seed(0))
+    out[0, 0, :2] = torch.tensor([-200.0, 200.0])  # e to the power of 200 is not a float32
+    decision = LabelDecision((1, 2, 3), threshold)
+    expected = torch.sigmoid(out) if threshold else torch.softmax(with_background(out), 0)[1:]
+    torch.testing.assert_close(decision.probabilities(out), expected, atol=1e-6, rtol=1e-5)
+    np.testing.assert_allclose(decision.probabilities(out.numpy()), expected, atol=1e-6, rtol=1e-5)
+    np.testing.assert_array_equal(decision.masks(out.numpy()), decision.masks(out).numpy())
+
+
 def test_exclusive_labels_by_hand():
     # Background : first : second, in three voxels, as 1:2:1, 4:3:1 and 1:2:5.
     out = torch.log(torch.tensor([[2.0, 3 / 4, 2.0], [1.0, 1 / 4, 5.0]]))
@@ -33,7 +44,9 @@ def test_on_a_tie_the_background_wins_and_then_the_first_label():
     assert decision.masks(out).tolist() == [[False, True, False], [False, False, True]]
     # The same three cases as probabilities that are exact in binary.
     likely = torch.tensor([[0.25, 0.375, 0.125], [0.25, 0.375, 0.625]])
-    found = decision.most_probable(torch.full((3,), 0.25), [1.0, 1.0], lambda number: likely[number])
+    found = decision.most_probable(
+        np.full(3, 0.25, np.float32), [1.0, 1.0], lambda number: likely[number].numpy()
+    )
     assert found.tolist() == [0, 1, 2]
 
 
@@ -41,13 +54,13 @@ def test_deciding_one_label_at_a_time_equals_deciding_all_at_once():
     out = 3 * torch.randn(7, 5, 6, 4, generator=torch.Generator().manual_seed(3))
     out[5] -= 20  # never wins, so it is never asked for
     decision, asked = LabelDecision(tuple(range(1, 8))), []
-    likely = decision.probabilities(out).double()
+    likely = decision.probabilities(out.numpy()).astype(np.float64)
 
-    def label(number: int) -> torch.Tensor:
+    def label(number: int) -> np.ndarray:
         asked.append(number)
         return likely[number]
 
-    found = decision.most_probable(1 - likely.sum(0), likely.amax((1, 2, 3)).tolist(), label)
+    found = decision.most_probable(1 - likely.sum(0), likely.max((1, 2, 3)).tolist(), label)
     masks = decision.masks(out).numpy()
     for number, mask in enumerate(masks, start=1):
         np.testing.assert_array_equal(found == number, mask)

@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from monai.inferers.utils import sliding_window_inference
 
-import medseg.inference.sliding_window
+import medseg.inference.device_transfer
 from medseg.errors import InputWarning
+from medseg.inference.device_transfer import on_cpu
 from medseg.inference.sliding_window import (
     importance,
     logits,
-    on_cpu,
     stacked_slices,
     starts,
 )
@@ -48,7 +48,7 @@ def test_importance_is_a_gaussian_of_an_eighth_of_the_window():
     assert weight[8] == 1
     # One standard deviation (17 / 8 = 2.125 voxels) would be exp(-1/2); at 2 voxels exp(-0.4429).
     assert float(weight[6]) == pytest.approx(np.exp(-0.5 * (2 / 2.125) ** 2), abs=1e-6)
-    assert torch.equal(weight, weight.flip(0))
+    np.testing.assert_array_equal(weight, weight[::-1])
     assert importance((64, 64, 64)).min() == pytest.approx(1e-3)
 
 
@@ -60,6 +60,17 @@ def test_a_voxelwise_network_is_reproduced_exactly(size):
         image, network, labels=3, patch=Patch(size=size), predict=Predict(overlap=0.5, window_batch=3)
     )
     torch.testing.assert_close(out, network(image[None])[0], atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(5, 4, 3), (30, 17, 11)])
+@pytest.mark.parametrize("size", [(8, 8, 8), (8, 8)])
+def test_arrays_and_tensors_give_the_same_logits(shape, size):
+    image = np.random.default_rng(0).normal(size=(1, *shape)).astype(np.float32)
+    rules = {"labels": 1, "patch": Patch(size=size), "predict": Predict(overlap=0.5, window_batch=3)}
+    ours = logits(image, lambda x: x * 2 - 1, **rules)
+    theirs = logits(torch.from_numpy(image), lambda x: x * 2 - 1, **rules)
+    assert isinstance(ours, np.ndarray)
+    np.testing.assert_array_equal(ours, theirs.numpy())
 
 
 def test_constant_windows_are_run_once():
@@ -95,7 +106,9 @@ def test_the_next_portion_is_queued_before_a_gpu_is_waited_for(monkeypatch):
             events.append(f"begin {number}")
             yield number, torch.full((1,), float(number))
 
-    monkeypatch.setattr(medseg.inference.sliding_window, "_sent", lambda values: (values, Event(int(values))))
+    monkeypatch.setattr(
+        medseg.inference.device_transfer, "_sent", lambda values: (values, Event(int(values)))
+    )
     for number, values in on_cpu(portions()):
         events.append(f"use {number}")
         assert values.item() == number

@@ -116,7 +116,7 @@ def test_labels_that_are_not_annotated_are_unknown(cases, tmp_path):
     assert place.folder != cached(cases[0], recipe, tmp_path).folder
     right, left = place.load().label
     assert (right == -1).all()
-    assert set(left.unique().tolist()) == {0, 1}
+    assert set(np.unique(left).tolist()) == {0, 1}
     assert len(place.foreground(0)) == 0
     patches = [Patches([place], recipe)[0, n]["label"] for n in range(6)]
     assert all((p[0] == -1).all() for p in patches)

@@ -1,9 +1,12 @@
-"""medseg in the stages of its command line: the scan is read while torch is being imported."""
+"""medseg in the stages of its command line: the scan is read while the model is being loaded."""
 
 from __future__ import annotations
 
+import os
+
 from peer import THREADS, Stages, arguments
 
+os.environ |= {"OMP_NUM_THREADS": str(THREADS), "OPENBLAS_NUM_THREADS": "1"}
 given, stages = arguments(), Stages()
 
 from concurrent.futures import ThreadPoolExecutor  # noqa: E402
@@ -14,19 +17,16 @@ from medseg.system.memory import no_gc  # noqa: E402
 reading = ThreadPoolExecutor(1).submit(medseg.read, given.scan)
 
 with no_gc():
-    import torch
-
     from medseg.inference.mask_assembly import Target, build_mask
     from medseg.inference.segmenter import Segmenter
-    from medseg.preprocessing.transforms import prepare
+    from medseg.preprocessing.preparation import prepare
 
     stages.done("import")
-    torch.set_num_threads(THREADS)
     segment = Segmenter(str(given.model) if given.model.is_file() else given.model.name, engine=given.engine)
 stages.done("model")
 scan = reading.result()
 stages.done("read")
-recipe = segment.model.recipe
+recipe = segment.recipe
 target, prepared = Target.of(scan, recipe), prepare(recipe, [scan])
 planes, grid = segment.planes(prepared), prepared.grid
 del scan, reading, prepared  # as the command line does

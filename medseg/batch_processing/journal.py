@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from medseg.errors import ResourceError
+from medseg.inference.batch_events import BatchStart
 from medseg.inference.case_result import CaseResult
 
 Record: TypeAlias = dict[str, Any]
@@ -117,6 +118,16 @@ def latest(records: Iterable[Record]) -> dict[Key, CaseResult]:
             with suppress(ValueError):
                 result = CaseResult.from_json(record)
                 found[result.case, result.model] = result
+    return found
+
+
+def starts(records: Iterable[Record]) -> list[BatchStart]:
+    """The starts of all runs; lines that hold no valid start are left out."""
+    found: list[BatchStart] = []
+    for record in records:
+        if record.get("event") == "start":
+            with suppress(ValueError):
+                found.append(BatchStart.from_json(record))
     return found
 
 

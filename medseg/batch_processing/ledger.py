@@ -20,6 +20,7 @@ from medseg.batch_processing.output_files import OutputFiles, mask_name, names_o
 from medseg.batch_processing.summary import BatchSummary, failed_and_warned
 from medseg.batch_processing.thumbnail_log import ThumbnailLog
 from medseg.errors import ResourceError, UsageError
+from medseg.inference.batch_events import BatchEnd, BatchStart
 from medseg.inference.case_result import CaseResult, ModelIdentity
 from medseg.io.overwrite_guard import OverwriteGuard
 from medseg.io.sidecar import LABELS, write_json
@@ -91,11 +92,18 @@ class Ledger:
         self.models = models
         self._check_models()
         self._check_outputs()
-        process = {"pid": os.getpid(), "host": socket.gethostname(), "medseg": version("medseg")}
-        shard = self.journal.path.stem.partition("-")[2]
-        start = {"event": "start", "time": time.time(), "cases": len(self.items), "shard": shard, **process}
-        details = {"command": command, "models": [model.to_json() for model in models]}
-        self.journal.append({**start, **details, "options": self.config.decisive})
+        start = BatchStart(
+            version("medseg"),
+            len(self.items),
+            tuple(models),
+            self.config.decisive,
+            command,
+            shard=self.journal.path.stem.partition("-")[2],
+            pid=os.getpid(),
+            host=socket.gethostname(),
+            time=time.time(),
+        )
+        self.journal.append(start.to_json())
         for model in models:
             place = self._labels_file(model)
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -113,7 +121,7 @@ class Ledger:
                 jobs.append(CaseJob(item.id, tuple(map(str, item.images)), todo))
             else:
                 self.skipped.add(item.id)
-        self.show({**start, "skipped": len(self.skipped), "todo": len(jobs) + len(bad)})
+        self.show(start.progress(skipped=len(self.skipped), todo=len(jobs) + len(bad)))
         for item in bad:
             assert item.error is not None
             self.enter([CaseResult.failure(item.id, models[0], item.error, lasting=True)])
@@ -168,10 +176,11 @@ class Ledger:
         skipped = self.skipped.difference(failed)
         edited = tuple(dict.fromkeys(case for case, _ in self.edited))
         summary = BatchSummary(len(done), len(skipped), len(left), self.table, failed, warned, edited)
-        counts = {name: getattr(summary, name) for name in ("done", "skipped", "failed", "left")}
-        counts["edited"] = len(edited)
-        self.journal.append({"event": "end", "time": time.time(), **counts})
-        self.show({"event": "end", **counts, "results": str(summary.results)})
+        end = BatchEnd(
+            summary.done, summary.skipped, summary.failed, summary.left, len(edited), time=time.time()
+        )
+        self.journal.append(end.to_json())
+        self.show(end.progress(results=str(summary.results)))
         return summary
 
     def _known_results(self) -> list[CaseResult]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medseg.batch_processing import results
-from medseg.batch_processing.journal import journals, latest, read
+from medseg.batch_processing.journal import journals, latest, read, starts
 from medseg.errors import UsageError
 from medseg.inference.case_result import CaseResult
 
@@ -76,11 +76,7 @@ def merge_batch(folder: str | Path) -> BatchSummary:
             reason="no-journal",
         )
     known = latest(records)
-    planned = {
-        str(record.get("shard")): record["cases"]
-        for record in records
-        if record.get("event") == "start" and isinstance(record.get("cases"), int)
-    }
+    planned = {start.shard: start.cases for start in starts(records)}
     ordered = [known[key] for key in sorted(known)]
     failed, warned = failed_and_warned(ordered)
     cases = {result.case for result in ordered}

@@ -9,10 +9,10 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from medseg.errors import UsageError
 from medseg.images.mask_quality import descriptions
+from medseg.inference.batch_events import BatchStart
 from medseg.inference.case_result import CaseResult
 from medseg.visualization import thumbnails
 
@@ -233,19 +233,20 @@ def _summary(path: Path) -> tuple[tuple[str, ...], ...]:
 
 
 def _provenance(folder: Path) -> Iterable[tuple[str, str]]:
-    start: dict[str, Any] = {}
+    start: BatchStart | None = None
     for path in sorted(folder.glob("journal*.jsonl")):
         with path.open(encoding="utf-8", errors="replace") as file:
             for text in file:
                 if text.startswith('{"event": "start"') and text.endswith("\n"):
-                    start = json.loads(text)
-    for model in start.get("models", ()):
-        yield f"model {model['model']}", f"SHA-256 {model['model_sha256']}, {model['engine']}"
-    if start:
-        yield "medseg", start["medseg"]
-        yield "options", ", ".join(f"{k}: {v}" for k, v in start["options"].items() if v) or "none"
-        if start.get("command"):
-            yield "command", start["command"]
+                    start = BatchStart.from_json(json.loads(text))
+    if start is None:
+        return
+    for model in start.models:
+        yield f"model {model.name}", f"SHA-256 {model.sha256}, {model.engine}"
+    yield "medseg", start.medseg
+    yield "options", ", ".join(f"{k}: {v}" for k, v in start.options.items() if v) or "none"
+    if start.command:
+        yield "command", start.command
 
 
 def _words(name: str) -> str:

@@ -7,6 +7,11 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Notebooks and slow tests come first, so that no worker of xdist begins one when the others are done."""
+    items.sort(key=lambda item: item.path.suffix != ".ipynb" and not item.get_closest_marker("slow"))
+
+
 @pytest.fixture
 def tmp_path(tmp_path: Path) -> Path:
     """A folder without neighbours: a DICOM series is also looked for in the folders beside its own."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 PATIENCE = 1000
@@ -39,3 +41,34 @@ def heavy_imports(code: str, *, cwd: Path) -> list[str]:
 def command_code(*arguments: str) -> str:
     """Python that runs a medseg command, for :func:`heavy_imports`."""
     return f"sys.argv = {['medseg', *arguments]!r}; from medseg.cli import main; main()"
+
+
+MEDSEG = "from medseg.cli import main; main()"
+"""The command line, for :func:`forked`."""
+
+
+def forked(code: str, *arguments: object, output: Path) -> BaseProcess:
+    """A started process that runs ``code``, forked from one that has imported torch, MONAI and Lightning.
+
+    It is spared the eight seconds of these imports. The process that it comes from lives as long as the
+    tests' and sees the environment variables of the first call. The child leads a process group.
+
+    Args:
+        code: Python; it sees ``arguments`` in ``sys.argv``.
+        arguments: What follows ``medseg`` on the command line.
+        output: File that receives what the process writes to its standard output and error.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["medseg.training.session"])
+    process = context.Process(target=_run, args=(code, ["medseg", *map(str, arguments)], str(output)))
+    process.start()
+    return process
+
+
+def _run(code: str, argv: list[str], output: str) -> None:
+    os.setsid()
+    with Path(output).open("ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    sys.argv = argv
+    exec(compile(code, "<forked>", "exec"), {"__name__": "__main__"})

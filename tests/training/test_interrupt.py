@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from support.commands import invoke, output
-from support.processes import PATIENCE, environment
+from support.processes import MEDSEG, PATIENCE, environment, forked
 from support.worlds import phantoms, tiny
 
 ROOT = Path(__file__).parents[2]
@@ -50,7 +50,8 @@ def test_killed_trainings_end_with_the_same_bits():
         script, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "2 kills, 3 starts: weights bitwise equal" in done.stdout
+    assert "2 kills" in done.stdout
+    assert "weights bitwise equal" in done.stdout
 
 
 @pytest.mark.slow
@@ -72,16 +73,15 @@ def test_two_processes_learn_what_one_learns_with_the_doubled_batch(world):
 )
 def test_a_signal_explains_how_to_resume_and_leaves_a_complete_run(world, number, code, workers):
     words = [*command(world, "run", epochs=500), "--workers", str(workers)]
-    child = subprocess.Popen(
-        medseg(*words), env=ENVIRONMENT, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+    child = forked(MEDSEG, *words, output=world / "output.txt")
     last = world / "run" / "checkpoints" / "last.ckpt"
     while not last.exists():
-        assert child.poll() is None
+        assert child.is_alive(), (world / "output.txt").read_text()
         time.sleep(0.1)
     os.killpg(child.pid, number)  # to the workers, too, as terminals and SLURM do
-    _, message = child.communicate(timeout=PATIENCE)
-    assert child.returncode == code, message
+    child.join(PATIENCE)
+    message = (world / "output.txt").read_text()
+    assert child.exitcode == code, message
     assert "with --resume to continue" in message
     assert "Traceback" not in message
     assert "wrote" in output(*words, "--resume", "--max-time", "1s")
@@ -89,20 +89,16 @@ def test_a_signal_explains_how_to_resume_and_leaves_a_complete_run(world, number
 
 def test_sigterm_while_cases_are_prepared_ends_cleanly(world):
     code = """
-import os, signal, sys
+import os, signal
 import medseg.training.session as session
 def train(*arguments, **options):
     os.kill(os.getpid(), signal.SIGTERM)
     signal.pause()
 session.train = train
-from medseg.cli import main
-sys.argv = ["medseg", *sys.argv[1:]]
-main()
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code, *command(world, "run")],
-        env=ENVIRONMENT, capture_output=True, text=True, timeout=PATIENCE, check=False,
-    )  # fmt: skip
-    assert done.returncode == 143, done.stderr
-    assert "with --resume to continue" in done.stderr
-    assert "Traceback" not in done.stderr
+    child = forked(code + MEDSEG, *command(world, "run"), output=world / "output.txt")
+    child.join(PATIENCE)
+    message = (world / "output.txt").read_text()
+    assert child.exitcode == 143, message
+    assert "with --resume to continue" in message
+    assert "Traceback" not in message

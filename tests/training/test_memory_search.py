@@ -1,12 +1,10 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 
 import pytest
 import torch
-from support.processes import PATIENCE, environment
+from support.processes import PATIENCE, forked
 from support.worlds import phantoms, tiny
 
 from medseg.errors import ResourceError
@@ -85,16 +83,11 @@ print(memory_search.out_of_memory(recipe, torch.device("cpu")))
 """
     # A native library that does not check a small allocation of its own crashes, now and then; that it
     # crashes every time would be our fault.
-    for _ in range(3):
-        done = subprocess.run(
-            [sys.executable, "-c", code],
-            capture_output=True,
-            text=True,
-            check=False,
-            env=environment(),
-            timeout=PATIENCE,
-        )
-        if done.returncode not in (-signal.SIGSEGV, -signal.SIGABRT):
+    for number in range(3):
+        child = forked(code, output=tmp_path / f"{number}.txt")
+        child.join(PATIENCE)
+        printed = (tmp_path / f"{number}.txt").read_text()
+        if child.exitcode not in (-signal.SIGSEGV, -signal.SIGABRT):
             break
-    assert done.returncode == 0, (done.returncode, done.stderr[-2000:])
-    assert "this fits: train.batch_size" in done.stdout
+    assert child.exitcode == 0, (child.exitcode, printed[-2000:])
+    assert "this fits: train.batch_size" in printed

@@ -6,8 +6,8 @@ import csv
 import json
 import math
 import statistics
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from medseg.errors import UsageError
@@ -22,7 +22,7 @@ FAR = 3.5
 _FEWEST = 8
 
 
-@dataclass
+@dataclass(frozen=True)
 class Row:
     """A case, with one of several models.
 
@@ -40,8 +40,8 @@ class Row:
     model: str = ""
     status: str = "done"
     failure: str = ""
-    numbers: dict[str, float] = field(default_factory=dict)
-    findings: list[str] = field(default_factory=list)
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    findings: tuple[str, ...] = ()
     picture: str = ""
 
 
@@ -108,21 +108,20 @@ def gather(folder: Path) -> Content:
             reason="table",
         ) from error
     pictures = thumbnails.read(sorted(folder.glob("thumbnails*.jsonl")))
-    for row in rows:
-        row.picture = pictures.get((row.case, row.model), "")
-    _add_ratios(rows)
-    columns = tuple(dict.fromkeys(name for row in rows for name in row.numbers))
-    distances = _mark(rows, columns)
     several = len({row.model for row in rows}) > 1
-    order = sorted(
-        range(len(rows)),
-        key=lambda n: (rows[n].status != "failed", -len(rows[n].findings), -distances[n], _worst(rows[n])),
-    )
-    ordered = [rows[n] for n in order]
-    if not several:
-        for row in ordered:
-            row.model = ""
-    return Content(folder.resolve().name, tuple(ordered), columns, tuple(pairs), summary, made)
+    rows = [
+        replace(
+            row,
+            model=row.model if several else "",
+            numbers={**row.numbers, **_ratios(row.numbers)},
+            picture=pictures.get((row.case, row.model), ""),
+        )
+        for row in rows
+    ]
+    columns = tuple(dict.fromkeys(name for row in rows for name in row.numbers))
+    marked = _marked(rows, columns)
+    ordered = tuple(row for row, _ in sorted(marked, key=_order))
+    return Content(folder.resolve().name, ordered, columns, tuple(pairs), summary, made)
 
 
 def _table(path: Path) -> list[dict[str, str]]:
@@ -136,39 +135,41 @@ def _of_batch(table: Sequence[dict[str, str]]) -> list[Row]:
 
 def _row(result: CaseResult) -> Row:
     """A row of the report, without a picture."""
-    row = Row(result.case, result.model, result.status)
-    if result.status == "failed":
-        row.failure = f"{result.reason}: {result.message}"
+    findings: list[str] = []
+    found: dict[str, float] = {}
     for label in result.labels:
         flags = result.qc_flags.get(label, {})
-        row.findings += [f"{_words(label)} {text}" for text in descriptions(flags)]
+        findings += [f"{_words(label)} {text}" for text in descriptions(flags)]
         numbers = {"ml": result.volumes_ml.get(label), "components": flags.get("components")}
         numbers |= {name: result.intensities.get(label, {}).get(name) for name in ("mean", "sd")}
-        row.numbers |= {
+        found |= {
             _words(f"{label}_{name}"): float(value) for name, value in numbers.items() if value is not None
         }
-    row.numbers |= {_words(f"{label}_entropy"): bits for label, bits in result.entropy.items()}
-    row.findings += result.warnings
-    return row
+    found |= {_words(f"{label}_entropy"): bits for label, bits in result.entropy.items()}
+    failure = f"{result.reason}: {result.message}" if result.status == "failed" else ""
+    return Row(result.case, result.model, result.status, failure, found, (*findings, *result.warnings))
 
 
 def _with_scores(rows: list[Row], table: Sequence[dict[str, str]]) -> list[Row]:
     """The rows with Dice and HD95 of each label added; cases without a row get one."""
     known = {row.case: row for row in rows}
     for line in table:
-        row = known.get(line["case"])
-        if row is None:
-            row = known[line["case"]] = Row(line["case"])
-        if line["status"] == "failed":
-            row.status, row.failure = "failed", line["reason"]
-            continue
-        label = _words(line["label"])
-        for name, column in (("dice", "dice"), ("hd95_mm", "hd95 mm"), ("volume_ml", "ml")):
-            if line[name]:
-                row.numbers[f"{label} {column}"] = float(line[name])
-        if line["empty"]:
-            row.findings.append(f"{label}: {line['empty']} empty")
+        case = line["case"]
+        known[case] = _with_score(known.get(case, Row(case)), line)
     return list(known.values())
+
+
+def _with_score(row: Row, line: Mapping[str, str]) -> Row:
+    if line["status"] == "failed":
+        return replace(row, status="failed", failure=line["reason"])
+    label = _words(line["label"])
+    numbers = {
+        f"{label} {column}": float(line[name])
+        for name, column in (("dice", "dice"), ("hd95_mm", "hd95 mm"), ("volume_ml", "ml"))
+        if line[name]
+    }
+    findings = (f"{label}: {line['empty']} empty",) if line["empty"] else ()
+    return replace(row, numbers={**row.numbers, **numbers}, findings=(*row.findings, *findings))
 
 
 def _pair(line: dict[str, str]) -> Pair:
@@ -176,19 +177,21 @@ def _pair(line: dict[str, str]) -> Pair:
     return Pair(line["case"], _words(line["label"]), *numbers)
 
 
-def _add_ratios(rows: Iterable[Row]) -> None:
-    """Adds the ratio of left to right volume for labels that exist on both sides."""
-    for row in rows:
-        for name, value in list(row.numbers.items()):
-            other = name.replace("left", "right", 1)
-            if name.startswith("left") and name.endswith(" ml") and row.numbers.get(other):
-                part = name.removeprefix("left ").removesuffix(" ml")
-                row.numbers[f"{part} left / right"] = value / row.numbers[other]
+def _ratios(numbers: Mapping[str, float]) -> dict[str, float]:
+    """The ratio of left to right volume for labels that exist on both sides."""
+    found = {}
+    for name, value in numbers.items():
+        other = name.replace("left", "right", 1)
+        if name.startswith("left") and name.endswith(" ml") and numbers.get(other):
+            part = name.removeprefix("left ").removesuffix(" ml")
+            found[f"{part} left / right"] = value / numbers[other]
+    return found
 
 
-def _mark(rows: Sequence[Row], columns: Sequence[str]) -> list[float]:
-    """Adds a finding for every outlier; returns the modified z score of each row's farthest number."""
+def _marked(rows: Sequence[Row], columns: Sequence[str]) -> list[tuple[Row, float]]:
+    """The rows with a finding for every outlier, each with the modified z score of its farthest number."""
     distances = [0.0] * len(rows)
+    outliers: list[list[str]] = [[] for _ in rows]
     for column in columns:
         values = [row.numbers[column] for row in rows if column in row.numbers]
         scale = spread(values)
@@ -199,9 +202,17 @@ def _mark(rows: Sequence[Row], columns: Sequence[str]) -> list[float]:
             if column in row.numbers:
                 z = (row.numbers[column] - middle) / width
                 if abs(z) > FAR:
-                    row.findings.append(f"{column} is {'high' if z > 0 else 'low'}")
+                    outliers[number].append(f"{column} is {'high' if z > 0 else 'low'}")
                     distances[number] = max(distances[number], abs(z))
-    return distances
+    marked = [
+        replace(row, findings=(*row.findings, *texts)) for row, texts in zip(rows, outliers, strict=True)
+    ]
+    return list(zip(marked, distances, strict=True))
+
+
+def _order(marked: tuple[Row, float]) -> tuple[bool, int, float, float]:
+    row, distance = marked
+    return row.status != "failed", -len(row.findings), -distance, _worst(row)
 
 
 def spread(values: Sequence[float]) -> tuple[float, float] | None:

@@ -100,7 +100,7 @@ def _distributions(content: Content) -> list[Markup]:
 
 
 def _findings(row: Row) -> str:
-    return "; ".join([row.failure] * bool(row.failure) + row.findings)
+    return "; ".join([row.failure] * bool(row.failure) + [*row.findings])
 
 
 def _number(row: Row, name: str) -> tuple[str, str]:

@@ -94,11 +94,14 @@ def test_the_worst_cases_come_first_with_their_findings(batch):
     by_name = {row.case: row for row in content.rows}
     assert content.rows[0].case == "case_03"
     assert content.rows[1].case == "case_05"
-    assert by_name["case_05"].findings == ["left lung ml is high", "lung left / right is high"]
-    assert by_name["case_06"].findings == ["right lung touches the border of the scan"]
-    assert by_name["case_08"].findings == ["lungs entropy is high"]
-    assert by_name["case_07"].findings == ["left lung in 2 parts"]
-    assert by_name["case_02"].findings == ["x.nii.gz: the sides look exchanged"]
+    assert by_name["case_05"].findings == (
+        "left lung ml is high",
+        "lung left / right is high",
+    )
+    assert by_name["case_06"].findings == ("right lung touches the border of the scan",)
+    assert by_name["case_08"].findings == ("lungs entropy is high",)
+    assert by_name["case_07"].findings == ("left lung in 2 parts",)
+    assert by_name["case_02"].findings == ("x.nii.gz: the sides look exchanged",)
     assert by_name["case_04"].numbers["lung left / right"] == pytest.approx(0.9, abs=0.04)
     assert ("command", "medseg batch scans -o segmented") in content.provenance
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import TypeAlias
 
@@ -11,8 +12,9 @@ from scipy import ndimage
 
 from medseg.errors import InputRefused, UsageError
 from medseg.evaluation.metrics import NSD_TOLERANCE_MM, REGISTRY, LabelPair
-from medseg.images.grid import SAME_GRID_MM
+from medseg.images.grid import ROUNDED_GRID_MM
 from medseg.images.label import Label
+from medseg.images.mask_placement import placed_on
 from medseg.images.volume import Mask, members
 from medseg.io.foreign_images import MaskLike, as_mask
 from medseg.visualization.labelled_masks import label_every_value, labels_beside
@@ -51,7 +53,7 @@ def score(
     truth: MaskLike,
     *,
     labels: Sequence[Label] = (),
-    tolerance_mm: float = SAME_GRID_MM,
+    tolerance_mm: float = ROUNDED_GRID_MM,
     nsd_tolerance_mm: Tolerances = NSD_TOLERANCE_MM,
     ignore_value: int | None = None,
     annotated: Sequence[str] | None = None,
@@ -62,9 +64,11 @@ def score(
         prediction: A mask, its path, or an image of another library that :func:`medseg.as_mask` accepts. It
             must have all labels of the truth; further labels are ignored.
         truth: The true mask, on the same world grid; its axes may be stored in another order or direction.
+            The smaller one of both may be cropped: the voxels that it leaves out are background.
         labels: The labels of anything but a :class:`Mask`. By default those in the ``.json`` beside the
             file, then those of the other mask; otherwise each value is a label, such as ``label_3``.
-        tolerance_mm: Largest distance between corresponding voxels of the two grids.
+        tolerance_mm: Largest distance between corresponding voxels of the two grids, which must also be less
+            than half a voxel; more than 0.01 mm are told in a notice.
         nsd_tolerance_mm: Tolerance of the normalised surface Dice: one for all labels, or by label; labels
             that are not named have the default.
         ignore_value: Voxels with this value in the truth are removed from both masks; surfaces
@@ -83,17 +87,7 @@ def score(
         ('right_lung', True, 2181)
     """
     prediction, truth = _both(prediction, truth, labels)
-    aligned = truth
-    if not prediction.grid.same_as(truth.grid, tolerance_mm):
-        aligned = truth.oriented(prediction.grid.axcodes)
-    mismatch = prediction.grid.mismatch(aligned.grid, tolerance_mm)
-    if mismatch:
-        raise InputRefused(
-            f"the prediction is not on the truth's grid: {mismatch}",
-            where=truth.source.path,
-            reason="grid-mismatch",
-            remedy="compare on the grid of the scan; resample the predicted probabilities, not the truth",
-        )
+    prediction, aligned = _on_one_grid(prediction, truth, tolerance_mm)
     names = [label.name for label in prediction.labels]
     missing = [label.name for label in truth.labels if label.name not in names]
     if missing:
@@ -120,6 +114,19 @@ def score(
         values = {name: metric.compute(pair) for name, metric in REGISTRY.items()}
         scores.append(Score(label.name, values, pair.empty))
     return tuple(scores)
+
+
+def _on_one_grid(prediction: Mask, truth: Mask, tolerance_mm: float) -> tuple[Mask, Mask]:
+    """Both masks on the grid of the larger one."""
+    try:
+        if prod(truth.grid.shape) > prod(prediction.grid.shape):
+            names = ("prediction", "truth")
+            return placed_on(prediction, truth.grid, tolerance_mm=tolerance_mm, names=names), truth
+        names = ("truth", "prediction")
+        return prediction, placed_on(truth, prediction.grid, tolerance_mm=tolerance_mm, names=names)
+    except InputRefused as error:
+        error.remedy = "compare on the grid of the scan; resample the predicted probabilities, not the truth"
+        raise
 
 
 def _both(prediction: MaskLike, truth: MaskLike, labels: Sequence[Label]) -> tuple[Mask, Mask]:

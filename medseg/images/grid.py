@@ -18,6 +18,12 @@ SAME_GRID_MM = 0.01
 """Grids whose corners lie at most this far apart are the same grid: text formats round affines, and a
 hundredth of a millimetre is below every scanner's precision."""
 
+ROUNDED_GRID_MM = 0.5
+"""Masks whose voxels lie at most this far from a scan's, and less than half a voxel along every axis, are on
+the scan's grid: nearest-neighbour resampling would change nothing. The quaternion of a qform has single
+precision, which moves the far corner of a scan by up to 0.4 mm, and positions and spacings of DICOM
+segmentations are often written with one to four decimals (up to 0.3 mm at the end of a row)."""
+
 LPS_RAS: Array = np.diag([-1.0, -1.0, 1.0, 1.0])
 """4x4 matrix that converts an affine between LPS (DICOM, ITK) and RAS+ (NIfTI, medseg); its own inverse."""
 LPS_RAS.setflags(write=False)

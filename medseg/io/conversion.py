@@ -107,7 +107,7 @@ def convert_mask(
             )
         made = mask if isinstance(mask, Mask) else read_mask(mask, labels, volume)
         if volume is not None:
-            made = placed_on(made, volume.grid)
+            made = placed_on(made, volume.grid, crop=True)
             made = Mask(made.array, made.grid, made.labels, volume.source)
         write_mask(made, output, meaning_of(made), format=format)
     return made

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from medseg.errors import UsageError
+from medseg.errors import InputRefused, UsageError
 from medseg.images.grid import Grid
+from medseg.images.mask_placement import placed_on
 from medseg.images.volume import Mask, Volume
 from medseg.io.foreign_images import MaskLike, ScanLike, as_volume
 from medseg.io.read_options import DEFAULT_OPTIONS, ReadOptions
@@ -70,14 +71,15 @@ def measure(
         )
     volume = as_volume(scan, options)
     named = named_mask(mask, volume, recipe)
-    mismatch = named.grid.mismatch(volume.grid)
-    if mismatch:
+    try:
+        named = placed_on(named, volume.grid)
+    except InputRefused as error:
         raise UsageError(
-            f"the mask is not on the scan's grid: {mismatch}",
+            error.problem,
             where=named.source.path,
             remedy=f"give the mask of {volume.source.path or 'this scan'}",
             reason="grid-mismatch",
-        )
+        ) from error
     lungs = lung_labels(named, kind)
     names = {label.name for label in named.labels} - {label.name for label in lungs}
     rows: list[StructureMeasures] = []

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from medseg.errors import InputRefused, ResourceError
 from medseg.images.grid import Grid
+from medseg.images.mask_placement import placed_on
 from medseg.images.volume import Mask, Volume, Voxels, members
 from medseg.preprocessing.resampling import resample, resampled_grid
 from medseg.recipe import Crop, Intensity, Percentile, Recipe, Window
@@ -247,14 +248,7 @@ def case_arrays(
     _check_memory(recipe, grid, len(volumes) + (len(recipe.labels) if truth is not None else 0))
     case = {"image": _channels([volume.array for volume in volumes])}
     if truth is not None:
-        truth = truth.oriented(grid.axcodes)
-        mismatch = truth.grid.mismatch(grid)
-        if mismatch:
-            raise InputRefused(
-                f"the truth is not on the scan's grid: {mismatch}",
-                reason="grid-mismatch",
-                remedy="resample the truth to the scan's grid",
-            )
+        truth = placed_on(truth, grid, names=("truth", "scan"))
         case["label"] = _channels([members(truth.array, label) for label in recipe.labels])
         if recipe.ignore_value is not None:
             case["unknown"] = _channels([truth.array == recipe.ignore_value])

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from medseg.errors import UsageError
+from medseg.errors import InputRefused, UsageError
+from medseg.images.mask_placement import placed_on
 from medseg.images.palette import colour_of
 from medseg.images.volume import Mask, Volume, Voxels, members
 from medseg.io.overwrite_guard import PICTURE_SOFTWARE
@@ -82,14 +83,15 @@ def _drawn(
     volume: Volume, mask: Mask, window_hu: tuple[float, float] | None, title: str | None, slices: int
 ) -> Figure:
     """The figure of :func:`overlay`."""
-    mismatch = mask.grid.mismatch(volume.grid)
-    if mismatch:
+    try:
+        mask = placed_on(mask, volume.grid)
+    except InputRefused as error:
         raise UsageError(
-            f"the mask is not on the scan's grid: {mismatch}",
+            error.problem,
             where=mask.source.path,
             remedy=f"give the mask of {volume.source.path or 'this scan'}",
             reason="grid-mismatch",
-        )
+        ) from error
     scan, labels = volume.oriented("RAS"), mask.oriented("RAS")
     limits = window_hu or window(volume)
     middle = centre(labels, scan)

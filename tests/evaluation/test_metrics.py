@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 import SimpleITK as sitk
 
-from medseg.errors import InputRefused, UsageError
+from medseg.errors import InputRefused, InputWarning, UsageError
 from medseg.evaluation.lesion_detection import lesions
 from medseg.evaluation.metrics import dice, iou
 from medseg.evaluation.scoring import score
@@ -98,12 +98,41 @@ def test_different_grids_are_refused() -> None:
     affine[0, 3] += 0.02
     shifted = mask_of(lines(1), Grid(GRID.shape, affine))
     with pytest.raises(InputRefused, match=r"0\.02 mm apart") as caught:
-        score(mask_of(lines(1)), shifted)
+        score(mask_of(lines(1)), shifted, tolerance_mm=0.015)
     assert caught.value.reason == "grid-mismatch"
-    assert score(mask_of(lines(1)), shifted, tolerance_mm=0.05)[0].dice == 1.0
+    with pytest.warns(InputWarning, match=r"up to 0\.02 mm from the prediction's"):
+        assert score(mask_of(lines(1)), shifted)[0].dice == 1.0
+    affine[0, 3] += 0.5
+    with pytest.raises(InputRefused, match=r"0\.52 mm apart"):
+        score(mask_of(lines(1)), mask_of(lines(1), Grid(GRID.shape, affine)))
     other = Mask(np.zeros((4, 3, 3), dtype=np.uint8), Grid.from_spacing((4, 3, 3)), LABELS)
     with pytest.raises(InputRefused, match="shapes differ"):
         score(other, shifted)
+
+
+@pytest.mark.parametrize("cropped", ["truth", "prediction"])
+def test_a_mask_that_was_cropped_to_its_structure_is_scored_on_the_whole_grid(cropped) -> None:
+    whole, box = np.zeros((6, 7, 5), np.uint8), np.s_[2:5, 1:4, 3:5]
+    whole[3:5, 2, 3:] = 1
+    other = whole.copy()
+    other[0, 0, 0], other[3, 2, 3] = 1, 0  # 4 voxels each, 3 of them in common
+    grid = Grid.from_spacing(whole.shape, (1, 2, 2.5), origin_mm=(7, -3, 11))
+    affine = grid.affine.copy()
+    affine[:3, 3] = grid.world((2, 1, 3))
+    part = Mask(whole[box], Grid(whole[box].shape, affine), LABELS[:1])
+    full = Mask(other, grid, LABELS[:1])
+    pair = (full, part) if cropped == "truth" else (part, full)
+    with pytest.warns(InputWarning, match=f"{cropped} covers 3 x 3 x 2 voxels"):
+        (found,) = score(*pair)
+    (want,) = score(
+        *(
+            (full, Mask(whole, grid, LABELS[:1]))
+            if cropped == "truth"
+            else (Mask(whole, grid, LABELS[:1]), full)
+        )
+    )
+    assert found.dice == 6 / 8
+    assert found.values == want.values
 
 
 def test_labels_are_matched_by_name() -> None:

@@ -8,7 +8,9 @@ from medseg.images.grid import Grid
 from medseg.images.label import Label
 from medseg.images.mask_placement import placed_on
 from medseg.images.volume import Mask
+from medseg.system.notices import collect_notices
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*taken as background:medseg.errors.InputWarning")
 SCAN = Grid.from_spacing((10, 12, 8), (0.8, 1.1, 2.5), origin_mm=(-5.0, 3.0, 40.0))
 LABELS = (Label(name="node", values=(3,)),)
 
@@ -32,16 +34,18 @@ def test_a_cropped_mask_is_padded_in_every_orientation(axcodes):
 def test_background_outside_of_the_scan_is_cropped_and_labels_there_are_refused():
     array = np.zeros((4, 4, 4), np.uint8)
     array[2:, 1, 1] = 3
-    found = placed_on(cropped((4, 4, 4), (-2, 0, 0), array), SCAN)
+    found = placed_on(cropped((4, 4, 4), (-2, 0, 0), array), SCAN, crop=True)
     assert found.array.sum() == 6
     assert found.array[0, 1, 1] == found.array[1, 1, 1] == 3
+    with pytest.raises(InputRefused, match="a part of it lies outside of the scan"):
+        placed_on(cropped((4, 4, 4), (-2, 0, 0), array), SCAN)
     array[1, 1, 1] = 3
     with pytest.raises(InputRefused, match="1 of its labelled voxels lie outside") as refused:
-        placed_on(cropped((4, 4, 4), (-2, 0, 0), array), SCAN)
+        placed_on(cropped((4, 4, 4), (-2, 0, 0), array), SCAN, crop=True)
     assert refused.value.reason == "grid-mismatch"
 
 
-@pytest.mark.parametrize("first", [(2.5, 4, 6), (2, 4, 6.02)])
+@pytest.mark.parametrize("first", [(2.5, 4, 6), (2, 4, 6.22), (2, 4.46, 6)])
 def test_voxels_between_those_of_the_scan_are_refused(first):
     with pytest.raises(InputRefused, match="do not coincide") as refused:
         placed_on(cropped((3, 4, 2), first), SCAN)
@@ -52,3 +56,61 @@ def test_another_spacing_is_refused():
     mask = Mask(np.ones((3, 3, 3), np.uint8), Grid.from_spacing((3, 3, 3), (0.8, 1.1, 5.0)), LABELS)
     with pytest.raises(InputRefused, match="do not coincide"):
         placed_on(mask, SCAN)
+
+
+def told(mask, grid=SCAN, **options):
+    with collect_notices() as notices:
+        return placed_on(mask, grid, **options), notices
+
+
+@pytest.mark.parametrize(
+    ("shift_mm", "reasons"),
+    [((0.005, 0, 0), []), ((0.02, 0, 0), ["grid-rounded"]), ((0.2, 0.2, 0.4), ["grid-rounded"])],
+)
+@pytest.mark.parametrize("axcodes", ["RAS", "LPS", "SAR"])
+def test_rounded_headers_are_the_same_grid_and_told_in_mm(shift_mm, reasons, axcodes):
+    # Voxels of 0.8 x 1.1 x 2.5 mm; 0.2, 0.2 and 0.4 mm are 0.49 mm, less than half of any edge.
+    affine = SCAN.affine.copy()
+    affine[:3, 3] += shift_mm
+    array = np.random.default_rng(0).choice([0, 3], SCAN.shape).astype(np.uint8)
+    found, notices = told(Mask(array, Grid(SCAN.shape, affine), LABELS).oriented(axcodes))
+    assert found.grid == SCAN
+    assert np.array_equal(found.array, array)
+    assert [notice.reason for notice in notices] == reasons
+    if reasons:
+        assert f"{np.linalg.norm(shift_mm):.2g} mm" in notices[0].text
+
+
+@pytest.mark.parametrize("shift_mm", [(0.4, 0, 0), (0, 0.51, 0), (0, 0, 0.51), (0.3, 0.3, 0.3)])
+def test_half_a_voxel_or_half_a_millimetre_is_another_grid(shift_mm):
+    affine = SCAN.affine.copy()
+    affine[:3, 3] += shift_mm
+    with pytest.raises(InputRefused, match="do not coincide"):
+        placed_on(Mask(np.ones(SCAN.shape, np.uint8), Grid(SCAN.shape, affine), ()), SCAN)
+
+
+def test_an_error_that_grows_along_an_axis_is_measured_at_its_end():
+    """A spacing of 0.7031 for 0.703125 mm is 0.0128 mm off at the end of 511 steps; 0.702 is 0.57 mm."""
+    grid = Grid.from_spacing((512, 3, 3), (0.703125, 0.703125, 2.5))
+    array = np.ones(grid.shape, np.uint8)
+    found, notices = told(Mask(array, Grid.from_spacing(grid.shape, (0.7031, 0.703125, 2.5)), ()), grid)
+    assert found.grid == grid
+    assert "up to 0.013 mm" in notices[0].text
+    with pytest.raises(InputRefused, match="do not coincide"):
+        placed_on(Mask(array, Grid.from_spacing(grid.shape, (0.702, 0.703125, 2.5)), ()), grid)
+
+
+def test_padding_is_told_and_cropping_of_background_is_not():
+    assert [notice.reason for notice in told(cropped((3, 4, 2), (2, 4, 6)))[1]] == ["mask-padded"]
+    larger = np.zeros((14, 14, 10), np.uint8)
+    larger[5, 5, 5] = 3
+    found, notices = told(cropped(larger.shape, (-2, -1, -1), larger), crop=True)
+    assert notices == []
+    assert np.argwhere(found.array).tolist() == [[3, 4, 4]]
+
+
+def test_a_mask_of_the_same_shape_that_is_a_voxel_off_belongs_to_another_scan():
+    mask = np.zeros(SCAN.shape, np.uint8)
+    mask[5, 5, 5] = 3
+    with pytest.raises(InputRefused, match=r"a part of it lies outside.* 2.5 mm apart"):
+        placed_on(cropped(SCAN.shape, (0, 0, 1), mask), SCAN)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from medseg import io
-from medseg.errors import InputRefused
+from medseg.errors import InputRefused, InputWarning
 from medseg.images.grid import Grid
 from medseg.images.label import Label
 from medseg.images.volume import Mask, Volume
@@ -128,7 +128,8 @@ def test_converting_a_cropped_mask_puts_it_on_its_scan(tmp_path, name):
         path.write_bytes(path.read_bytes().replace(b"origin: (0,0,0)", b"origin: (2,2,15)"))
     else:
         path = Mask(A, Grid(A.shape, affine), ()).save(tmp_path / name)
-    convert_mask(path, tmp_path / "m.nii.gz", scan=scan)
+    with pytest.warns(InputWarning, match="4 x 5 x 6 voxels of the scan's 9 x 9 x 12"):
+        convert_mask(path, tmp_path / "m.nii.gz", scan=scan)
     back = io.read_mask(tmp_path / "m.nii.gz", ())
     expected = np.zeros(scan.grid.shape, np.uint8)
     expected[2:6, 1:6, 3:9] = A

@@ -117,7 +117,11 @@ def test_histograms_hold_every_voxel():
 
 
 def test_another_grid_and_a_rind_without_depth_are_refused():
-    other = Mask(LUNGS.array[:-1], Grid((GRID.shape[0] - 1, *GRID.shape[1:]), GRID.affine), LABELS[:2])
+    other = Mask(
+        LUNGS.array[:-1],
+        Grid((GRID.shape[0] - 1, *GRID.shape[1:]), GRID.affine @ np.diag([1.5, 1, 1, 1])),
+        LABELS[:2],
+    )
     with pytest.raises(UsageError) as refused:
         measure(SCAN, other)
     assert refused.value.reason == "grid-mismatch"

@@ -4,7 +4,7 @@ import matplotlib.image as images
 import numpy as np
 import pytest
 
-from medseg.errors import UsageError
+from medseg.errors import InputWarning, UsageError
 from medseg.images.grid import Grid
 from medseg.images.label import Label
 from medseg.images.palette import COLOURS
@@ -75,6 +75,19 @@ def test_every_label_is_in_the_legend(tmp_path):
     assert len(texts) == 16
     overlays._legend(figure := overlays._figure(15, 5.6), Mask(np.ones(grid.shape, np.uint8), grid, labels))
     assert [figure.texts[-1].get_text(), len(figure.texts)] == ["+ 5 more", 16]
+
+
+def test_the_order_of_the_masks_axes_and_rounding_do_not_matter(tmp_path):
+    scan = Thorax().scan(GRID)
+    mask = Mask(Thorax().truth(GRID).array, GRID, LABELS[:2])
+    affine = GRID.affine.copy()
+    affine[:3, 3] += 0.2
+    rounded = Mask(mask.array, Grid(GRID.shape, affine), LABELS[:2])
+    same = overlays.overlay(scan, mask, tmp_path / "same.png").read_bytes()
+    for codes in ("RAS", "LPI", "SAR"):
+        assert overlays.overlay(scan, mask.oriented(codes), tmp_path / "o.png").read_bytes() == same
+    with pytest.warns(InputWarning, match="up to 0.35 mm"):
+        assert overlays.overlay(scan, rounded.oriented("RAS"), tmp_path / "o.png").read_bytes() == same
 
 
 def test_a_mask_of_another_scan_is_refused(tmp_path):

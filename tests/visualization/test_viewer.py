@@ -123,6 +123,16 @@ def test_the_scene_has_the_scan_and_numbered_masks_on_its_grid(server, tmp_path)
     np.testing.assert_array_equal(arrays[2] == 1, left)  # only the first mask has it
 
 
+def test_masks_stored_in_another_order_are_shown_on_the_scans_grid(tmp_path):
+    scan, mask = Thorax().scan(GRID), lungs()
+    files = scene(scan, [("a", mask)]).files
+    for codes in ("RAS", "SPL"):
+        assert scene(scan, [("a", mask.oriented(codes))]).files == files
+    both = scene(scan, [("a", mask), ("b", mask.oriented("LIA"))]).files
+    (tmp_path / "difference.nii").write_bytes(both["mask2.nii"])
+    assert not np.asarray(nib.load(tmp_path / "difference.nii").dataobj).any()
+
+
 def test_masks_that_do_not_fit_are_refused():
     scan = Thorax().scan(GRID)
     with pytest.raises(UsageError) as refused:

@@ -13,7 +13,8 @@ from medseg.datasets.manifest import Case
 from medseg.datasets.validation.case_rules import apply_case_rules
 from medseg.datasets.validation.case_stats import Facts, measure
 from medseg.datasets.validation.findings import Finding, finding
-from medseg.errors import MedsegError
+from medseg.errors import InputRefused, MedsegError
+from medseg.images.mask_placement import placed_on
 from medseg.images.volume import Mask, Volume
 from medseg.io import read, read_channels, read_mask
 from medseg.recipe import Recipe
@@ -124,4 +125,10 @@ def _truth(case: Case, recipe: Recipe | None, volumes: tuple[Volume, ...], readi
     # A recipe can distinguish overlapping segments: without one they are no fault of the file.
     mild = "overlapping-segments" if recipe is None else ""
     scan = volumes[0] if volumes else None
-    return reading.attempt("label", path, lambda: read_mask(path, labels, scan), mild=mild)
+    truth = reading.attempt("label", path, lambda: read_mask(path, labels, scan), mild=mild)
+    if truth is None or scan is None:
+        return truth
+    try:
+        return placed_on(truth, scan.grid, names=("label", "scan"))
+    except InputRefused:
+        return truth  # the rules about grids report it

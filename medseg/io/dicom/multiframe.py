@@ -13,11 +13,12 @@ from pydicom.dataset import Dataset
 from pydicom.pixels import iter_pixels
 
 from medseg.errors import InputRefused
-from medseg.images.grid import LPS_RAS, SAME_GRID_MM, Array, Grid
+from medseg.images.grid import LPS_RAS, ROUNDED_GRID_MM, SAME_GRID_MM, Array, Grid
 from medseg.images.volume import Mask, Volume, Voxels
 from medseg.io.dicom.source_series import scanned
 from medseg.io.dicom.stacking import uneven_mm
 from medseg.system import memory_budget
+from medseg.system.notices import notify
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def placed(
     """The frames on the reference's grid, reoriented to match; without one, on the smallest even grid.
 
     Raises:
-        InputRefused: the frames are off the reference's slices by more than 0.01 mm
+        InputRefused: the frames are off the reference's slices by half a voxel or more than 0.5 mm
             (``grid-mismatch``), or do not form an even stack of their own (``no-geometry``).
     """
     columns, rows = int(ds.Columns), int(ds.Rows)
@@ -92,12 +93,13 @@ def placed(
         if scan.grid.same_as(grid):
             origins = scan.origins_mm
     at: list[int] = []
+    farthest = 0.0
     for frame in frames:
-        gaps = np.linalg.norm(origins - frame.affine[:3, 3], axis=1)
-        k = int(gaps.argmin())
+        k = int(np.linalg.norm(origins - frame.affine[:3, 3], axis=1).argmin())
         problem = _off_plane(grid, frame, columns, rows)
-        if problem is None and gaps[k] > SAME_GRID_MM:
-            problem = f"a slice lies {gaps[k]:.3g} mm from the scan's nearest slice"
+        step = frame.affine[:3, 3] - origins[k]
+        if problem is None and not _is_rounding(grid, step[None]):
+            problem = f"a slice lies {np.linalg.norm(step):.3g} mm from the scan's nearest slice"
         if problem is not None:
             raise InputRefused(
                 f"the segmentation is not on the scan's grid: {problem} ({grid})",
@@ -105,7 +107,17 @@ def placed(
                 reason="grid-mismatch",
                 remedy="pass the scan that was segmented, or resample the segmentation to this one first",
             )
+        farthest = max(
+            farthest, float(np.linalg.norm(step + _ends(grid, frame, columns, rows), axis=1).max())
+        )
         at.append(k)
+    if farthest > SAME_GRID_MM:
+        notify(
+            "grid-rounded",
+            f"the segmentation's voxels lie up to {farthest:.2g} mm from the scan's, less than half a voxel; "
+            "they were taken as the same",
+            path=path,
+        )
     return Placement(grid, tuple(at))
 
 
@@ -113,10 +125,24 @@ def _off_plane(grid: Grid, frame: Frame, columns: int, rows: int) -> str | None:
     """How the frame's pixels differ from those of a slice of the grid at its position; None if they match."""
     if grid.shape[:2] != (columns, rows):
         return f"its slices have {columns} x {rows} pixels"
-    ends = np.array([columns - 1, rows - 1]) * (grid.affine[:3, :2] - frame.affine[:3, :2])
+    ends = _ends(grid, frame, columns, rows)
+    if _is_rounding(grid, ends):
+        return None
+    return f"the ends of its rows or columns lie {np.linalg.norm(ends, axis=1).max():.3g} mm off"
+
+
+def _ends(grid: Grid, frame: Frame, columns: int, rows: int) -> Array:
+    """(3, 3): how far the ends of the frame's rows, columns and diagonal are off the grid's, in mm."""
     # A row of a single pixel has no spacing to compare.
-    gap = float(np.linalg.norm(ends, axis=0).max())
-    return f"the ends of its rows or columns lie {gap:.3g} mm off" if gap > SAME_GRID_MM else None
+    last = np.array([[columns - 1, 0], [0, rows - 1], [columns - 1, rows - 1]])
+    ends: Array = last @ (frame.affine[:3, :2] - grid.affine[:3, :2]).T
+    return ends
+
+
+def _is_rounding(grid: Grid, off_mm: Array) -> bool:
+    """Whether distances (n, 3) are those of rounded headers: see `ROUNDED_GRID_MM`."""
+    voxels = off_mm @ np.linalg.inv(grid.affine[:3, :3]).T
+    return bool(np.abs(voxels).max() < 0.5 and np.linalg.norm(off_mm, axis=1).max() <= ROUNDED_GRID_MM)
 
 
 def _lattice(frames: Sequence[Frame], size: tuple[int, int], ds: Dataset, path: Path) -> Placement:

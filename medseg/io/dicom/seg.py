@@ -101,8 +101,8 @@ def read(path: Path, labels: Sequence[Label], reference: Volume | Mask | Grid | 
     Raises:
         InputRefused: a fractional segmentation (``fractional-segmentation``), segments that
             overlap in a way the labels do not allow (``overlapping-segments``), a label without
-            a segment (``no-such-segment``), slices more than 0.01 mm off the reference's
-            (``grid-mismatch``), another frame of reference (``frame-of-reference``), no
+            a segment (``no-such-segment``), slices off the reference's by half a voxel or more
+            than 0.5 mm (``grid-mismatch``), another frame of reference (``frame-of-reference``), no
             geometry (``no-geometry``), or damage (``unreadable``, ``too-large``).
     """
     with refusing(path, "DICOM SEG"):

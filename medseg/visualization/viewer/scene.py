@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from medseg.errors import UsageError
+from medseg.errors import InputRefused, UsageError
 from medseg.images.label import Label
+from medseg.images.mask_placement import placed_on
 from medseg.images.palette import colour_of
 from medseg.images.volume import Mask, Volume
 from medseg.io import write
@@ -49,18 +50,9 @@ def scene(scan: Volume, masks: Sequence[tuple[str, Mask]]) -> Scene:
             remedy="give one or two masks",
             reason="viewer-masks",
         )
-    for name, mask in masks:
-        mismatch = mask.grid.mismatch(scan.grid)
-        if mismatch:
-            raise UsageError(
-                f"the mask is not on the scan's grid: {mismatch}",
-                where=name,
-                remedy="give the mask of this scan",
-                reason="grid-mismatch",
-            )
-    layers = list(masks)
-    if len(masks) == 2:
-        layers.append(("difference", _difference(masks[0][1], masks[1][1])))
+    layers = [(name, _on_scan(name, mask, scan)) for name, mask in masks]
+    if len(layers) == 2:
+        layers.append(("difference", _difference(layers[0][1], layers[1][1])))
     files = {"scan.nii": _nifti(scan)}
     described: list[dict[str, Any]] = []
     for number, (name, mask) in enumerate(layers):
@@ -69,6 +61,15 @@ def scene(scan: Volume, masks: Sequence[tuple[str, Mask]]) -> Scene:
     presets = PRESETS if window(scan) == PRESETS["lung"] else {"scan": window(scan)}
     facts = {"presets": presets, "masks": described, "grid": str(scan.grid)}
     return Scene(files | {"scene.json": json.dumps(facts).encode()})
+
+
+def _on_scan(name: str, mask: Mask, scan: Volume) -> Mask:
+    try:
+        return placed_on(mask, scan.grid)
+    except InputRefused as error:
+        raise UsageError(
+            error.problem, where=name, remedy="give the mask of this scan", reason="grid-mismatch"
+        ) from error
 
 
 def _labels(mask: Mask) -> list[dict[str, Any]]:

@@ -49,12 +49,28 @@ def test_rounding_of_a_header_is_no_mismatch(cases):
 
 
 def test_a_label_of_another_shape_or_direction_is_reported(cases):
-    changed(cases[0], lambda array: array[:-1], what="label")
+    # One plane more than the scan has, and it is labelled: no part of the scan.
+    changed(cases[0], lambda array: np.pad(array, ((0, 1), (0, 0), (0, 0)), constant_values=1), what="label")
     moved(cases[1].label, lambda affine: affine @ np.diag([-1, 1, 1, 1]))
     first, second = check(cases, RECIPE).findings
     assert (first.code, second.code) == ("label-grid", "label-grid")
     assert "the shapes differ" in first.problem
     assert "mm apart" in second.problem
+
+
+def test_a_cropped_label_is_padded_with_a_warning(cases):
+    """A label without its last planes, and the box around a structure with its own origin."""
+    changed(cases[0], lambda array: array[:, :, :-2], what="label")
+    image = nib.load(cases[1].label)
+    first = image.affine.copy()
+    first[:3, 3] = image.affine[:3] @ (3, 2, 1, 1)
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj)[3:-1, 2:, 1:], first), cases[1].label)
+    report = check(cases, RECIPE)
+    assert {(one.case, one.code, one.severity) for one in report.findings} == {
+        ("case_0", "reader-warning", "warning"),
+        ("case_1", "reader-warning", "warning"),
+    }
+    assert all("taken as background" in one.problem for one in report.findings)
 
 
 def test_channels_on_two_grids_are_reported(cases):

@@ -402,16 +402,35 @@ def test_segments_of_one_name_without_labels_get_their_numbers(scan, tmp_path):
     assert seg.list_segments(path)[1] == Segment(2, "x", 2)
 
 
+@pytest.mark.parametrize("digits", [0.1, 0.01])
+def test_rounded_positions_and_spacings_are_the_scans(scan, tmp_path, digits):
+    """As written with one or two decimals, or with a spacing that is 0.02 mm off at the end of a row."""
+
+    def rounded(ds):
+        for frame in ds.PerFrameFunctionalGroupsSequence:
+            position = frame.PlanePositionSequence[0]
+            position.ImagePositionPatient = [
+                f"{round(float(v) / digits) * digits:.3f}" for v in position.ImagePositionPatient
+            ]
+        measures = ds.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+        measures.PixelSpacing = [f"{float(v) + 0.0025:.6f}" for v in measures.PixelSpacing]
+
+    mask = a_mask(scan)
+    path = edited(written(mask, tmp_path), rounded)
+    with pytest.warns(InputWarning, match="mm from the scan's, less than half a voxel"):
+        assert np.array_equal(seg.read(path, LABELS, scan).array, mask.array)
+
+
 def test_another_scans_segmentation_is_refused(scan, tmp_path):
     path = written(a_mask(scan), tmp_path)
     (tmp_path / "other").mkdir()
     other = a_scan(tmp_path / "other", seed=7)  # same grid, another frame of reference
     refusal(InputRefused, "frame-of-reference", seg.read, path, LABELS, other)
     shifted = scan.affine.copy()
-    shifted[:3, 3] += 0.02
+    shifted[:3, 3] += 0.3
     moved = type(scan.grid)(scan.grid.shape, shifted)
     error = refusal(InputRefused, "grid-mismatch", seg.read, path, LABELS, moved)
-    assert "a slice lies 0.0346 mm from" in str(error)  # 0.02 times the root of 3
+    assert "a slice lies 0.52 mm from" in str(error)  # 0.3 times the root of 3
     smaller = type(scan.grid)((3, 3, 3), scan.affine)
     error = refusal(InputRefused, "grid-mismatch", seg.read, path, LABELS, smaller)
     assert "its slices have 7 x 9 pixels" in str(error)

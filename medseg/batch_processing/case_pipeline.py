@@ -18,15 +18,28 @@ import numpy as np
 from medseg.batch_processing.fingerprint import digest
 from medseg.batch_processing.input_digest import read_files
 from medseg.batch_processing.intents import note_intent
-from medseg.batch_processing.messages import DICOM, MASKS, OVERLAYS, PROBABILITIES, BatchConfig, CaseJob
-from medseg.errors import InputRefused, MedsegError
+from medseg.batch_processing.messages import (
+    DICOM,
+    MASKS,
+    MEASURES,
+    OVERLAYS,
+    PROBABILITIES,
+    BatchConfig,
+    CaseJob,
+)
+from medseg.errors import InputRefused, MedsegError, UsageError
 from medseg.images.intensity_stats import intensities
+from medseg.images.label import Label
 from medseg.images.mask_quality import qc_flags
 from medseg.images.volume import Volume
 from medseg.inference.case_result import CaseResult, ModelIdentity
 from medseg.inference.prediction import Prediction, PreparedScan
 from medseg.inference.registry import SegmentationMethod, load_segmenter
 from medseg.io import ReadOptions, read_channels, write
+from medseg.measurement.lung_labels import lung_side
+from medseg.measurement.lung_measures import columns_of
+from medseg.measurement.measurement_table import Measurement
+from medseg.measurement.scan_measurement import measure
 from medseg.system.error_conversion import as_medseg_error
 from medseg.system.file_names import file_name
 from medseg.system.notices import Notice, collect_notices
@@ -69,6 +82,14 @@ class CasePipeline:
             for model in config.models
         )
         self.names = _distinct([each.name for each in self.methods])
+        for name, each in zip(self.names, self.methods, strict=True):
+            if config.measure and not any(lung_side(label) is not None for label in each.labels):
+                raise UsageError(
+                    f"the model {name} has no label of a lung to measure: {_names(each.labels)}",
+                    where="--measure",
+                    remedy="leave out --measure lung, or choose a model of the lungs",
+                    reason="measure",
+                )
         self._infos = self.models()
 
     def models(self) -> list[ModelIdentity]:
@@ -132,7 +153,8 @@ class CasePipeline:
         with _timed(case, "write"):
             values = intensities(scan, mask)
             picture = encoded(thumbnail(scan, mask))
-            files = self._write(case.job.case, model.name, scan, prediction)
+            measurement = measure(scan, mask) if self.config.measure else Measurement(())
+            files = self._write(case.job.case, model.name, scan, prediction, measurement)
         return CaseResult(
             case.job.case,
             model.name,
@@ -144,12 +166,16 @@ class CasePipeline:
             intensities=values,
             qc_flags=qc_flags(mask),
             entropy={name: round(bits, 4) for name, bits in prediction.entropy.items()},
+            measures=columns_of(measurement.rows),
+            measure_flags=tuple(notice.reason for notice in measurement.notices),
             mask=next(iter(files)),
             files=files,
             thumbnail=picture,
         )
 
-    def _write(self, case: str, model: str, scan: Volume, prediction: Prediction) -> dict[str, str]:
+    def _write(
+        self, case: str, model: str, scan: Volume, prediction: Prediction, measurement: Measurement
+    ) -> dict[str, str]:
         """Writes all files of a case and moves them into place together; their digests, the mask first."""
         mask, subfolder = prediction.mask, model if len(self.methods) > 1 else ""
         scratch = Path(self.config.scratch) / f"{os.getpid()}-{case}"
@@ -165,6 +191,8 @@ class CasePipeline:
         try:
             # No flush: a file damaged by a power failure does not match its digest in the journal.
             write(mask, place(MASKS, f"{case}.nii.gz"), flush=False)
+            if measurement.rows:
+                measurement.save(place(MEASURES, f"{case}.csv"))
             if self.config.overlays:
                 overlay(scan, mask, place(OVERLAYS, f"{case}.png"), title=case)
             if self.config.dicom and scan.source.format == "dicom":
@@ -209,6 +237,10 @@ def _reading_error(error: Exception) -> MedsegError:
     return InputRefused(
         named.problem, where=named.where, remedy="copy or download it again", reason="unreadable"
     )
+
+
+def _names(labels: Sequence[Label]) -> str:
+    return ", ".join(label.name for label in labels)
 
 
 def _distinct(names: Sequence[str]) -> tuple[str, ...]:

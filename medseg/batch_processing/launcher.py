@@ -83,6 +83,7 @@ def batch(
         overlays=options.overlays,
         probabilities=options.probabilities,
         dicom=options.dicom,
+        measure=options.measure,
     )
     with _monitor(progress) as monitor:
         return runner.run(

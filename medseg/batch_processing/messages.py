@@ -14,7 +14,7 @@ from medseg.inference.case_result import CaseResult, ModelIdentity
 MASKS = "masks"
 """Subfolder of the output folder that holds the masks."""
 
-OVERLAYS, DICOM, PROBABILITIES = "overlays", "dicom", "probabilities"
+OVERLAYS, DICOM, PROBABILITIES, MEASURES = "overlays", "dicom", "probabilities", "measures"
 """Subfolders with further files of the cases."""
 
 
@@ -34,6 +34,7 @@ class BatchConfig:
         overlays: Write a picture of every mask.
         probabilities: Write a probability map for each label of a network.
         dicom: ``dicom-seg`` or ``rtstruct``: also write this for scans that are DICOM.
+        measure: ``lung``: also measure the lungs of every mask.
     """
 
     models: tuple[str, ...]
@@ -47,6 +48,7 @@ class BatchConfig:
     overlays: bool = False
     probabilities: bool = False
     dicom: str | None = None
+    measure: str | None = None
 
     @classmethod
     def of(cls, data: dict[str, Any]) -> BatchConfig:
@@ -61,6 +63,8 @@ class BatchConfig:
     def decisive(self) -> dict[str, Any]:
         """The options that change a mask or the set of output files; if one differs, a case is redone."""
         others = {"models", "folder", "scratch", "device", "engine"}
+        if self.measure is None:
+            others.add("measure")  # so that the digests of batches from before this option stay the same
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in others}
 
 

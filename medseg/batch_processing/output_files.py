@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from medseg.batch_processing import fingerprint
-from medseg.batch_processing.messages import DICOM, MASKS, OVERLAYS, PROBABILITIES, BatchConfig
+from medseg.batch_processing.messages import DICOM, MASKS, MEASURES, OVERLAYS, PROBABILITIES, BatchConfig
 from medseg.inference.case_result import CaseResult, ModelIdentity
 from medseg.io import read, read_mask
 from medseg.io.dicom import part10
@@ -96,6 +96,8 @@ def names_of(case: str, model: ModelIdentity, config: BatchConfig) -> Iterator[s
     yield mask_name(case, model.name, several=several)
     if config.overlays:
         yield f"{OVERLAYS}/{inner}{case}.png"
+    if config.measure:
+        yield f"{MEASURES}/{inner}{case}.csv"
     if config.dicom:
         yield f"{DICOM}/{inner}{case}.dcm"
     for label in model.labels if config.probabilities else ():
@@ -113,6 +115,8 @@ def _is_readable(name: str, path: Path) -> bool:
 
             with Image.open(path) as picture:
                 picture.load()
+        elif kind == MEASURES:
+            path.read_text(encoding="utf-8")
         elif kind == DICOM:
             if "ROIContourSequence" not in part10.header(path, None):
                 part10.whole(path, _DICOM_BYTES)

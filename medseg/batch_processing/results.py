@@ -23,8 +23,9 @@ def write(path: Path, found: Sequence[CaseResult]) -> Path:
     docs/refusals.md) and ``message``; ``mask``, relative to the table's folder; for each label its volume
     ``<label>_ml``, its flags of :data:`medseg.images.mask_quality.REGISTRY`, such as ``<label>_components``,
     and the ``_mean``, ``_sd``, ``_p5``, ``_p50`` and ``_p95`` of the intensities inside (HU for CT); for each
-    label of the network its ``_entropy`` in bits; ``warnings``; seconds of each stage; engine, and SHA-256 of
-    the model and of the input. Unknown values are empty.
+    label of the network its ``_entropy`` in bits; with ``--measure lung`` the measures of ``right_lung_``,
+    ``left_lung_`` and ``both_lungs_``, and ``measure_flags`` (docs/measures.md); ``warnings``; seconds of
+    each stage; engine, and SHA-256 of the model and of the input. Unknown values are empty.
 
     Args:
         path: The CSV file.

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from medseg.batch_processing.journal import Record
 from medseg.batch_processing.messages import StopRequest
@@ -27,6 +28,8 @@ class BatchOptions:
         overlays: Also write a picture of every mask.
         probabilities: Also write a probability map for every label.
         dicom: For DICOM scans also write ``dicom-seg`` or ``rtstruct``.
+        measure: ``lung``: also measure the lungs of every mask, see :func:`medseg.measure`. Whole lungs are
+            columns of the table, all their parts are in ``measures/<case>.csv``.
         data_root: Folder that the paths of a manifest are relative to, instead of the manifest's own root.
         redo_edited: Continue, and replace masks that were edited since; a copy of each is kept beside.
 
@@ -43,6 +46,7 @@ class BatchOptions:
     overlays: bool = False
     probabilities: bool = False
     dicom: DicomFormat | None = None
+    measure: Literal["lung"] | None = None
     data_root: Path | None = None
     redo_edited: bool = False
 

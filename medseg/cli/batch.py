@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -70,6 +70,10 @@ def batch(
         DicomFormat | None,
         typer.Option(help="For DICOM scans, also write masks in this DICOM format to dicom/."),
     ] = None,
+    measure: Annotated[
+        Literal["lung"] | None,
+        typer.Option(help="lung: also measure the lungs of every mask, as `medseg measure` does."),
+    ] = None,
     data_root: DataRoot = None,
     trust: Trust = None,
     nonfinite: Nonfinite = None,
@@ -110,6 +114,7 @@ def batch(
         overlays=overlays,
         probabilities=probabilities,
         dicom=dicom,
+        measure=measure,
         data_root=data_root,
         redo_edited=redo_edited,
     )

@@ -75,6 +75,8 @@ class CaseResult:
             CT; a value that is undefined is None.
         qc_flags: Flags of each label, see :func:`medseg.images.mask_quality.qc_flags`.
         entropy: Entropy in bits of each network label that was found.
+        measures: Measures of both lungs and each side, by structure and column; empty unless asked for.
+        measure_flags: Reasons that speak against comparing them with those of other scans.
         mask: The mask file, relative to the output folder; empty if the case failed.
         files: SHA-256 of every file written, by its path in the output folder.
         notices: What is unusual about the scan or the mask, without the path of the scan. Results read from a
@@ -102,6 +104,8 @@ class CaseResult:
     intensities: Mapping[str, Mapping[str, int | float | None]] = field(default_factory=dict)
     qc_flags: Mapping[str, Mapping[str, int | bool]] = field(default_factory=dict)
     entropy: Mapping[str, float] = field(default_factory=dict)
+    measures: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+    measure_flags: tuple[str, ...] = ()
     mask: str = ""
     files: Mapping[str, str] = field(default_factory=dict)
     notices: tuple[Notice, ...] = ()
@@ -170,7 +174,9 @@ class CaseResult:
             "options": self.options,
         }
         notices = [notice.to_json() for notice in self.notices if notice.reason]
-        extra = {"inodes": self.inodes, "notices": notices, "thumbnail": self.thumbnail}
+        measures = {name: dict(values) for name, values in self.measures.items()}
+        extra: dict[str, Any] = {"measures": measures, "measure_flags": list(self.measure_flags)}
+        extra |= {"inodes": self.inodes, "notices": notices, "thumbnail": self.thumbnail}
         return record | {name: value for name, value in extra.items() if value}
 
     @classmethod
@@ -201,6 +207,10 @@ class CaseResult:
             values = self.intensities.get(label, {})
             row |= {f"{label}_{name}": values.get(name) for name in _STATISTICS if name in values}
         row |= {f"{label}_entropy": bits for label, bits in self.entropy.items()}
+        for structure, measures in self.measures.items():
+            row |= {f"{structure}_{name}": value for name, value in measures.items()}
+        if self.measures:
+            row["measure_flags"] = " ".join(self.measure_flags)
         row["warnings"] = _BETWEEN_WARNINGS.join(self.warnings)
         row |= {f"seconds_{stage}": self.seconds.get(stage) for stage in STAGES}
         row |= {name: getattr(self, name) for name in _MADE_BY}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +30,8 @@ CLUSTERS = {
 
 STRUCTURES = {**{name: (side,) for name, side in SIDES.items()}, BOTH: tuple(SIDES.values())}
 """The sides of each structure."""
+
+_ELSEWHERE = ("volume_ml", "laa950_d_smallest_ml", "laa950_d_largest_ml")
 
 HISTOGRAM_HU = (-1050.0, 10.0, 120)
 """Lower edge, width and number of bins of the histograms; what lies outside is in the outermost bins."""
@@ -80,3 +83,17 @@ def histogram(region: Distribution) -> Histogram:
     number = np.floor((region.values - low) / width).clip(0, bins - 1).astype(np.intp)
     counts = np.bincount(number, region.counts, minlength=bins).astype(int)
     return Histogram(low, width, tuple(counts.tolist()))
+
+
+def columns_of(rows: Sequence[StructureMeasures]) -> dict[str, dict[str, float | None]]:
+    """The measures of whole lungs for a table with one row per scan, by structure and column.
+
+    Volumes of the sides are columns of that table already; that of both lungs is added as ``ml``.
+    """
+    found: dict[str, dict[str, float | None]] = {}
+    for row in rows:
+        if row.structure in STRUCTURES and row.region == WHOLE:
+            kept = {name: value for name, value in row.values.items() if name not in _ELSEWHERE}
+            both = {"ml": row.values["volume_ml"]} if row.structure == BOTH else {}
+            found[row.structure] = both | kept
+    return found

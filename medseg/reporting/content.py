@@ -20,6 +20,8 @@ from medseg.visualization import thumbnails
 # and the median absolute deviation.
 FAR = 3.5
 _FEWEST = 8
+# Of the measures of `medseg batch --measure lung`; results.csv has all of them.
+_MEASURES = ("mass_g", "mean_hu", "perc15_hu", "laa950_percent", "laa910_percent", "haa_percent", "laa950_d")
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,13 @@ def _table(path: Path) -> list[dict[str, str]]:
 
 
 def _of_batch(table: Sequence[dict[str, str]]) -> list[Row]:
-    return [_row(CaseResult.from_row(line)) for line in table]
+    rows = []
+    for line in table:
+        row = _row(CaseResult.from_row(line))
+        cells = {f"both_lungs_{name}": line.get(f"both_lungs_{name}") for name in _MEASURES}
+        measures = {_words(name): float(cell) for name, cell in cells.items() if cell}
+        rows.append(replace(row, numbers={**row.numbers, **measures}))
+    return rows
 
 
 def _row(result: CaseResult) -> Row:

@@ -43,8 +43,8 @@ def test_every_command_runs(desk, monkeypatch, capsys):
     names |= {"phantom", "check", "augment", "train", "evaluate"}
     assert {command.split()[1] for command in ours} >= names
     for command in ours:
-        # The same command with less patience: a few seconds of training, and fewer patients.
-        quick = command.replace("--max-time 20m", "--max-time 5s").replace("--cases 10", "--cases 5")
+        # The same command with less patience: one epoch of training, and fewer patients.
+        quick = command.replace("--max-time 20m", "--max-time 1s").replace("--cases 10", "--cases 5")
         monkeypatch.setattr(sys, "argv", shlex.split(quick))
         with pytest.raises(SystemExit) as stopped:
             cli.run_command()

@@ -24,6 +24,8 @@ Key: TypeAlias = tuple[str, str]
 
 NAME = "journal.jsonl"
 
+_FIRST = b'{"event": "start", "time": '
+
 
 class Journal:
     """The journal of one run, open for appending.
@@ -72,6 +74,13 @@ class Journal:
 def journals(folder: Path) -> list[Path]:
     """All journals in an output folder: that of the whole run and those of shards."""
     return sorted(folder.glob("journal*.jsonl"))
+
+
+def is_unfinished_journal(path: Path) -> bool:
+    """Whether a file holds nothing but the beginning of a journal, as a full disk leaves it."""
+    with path.open("rb") as file:
+        beginning = file.read(1 << 16)
+    return b"\n" not in beginning and beginning[: len(_FIRST)] == _FIRST[: len(beginning)]
 
 
 def read(paths: Iterable[Path]) -> list[Record]:

@@ -35,6 +35,7 @@ from medseg.batch_processing.journal import (
     Journal,
     Key,
     Record,
+    is_unfinished_journal,
     journals,
     latest,
     next_sequence,
@@ -170,7 +171,7 @@ def _check_tables(folder: Path, shard: str | None, records: Sequence[Record]) ->
     for name in (results.NAME, THUMBNAILS, NAME):
         path = folder / _with_shard(name, shard)
         if path.exists() and path.stat().st_size:
-            OverwriteGuard([]).check(path, is_own=lambda path: False)
+            OverwriteGuard([]).check(path, is_own=is_unfinished_journal)
 
 
 def _make(folder: Path) -> None:

@@ -84,6 +84,9 @@ def quiet_exit() -> Iterator[None]:
                 number = signals.received or signal.SIGINT
                 _say(number)
                 code = 128 + number
+                # With `python -m`, Python would end by SIGINT instead of with this code if KeyboardInterrupt
+                # passed through exec("..."), as in the making of dataclasses. Another exec resets that.
+                exec("")
             elif _is_closed_pipe(error):
                 _discard_output()
                 code = CLOSED_PIPE

@@ -162,6 +162,23 @@ def test_a_manifest_is_not_replaced_by_the_table(scans):
     assert (scans / "results.csv").read_bytes() == before
 
 
+@pytest.mark.parametrize("content", [b'{"ev', b'{"event": "start", "time": 17'])
+def test_the_beginning_of_a_journal_is_replaced(two, tmp_path, content):
+    """A full disk left it, and nothing else."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "journal.jsonl").write_bytes(content)
+    assert run(two[:1], config_for(tmp_path / "out")).done == 1
+
+
+@pytest.mark.parametrize("content", [b"my diary", b'{"event": "party"'])
+def test_a_journal_of_another_origin_is_not_replaced(two, tmp_path, content):
+    (tmp_path / "journal.jsonl").write_bytes(content)
+    with pytest.raises(UsageError) as refused:
+        run(two, config_for(tmp_path))
+    assert refused.value.reason == "foreign-file"
+    assert (tmp_path / "journal.jsonl").read_bytes() == content
+
+
 def test_a_table_of_another_origin_is_not_replaced(two, tmp_path):
     (tmp_path / "results.csv").write_text("my results")
     with pytest.raises(UsageError) as refused:

@@ -70,6 +70,18 @@ def test_a_signal_ends_any_moment_with_one_line(scan, number, word, name, setup)
     assert ended.stdout == ""
 
 
+def test_the_exit_code_is_that_of_the_signal_whatever_code_it_meets(scan, tmp_path):
+    """Python ends by SIGINT if KeyboardInterrupt passed through exec("..."), which makes dataclasses."""
+    setup = "import medseg.io.scan_info; medseg.io.scan_info.read_channels = lambda *a, **k: exec('stop()')"
+    code = STOPPED_WITHIN.format(number=15, name="", setup=setup, argv=["medseg", "info", str(scan)])
+    (tmp_path / "stopped.py").write_text(code)
+    ended = subprocess.run(
+        [sys.executable, "-m", "stopped"],
+        cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=PATIENCE, check=False,
+    )  # fmt: skip
+    assert (ended.returncode, ended.stderr) == (143, "error: terminated\n")
+
+
 def test_a_signal_is_an_object_with_json(scan):
     ended = stopped("medseg.cli.app", "", signal.SIGTERM, "info", scan, "--json")
     assert ended.returncode == 143

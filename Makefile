@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test docs lint format fuzz real bench-peers demo-model graphs clean
+.PHONY: help demo test docs lint format fuzz inject real bench-peers demo-model graphs clean
 
 help:  ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,10 @@ docs: $(READY_DEV)  ## Build the documentation in site/; warnings and broken lin
 fuzz: export OMP_NUM_THREADS = 1
 fuzz: $(READY_DEV)  ## Damage 2,000 scans and models by chance: each is read or refused (minutes)
 	$(BIN)/python tests/support/fuzzing.py --count $(or $(COUNT),2000) --seed $(or $(SEED),0)
+
+inject: export OMP_NUM_THREADS = 1
+inject: $(READY_DEV)  ## Run commands under 500 faults: signals, closed pipes, lost files, full disks (an hour)
+	$(BIN)/python tests/support/fault_injection.py --count $(or $(COUNT),500) --seed $(or $(SEED),0)
 
 real: $(READY)  ## Train and evaluate on real scans (hours): docs/results.md; DATA=folder
 	$(BIN)/python benchmarks/real_data.py --data $(DATA)

@@ -57,8 +57,8 @@ def evaluate(
             reason="usage",
         )
     from medseg.datasets.manifest import Manifest
-    from medseg.evaluation.evaluator import FILES
     from medseg.evaluation.model_evaluation import evaluate as evaluate_model
+    from medseg.evaluation.summary_table import FILES
     from medseg.inference.registry import load_segmenter
     from medseg.io.overwrite_guard import OverwriteGuard
 

@@ -14,7 +14,7 @@ from medseg.errors import InputRefused, UsageError
 from medseg.evaluation import tables
 from medseg.evaluation.confidence_intervals import holm, mean_interval, patient_means, wilcoxon
 from medseg.evaluation.evaluation_files import read_evaluations
-from medseg.evaluation.evaluator import ALL_LABELS, BOUNDS, METRICS
+from medseg.evaluation.summary_table import ALL_LABELS, BOUNDS, METRICS
 from medseg.io.overwrite_guard import OverwriteGuard
 from medseg.system.atomic_write import replacing
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from medseg.errors import InputRefused, UsageError
-from medseg.evaluation.evaluator import METRICS
+from medseg.evaluation.summary_table import METRICS
 from medseg.system.csv_cells import from_cell
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from medseg.datasets.manifest import Case, Manifest
 from medseg.errors import UsageError
-from medseg.evaluation import evaluator
+from medseg.evaluation import evaluator, summary_table
 from medseg.evaluation.metrics import NSD_TOLERANCE_MM
 from medseg.evaluation.prediction_files import read_prediction
 from medseg.evaluation.scoring import Tolerances
@@ -49,8 +49,8 @@ class Evaluation:
 
     @property
     def summary(self) -> pd.DataFrame:
-        """Statistics over the cases, one row per label: see :func:`medseg.evaluation.evaluator.summary`."""
-        return evaluator.summary(self.table)
+        """Statistics per label: see :func:`medseg.evaluation.summary_table.summary`."""
+        return summary_table.summary(self.table)
 
     @property
     def failures(self) -> dict[str, str]:
@@ -138,7 +138,7 @@ def evaluate(
             on_case=advance,
         )
     if folder is not None:
-        evaluator.write(table, folder)
+        summary_table.write(table, folder)
     return Evaluation(table)
 
 
@@ -154,8 +154,8 @@ def _check_outputs(
         guard.check(sidecar_path(mask), is_own=is_own_sidecar)
     if writes_masks:
         guard.check(folder / _THUMBNAILS, is_own=_are_own_thumbnails)
-    first = folder / evaluator.FILES[0]  # always written before the others
-    for name in evaluator.FILES:
+    first = folder / summary_table.FILES[0]  # always written before the others
+    for name in summary_table.FILES:
         guard.check(folder / name, is_own=lambda path: begins_with(first, evaluator.KEYS))
 
 

@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 
 from medseg.evaluation import tables
-from medseg.evaluation.evaluator import COLUMNS, METRICS, write
+from medseg.evaluation.evaluator import COLUMNS
 from medseg.evaluation.metrics import REGISTRY, LabelPair
+from medseg.evaluation.summary_table import METRICS, write
 from medseg.images.grid import Grid
 
 DOCS = Path(__file__).parents[2] / "docs" / "metrics.md"

@@ -16,7 +16,8 @@ from support.worlds import tiny
 from medseg.datasets.manifest import Case
 from medseg.errors import InputRefused, UsageError
 from medseg.evaluation.evaluation_files import read_evaluation
-from medseg.evaluation.evaluator import COLUMNS, evaluate_cases, summary, write
+from medseg.evaluation.evaluator import COLUMNS, evaluate_cases
+from medseg.evaluation.summary_table import summary, write
 from medseg.images.grid import Grid
 from medseg.images.label import Label
 from medseg.images.volume import Mask

@@ -67,7 +67,8 @@ def batch(tmp_path_factory) -> Path:
 def evaluation(tmp_path_factory) -> Path:
     """The output folder of an evaluation: 10 cases of one label, and one that failed."""
     folder = tmp_path_factory.mktemp("evaluated")
-    from medseg.evaluation import evaluator
+    from medseg.evaluation.evaluator import COLUMNS
+    from medseg.evaluation.summary_table import write
 
     rows = []
     for number in range(10):
@@ -85,7 +86,7 @@ def evaluation(tmp_path_factory) -> Path:
     rows.append(
         {"case": "c99", "patient": "c99", "label": "", "status": "failed", "reason": "empty: nothing"}
     )
-    evaluator.write(pd.DataFrame(rows, columns=list(evaluator.COLUMNS)), folder)
+    write(pd.DataFrame(rows, columns=list(COLUMNS)), folder)
     return folder
 
 

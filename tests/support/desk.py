@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from support.worlds import tiny, untrained
 
-from medseg.evaluation import evaluator
+from medseg.evaluation import evaluator, summary_table
 from medseg.images.volume import Mask
 from medseg.io import read_mask, write_dicom_series
 from medseg.io.sidecar import meaning_of, sidecar_path, write_json
@@ -52,4 +52,4 @@ def data_set(desk: Path) -> None:
         (desk / name).mkdir()
         cases = Manifest.read(desk / "cases.csv").split("test")
         frame = evaluator.evaluate_cases(cases, lambda case: read_mask(str(case.label), LUNGS), LUNGS)
-        evaluator.write(frame, desk / name)
+        summary_table.write(frame, desk / name)

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from medseg.io.foreign_images import as_mask, as_volume
     from medseg.io.read_options import ReadOptions
     from medseg.io.scan_info import info
+    from medseg.measurement.lesions import Growth, growth
     from medseg.measurement.measurement_table import Measurement
     from medseg.measurement.scan_measurement import measure
     from medseg.phantom.demo import DemoResult, make_phantom, phantom_grid, run_demo
@@ -73,6 +74,7 @@ __all__ = [
     "DemoResult",
     "Evaluation",
     "Grid",
+    "Growth",
     "Hardware",
     "InputRefused",
     "InputWarning",
@@ -110,6 +112,7 @@ __all__ = [
     "describe",
     "describe_recipes",
     "evaluate",
+    "growth",
     "html_card",
     "import_weights",
     "info",
@@ -155,6 +158,7 @@ _HOME = {
     "DemoResult": "medseg.phantom.demo",
     "Evaluation": "medseg.evaluation.model_evaluation",
     "Grid": "medseg.images.grid",
+    "Growth": "medseg.measurement.lesions",
     "Hardware": "medseg.training.hardware",
     "InputRefused": "medseg.errors",
     "InputWarning": "medseg.errors",
@@ -192,6 +196,7 @@ _HOME = {
     "describe": "medseg.images.intensity_stats",
     "describe_recipes": "medseg.recipe",
     "evaluate": "medseg.evaluation.model_evaluation",
+    "growth": "medseg.measurement.lesions",
     "html_card": "medseg.visualization.thumbnails",
     "import_weights": "medseg.training.checkpoint_files",
     "info": "medseg.io.scan_info",

@@ -31,6 +31,9 @@ def measure(
     correct_air: Annotated[
         bool, typer.Option("--correct-air", help="Scale HU so that the air in the trachea has -1000 HU.")
     ] = False,
+    lesions: Annotated[
+        Path | None, typer.Option(help="Mask of lesions: count, volumes, NELSON classes, share and place.")
+    ] = None,
     recipe: Annotated[str | None, typer.Option(help="Recipe with the label names.")] = None,
     series: Series = None,
     volume: VolumeNumber = None,
@@ -44,7 +47,7 @@ def measure(
     from medseg.measurement.scan_measurement import measure as measured
 
     check_output(output)
-    OverwriteGuard([scan, mask]).check(output)
+    OverwriteGuard([scan, mask, *([lesions] if lesions else [])]).check(output)
     options = choices_of(series, volume, trust, nonfinite)
     found = measured(
         scan,
@@ -52,6 +55,7 @@ def measure(
         kind=kind,
         rind_mm=rind_mm,
         correct_air=correct_air,
+        lesions=lesions,
         recipe=recipe,
         options=options,
     )

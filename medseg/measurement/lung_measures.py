@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -46,12 +46,14 @@ class LungScan:
         hu: The CT, (X, Y, Z).
         grid: Of both.
         hu_factor: Every HU is multiplied by this: 1, or the correction by tracheal air.
+        lesions: bool (X, Y, Z); empty without lesions.
     """
 
     sides: Array
     hu: Array
     grid: Grid
     hu_factor: float = 1.0
+    lesions: Array = field(default_factory=lambda: np.zeros((0, 0, 0), np.bool_))
 
 
 def measure_lungs(

@@ -183,6 +183,19 @@ def _halves(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:
     return np.asarray(2 * np.arange(len(counts)) <= low + high).astype(np.intp)
 
 
+def third_of(lung: Array, grid: Grid, index: Sequence[float]) -> int:
+    """0, 1 or 2: the upper, middle or lower third by height of a lung that holds a place.
+
+    Args:
+        lung: bool (X, Y, Z) along R, A and S, not empty.
+        grid: Of the lung.
+        index: The place, in voxels.
+    """
+    levels = _levels(grid, 2, (slice(0, lung.shape[0]), slice(0, lung.shape[1]), slice(0, lung.shape[2])))
+    x, y, z = (min(max(int(np.rint(at)), 0), n - 1) for at, n in zip(index, lung.shape, strict=True))
+    return int(_thirds_by_height(_level_counts(lung, levels))[np.broadcast_to(levels, lung.shape)[x, y, z]])
+
+
 def bounding_box(mask: Array) -> tuple[slice, slice, slice] | None:
     """The bounding box of what is not 0 in an array of bool or unsigned integers; None if all is."""
     order = memory_order(mask)

@@ -15,6 +15,8 @@ from medseg.images.volume import Mask, Volume
 from medseg.io.foreign_images import MaskLike, ScanLike, as_volume
 from medseg.io.read_options import DEFAULT_OPTIONS, ReadOptions
 from medseg.measurement import lung_measures, measures, regions, structures
+from medseg.measurement.lesions import DEFINITIONS as LESIONS
+from medseg.measurement.lesions import lesion_rows
 from medseg.measurement.lung_labels import Kind, divided, lung_labels, lung_side, painted
 from medseg.measurement.lung_measures import LungScan
 from medseg.measurement.measurement_table import Histogram, Measurement, StructureMeasures
@@ -30,6 +32,7 @@ def measure(
     kind: Kind = "auto",
     rind_mm: float = regions.RIND_MM,
     correct_air: bool = False,
+    lesions: MaskLike | None = None,
     recipe: str | Path | None = None,
     options: ReadOptions = DEFAULT_OPTIONS,
 ) -> Measurement:
@@ -49,6 +52,9 @@ def measure(
         rind_mm: Depth of the rind below the surface of each lung.
         correct_air: Multiply every HU by the factor that gives the air in the trachea -1000 HU and leaves
             water at 0, the two points that define the scale. The factor is in the result.
+        lesions: A mask of lesions on the scan's grid, any value but 0: adds a row for all of them (number,
+            volume, NELSON classes, share of the lungs) and one for each (volume, side and third, distance to
+            the pleura).
         recipe: A recipe that names the labels of a mask read from a file.
         options: How to read the scan when the file leaves a question open.
 
@@ -89,12 +95,16 @@ def measure(
     facts: dict[str, object] = {}
     notices: tuple[Notice, ...] = ()
     if lungs:
-        cut = cut_lungs(volume, named, kind)
+        marked = None if lesions is None else _lesions_on(lesions, volume)
+        cut = cut_lungs(volume, named, kind, marked)
         fitness = fitness_of(volume, cut)
         if correct_air:
             cut, fitness = _corrected(cut, fitness, volume)
         found, histograms = lung_measures.measure_lungs(cut, rind_mm)
         rows += found
+        if marked is not None:
+            rows += lesion_rows(cut.lesions, cut)
+            definitions |= LESIONS
         notices, facts = notices_of(fitness), fitness.to_json()
         definitions |= {name: each.definition for name, each in measures.REGISTRY.items()}
         definitions |= lung_measures.CLUSTERS | regions.DIVISIONS
@@ -122,22 +132,45 @@ def _corrected(lungs: LungScan, fitness: ScanFitness, scan: Volume) -> tuple[Lun
     return replace(lungs, hu_factor=factor), replace(fitness, hu_factor=factor, mean_hu=mean)
 
 
-def cut_lungs(scan: Volume, mask: Mask, kind: Kind = "auto") -> LungScan:
-    """The box around both lungs, oriented ``RAS``; one voxel if there is no lung.
+def _lesions_on(lesions: MaskLike, volume: Volume) -> Mask:
+    """The mask of lesions, checked to be on the scan's grid."""
+    found = named_mask(lesions, volume)
+    mismatch = found.grid.mismatch(volume.grid)
+    if mismatch:
+        raise UsageError(
+            f"the lesions are not on the scan's grid: {mismatch}",
+            where=found.source.path,
+            remedy="resample them to the scan's grid (nearest neighbour)",
+            reason="grid-mismatch",
+        )
+    return found
+
+
+def cut_lungs(scan: Volume, mask: Mask, kind: Kind = "auto", lesions: Mask | None = None) -> LungScan:
+    """The box around both lungs and the lesions, oriented ``RAS``; one voxel if there is no lung.
 
     Args:
         scan: The CT.
         mask: On the same grid.
         kind: See :func:`measure`.
+        lesions: On the same grid.
     """
     labels = lung_labels(mask, kind)
     sided = all(lung_side(label) for label in labels)
     found = mask.array if sided else divided(mask, labels, scan)
-    box = regions.bounding_box(found) or (slice(0, 1), slice(0, 1), slice(0, 1))
+    marked = None if lesions is None else np.asarray(lesions.array > 0)
+    box = regions.bounding_box(found if marked is None else (found > 0) | marked) or (
+        slice(0, 1),
+        slice(0, 1),
+        slice(0, 1),
+    )
     affine = mask.grid.affine.copy()
     affine[:3, 3] = mask.grid.world([part.start for part in box])
     sides = painted(found[box], labels) if sided else found[box]
     grid = Grid(sides.shape, affine)
     upright = Mask(sides, grid, ()).oriented("RAS")
     hu = Volume(scan.array[box], grid).oriented("RAS")
-    return LungScan(np.asfortranarray(upright.array), np.asfortranarray(hu.array), upright.grid)
+    cut = LungScan(np.asfortranarray(upright.array), np.asfortranarray(hu.array), upright.grid)
+    if marked is None:
+        return cut
+    return replace(cut, lesions=Mask(marked[box], grid, ()).oriented("RAS").array > 0)

@@ -2,6 +2,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# An example may take as long as it takes on a busy machine.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 # The tests' networks are tiny: more threads only wait for one another, most of all under xdist.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -9,6 +9,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 READY_DEV := $(VENV)/.ready-dev
 PHANTOM := runs/phantom
+COVERAGE := .coverage.json
 
 # -qq: no warnings about package indexes of the machine; errors are still shown.
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
@@ -29,7 +30,9 @@ demo: $(READY)  ## Segment a phantom CT: DICOM in, mask, picture and Dice in dem
 test: export OMP_NUM_THREADS = 1
 test: export MKL_NUM_THREADS = 1
 test: lint  ## Lint, types, import contracts, tests and notebooks with coverage
-	$(BIN)/pytest tests notebooks --nbmake -n $(WORKERS) --dist worksteal --durations=25 --cov --cov-report=term
+	$(BIN)/python -m slipcover --json --out $(COVERAGE) -m \
+		pytest tests notebooks --nbmake -n $(WORKERS) --dist worksteal --durations=25
+	$(BIN)/python -m slipcover --merge $(COVERAGE) --out $(COVERAGE) --fail-under 90
 
 lint: $(READY_DEV)  ## All checks that run no code of ours
 	$(BIN)/ruff check .
@@ -74,7 +77,7 @@ graphs: $(READY)  ## Export the graph of lung_ct again, after its weights have c
 	$(BIN)/python benchmarks/shipped_graphs.py
 
 clean:  ## Remove the environment, caches and demo-out; runs/ stays
-	rm -rf $(VENV) demo-out .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache .coverage .coverage.*
+	rm -rf $(VENV) demo-out .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache .coverage*
 
 $(READY): pyproject.toml | $(BIN)/pip
 	@echo "Installing medseg into $(VENV): some minutes the first time."

@@ -1,4 +1,4 @@
-"""Anatomy of the lungs on masks: both in one mask divided into right and left, and what looks wrong."""
+"""The right and the left lung of a mask that holds both, and what of such a mask is no lung."""
 
 from __future__ import annotations
 
@@ -10,53 +10,103 @@ import numpy.typing as npt
 
 from medseg.images.connected_components import components
 from medseg.images.grid import Grid
-from medseg.images.run_length import Array, Binary, Integers, Runs
-from medseg.images.volume import Mask, Volume
+from medseg.images.run_length import Array, Binary, Runs
+from medseg.images.volume import Volume
+from medseg.inference.midline import (
+    BODY_HU,
+    Midline,
+    body_outline,
+    cut_shares,
+    find_midline,
+    planar_parts,
+)
+from medseg.inference.upright_lattice import Box, UprightLattice
 from medseg.system.notices import Notice
 
-COARSE_MM = 2.5
-"""Finer voxels than this are not looked at."""
+LUNG_LATTICE_MM, BODY_LATTICE_MM = 2.5, 5.0
+"""Distances of the voxels that are looked at: for the place where lungs touch, and for the body."""
 
 SMALLER = 0.1
-"""A part that an erosion leaves is a lung if it has at least this part of the volume of the other."""
+"""A part that an erosion leaves is a lung if it has at least this share of the volume of the other."""
+
+LONE_SMALLER = 0.3
+"""Where the field of view shows half a chest, a part with less than this share of another is no lung."""
 
 SMALLEST_ML = 50.0
 """A part that does not touch the other is a lung from this volume on."""
 
-HEART_MM, RIGHT_SHARE = 5.0, 0.46
-"""Of eleven chest CTs the heart lay 12 mm to the left to 8 mm to the right of the middle, and the right
-lung had 0.46 to 0.65 of the volume; both limits together are passed by one, whose right lung had shrunk
-after surgery, and by five of the eleven where they are mirrored."""
+ONE_SIDED, LONE_SIDED = 0.8, 2 / 3
+"""Share of a part that lies on one side of the midline: of one lung of two, and of a lung alone, which may
+reach over the midline in front of the heart. Of 17 chest CTs each lung has at least 0.95 on its side."""
 
-AROUND_MM = 3.0
-"""The air beside one lung alone counts where it is as much as a layer of this width."""
-
-SOFT_HU, SOFT_MM, SOFT_SHARE = -200.0, 3.0, 0.01
-"""A lung is told of where this share of it is denser, on average over this distance to every side and away
-from its rim. Vessels and the hilum are not: of ten chest CTs each with a manual mask or one made by
-thresholds, none has more than 0.4 % of this, and with a simulated consolidation or effusion 10 to 45 %."""
+LATERAL_SHARE = 0.75
+"""A field of view shows half a chest if one side cuts the body to this share of its depth, and the other to
+at most one minus this."""
 
 AIR_HU, AIR_SHARE, AIRLESS_SHARE = -500.0, 0.02, 0.25
 """Lungs hold air: of eleven chest CTs, and of 56 with simulated disease, at least 36 % are darker than this.
 A part with less than `AIR_SHARE` is lung only beside one with air, neither of them four times the other."""
 
+OUTSIDE_HU, OUTSIDE_SHARE, STRAY_SHARE = -930.0, 0.25, 0.5
+"""A dark region at the edge of an axial slice is air around the patient if less than `OUTSIDE_SHARE` of it is
+denser than `OUTSIDE_HU`; a part of the mask with `STRAY_SHARE` of its volume in such air is no lung. In an
+emphysematous lung that the field of view cuts (median -947), 42 % is denser."""
+
+PADDING_HU = -1500.0
+"""Darker is padding beyond a round field of view."""
+
 RIGHT, LEFT = 1, 2
 
 _NECKS_MM = (0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0, 13.0, 16.0)
-"""Half widths of the bridge between the lungs that are tried: where they touch it is a thin one."""
+"""Half widths of the bridge between the lungs that are tried; where they touch it is a thin one."""
+
+
+def find_sides(lungs: Runs, scan: Volume, *, least_ml: float = 0.0) -> tuple[Runs, Runs, tuple[Notice, ...]]:
+    """The right and the left lung of a mask of both, and notices about what was left out.
+
+    Parts without air (:func:`with_air`), parts outside of the body (:func:`without_strays`) are left out, and
+    so is lung whose side cannot be told (:func:`split_left_right`).
+
+    Args:
+        lungs: Of a mask (X, Y, Z) on the scan's grid.
+        scan: The CT in HU.
+        least_ml: Less than this is left out without a notice.
+
+    Returns:
+        Right, left, and the notices, which were not sent.
+    """
+    airy = with_air(lungs, scan.array)
+    kept = without_strays(airy, scan.grid, scan.array)
+    right, left = split_left_right(kept, scan.grid, scan.array)
+    sizes = (lungs.size, airy.size, kept.size, right.size + left.size)
+    airless_ml, outside_ml, unknown_ml = -np.diff(sizes) * scan.grid.voxel_ml
+    unknown = f"{unknown_ml:.0f} ml of lung were left out: the scan does not show on which side they are"
+    remedy = "look at the scan; one that also shows the spine, or both sides of the body, tells the side"
+    notices = (
+        (airless_ml, Notice("airless", f"removed {airless_ml:.0f} ml of airless tissue (not lung)")),
+        (
+            outside_ml,
+            Notice("outside-body", f"removed {outside_ml:.0f} ml of air around the patient (not lung)"),
+        ),
+        (unknown_ml, Notice("side-unknown", unknown, remedy=remedy)),
+    )
+    return right, left, tuple(each.at(scan.source.path) for ml, each in notices if ml > least_ml)
 
 
 def split_left_right(lungs: Runs, grid: Grid, hu: Array | None = None) -> tuple[Runs, Runs]:
     """The right and the left lung of a mask that holds both.
 
-    The lungs touch in front of the heart and behind the gullet, where only the pleura is between
-    them. The mask is eroded until two large parts are left; every voxel then belongs to the part that is
-    nearest. Right is the part whose middle lies more to the patient's right.
+    The lungs touch in front of the heart and behind the oesophagus, where only the pleura is between
+    them. The mask is eroded until a large part is left on either side of the midline
+    (:func:`medseg.inference.midline.find_midline`); every voxel then belongs to the nearest part.
 
-    A mask that no erosion up to 16 mm separates is one lung, or two sides that cannot be told apart.
-    Where the air around the patient is seen beside it on one side alone, that side is lateral: the
-    field of view shows one lung. Otherwise it is the right one where its middle lies to the right of
-    that of the dense tissue in its slices, or, without ``hu``, to the right of that of the scan.
+    If no erosion up to 16 mm separates two parts, each connected part is a lung of the side on which two
+    thirds of it lie, and a part that lies on both sides is cut at the midline. A scan that does not show the
+    midline may still show air beside the body on one side: that side is lateral. Without that, too, the side
+    is unknown.
+
+    Without ``hu`` nothing is known of the midline: two large parts are told apart by their position to one
+    another, and a lone one by the middle of the scan.
 
     Args:
         lungs: Of a mask (X, Y, Z).
@@ -64,137 +114,159 @@ def split_left_right(lungs: Runs, grid: Grid, hu: Array | None = None) -> tuple[
         hu: The CT, (X, Y, Z).
 
     Returns:
-        Right and left, without common voxels; together they are ``lungs``.
+        Right and left, without common voxels. Voxels of ``lungs`` in neither have no side that can be told.
     """
-    box, none = lungs.box(), lungs.kept(np.zeros(len(lungs.start), dtype=np.bool_))
+    none = lungs.kept(np.zeros(len(lungs.start), dtype=np.bool_))
+    box = lungs.box()
     if box is None:
         return none, none
-    # Upright, so that voxels that lie as near to either part go the same way in every order of axes.
-    order, flips = grid.moves_to("RAS")
-    flipped = [flips[order.index(axis)] for axis in range(3)]
-    # Sides need no finer voxels: those of thin slices are passed over, and take that of their neighbour.
-    every = [max(1, int(COARSE_MM / mm)) for mm in grid.spacing_mm]
-    passing = [_passing(box[axis], every[axis], flipped[axis]) for axis in range(3)]
-    turned = tuple(axis for axis in range(3) if flips[axis])
-    sides = _sides(
-        np.flip(lungs.at(passing).transpose(order), turned),
-        [every[axis] * grid.spacing_mm[axis] for axis in order],
-        grid.oriented("RAS").affine[0, :3] * [every[axis] for axis in order],
-    )
-    if sides is None:
-        return (lungs, none) if _lies_right(lungs, box, grid, hu) else (none, lungs)
-    found = lungs.divided(
-        np.flip(sides, turned).transpose([order.index(axis) for axis in lungs.order]),
-        [_taken(passing[axis], grid.shape[axis], flipped[axis]) for axis in lungs.order],
-    )
-    right, left = found.get(RIGHT, none), found.get(LEFT, none)
-    if min(right.size, left.size) < SMALLER * max(right.size, left.size):
-        # Beside one large lung a small part may be no lung: it must not decide what side that one is.
-        large = right if right.size > left.size else left
-        lies_right = _lies_right(large, box, grid, hu)
-        if lies_right != (large is right):
-            return (lungs, none) if lies_right else (none, lungs)
-    return right, left
+    lattice = UprightLattice.of(grid, box, LUNG_LATTICE_MM)
+    midline = _midline(grid, box, hu)
+    lone = None if midline is not None else _lone_side(lungs, grid, hu)
+    # Half a chest holds one lung: its lobes must not be taken for two.
+    necks_mm = _NECKS_MM[:1] if lone is not None and hu is not None else _NECKS_MM
+    sides = _sides(lattice.foreground(lungs), lattice, midline, necks_mm)
+    if sides is not None:
+        found = lattice.divide(lungs, sides)
+        right, left = found.get(RIGHT, none), found.get(LEFT, none)
+        smaller = SMALLER if hu is None else LONE_SMALLER
+        if (
+            midline is not None
+            or lone is None
+            or min(right.size, left.size) >= smaller * max(right.size, left.size)
+        ):
+            return right, left
+    return (lungs if lone == RIGHT else none), (lungs if lone == LEFT else none)
 
 
-def _passing(part: slice, every: int, flipped: bool) -> Integers:
-    """Indices in a part of an axis, so many passed over, from its start, or from its end if it is flipped."""
-    first = part.start + (part.stop - 1 - part.start) % every if flipped else part.start
-    return np.arange(first, part.stop, every)
-
-
-def _taken(passing: Integers, length: int, flipped: bool) -> Integers:
-    """Of each index of an axis the number of that of :func:`_passing` before it; behind, if flipped."""
-    at = np.arange(length)
-    behind = np.searchsorted(passing, at) if flipped else np.searchsorted(passing, at, side="right") - 1
-    return np.asarray(behind.clip(0, len(passing) - 1))
-
-
-def _lies_right(lungs: Runs, box: tuple[slice, slice, slice], grid: Grid, hu: Array | None) -> bool:
-    """Whether a lone lung is the right one, see :func:`split_left_right`; ``box`` encloses all lung."""
-    order, flips = grid.moves_to("RAS")
-    # Upright, as all that follows.
-    middle, (across, _, along) = lungs.middle(order[0]), (box[axis] for axis in order)
-    length, high = grid.shape[order[0]], grid.shape[order[2]]
-    if flips[0]:
-        middle, across = length - 1 - middle, slice(length - across.stop, length - across.start)
-    if flips[2]:
-        along = slice(high - along.stop, high - along.start)
+def _midline(grid: Grid, box: Box, hu: Array | None) -> Midline | None:
+    """The midline of a CT in the slices that a box holds."""
     if hu is None:
-        return bool(middle >= (length - 1) / 2)
-    spacing_mm = [grid.spacing_mm[axis] for axis in order]
-    every = [max(1, int(2 * COARSE_MM / mm)) for mm in spacing_mm]
-    upright = np.flip(hu.transpose(order), tuple(axis for axis, flip in enumerate(flips) if flip))
-    seen = np.asarray(upright[:: every[0], :: every[1], along.start : along.stop : every[2]])
-    air = (seen < -900).mean(axis=(1, 2))
-    to_the_left, to_the_right = (
-        air[: across.start // every[0]].sum(),
-        air[-(-across.stop // every[0]) :].sum(),
-    )
-    if max(to_the_left, to_the_right) * every[0] * spacing_mm[0] > AROUND_MM and (
-        max(to_the_left, to_the_right) > 2 * min(to_the_left, to_the_right)
-    ):
-        return bool(to_the_right > to_the_left)
-    dense = np.count_nonzero(seen > -200, axis=(1, 2))
-    if not dense.sum():
-        return bool(middle >= (length - 1) / 2)
-    return bool(middle >= np.average(np.arange(len(dense)), weights=dense) * every[0])
+        return None
+    lattice = _body_lattice(grid, box)
+    return find_midline(lattice.sampled(hu), lattice.positions_mm())
+
+
+def _body_lattice(grid: Grid, box: Box) -> UprightLattice:
+    """The lattice for questions about the body in the axial slices that a box holds."""
+    axial = grid.moves_to("RAS")[0][2]
+    x, y, z = (box[axis] if axis == axial else slice(0, grid.shape[axis]) for axis in range(3))
+    return UprightLattice.of(grid, (x, y, z), BODY_LATTICE_MM)
+
+
+def _lone_side(lungs: Runs, grid: Grid, hu: Array | None) -> int | None:
+    """`RIGHT` or `LEFT` of a lung in a scan that does not show the midline; None if it cannot be told."""
+    box = lungs.box()
+    if box is None:
+        return None
+    if hu is None:
+        lattice = UprightLattice.of(grid, box, LUNG_LATTICE_MM)
+        across = lattice.order[0]
+        middle_mm = (grid.shape[across] - 1) / 2 * grid.spacing_mm[across]
+        right = (lattice.foreground(lungs) & (lattice.positions_mm()[0] > middle_mm)).sum()
+        share = right / max(1, lattice.foreground(lungs).sum())
+        return RIGHT if share >= LONE_SIDED else LEFT if share <= 1 - LONE_SIDED else None
+    cut_left, cut_right = cut_shares(body_outline(_body_lattice(grid, box).sampled(hu)))
+    if cut_left >= LATERAL_SHARE and cut_right <= 1 - LATERAL_SHARE:
+        return RIGHT
+    if cut_right >= LATERAL_SHARE and cut_left <= 1 - LATERAL_SHARE:
+        return LEFT
+    return None
 
 
 def _sides(
-    lungs: Binary, spacing_mm: list[float], to_the_right: npt.NDArray[np.float64]
+    lungs: Binary, lattice: UprightLattice, midline: Midline | None, necks_mm: Sequence[float]
 ) -> npt.NDArray[np.uint8] | None:
-    """`RIGHT` or `LEFT` for every voxel, also outside the lungs; None where there are no two parts.
-
-    Args:
-        lungs: bool (X, Y, Z).
-        spacing_mm: Of its voxels.
-        to_the_right: How far one step along each axis leads to the right.
-    """
+    """`RIGHT` or `LEFT` for every point, also outside the lungs; None if neither parts nor midline tell."""
     from scipy import ndimage
 
-    seeds = _two_parts(lungs, spacing_mm)
-    if seeds is None:
-        return None
-    # Where the parts of the erosion lie nearest decides: recesses that it took away belong to their own side.
-    indices = ndimage.distance_transform_edt(
-        seeds == 0, sampling=spacing_mm, return_distances=False, return_indices=True
+    positions = lattice.positions_mm()
+    right_of = (
+        [] if midline is None else [np.broadcast_to(r, lungs.shape) for r in midline.right_of(positions)]
     )
-    nearest = seeds[tuple(indices)]
-    rightward = [to_the_right @ _middle((nearest == n) & lungs) for n in (RIGHT, LEFT)]
-    return np.asarray(nearest if rightward[0] > rightward[1] else RIGHT + LEFT - nearest)
+    seeds = _two_parts(lungs, lattice.spacing_mm, right_of, necks_mm)
+    if seeds is None:
+        if midline is None:
+            return None
+        seeds = _parts_of_lone(lungs, right_of)
+    # The nearest part decides about recesses, which the erosion has taken away.
+    indices = ndimage.distance_transform_edt(
+        seeds == 0, sampling=lattice.spacing_mm, return_distances=False, return_indices=True
+    )
+    return np.asarray(seeds[tuple(indices)])
 
 
-def _middle(part: Binary) -> npt.NDArray[np.float64]:
-    """Mean indices (3) of where a mask is true."""
-    runs = Runs.of(part)
-    return np.array([runs.middle(axis) for axis in range(3)])
-
-
-def _two_parts(lungs: Binary, spacing_mm: list[float]) -> npt.NDArray[np.uint8] | None:
-    """1 and 2 in the two largest parts that the thinnest sufficient erosion leaves; None if there is none."""
+def _two_parts(
+    lungs: Binary,
+    spacing_mm: tuple[float, float, float],
+    right_of: list[Binary],
+    necks_mm: Sequence[float],
+) -> npt.NDArray[np.uint8] | None:
+    """`RIGHT` and `LEFT` in the parts that the least sufficient erosion leaves; None if there is none."""
     from scipy import ndimage
 
     depth_mm, voxel_ml = None, prod(spacing_mm) / 1000
-    for neck_mm in _NECKS_MM:
-        left = lungs
+    for neck_mm in necks_mm:
+        core = lungs
         if neck_mm > 0:
             if depth_mm is None:  # it takes long, and most lungs do not touch
-                padded = np.pad(lungs, 1)
+                # The scan's faces are no surface of the lungs: in low slabs nothing would be left.
+                padded = np.pad(lungs, 1, mode="edge")
                 depth_mm = ndimage.distance_transform_edt(padded, sampling=spacing_mm)[1:-1, 1:-1, 1:-1]
-            left = depth_mm > neck_mm
-        parts, count = ndimage.label(left, structure=np.ones((3, 3, 3)))
+            core = depth_mm > neck_mm
+        parts, count = ndimage.label(core, structure=np.ones((3, 3, 3)))
         if count < 2:
             continue
-        sizes = np.bincount(parts.ravel())[1:]
-        second, first = np.argsort(sizes, kind="stable")[-2:] + 1
+        sizes = np.bincount(parts.ravel(), minlength=count + 1)
+        sizes[0] = 0
+        side = _side_of_parts(parts, sizes, right_of, ONE_SIDED)
+        if side is None:
+            side = _side_by_order(parts, sizes)
+        if not side[sizes.argmax()]:
+            continue  # both lungs are in it
+        ones = [np.where(side == one, sizes, 0).max() for one in (RIGHT, LEFT)]
         # What was apart from the beginning may be small: a lung that has shrunk.
-        least = SMALLEST_ML / voxel_ml if neck_mm == 0 else SMALLER * sizes[first - 1]
-        if sizes[second - 1] >= least:
-            seeds = np.zeros(parts.shape, dtype=np.uint8)
-            seeds[parts == first], seeds[parts == second] = RIGHT, LEFT
-            return seeds
+        least = SMALLEST_ML / voxel_ml if neck_mm == 0 else SMALLER * max(ones)
+        if min(ones) >= least:
+            return np.asarray(np.where(sizes >= least, side, 0).astype(np.uint8)[parts])
     return None
+
+
+def _side_of_parts(
+    parts: npt.NDArray[np.int32], sizes: Array, right_of: list[Binary], share: float
+) -> Array | None:
+    """`RIGHT`, `LEFT`, or 0 for both, of each part, from estimates of the midline; None without one."""
+    if not right_of:
+        return None
+    shares = np.array([np.bincount(parts[right], minlength=len(sizes)) for right in right_of])
+    shares = shares / np.maximum(sizes, 1)
+    right = (shares.mean(axis=0) >= share) & (shares.min(axis=0) >= 0.5)
+    left = (shares.mean(axis=0) <= 1 - share) & (shares.max(axis=0) <= 0.5)
+    return np.where(right, RIGHT, np.where(left, LEFT, 0)) * (sizes > 0)
+
+
+def _side_by_order(parts: npt.NDArray[np.int32], sizes: Array) -> Array:
+    """The side of the two largest parts, from their position to one another; 0 for all others."""
+    second, first = np.argsort(sizes, kind="stable")[-2:]
+    middle = [np.flatnonzero(parts == number) // prod(parts.shape[1:]) for number in (second, first)]
+    side = np.zeros(len(sizes), dtype=np.intp)
+    lies_right = middle[0].mean() > middle[1].mean()
+    side[second], side[first] = (RIGHT, LEFT) if lies_right else (LEFT, RIGHT)
+    return side
+
+
+def _parts_of_lone(lungs: Binary, right_of: list[Binary]) -> npt.NDArray[np.uint8]:
+    """The side of each connected part; of one that lies on both sides, of each of its points."""
+    from scipy import ndimage
+
+    parts, count = ndimage.label(lungs, structure=np.ones((3, 3, 3)))
+    sizes = np.bincount(parts.ravel(), minlength=count + 1)
+    sizes[0] = 0
+    side = _side_of_parts(parts, sizes, right_of, LONE_SIDED)
+    assert side is not None
+    votes = np.mean(right_of, axis=0) > 0.5
+    halves = np.where(votes, RIGHT, LEFT)
+    return np.asarray(np.where(lungs, np.where(side[parts] > 0, side[parts], halves), 0).astype(np.uint8))
 
 
 def with_air(lungs: Runs, hu: Array) -> Runs:
@@ -220,78 +292,38 @@ def with_air(lungs: Runs, hu: Array) -> Runs:
     return lungs.kept(lung[part])
 
 
-def qc_findings(mask: Mask, scan: Volume) -> tuple[Notice, ...]:
-    """What looks wrong about a mask of the two lungs, without a path; empty where nothing does.
-
-    Four things are looked at: whether anything was found, whether both sides were, whether the
-    sides may be exchanged, as by a wrong header, and whether part of a lung is as dense as soft tissue
-    (`SOFT_HU`): diseased, or something else. The heart lies to the left and leaves the right lung
-    more room; where it lies `HEART_MM` to the right of the chest's middle and the right lung has less
-    than `RIGHT_SHARE` of the volume, the sides are exchanged, or the anatomy is unusual.
+def without_strays(lungs: Runs, grid: Grid, hu: Array) -> Runs:
+    """A mask of both lungs without the parts (26-connected) that lie in the air around the patient.
 
     Args:
-        mask: With a label of side right and one of side left.
-        scan: The CT in HU, on the same grid.
+        lungs: Of a mask (X, Y, Z).
+        grid: Of the mask.
+        hu: The CT, (X, Y, Z).
     """
-    upright, ct = mask.oriented("RAS"), scan.oriented("RAS")
-    every = tuple(slice(None, None, max(1, int(2 * COARSE_MM / mm))) for mm in upright.grid.spacing_mm)
-    painted, hu = np.asarray(upright.array)[every], np.asarray(ct.array)[every]
-    steps_mm = [mm * (part.step or 1) for mm, part in zip(upright.grid.spacing_mm, every, strict=True)]
-    values = {label.side: label.value for label in mask.labels}
-    right, left = painted == values["right"], painted == values["left"]
-    sizes = np.count_nonzero(right), np.count_nonzero(left)
-    if not any(sizes):
-        return (Notice("no-lung", "no lung was found", remedy="look whether the scan shows a chest, in HU"),)
-    found = []
-    for lung, side in ((right, "right"), (left, "left")):
-        share, volume_ml = _soft(lung, hu, steps_mm)
-        if share > SOFT_SHARE:
-            part = f"{volume_ml:.0f} ml of the {side} lung ({100 * share:.0f} %)"
-            remedy = "look whether that is diseased lung, or no lung"
-            found.append(Notice("soft-lung", f"{part} are as dense as soft tissue", remedy=remedy))
-    for size, other, side in ((sizes[0], sizes[1], "right"), (sizes[1], sizes[0], "left")):
-        if size < 0.05 * other:
-            missing = f"hardly any {side} lung was found"
-            return (Notice("missing-side", missing, remedy="look whether the scan shows it"), *found)
-    off_mm = _heart_mm(right, left, hu, steps_mm[0])
-    share = sizes[0] / sum(sizes)
-    if off_mm is not None and off_mm > HEART_MM and share < RIGHT_SHARE:
-        text = (
-            f"the sides look exchanged: the heart lies {off_mm:.0f} mm to the right and the right lung has "
-            f"{100 * share:.0f} % of the volume; look whether the header is right, or the lung is shrunken"
-        )
-        found.insert(0, Notice("sides-exchanged", text))
-    return tuple(found)
+    box = lungs.box()
+    if box is None:
+        return lungs
+    lattice = _body_lattice(grid, box)
+    outside = _outside(lattice.sampled(hu)).astype(np.uint8)
+    none = lungs.kept(np.zeros(len(lungs.start), dtype=np.bool_))
+    air = lattice.divide(lungs, outside).get(1, none)
+    part, count = components(lungs, corners=True)
+    sizes = np.bincount(part, weights=lungs.lengths, minlength=count)
+    within = np.searchsorted(lungs.start, air.start, side="right") - 1
+    stray = np.bincount(part[within], weights=air.lengths, minlength=count) >= STRAY_SHARE * sizes
+    return lungs.kept(~stray[part])
 
 
-def _soft(lung: Binary, hu: Array, spacing_mm: Sequence[float]) -> tuple[float, float]:
-    """Share and millilitres of a lung that are as dense as soft tissue, see `SOFT_HU`."""
+def _outside(hu: Array) -> Binary:
+    """The air around the patient in an upright CT, without padding."""
     from scipy import ndimage
 
-    boxes = ndimage.find_objects(lung.view(np.uint8))
-    if not boxes:
-        return 0.0, 0.0
-    lung, hu = lung[boxes[0]], hu[boxes[0]]
-    size = [1 + 2 * round(SOFT_MM / mm) for mm in spacing_mm]
-    within = ndimage.minimum_filter(lung.view(np.uint8), size, mode="nearest").view(bool)
-    mean_hu = ndimage.uniform_filter(hu.astype(np.float32), size, mode="nearest")
-    count = np.count_nonzero(within & (mean_hu > SOFT_HU))
-    return count / np.count_nonzero(lung), count * prod(spacing_mm) / 1000
-
-
-def _heart_mm(right: Binary, left: Binary, hu: Array, step_mm: float) -> float | None:
-    """How far the middle of what is dense between the lungs lies to the right of that of the chest.
-
-    In the lower half of the lungs, without their bases, where the liver is. RAS order.
-    """
-    both = right | left
-    slices = np.flatnonzero(both.any(axis=(0, 1)))
-    part = slice(slices[0] + int(0.15 * len(slices)), slices[0] + int(0.6 * len(slices)))
-    columns = np.flatnonzero(both.any(axis=(1, 2)))
-    right, left, both, hu = right[..., part], left[..., part], both[..., part], hu[..., part]
-    beside = np.logical_or.accumulate(right[::-1], axis=0)[::-1] & np.logical_or.accumulate(left, axis=0)
-    counts = np.count_nonzero(beside & ~both & (np.asarray(hu) > -50), axis=(1, 2))
-    if not counts.sum():
-        return None
-    middle = (columns[0] + columns[-1]) / 2
-    return float((np.average(np.arange(len(counts)), weights=counts) - middle) * step_mm)
+    padding = hu < PADDING_HU
+    parts, at_edge = planar_parts((hu < BODY_HU) & ~padding)
+    if padding.any():
+        across = np.ones((3, 3, 1), dtype=np.bool_)
+        at_edge[parts[ndimage.binary_dilation(padding, across)]] = True
+        at_edge[0] = False
+    sizes = np.bincount(parts.ravel(), minlength=len(at_edge))
+    denser = np.bincount(parts[hu > OUTSIDE_HU], minlength=len(at_edge))
+    return np.asarray((at_edge & (denser < OUTSIDE_SHARE * sizes))[parts])

@@ -8,14 +8,15 @@ from medseg.images.grid import Grid
 from medseg.images.run_length import Runs
 from medseg.images.volume import Mask, Source, Volume
 from medseg.inference.label_decision import LabelDecision, empty_label_map
-from medseg.inference.lungs import qc_findings, split_left_right, with_air
+from medseg.inference.lung_checks import qc_findings
+from medseg.inference.lungs import find_sides
 from medseg.inference.native_grid import Planes, label_map, label_runs
 from medseg.inference.postprocessing import postprocess
 from medseg.recipe import Postprocess, Recipe
 from medseg.system.memory import trim_heap
-from medseg.system.notices import notify, send
+from medseg.system.notices import send
 
-# Removing less airless tissue than this is not worth a notice.
+# Leaving out less than this is not worth a notice.
 _LEAST_ML = 5.0
 
 
@@ -74,13 +75,10 @@ def build_mask(planes: Planes, prepared: Grid, target: Target, recipe: Recipe) -
 
 
 def _sides(lungs: Runs, scan: Volume, rules: Postprocess) -> tuple[Runs, Runs]:
-    """The right and the left lung, without airless parts."""
-    kept = with_air(lungs, scan.array)
-    gone_ml = (lungs.size - kept.size) * scan.grid.voxel_ml
-    if gone_ml > max(rules.min_volume_ml, _LEAST_ML):
-        text = f"removed {gone_ml:.0f} ml of airless tissue (not lung)"
-        notify("airless", text, path=scan.source.path)
-    return split_left_right(kept, scan.grid, scan.array)
+    """The right and the left lung; notices tell what was left out."""
+    right, left, notices = find_sides(lungs, scan, least_ml=max(rules.min_volume_ml, _LEAST_ML))
+    send(notices)
+    return right, left
 
 
 def _cleaned(mask: Runs, grid: Grid, rules: Postprocess) -> Runs:

@@ -21,11 +21,12 @@ from medseg.errors import InputRefused
 from medseg.images.grid import Grid
 from medseg.images.label import Label
 from medseg.images.run_length import Binary, Runs
-from medseg.images.volume import Mask, Volume
-from medseg.inference.lungs import qc_findings, split_left_right
+from medseg.images.volume import Mask, Source, Volume
+from medseg.inference.lung_checks import qc_findings
+from medseg.inference.lungs import find_sides
 from medseg.inference.postprocessing import postprocess
 from medseg.inference.prediction import Prediction, PreparedScan
-from medseg.system.notices import send
+from medseg.system.notices import collect_notices, send
 
 Array: TypeAlias = npt.NDArray[np.integer | np.floating]
 
@@ -125,20 +126,29 @@ class _CheckedScan:
         """See :meth:`medseg.inference.prediction.PreparedScan.predict`; thresholds have no probabilities."""
         volume = self.volume
         upright = volume.oriented("RAS")
-        right, left = _lungs(np.asarray(upright.array), upright.grid)
-        painted = np.asfortranarray(right + 2 * left.astype(np.uint8))
-        mask = Mask(painted, upright.grid, self.labels, volume.source).oriented(volume.grid.axcodes)
-        notices = tuple(each.at(volume.source.path) for each in qc_findings(mask, volume))
-        send(notices)
-        return Prediction(mask, notices=notices)
+        with collect_notices(pass_on=True) as notices:
+            right, left = threshold_lungs(np.asarray(upright.array), upright.grid, volume.source)
+            painted = np.asfortranarray(right + 2 * left.astype(np.uint8))
+            mask = Mask(painted, upright.grid, self.labels, volume.source).oriented(volume.grid.axcodes)
+            send(each.at(volume.source.path) for each in qc_findings(mask, volume))
+        return Prediction(mask, notices=tuple(notices))
 
 
-def _lungs(hu: Array, grid: Grid) -> tuple[Binary, Binary]:
-    """Right and left lung, bool (X, Y, Z) in RAS order."""
+def threshold_lungs(hu: Array, grid: Grid, source: Source | None = None) -> tuple[Binary, Binary]:
+    """The right and the left lung of a CT, bool (X, Y, Z).
+
+    Args:
+        hu: The CT in HU, (X, Y, Z), axes in RAS order and direction.
+        grid: Its grid.
+        source: Names the scan in notices.
+    """
     inside = _inside(hu)
     airway = _airway(hu, inside, grid)
     lungs = _without_gas(hu, inside & ~airway, grid)
-    sides = [_closed(side.binary(), grid) for side in split_left_right(Runs.of(lungs), grid, hu)]
+    *halves, notices = find_sides(Runs.of(lungs), Volume(hu, grid, source or Source()), least_ml=SMALLEST_ML)
+    # Air around the patient is among what thresholds find first, and always left out.
+    send(each for each in notices if each.reason == "side-unknown")
+    sides = [_closed(side.binary(), grid) for side in halves]
     right, left = (
         postprocess(
             Runs.of(side & ~airway), grid, keep_components=1, fill_holes=True, min_volume_ml=SMALLEST_ML

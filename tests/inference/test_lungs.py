@@ -8,9 +8,8 @@ import pytest
 import medseg.inference.lungs
 from medseg.images.grid import Grid
 from medseg.images.run_length import Runs
-from medseg.images.volume import Mask, Volume
-from medseg.inference.lungs import qc_findings
-from medseg.inference.threshold_segmenter import ThresholdSegmenter
+from medseg.images.volume import Source, Volume
+from medseg.inference.lungs import find_sides
 from medseg.phantom.thorax import Thorax, default_grid, orientations
 
 GRID = Grid.from_spacing((30, 20, 10), (2.0, 2.0, 3.0))  # RAS: index 29 of the first axis is right
@@ -132,43 +131,11 @@ def test_voxels_that_are_passed_over_take_the_side_of_their_neighbour(codes):
     assert np.array_equal(right, expected[0])
 
 
-def chest(heart: slice, middle: int) -> tuple[Mask, Volume]:
-    """Two lungs that meet at ``middle`` but for a heart between them; air lies around."""
-    grid = Grid.from_spacing((60, 30, 40), (5.0, 5.0, 5.0))
-    painted, hu = np.zeros(grid.shape, dtype=np.uint8), np.full(grid.shape, -1000, dtype=np.int16)
-    painted[5:middle, 5:25, 5:35], painted[middle:55, 5:25, 5:35] = 2, 1
-    hu[painted > 0] = -850
-    painted[heart, 10:20], hu[heart, 10:20] = 0, 50
-    return Mask(painted, grid, ThresholdSegmenter.labels), Volume(hu, grid)
-
-
-def test_a_chest_whose_heart_lies_left_is_not_odd():
-    mask, scan = chest(slice(20, 32), 28)
-    assert qc_findings(mask, scan) == ()
-
-
-@pytest.mark.parametrize("codes", ["RAS", "LPS", "IAR"])
-def test_sides_that_look_exchanged_are_reported(codes):
-    mask, scan = chest(slice(28, 40), 32)
-    (found,) = qc_findings(mask.oriented(codes), scan.oriented(codes))
-    # The heart's middle is voxel 33.5, the chest's 29.5: 4 voxels of 5 mm.
-    assert "the heart lies 20 mm to the right" in found.text
-    assert "exchanged" in str(found)
-
-
-def test_soft_tissue_within_a_lung_is_reported():
-    """A block of 8 x 9 x 12 voxels of 5 mm, of which all but the outermost layer counts: 6 x 7 x 10."""
-    mask, scan = chest(slice(20, 32), 28)
-    hu = np.array(scan.array)
-    hu[42:50, 8:17, 10:22] = 50
-    (found,) = qc_findings(mask, Volume(hu, scan.grid))
-    # 420 voxels of 0.125 ml, of 27 x 20 x 30 - 4 x 10 x 30 of the right lung: 2.8 %.
-    assert "52 ml of the right lung (3 %) are as dense as soft tissue" in found.text
-
-
 def test_airless_parts_are_removed_from_the_lungs():
-    mask, scan = chest(slice(20, 32), 28)
-    lungs, hu = np.asarray(mask.array) > 0, np.asarray(scan.array)
+    lungs = np.zeros((60, 30, 40), dtype=bool)
+    lungs[5:55, 5:25, 5:35] = True
+    lungs[20:32, 10:20] = False
+    hu = np.where(lungs, -850, -1000)
     assert np.array_equal(with_air(lungs, hu), lungs)
     assert not with_air(np.zeros_like(lungs), hu).any()
     # A head: a box of dense tissue above the lungs, 10 x 10 x 3 of their 26,400 voxels.
@@ -194,9 +161,120 @@ def test_a_lung_without_air_is_lung_beside_one_that_has_some_but_not_alone():
     assert np.array_equal(with_air(lungs | bubble, np.where(bubble, -900, 40)), bubble)
 
 
-def test_no_lung_and_a_missing_side_are_told():
-    mask, scan = chest(slice(20, 32), 28)
-    one = Mask(np.where(mask.array == 2, 0, mask.array).astype(np.uint8), mask.grid, mask.labels)
-    none = Mask(np.zeros(mask.grid.shape, dtype=np.uint8), mask.grid, mask.labels)
-    assert "hardly any left lung" in qc_findings(one, scan)[0].text
-    assert [each.reason for each in qc_findings(none, scan)] == ["no-lung"]
+PHANTOM = default_grid((6.0, 7.0, 9.0))  # 65 x 43 x 37 voxels or so
+
+
+@pytest.fixture(scope="module")
+def phantom():
+    """The HU of the phantom, its right and its left lung, all RAS."""
+    grid = PHANTOM.oriented("RAS")
+    truth = np.asarray(Thorax().truth(grid).array)
+    return np.asarray(Thorax().scan(grid).array), np.isin(truth, (1, 3)), np.isin(truth, (2, 4))
+
+
+def turned(arrays, codes):
+    order, flips = PHANTOM.oriented("RAS").moves_to(codes)
+    return [np.flip(a.transpose(order), [n for n, flip in enumerate(flips) if flip]) for a in arrays]
+
+
+def ball(middle_mm, radius_mm):
+    x, y, z = np.meshgrid(*map(np.arange, PHANTOM.oriented("RAS").shape), indexing="ij")
+    world = PHANTOM.oriented("RAS").world(np.stack([x, y, z], axis=-1).reshape(-1, 3))
+    return (((world - middle_mm) ** 2).sum(axis=1) <= radius_mm**2).reshape(x.shape)
+
+
+def check_sides(hu, mask, right, left, codes, grid=None):
+    """The sides found in a mask are those of the truth where it has any, and no lung is left out."""
+    hu, mask, right, left = turned((hu, mask, right, left), codes)
+    grid = (grid or PHANTOM).oriented(codes)
+    found_right, found_left, _ = find_sides(Runs.of(mask), Volume(hu, grid))
+    found_right, found_left = found_right.binary(), found_left.binary()
+    assert not (found_right & left).any()
+    assert not (found_left & right).any()
+    assert ((found_right | found_left) & (right | left)).sum() == ((right | left) & mask).sum()
+    return found_right, found_left
+
+
+def lone(phantom, side, *, filled):
+    """One lung alone in the mask; in the scan, soft tissue stands in the place of the other if asked."""
+    hu, right, left = phantom
+    kept, gone = (right, left) if side == "right" else (left, right)
+    none = np.zeros_like(kept)
+    hu = np.where(gone, 40, hu).astype(np.int16) if filled else hu
+    return hu, kept, *((kept, none) if side == "right" else (none, kept))
+
+
+@pytest.mark.parametrize("codes", orientations())
+def test_no_mask_changes_sides_in_any_of_48_orientations(phantom, codes):
+    """Whatever else is in the mask: a lone lung, a stray beside the body, one in the body; joined lungs."""
+    hu, right, left = phantom
+    check_sides(hu, right | left, right, left, codes)
+    for side in ("right", "left"):
+        for filled in (True, False):
+            check_sides(*lone(phantom, side, filled=filled), codes)
+    bridge = ball((0.0, 60.0, 20.0), 35.0)
+    stray = ball((-185.0, 90.0, 30.0), 27.0)  # 86 ml, in front of the left arm's place
+    assert (hu[stray] < -900).all()
+    far_from_bridge = ~ball((0.0, 60.0, 20.0), 50.0)
+    found = check_sides(
+        hu, right | left | bridge | stray, right & far_from_bridge, left & far_from_bridge, codes
+    )
+    assert not (turned((stray,), codes)[0] & (found[0] | found[1])).any()
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_a_stray_in_the_body_does_not_change_the_side_of_a_lone_lung(phantom, side):
+    for place in ((90.0, 20.0, -125.0), (-90.0, 20.0, -125.0)):
+        gas = ball(place, 27.0)
+        hu, mask, right, left = lone(phantom, side, filled=True)
+        gas &= ~mask
+        assert gas.any()
+        check_sides(np.where(gas, -1000, hu).astype(np.int16), mask | gas, right, left, "LPS")
+
+
+@pytest.mark.parametrize("slices", [1, 2, 3, 4])
+def test_slabs_in_which_the_lungs_touch_have_both_sides(slices):
+    """Two boxes of 40 mm and a bridge of 24 mm, through every slice: no end of the scan is a surface."""
+    grid = Grid.from_spacing((60, 40, slices), (2.0, 2.0, 3.0))
+    lungs, hu = np.zeros(grid.shape, dtype=bool), np.full(grid.shape, -1000, dtype=np.int16)
+    hu[4:56, 4:36] = 40
+    lungs[8:28, 8:32] = lungs[32:52, 8:32] = lungs[28:32, 20:32] = True
+    hu[lungs] = -850
+    right, left = divide(lungs, grid, hu)
+    assert right[32:].sum() == lungs[32:].sum()
+    assert left[:28].sum() == lungs[:28].sum()
+    assert np.array_equal(right | left, lungs)
+
+
+def test_lung_of_unknown_side_is_left_out_and_reported():
+    """A field of view within the chest, without spine, of one lung: 10 x 12 x 8 voxels of 0.012 ml."""
+    lungs, hu = np.zeros(GRID.shape, dtype=bool), np.full(GRID.shape, 40, dtype=np.int16)
+    lungs[10:20, 4:16, 1:9], hu[10:20, 4:16, 1:9] = True, -850
+    right, left, (notice,) = find_sides(Runs.of(lungs), Volume(hu, GRID, Source(path="chest.nii.gz")))
+    assert not right.size
+    assert not left.size
+    assert notice.reason == "side-unknown"
+    assert "12 ml of lung" in notice.text
+    assert notice.path == "chest.nii.gz"
+
+
+def test_air_around_the_patient_is_left_out_and_reported(phantom):
+    hu, right, left = phantom
+    stray = ball((-185.0, 90.0, 30.0), 27.0)
+    grid = PHANTOM.oriented("RAS")
+    *found, (notice,) = find_sides(Runs.of(right | left | stray), Volume(hu, grid))
+    assert sum(side.size for side in found) == (right | left).sum()
+    assert notice.reason == "outside-body"
+    assert f"{stray.sum() * grid.voxel_ml:.0f} ml of air" in notice.text
+
+
+def test_a_lung_as_dark_as_emphysema_that_the_field_of_view_cuts_is_not_air():
+    """Half of it below -950 HU, with denser lung between, up to the edge of the scan."""
+    lungs, hu = np.zeros(GRID.shape, dtype=bool), np.full(GRID.shape, 40, dtype=np.int16)
+    lungs[:13, 4:16, 1:9] = True
+    hu[lungs] = np.random.default_rng(0).choice([-880, -980], lungs.sum())
+    hu[25:] = -1000
+    stray = np.zeros_like(lungs)
+    stray[26:30, 4:16, 1:9] = True
+    found = medseg.inference.lungs.without_strays(Runs.of(lungs | stray), GRID, hu)
+    assert np.array_equal(found.binary(), lungs)

@@ -10,27 +10,22 @@ and, after averaging the gradients, the step are those of one process with all p
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from scipy import ndimage
 from torch import distributed, nn
 from torch.distributed.nn.functional import all_reduce
 from torch.nn import functional as F
 
 from medseg.inference.label_decision import with_background
 from medseg.recipe import Recipe, loss, network
+from medseg.training.border_weights import border_weights
+from medseg.training.deep_supervision import Supervised
 
 # So small that it matters only for a label without any voxel (MONAI's default).
 _SMOOTH = 1e-5
-# Number of components per label; each costs a distance transform of its surroundings.
-_MAX_CELLS = 32
-# Distance in sigmas beyond which a cell is ignored: exp(-5^2 / 2) is 4e-6.
-_REACH = 5
 
 
 class Loss(nn.Module, ABC):
@@ -213,38 +208,6 @@ class DiceCE(Loss):
         return self.dice_weight * self.mean_over_labels(dice, counts) + self.ce_weight * cross
 
 
-class Supervised(nn.Module):
-    """A loss of one output, or of several outputs of decreasing resolution (deep supervision).
-
-    Lee et al. 2015, arXiv:1409.5185. Each output is compared with the truth at its own resolution (nearest
-    voxel, as in nnU-Net). Lengths in voxels (``sigma_voxels``) refer to that resolution.
-
-    Args:
-        loss: Loss of one output.
-        weights: One per output, finest first; only their ratios matter.
-    """
-
-    def __init__(self, loss: Loss, weights: Sequence[float]) -> None:
-        super().__init__()
-        self.loss = loss
-        self.weights = [weight / sum(weights) for weight in weights]
-
-    def forward(self, logits: torch.Tensor | tuple[torch.Tensor, ...], truth: torch.Tensor) -> torch.Tensor:
-        """The loss, a float32 scalar, of logits (N, L, ...) or a tuple of them, and truth (N, L, ...)."""
-        outputs = (logits,) if isinstance(logits, torch.Tensor) else logits
-        truth = truth.to(torch.float32)
-        weights = self.weights if len(outputs) > 1 else [1.0]
-        total = torch.zeros((), device=truth.device)
-        # Always in float32: in half precision, sums over a patch overflow.
-        with torch.autocast(truth.device.type, enabled=False):
-            for weight, out in zip(weights, outputs, strict=True):
-                target = truth
-                if out.shape[2:] != truth.shape[2:]:
-                    target = F.interpolate(truth, out.shape[2:], mode="nearest-exact")
-                total = total + weight * self.loss(out.float(), target)
-        return total
-
-
 REGISTRY: dict[str, Callable[..., Loss]] = {
     "dice_bce": lambda rules, weights: DiceBCE(weights, rules.dice_weight, rules.bce_weight),
     "dice_ce": lambda rules, weights: DiceCE(weights, rules.dice_weight, rules.ce_weight),
@@ -263,42 +226,6 @@ def build(recipe: Recipe) -> Supervised:
     weights = [rules.class_weights.get(label.name, 1.0) for label in recipe.labels]
     deep = recipe.network.deep_supervision if isinstance(recipe.network, network.DynUNet) else (1.0,)
     return Supervised(REGISTRY[rules.kind](rules, weights), deep)
-
-
-def border_weights(
-    truth: npt.NDArray[np.float32], *, border_weight: float, sigma_voxels: float
-) -> npt.NDArray[np.float32]:
-    """The weight w0 exp(-(d1 + d2)^2 / (2 sigma^2)) of each voxel (Ronneberger et al. 2015, equation 2).
-
-    d1 and d2 are the distances to the nearest and second nearest cell, in voxels of the patch. Cells are
-    the face-connected components of the label map in which later labels cover earlier ones, limited to
-    the 32 largest of each label; a cell more than 5 sigma away is ignored. With fewer than two cells in
-    the patch the weight is 0 everywhere. The article's other term, w_c, is the recipe's ``class_weights``.
-
-    Args:
-        truth: float32 (L, *patch) of 1, 0 and -1 (unknown: no cell).
-        border_weight: Factor w0.
-        sigma_voxels: Width sigma, in voxels.
-
-    Returns:
-        float32 (*patch).
-    """
-    painted = np.zeros(truth.shape[1:], np.int32)
-    for number, channel in enumerate(truth, start=1):
-        painted[channel == 1] = number
-    first, second = (np.full(painted.shape, np.inf, np.float32) for _ in range(2))
-    reach = math.ceil(_REACH * sigma_voxels)
-    for number in range(1, len(truth) + 1):
-        cells, count = ndimage.label(painted == number)
-        boxes = ndimage.find_objects(cells)
-        sizes = np.bincount(cells.ravel(), minlength=count + 1)[1:]
-        for cell in np.argsort(-sizes, kind="stable")[:_MAX_CELLS]:
-            around = tuple(slice(max(0, side.start - reach), side.stop + reach) for side in boxes[cell])
-            distance = ndimage.distance_transform_edt(cells[around] != cell + 1).astype(np.float32)
-            second[around] = np.minimum(second[around], np.maximum(first[around], distance))
-            first[around] = np.minimum(first[around], distance)
-    border: npt.NDArray[np.float32] = border_weight * np.exp(-((first + second) ** 2) / (2 * sigma_voxels**2))
-    return border.astype(np.float32)
 
 
 def _known(truth: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -18,20 +18,12 @@ from support.worlds import tiny
 
 from medseg.errors import UsageError
 from medseg.recipe import Recipe
-from medseg.training.losses import (
-    REGISTRY,
-    BorderBCE,
-    DiceBCE,
-    DiceCE,
-    Focal,
-    Supervised,
-    Tversky,
-    border_weights,
-    build,
-)
+from medseg.training.border_weights import border_weights
+from medseg.training.deep_supervision import Supervised
+from medseg.training.losses import REGISTRY, BorderBCE, DiceBCE, DiceCE, Focal, Tversky, build
 
 ONE, TWO = [1.0], [1.0, 1.0]
-# Of numbers that may be 0, where the slope of a root has no end.
+# Powers of numbers that may be 0, where the slope of a root is infinite.
 POWERS = [{"kind": "focal", "gamma": 0.5}, {"kind": "tversky", "gamma": 2}]
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from medseg.io import formats
 from medseg.io.dicom import part10, sop_classes
 from medseg.io.dicom.discovery import scan
-from medseg.io.dicom.slice_headers import Slice
+from medseg.io.dicom.slice import Slice
 
 _UNKNOWN = "unknown"
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from medseg.errors import InputRefused
 from medseg.io import formats
 from medseg.io.dicom import part10
-from medseg.io.dicom.slice_headers import Slice, slices
+from medseg.io.dicom.slice import Slice
+from medseg.io.dicom.slice_headers import slices
 
 
 def scan(folder: Path, *, deep: bool = True) -> tuple[Slice, ...]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from medseg.errors import InputRefused
 from medseg.io.dicom import part10
-from medseg.io.dicom.slice_headers import Slice
+from medseg.io.dicom.slice import Slice
 
 
 def untiled(group: Sequence[Slice]) -> list[Slice]:

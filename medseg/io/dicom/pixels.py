@@ -19,7 +19,7 @@ from medseg.errors import InputRefused, first_line
 from medseg.images.volume import Voxels
 from medseg.io.decoder import client
 from medseg.io.dicom import codestream, part10
-from medseg.io.dicom.slice_headers import Slice
+from medseg.io.dicom.slice import Slice
 from medseg.io.rescaling import narrowed, rescaled
 from medseg.system import memory_budget
 from medseg.system.notices import Notice, notify, send

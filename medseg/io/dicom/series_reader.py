@@ -13,7 +13,8 @@ from medseg.io.dicom.discovery import scan
 from medseg.io.dicom.mosaic import untiled
 from medseg.io.dicom.part10 import is_dicom
 from medseg.io.dicom.pixels import check_kind, voxels
-from medseg.io.dicom.slice_headers import Slice, slices
+from medseg.io.dicom.slice import Slice
+from medseg.io.dicom.slice_headers import slices
 from medseg.io.dicom.stacking import stack, volumes
 from medseg.io.read_options import DEFAULT_OPTIONS, ReadOptions
 from medseg.system.notices import notify

@@ -20,7 +20,8 @@ from medseg.images.grid import Array, Grid, flip_lps_ras
 from medseg.images.label import Label
 from medseg.images.volume import Mask, Source, Volume, Voxels
 from medseg.io.dicom import part10
-from medseg.io.dicom.slice_headers import Slice, slices
+from medseg.io.dicom.slice import Slice
+from medseg.io.dicom.slice_headers import slices
 from medseg.io.dicom.stacking import stack
 from medseg.system.notices import collect_notices
 

@@ -10,7 +10,8 @@ import numpy as np
 from medseg.errors import InputRefused
 from medseg.images.grid import LPS_RAS, Array, Grid
 from medseg.io.affine_checks import plausible
-from medseg.io.dicom.slice_headers import Slice, constant_marks
+from medseg.io.dicom.slice import Slice
+from medseg.io.dicom.slice_headers import constant_marks
 from medseg.system.notices import notify
 
 # Positions are often written with one or two decimals, so a step of 0.625 mm reads 0.6, 0.7,

@@ -12,7 +12,7 @@ from support.series import NUMBERS, a_volume, edit, moved, put, refusal
 from medseg import io
 from medseg.errors import InputWarning
 from medseg.io.dicom import slice_headers
-from medseg.io.dicom.slice_headers import Slice
+from medseg.io.dicom.slice import Slice
 from medseg.io.dicom.stacking import volumes
 
 

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from medseg.io.scan_info import info
     from medseg.measurement.lesions import Growth, growth
     from medseg.measurement.measurement_table import Measurement
+    from medseg.measurement.methods_section import methods_text
     from medseg.measurement.scan_measurement import measure
     from medseg.phantom.demo import DemoResult, make_phantom, phantom_grid, run_demo
     from medseg.phantom.thorax import Thorax
@@ -126,6 +127,7 @@ __all__ = [
     "make_phantom",
     "measure",
     "merge_batch",
+    "methods_text",
     "phantom_grid",
     "preview",
     "preview_augmentation",
@@ -210,6 +212,7 @@ _HOME = {
     "make_phantom": "medseg.phantom.demo",
     "measure": "medseg.measurement.scan_measurement",
     "merge_batch": "medseg.batch_processing.summary",
+    "methods_text": "medseg.measurement.methods_section",
     "phantom_grid": "medseg.phantom.demo",
     "preview": "medseg.visualization.mask_preview",
     "preview_augmentation": "medseg.training.augmentation_preview",

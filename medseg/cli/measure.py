@@ -34,6 +34,9 @@ def measure(
     lesions: Annotated[
         Path | None, typer.Option(help="Mask of lesions: count, volumes, NELSON classes, share and place.")
     ] = None,
+    methods: Annotated[
+        Path | None, typer.Option(help="Markdown file: a paragraph for a methods section, with BibTeX.")
+    ] = None,
     recipe: Annotated[str | None, typer.Option(help="Recipe with the label names.")] = None,
     series: Series = None,
     volume: VolumeNumber = None,
@@ -44,10 +47,16 @@ def measure(
     """Measure lungs by side and part (volume, mass, Perc15, LAA-950, ...), and the shape of other labels."""
     from medseg.io.overwrite_guard import OverwriteGuard
     from medseg.measurement.measurement_table import check_output
+    from medseg.measurement.methods_section import methods_text
     from medseg.measurement.scan_measurement import measure as measured
+    from medseg.system.atomic_write import check_folder, replacing
 
     check_output(output)
-    OverwriteGuard([scan, mask, *([lesions] if lesions else [])]).check(output)
+    guard = OverwriteGuard([scan, mask, *([lesions] if lesions else [])])
+    guard.check(output)
+    if methods:
+        check_folder(methods)
+        guard.check(methods)
     options = choices_of(series, volume, trust, nonfinite)
     found = measured(
         scan,
@@ -60,6 +69,9 @@ def measure(
         options=options,
     )
     found.save(output)
+    if methods:
+        with replacing(methods) as fresh:
+            fresh.write_text(methods_text(found), encoding="utf-8")
     for notice in found.notices:
         print_notice(notice)
     if as_json:

@@ -116,7 +116,7 @@ REGISTRY: dict[str, Measure] = {
         "LAA-856: share with HU < -856 (air trapping, in expiration)", _below(-856), ("copdgene2010",), True
     ),
     "haa_percent": Measure(
-        "HAA: share with -600 <= HU < -250", _between(-600, -250), ("pmid26744025", "pmid32064731"), True
+        "HAA: share with -600 <= HU < -250", _between(-600, -250), ("podolanczuk2016",), True
     ),
     "aeration_below_950_percent": Measure(
         "hyperinflated: share with HU < -950", _below(-950), _AERATION, True

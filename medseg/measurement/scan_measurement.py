@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from medseg.images.mask_placement import placed_on
 from medseg.images.volume import Mask, Volume
 from medseg.io.foreign_images import MaskLike, ScanLike, as_volume
 from medseg.io.read_options import DEFAULT_OPTIONS, ReadOptions
+from medseg.io.sidecar import sidecar_path
 from medseg.measurement import lung_measures, measures, regions, structures
 from medseg.measurement.lesions import DEFINITIONS as LESIONS
 from medseg.measurement.lesions import lesion_rows
@@ -112,6 +114,9 @@ def measure(
     if names:
         rows += structures.measure_structures(volume.oriented("RAS"), named.oriented("RAS"), names)
         definitions = structures.DEFINITIONS | definitions
+    maker = _maker_of(named)
+    if maker:
+        settings["mask_by"] = maker
     settings |= {"shape": list(volume.grid.shape), "spacing_mm": list(volume.grid.spacing_mm)}
     return Measurement(tuple(rows), histograms, settings, definitions, facts, notices)
 
@@ -130,6 +135,17 @@ def _corrected(lungs: LungScan, fitness: ScanFitness, scan: Volume) -> tuple[Lun
     factor = -1000 / air
     mean = None if fitness.mean_hu is None else fitness.mean_hu * factor
     return replace(lungs, hu_factor=factor), replace(fitness, hu_factor=factor, mean_hu=mean)
+
+
+def _maker_of(mask: Mask) -> dict[str, str]:
+    """Model, digest and engine from the sidecar of a mask that medseg wrote; empty without one."""
+    if mask.source.path is None:
+        return {}
+    try:
+        facts = json.loads(sidecar_path(mask.source.path).read_text(encoding="utf-8"))
+        return {name: str(facts[name]) for name in ("recipe", "model_sha256", "engine")}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def _lesions_on(lesions: MaskLike, volume: Volume) -> Mask:

@@ -1,0 +1,83 @@
+"""A paragraph for the methods section of an article: what was measured, how, and with which software."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+from medseg.measurement import lesions, lung_measures, measures, structures
+from medseg.measurement.measurement_table import Measurement
+from medseg.measurement.references import bibtex
+
+
+def methods_text(found: Measurement) -> str:
+    """Markdown: the paragraph with citation keys in pandoc's form, what to know of this scan, and BibTeX.
+
+    Args:
+        found: A measurement; the paragraph tells only what it holds.
+
+    Example:
+        >>> text = medseg.methods_text(medseg.measure("chest.nii.gz", "lungs.nii.gz"))
+        >>> "HU < -950" in text, "@article{gevenois1996" in text
+        (True, True)
+    """
+    columns = {name for row in found.rows for name in row.values}
+    parts = [_masks(found)]
+    keys: list[str] = []
+    lung = [name for name in measures.REGISTRY if "rind_mm" in found.settings]
+    if lung:
+        clauses = []
+        for name in lung:
+            measure = measures.REGISTRY[name]
+            keys += measure.source
+            clauses.append(measure.definition + _cited(measure.source))
+        parts.append(
+            "For each lung and both together, whole and in thirds by volume and by height, ventral and "
+            f"dorsal halves, and a core and a rind of {found.settings['rind_mm']:g} mm, we computed: "
+            f"{'; '.join(clauses)}."
+        )
+        keys.append("mishima1999")
+        clusters = lung_measures.CLUSTERS
+        parts.append(
+            f"Low attenuation clusters are {clusters['laa950_clusters']}; {clusters['laa950_d']}"
+            f"{_cited(('mishima1999',))}."
+        )
+        parts.append(_calibration(found))
+    if "surface_mm2" in columns:
+        keys.append("ibsi2020")
+        told = "; ".join(
+            structures.DEFINITIONS[name] for name in ("surface_mm2", "sphericity", "max_diameter_mm")
+        )
+        parts.append(
+            f"Other structures were described by volume, intensities and shape ({told}) [@ibsi2020]."
+        )
+    if "nelson_class" in columns:
+        keys.append("nelson2009")
+        low, high = lesions.NELSON_MM3
+        parts.append(
+            f"Lesions are 26-connected and were classed by volume (below {low:g}, up to {high:g} and above "
+            f"{high:g} mm³) [@nelson2009]."
+        )
+    return f"{' '.join(part for part in parts if part)}\n\n```bibtex\n{bibtex(keys)}```\n"
+
+
+def _masks(found: Measurement) -> str:
+    made = found.settings.get("mask_by")
+    by = f" by the model {made['recipe']} (SHA-256 {made['model_sha256']}, {made['engine']})" if made else ""
+    shape = " x ".join(f"{mm:.3g}" for mm in found.settings["spacing_mm"])
+    return (
+        f"Masks were made{by or ' as described elsewhere'} and measured with medseg {version('medseg')} on "
+        f"the grid of each scan, without resampling (voxels here: {shape} mm)."
+    )
+
+
+def _calibration(found: Measurement) -> str:
+    factor = float(str(found.fitness.get("hu_factor") or 1.0))
+    if factor != 1:
+        return (
+            f"HU were multiplied by {factor:.4f} in this scan, so that the air in its trachea has -1000 HU."
+        )
+    return "HU were not corrected."
+
+
+def _cited(keys: tuple[str, ...]) -> str:
+    return f" [{'; '.join(f'@{key}' for key in keys)}]" if keys else ""

@@ -29,7 +29,7 @@ from typing import Protocol
 from medseg.batch_processing import results
 from medseg.batch_processing.case_discovery import Item
 from medseg.batch_processing.folder_lock import lock_folder
-from medseg.batch_processing.intents import SCRATCH, read_intents
+from medseg.batch_processing.intents import SCRATCH, clear_scratch, read_intents
 from medseg.batch_processing.journal import (
     NAME,
     Journal,
@@ -114,7 +114,8 @@ def run(
         files = OutputFiles(folder, written_digests([*records, {"files": intents}]))
         scratch = folder / _with_shard(SCRATCH, shard)
         shutil.rmtree(scratch, ignore_errors=True)
-        stack.callback(shutil.rmtree, scratch, ignore_errors=True)
+        recorded: dict[Key, CaseResult] = {}
+        stack.callback(clear_scratch, scratch, folder, recorded)
         config = replace(config, folder=str(folder), scratch=str(scratch))
         pictures = ThumbnailLog(folder / _with_shard(THUMBNAILS, shard))
         stack.callback(pictures.close)
@@ -124,10 +125,11 @@ def run(
         else:
             workers = start(config, len(items))
         stack.callback(workers.end)
+        recorded.update(before)
         ledger = Ledger(
             items,
             config,
-            before,
+            recorded,
             files,
             journal=journal,
             thumbnail_log=pictures,

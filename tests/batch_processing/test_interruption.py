@@ -13,6 +13,7 @@ from support.batches import SPOILED, config_for, medseg, run, table, voxels
 from support.processes import environment
 
 from medseg.batch_processing.case_discovery import items
+from medseg.batch_processing.journal import Journal
 from medseg.batch_processing.messages import StopRequest
 from medseg.errors import ResourceError
 
@@ -73,6 +74,28 @@ def test_kills_at_any_moment_leave_only_complete_masks(scans, tmp_path):
     ended = run(items(scans / "cases.csv"), config_for(out), resume=True)
     assert (ended.done + ended.skipped, ended.failed) == (6, 0)
     assert not [path for path in out.rglob("*") if "scratch" in path.name or "medseg-" in path.name]
+
+
+@pytest.mark.parametrize("stop", ["disk full", "second Ctrl-C"])
+def test_a_mask_without_a_row_is_known_to_the_next_run(scans, tmp_path, monkeypatch, stop):
+    """The batch ends between the moving of a mask and the line in the journal."""
+    out, found, append = tmp_path / "out", items(scans / "cases.csv")[:2], Journal.append
+
+    def fail(self: Journal, record: dict[str, object]) -> None:
+        if record.get("case") == "c1":
+            if stop == "disk full":
+                raise ResourceError("no space left", reason="disk")
+            raise KeyboardInterrupt
+        append(self, record)
+
+    with monkeypatch.context() as context:
+        context.setattr(Journal, "append", fail)
+        with pytest.raises((ResourceError, KeyboardInterrupt)):
+            run(found, config_for(out))
+    assert (out / "masks" / "c1.nii.gz").exists()
+    ended = run(found, config_for(out), resume=True)
+    assert (ended.done, ended.skipped) == (1, 1)
+    assert not list(out.glob(".scratch*"))
 
 
 def test_a_folder_that_is_deleted_meanwhile_ends_the_batch(scans, tmp_path):

@@ -232,6 +232,8 @@ class Injector:
         text, run.printed = run.text, printed
         if run.job.name == "train" and run.hit and code == 2 and "since this training began" in text:
             return []  # it had begun with other data: refused rightly
+        if run.job.name == "convert" and run.hit and code == 2 and "was not written by medseg" in text:
+            return []  # a scan that was made from other data is not replaced
         if code:
             return [f"cannot be continued, exit {code}: {text[-300:]}"]
         return [f"continued: {each}" for each in checks.traces(text) + self._differences(run)] + [

@@ -48,15 +48,18 @@ def manifest(
 ) -> None:
     """Make a manifest from a folder of scans and labels, split by patient."""
     from medseg.datasets.manifest_builder import check_division, make_manifest, split_manifest
+    from medseg.io.overwrite_guard import OverwriteGuard
 
     check_division(val=val, test=test, folds=folds)
+    OverwriteGuard([source] if source.is_file() else []).check(output)
     beside = output.parent / f"{output.stem}_labels"
     made = make_manifest(
         source, layout=layout, labels=labels, organs=organs, made=beside, name=name, only=only
     )
     parts = split_manifest(made, val=val, test=test, folds=folds, seed=seed)
     places = [output] if not folds else [_fold_of(output, number) for number in range(folds)]
-    written = [part.write(place) for part, place in zip(parts, places, strict=True)]
+    # A manifest is often edited by hand.
+    written = [part.write(place, replace=False) for part, place in zip(parts, places, strict=True)]
     patients = len({case.patient for case in made.cases})
     print(f"{len(made.cases)} cases of {patients} patients: {_splits(parts[0])}")
     if source.is_dir() and made.description:

@@ -152,16 +152,22 @@ class Manifest:
         paths = [path for case in self.cases for path in (*case.images, case.label) if path is not None]
         return tuple(path for path in dict.fromkeys(paths) if not path.exists())
 
-    def write(self, path: str | Path) -> Path:
+    def write(self, path: str | Path, *, replace: bool = True) -> Path:
         """Writes CSV, JSON or YAML depending on the suffix; :meth:`read` returns equal cases.
 
         Paths below the folder of the data (JSON, YAML) or of the file (CSV) are written relative to it,
         other paths as absolute ones. CSV cannot hold ``name``, ``description`` and ``root``.
 
+        Args:
+            path: The file.
+            replace: Whether an existing file with other content is replaced.
+
         Raises:
-            UsageError: the suffix is unknown, or the folder does not exist.
+            UsageError: the suffix is unknown, the folder does not exist, or there is a file with other
+                content (``foreign-file``) and ``replace`` is not set.
             ResourceError: the file cannot be written, for example because the disk is full.
         """
+        from medseg.io.overwrite_guard import replacing_equal
         from medseg.system.atomic_write import replacing
 
         path = Path(path)
@@ -182,7 +188,7 @@ class Manifest:
             raise wrong(
                 f"cannot write {path.suffix!r}", path, "use the suffix .csv, .json or .yaml", "suffix"
             )
-        with replacing(path) as temporary:
+        with replacing(path) if replace else replacing_equal(path) as temporary:
             temporary.write_text(text, encoding="utf-8", newline="\n")
         return path
 

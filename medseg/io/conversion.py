@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from filecmp import cmp
 from pathlib import Path
 
 from medseg.errors import UsageError
@@ -15,10 +13,9 @@ from medseg.io import check_source, check_writable, read_mask, write_to
 from medseg.io.foreign_images import ScanLike, as_volume
 from medseg.io.formats import is_dicom_output
 from medseg.io.mask_files import is_own_mask, write_mask
-from medseg.io.overwrite_guard import OverwriteGuard, foreign_file
+from medseg.io.overwrite_guard import OverwriteGuard, replacing_equal
 from medseg.io.read_options import DEFAULT_OPTIONS, ReadOptions
 from medseg.io.sidecar import is_own_sidecar, meaning_of, sidecar_path
-from medseg.system.atomic_write import replacing
 from medseg.system.progress import Shown, progress_bar
 
 
@@ -50,13 +47,8 @@ def convert(
     check_scan_output(output, [scan] if isinstance(scan, str | Path) else [])
     with progress_bar(f"writing {output.name}", progress):
         volume = as_volume(scan, options)
-        with replacing(output) as fresh:
+        with replacing_equal(output) as fresh:
             write_to(volume, fresh, check_writable(output))
-            for each in fresh.parent.iterdir():
-                place = output.with_name(each.name)
-                # Scans have no sidecar: only the same content is known to be the work of an earlier run.
-                if os.path.lexists(place) and not (place.is_file() and cmp(place, each, shallow=False)):
-                    raise foreign_file(place)
     return volume
 
 

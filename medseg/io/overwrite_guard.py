@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from filecmp import cmp
 from pathlib import Path
 from typing import TypeAlias
 
 from medseg.errors import UsageError
 from medseg.io.sidecar import read_sidecar
+from medseg.system.atomic_write import replacing
 
 Inode: TypeAlias = tuple[int, int]
 
@@ -76,6 +79,24 @@ def foreign_file(path: str | Path) -> UsageError:
         remedy="choose another output, or move the file away",
         reason="foreign-file",
     )
+
+
+@contextmanager
+def replacing_equal(path: Path) -> Iterator[Path]:
+    """As :func:`medseg.system.atomic_write.replacing`, for files that have no mark of medseg.
+
+    Only the same content is known to be the work of an earlier run.
+
+    Raises:
+        UsageError: a file with other content is there (``foreign-file``), or as for ``replacing``.
+        ResourceError: writing fails (``disk``).
+    """
+    with replacing(path) as fresh:
+        yield fresh
+        for each in fresh.parent.iterdir():
+            place = path.with_name(each.name)
+            if os.path.lexists(place) and not (place.is_file() and cmp(place, each, shallow=False)):
+                raise foreign_file(place)
 
 
 def has_own_sidecar(mask: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,10 +14,13 @@ from medseg.errors import UsageError
 from medseg.evaluation.scoring import Score, score
 from medseg.images.grid import Grid
 from medseg.images.volume import Mask
-from medseg.io import read, write_dicom_series
+from medseg.io import read, write_dicom_series, write_to
+from medseg.io.formats import NIFTI
 from medseg.io.mask_files import write_mask
+from medseg.io.overwrite_guard import foreign_file, replacing_equal
 from medseg.io.sidecar import facts_of
 from medseg.phantom.thorax import LABELS, Thorax, default_grid, rotated
+from medseg.system.atomic_write import replacing
 from medseg.visualization.overlays import overlay
 
 if TYPE_CHECKING:
@@ -70,7 +74,8 @@ def run_demo(folder: str | Path, *, seed: int = 2026, model: str | Path = MODEL)
 
     folder = Path(folder)
     series = folder / "ct"
-    if series.exists() and any(series.iterdir()):
+    made = [folder / name for name in ("lungs.nii.gz", "lungs.json", "lungs.png")]
+    if (series.exists() and any(series.iterdir())) or any(path.exists() for path in made):
         raise UsageError(
             "the folder already contains a demo",
             where=folder,
@@ -133,6 +138,9 @@ def make_phantom(folder: str | Path, cases: int = 10, *, seed: int = 0) -> Path:
     Returns:
         Path of the manifest.
 
+    Raises:
+        UsageError: the folder holds a manifest or files of another origin (``foreign-file``).
+
     Example:
         >>> medseg.make_phantom("phantoms", 1).name
         'manifest.csv'
@@ -140,19 +148,32 @@ def make_phantom(folder: str | Path, cases: int = 10, *, seed: int = 0) -> Path:
     folder = Path(folder)
     for name in ("images", "labels"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    rows = []
+    manifest, text = folder / "manifest.csv", io.StringIO(newline="")
+    rows = [_row(number, split=_split(number - seed)) for number in range(seed, seed + cases)]
+    csv.writer(text, lineterminator="\n").writerows([("id", "image", "label", "split"), *rows])
+    if manifest.exists() and manifest.read_bytes() != text.getvalue().encode():
+        raise foreign_file(manifest)
     for number in range(seed, seed + cases):
         rng = np.random.default_rng([7, number])
         spacing = (float(rng.uniform(2, 4)), float(rng.uniform(2, 4)), float(rng.uniform(2, 6)))
         turn = rng.uniform(-20, 20, 3) if rng.random() < 0.5 else np.zeros(3)
         grid = rotated(default_grid(spacing), (float(turn[0]), float(turn[1]), float(turn[2])))
-        patient, name = Thorax.random(number), f"phantom_{number:03d}.nii.gz"
-        patient.scan(grid, noise_sd=float(rng.uniform(5, 60)), seed=number).save(folder / "images" / name)
-        patient.truth(grid).save(folder / "labels" / name)
-        split = "val" if (number - seed) % 5 == 4 else "train"
-        rows.append((f"phantom_{number:03d}", f"images/{name}", f"labels/{name}", split))
-    manifest = folder / "manifest.csv"
-    with manifest.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerows([("id", "image", "label", "split"), *rows])
+        patient = Thorax.random(number)
+        scan = patient.scan(grid, noise_sd=float(rng.uniform(5, 60)), seed=number)
+        _, image, label, _ = _row(number)
+        for made, name in ((scan, image), (patient.truth(grid), label)):
+            with replacing_equal(folder / name) as fresh:
+                write_to(made, fresh, NIFTI.name)
+    with replacing(manifest) as fresh:  # last: whatever it lists is there
+        fresh.write_text(text.getvalue(), encoding="utf-8", newline="")
     return manifest
+
+
+def _row(number: int, split: str = "") -> tuple[str, str, str, str]:
+    """The row of a phantom patient in the manifest."""
+    name = f"phantom_{number:03d}"
+    return name, f"images/{name}.nii.gz", f"labels/{name}.nii.gz", split
+
+
+def _split(count: int) -> str:
+    return "val" if count % 5 == 4 else "train"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from medseg.io.overwrite_guard import OverwriteGuard
 from medseg.io.sidecar import RESEARCH
 from medseg.reporting import charts
 from medseg.reporting.content import Content, Row, gather
@@ -32,7 +33,13 @@ def report_cases(folder: str | Path) -> Path:
 
 
 def save(path: Path, text: str) -> Path:
-    """Writes the page and returns its path."""
+    """Writes the page and returns its path.
+
+    Raises:
+        UsageError: there is a page that medseg did not write (``foreign-file``).
+        ResourceError: the disk fails (``disk``).
+    """
+    OverwriteGuard([]).check(path, is_own=_is_own_page)
     with replacing(path) as fresh:
         fresh.write_text(text, encoding="utf-8", newline="\n")
     return path
@@ -116,3 +123,8 @@ def _kind(row: Row) -> str:
 def _digest(script: str) -> str:
     """The hash of a script for the Content Security Policy (CSP Level 3, 2.3.1): no other script runs."""
     return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def _is_own_page(path: Path) -> bool:
+    with path.open("rb") as file:
+        return b"<title>medseg: " in file.read(500)

@@ -20,13 +20,15 @@ from typing import Any
 
 import torch
 
-from medseg.errors import ModelRefused, UsageError
+from medseg.errors import MedsegError, ModelRefused, UsageError
 from medseg.inference import exported_graphs
 from medseg.inference.model import Model, needed_bytes
 from medseg.inference.safetensors_header import shown
+from medseg.io.overwrite_guard import OverwriteGuard
 from medseg.recipe import Recipe
 from medseg.system.atomic_write import check_folder
 
+_SOURCE = "imported_from_sha256"
 _ENTRIES = 20_000
 _DIRECTORY_BYTES = 4 << 20
 _PICKLE_BYTES = 16 << 20  # 2 MB for a network of ten thousand tensors
@@ -51,7 +53,8 @@ def import_weights(
         output: Model file to write, ending in ``.safetensors``; None to write none.
 
     Raises:
-        UsageError: the output has another suffix (``format``) or no folder (``no-folder``).
+        UsageError: the output has another suffix (``format``) or no folder (``no-folder``), would replace an
+            input (``overwrites-input``) or a file that is no imported model (``foreign-file``).
         ModelRefused: as :func:`contents`; the file holds no table of tensors (``checkpoint-content``); or
             the tensors do not fit the recipe's network, or are not finite (``weights``).
 
@@ -68,6 +71,9 @@ def import_weights(
                 "the name of a model file must end in .safetensors", where=output, reason="format"
             )
         check_folder(output)
+        OverwriteGuard([path, *([] if isinstance(recipe, Recipe) else [recipe])]).check(
+            output, is_own=_is_imported
+        )
     recipe = recipe if isinstance(recipe, Recipe) else Recipe.read(recipe)
     path = Path(path)
     held = contents(path, max_bytes=_TIMES_WEIGHTS * needed_bytes(recipe) + _ROOM_BYTES)
@@ -78,7 +84,7 @@ def import_weights(
         "medseg": version("medseg"),
         "torch": torch.__version__,
         "recipe_digest": recipe.digest,
-        "imported_from_sha256": source,
+        _SOURCE: source,
         "research_use_only": True,
     }
     model = Model(recipe, (weights,), provenance)
@@ -91,6 +97,14 @@ def import_weights(
         model.save(output)
         exported_graphs.export(model)
     return model
+
+
+def _is_imported(path: Path) -> bool:
+    """Whether a file is a model that was imported, not trained."""
+    try:
+        return _SOURCE in Model.load(path).provenance
+    except MedsegError:
+        return False
 
 
 def contents(path: Path, *, max_bytes: int | None = None) -> dict[str, Any]:

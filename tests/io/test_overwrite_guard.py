@@ -5,7 +5,7 @@ import os
 
 import pytest
 from support.batches import chest
-from support.worlds import tiny
+from support.worlds import tiny, untrained
 
 import medseg
 from medseg.errors import UsageError
@@ -231,3 +231,53 @@ def test_a_comparison_does_not_replace_tables_of_another_origin(tmp_path):
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "comparison.md").write_text("mine")
     assert refusal(lambda: medseg.compare(tables, output=tmp_path / "other")).reason == "foreign-file"
+
+
+@pytest.mark.parametrize("name", ["cases.csv", "cases.json"])
+def test_a_manifest_that_was_edited_is_not_replaced(tmp_path, name):
+    from support.commands import output as command
+
+    data_set(tmp_path)
+    command("manifest", tmp_path / "cases.csv", "-o", tmp_path / "again" / name, code=2)  # no such folder
+    (tmp_path / "again").mkdir()
+    for _ in range(2):
+        command("manifest", tmp_path / "cases.csv", "-o", tmp_path / "again" / name)
+    edited = (tmp_path / "again" / name).read_text().replace("test", "val")
+    (tmp_path / "again" / name).write_text(edited)
+    command("manifest", tmp_path / "cases.csv", "-o", tmp_path / "again" / name, code=2)
+    command("manifest", tmp_path / "cases.csv", "-o", tmp_path / "cases.csv", code=2)
+    assert (tmp_path / "again" / name).read_text() == edited
+
+
+def test_a_report_does_not_replace_another_page(tmp_path):
+    data_set(tmp_path)
+    medseg.evaluate(tmp_path / "cases.csv", tmp_path / "out", model="threshold")
+    for _ in range(2):
+        page = medseg.report(tmp_path / "out")
+    page.write_text("<html>my notes</html>")
+    assert refusal(lambda: medseg.report(tmp_path / "out")).reason == "foreign-file"
+    assert page.read_text() == "<html>my notes</html>"
+
+
+def test_phantoms_do_not_replace_files_of_another_origin(tmp_path):
+    for _ in range(2):
+        medseg.make_phantom(tmp_path / "a", 1)
+    before = (tmp_path / "a" / "manifest.csv").read_text()
+    assert refusal(lambda: medseg.make_phantom(tmp_path / "a", 2)).reason == "foreign-file"
+    assert (tmp_path / "a" / "manifest.csv").read_text() == before
+    (tmp_path / "a" / "labels" / "phantom_000.nii.gz").write_bytes(b"mine")
+    assert refusal(lambda: medseg.make_phantom(tmp_path / "a", 1)).reason == "foreign-file"
+
+
+def test_imported_weights_do_not_replace_a_trained_model(tmp_path):
+    import torch
+
+    (tmp_path / "recipe.yaml").write_text(tiny().yaml())
+    trained = untrained(tiny()).save(tmp_path / "model.safetensors")
+    before = trained.read_bytes()
+    torch.save(dict(untrained(tiny(), seed=1).folds[0]), tmp_path / "weights.pt")
+    arguments = tmp_path / "weights.pt", tmp_path / "recipe.yaml"
+    assert refusal(lambda: medseg.import_weights(*arguments, output=trained)).reason == "foreign-file"
+    assert trained.read_bytes() == before
+    for _ in range(2):
+        medseg.import_weights(*arguments, output=tmp_path / "imported.safetensors")

@@ -22,8 +22,10 @@ from medseg.datasets.manifest import Case
 from medseg.errors import InputRefused
 from medseg.images.label import Label
 from medseg.images.volume import Mask, Volume
-from medseg.io import read
+from medseg.io import read, write_to
 from medseg.io.dicom import part10
+from medseg.io.formats import NIFTI
+from medseg.io.overwrite_guard import replacing_equal
 from medseg.system.folder_walk import walk
 
 LABELS = tuple(Label(name=f"readers_{n}", values=(n,)) for n in (1, 2, 3, 4))
@@ -57,7 +59,9 @@ def find(folder: Path, made: Path) -> Found:
     cases = []
     for name, patient, place in zip(distinct(patients), patients, places, strict=True):
         made.mkdir(parents=True, exist_ok=True)
-        label = counted(readings[place], read(place)).save(made / f"{name}.nii.gz")
+        label = made / f"{name}.nii.gz"
+        with replacing_equal(label) as fresh:  # readings may have been corrected by hand
+            write_to(counted(readings[place], read(place)), fresh, NIFTI.name)
         cases.append(Case(id=name, patient=patient, images=(place,), label=label))
     alone += [place for place in series.values() if place not in readings]
     description = "Labels: number of readers (0 to 4) who marked the voxel."

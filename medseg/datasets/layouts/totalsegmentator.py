@@ -16,8 +16,9 @@ from medseg.datasets.manifest import Case
 from medseg.errors import InputRefused, UsageError
 from medseg.images.label import Label
 from medseg.images.volume import Mask
-from medseg.io import read_mask
-from medseg.io.formats import stem
+from medseg.io import read_mask, write_to
+from medseg.io.formats import NIFTI, stem
+from medseg.io.overwrite_guard import replacing_equal
 from medseg.system.notices import notify
 
 _SCANS = ("ct", "mri")
@@ -85,7 +86,8 @@ def find(folder: Path, made: Path, values: Mapping[str, int] = LUNGS) -> Found:
             continue
         label = made / f"{safe(place.name)}.nii.gz"
         made.mkdir(parents=True, exist_ok=True)
-        together(present, values).save(label)
+        with replacing_equal(label) as fresh:  # label maps may have been corrected by hand
+            write_to(together(present, values), fresh, NIFTI.name)
         cases.append(Case(id=safe(place.name), images=(scans[0],), label=label))
     listed = ", ".join(f"{value} {name}" for name, value in values.items())
     return Found(tuple(cases), tuple(alone), f"Labels: {listed}.")

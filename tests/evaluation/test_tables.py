@@ -4,7 +4,7 @@ import json
 
 import pandas as pd
 
-from medseg.evaluation.tables import as_json, escaped, latex, markdown, numbers
+from medseg.evaluation.tables import as_json, escaped, filled, latex, markdown, numbers
 
 
 def test_markdown_and_latex_have_the_same_cells():
@@ -64,3 +64,10 @@ def test_json_keeps_every_digit_of_a_small_number():
 def test_json_has_null_for_values_that_are_not_finite():
     table = pd.DataFrame({"a": [1.5, float("nan")], "b": [1, 2], "c": ["x", None]})
     assert json.loads(as_json(table)) == [{"a": 1.5, "b": 1, "c": "x"}, {"a": None, "b": 2, "c": None}]
+
+
+def test_a_template_is_filled_with_numbers_by_name():
+    values = {"mean": 0.5, "sd": float("nan"), "min": 0.25}
+    assert filled("{mean} ({min})", values, ".2f") == "0.50 (0.25)"
+    assert filled("{mean} ± {sd}", values, ".3f") == "0.500 ± –"
+    assert filled("{sd}–{sd}", values, ".3f") == "–"

@@ -4,29 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pydicom.dataelem import RawDataElement
-from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ImplicitVRLittleEndian
 
 from medseg.errors import InputRefused, MedsegError, UsageError
-from medseg.images.grid import Array, Grid, flip_lps_ras
+from medseg.images.grid import Grid
 from medseg.images.label import Label
-from medseg.images.palette import colour_of, rgb
-from medseg.images.volume import Mask, Source, Volume, Voxels
+from medseg.images.volume import Mask, Source, Volume
 from medseg.io.dicom import part10, series_reader, sop_classes
-from medseg.io.dicom.coded_terms import ARTIFICIAL_INTELLIGENCE, meaning
-from medseg.io.dicom.contours import outlines
-from medseg.io.dicom.regions import CONTOUR_DATA, Region, damaged, voxels_inside
-from medseg.io.dicom.segments import Painting, Segment, described, numbered, written_labels
+from medseg.io.dicom.regions import Region, damaged, voxels_inside
+from medseg.io.dicom.roi_items import contoured_images, contours, observation, roi
+from medseg.io.dicom.segments import Painting, Segment, numbered, written_labels
 from medseg.io.dicom.source_series import (
-    MANUFACTURER,
     Identifiers,
-    Scan,
     aligned,
     frame_of_reference,
     other_frame,
@@ -71,10 +66,10 @@ def write(mask: Mask, path: Path) -> None:
     ds.StructureSetDescription = "Automatic segmentation. Research use only."
     ds.StructureSetDate, ds.StructureSetTime = scan.date_time
     ds.ApprovalStatus = "UNAPPROVED"
-    ds.ReferencedFrameOfReferenceSequence = [_frame_of_reference(scan)]
-    ds.StructureSetROISequence = [_roi(label, scan) for label in labels]
-    ds.ROIContourSequence = [_contours(label, n, array, scan) for n, label in enumerate(labels)]
-    ds.RTROIObservationsSequence = [_observation(label, n) for n, label in enumerate(labels, 1)]
+    ds.ReferencedFrameOfReferenceSequence = [contoured_images(scan)]
+    ds.StructureSetROISequence = [roi(label, scan) for label in labels]
+    ds.ROIContourSequence = [contours(label, n, array, scan) for n, label in enumerate(labels)]
+    ds.RTROIObservationsSequence = [observation(label, n) for n, label in enumerate(labels, 1)]
     ds.file_meta = FileMetaDataset()
     # Implicit VR: with explicit 16-bit lengths a contour could hold at most 65,534 characters.
     ds.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
@@ -144,92 +139,6 @@ def read(path: Path, labels: Sequence[Label], reference: Volume | Mask | Grid | 
     with refusing(path, "RTSTRUCT"):
         mask = painting.mask(grid)
         return Mask(mask.array, grid, mask.labels, source)
-
-
-# --- writing -----------------------------------------------------------------------------
-
-
-def _frame_of_reference(scan: Scan) -> Dataset:
-    """ReferencedFrameOfReferenceSequence: the study, series and instances that were contoured."""
-    images: dict[str, Dataset] = {}
-    for one, uid in zip(scan.slices, scan.uids, strict=True):
-        images.setdefault(uid, _reference(one.sop_class, uid))
-    series = Dataset()
-    series.SeriesInstanceUID = scan.header.SeriesInstanceUID
-    series.ContourImageSequence = list(images.values())
-    study = _reference(sop_classes.DETACHED_STUDY_MANAGEMENT, str(scan.header.StudyInstanceUID))
-    study.RTReferencedSeriesSequence = [series]
-    frame = Dataset()
-    frame.FrameOfReferenceUID = scan.header.FrameOfReferenceUID
-    frame.RTReferencedStudySequence = [study]
-    return frame
-
-
-def _reference(sop_class: str, uid: str) -> Dataset:
-    ds = Dataset()
-    ds.ReferencedSOPClassUID, ds.ReferencedSOPInstanceUID = sop_class, uid
-    return ds
-
-
-def _roi(label: Label, scan: Scan) -> Dataset:
-    ds = Dataset()
-    ds.ROINumber, ds.ROIName, ds.ROIDescription = label.value, label.name, described(label)
-    ds.ReferencedFrameOfReferenceUID = scan.header.FrameOfReferenceUID
-    ds.ROIGenerationAlgorithm = "AUTOMATIC"
-    algorithm = Dataset()
-    algorithm.AlgorithmName, algorithm.AlgorithmVersion = MANUFACTURER, version("medseg")
-    algorithm.AlgorithmFamilyCodeSequence = [ARTIFICIAL_INTELLIGENCE.item()]
-    ds.ROIDerivationAlgorithmIdentificationSequence = [algorithm]
-    return ds
-
-
-def _contours(label: Label, number: int, array: Voxels, scan: Scan) -> Dataset:
-    ds = Dataset()
-    ds.ReferencedROINumber = label.value
-    ds.ROIDisplayColor = list(rgb(colour_of(number)))
-    contours = []
-    for k, one in enumerate(scan.slices):
-        region = np.isin(array[:, :, k], label.values)
-        for points in outlines(region) if region.any() else ():
-            item = Dataset()
-            image = _reference(one.sop_class, scan.uids[k])
-            if one.frame is not None:
-                image.ReferencedFrameNumber = one.frame + 1
-            item.ContourImageSequence = [image]
-            item.ContourGeometricType = "CLOSED_PLANAR"
-            item.NumberOfContourPoints = len(points)
-            # Relative to the slice's own position, which may be slightly off even spacing.
-            flat = np.column_stack([points, np.zeros(len(points))])
-            world = flat @ scan.grid.affine[:3, :3].T + scan.origins_mm[k]
-            item[CONTOUR_DATA] = _decimals(flip_lps_ras(world))
-            contours.append(item)
-    if contours:  # type 3: an ROI without contours is an empty one
-        ds.ContourSequence = contours
-    return ds
-
-
-def _decimals(world_mm: Array) -> RawDataElement:
-    """ContourData: decimal strings with four decimals (mm), at most 16 characters each."""
-    # Raw, because pydicom needs 20 microseconds to check and wrap each of a million numbers.
-    text = "\\".join(f"{v:.4f}".rstrip("0").rstrip(".") for v in (world_mm + 0.0).ravel()).encode()
-    text += b" " * (len(text) % 2)
-    return RawDataElement(CONTOUR_DATA, "DS", len(text), text, 0, True, True)
-
-
-def _observation(label: Label, number: int) -> Dataset:
-    what = meaning(label)
-    ds = Dataset()
-    ds.ObservationNumber, ds.ReferencedROINumber = number, label.value
-    kind = what.type.item()
-    if what.modifiers:
-        kind.SegmentedPropertyTypeModifierCodeSequence = [term.item() for term in what.modifiers]
-    ds.SegmentedPropertyCategoryCodeSequence = [what.category.item()]
-    ds.RTROIIdentificationCodeSequence = [kind]
-    ds.RTROIInterpretedType, ds.ROIInterpreter = "", ""
-    return ds
-
-
-# --- reading -----------------------------------------------------------------------------
 
 
 @contextmanager

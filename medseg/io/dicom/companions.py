@@ -15,6 +15,7 @@ from pathlib import Path
 from medseg.io import formats
 from medseg.io.dicom import part10, sop_classes
 from medseg.io.dicom.discovery import scan
+from medseg.io.dicom.element_values import value
 from medseg.io.dicom.slice import Slice
 
 _UNKNOWN = "unknown"
@@ -84,7 +85,7 @@ def identity(path: Path) -> Identity | None:
     is_scout = "LOCALIZER" in str(head.get("ImageType") or "").upper()
     if "Rows" not in head or str(head.get("SOPClassUID")) in sop_classes.NOT_VOLUMES or is_scout:
         return None
-    patient, study, series, instance, position = (str(head.get(tag) or "") for tag in tags)
+    patient, study, series, instance, position = (str(value(head, tag) or "") for tag in tags)
     return Identity(patient, study, series or _UNKNOWN, instance or path.as_posix(), position)
 
 

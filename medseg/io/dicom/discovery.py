@@ -13,13 +13,17 @@ from medseg.io import formats
 from medseg.io.dicom import part10
 from medseg.io.dicom.slice import Slice
 from medseg.io.dicom.slice_headers import slices
+from medseg.system.notices import notify
+
+_EMPTY = "it is empty"
 
 
 def scan(folder: Path, *, deep: bool = True) -> tuple[Slice, ...]:
     """The slices of every DICOM object in ``folder`` and its subfolders, in order of file names.
 
     Only regular files are opened. Hidden files and other formats are skipped, and so is a
-    DICOMDIR: the files themselves count, and its paths may lead anywhere.
+    DICOMDIR: the files themselves count, and its paths may lead anywhere. An empty .dcm file with another
+    name than the slices is skipped with a notice.
 
     Raises:
         InputRefused: a DICOM file is damaged, or a file named like the slices beside it is not
@@ -35,6 +39,11 @@ def scan(folder: Path, *, deep: bool = True) -> tuple[Slice, ...]:
             doubtful.append((path, problem or "it is not DICOM"))
     shapes = {_name_shape(path) for path in found}
     for path, problem in doubtful:
+        if problem == _EMPTY and found and _name_shape(path) not in shapes:
+            notify(
+                "empty-file", "skipped a file without content, which is not named like the slices", path=path
+            )
+            continue
         if path.name.lower().endswith(formats.DICOM) or _name_shape(path) in shapes:
             raise InputRefused(
                 f"named like a slice, but {problem}: a slice may be missing",
@@ -68,7 +77,7 @@ def _trouble(path: Path) -> str | None:
     if not stat.S_ISREG(status.st_mode):
         return "special"
     if status.st_size == 0:
-        return "it is empty"
+        return _EMPTY
     return None if os.access(path, os.R_OK) else "there is no permission to read it"
 
 

@@ -92,6 +92,7 @@ def read(path: Path, choices: ReadOptions = DEFAULT_OPTIONS) -> Volume:
         ordered, grid = stack(_volume(untiled(group), choices.volume))
         files = tuple(dict.fromkeys(one.path for one in ordered))
         source = Source(path, "dicom", ordered[0].modality, files=files)
+        _notify_oddities(ordered, path)
         return Volume(voxels(ordered), grid, source)
     except InputRefused as error:
         error.where = error.where or str(path)
@@ -120,7 +121,8 @@ def _groups(found: Sequence[Slice]) -> list[list[Slice]]:
     for one in found:
         if not one.is_image:
             continue
-        home = next((g for g in groups if g[0].stacks_with(one)), None)
+        alike = (g for g in groups if g[0].is_localizer == one.is_localizer)
+        home = next((g for g in alike if g[0].stacks_with(one)), None)
         if home is None:
             groups.append([one])
         else:
@@ -149,14 +151,24 @@ def _chosen(found: Sequence[Slice], wanted: str | None, folder: Path) -> list[Sl
             reason="several-series",
             remedy="choose one with --series UID; the last digits are enough",
         )
-    matching = [group for group in groups if group[0].series in uids]
+    matching = _without_localizers([group for group in groups if group[0].series in uids], folder)
     if len(matching) > 1:
         raise InputRefused(
             f"the slices of one series differ in size, spacing or orientation: {listed}",
             reason="inconsistent",
-            remedy="move the differing slices, often a localizer, out of the folder",
+            remedy="move the differing slices out of the folder",
         )
     return matching[0]
+
+
+def _without_localizers(groups: list[list[Slice]], folder: Path) -> list[list[Slice]]:
+    """The groups of a series without its localizers, which some scanners store under the UID of the scan."""
+    rest = [group for group in groups if not group[0].is_localizer]
+    if not rest or len(rest) == len(groups):
+        return groups
+    listed = "; ".join(str(_series(group)) for group in groups if group[0].is_localizer)
+    notify("localizer-skipped", f"skipped a localizer of the same series: {listed}", path=folder)
+    return rest
 
 
 def _without_bystanders(groups: list[list[Slice]], folder: Path) -> list[list[Slice]]:
@@ -176,6 +188,23 @@ def _without_bystanders(groups: list[list[Slice]], folder: Path) -> list[list[Sl
     listed = "; ".join(str(_series(g)) for g in groups if g[0].series in skipped)
     notify("localizer-skipped", f"skipped a localizer or picture: {listed}", path=folder)
     return rest
+
+
+def _notify_oddities(group: Sequence[Slice], path: Path) -> None:
+    """Sends notices about elements that are not written as DICOM prescribes."""
+    odd = sorted({name for one in group for name in one.oddities})
+    read = [name for name in odd if name != "InstanceNumber"]
+    if read:
+        notify(
+            "odd-numbers",
+            f"{', '.join(read)} not written as DICOM prescribes, such as with a decimal comma; "
+            "read as numbers",
+            path=path,
+        )
+    if "InstanceNumber" in odd:
+        notify(
+            "odd-numbers", "InstanceNumber is not a number; slices are in order of their positions", path=path
+        )
 
 
 def _no_scan(found: Sequence[Slice], folder: Path) -> InputRefused:

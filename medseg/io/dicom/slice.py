@@ -43,6 +43,7 @@ class Slice:
         has_lut: Whether intensities are given by a table (Modality LUT).
         marks: Attributes that may distinguish volumes of one series, as text.
         instance: SOPInstanceUID; without one, the path.
+        oddities: Elements that are not written as DICOM prescribes: see `element_values.oddities`.
         parts: Number of files that hold the frames (PS3.3 C.7.6.16.2.2.4); usually one.
     """
 
@@ -69,6 +70,7 @@ class Slice:
     tiles: int = 0
     parts: int = 1
     instance: str = ""
+    oddities: tuple[str, ...] = ()
 
     @property
     def is_image(self) -> bool:

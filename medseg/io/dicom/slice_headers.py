@@ -9,10 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from medseg.errors import InputRefused
 from medseg.io.dicom import part10, sop_classes
+from medseg.io.dicom.element_values import numbers, oddities, value, whole
 from medseg.io.dicom.slice import Slice
 
 # Only these attributes are read from a header. The patient's are kept as digests, for comparison.
@@ -24,6 +23,7 @@ _SUBJECT |= {"frame of reference": ("FrameOfReferenceUID",)}
 _CONSTANT = (
     "TemporalPositionIdentifier",
     "TemporalPositionIndex",
+    "NominalPercentageOfCardiacPhase",
     "EchoNumbers",
     "EchoTime",
     "DiffusionBValue",
@@ -153,16 +153,17 @@ def _slice(path: Path, ds: Any) -> Slice:
         samples=int(ds.get("SamplesPerPixel") or 1),
         photometric=_coded(ds, "PhotometricInterpretation", _CODE),
         image_type=_texts(ds.get("ImageType")),
-        number=_whole(ds.get("InstanceNumber")),
-        position_mm=_numbers(ds, "ImagePositionPatient", 3),
-        cosines=_numbers(ds, "ImageOrientationPatient", 6),
-        spacing_mm=_numbers(ds, "PixelSpacing", 2),
+        number=whole(ds, "InstanceNumber"),
+        position_mm=numbers(ds, "ImagePositionPatient", 3),
+        cosines=numbers(ds, "ImageOrientationPatient", 6),
+        spacing_mm=numbers(ds, "PixelSpacing", 2),
         depth_mm=_depth_mm(ds),
         rescale=_rescale(ds),
         has_lut=bool(ds.get("ModalityLUTSequence")),
         marks=_marks(ds),
         parts=int(ds.get("InConcatenationTotalNumber") or 1),
         instance=str(ds.get("SOPInstanceUID") or path.as_posix()),
+        oddities=oddities(ds),
     )
 
 
@@ -194,9 +195,9 @@ def _frame(one: Slice, index: int, shared: Any, own: Any) -> Slice:
     return replace(
         one,
         frame=index,
-        position_mm=_numbers(values, "ImagePositionPatient", 3),
-        cosines=_numbers(values, "ImageOrientationPatient", 6),
-        spacing_mm=_numbers(values, "PixelSpacing", 2),
+        position_mm=numbers(values, "ImagePositionPatient", 3),
+        cosines=numbers(values, "ImageOrientationPatient", 6),
+        spacing_mm=numbers(values, "PixelSpacing", 2),
         depth_mm=_depth_mm(values),
         rescale=one.rescale if rescale == (None, None) else rescale,
         number=index + 1,
@@ -217,51 +218,45 @@ def _coded(ds: Any, keyword: str, allowed: re.Pattern[str]) -> str:
 
 
 def _marks(values: Any) -> tuple[tuple[str, str], ...]:
-    found = ((name, values.get(name)) for name in (*_CONSTANT, "StackID", *_VARYING))
-    return tuple((name, _mark(value)) for name, value in found if value not in (None, ""))
+    found = ((name, value(values, name)) for name in (*_CONSTANT, "StackID", *_VARYING))
+    return tuple((name, _mark(each)) for name, each in found if each not in (None, ""))
 
 
-def _mark(value: Any) -> str:
+def _mark(found: Any) -> str:
     """The value of a mark as text for comparison: numbers written differently are equal (120 and 120.0)."""
-    if isinstance(value, str | int | float) or not isinstance(value, Sequence):
+    if isinstance(found, str | int | float) or not isinstance(found, Sequence):
         try:
-            return f"{float(value):.10g}"
+            return f"{float(found):.10g}"
         except (TypeError, ValueError):
-            return str(value).strip()
-    return "\\".join(_mark(each) for each in value)
+            return str(found).strip()
+    return "\\".join(_mark(each) for each in found)
 
 
 def _depth_mm(values: Any) -> float | None:
-    depth = _numbers(values, "SpacingBetweenSlices", 1) or _numbers(values, "SliceThickness", 1)
+    depth = numbers(values, "SpacingBetweenSlices", 1) or numbers(values, "SliceThickness", 1)
     return abs(depth[0]) if depth else None
 
 
 def _rescale(values: Any) -> tuple[float | None, float | None]:
-    slope, intercept = (values.get(k) for k in ("RescaleSlope", "RescaleIntercept"))
-    return (
-        None if slope in (None, "") else float(slope),
-        None if intercept in (None, "") else float(intercept),
-    )
+    slope, intercept = (_real(values, keyword) for keyword in ("RescaleSlope", "RescaleIntercept"))
+    return slope, intercept
+
+
+def _real(values: Any, keyword: str) -> float | None:
+    """The number of an element; None if it is absent or empty.
+
+    Raises:
+        ValueError: it is not a number.
+    """
+    if value(values, keyword) in (None, ""):
+        return None
+    found = numbers(values, keyword, 1)
+    if found is None:
+        raise ValueError(keyword)
+    return found[0]
 
 
 def _texts(value: Any) -> tuple[str, ...]:
     if not value:
         return ()
     return (value,) if isinstance(value, str) else tuple(str(v) for v in value)
-
-
-def _whole(value: Any) -> int | None:
-    return None if value in (None, "") else int(value)
-
-
-def _numbers(values: Any, keyword: str, count: int) -> tuple[float, ...] | None:
-    """The finite numbers of an element; None if it is absent, empty, invalid or of another length."""
-    try:
-        value = values.get(keyword)
-        if value is None or value == "":
-            return None
-        single = isinstance(value, str | float | int)
-        numbers = tuple(float(v) for v in ((value,) if single else value))
-    except (ValueError, TypeError, ArithmeticError):  # text where numbers belong
-        return None
-    return numbers if len(numbers) == count and np.isfinite(numbers).all() else None

@@ -194,6 +194,7 @@ def second(series, change):
     [
         ("EchoTime", (4.92, 10.1)),
         ("TemporalPositionIdentifier", (2, 10)),
+        ("NominalPercentageOfCardiacPhase", (40.0, 75.0)),
         ("AcquisitionNumber", (1, 2)),
         ("ContentTime", ("120000", "120500")),
         ("ImageType", (["ORIGINAL", "PRIMARY", "M"], ["ORIGINAL", "PRIMARY", "P"])),

@@ -79,15 +79,7 @@ def measure(
         )
     volume = as_volume(scan, options)
     named = named_mask(mask, volume, recipe)
-    try:
-        named = placed_on(named, volume.grid)
-    except InputRefused as error:
-        raise UsageError(
-            error.problem,
-            where=named.source.path,
-            remedy=f"give the mask of {volume.source.path or 'this scan'}",
-            reason="grid-mismatch",
-        ) from error
+    named = _on_scan(named, volume)
     lungs = lung_labels(named, kind)
     names = {label.name for label in named.labels} - {label.name for label in lungs}
     rows: list[StructureMeasures] = []
@@ -119,6 +111,18 @@ def measure(
         settings["mask_by"] = maker
     settings |= {"shape": list(volume.grid.shape), "spacing_mm": list(volume.grid.spacing_mm)}
     return Measurement(tuple(rows), histograms, settings, definitions, facts, notices)
+
+
+def _on_scan(mask: Mask, volume: Volume) -> Mask:
+    try:
+        return placed_on(mask, volume.grid)
+    except InputRefused as error:
+        raise UsageError(
+            error.problem,
+            where=mask.source.path,
+            remedy=f"give the mask of {volume.source.path or 'this scan'}",
+            reason="grid-mismatch",
+        ) from error
 
 
 def _corrected(lungs: LungScan, fitness: ScanFitness, scan: Volume) -> tuple[LungScan, ScanFitness]:

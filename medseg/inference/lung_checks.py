@@ -9,6 +9,7 @@ import numpy as np
 
 from medseg.images.run_length import Array, Binary
 from medseg.images.volume import Mask, Volume
+from medseg.inference.lung_shape import shape_findings
 from medseg.system.notices import Notice
 
 COARSE_MM = 2.5
@@ -28,9 +29,10 @@ thresholds, none has more than 0.4 % of this, and with a simulated consolidation
 def qc_findings(mask: Mask, scan: Volume) -> tuple[Notice, ...]:
     """What looks wrong about a mask of the two lungs, without a path; empty where nothing does.
 
-    Four things are looked at: whether anything was found, whether both sides were, whether the
-    sides may be exchanged, as by a wrong header, and whether part of a lung is as dense as soft tissue
-    (`SOFT_HU`): diseased, or something else. The heart lies to the left and leaves the right lung
+    Five things are checked: whether anything was found, whether both sides were, whether the
+    sides may be exchanged, as by a wrong header, whether part of a lung is as dense as soft tissue
+    (`SOFT_HU`), diseased or something else, and whether the lungs have the shape of lungs
+    (:mod:`medseg.inference.lung_shape`). The heart lies to the left and leaves the right lung
     more room; where it lies `HEART_MM` to the right of the chest's middle and the right lung has less
     than `RIGHT_SHARE` of the volume, the sides are exchanged, or the anatomy is unusual.
 
@@ -66,7 +68,7 @@ def qc_findings(mask: Mask, scan: Volume) -> tuple[Notice, ...]:
             f"{100 * share:.0f} % of the volume; look whether the header is right, or the lung is shrunken"
         )
         found.insert(0, Notice("sides-exchanged", text))
-    return tuple(found)
+    return (*found, *shape_findings(right, left, steps_mm))
 
 
 def _soft(lung: Binary, hu: Array, spacing_mm: Sequence[float]) -> tuple[float, float]:

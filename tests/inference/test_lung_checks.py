@@ -12,10 +12,10 @@ from medseg.inference.threshold_segmenter import ThresholdSegmenter
 
 
 def chest(heart: slice, middle: int) -> tuple[Mask, Volume]:
-    """Two lungs that meet at ``middle`` but for a heart between them; air lies around."""
+    """Two lungs, a voxel apart at ``middle``, with a heart between them; air lies around."""
     grid = Grid.from_spacing((60, 30, 40), (5.0, 5.0, 5.0))
     painted, hu = np.zeros(grid.shape, dtype=np.uint8), np.full(grid.shape, -1000, dtype=np.int16)
-    painted[5:middle, 5:25, 5:35], painted[middle:55, 5:25, 5:35] = 2, 1
+    painted[5 : middle - 1, 5:25, 5:35], painted[middle:55, 5:25, 5:35] = 2, 1
     hu[painted > 0] = -850
     painted[heart, 10:20], hu[heart, 10:20] = 0, 50
     return Mask(painted, grid, ThresholdSegmenter.labels), Volume(hu, grid)

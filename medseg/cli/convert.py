@@ -26,6 +26,12 @@ def convert(
     reference: Annotated[
         Path | None, typer.Option(help="With --as-mask: the scan that the mask belongs to; its grid is used.")
     ] = None,
+    resample: Annotated[
+        bool,
+        typer.Option(
+            "--resample", help="With --reference: resample a mask on another grid (nearest neighbour)."
+        ),
+    ] = False,
     recipe: Annotated[
         str | None, typer.Option(help="With --as-mask: take the labels from this recipe.")
     ] = None,
@@ -51,10 +57,16 @@ def convert(
     from medseg.io.formats import is_dicom_output
 
     options = choices_of(series, volume, trust, nonfinite)
-    if not mask and (reference or recipe or format_ or is_dicom_output(target)):
+    if not mask and (reference or resample or recipe or format_ or is_dicom_output(target)):
         raise UsageError(
-            "--reference, --recipe, --format and .dcm files are only for masks",
+            "--reference, --resample, --recipe, --format and .dcm files are only for masks",
             remedy="medseg convert MASK -o OUTPUT --as-mask",
+            reason="usage",
+        )
+    if resample and reference is None:
+        raise UsageError(
+            "--resample needs the scan whose grid is wanted",
+            remedy="name the scan with --reference SCAN",
             reason="usage",
         )
     from medseg.images.intensity_stats import describe
@@ -66,7 +78,15 @@ def convert(
     if mask:
         check_mask_output(target, inputs, format_)
         labels = Recipe.read(recipe).labels if recipe else ()
-        made = convert_mask(source, target, scan=reference, labels=labels, format=format_, options=options)
+        made = convert_mask(
+            source,
+            target,
+            scan=reference,
+            labels=labels,
+            format=format_,
+            options=options,
+            resample=resample,
+        )
         facts = {"mask": str(target)} | meaning_of(made)
         grid = made.grid
     else:

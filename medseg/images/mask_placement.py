@@ -66,6 +66,31 @@ def placed_on(
     return Mask(array, grid, mask.labels, mask.source)
 
 
+def resampled_on(mask: Mask, grid: Grid) -> Mask:
+    """The mask resampled to another grid by nearest neighbour, with a notice of what that does to volumes.
+
+    Each voxel gets the value of the mask's voxel that its centre lies in; outside of the mask it is
+    background. Voxels that lie on the border of two, up to 1e-6 voxels, belong to the one of lower index.
+    """
+    matrix = np.linalg.inv(mask.grid.affine) @ grid.affine
+    columns, rows = (np.arange(n, dtype=np.float64) for n in grid.shape[:2])
+    plane = columns[:, None, None] * matrix[:3, 0] + rows[None, :, None] * matrix[:3, 1] + matrix[:3, 3]
+    array = np.zeros(grid.shape, mask.array.dtype, order="F")
+    for k in range(grid.shape[2]):
+        at = np.floor(plane + k * matrix[:3, 2] + 0.5 - 1e-6).astype(np.int64)
+        inside = ((at >= 0) & (at < mask.grid.shape)).all(axis=-1)
+        array[:, :, k][inside] = mask.array[tuple(at[inside].T)]
+    found = Mask(array, grid, mask.labels, mask.source)
+    before, after = (float(np.count_nonzero(each.array)) * each.grid.voxel_ml for each in (mask, found))
+    notify(
+        "mask-resampled",
+        "the mask was resampled to the scan's grid by nearest neighbour: "
+        f"{before:.4g} ml became {after:.4g} ml",
+        path=mask.source.path,
+    )
+    return found
+
+
 @dataclass(frozen=True)
 class _Fit:
     """How well a grid fits the voxels of another one.

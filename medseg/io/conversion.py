@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from medseg.errors import UsageError
+from medseg.errors import InputRefused, UsageError
 from medseg.images.label import Label
-from medseg.images.mask_placement import placed_on
+from medseg.images.mask_placement import placed_on, resampled_on
 from medseg.images.volume import Mask, Volume
 from medseg.io import check_source, check_writable, read_mask, write_to
 from medseg.io.foreign_images import ScanLike, as_volume
@@ -60,6 +60,7 @@ def convert_mask(
     labels: Sequence[Label] = (),
     format: str | None = None,
     options: ReadOptions = DEFAULT_OPTIONS,
+    resample: bool = False,
     progress: Shown = None,
 ) -> Mask:
     """Writes a mask in another format, with its labels in a ``.json`` beside it, and returns it.
@@ -72,6 +73,8 @@ def convert_mask(
         labels: The meaning of the values; by default the names of the segments, if the file has them.
         format: For ``.dcm`` outputs: ``dicom-seg`` (the default) or ``rtstruct``.
         options: The user's choices for ambiguous scans.
+        resample: Whether a mask on another grid than the scan's is resampled to it by nearest neighbour, with
+            a notice; otherwise it is refused.
         progress: Whether to show a progress bar; None for only on a terminal or in a notebook.
 
     Raises:
@@ -97,12 +100,24 @@ def convert_mask(
                 remedy="name the scan with --reference SCAN",
                 reason="usage",
             )
-        made = mask if isinstance(mask, Mask) else read_mask(mask, labels, volume)
-        if volume is not None:
-            made = placed_on(made, volume.grid, crop=True)
-            made = Mask(made.array, made.grid, made.labels, volume.source)
+        made = _on_scan(mask, labels, volume, resample)
         write_mask(made, output, meaning_of(made), format=format)
     return made
+
+
+def _on_scan(mask: str | Path | Mask, labels: Sequence[Label], scan: Volume | None, resample: bool) -> Mask:
+    """The mask, on the grid of its scan if there is one."""
+    if scan is None:
+        return mask if isinstance(mask, Mask) else read_mask(mask, labels)
+    try:
+        made = mask if isinstance(mask, Mask) else read_mask(mask, labels, scan)
+        made = placed_on(made, scan.grid, crop=True)
+    except InputRefused as error:
+        if not resample or error.reason != "grid-mismatch":
+            raise
+        # A DICOM SEG is refused on a scan's grid that is not its own; without a scan it brings its own.
+        made = resampled_on(mask if isinstance(mask, Mask) else read_mask(mask, labels), scan.grid)
+    return Mask(made.array, made.grid, made.labels, scan.source)
 
 
 def check_scan_output(output: Path, inputs: Sequence[str | Path]) -> None:

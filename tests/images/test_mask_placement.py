@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
-from medseg.errors import InputRefused
+from medseg.errors import InputRefused, InputWarning
 from medseg.images.grid import Grid
 from medseg.images.label import Label
-from medseg.images.mask_placement import placed_on
+from medseg.images.mask_placement import placed_on, resampled_on
 from medseg.images.volume import Mask
 from medseg.system.notices import collect_notices
 
@@ -114,3 +115,49 @@ def test_a_mask_of_the_same_shape_that_is_a_voxel_off_belongs_to_another_scan():
     mask[5, 5, 5] = 3
     with pytest.raises(InputRefused, match=r"a part of it lies outside.* 2.5 mm apart"):
         placed_on(cropped(SCAN.shape, (0, 0, 1), mask), SCAN)
+
+
+# --- resampling --------------------------------------------------------------------------
+
+
+def by_itk(mask, grid):
+    """Nearest neighbour by SimpleITK, which works in LPS."""
+    sitk = pytest.importorskip("SimpleITK")
+
+    def geometry(image, own):
+        lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ own.affine
+        image.SetSpacing(own.spacing_mm)
+        image.SetOrigin(lps[:3, 3].tolist())
+        image.SetDirection((lps[:3, :3] / own.spacing_mm).ravel().tolist())
+        return image
+
+    moving = geometry(sitk.GetImageFromArray(np.ascontiguousarray(mask.array.T)), mask.grid)
+    fixed = geometry(sitk.Image([int(n) for n in grid.shape], sitk.sitkUInt8), grid)
+    found = sitk.Resample(moving, fixed, sitk.Transform(), sitk.sitkNearestNeighbor, 0.0)
+    return sitk.GetArrayFromImage(found).T
+
+
+@pytest.mark.parametrize("axcodes", ["RAS", "SPL"])
+@pytest.mark.parametrize("angles", [(0, 0, 0), (11, -17, 23)])
+def test_resampled_masks_agree_with_simpleitk(angles, axcodes):
+    direction = Rotation.from_euler("xyz", angles, degrees=True).as_matrix()
+    grid = Grid.from_spacing(
+        (14, 9, 11), (0.77, 1.31, 1.93), origin_mm=(-4.3, 2.1, 41.7), direction=direction
+    )
+    array = np.random.default_rng(1).choice([0, 3], SCAN.shape).astype(np.uint8)
+    mask = Mask(array, SCAN, LABELS)
+    with collect_notices() as notices:
+        found = resampled_on(mask.oriented(axcodes), grid)
+    assert found.grid == grid
+    assert np.array_equal(found.array, by_itk(mask, grid))
+    assert found.array.any()
+    assert [notice.reason for notice in notices] == ["mask-resampled"]
+
+
+def test_a_coarse_mask_on_a_grid_of_half_its_spacing():
+    """On paper: each voxel of 2 mm becomes eight of 1 mm, whose centres lie 0.5 mm off its own."""
+    mask = Mask(np.arange(8, dtype=np.uint8).reshape(2, 2, 2), Grid.from_spacing((2, 2, 2), (2, 2, 2)), ())
+    fine = Grid.from_spacing((4, 4, 4), (1, 1, 1), origin_mm=(-0.5, -0.5, -0.5))
+    with pytest.warns(InputWarning, match=r"0.056 ml became 0.056 ml"):
+        found = resampled_on(mask, fine)
+    assert np.array_equal(found.array, mask.array.repeat(2, 0).repeat(2, 1).repeat(2, 2))

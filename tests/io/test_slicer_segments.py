@@ -139,3 +139,12 @@ def test_converting_a_cropped_mask_puts_it_on_its_scan(tmp_path, name):
     with pytest.raises(InputRefused) as refused:
         convert_mask(path, tmp_path / "n.nii.gz", scan=other)
     assert refused.value.reason == "grid-mismatch"
+    with pytest.warns(InputWarning, match="resampled to the scan's grid"):
+        made = convert_mask(path, tmp_path / "n.nii.gz", scan=other, resample=True)
+    # Slices of 5 mm from 15 to 40 mm; those of 4 mm at 16, 20, 24 ... lie in slice 0, 1, 2, 2, 3, 4, 5, ...
+    nearest = [int(np.floor((4 * k - 15) / 5 + 0.5 - 1e-6)) for k in range(12)]
+    for k, n in enumerate(nearest):
+        plane = np.zeros((9, 9), np.uint8)
+        if 0 <= n < 6:
+            plane[2:6, 1:6] = A[:, :, n]
+        assert np.array_equal(made.array[:, :, k], plane)

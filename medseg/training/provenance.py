@@ -7,18 +7,13 @@ variables and no names of users or machines.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import platform
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from medseg.datasets.manifest import Case, Manifest
@@ -27,14 +22,9 @@ from medseg.io.overwrite_guard import OverwriteGuard
 from medseg.recipe import Recipe
 from medseg.system.atomic_write import replacing
 from medseg.system.notices import notify
+from medseg.training.environment import git_state, installed_versions, machine
 
 RECIPE, CASES, RUN = "recipe.yaml", "cases.json", "run.json"
-# Packages whose version may change the result.
-_PACKAGES = (
-    *("medseg", "torch", "monai", "lightning", "numpy", "scipy"),
-    *("nibabel", "SimpleITK", "pydicom", "python-gdcm", "pylibjpeg-openjpeg"),
-)
-_GIT_SECONDS = 10
 
 
 @dataclass(frozen=True)
@@ -108,9 +98,9 @@ def write(
         "recipe_digest": recipe.digest,
         "data": dict(sorted(data.items())),
         "options": dict(options),
-        "packages": _versions(),
-        "machine": _machine(),
-        "git": {"medseg": _git(Path(__file__).parent), "folder": _git(Path.cwd())},
+        "packages": installed_versions(),
+        "machine": machine(),
+        "git": {"medseg": git_state(Path(__file__).parent), "folder": git_state(Path.cwd())},
     }
     with replacing(folder / RUN) as fresh:
         fresh.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
@@ -273,7 +263,7 @@ def check(record: Record, data: Mapping[str, str], *, processes: int = 1) -> Non
 
 
 def _notify_other_versions(record: Record) -> None:
-    old, new = record.facts.get("packages", {}), _versions()
+    old, new = record.facts.get("packages", {}), installed_versions()
     other = [f"{name} {old.get(name)} then, {new[name]} now" for name in new if old.get(name) != new[name]]
     if other:
         notify("other-versions", f"the result may differ in its last digits: {'; '.join(other)}")
@@ -283,61 +273,3 @@ def _paths(cases: Sequence[Case]) -> list[str]:
     # Not Path.resolve: images may be links into a store of content-addressed files.
     files = (file for case in cases for file in (*case.images, case.label) if file is not None)
     return [os.path.abspath(file.parent) for file in files]  # noqa: PTH100
-
-
-def _versions() -> dict[str, str | None]:
-    """Installed version by package; None for a package that is not installed."""
-    versions: dict[str, str | None] = {}
-    for name in _PACKAGES:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            versions[name] = None
-    return versions
-
-
-def _machine() -> dict[str, object]:
-    gpus = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
-    return {
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "processor": _processor(),
-        "processors": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "cuda": torch.version.cuda,
-        "gpus": [torch.cuda.get_device_name(number) for number in gpus],
-    }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:  # not Linux
-        return platform.processor()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
-
-
-def _git(folder: Path) -> dict[str, object] | None:
-    """Commit and uncommitted changes of the repository around ``folder``; None if there is none."""
-    commit = _git_output(folder, "rev-parse", "HEAD")
-    if commit is None:
-        return None
-    changes = _git_output(folder, "diff", "HEAD") or ""
-    return {
-        "commit": commit,
-        "branch": _git_output(folder, "rev-parse", "--abbrev-ref", "HEAD"),
-        "changed": bool(_git_output(folder, "status", "--porcelain", "--untracked-files=no")),
-        "changes_sha256": hashlib.sha256(changes.encode()).hexdigest() if changes else None,
-    }
-
-
-def _git_output(folder: Path, *words: str) -> str | None:
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), *words],
-            capture_output=True, text=True, errors="replace", timeout=_GIT_SECONDS, check=False,
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired):  # no git here
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None

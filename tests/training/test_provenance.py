@@ -3,7 +3,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -103,36 +102,3 @@ def test_folders_without_a_record_are_refused(tmp_path, text):
         (tmp_path / "run.json").write_text(text)
     with pytest.raises(UsageError, match="not the folder of a training"):
         provenance.read(tmp_path)
-
-
-def test_the_state_of_a_repository(tmp_path):
-    assert provenance._git(tmp_path) is None
-
-    def git(*words: str) -> None:
-        who = ["-c", "user.name=a", "-c", "user.email=a@b.example"]
-        subprocess.run(["git", "-C", str(tmp_path), *who, *words], check=True, capture_output=True)
-
-    git("init", "-b", "work")
-    (tmp_path / "a").write_text("1")
-    git("add", "a")
-    git("commit", "-m", "first")
-    state = provenance._git(tmp_path)
-    assert (state["branch"], state["changed"], state["changes_sha256"]) == ("work", False, None)
-    (tmp_path / "a").write_text("2")
-    assert provenance._git(tmp_path)["changed"]
-    assert len(provenance._git(tmp_path)["changes_sha256"]) == 64
-
-
-def test_machines_without_git_or_proc_are_supported(tmp_path, monkeypatch):
-    def missing(*_, **__):
-        raise FileNotFoundError("git")
-
-    monkeypatch.setattr("subprocess.run", missing)
-    assert provenance._git(tmp_path) is None
-    monkeypatch.setattr("pathlib.Path.read_text", missing)
-    assert isinstance(provenance._processor(), str)
-
-
-def test_missing_packages_have_no_version(monkeypatch):
-    monkeypatch.setattr(provenance, "_PACKAGES", ("numpy", "no-such-package"))
-    assert provenance._versions()["no-such-package"] is None

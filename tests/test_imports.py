@@ -25,6 +25,34 @@ def test_help_is_light(name: tuple[str, ...], tmp_path: Path):
     assert heavy_imports(command_code(*name, "--help"), cwd=tmp_path) == []
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("segment", "nowhere.nii.gz", "-o", "mask.nii.gz"),
+        ("segment", ".", "-o", "mask.doc"),
+        ("segment", ".", "-o", "nowhere/mask.nii.gz"),
+        ("segment", ".", "-o", "mask.nii.gz", "--model", "nowhere"),
+        ("convert", "nowhere", "-o", "scan.nii.gz"),
+        ("preview", "nowhere", "nowhere", "-o", "picture.png"),
+        ("info", "nowhere"),
+        ("batch", "nowhere", "-o", "masks"),
+        ("batch", ".", "-o", "masks", "--model", "nowhere"),
+        ("evaluate", "cases.csv", "-o", "scores", "--model", "nowhere"),
+    ],
+    ids=" ".join,
+)
+def test_wrong_arguments_are_refused_before_numpy_is_imported(arguments: tuple[str, ...], tmp_path: Path):
+    code = """
+import medseg.cli
+try:
+    medseg.cli.main()
+except SystemExit as end:
+    assert end.code in (2, 3), end.code
+assert "numpy" not in sys.modules
+"""
+    assert heavy_imports(f"sys.argv = {['medseg', *arguments]!r}" + code, cwd=tmp_path) == []
+
+
 def test_info_is_light(tmp_path: Path):
     Thorax().scan(default_grid((16, 16, 24))).save(tmp_path / "ct.nii.gz")
     assert heavy_imports(command_code("info", "ct.nii.gz", "--json"), cwd=tmp_path) == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from medseg.batch_processing import results, runner
@@ -17,9 +18,13 @@ from medseg.batch_processing.settings import BatchMonitor, BatchOptions, BatchRe
 from medseg.batch_processing.summary import BatchSummary
 from medseg.batch_processing.thumbnail_log import NAME as THUMBNAILS
 from medseg.inference.registry import DEFAULT
-from medseg.io.dicom import seg
+from medseg.io import output_checks
 from medseg.io.overwrite_guard import OverwriteGuard
+from medseg.system import devices
 from medseg.system.progress import progress_bar
+
+# One prepares a scan while the other's is on the GPU.
+_WORKERS_PER_GPU = 2
 
 
 def batch(
@@ -63,19 +68,24 @@ def batch(
     """
     options, resources = options or BatchOptions(), resources or BatchResources()
     if options.dicom == "dicom-seg":
-        seg.check_installed()
+        output_checks.check_highdicom()
     found = items(Path(source), root=options.data_root, without=Path(output))
     if resources.shard:
         found = part_of(found, resources.shard)
     guard = OverwriteGuard([source] if Path(source).is_file() else [])
     for name in (results.NAME, NAME, THUMBNAILS):
         guard.check(Path(output) / name)
+    device = options.device
+    if resources.cluster is None:
+        device = _devices(options)
+        if device != "cpu" and resources.workers is None:
+            resources = replace(resources, workers=_WORKERS_PER_GPU * (device.count(",") + 1))
     models = [model] if isinstance(model, str | Path) else model
     config = BatchConfig(
         models=tuple(_absolute(str(name)) for name in models),
         folder=str(output),
         scratch="",
-        device=options.device,
+        device=device,
         engine=options.engine,
         any_modality=options.any_modality,
         trust=options.trust,
@@ -96,6 +106,15 @@ def batch(
             monitor=monitor,
             start=_starter(resources),
         )
+
+
+def _devices(options: BatchOptions) -> str:
+    """The devices to use, separated by commas: ``auto`` is all GPUs, or the CPU."""
+    cpu_only = options.engine not in ("auto", "torch")
+    names = [devices.resolved(name, cpu_only=cpu_only) for name in options.device.split(",")]
+    if options.device == "auto" and names == ["cuda"]:
+        names = [f"cuda:{number}" for number in range(devices.cuda_devices())]
+    return ",".join(names)
 
 
 def _starter(resources: BatchResources) -> Callable[[BatchConfig, int], Workers] | None:

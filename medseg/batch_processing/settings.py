@@ -20,7 +20,8 @@ class BatchOptions:
     """How the scans of a batch are read and segmented, and which files are written for each.
 
     Attributes:
-        device: Device of the networks, in torch's notation.
+        device: Device of the networks, as in :class:`medseg.Runtime`; several, such as ``cuda:0,cuda:1``, are
+            shared out to the workers. ``auto`` takes all GPUs.
         engine: Inference engine: ``auto``, ``torch``, ``openvino`` or ``onnx``.
         any_modality: Accept scans of another modality than the model's, and CT that is not in HU.
         trust: NIfTI: which geometry to use if two disagree.
@@ -38,7 +39,7 @@ class BatchOptions:
         'auto'
     """
 
-    device: str = "cpu"
+    device: str = "auto"
     engine: str = "auto"
     any_modality: bool = False
     trust: Trust | None = None

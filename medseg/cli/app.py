@@ -6,6 +6,7 @@ to this folder and a row to `COMMANDS`.
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -34,10 +35,9 @@ from medseg.cli.segment import segment
 from medseg.cli.train import train
 from medseg.cli.view import view
 from medseg.errors import MedsegError, UsageError
-from medseg.io.sidecar import RESEARCH
 from medseg.system.error_conversion import as_medseg_error
 from medseg.system.memory import raise_thresholds
-from medseg.system.notices import collect_notices
+from medseg.system.notices import RESEARCH, collect_notices
 
 app = typer.Typer(
     help=f"Turn CT and MR scans into checked segmentation masks.\n\n{RESEARCH}\n\n"
@@ -92,6 +92,8 @@ def _first(
 def run() -> None:
     """Runs the command in ``sys.argv`` and exits with its code; errors are printed."""
     raise_thresholds()
+    # Numpy's products are too small to share among threads, which would wait for one another.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # library warnings are for developers
     try:

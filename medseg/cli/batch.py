@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from medseg.cli.early_checks import check_cases, check_model
 from medseg.cli.options import AsJson, DataRoot, Device, Nonfinite, Trust
 from medseg.cli.progress import Cases
 from medseg.errors import UsageError
-from medseg.io import DicomFormat
-from medseg.io.sidecar import RESEARCH
+from medseg.io.formats import DicomFormat
+from medseg.system.notices import RESEARCH
 
 if TYPE_CHECKING:
     from medseg.batch_processing.messages import StopRequest
@@ -77,7 +78,7 @@ def batch(
     data_root: DataRoot = None,
     trust: Trust = None,
     nonfinite: Nonfinite = None,
-    device: Device = "cpu",
+    device: Device = "auto",
     engine: Annotated[
         str, typer.Option(help="Inference engine: auto, torch, openvino or onnx; ray for a cluster.")
     ] = "auto",
@@ -91,6 +92,10 @@ def batch(
     as_json: AsJson = False,
 ) -> None:
     """Segment a folder or manifest of scans. Resumable; one bad scan never stops the rest."""
+    if merge is None and source is not None:
+        check_cases(source)
+        for each in model or ():
+            check_model(each)
     from medseg.batch_processing import launcher, settings, summary
     from medseg.inference.registry import DEFAULT
 

@@ -9,10 +9,10 @@ from typing import Annotated
 
 import typer
 
+from medseg.cli.early_checks import check_scans
 from medseg.cli.options import AsJson, MaskFormat, Nonfinite, Series, Trust, VolumeNumber, choices_of
 from medseg.cli.output import mention_older_output
 from medseg.errors import UsageError
-from medseg.io.sidecar import meaning_of
 
 
 def convert(
@@ -69,12 +69,15 @@ def convert(
             remedy="name the scan with --reference SCAN",
             reason="usage",
         )
+    inputs = [source, *([reference] if reference else [])]
+    with mention_older_output(target):
+        check_scans(inputs)
     from medseg.images.intensity_stats import describe
     from medseg.io.conversion import check_mask_output, check_scan_output, convert_mask
     from medseg.io.conversion import convert as convert_scan
+    from medseg.io.sidecar import meaning_of
     from medseg.recipe import Recipe
 
-    inputs = [source, *([reference] if reference else [])]
     if mask:
         check_mask_output(target, inputs, format_)
         labels = Recipe.read(recipe).labels if recipe else ()

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from medseg.cli.early_checks import check_model
 from medseg.cli.options import AsJson, DataRoot, Device, Engine, SplitOrAll
 from medseg.errors import UsageError
-from medseg.io.sidecar import RESEARCH
+from medseg.system.notices import RESEARCH
 
 if TYPE_CHECKING:
     from medseg.images.label import Label
@@ -44,7 +45,7 @@ def evaluate(
             help="Surface Dice tolerance, for all labels or for one; may be repeated. [default: 3]",
         ),
     ] = None,
-    device: Device = "cpu",
+    device: Device = "auto",
     engine: Engine = "auto",
     as_json: AsJson = False,
 ) -> None:
@@ -56,7 +57,10 @@ def evaluate(
             where="medseg evaluate",
             reason="usage",
         )
+    check_model(model, engine)
     from medseg.datasets.manifest import Manifest
+
+    cases = Manifest.read(manifest, root=data_root)
     from medseg.evaluation.model_evaluation import evaluate as evaluate_model
     from medseg.evaluation.summary_table import FILES
     from medseg.inference.registry import load_segmenter
@@ -66,7 +70,6 @@ def evaluate(
     guard = OverwriteGuard(path for path in inputs if path.is_file())
     for name in (*FILES, "thumbnails.jsonl"):
         guard.check(output / name)
-    cases = Manifest.read(manifest, root=data_root)
     found = evaluate_model(
         cases,
         output,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from medseg.io.sidecar import RESEARCH
+from medseg.system.notices import RESEARCH
 
 
 def import_weights(

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from medseg.cli.early_checks import check_scans
 from medseg.cli.options import AsJson, Nonfinite, Series, Trust, VolumeNumber, choices_of
 
 
@@ -20,6 +21,7 @@ def info(
     as_json: AsJson = False,
 ) -> None:
     """Show the grid, orientation and intensities of a scan. Never prints patient data."""
+    check_scans([scan])
     from medseg.io.scan_info import info as info_of
 
     facts = info_of(scan, options=choices_of(series, volume, trust, nonfinite))

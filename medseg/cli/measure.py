@@ -11,7 +11,7 @@ import typer
 
 from medseg.cli.options import AsJson, Nonfinite, Series, Trust, VolumeNumber, choices_of
 from medseg.cli.output import print_notice
-from medseg.io.sidecar import RESEARCH
+from medseg.system.notices import RESEARCH
 
 
 def measure(

@@ -9,7 +9,10 @@ from typing import Annotated, Literal, TypeAlias
 import typer
 
 from medseg.errors import UsageError
-from medseg.io import DicomFormat, ReadOptions, read_options
+from medseg.io import read_options
+from medseg.io.formats import DicomFormat
+from medseg.io.read_options import ReadOptions
+from medseg.system.devices import check_name
 
 Series = Annotated[str | None, typer.Option(help="DICOM series UID, or a unique ending of it.")]
 
@@ -35,7 +38,21 @@ MaskFormat = Annotated[
 ]
 
 
-Device = Annotated[str, typer.Option(help="Device for the network: cpu, cuda, cuda:1.")]
+def _device(names: str) -> str:
+    for name in names.split(","):
+        check_name(name)
+    return names
+
+
+Device = Annotated[
+    str,
+    typer.Option(
+        "-d",
+        "--device",
+        callback=_device,
+        help="Where the network runs: auto (a GPU if there is one), cpu, gpu, cuda, cuda:1, mps.",
+    ),
+]
 
 
 # Not a Literal: the table of engines imports torch, and a second list here would have to be kept in step

@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
+from medseg.cli.early_checks import check_scans
 from medseg.cli.options import Nonfinite, Series, Trust, VolumeNumber, choices_of
 from medseg.errors import UsageError
-from medseg.io.sidecar import RESEARCH
+from medseg.system.notices import RESEARCH
 
 
 def preview(
@@ -33,10 +34,11 @@ def preview(
     nonfinite: Nonfinite = None,
 ) -> None:
     """Draw the contours of a mask over its scan: three planes and a row of slices."""
+    limits = _limits(window)
+    check_scans([scan, mask])
     from medseg.visualization.mask_preview import preview as draw
 
     options = choices_of(series, volume, trust, nonfinite)
-    limits = _limits(window)
     draw(
         scan,
         mask,

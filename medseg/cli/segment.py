@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from medseg.cli.early_checks import check_mask, check_model, check_scans
 from medseg.cli.options import (
     AsJson,
     Device,
@@ -23,7 +24,7 @@ from medseg.cli.options import (
 )
 from medseg.cli.output import mention_older_output
 from medseg.errors import UsageError
-from medseg.io.sidecar import RESEARCH
+from medseg.system.notices import RESEARCH
 
 
 def segment(
@@ -44,7 +45,7 @@ def segment(
     volume: VolumeNumber = None,
     trust: Trust = None,
     nonfinite: Nonfinite = None,
-    device: Device = "cpu",
+    device: Device = "auto",
     engine: Engine = "auto",
     any_modality: Annotated[
         bool, typer.Option("--any-modality", help="Skip the check that the scan fits the model's modality.")
@@ -60,6 +61,10 @@ def segment(
     target = output or output_path
     if not scans or target is None:
         raise UsageError("missing a scan or -o MASK", remedy="medseg segment SCAN -o MASK", reason="usage")
+    check_mask(target, format_)
+    with mention_older_output(target):
+        check_model(model, engine)
+        check_scans(scans)
     from medseg.inference.segmentation import Runtime, segment_file
     from medseg.io.conversion import check_mask_output
 
@@ -81,4 +86,5 @@ def segment(
     else:
         for name, volume_ml in made.mask.volumes_ml().items():
             print(f"{name:20s} {volume_ml:10.1f} ml")
-    print(f"wrote {target} in {time.perf_counter() - started:.1f} s. {RESEARCH}", file=sys.stderr)
+    _, on, gpu = str(made.facts.get("engine", "")).partition(" on ")
+    print(f"wrote {target} in {time.perf_counter() - started:.1f} s{on}{gpu}. {RESEARCH}", file=sys.stderr)

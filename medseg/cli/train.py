@@ -6,14 +6,14 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
-from medseg.cli.options import DataRoot, seconds_of
+from medseg.cli.options import DataRoot, Device, seconds_of
 from medseg.cli.progress import Progress
 from medseg.errors import UsageError
-from medseg.io.sidecar import RESEARCH
+from medseg.system.notices import RESEARCH
 
 
 def train(
@@ -48,9 +48,7 @@ def train(
         typer.Option(help="Time limit for all epochs, such as 40m, 2h or 90s; includes resumed runs."),
     ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Data loading processes per device.")] = 1,
-    device: Annotated[
-        Literal["auto", "cpu", "gpu"], typer.Option(help="Device type; auto uses a GPU if there is one.")
-    ] = "auto",
+    device: Device = "auto",
     devices: Annotated[int, typer.Option(min=1, help="GPUs per machine, or processes on a CPU.")] = 1,
     nodes: Annotated[
         int, typer.Option(min=1, help="Number of machines in a cluster; see docs/cluster.md.")

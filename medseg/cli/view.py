@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from medseg.cli.options import Nonfinite, Series, Trust, VolumeNumber, choices_of
-from medseg.io.sidecar import RESEARCH
+from medseg.system.notices import RESEARCH
 
 
 def view(

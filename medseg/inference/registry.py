@@ -67,7 +67,7 @@ class SegmentationMethod(Protocol):
 def load_segmenter(
     name: str | Path | None = None,
     *,
-    device: str = "cpu",
+    device: str = "auto",
     engine: str = "auto",
     any_modality: bool = False,
 ) -> SegmentationMethod:
@@ -75,7 +75,7 @@ def load_segmenter(
 
     Args:
         name: ``threshold``, a model file, or the name of a model; `DEFAULT` if None.
-        device: Device of the network, as torch names it.
+        device: Device of the network, as for :class:`medseg.Segmenter`.
         engine: Engine of the network: ``auto`` or a key of :data:`medseg.inference.backends.REGISTRY`.
         any_modality: Skip the checks that the scan has the model's modality, and that CT is in HU.
 

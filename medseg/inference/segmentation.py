@@ -29,16 +29,17 @@ class Runtime:
     """How a model runs, and which scans it accepts.
 
     Attributes:
-        device: Device of the network, as torch names it: ``cpu``, ``cuda``, ``cuda:1``.
+        device: Device of the network: ``auto`` (a GPU if there is one), ``cpu``, ``gpu``, ``cuda``,
+            ``cuda:1`` or ``mps``.
         engine: Engine of the network: ``auto``, ``torch``, ``openvino`` or ``onnx``. All give the same masks.
         any_modality: Skip the checks that the scan has the model's modality, and that CT is in HU.
 
     Example:
         >>> medseg.Runtime(engine="torch").device
-        'cpu'
+        'auto'
     """
 
-    device: str = "cpu"
+    device: str = "auto"
     engine: str = "auto"
     any_modality: bool = False
 
@@ -69,7 +70,7 @@ def segment(
     model: str | Path | SegmentationMethod | None = None,
     series: str | None = None,
     options: ReadOptions = DEFAULT_OPTIONS,
-    device: str = "cpu",
+    device: str = "auto",
     engine: str = "auto",
     progress: Shown = None,
 ) -> Mask:
@@ -85,7 +86,7 @@ def segment(
             :func:`medseg.load_segmenter`; ``lung_ct`` if None.
         series: The DICOM series to read if a folder holds several; a shorthand for ``options``.
         options: How to read the scan when the file leaves a question open.
-        device: Device of the network, as torch names it.
+        device: Device of the network, as in :class:`medseg.Runtime`.
         engine: Engine of the network: ``auto``, ``torch``, ``openvino`` or ``onnx``.
         progress: Whether to show progress; None shows it on a terminal or in a notebook only.
 
@@ -175,7 +176,7 @@ def _segmented(
 ) -> tuple[SegmentationMethod, Mask, Volume | None]:
     """The method, the mask, and the first channel if it is to be kept."""
     with ThreadPoolExecutor(1) as beside, no_gc():
-        # The scan is read while torch and MONAI are being imported, which takes longer.
+        # The scan is read while the model is being loaded.
         reading = beside.submit(in_context(_read), scans, len(scans), options)
         method = load()
     channels = len(method.channels)

@@ -28,6 +28,7 @@ from medseg.inference.uncertainty import Entropy
 from medseg.preprocessing.preparation import Prepared, prepare
 from medseg.recipe import Recipe
 from medseg.system.arrays import Array
+from medseg.system.devices import resolved
 from medseg.system.memory import trim_heap
 from medseg.system.notices import Notice, collect_notices, notify
 
@@ -45,7 +46,8 @@ class Segmenter:
 
     Args:
         model: A :class:`Model`, a model file, or a name of ``medseg models``.
-        device: Device of the network, as torch names it.
+        device: Device of the network: ``auto``, ``cpu``, ``gpu``, ``cuda``, ``cuda:1`` or ``mps``, see
+            :func:`medseg.system.devices.resolved`.
         engine: Engine of the network: ``auto`` or a key of :data:`medseg.inference.backends.REGISTRY`.
         any_modality: Skip the checks that the scan has the model's modality, and that CT is in HU.
 
@@ -64,13 +66,13 @@ class Segmenter:
         self,
         model: Model | str | Path,
         *,
-        device: str = "cpu",
+        device: str = "auto",
         engine: str = "auto",
         any_modality: bool = False,
     ) -> None:
         self._source = ModelFile.read(model) if isinstance(model, str | Path) else model
         self.recipe = self._source.recipe
-        self.device = _checked_device(device)
+        self.device = _checked_device(resolved(device, cpu_only=engine not in ("auto", "torch")))
         self.any_modality = any_modality
         # Engines copy the weights, so the digest is theirs even if the model is changed later.
         self._digest = self._source.digest

@@ -79,6 +79,15 @@ FORMATS: dict[str, Format] = {ending: row.format for ending, row in SUFFIXES.ite
 DICOM = (".dcm", ".dicom", ".ima")
 """Suffixes of DICOM files, which often have none; masks are written with the first one."""
 
+DicomFormat: TypeAlias = Literal["dicom-seg", "rtstruct"]
+"""The kinds of DICOM object that a mask can be written as."""
+
+# The first is the default.
+DICOM_FORMATS: dict[str, Callable[[Mask, Path], None]] = {
+    "dicom-seg": _late("medseg.io.dicom.seg:write"),
+    "rtstruct": _late("medseg.io.dicom.rtstruct:write"),
+}
+
 NOT_BARE_DICOM = (*SUFFIXES, ".gz", ".raw", ".zraw", ".rec")
 """Suffixes of other formats whose first voxels may look like a DICOM data set without preamble."""
 

@@ -9,11 +9,10 @@ from typing import Any, Protocol
 
 from medseg.images.volume import Mask
 from medseg.system.atomic_write import replacing
+from medseg.system.notices import RESEARCH
 
 LABELS = "labels.json"
 """File with the names and values of the labels of all masks in a folder, if they have no sidecars."""
-
-RESEARCH = "Research use only. Not a medical device."
 
 
 class Made(Protocol):

@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medseg.errors import UsageError
-from medseg.io.sidecar import RESEARCH
 from medseg.system.atomic_write import check_folder, replacing
 from medseg.system.csv_cells import to_cell
-from medseg.system.notices import Notice
+from medseg.system.notices import RESEARCH, Notice
 
 if TYPE_CHECKING:
     import pandas as pd

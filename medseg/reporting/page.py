@@ -11,11 +11,11 @@ from pathlib import Path
 from markupsafe import Markup
 
 from medseg.io.overwrite_guard import OverwriteGuard
-from medseg.io.sidecar import RESEARCH
 from medseg.reporting import charts
 from medseg.reporting.content import Content, Row, gather
 from medseg.system.atomic_write import replacing
 from medseg.system.html import own_file, render
+from medseg.system.notices import RESEARCH
 
 NAME = "report.html"
 _PACKAGE = "medseg.reporting"

@@ -8,10 +8,10 @@ import gc
 import mmap
 from collections.abc import Iterator
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 
 def raise_thresholds() -> None:
@@ -51,6 +51,8 @@ def zeros(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     Raises:
         MemoryError: not enough memory.
     """
+    import numpy as np  # not at the top: the command line raises the thresholds first
+
     if not hasattr(mmap, "MAP_ANONYMOUS"):  # Windows
         return np.zeros(shape, dtype, order="F")
     size = prod(shape)

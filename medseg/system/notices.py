@@ -24,6 +24,8 @@ from medseg.errors import InputWarning, printable
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
+RESEARCH = "Research use only. Not a medical device."
+
 
 @dataclass(frozen=True)
 class Notice:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from medseg.errors import UsageError
+from medseg.system.devices import resolved
 from medseg.system.notices import notify
 
 # Torch's names of processors without AVX-512 or anything newer.
@@ -24,7 +24,7 @@ class Hardware:
     that of one process with a batch ``devices * nodes`` times as large.
 
     Attributes:
-        accelerator: ``cpu``, ``gpu``, or ``auto`` for a GPU if one is available.
+        device: ``auto`` (a GPU if there is one), ``cpu``, ``gpu``, ``cuda``, ``cuda:1`` or ``mps``.
         devices: Number of GPUs, or of processes on the CPU, per node.
         nodes: Number of machines. Each runs the same command, see docs/cluster.md.
         workers: Number of processes per device that cut and augment patches; 0 does both in the training
@@ -35,16 +35,20 @@ class Hardware:
         'cpu'
     """
 
-    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    device: str = "auto"
     devices: int = 1
     nodes: int = 1
     workers: int = 1
 
     def __post_init__(self) -> None:
-        if self.accelerator == "gpu" and not torch.cuda.is_available():
-            raise UsageError("no GPU is available", where="accelerator", remedy="use cpu", reason="device")
-        available = torch.cuda.device_count() if self.kind == "gpu" else self.devices
-        if min(self.devices, self.nodes) < 1 or self.devices > available or self.workers < 0:
+        available = {"gpu": torch.cuda.device_count(), "mps": 1}.get(self.kind, self.devices)
+        if self.kind == "gpu" and not 0 <= (self.index or 0) < available:
+            raise UsageError(f"no device {self.device!r}", where="device", remedy="use cpu", reason="device")
+        if (
+            min(self.devices, self.nodes) < 1
+            or self.devices > (available if self.index is None else 1)
+            or self.workers < 0
+        ):
             raise UsageError(
                 f"cannot train with devices={self.devices}, nodes={self.nodes}, workers={self.workers}",
                 where="hardware",
@@ -54,9 +58,13 @@ class Hardware:
 
     @property
     def kind(self) -> str:
-        """``gpu`` or ``cpu``."""
-        gpu = self.accelerator == "gpu" or (self.accelerator == "auto" and torch.cuda.is_available())
-        return "gpu" if gpu else "cpu"
+        """``cpu``, ``gpu`` for CUDA, or ``mps``."""
+        return self.torch_device.type.replace("cuda", "gpu")
+
+    @property
+    def index(self) -> int | None:
+        """The number of the only GPU to use, as in ``cuda:1``; None for any."""
+        return self.torch_device.index
 
     @property
     def processes(self) -> int:
@@ -66,7 +74,7 @@ class Hardware:
     @property
     def torch_device(self) -> torch.device:
         """The device of this process."""
-        return torch.device("cuda" if self.kind == "gpu" else "cpu")
+        return torch.device(resolved(self.device))
 
 
 def is_first_process() -> bool:

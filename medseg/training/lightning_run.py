@@ -60,7 +60,7 @@ class LightningRun:
         rules = recipe.train
         self.trainer = pl.Trainer(
             accelerator=hardware.kind,
-            devices=hardware.devices,
+            devices=hardware.devices if hardware.index is None else [hardware.index],
             num_nodes=hardware.nodes,
             strategy="ddp" if hardware.processes > 1 else "auto",
             use_distributed_sampler=False,

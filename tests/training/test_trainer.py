@@ -222,7 +222,7 @@ def test_bf16_on_a_processor_without_it_gives_a_warning(cases, tmp_path, monkeyp
 def test_unavailable_hardware_is_refused(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert Hardware().kind == "cpu"
-    for wrong in ({"accelerator": "gpu"}, {"devices": 0}, {"nodes": 0}, {"workers": -1}):
+    for wrong in ({"device": "gpu"}, {"device": "cuda:9"}, {"devices": 0}, {"nodes": 0}, {"workers": -1}):
         with pytest.raises(UsageError) as caught:
             Hardware(**wrong)
         assert caught.value.reason == "device"

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import Protocol
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Protocol
 
 from medseg.errors import ResourceError, UsageError
-from medseg.inference.backends.network_source import NetworkSource
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from medseg.inference.backends.network_source import NetworkSource
 
 
 class Engine(Protocol):
@@ -69,6 +71,21 @@ _PACKAGES = {"openvino": ("openvino", "onnx"), "onnx": ("onnxruntime", "onnx")}
 _EXTRAS = {"openvino": "fast", "onnx": "onnx"}
 
 
+def check_known(name: str) -> None:
+    """Refuses a name that is neither ``auto`` nor a key of `REGISTRY`.
+
+    Raises:
+        UsageError: no such engine (``engine``).
+    """
+    if name not in ("auto", *REGISTRY):
+        raise UsageError(
+            f"no engine is called {name!r}",
+            where="engine",
+            remedy="give one of: auto, " + ", ".join(REGISTRY),
+            reason="engine",
+        )
+
+
 def choose(name: str, device: str) -> str:
     """A key of `REGISTRY`, from a key or ``auto``.
 
@@ -80,14 +97,10 @@ def choose(name: str, device: str) -> str:
     """
     if name == "auto":
         return "openvino" if device == "cpu" and _installed("openvino") else "torch"
-    if name not in REGISTRY or (device != "cpu" and name != "torch"):
+    check_known(name)
+    if device != "cpu" and name != "torch":
         raise UsageError(
-            f"no engine is called {name!r}" if name not in REGISTRY else f"{name} runs on the CPU only",
-            where="engine",
-            remedy="give one of: auto, " + ", ".join(REGISTRY)
-            if name not in REGISTRY
-            else "use auto or torch",
-            reason="engine",
+            f"{name} runs on the CPU only", where="engine", remedy="use auto or torch", reason="engine"
         )
     if not _installed(name):
         raise ResourceError(

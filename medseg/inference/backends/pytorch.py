@@ -14,6 +14,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from medseg.inference.backends.network_source import NetworkSource
 from medseg.system.arrays import Array
+from medseg.system.devices import described
 
 
 class TorchEngine:
@@ -27,8 +28,9 @@ class TorchEngine:
         *,
         free: bool = False,
     ) -> None:
-        self.name = f"torch {torch.__version__}"
         self._device = torch.device(device)
+        place = "" if device == "cpu" else f" on {described(device)}"
+        self.name = f"torch {torch.__version__}{place}"
         self._network = folded(network.network()).to(self._device)
         flat = len(shape) == 4
         self._layout = torch.channels_last if flat else torch.channels_last_3d

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
-from importlib.util import find_spec
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
 
-from medseg.errors import InputRefused, ResourceError
+from medseg.errors import InputRefused
 from medseg.images.grid import Grid
 from medseg.images.label import Label
 from medseg.images.volume import Mask, Source, Volume, Voxels
@@ -32,24 +31,11 @@ from medseg.io.dicom.source_series import (
     scanned,
 )
 from medseg.io.error_context import refusing
+from medseg.io.output_checks import check_highdicom
 from medseg.system import memory_budget
 from medseg.system.quiet_libraries import quiet
 
 _HEADER_BYTES = 64 << 20
-
-
-def check_installed() -> None:
-    """Refuses early if highdicom, which writes SEG, is not installed.
-
-    Raises:
-        ResourceError: highdicom is missing (``missing-extra``).
-    """
-    if find_spec("highdicom") is None:
-        raise ResourceError(
-            "DICOM SEG is written with highdicom, which is not installed",
-            remedy="pip install 'medseg[dicom]'",
-            reason="missing-extra",
-        )
 
 
 def write(mask: Mask, path: Path) -> None:
@@ -68,7 +54,7 @@ def write(mask: Mask, path: Path) -> None:
             (``source-incomplete``), or lie on another grid than the mask (``grid-mismatch``).
         ResourceError: highdicom is missing (``missing-extra``).
     """
-    check_installed()
+    check_highdicom()
     scan = scanned(mask.source)
     array = aligned(mask, scan)
     labels = _ordered(written_labels(mask))

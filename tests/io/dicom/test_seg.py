@@ -27,6 +27,7 @@ from medseg import io
 from medseg.errors import InputRefused, InputWarning, ResourceError, UsageError
 from medseg.images.label import Label
 from medseg.images.volume import Mask, Source, Volume
+from medseg.io import output_checks
 from medseg.io.dicom import coded_terms, seg, source_series
 from medseg.io.dicom.segments import Segment
 
@@ -321,7 +322,7 @@ def test_names_that_dicom_cannot_hold_are_refused(scan, tmp_path, name):
 
 
 def test_without_highdicom_the_extra_is_named(scan, tmp_path, monkeypatch):
-    monkeypatch.setattr(seg, "find_spec", lambda name: None)
+    monkeypatch.setattr(output_checks, "find_spec", lambda name: None)
     error = refusal(ResourceError, "missing-extra", seg.write, a_mask(scan), tmp_path / "x.dcm")
     assert "medseg[dicom]" in str(error)
 

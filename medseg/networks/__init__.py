@@ -12,19 +12,30 @@ from typing import cast
 import torch
 from torch import nn
 
-from medseg.recipe import Recipe
+from medseg.networks.two_stage import TwoStage
+from medseg.recipe import Network, Recipe
 
 
 def build(recipe: Recipe) -> nn.Module:
     """The recipe's network, freshly initialised from torch's global random state.
 
     It maps float32 (N, in_channels, *patch) to logits (N, labels, *patch). In training, a network with deep
-    supervision returns a tuple of logits of decreasing resolution, finest first.
+    supervision returns a tuple of logits of decreasing resolution, finest first. A recipe with a section
+    ``context`` gives a :class:`TwoStage` network.
     """
+    labels = len(recipe.labels)
+    network = _build(recipe.network, recipe.spatial_dims, recipe.in_channels, labels)
+    if recipe.context is None:
+        return network
+    return TwoStage(
+        _build(recipe.context.network, recipe.spatial_dims, len(recipe.channels), labels), network
+    )
+
+
+def _build(settings: Network, *size: int) -> nn.Module:
     # A recipe with an unknown kind does not exist: it is refused when it is read.
-    module = import_module(f"medseg.networks.{recipe.network.kind}")
-    size = (recipe.spatial_dims, recipe.in_channels, len(recipe.labels))
-    return cast(nn.Module, module.build(recipe.network, *size))
+    module = import_module(f"medseg.networks.{settings.kind}")
+    return cast(nn.Module, module.build(settings, *size))
 
 
 def channels_last(network: nn.Module) -> nn.Module:

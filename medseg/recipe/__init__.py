@@ -13,12 +13,20 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, ModelWrapValidatorHandler, ValidationError, model_validator
+from pydantic import (
+    Field,
+    ModelWrapValidatorHandler,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from medseg.errors import UsageError
 from medseg.images.label import Label
 from medseg.images.volume import check_labels
 from medseg.recipe.augmentation import PRESETS, Augment, misfit, preset
+from medseg.recipe.context import Context
 from medseg.recipe.loss import DiceBCE, DiceCE, Loss
 from medseg.recipe.network import Network, UNet
 from medseg.recipe.prediction import Postprocess, Predict
@@ -29,6 +37,7 @@ from medseg.system.safe_parsing import text_of, yaml_data
 
 __all__ = [
     "Augment",
+    "Context",
     "Crop",
     "Intensity",
     "Loss",
@@ -67,6 +76,8 @@ class Recipe(Section):
         prepare: Preprocessing from the scan to the network's input.
         patch: Size of the network's input.
         network: Architecture and size of the network.
+        context: A coarse network that runs first and whose probabilities are further input channels of
+            ``network``; None if there is only one network.
         loss: The training loss.
         augment: Random changes of training patches: explicit numbers, or one of the presets ``none``,
             ``light`` and ``full``, which are replaced by their numbers when the recipe is read.
@@ -89,6 +100,7 @@ class Recipe(Section):
     prepare: Prepare
     patch: Patch
     network: Network = UNet()
+    context: Context | None = None
     loss: Loss = DiceBCE()
     augment: Annotated[Augment, Field(json_schema_extra=_or_a_preset)] = Augment()
     train: Train
@@ -142,6 +154,8 @@ class Recipe(Section):
             raise ValueError("loss dice_ce needs mutually exclusive labels, but these labels share values")
         if self.predict.whole_planes:
             self._check_whole_planes()
+        if self.context:
+            self._check_context(self.context)
         if self.postprocess.divide:
             self._check_divided(self.postprocess.divide)
         factor = self.network.divisor
@@ -170,6 +184,17 @@ class Recipe(Section):
                 "on the size of the plane"
             )
 
+    def _check_context(self, context: Context) -> None:
+        if self.modality != "CT" or [label.side for label in self.labels] != ["right", "left"]:
+            raise ValueError(
+                "context is only for lungs on CT: it needs labels with side right and left, in this order"
+            )
+        if self.spatial_dims != 3 or not self.exclusive or len(self.channels) != 1:
+            raise ValueError("context needs one channel, a 3D patch, and loss dice_ce")
+        factor = context.network.divisor
+        if any(n % factor for n in context.size):
+            raise ValueError(f"context.size {list(context.size)}: each must be a multiple of {factor}")
+
     def _check_divided(self, parts: tuple[Label, Label]) -> None:
         if len(self.labels) > 1:
             raise ValueError(f"postprocess.divide needs exactly one label, but there are {len(self.labels)}")
@@ -181,6 +206,14 @@ class Recipe(Section):
                 f"postprocess.divide has the values {values}, but label {self.labels[0].name} has "
                 f"{sorted(self.labels[0].values)}: they must be the same"
             )
+
+    @model_serializer(mode="wrap")
+    def _without_absent_context(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Recipes written before `context` existed keep their YAML and their digest.
+        data: dict[str, Any] = handler(self)
+        if self.context is None:
+            data.pop("context", None)
+        return data
 
     @property
     def painted(self) -> tuple[Label, ...]:
@@ -199,8 +232,12 @@ class Recipe(Section):
 
     @property
     def in_channels(self) -> int:
-        """Number of input channels of the network: scan channels times slices per input."""
-        return len(self.channels) * (2 * self.patch.neighbours + 1)
+        """Number of input channels of the network.
+
+        Scan channels times slices per input; with a section ``context``, plus one per label.
+        """
+        probabilities = len(self.labels) if self.context else 0
+        return len(self.channels) * (2 * self.patch.neighbours + 1) + probabilities
 
     @classmethod
     def read(cls, source: str | Path) -> Recipe:

@@ -68,15 +68,17 @@ def train(
         on_epoch: Called after every epoch, in the first process.
 
     Raises:
-        UsageError: no training case; another training is running in the folder (``in-use``) or has been
-            run there (``has-results``); nothing to resume, or recipe, data, splits, device or number of
-            processes have changed since (``resume-changed``); the loss is not finite (``nan-loss``).
+        UsageError: no training case; the recipe has a section ``context`` (``context``); another training
+            is running in the folder (``in-use``) or has been run there (``has-results``); nothing to resume,
+            or recipe, data, splits, device or number of processes have changed since (``resume-changed``);
+            the loss is not finite (``nan-loss``).
         InputRefused: `medseg check` finds an error in the cases (``data-errors``).
         ModelRefused: the checkpoints to resume from are damaged.
         ResourceError: out of memory; the error names sizes that fit.
     """
     folder, hardware, options = Path(folder), hardware or Hardware(), options or TrainingOptions()
     training_cases(cases)
+    _refuse_context(recipe)
     check_precision(recipe.train.precision, hardware)
     check_slurm(hardware)
     check_trackers(options.track)
@@ -140,6 +142,16 @@ def _train(
         provenance.ended(folder, run.epochs_done)
     run.wait_for_all()
     return Model.load(path)
+
+
+def _refuse_context(recipe: Recipe) -> None:
+    if recipe.context is not None:
+        raise UsageError(
+            "medseg train does not train a recipe that has a section context",
+            where="context",
+            remedy="train its two networks with benchmarks/lungs/context/train.py",
+            reason="context",
+        )
 
 
 def _not_deterministic(error: RuntimeError) -> UsageError:

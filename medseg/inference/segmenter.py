@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +16,7 @@ from medseg.errors import InputRefused, UsageError
 from medseg.images.grid import Grid
 from medseg.images.label import Label
 from medseg.images.volume import Mask, Volume
-from medseg.inference.backends import REGISTRY, Engine, choose
+from medseg.inference.backends import load
 from medseg.inference.backends.network_source import FoldNetwork, NetworkSource, window_shape
 from medseg.inference.label_decision import LabelDecision
 from medseg.inference.mask_assembly import Target, build_mask
@@ -24,18 +25,22 @@ from medseg.inference.native_grid import Planes, restored
 from medseg.inference.prediction import Prediction, PreparedScan
 from medseg.inference.scan_checks import check_finite
 from medseg.inference.sliding_window import planes
+from medseg.inference.two_stage import Found, TwoStage
 from medseg.inference.uncertainty import Entropy
 from medseg.preprocessing.preparation import Prepared, prepare
 from medseg.recipe import Recipe
 from medseg.system.arrays import Array
 from medseg.system.devices import resolved
 from medseg.system.memory import trim_heap
-from medseg.system.notices import Notice, collect_notices, notify
+from medseg.system.notices import Notice, collect_notices, notify, send
 
 if TYPE_CHECKING:
     from torch import nn
 
     from medseg.inference.model import Model
+
+SLICES = "lung_ct"
+"""The shipped model of slices that models with a section ``context`` use as well."""
 
 # NIfTI, NRRD and MetaImage do not record the modality; OT is DICOM's "other".
 _UNKNOWN_MODALITY = (None, "unknown", "OT")
@@ -76,7 +81,17 @@ class Segmenter:
         self.any_modality = any_modality
         # Engines copy the weights, so the digest is theirs even if the model is changed later.
         self._digest = self._source.digest
-        self._engines = _engines(self.recipe, self._networks(), self.device, engine)
+        self._two_stage: TwoStage | None = None
+        self._slices: Segmenter | None = None
+        if self.recipe.context is None:
+            shape, free = window_shape(self.recipe), self.recipe.predict.whole_planes
+            self._engines = load(engine, self._networks(), shape, self.device, free=free)
+        else:
+            self._two_stage = TwoStage(self.model, self.device, engine)
+            self._engines = self._two_stage.fine
+            self._slices = Segmenter(SLICES, device=device, engine=engine)
+            both = f"{self._digest} {self._slices.digest}"
+            self._digest = hashlib.sha256(both.encode()).hexdigest()
 
     @cached_property
     def model(self) -> Model:
@@ -107,7 +122,7 @@ class Segmenter:
     @property
     def labels(self) -> tuple[Label, ...]:
         """Labels of the masks."""
-        return self.recipe.painted
+        return self.assembly.painted
 
     @property
     def ignore_value(self) -> int | None:
@@ -120,8 +135,19 @@ class Segmenter:
         return self.recipe.channels
 
     @property
+    def assembly(self) -> Recipe:
+        """The recipe by which probabilities become a mask.
+
+        That of the slice network for a model with a section ``context``, otherwise the model's own.
+        """
+        return self.recipe if self._slices is None else self._slices.recipe
+
+    @property
     def digest(self) -> str:
-        """Hexadecimal SHA-256 of the model file whose weights are used."""
+        """Hexadecimal SHA-256 of the model file whose weights are used.
+
+        For a model with a section ``context``, that of the digests of both model files that are used.
+        """
         return self._digest
 
     @property
@@ -170,8 +196,18 @@ class Segmenter:
 
         Yields:
             The number of the first plane along the third axis, and float32 (L, X, Y, planes).
+
+        Raises:
+            UsageError: the recipe has a section ``context`` (``context``).
         """
         recipe = self.recipe
+        if self._two_stage is not None:
+            raise UsageError(
+                "a model whose recipe has a section context needs more than one prepared grid",
+                where="context",
+                remedy="use prepare(scan).predict(probabilities=True)",
+                reason="context",
+            )
         decision = LabelDecision.from_recipe(recipe)
         trim_heap()  # memory that reading and preparing used temporarily
         rules: dict[str, Any] = {
@@ -191,6 +227,20 @@ class Segmenter:
         image, device = torch.from_numpy(prepared.image), torch.device(self.device)
         on_device = planes(image, self._mean, **rules, device=device)
         yield from on_cpu((first, decision.probabilities(values)) for first, values in on_device)
+
+    def lungs(self, prepared: Prepared, slices: Prepared, path: str | Path | None = None) -> Found:
+        """Both lungs, by a model whose recipe has a section ``context`` and the slice network.
+
+        Args:
+            prepared: The scan, prepared for the model's recipe.
+            slices: The scan, prepared for `assembly`.
+            path: The scan's path for notices.
+        """
+        if self._two_stage is None or self._slices is None:
+            raise ValueError("the recipe has no section context")
+        probable = self._slices.probabilities(slices)
+        trim_heap()
+        return self._two_stage(prepared, probable, slices.grid, path)
 
     def probabilities(self, prepared: Prepared) -> npt.NDArray[np.float32]:
         """All of :meth:`planes`: float32 (L, X, Y, Z) on the prepared grid."""
@@ -218,22 +268,26 @@ class _PreparedScan:
     """
 
     def __init__(self, segmenter: Segmenter, volumes: Sequence[Volume], notices: list[Notice]) -> None:
-        self._segmenter, self._recipe = segmenter, segmenter.recipe
+        self._segmenter, self._recipe = segmenter, segmenter.assembly
         self._target = Target.of(volumes[0], self._recipe)
-        self._prepared: Prepared | None = prepare(self._recipe, volumes)
+        self._prepared: Prepared | None = prepare(segmenter.recipe, volumes)
+        self._slices = prepare(self._recipe, volumes) if segmenter.recipe.context else None
         self._notices = notices  # not copied: the caller may still add to it
 
     def predict(self, *, probabilities: bool = False) -> Prediction:
         """See :meth:`medseg.inference.prediction.PreparedScan.predict`."""
-        entropy, planes, prepared = self._planes()
         maps: dict[str, npt.NDArray[np.float32]] = {}
+        entropy = Entropy([label.name for label in self._recipe.labels])
         with collect_notices(pass_on=True) as notices:
+            found = self._planes()
+            planes = entropy.watch(found.planes)
             if not probabilities:
-                mask = build_mask(planes, prepared, self._target, self._recipe)
+                mask = build_mask(planes, found.grid, self._target, self._recipe)
             else:
                 kept = list(planes)
-                mask = build_mask(kept, prepared, self._target, self._recipe)
-                maps = self._restored(kept, prepared)
+                mask = build_mask(kept, found.grid, self._target, self._recipe)
+                maps = self._restored(kept, found.grid)
+            send(each.at(self._target.source.path) for each in found.check_sides(mask))
         return Prediction(mask, entropy.bits(), maps, (*self._notices, *notices))
 
     def _restored(self, planes: Planes, prepared: Grid) -> dict[str, npt.NDArray[np.float32]]:
@@ -241,14 +295,16 @@ class _PreparedScan:
         maps = restored(planes, prepared, self._target.grid, labels=len(names))
         return dict(zip(names, maps, strict=True))
 
-    def _planes(self) -> tuple[Entropy, Planes, Grid]:
+    def _planes(self) -> Found:
         prepared, self._prepared = self._prepared, None
+        slices, self._slices = self._slices, None
         if prepared is None:
             raise UsageError(
                 "this prepared scan was already segmented", remedy="prepare the scan again", reason="used-up"
             )
-        entropy = Entropy([label.name for label in self._recipe.labels])
-        return entropy, entropy.watch(self._segmenter.planes(prepared)), prepared.grid
+        if slices is None:
+            return Found(self._segmenter.planes(prepared), prepared.grid)
+        return self._segmenter.lungs(prepared, slices, self._target.source.path)
 
 
 def _checked_device(device: str) -> str:
@@ -271,34 +327,6 @@ def _checked_device(device: str) -> str:
             reason="device",
         ) from None
     return device
-
-
-def _engines(recipe: Recipe, networks: Sequence[NetworkSource], device: str, name: str) -> list[Engine]:
-    """One engine per fold."""
-    shape = window_shape(recipe)
-    free = recipe.predict.whole_planes
-
-    def built(kind: str) -> list[Engine]:
-        return [REGISTRY[kind](network, shape, device, free=free) for network in networks]
-
-    kind = choose(name, device)
-    if kind == "torch":
-        return built(kind)
-    # The graph of some networks cannot be exported, or not be compiled on this machine.
-    try:
-        return built(kind)
-    except (UsageError, RuntimeError) as error:
-        if name == "auto":
-            return built("torch")
-        if isinstance(error, UsageError):
-            raise
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise UsageError(
-            f"{kind} cannot run this network: {lines[0]:.200}",
-            where="engine",
-            remedy="use the engine auto or torch",
-            reason="engine",
-        ) from error
 
 
 def _check_hu(volumes: Sequence[Volume], recipe: Recipe) -> None:

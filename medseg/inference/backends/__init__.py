@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Protocol
 
@@ -110,6 +111,48 @@ def choose(name: str, device: str) -> str:
             reason="missing-extra",
         )
     return name
+
+
+def load(
+    name: str, networks: Sequence[NetworkSource], shape: Shape, device: str, *, free: bool = False
+) -> list[Engine]:
+    """One engine per network, all of the kind that ``name`` selects.
+
+    With ``auto``, torch is used if the preferred engine fails: the graph of some networks cannot be exported,
+    or not be compiled on this machine.
+
+    Args:
+        name: A key of `REGISTRY`, or ``auto``.
+        networks: Networks in evaluation mode.
+        shape: Shape of their windows, (N, C, ...).
+        device: Device of the networks.
+        free: Whether the sides of a window may differ from those in ``shape``.
+
+    Raises:
+        UsageError: no such engine, it cannot use the device, or it cannot run a network (``engine``).
+        ResourceError: the engine is not installed (``missing-extra``).
+    """
+
+    def built(kind: str) -> list[Engine]:
+        return [REGISTRY[kind](network, shape, device, free=free) for network in networks]
+
+    kind = choose(name, device)
+    if kind == "torch":
+        return built(kind)
+    try:
+        return built(kind)
+    except (UsageError, RuntimeError) as error:
+        if name == "auto":
+            return built("torch")
+        if isinstance(error, UsageError):
+            raise
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise UsageError(
+            f"{kind} cannot run this network: {lines[0]:.200}",
+            where="engine",
+            remedy="use the engine auto or torch",
+            reason="engine",
+        ) from error
 
 
 def _installed(name: str) -> bool:

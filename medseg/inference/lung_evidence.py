@@ -1,0 +1,223 @@
+"""The decision which voxels are lung, from thresholds and the probabilities of three networks.
+
+Aerated and airless lung need different evidence. Thresholds find air reliably, but some of it is not lung:
+air outside the patient, in the bowel, in the table and in the airway; there the coarse network decides.
+Airless lung differs from other soft tissue only by its position, so two networks must agree on it, and fat
+is excluded. The numbers were chosen by looking at patients that the networks had not seen:
+benchmarks/lungs/context/README.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+import numpy.typing as npt
+
+from medseg.images.grid import Grid
+from medseg.images.run_length import Array, Binary
+
+AIR_HU = -500.0
+"""Air or aerated lung is below this: about half way from lung (-850) to soft tissue (50)."""
+
+EDGE_HU, EDGE_WIDTH_HU = -450.0, 600.0
+"""HU at the surface of aerated lung, and the range of HU over which its probability rises from 0 to 1."""
+
+SOFT_HU, SOFT_PROBABILITY = -300.0, 0.6
+"""Voxels above this HU need this probability of the fine network."""
+
+RIM_HU, RIM_PROBABILITY = -250.0, 0.95
+"""Layers of at most two voxels that are denser than this need this probability: at the surface of a lung they
+are partial volume of the chest wall, which the fine network was taught by generous manual contours."""
+
+FAT_HU, FAT_PROBABILITY = (-160.0, -30.0), 0.95
+"""Range of the mean HU of fat over 3 x 3 x 3 voxels, and the probability above which it is lung anyway."""
+
+DARK_PROBABILITY = 0.5
+"""Smallest probability of dense voxels inside a threshold mask, such as vessels at the hilum."""
+
+COARSE_PROBABILITY = 0.2
+"""Smallest probability of the coarse network outside the threshold masks."""
+
+BESIDE_MM = 4.0
+"""Air further than this from the threshold masks is not lung, but airway, bowel or outside."""
+
+MISSED_PROBABILITY, MISSED_ML = 0.9, 50.0
+"""An exception to `BESIDE_MM`: air of this volume and probability is a lung that thresholds missed."""
+
+AIRLESS_PROBABILITY = 0.08
+"""Airless lung of at least `MISSED_ML` that only the slice network finds needs this mean coarse probability.
+It was 0.12 and 0.17 in a real collapse and effusion, and below 0.05 in spleen, liver and heart."""
+
+PART_SHARE = 0.5
+"""A component of a threshold mask is lung if the coarse network finds lung in this fraction of it."""
+
+SMALLEST_ML, AIRY_SHARE = 5.0, 0.1
+"""Smallest volume of a component of the mask, and the smallest fraction of it that is air."""
+
+AGREEMENT = 0.9
+"""Smallest Dice of the aerated voxels of the mask with those of the slice network."""
+
+_INSIDE = 0.02
+"""Voxels of the mask have at least 0.5 plus this, all others at most 0.5 minus this."""
+
+_CORNERS = np.ones((3, 3, 3), dtype=np.bool_)
+
+Probabilities = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the three networks and thresholds say about a scan, all in RAS order on one grid.
+
+    Attributes:
+        hu: The CT in HU, (X, Y, Z).
+        dark: Threshold masks of the right and the left lung.
+        coarse: The coarse network's probability of lung, float32 (X, Y, Z).
+        fine: The fine network's probability of lung, float32 (X, Y, Z).
+        slices: The slice network's probability of lung, float32 (X, Y, Z).
+        grid: Grid of all these arrays.
+    """
+
+    hu: Array
+    dark: tuple[Binary, Binary]
+    coarse: Probabilities
+    fine: Probabilities
+    slices: Probabilities
+    grid: Grid
+
+    def part(self, box: tuple[slice, slice, slice]) -> Evidence:
+        """The evidence in a box; the origin of its grid is not moved."""
+        right, left = self.dark
+        coarse, fine, slices = self.coarse[box], self.fine[box], self.slices[box]
+        return Evidence(self.hu[box], (right[box], left[box]), coarse, fine, slices, self.grid)
+
+
+def combine_evidence(evidence: Evidence) -> Probabilities | None:
+    """Probability of lung, float32 (X, Y, Z): above 0.5 in the lungs, else below.
+
+    Returns:
+        None if the aerated lung found is not the slice network's (`AGREEMENT`): the view is too small or too
+        unusual for thresholds and the coarse network, and the slice network decides alone.
+    """
+    result = np.zeros(evidence.hu.shape, dtype=np.float32)
+    likely = np.maximum(evidence.fine, evidence.slices) > SOFT_PROBABILITY / 2
+    box = _bounding_box(evidence.dark[0] | evidence.dark[1] | likely)
+    if box is None:
+        return result
+    part = evidence.part(box)
+    lungs, confirmed = _decide(part)
+    air = part.hu < AIR_HU
+    if _dice(lungs & air, (part.slices > 0.5) & air) < AGREEMENT:
+        return None
+    result[box] = _probabilities(lungs, confirmed, part)
+    return result
+
+
+def _decide(evidence: Evidence) -> tuple[Binary, Binary]:
+    """A mask of both lungs, and the part of it that is aerated by thresholds and by the coarse network."""
+    from scipy import ndimage
+
+    hu, grid, fine = evidence.hu, evidence.grid, evidence.fine
+    sure = (hu < AIR_HU) & (evidence.coarse > 0.5) & (fine > MISSED_PROBABILITY)
+    kept = _large(sure & ~(evidence.dark[0] | evidence.dark[1]), grid)
+    for side in evidence.dark:
+        kept |= _confirmed(side, evidence.coarse)
+    if not kept.any():
+        return kept, kept
+    away_mm = ndimage.distance_transform_edt(~kept, sampling=grid.spacing_mm)
+    fat = _fat(hu)
+    added = (fine > 0.5) & (evidence.coarse > COARSE_PROBABILITY) & ((hu > AIR_HU) | (away_mm <= BESIDE_MM))
+    added &= ((hu < SOFT_HU) | (fine > SOFT_PROBABILITY)) & (~fat | (fine > FAT_PROBABILITY))
+    dense = added & (hu > RIM_HU) & ~kept
+    added &= ~dense | ndimage.binary_opening(dense, _CORNERS) | (fine > RIM_PROBABILITY)
+    lungs = (kept & ((hu < AIR_HU) | (fine > DARK_PROBABILITY))) | added
+    lungs |= _airless(evidence, lungs, fat)
+    return _aerated(lungs, hu < AIR_HU, grid), kept
+
+
+def _airless(evidence: Evidence, lungs: Binary, fat: Binary) -> Binary:
+    """Airless lung beside the mask that the slice network finds and the coarse network does not rule out."""
+    from scipy import ndimage
+
+    # Beside air, the mean of soft tissue is that of fat: the voxel itself must not be soft tissue either.
+    fat = fat & (evidence.hu < 0)
+    candidates = (evidence.slices > 0.5) & (evidence.hu > AIR_HU) & ~lungs & ~fat
+    parts, count = ndimage.label(ndimage.binary_opening(candidates, _CORNERS), _CORNERS)
+    if not count:
+        return np.zeros_like(lungs)
+    sizes = np.bincount(parts.ravel(), minlength=count + 1)
+    means = np.bincount(parts.ravel(), weights=evidence.coarse.ravel(), minlength=count + 1)
+    beside = np.zeros(count + 1, dtype=np.bool_)
+    beside[np.unique(parts[ndimage.binary_dilation(lungs, _CORNERS, iterations=2)])] = True
+    chosen = (sizes * prod(evidence.grid.spacing_mm) / 1000 >= MISSED_ML) & beside
+    chosen &= means >= AIRLESS_PROBABILITY * sizes
+    chosen[0] = False
+    grown = ndimage.binary_dilation(chosen[parts], _CORNERS, iterations=2)
+    return np.asarray(grown & candidates)
+
+
+def _probabilities(lungs: Binary, confirmed: Binary, evidence: Evidence) -> Probabilities:
+    """Probabilities whose surface at 0.5 is that of the mask, placed between voxels as the evidence says."""
+    hu, fine = evidence.hu, evidence.fine
+    needed = 0.5 + 0.1 * np.clip((hu - SOFT_HU) / 10, 0, 1) + 0.3 * np.clip((hu - RIM_HU + 10) / 40, 0, 1)
+    likely = 0.5 + fine - needed
+    aerated = 0.5 + np.clip((EDGE_HU - hu) / EDGE_WIDTH_HU, -0.5, 0.5)
+    likely = np.where(confirmed, np.maximum(likely, aerated), likely)
+    found = np.where(lungs, np.maximum(likely, 0.5 + _INSIDE), np.minimum(likely, 0.5 - _INSIDE))
+    return np.asarray(np.clip(found, 0, 1), dtype=np.float32)
+
+
+def _fat(hu: Array) -> Binary:
+    from scipy import ndimage
+
+    mean_hu = ndimage.uniform_filter(np.asarray(hu, dtype=np.float32), 3, mode="nearest")
+    return np.asarray((mean_hu > FAT_HU[0]) & (mean_hu < FAT_HU[1]))
+
+
+def _dice(one: Binary, other: Binary) -> float:
+    """Dice of two masks, 1 if both are empty."""
+    total = np.count_nonzero(one) + np.count_nonzero(other)
+    return 2 * np.count_nonzero(one & other) / total if total else 1.0
+
+
+def _bounding_box(mask: Binary) -> tuple[slice, slice, slice] | None:
+    from scipy import ndimage
+
+    boxes = ndimage.find_objects(mask.view(np.uint8))
+    return boxes[0] if boxes else None
+
+
+def _confirmed(dark: Binary, probability: Probabilities) -> Binary:
+    """The components of a threshold mask in which the coarse network finds lung."""
+    from scipy import ndimage
+
+    parts, count = ndimage.label(dark, structure=_CORNERS)
+    sizes = np.bincount(parts.ravel(), minlength=count + 1)
+    agreed = np.bincount(parts.ravel(), weights=(probability > 0.5).ravel(), minlength=count + 1)
+    lung = agreed >= PART_SHARE * sizes
+    lung[0] = False
+    return np.asarray(lung[parts])
+
+
+def _large(sure: Binary, grid: Grid) -> Binary:
+    """The components of at least `MISSED_ML`."""
+    from scipy import ndimage
+
+    parts, count = ndimage.label(sure)
+    large = np.bincount(parts.ravel(), minlength=count + 1) * prod(grid.spacing_mm) / 1000 >= MISSED_ML
+    large[0] = False
+    return np.asarray(large[parts])
+
+
+def _aerated(lungs: Binary, air: Binary, grid: Grid) -> Binary:
+    """The components that are large enough and contain enough air."""
+    from scipy import ndimage
+
+    parts, count = ndimage.label(lungs, structure=_CORNERS)
+    sizes = np.bincount(parts.ravel(), minlength=count + 1)
+    airy = np.bincount(parts.ravel(), weights=air.ravel(), minlength=count + 1)
+    lung = (sizes * prod(grid.spacing_mm) / 1000 >= SMALLEST_ML) & (airy >= AIRY_SHARE * sizes)
+    lung[0] = False
+    return np.asarray(lung[parts])

@@ -1,0 +1,201 @@
+"""Lungs by three networks: a coarse one for the whole chest, a fine one that refines it, and one of slices.
+
+The coarse and the fine network are those of a model whose recipe has a section ``context``. They look only
+around the lungs found by thresholds, so that the coarse one sees a chest as in training, without abdomen or
+head. The slice network, ``lung_ct``, looks everywhere. It adds airless lung that the coarse network does not
+rule out, and decides alone if it finds other aerated lungs than the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from medseg.images.grid import Grid
+from medseg.images.run_length import Binary
+from medseg.images.volume import Mask
+from medseg.inference.backends import Engine, load
+from medseg.inference.backends.network_source import LoadedNetwork, window_shape
+from medseg.inference.label_decision import LabelDecision
+from medseg.inference.lung_evidence import Evidence, combine_evidence
+from medseg.inference.native_grid import Planes
+from medseg.inference.sliding_window import logits
+from medseg.inference.threshold_segmenter import threshold_lungs
+from medseg.preprocessing.preparation import Prepared
+from medseg.preprocessing.resampling import axis_maps, resample, resampled_grid
+from medseg.recipe import Patch, Predict, Window
+from medseg.recipe.context import Context
+from medseg.system.notices import Notice, collect_notices, notify
+
+if TYPE_CHECKING:
+    from medseg.inference.model import Model
+    from medseg.networks.two_stage import TwoStage as Networks
+
+_LEAST_PROBABILITY = 0.1
+"""The fine network sees the box of the voxels with a higher probability than this of the coarse network."""
+
+_MARGIN = 8
+"""Margin of that box in voxels of the prepared grid, to show the lung's edge from both sides."""
+
+Floats = npt.NDArray[np.float32]
+
+_SIDES_ML = 20.0
+"""From this volume on, a difference of the networks from the position of the lungs is worth a notice."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """Probabilities on a prepared grid, from which a mask is made.
+
+    Attributes:
+        planes: Probabilities of each label, float32 (L, X, Y, Z), in portions.
+        grid: Grid of the probabilities, in RAS order.
+        rather_right: Whether the networks hold each voxel for right rather than left lung; None if they do
+            not tell the sides.
+    """
+
+    planes: Planes
+    grid: Grid
+    rather_right: Binary | None = None
+
+    def check_sides(self, mask: Mask) -> tuple[Notice, ...]:
+        """A notice if the networks see much of a mask of both lungs on the other side than its position.
+
+        Args:
+            mask: The mask of both lungs on the scan's grid, split by position.
+        """
+        if self.rather_right is None:
+            return ()
+        values = {label.side: label.value for label in mask.labels}
+        upright = mask.oriented("RAS")
+        indices = []
+        for axis, (row, first, step) in enumerate(axis_maps(upright.grid, self.grid)):
+            at = np.rint(first + step * np.arange(self.grid.shape[axis])).astype(int)
+            indices.append(at.clip(0, upright.grid.shape[row] - 1))
+        painted = np.asarray(upright.array)[np.ix_(*indices)]
+        differing = (painted == values["right"]) & ~self.rather_right
+        differing |= (painted == values["left"]) & self.rather_right
+        volume_ml = np.count_nonzero(differing) * prod(self.grid.spacing_mm) / 1000
+        if volume_ml < _SIDES_ML:
+            return ()
+        text = f"the networks see {volume_ml:.0f} ml on the other side than the position of the lungs"
+        return (Notice("sides-disagree", text, remedy="look whether right and left are correct"),)
+
+
+class TwoStage:
+    """The two networks of a model whose recipe has a section ``context``, ready to run.
+
+    Args:
+        model: A model whose recipe has a section ``context``.
+        device: Device of the networks, as torch names it.
+        engine: A key of :data:`medseg.inference.backends.REGISTRY`, or ``auto``.
+
+    Attributes:
+        fine: Engines of the fine network, one per fold.
+    """
+
+    def __init__(self, model: Model, device: str, engine: str) -> None:
+        self.recipe = model.recipe
+        self.context = cast(Context, model.recipe.context)
+        networks = [cast("Networks", network) for network in model.networks()]
+        coarse = [LoadedNetwork(network.coarse) for network in networks]
+        fine = [LoadedNetwork(network.fine) for network in networks]
+        self.coarse = load(engine, coarse, (1, 1, *self.context.size), device)
+        self.fine = load(engine, fine, (1, *window_shape(self.recipe)[1:]), device)
+
+    def __call__(
+        self, prepared: Prepared, slices: Floats, slice_grid: Grid, path: str | Path | None = None
+    ) -> Found:
+        """The lungs of a scan, as probabilities on a prepared grid.
+
+        Args:
+            prepared: The scan, prepared for this model.
+            slices: Probability of lung by the slice network, float32 (1, X, Y, Z).
+            slice_grid: Grid of ``slices``.
+            path: The scan's path for notices.
+        """
+        image, grid = prepared.image, prepared.grid
+        window = cast(Window, self.recipe.prepare.intensity)
+        hu = image[0] * (window.high_hu - window.low_hu) + window.low_hu
+        with collect_notices():  # what thresholds leave out concerns their mask, not this one
+            dark = threshold_lungs(hu, grid)
+        coarse = fine = np.zeros((2, *grid.shape), dtype=np.float32)
+        either = dark[0] | dark[1]
+        if either.any():
+            coarse = self._coarse(image, either, grid.spacing_mm)
+            fine = self._fine(image, coarse)
+        flat = resample(slices, slice_grid, grid)[0]
+        found = combine_evidence(Evidence(hu, dark, coarse.sum(0), fine.sum(0), flat, grid))
+        if found is None:
+            text = "the 3D networks found other aerated lungs than the slice network, which is used alone"
+            notify("slices-alone", text, path=path, remedy="look at the mask")
+            return Found([(0, slices)], slice_grid)
+        rather_right = coarse[0] + fine[0] > coarse[1] + fine[1]
+        return Found([(0, found[None])], grid, rather_right)
+
+    def _coarse(self, image: Floats, dark: Binary, spacing_mm: tuple[float, float, float]) -> Floats:
+        """The coarse network's probabilities on the prepared grid, 0 outside its box."""
+        context, factor = self.context, self.context.factor
+        low, size = [], []
+        for axis, (mm, least) in enumerate(zip(spacing_mm, context.size, strict=True)):
+            at = np.flatnonzero(dark.any(axis=tuple(a for a in range(3) if a != axis)))
+            wanted = (at[-1] + 1 - at[0]) + 2 * round(context.margin_mm / mm)
+            size.append(factor * max(least, -(-wanted // factor)))
+            low.append(int(at[0] + at[-1] + 1 - size[-1]) // 2)
+        view = _averaged(_cut(image, low, size), factor)
+        found = self._probabilities(view, self.coarse, Patch(size=context.size), context.network.divisor)
+        return _cut(_enlarged(found, factor), [-start for start in low], image.shape[1:])
+
+    def _fine(self, image: Floats, coarse: Floats) -> Floats:
+        """The fine network's probabilities on the prepared grid, 0 outside its box."""
+        whole = np.zeros((2, *image.shape[1:]), dtype=np.float32)
+        at = np.argwhere(coarse.sum(0) > _LEAST_PROBABILITY)
+        if not len(at):
+            return whole
+        bounds = zip(at.min(0), at.max(0), image.shape[1:], strict=True)
+        x, y, z = (slice(max(0, int(a) - _MARGIN), min(n, int(b) + 1 + _MARGIN)) for a, b, n in bounds)
+        channels = np.concatenate([image[:, x, y, z], coarse[:, x, y, z]])
+        whole[:, x, y, z] = self._probabilities(
+            channels, self.fine, self.recipe.patch, self.recipe.network.divisor
+        )
+        return whole
+
+    def _probabilities(self, image: Floats, engines: list[Engine], patch: Patch, divisor: int) -> Floats:
+        predict = Predict(overlap=self.recipe.predict.overlap, window_batch=1)
+
+        def mean(windows: Floats) -> Floats:
+            total = sum(np.asarray(engine(windows)) for engine in engines)
+            return np.asarray(total / len(engines), dtype=np.float32)
+
+        labels = len(self.recipe.labels)
+        found = logits(image, mean, labels=labels, patch=patch, predict=predict, divisor=divisor)
+        return LabelDecision.from_recipe(self.recipe).probabilities(found)
+
+
+def _averaged(image: Floats, factor: int) -> Floats:
+    """Means (C, X, Y, Z) over cubes of ``factor`` voxels along each axis, of which the sides are multiples."""
+    channels, *shape = image.shape
+    split = [part for n in shape for part in (n // factor, factor)]
+    return np.asarray(image.reshape(channels, *split).mean(axis=(2, 4, 6)), dtype=np.float32)
+
+
+def _enlarged(values: Floats, factor: int) -> Floats:
+    """Values (C, X, Y, Z) at ``factor`` times the resolution, by linear interpolation."""
+    x, y, z = values.shape[1:]
+    coarse = Grid.from_spacing((x, y, z), (float(factor),) * 3)
+    return resample(values, coarse, resampled_grid(coarse, (1.0, 1.0, 1.0)))
+
+
+def _cut(image: Floats, low: list[int], size: Sequence[int]) -> Floats:
+    """The box of an image (C, X, Y, Z) that begins at ``low``; voxels outside the image are 0."""
+    before = [max(0, -start) for start in low]
+    after = [max(0, start + n - m) for start, n, m in zip(low, size, image.shape[1:], strict=True)]
+    padded = np.pad(image, [(0, 0), *zip(before, after, strict=True)])
+    x, y, z = (slice(start + b, start + b + n) for start, b, n in zip(low, before, size, strict=True))
+    return padded[:, x, y, z]

@@ -179,7 +179,7 @@ class TwoStage:
 
 
 def _averaged(image: Floats, factor: int) -> Floats:
-    """Means (C, X, Y, Z) over cubes of ``factor`` voxels along each axis, of which the sides are multiples."""
+    """Means (C, X, Y, Z) over cubes with sides of ``factor`` voxels."""
     channels, *shape = image.shape
     split = [part for n in shape for part in (n // factor, factor)]
     return np.asarray(image.reshape(channels, *split).mean(axis=(2, 4, 6)), dtype=np.float32)

@@ -36,7 +36,7 @@ def test_an_unknown_name_is_an_attribute_error():
 
 
 @pytest.mark.parametrize("name", medseg.__all__)
-def test_a_public_name_is_defined_where_the_table_says_under_this_name(name: str):
+def test_a_public_name_is_defined_in_the_module_of_the_table(name: str):
     found = getattr(medseg, name)
     assert found.__name__ == name
     assert found.__module__ == medseg._HOME[name]

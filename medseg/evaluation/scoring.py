@@ -68,7 +68,7 @@ def score(
         labels: The labels of anything but a :class:`Mask`. By default those in the ``.json`` beside the
             file, then those of the other mask; otherwise each value is a label, such as ``label_3``.
         tolerance_mm: Largest distance between corresponding voxels of the two grids, which must also be less
-            than half a voxel; more than 0.01 mm are told in a notice.
+            than half a voxel; a notice reports more than 0.01 mm.
         nsd_tolerance_mm: Tolerance of the normalised surface Dice: one for all labels, or by label; labels
             that are not named have the default.
         ignore_value: Voxels with this value in the truth are removed from both masks; surfaces

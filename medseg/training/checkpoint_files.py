@@ -54,7 +54,7 @@ def import_weights(
 
     Raises:
         UsageError: the output has another suffix (``format``) or no folder (``no-folder``), would replace an
-            input (``overwrites-input``) or a file that is no imported model (``foreign-file``).
+            input (``overwrites-input``) or a file that is not an imported model (``foreign-file``).
         ModelRefused: as :func:`contents`; the file holds no table of tensors (``checkpoint-content``); or
             the tensors do not fit the recipe's network, or are not finite (``weights``).
 

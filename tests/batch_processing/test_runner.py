@@ -107,7 +107,7 @@ def test_refused_scans_are_tried_again_only_when_asked(scans, tmp_path):
     assert run(cases, config_for(out), retry_failed=True).done == 1
 
 
-def test_label_names_are_no_paths(tmp_path):
+def test_label_names_do_not_become_paths(tmp_path):
     Thorax.random(3).scan(default_grid((8.0, 9.0, 12.0)), seed=3).save(tmp_path / "3.nii.gz")
     names = ["GTV/CTV", "../../../outside", ".."]
     labels = [{"name": name, "values": [n]} for n, name in enumerate(names, start=1)]

@@ -69,7 +69,7 @@ def told(mask, grid=SCAN, **options):
     [((0.005, 0, 0), []), ((0.02, 0, 0), ["grid-rounded"]), ((0.2, 0.2, 0.4), ["grid-rounded"])],
 )
 @pytest.mark.parametrize("axcodes", ["RAS", "LPS", "SAR"])
-def test_rounded_headers_are_the_same_grid_and_told_in_mm(shift_mm, reasons, axcodes):
+def test_rounded_headers_are_the_same_grid_with_the_distance_in_a_notice(shift_mm, reasons, axcodes):
     # Voxels of 0.8 x 1.1 x 2.5 mm; 0.2, 0.2 and 0.4 mm are 0.49 mm, less than half of any edge.
     affine = SCAN.affine.copy()
     affine[:3, 3] += shift_mm
@@ -101,7 +101,7 @@ def test_an_error_that_grows_along_an_axis_is_measured_at_its_end():
         placed_on(Mask(array, Grid.from_spacing(grid.shape, (0.702, 0.703125, 2.5)), ()), grid)
 
 
-def test_padding_is_told_and_cropping_of_background_is_not():
+def test_padding_gives_a_notice_and_cropping_of_background_does_not():
     assert [notice.reason for notice in told(cropped((3, 4, 2), (2, 4, 6)))[1]] == ["mask-padded"]
     larger = np.zeros((14, 14, 10), np.uint8)
     larger[5, 5, 5] = 3

@@ -35,7 +35,7 @@ def test_the_error_names_sizes_that_fit(monkeypatch):
     assert all(n % 4 == 0 for n in size)
 
 
-def test_the_error_says_when_nothing_fits(monkeypatch):
+def test_the_error_states_that_nothing_fits(monkeypatch):
     monkeypatch.setattr(memory_search, "fits", holding(0))
     assert "smaller network" in memory_search.out_of_memory(tiny(), torch.device("cpu")).remedy
 

@@ -96,7 +96,7 @@ def _read(
         check(header)
         if name == "mha" and "ElementSpacing" not in header.fields:  # as MetaIO does (metaImage.cxx)
             size = header.fields["ElementSize"][:60]
-            notify("element-size", f"no ElementSpacing; ElementSize = {size} was taken for it", path=path)
+            notify("element-size", f"no ElementSpacing; ElementSize = {size} was used instead", path=path)
         array, grid = _decoded(header, path, imageio, name)
         return Volume(rescaled(array.T, nonfinite=choices.nonfinite, where=path), grid, Source(path, name))
 

@@ -9,7 +9,7 @@ import numpy as np
 from medseg.errors import InputRefused
 from medseg.io.itk.text_header import TextHeader, numbers
 
-# Kinds of axes that ITK's NRRD reader makes the numbers of a voxel, wherever they stand.
+# Kinds of axes that ITK's NRRD reader turns into the numbers of a voxel, whatever their position.
 _CHANNELS = ("list", "vector")
 _MATRIX = ("TransformMatrix", "Rotation", "Orientation")
 _VECTORS = ("Offset", "Position", "Origin", "ElementSpacing", "ElementSize")

@@ -39,7 +39,7 @@ def test_a_label_off_its_scan_is_reported_in_mm(cases):
     assert "3.5 mm apart" in finding.problem
 
 
-def test_rounding_of_a_header_is_no_mismatch(cases):
+def test_rounding_of_a_header_is_not_a_mismatch(cases):
     def rounded(affine: np.ndarray) -> np.ndarray:
         affine[:3, 3] += 0.005  # 0.005 * sqrt(3) = 0.0087 mm, below the 0.01 of reading
         return affine

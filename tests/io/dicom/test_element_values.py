@@ -87,7 +87,7 @@ def test_spacing_as_binary_numbers_is_read_with_a_notice(series):
 
 
 @pytest.mark.parametrize("text", [b"A1", b"1/60", b"Jane"])
-def test_an_instance_number_that_is_none_does_not_matter(series, text):
+def test_an_invalid_instance_number_is_ignored(series, text):
     replaced(series, "InstanceNumber", lambda vr, _: (vr, text))
     with collect_notices() as notices:
         assert np.array_equal(io.read(series).array, NUMBERS)
@@ -97,12 +97,12 @@ def test_an_instance_number_that_is_none_does_not_matter(series, text):
 
 
 @pytest.mark.parametrize("text", [b"0.8\\x", b"0.8 mm\\1.1", b"1,234.5\\1", b"0.8"])
-def test_text_that_is_no_number_is_no_geometry(series, text):
+def test_text_that_is_not_a_number_is_refused_as_geometry(series, text):
     replaced(series, "PixelSpacing", lambda vr, _: (vr, text))
     assert refusal(series).reason in ("no-geometry", "unreadable")
 
 
-def test_a_rescale_that_is_no_number_is_refused(series):
+def test_a_rescale_that_is_not_a_number_is_refused(series):
     replaced(series, "RescaleIntercept", lambda vr, _: (vr, b"HU"))
     assert refusal(series).reason == "unreadable"
 

@@ -354,7 +354,7 @@ def test_a_file_without_regions_is_refused(scan, tmp_path):
     refusal(InputRefused, "unreadable", rtstruct.read, path, LABELS, scan)
 
 
-def test_regions_are_found_by_name_and_numbers_of_others_are_no_values(scan, tmp_path):
+def test_regions_are_found_by_name_and_other_numbers_do_not_become_values(scan, tmp_path):
     def rename(ds):
         for n, roi in enumerate(ds.StructureSetROISequence):
             roi.ROIName, roi.ROIDescription, roi.ROINumber = f"Region {n}", "", 1_000_000 + n

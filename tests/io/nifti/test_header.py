@@ -144,7 +144,7 @@ class TestCrafted:
     @pytest.mark.parametrize(
         ("slope", "inter"), [(0.0, 7.0), (float("nan"), 7.0), (float("nan"), float("nan"))]
     )
-    def test_no_slope_is_no_scaling(self, tmp_path, slope, inter):
+    def test_a_missing_slope_means_no_scaling(self, tmp_path, slope, inter):
         volume = silent(craft(tmp_path / "a.nii", scl_slope=slope, scl_inter=inter))
         assert np.array_equal(volume.array, NUMBERS)
 

@@ -52,7 +52,7 @@ def test_they_are_read_as_the_labels_that_were_saved(tmp_path, top, dtype, cls):
     assert bool(notices) == (off > 1e-6)
 
 
-def test_the_notice_tells_how_far_off_they_were(tmp_path):
+def test_the_notice_states_how_far_off_they_were(tmp_path):
     # 0..7 in one byte: the factor is 7/255 = 0.027451, so that 4 is stored as 146 and read as 4.00784.
     path = saved(tmp_path / "labels.nii.gz", np.array([0.0, 4.0, 7.0]).reshape(3, 1, 1), "u1")
     with collect_notices() as notices:
@@ -91,7 +91,7 @@ def test_images_of_nibabel_are_read_like_their_files(tmp_path, in_memory):
         (np.linspace(0, 3000, 1600), "u1"),  # a factor of 11.8, which no label survives
     ],
 )
-def test_what_lies_between_whole_numbers_is_no_label_map(tmp_path, values, dtype):
+def test_values_between_whole_numbers_are_not_a_label_map(tmp_path, values, dtype):
     path = saved(tmp_path / "scan.nii.gz", values.reshape(20, 20, 4), dtype)
     with pytest.raises(InputRefused) as caught:
         io.read_mask(path, ())

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from medseg.io.read_options import ReadOptions
     from medseg.io.scan_info import info
     from medseg.measurement.lesions import Growth, growth
+    from medseg.measurement.measure_picture import draw_measures
     from medseg.measurement.measurement_table import Measurement
     from medseg.measurement.methods_section import methods_text
     from medseg.measurement.scan_measurement import measure
@@ -112,6 +113,7 @@ __all__ = [
     "convert_mask",
     "describe",
     "describe_recipes",
+    "draw_measures",
     "evaluate",
     "growth",
     "html_card",
@@ -197,6 +199,7 @@ _HOME = {
     "convert_mask": "medseg.io.conversion",
     "describe": "medseg.images.intensity_stats",
     "describe_recipes": "medseg.recipe",
+    "draw_measures": "medseg.measurement.measure_picture",
     "evaluate": "medseg.evaluation.model_evaluation",
     "growth": "medseg.measurement.lesions",
     "html_card": "medseg.visualization.thumbnails",

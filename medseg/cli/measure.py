@@ -37,6 +37,10 @@ def measure(
     methods: Annotated[
         Path | None, typer.Option(help="Markdown file: a paragraph for a methods section, with BibTeX.")
     ] = None,
+    picture: Annotated[
+        Path | None,
+        typer.Option(help="PNG file: LAA-950 in colour, histograms with thresholds, LAA-950 by region."),
+    ] = None,
     recipe: Annotated[str | None, typer.Option(help="Recipe with the label names.")] = None,
     series: Series = None,
     volume: VolumeNumber = None,
@@ -46,6 +50,7 @@ def measure(
 ) -> None:
     """Measure lungs by side and part (volume, mass, Perc15, LAA-950, ...), and the shape of other labels."""
     from medseg.io.overwrite_guard import OverwriteGuard
+    from medseg.measurement.measure_picture import draw_measures
     from medseg.measurement.measurement_table import check_output
     from medseg.measurement.methods_section import methods_text
     from medseg.measurement.scan_measurement import measure as measured
@@ -54,9 +59,10 @@ def measure(
     check_output(output)
     guard = OverwriteGuard([scan, mask, *([lesions] if lesions else [])])
     guard.check(output)
-    if methods:
-        check_folder(methods)
-        guard.check(methods)
+    for other in (methods, picture):
+        if other:
+            check_folder(other)
+            guard.check(other)
     options = choices_of(series, volume, trust, nonfinite)
     found = measured(
         scan,
@@ -69,6 +75,8 @@ def measure(
         options=options,
     )
     found.save(output)
+    if picture:
+        draw_measures(found, scan, mask, picture, kind=kind, recipe=recipe, options=options)
     if methods:
         with replacing(methods) as fresh:
             fresh.write_text(methods_text(found), encoding="utf-8")

@@ -78,8 +78,7 @@ def measure(
             reason="measure",
         )
     volume = as_volume(scan, options)
-    named = named_mask(mask, volume, recipe)
-    named = _on_scan(named, volume)
+    named = _on_grid(named_mask(mask, volume, recipe), volume, "mask")
     lungs = lung_labels(named, kind)
     names = {label.name for label in named.labels} - {label.name for label in lungs}
     rows: list[StructureMeasures] = []
@@ -89,7 +88,7 @@ def measure(
     facts: dict[str, object] = {}
     notices: tuple[Notice, ...] = ()
     if lungs:
-        marked = None if lesions is None else _lesions_on(lesions, volume)
+        marked = None if lesions is None else _on_grid(named_mask(lesions, volume), volume, "mask of lesions")
         cut = cut_lungs(volume, named, kind, marked)
         fitness = fitness_of(volume, cut)
         if correct_air:
@@ -152,18 +151,17 @@ def _maker_of(mask: Mask) -> dict[str, str]:
         return {}
 
 
-def _lesions_on(lesions: MaskLike, volume: Volume) -> Mask:
-    """The mask of lesions, checked to be on the scan's grid."""
-    found = named_mask(lesions, volume)
-    mismatch = found.grid.mismatch(volume.grid)
+def _on_grid(mask: Mask, scan: Volume, what: str) -> Mask:
+    """The mask, checked to be on the scan's grid."""
+    mismatch = mask.grid.mismatch(scan.grid)
     if mismatch:
         raise UsageError(
-            f"the lesions are not on the scan's grid: {mismatch}",
-            where=found.source.path,
-            remedy="resample them to the scan's grid (nearest neighbour)",
+            f"the {what} is not on the scan's grid: {mismatch}",
+            where=mask.source.path,
+            remedy=f"give the mask of {scan.source.path or 'this scan'}, or resample it (nearest neighbour)",
             reason="grid-mismatch",
         )
-    return found
+    return mask
 
 
 def cut_lungs(scan: Volume, mask: Mask, kind: Kind = "auto", lesions: Mask | None = None) -> LungScan:

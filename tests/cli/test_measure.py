@@ -46,3 +46,17 @@ def test_the_table_may_not_replace_an_input_and_has_a_known_suffix(desk, monkeyp
     (desk / "scan.json").write_text("{}")
     assert run(monkeypatch, "medseg measure chest.nii.gz scan.json -o scan.json") == 2
     assert "replace the input" in capsys.readouterr().err
+
+
+def test_lesions_methods_and_a_picture(desk, monkeypatch, capsys):
+    import numpy as np
+
+    truth = Thorax().truth(GRID)
+    Mask(np.isin(truth.array, (3, 4)).astype(np.uint8), GRID, ()).save(desk / "nodules.nii.gz")
+    options = "--kind lung --lesions nodules.nii.gz --methods methods.md --picture look.png --correct-air"
+    assert run(monkeypatch, f"medseg measure chest.nii.gz lungs.nii.gz -o m.csv {options}") == 0
+    assert "lesion_1" in (desk / "m.csv").read_text()
+    assert "@nelson2009" in (desk / "methods.md").read_text()
+    assert (desk / "look.png").read_bytes()[1:4] == b"PNG"
+    assert "lung-" not in capsys.readouterr().out
+    assert run(monkeypatch, "medseg measure chest.nii.gz lungs.nii.gz -o m.csv --picture lungs.nii.gz") == 2

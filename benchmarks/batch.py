@@ -86,8 +86,8 @@ def throughput(out: Path, data: Path | None, cases: int, rounds: int) -> None:
         found.append(times)
     for name in ("one process", "a process a case"):
         ratios = [times[name] / times["batch"] for times in found]
-        told = f"{min(ratios):.2f} / {statistics.median(ratios):.2f} / {max(ratios):.2f}"
-        print(f"batch of {len(scans)} against {name}: {told} times as fast (min / median / max)")
+        spread = f"{min(ratios):.2f} / {statistics.median(ratios):.2f} / {max(ratios):.2f}"
+        print(f"batch of {len(scans)} against {name}: {spread} times as fast (min / median / max)")
 
 
 def chests(folder: Path, data: Path | None, cases: int) -> list[Path]:

@@ -116,21 +116,21 @@ class Behaviour:
         """Standard output of a command; its exit, words and output (file or folder) are noted."""
         began = time.monotonic()
         child = self.start(*words)
-        told, cried = child.communicate()
-        facts, said = parted(told) if told.startswith(("{", "[")) else ("", told)
-        reason = re.search(r'"error": \{\s*"reason": "([^"]+)"', told)
+        stdout, stderr = child.communicate()
+        facts, text = parted(stdout) if stdout.startswith(("{", "[")) else ("", stdout)
+        reason = re.search(r'"error": \{\s*"reason": "([^"]+)"', stdout)
         self.note(f"exit: {name}", f"{child.returncode} {reason[1] if reason else ''}")
         self.note(f"facts: {name}", facts)
-        self.note(f"words: {name}", "\n".join([said, *sorted(cried.splitlines())]))
+        self.note(f"words: {name}", "\n".join([text, *sorted(stderr.splitlines())]))
         for path in self.files(out) if out else ():
             within = path.relative_to(self.folder).as_posix()
-            facts, said = content(path)
+            facts, text = content(path)
             self.note(f"{KINDS.get(path.suffix, 'facts')}: {within} of {name}", facts)
-            self.note(f"words: {within} of {name}", said)
+            self.note(f"words: {within} of {name}", text)
         print(
             f"{time.monotonic() - began:6.1f} s  exit {child.returncode}  {name}", file=sys.stderr, flush=True
         )
-        return told
+        return stdout
 
     def files(self, out: str) -> list[Path]:
         """All files of a folder; of a file also its sidecar and whatever has its stem."""
@@ -156,12 +156,12 @@ def digest(value: bytes) -> str:
     return hashlib.sha256(value).hexdigest()[:16]
 
 
-def parted(told: str) -> tuple[str, str]:
+def parted(stdout: str) -> tuple[str, str]:
     """What is fact and what is words for people in JSON, or in lines of JSON."""
     try:
-        values = [json.loads(told)]
+        values = [json.loads(stdout)]
     except ValueError:
-        values = [json.loads(line) for line in told.splitlines() if line]
+        values = [json.loads(line) for line in stdout.splitlines() if line]
     words: list[str] = []
 
     def facts(value: Any) -> Any:

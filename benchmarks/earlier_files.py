@@ -85,8 +85,8 @@ def read(at: Behaviour) -> bool:
 
     for folder in ("stopped", "batch"):
         masks = stand(f"{folder}/masks", "*.gz")
-        told = at.run(f"go on {folder}", *BATCH, folder, "--resume", out=f"{folder}/results.csv")
-        end = json.loads(told.splitlines()[-1]) if told else {}
+        stdout = at.run(f"go on {folder}", *BATCH, folder, "--resume", out=f"{folder}/results.csv")
+        end = json.loads(stdout.splitlines()[-1]) if stdout else {}
         kept = masks.items() <= stand(f"{folder}/masks", "*.gz").items()
         right = kept and (end.get("skipped"), end.get("done")) == (len(masks), 8 - len(masks))
         say(f"a batch with {len(masks)} of 8 masks goes on: {end}", right and bool(masks))

@@ -75,9 +75,9 @@ def main() -> None:
                 done = len(rows.read_text().splitlines()) - 1 if rows.exists() else 0
                 print(f"killed after {moment:.1f} s, {done} epochs done", flush=True)
                 continue
-        _, told = child.communicate()
+        _, stderr = child.communicate()
         if child.returncode:
-            sys.exit(f"exit {child.returncode}: {told}")
+            sys.exit(f"exit {child.returncode}: {stderr}")
         if kills >= asked.kills:
             break
         print("it ended before it was killed; begun anew")

@@ -58,8 +58,8 @@ def main() -> None:
     print("|---|---:|---:|---:|---:|---:|")
     for name, rows in found.items():
         plain, ill = ([score for sick, score, _ in rows if sick is kind] for kind in (False, True))
-        told = f"{mean(plain):.4f} | {min(plain):.4f} | {mean(ill):.4f} | {min(ill):.4f}"
-        print(f"| {name} | {told} | {mean(took for _, _, took in rows):.1f} |")
+        scores = f"{mean(plain):.4f} | {min(plain):.4f} | {mean(ill):.4f} | {min(ill):.4f}"
+        print(f"| {name} | {scores} | {mean(took for _, _, took in rows):.1f} |")
 
 
 def cleaned(lungs: np.ndarray, grid: Grid) -> np.ndarray:

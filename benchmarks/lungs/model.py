@@ -113,8 +113,8 @@ def ship(trained: Path) -> None:
     model = Model.load(trained)
     model = as_used(model, model.recipe.name)
     half = [{name: _half(tensor) for name, tensor in fold.items()} for fold in model.folds]
-    told = {**model.provenance, "licence": LICENCE, "trained_on": DATA}
-    path = Model(model.recipe, tuple(half), told).save(SHIPPED / f"{model.recipe.name}.safetensors")
+    provenance = {**model.provenance, "licence": LICENCE, "trained_on": DATA}
+    path = Model(model.recipe, tuple(half), provenance).save(SHIPPED / f"{model.recipe.name}.safetensors")
     print(f"{path}: {path.stat().st_size} bytes, sha256 {Model.load(path).digest}")
 
 

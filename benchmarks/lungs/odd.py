@@ -39,15 +39,18 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     segment = load_segmenter(arguments.model)
-    rows, pictures = ["| input | right ml | left ml | Dice | s | told |", "|---|---:|---:|---:|---:|---|"], []
+    rows, pictures = (
+        ["| input | right ml | left ml | Dice | s | warnings |", "|---|---:|---:|---:|---:|---|"],
+        [],
+    )
     for name, scan in inputs(arguments.data, arguments.out):
-        with warnings.catch_warnings(record=True) as told:
+        with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always")
             started = time.perf_counter()
             mask = segment(scan)
             seconds = time.perf_counter() - started
         right, left = mask.volumes_ml().values()
-        words = "; ".join(str(warning.message).split(": ", 1)[-1] for warning in told)
+        words = "; ".join(str(warning.message).split(": ", 1)[-1] for warning in warned)
         truth = masked(arguments.data / "lung_ct_small" / name, scan)
         agrees = "" if truth is None else f"{dice(np.asarray(mask.array) > 0, truth):.3f}"
         rows.append(f"| {name} | {right:.0f} | {left:.0f} | {agrees} | {seconds:.1f} | {words} |")

@@ -36,14 +36,14 @@ def main() -> None:
     reference = whole(model, medseg.read(arguments.scan))
     names = [label.name for label in model.recipe.labels]
     for path in arguments.masks:
-        found, told = np.asarray(medseg.read(path).array), []
+        found, scores = np.asarray(medseg.read(path).array), []
         # Ours has the labels' values, those of the peers their numbers.
         for number, label in enumerate(model.recipe.labels, start=1):
             found = np.where(found == label.value, number, found)
         for number, name in enumerate(names, start=1):
             one, other = found == number, reference == number
-            told.append(f"{name} {2 * (one & other).sum() / max(one.sum() + other.sum(), 1):.6f}")
-        print(f"{path.name}: {', '.join(told)}, {np.mean(found != reference):.2e} of voxels differ")
+            scores.append(f"{name} {2 * (one & other).sum() / max(one.sum() + other.sum(), 1):.6f}")
+        print(f"{path.name}: {', '.join(scores)}, {np.mean(found != reference):.2e} of voxels differ")
 
 
 def whole(model: Model, scan: medseg.Volume) -> np.ndarray:

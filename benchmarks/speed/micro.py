@@ -225,16 +225,16 @@ def main() -> None:
         for _ in range(arguments.rounds):
             for way, rounds in found.items():
                 words = [__file__, "--scan", arguments.scan, "--one", part, way]
-                said = subprocess.run(
+                child = subprocess.run(
                     [sys.executable, "-W", "ignore", *map(str, words)], stdout=subprocess.PIPE, check=True
                 )
-                rounds.append(tuple(json.loads(said.stdout.splitlines()[-1])))
+                rounds.append(tuple(json.loads(child.stdout.splitlines()[-1])))
         for way, rounds in found.items():
             seconds = [each[0] for each in rounds]
             ratios = [each[0] / ours[0] for each, ours in zip(rounds, found["medseg"], strict=True)]
             numbers = [min(seconds), statistics.median(seconds), max(seconds), statistics.median(ratios)]
-            told = " | ".join(f"{number:.2f}" for number in numbers)
-            print(f"| {part} | {way} | {told} | {max(each[1] for each in rounds):.0f} |", flush=True)
+            cells = " | ".join(f"{number:.2f}" for number in numbers)
+            print(f"| {part} | {way} | {cells} | {max(each[1] for each in rounds):.0f} |", flush=True)
 
 
 def once(way: Way, scan: Path) -> tuple[float, float]:

@@ -86,7 +86,7 @@ def measured(
         [*map(str, words), *extra], stdout=subprocess.PIPE, text=True, env=environment
     ) as process:
         assert process.stdout
-        said = process.stdout.read()
+        stdout = process.stdout.read()
         _, status, used = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
@@ -98,7 +98,7 @@ def measured(
         "cpu_s": used.ru_utime + used.ru_stime,
         "peak_mb": used.ru_maxrss / 1024,
         "gemm_gflops": gemm,
-        "stages": json.dumps({k: round(v, 2) for k, v in json.loads(said.splitlines()[-1]).items()}),
+        "stages": json.dumps({k: round(v, 2) for k, v in json.loads(stdout.splitlines()[-1]).items()}),
     }
     print(" ".join(f"{k} {v:.1f}" if isinstance(v, float) else f"{v}" for k, v in row.items()), flush=True)
     return row

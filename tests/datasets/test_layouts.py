@@ -43,12 +43,12 @@ def test_linked_folders_of_cases_are_followed_and_missing_ones_named(tmp_path):
     put(view, "p2/mask.nii.gz", label=True)
     for name in ("p0", "p1", "p3"):
         (view / name).symlink_to(store / name)
-    with pytest.warns(InputWarning, match=r"p3 \(a link that leads nowhere\)") as told:
+    with pytest.warns(InputWarning, match=r"p3 \(a link that leads nowhere\)") as caught:
         made = found(view)
     assert {case: image for case, (image, _, _) in made.items()} == {
         name: f"{name}/ct.nii.gz" for name in ("p0", "p1", "p2")
     }
-    assert len(told) == 1
+    assert len(caught) == 1
 
 
 def test_linked_folders_of_series_are_followed(tmp_path):

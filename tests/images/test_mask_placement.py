@@ -59,7 +59,7 @@ def test_another_spacing_is_refused():
         placed_on(mask, SCAN)
 
 
-def told(mask, grid=SCAN, **options):
+def placed_with_notices(mask, grid=SCAN, **options):
     with collect_notices() as notices:
         return placed_on(mask, grid, **options), notices
 
@@ -74,7 +74,7 @@ def test_rounded_headers_are_the_same_grid_with_the_distance_in_a_notice(shift_m
     affine = SCAN.affine.copy()
     affine[:3, 3] += shift_mm
     array = np.random.default_rng(0).choice([0, 3], SCAN.shape).astype(np.uint8)
-    found, notices = told(Mask(array, Grid(SCAN.shape, affine), LABELS).oriented(axcodes))
+    found, notices = placed_with_notices(Mask(array, Grid(SCAN.shape, affine), LABELS).oriented(axcodes))
     assert found.grid == SCAN
     assert np.array_equal(found.array, array)
     assert [notice.reason for notice in notices] == reasons
@@ -94,7 +94,9 @@ def test_an_error_that_grows_along_an_axis_is_measured_at_its_end():
     """A spacing of 0.7031 for 0.703125 mm is 0.0128 mm off at the end of 511 steps; 0.702 is 0.57 mm."""
     grid = Grid.from_spacing((512, 3, 3), (0.703125, 0.703125, 2.5))
     array = np.ones(grid.shape, np.uint8)
-    found, notices = told(Mask(array, Grid.from_spacing(grid.shape, (0.7031, 0.703125, 2.5)), ()), grid)
+    found, notices = placed_with_notices(
+        Mask(array, Grid.from_spacing(grid.shape, (0.7031, 0.703125, 2.5)), ()), grid
+    )
     assert found.grid == grid
     assert "up to 0.013 mm" in notices[0].text
     with pytest.raises(InputRefused, match="do not coincide"):
@@ -102,10 +104,12 @@ def test_an_error_that_grows_along_an_axis_is_measured_at_its_end():
 
 
 def test_padding_gives_a_notice_and_cropping_of_background_does_not():
-    assert [notice.reason for notice in told(cropped((3, 4, 2), (2, 4, 6)))[1]] == ["mask-padded"]
+    assert [notice.reason for notice in placed_with_notices(cropped((3, 4, 2), (2, 4, 6)))[1]] == [
+        "mask-padded"
+    ]
     larger = np.zeros((14, 14, 10), np.uint8)
     larger[5, 5, 5] = 3
-    found, notices = told(cropped(larger.shape, (-2, -1, -1), larger), crop=True)
+    found, notices = placed_with_notices(cropped(larger.shape, (-2, -1, -1), larger), crop=True)
     assert notices == []
     assert np.argwhere(found.array).tolist() == [[3, 4, 4]]
 

@@ -34,7 +34,7 @@ def replaced(series, keyword, change, which=slice(None)):
         path.write_bytes(raw[:start] + new + raw[start + 8 + size :])
 
 
-def told(series):
+def read_with_reasons(series):
     with collect_notices() as notices:
         return io.read(series), [notice.reason for notice in notices]
 
@@ -49,7 +49,7 @@ def comma(vr, text):
 def test_a_decimal_comma_is_read_with_a_notice(series, keyword):
     before = io.read(series)
     replaced(series, keyword, comma)
-    after, reasons = told(series)
+    after, reasons = read_with_reasons(series)
     assert np.array_equal(after.array, NUMBERS)
     assert after.grid.distance_mm(before.grid) < 1e-9
     assert reasons == ["odd-numbers"]
@@ -59,7 +59,7 @@ def test_a_comma_in_the_rescale_of_one_slice_is_read(series):
     edit(series, lambda ds, _: setattr(ds, "RescaleIntercept", "-0.5"))
     before = io.read(series).array
     replaced(series, "RescaleIntercept", comma, slice(1, 2))
-    after, reasons = told(series)
+    after, reasons = read_with_reasons(series)
     assert np.array_equal(after.array, before)
     assert reasons == ["odd-numbers"]
 
@@ -69,7 +69,7 @@ def test_a_comma_in_the_rescale_of_one_slice_is_read(series):
 def test_another_value_representation_is_read_with_a_notice(series, keyword, vr):
     before = io.read(series)
     replaced(series, keyword, lambda _, text: (vr, text))
-    after, reasons = told(series)
+    after, reasons = read_with_reasons(series)
     assert after.grid.distance_mm(before.grid) < 1e-9
     assert reasons == ["odd-numbers"]
 
@@ -81,7 +81,7 @@ def test_spacing_as_binary_numbers_is_read_with_a_notice(series):
 
     before = io.read(series)
     edit(series, binary)
-    after, reasons = told(series)
+    after, reasons = read_with_reasons(series)
     assert after.grid.distance_mm(before.grid) < 1e-9
     assert reasons == ["odd-numbers"]
 
@@ -135,7 +135,7 @@ def test_localizers_of_the_scans_own_series_are_skipped_with_a_notice(series, ch
     for number, change in enumerate(changes):
         scout(series, f"scout{number}.dcm", change)
     for path in (series, sorted(series.iterdir())[0]):
-        volume, reasons = told(path)
+        volume, reasons = read_with_reasons(path)
         assert np.array_equal(volume.array, NUMBERS)
         assert reasons == ["localizer-skipped"]
 
@@ -154,7 +154,7 @@ def test_a_series_of_localizers_alone_is_refused(series):
 @pytest.mark.parametrize("name", ["empty.dcm", "thumbnail.DCM", "dose report.dcm"])
 def test_an_empty_file_of_another_name_is_skipped_with_a_notice(series, name):
     (series / name).touch()
-    volume, reasons = told(series)
+    volume, reasons = read_with_reasons(series)
     assert np.array_equal(volume.array, NUMBERS)
     assert reasons == ["empty-file"]
 

@@ -20,7 +20,7 @@ ONE, TWO = LABELS[:1], LABELS[:2]
 NINE = square(1.5, 4.5, 2.5, 9, 6)
 
 
-def told(path, labels=ONE, reference=PAPER):
+def read_with_reasons(path, labels=ONE, reference=PAPER):
     """The mask and the reasons of its notices."""
     with collect_notices() as notices:
         mask = rtstruct.read(path, labels, reference)
@@ -51,7 +51,7 @@ def test_what_extends_beyond_the_scan_is_cut_off_with_a_notice(tmp_path, contour
     wanted = np.zeros(PAPER.shape, np.uint8)
     wanted[2:5, 2:5, 2] = 1
     wanted[inside] = 1
-    mask, reasons = told(drawn(tmp_path / "rt.dcm", [NINE, contour]))
+    mask, reasons = read_with_reasons(drawn(tmp_path / "rt.dcm", [NINE, contour]))
     assert np.array_equal(mask.array, wanted)
     assert reasons == ["contours-cut"]
 
@@ -59,7 +59,7 @@ def test_what_extends_beyond_the_scan_is_cut_off_with_a_notice(tmp_path, contour
 def test_a_couch_around_an_edge_keeps_its_hole(tmp_path):
     # A ring from x -20 to 6.5 whose hole ends at 4.5: of rows 1 to 4 only columns 5 and 6 are inside.
     ring = [square(-20, 6.5, 1, 9), square(-10, 4.5, 1, 9)]
-    mask, _ = told(drawn(tmp_path / "rt.dcm", ring))
+    mask, _ = read_with_reasons(drawn(tmp_path / "rt.dcm", ring))
     assert sorted(map(tuple, np.argwhere(mask.array))) == [(i, j, 0) for i in (5, 6) for j in (1, 2, 3, 4)]
 
 
@@ -69,7 +69,7 @@ def test_a_couch_around_an_edge_keeps_its_hole(tmp_path):
 def test_a_region_outside_of_the_scan_was_drawn_on_another(tmp_path, contours):
     path = drawn(tmp_path / "rt.dcm", contours, [NINE])
     assert refused(path) == "contour-off-grid"
-    mask, reasons = told(path, ())
+    mask, reasons = read_with_reasons(path, ())
     assert [label.name for label in mask.labels] == ["ORGAN 2"]
     assert np.count_nonzero(mask.array == 2) == 9
     assert reasons == ["roi-left-out"]
@@ -78,7 +78,7 @@ def test_a_region_outside_of_the_scan_was_drawn_on_another(tmp_path, contours):
 def test_one_contour_between_slices_rejects_its_region(tmp_path):
     path = drawn(tmp_path / "rt.dcm", [NINE, square(1, 5, 2, 9, 7.5)], [NINE])
     assert refused(path) == "contour-off-grid"
-    assert told(path, ())[1] == ["roi-left-out"]
+    assert read_with_reasons(path, ())[1] == ["roi-left-out"]
 
 
 # --- no area -----------------------------------------------------------------------------
@@ -97,7 +97,7 @@ def test_one_contour_between_slices_rejects_its_region(tmp_path):
 )
 def test_a_contour_without_area_beside_areas_is_left_out(tmp_path, kind, points):
     path = drawn(tmp_path / "rt.dcm", [NINE, points], kind=["CLOSED_PLANAR", kind])
-    mask, reasons = told(path)
+    mask, reasons = read_with_reasons(path)
     assert np.count_nonzero(mask.array) == 9
     assert reasons == ["contours-left-out"]
 
@@ -105,8 +105,10 @@ def test_a_contour_without_area_beside_areas_is_left_out(tmp_path, kind, points)
 def test_a_region_of_points_is_refused_by_name_and_otherwise_left_out(tmp_path):
     path = drawn(tmp_path / "rt.dcm", [[(3, 3, 6)]], [NINE], kind=["POINT", "CLOSED_PLANAR"])
     assert refused(path) == refused(path, TWO) == "open-contour"
-    assert told(path, (Label(name="Organ 2", values=(5,)),))[1] == []  # nobody asked for the points
-    mask, reasons = told(path, ())
+    assert (
+        read_with_reasons(path, (Label(name="Organ 2", values=(5,)),))[1] == []
+    )  # nobody asked for the points
+    mask, reasons = read_with_reasons(path, ())
     assert [label.name for label in mask.labels] == ["ORGAN 2"]
     assert reasons == ["roi-left-out"]
 
@@ -124,7 +126,7 @@ def test_interpolated_contours_are_areas(tmp_path):
     ds.ROIContourSequence[0].ContourSequence[0]["ContourGeometricType"].validation_mode = 0
     ds.ROIContourSequence[0].ContourSequence[0]["ContourGeometricType"].value = "INTERPOLATED_PLANAR"
     ds.save_as(path)
-    mask, reasons = told(path)
+    mask, reasons = read_with_reasons(path)
     assert np.count_nonzero(mask.array) == 9
     assert reasons == ["contours-interpolated"]
 
@@ -134,7 +136,7 @@ def test_damage_of_a_region_nobody_asked_for(tmp_path):
     ds = pydicom.dcmread(path)
     ds.ROIContourSequence[1].ContourSequence[0].NumberOfContourPoints = 7
     ds.save_as(path)
-    assert np.count_nonzero(told(path)[0].array) == 9
+    assert np.count_nonzero(read_with_reasons(path)[0].array) == 9
     assert refused(path, TWO) == refused(path, ()) == "unreadable"
 
 
@@ -174,7 +176,7 @@ def test_a_second_frame_that_no_region_uses_does_not_matter(series, tmp_path):
     path = drawn(tmp_path / "series" / "rt.dcm", [middle(scan)], frames=[frame])
     with_frames(path, ("1.2.3.9", "1.2.3.10"), (frame, uid))
     for reference in (scan, None):  # None: the series of the ROI's frame is in the folder
-        mask, reasons = told(path, ONE, reference)
+        mask, reasons = read_with_reasons(path, ONE, reference)
         assert np.argwhere(mask.array).tolist() == [[3, 4, 2]]
         assert reasons == []
 
@@ -183,8 +185,8 @@ def test_a_region_of_another_frame_is_refused_by_name_and_otherwise_left_out(ser
     scan, frame, _ = series
     path = drawn(tmp_path / "rt.dcm", [middle(scan)], [middle(scan)], frames=["1.2.3.9", frame])
     assert refused(path, ONE, scan) == refused(path, TWO, scan) == "frame-of-reference"
-    assert told(path, LABELS[1:2], scan)[1] == []
-    mask, reasons = told(path, (), scan)
+    assert read_with_reasons(path, LABELS[1:2], scan)[1] == []
+    mask, reasons = read_with_reasons(path, (), scan)
     assert [label.name for label in mask.labels] == ["ORGAN 2"]
     assert reasons == ["roi-left-out"]
 
@@ -194,14 +196,14 @@ def test_regions_of_two_frames_need_a_scan_that_has_one(series, tmp_path):
     path = drawn(tmp_path / "rt.dcm", [middle(scan)], [middle(scan)], frames=["1.2.3.9", frame])
     copy = Volume(scan.array, scan.grid, Source())
     assert refused(path, (), copy) == refused(path, TWO, scan.grid) == "frame-of-reference"
-    assert np.count_nonzero(told(path, LABELS[1:2], copy)[0].array) == 1
+    assert np.count_nonzero(read_with_reasons(path, LABELS[1:2], copy)[0].array) == 1
 
 
 def test_a_region_without_a_frame_has_the_only_one_listed(series, tmp_path):
     scan, frame, uid = series
     path = drawn(tmp_path / "rt.dcm", [middle(scan)])
-    assert np.count_nonzero(told(path, ONE, scan)[0].array) == 1
-    assert np.count_nonzero(told(with_frames(path, (frame, uid)), ONE, scan)[0].array) == 1
+    assert np.count_nonzero(read_with_reasons(path, ONE, scan)[0].array) == 1
+    assert np.count_nonzero(read_with_reasons(with_frames(path, (frame, uid)), ONE, scan)[0].array) == 1
     assert refused(with_frames(path, ("1.2.3.9", "1.2.3.10")), ONE, scan) == "frame-of-reference"
 
 

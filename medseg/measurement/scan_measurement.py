@@ -70,13 +70,7 @@ def measure(
         >>> found["right_lung"]["median_hu"], found.of("left_lung", "dorsal_half")["median_hu"]
         (-844.0, -833.0)
     """
-    if not 0 < rind_mm < 1000:
-        raise UsageError(
-            f"a rind of {rind_mm} mm",
-            where="rind_mm",
-            remedy="give a depth above 0 and below 1000 mm, such as 10",
-            reason="measure",
-        )
+    _check_rind(rind_mm)
     volume = as_volume(scan, options)
     named = _on_grid(named_mask(mask, volume, recipe), volume, "mask")
     lungs = lung_labels(named, kind)
@@ -149,6 +143,16 @@ def _maker_of(mask: Mask) -> dict[str, str]:
         return {name: str(facts[name]) for name in ("recipe", "model_sha256", "engine")}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
+
+
+def _check_rind(rind_mm: float) -> None:
+    if not 0 < rind_mm < 1000:
+        raise UsageError(
+            f"a rind of {rind_mm} mm",
+            where="rind_mm",
+            remedy="give a depth above 0 and below 1000 mm, such as 10",
+            reason="measure",
+        )
 
 
 def _on_grid(mask: Mask, scan: Volume, what: str) -> Mask:

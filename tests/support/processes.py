@@ -67,6 +67,7 @@ def forked(code: str, *arguments: object, output: Path) -> BaseProcess:
 
 def _run(code: str, argv: list[str], output: str) -> None:
     os.setsid()
+    multiprocessing.set_start_method(None, force=True)  # a user's default again, for loaders of training data
     with Path(output).open("ab") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)

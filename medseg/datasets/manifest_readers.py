@@ -143,9 +143,27 @@ def _parsed(text: str, file: Path) -> Record:
         data = json_data(text) if file.suffix.lower() == ".json" else yaml_data(text, _TextLoader)
     except ValueError as error:
         raise wrong(f"not valid {file.suffix[1:]}: {error}", file, "correct the syntax", "syntax") from None
+    if isinstance(data, list):
+        return {"cases": _listed(data)}
     if not isinstance(data, dict):
-        raise wrong("it is not a mapping", file, f"write the keys {', '.join(_HEADER)}", "syntax")
+        raise wrong(
+            "it is neither a mapping nor a list of cases",
+            file,
+            f"write the keys {', '.join(_HEADER)}",
+            "syntax",
+        )
     return data
+
+
+def _listed(cases: list[object]) -> list[object]:
+    """The cases of a document that is a list; if none has an id, ids come from the names of the images."""
+    records = [case for case in cases if isinstance(case, dict)]
+    if len(records) < len(cases) or not all("image" in case and "id" not in case for case in records):
+        return cases
+    return [
+        {"id": name} | case
+        for name, case in zip(_ids([_first_image(case) for case in records]), records, strict=True)
+    ]
 
 
 def _document(data: Record, file: Path) -> tuple[Record, list[Record]]:

@@ -158,6 +158,30 @@ def test_json_whole_numbers_may_be_ids(tmp_path: Path) -> None:
     assert (case.id, case.patient) == ("7", "3")
 
 
+@pytest.mark.parametrize("name", ["m.json", "m.yaml"])
+def test_a_list_of_cases_is_a_manifest(tmp_path: Path, name: str) -> None:
+    data = [
+        {"id": "a", "image": "one.nii.gz", "label": "m.nii.gz", "patient": "p", "split": "train"},
+        {"id": "b", "image": ["t1.nii", "t2.nii"], "group": "mri"},
+    ]
+    first, second = Manifest.read(written(tmp_path, name, json.dumps(data))).cases
+    assert (first.id, first.images, first.split) == ("a", (tmp_path / "one.nii.gz",), "train")
+    assert (second.id, len(second.images), second.group) == ("b", 2, "mri")
+
+
+@pytest.mark.parametrize(
+    ("images", "ids"),
+    [
+        (["scans/one.nii.gz", "scans/two.mha"], ["one", "two"]),
+        (["p1/ct.nii.gz", "p2/ct.nii.gz"], ["p1", "p2"]),
+        (["a/p1/ct.nii.gz", "b/p1/ct.nii.gz"], ["a_p1_ct", "b_p1_ct"]),
+    ],
+)
+def test_cases_without_ids_in_a_list_are_named_after_their_images(tmp_path: Path, images, ids) -> None:
+    file = written(tmp_path, "m.json", json.dumps([{"image": image, "label": "m.nii"} for image in images]))
+    assert [case.id for case in Manifest.read(file).cases] == ids
+
+
 @pytest.mark.parametrize(
     ("name", "text", "parts"),
     [
@@ -168,7 +192,11 @@ def test_json_whole_numbers_may_be_ids(tmp_path: Path) -> None:
         ("m.json", '{"cases": [{"id": "a", "image": "x", "image": "y"}]}', ["'image' appears twice"]),
         ("m.json", '{"cases": ["a"]}', ["cases is not a list"]),
         ("m.json", '{"case": []}', ["unknown key 'case'", "cases"]),
-        ("m.json", "[]", ["mapping"]),
+        ("m.json", "7", ["neither a mapping nor a list"]),
+        ("m.json", "[]", ["no case"]),
+        ("m.json", '["a.nii.gz"]', ["cases is not a list of mappings"]),
+        ("m.json", '[{"id": "a", "image": "x", "sex": "f"}]', ["'sex'", "known"]),
+        ("m.json", '[{"id": "a", "image": "x"}, {"image": "y"}]', ["case 2", "id"]),
         ("m.json", "{", ["not valid json"]),
         ("m.json", "[" * 100_000, ["not valid json"]),
         ("m.yaml", "cases: [", ["not valid yaml"]),

@@ -11,7 +11,7 @@ from medseg.io.foreign_images import MaskLike, ScanLike, as_volume
 from medseg.io.read_options import DEFAULT_OPTIONS, ReadOptions
 from medseg.measurement.lung_labels import SIDES, Kind
 from medseg.measurement.measurement_table import Measurement
-from medseg.measurement.scan_measurement import cut_lungs
+from medseg.measurement.scan_measurement import cut_lungs, on_scan
 from medseg.system.atomic_write import check_folder, replacing
 from medseg.visualization.lung_figure import LungFigure, draw_lung_figure
 from medseg.visualization.mask_preview import named_mask
@@ -70,7 +70,7 @@ def draw_measures(
     if output is not None:
         check_folder(Path(output))
     volume = as_volume(scan, options)
-    cut = cut_lungs(volume, named_mask(mask, volume, recipe), kind)
+    cut = cut_lungs(volume, on_scan(named_mask(mask, volume, recipe), volume), kind)
     plane = int(np.count_nonzero(cut.sides, axis=(0, 2)).argmax())  # that with most lung
     figure = LungFigure(
         hu=cut.hu[:, plane] * float(str(found.fitness.get("hu_factor", 1.0))),

@@ -72,7 +72,7 @@ def measure(
     """
     _check_rind(rind_mm)
     volume = as_volume(scan, options)
-    named = _on_grid(named_mask(mask, volume, recipe), volume, "mask")
+    named = on_scan(named_mask(mask, volume, recipe), volume)
     lungs = lung_labels(named, kind)
     names = {label.name for label in named.labels} - {label.name for label in lungs}
     rows: list[StructureMeasures] = []
@@ -82,7 +82,7 @@ def measure(
     facts: dict[str, object] = {}
     notices: tuple[Notice, ...] = ()
     if lungs:
-        marked = None if lesions is None else _on_grid(named_mask(lesions, volume), volume, "mask of lesions")
+        marked = None if lesions is None else on_scan(named_mask(lesions, volume), volume, "mask of lesions")
         cut = cut_lungs(volume, named, kind, marked)
         fitness = fitness_of(volume, cut)
         if correct_air:
@@ -104,18 +104,6 @@ def measure(
         settings["mask_by"] = maker
     settings |= {"shape": list(volume.grid.shape), "spacing_mm": list(volume.grid.spacing_mm)}
     return Measurement(tuple(rows), histograms, settings, definitions, facts, notices)
-
-
-def _on_scan(mask: Mask, volume: Volume) -> Mask:
-    try:
-        return placed_on(mask, volume.grid)
-    except InputRefused as error:
-        raise UsageError(
-            error.problem,
-            where=mask.source.path,
-            remedy=f"give the mask of {volume.source.path or 'this scan'}",
-            reason="grid-mismatch",
-        ) from error
 
 
 def _corrected(lungs: LungScan, fitness: ScanFitness, scan: Volume) -> tuple[LungScan, ScanFitness]:
@@ -155,17 +143,21 @@ def _check_rind(rind_mm: float) -> None:
         )
 
 
-def _on_grid(mask: Mask, scan: Volume, what: str) -> Mask:
-    """The mask, checked to be on the scan's grid."""
-    mismatch = mask.grid.mismatch(scan.grid)
-    if mismatch:
+def on_scan(mask: Mask, scan: Volume, what: str = "mask") -> Mask:
+    """The mask put on the scan's grid, see :func:`medseg.images.mask_placement.placed_on`.
+
+    Raises:
+        UsageError: their voxels do not coincide (``grid-mismatch``).
+    """
+    try:
+        return placed_on(mask, scan.grid)
+    except InputRefused as error:
         raise UsageError(
-            f"the {what} is not on the scan's grid: {mismatch}",
-            where=mask.source.path,
-            remedy=f"give the mask of {scan.source.path or 'this scan'}, or resample it (nearest neighbour)",
+            error.problem,
+            where=mask.source.path or what,
+            remedy=f"give the {what} of {scan.source.path or 'this scan'}",
             reason="grid-mismatch",
-        )
-    return mask
+        ) from error
 
 
 def cut_lungs(scan: Volume, mask: Mask, kind: Kind = "auto", lesions: Mask | None = None) -> LungScan:

@@ -148,3 +148,17 @@ def test_tables_hold_what_was_measured(tmp_path):
     with pytest.raises(UsageError) as refused:
         found["spleen"]
     assert refused.value.reason == "no-such-label"
+
+
+def test_a_mask_that_was_cropped_is_put_on_its_scan():
+    inside = np.argwhere(np.isin(LUNGS.array, (1, 2, 3, 4)))
+    low, high = inside.min(axis=0), inside.max(axis=0) + 1
+    part = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+    affine = GRID.affine.copy()
+    affine[:3, 3] = GRID.world(low)
+    array = LUNGS.array[part]
+    cropped = Mask(array, Grid(array.shape, affine), LABELS[:2])
+    marks = Mask((array == 3).astype(np.uint8), cropped.grid, ())
+    found = measure(SCAN, cropped, lesions=marks)
+    assert found["left_lung"] == pytest.approx(measure(SCAN, LUNGS)["left_lung"])
+    assert found["lesions"]["volume_ml"] == pytest.approx(np.count_nonzero(LUNGS.array == 3) * GRID.voxel_ml)

@@ -15,7 +15,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
@@ -58,6 +58,8 @@ def thread_count() -> int:
 def start(*program: str, stderr: int | IO[bytes]) -> subprocess.Popen[bytes]:
     """A new single-threaded Python process with pipes to it and this process's module search path.
 
+    SIGINT and SIGTERM are blocked in it: it ends when its standard input is closed, or by SIGKILL.
+
     Args:
         program: Arguments to Python: a script, or ``-m`` and a module.
         stderr: As for :class:`subprocess.Popen`.
@@ -67,15 +69,33 @@ def start(*program: str, stderr: int | IO[bytes]) -> subprocess.Popen[bytes]:
     """
     # Absolute, but with links kept: virtual environments may consist of links.
     search = os.pathsep.join(os.path.abspath(path) for path in sys.path if path)  # noqa: PTH100
-    return subprocess.Popen(
-        # -P: do not add the script's folder to the search path.
-        [sys.executable, "-P", *program],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=stderr,
-        env={**os.environ, "PYTHONPATH": search, **ONE_THREAD},
-        bufsize=0,  # no buffer, so no lock and nothing to flush twice after a fork
-    )
+    with _blocked(signal.SIGINT, signal.SIGTERM):
+        return subprocess.Popen(
+            # -P: do not add the script's folder to the search path.
+            [sys.executable, "-P", *program],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            env={**os.environ, "PYTHONPATH": search, **ONE_THREAD},
+            bufsize=0,  # no buffer, so no lock and nothing to flush twice after a fork
+        )
+
+
+@contextlib.contextmanager
+def _blocked(*numbers: int) -> Iterator[None]:
+    """Blocks signals, also in the processes that are started within the block.
+
+    A signal to all processes of a terminal would otherwise end a worker before it can ignore it, and the
+    parent would take that for a crash.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def close(process: subprocess.Popen[bytes], *, seconds: float | None = None) -> int:

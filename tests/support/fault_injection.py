@@ -64,8 +64,6 @@ class Injector:
         subprocess.run([sys.executable, "-c", "import medseg.cli.app"], check=True)
         self.start_seconds = time.monotonic() - begun
         folder.chmod(0o755)
-        for name in dict.fromkeys([*(JOBS[name].begun or name for name in jobs), *jobs]):
-            self._intact(JOBS[name])
 
     def run(self, number: int, seed: int) -> tuple[Run, int, list[str]]:
         """A run, its exit code, and what is wrong with it."""
@@ -77,6 +75,9 @@ class Injector:
 
     def one(self, job: Job, fault: str, rng: Rng, *, moment: float) -> tuple[Run, int, list[str]]:
         """One command under one fault: the run, its exit code, and what is wrong with it."""
+        for name in filter(None, (job.begun, job.name)):
+            if (name, False) not in self.seconds:
+                self._intact(JOBS[name])
         run = Run(job, self.folder / "run", rng.random() < 0.35, moment, fault=fault)
         run.again = bool(job.begun) or (not job.recover and rng.random() < 0.3)
         self._folders(run)
@@ -250,6 +251,8 @@ def table(rows: Sequence[tuple[Run, int, list[str]]], jobs: Sequence[str]) -> st
     lines = []
     for fault in FAULTS:
         mine = [row for row in rows if row[0].fault == fault]
+        if not mine:
+            continue
         codes = Counter(code for _, code, _ in mine)
         ends = ", ".join(f"{code} x {times}" for code, times in sorted(codes.items()))
         bad = sum(bool(problems) for _, _, problems in mine)

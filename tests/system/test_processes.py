@@ -98,3 +98,13 @@ def test_partial_writes_to_a_pipe_are_completed():
     pipe = Pieces()
     processes.send({"ä": 1}, pipe)
     assert pipe.getvalue() == b'{"\\u00e4": 1}\n'
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_does_not_end_a_worker_that_is_starting(number):
+    process = processes.start("-c", "print('ready')", stderr=subprocess.DEVNULL)
+    process.send_signal(number)
+    assert process.stdout is not None
+    assert process.stdout.read() == b"ready\n"
+    assert processes.close(process) == 0
+    assert number not in signal.pthread_sigmask(signal.SIG_BLOCK, ())  # this process still receives it

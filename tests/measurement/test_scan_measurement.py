@@ -14,6 +14,7 @@ from medseg.images.volume import Mask, Volume
 from medseg.measurement.measurement_table import BOTH
 from medseg.measurement.scan_measurement import measure
 from medseg.phantom.thorax import LABELS, Thorax, default_grid
+from medseg.system.notices import collect_notices
 
 GRID = default_grid((8.0, 9.0, 12.0), "LPS")
 PATIENT = Thorax()
@@ -159,6 +160,7 @@ def test_a_mask_that_was_cropped_is_put_on_its_scan():
     array = LUNGS.array[part]
     cropped = Mask(array, Grid(array.shape, affine), LABELS[:2])
     marks = Mask((array == 3).astype(np.uint8), cropped.grid, ())
-    found = measure(SCAN, cropped, lesions=marks)
+    with collect_notices():  # that it covers a part of the scan
+        found = measure(SCAN, cropped, lesions=marks)
     assert found["left_lung"] == pytest.approx(measure(SCAN, LUNGS)["left_lung"])
     assert found["lesions"]["volume_ml"] == pytest.approx(np.count_nonzero(LUNGS.array == 3) * GRID.voxel_ml)

@@ -8,12 +8,13 @@ The final weights must equal those of an uninterrupted training, bit for bit.
 from __future__ import annotations
 
 import argparse
+import multiprocessing
+import os
 import random
-import signal
-import subprocess
 import sys
 import tempfile
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import torch
@@ -30,14 +31,48 @@ labels: [{name: right_lung, values: [1, 3], side: right}, {name: left_lung, valu
 prepare: {spacing_mm: [8, 8, 10], intensity: {kind: window, low_hu: -1024, high_hu: 276}}
 patch: {size: [32, 32, 16]}
 network: {widths: [8, 16], norm: batch, dropout: 0.1}
-train: {epochs: 12, steps_per_epoch: 4, batch_size: 2, accumulate: 2, validate_every: 2, ema_decay: 0.9}
+train: {epochs: 8, steps_per_epoch: 4, batch_size: 2, accumulate: 2, validate_every: 2, ema_decay: 0.9}
 """
 
 
-def command(folder: Path, run: Path) -> list[str]:
-    words = [sys.executable, "-m", "medseg.cli", "train", folder / "recipe.yaml"]
-    words += [folder / "cases" / "manifest.csv", "-o", run, "--cache", folder / "cache"]
-    return [str(word) for word in words]
+EPOCHS = 8
+FORKS = multiprocessing.get_context("forkserver")
+
+
+def start(folder: Path, run: Path, *more: str) -> BaseProcess:
+    """A training in a process of its own, forked from one that has imported torch, MONAI and Lightning.
+
+    Imports take most of a short training; without them, kills hit its epochs.
+    """
+    words = ["medseg", "train", folder / "recipe.yaml", folder / "cases" / "manifest.csv", "-o", run]
+    words += ["--cache", folder / "cache", *more]
+    child = FORKS.Process(target=train, args=([str(word) for word in words], str(run) + ".txt"))
+    child.start()
+    return child
+
+
+def train(argv: list[str], output: str) -> None:
+    """The command line in a child process; what it writes goes to a file."""
+    from medseg.cli import main
+
+    multiprocessing.set_start_method(None, force=True)  # a user's default again
+    with Path(output).open("wb") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    sys.argv = argv
+    main()
+
+
+def end(child: BaseProcess, run: Path) -> None:
+    """Waits for a training; ends this program if it failed."""
+    child.join()
+    if child.exitcode:
+        sys.exit(f"exit {child.exitcode}: {Path(str(run) + '.txt').read_text()}")
+
+
+def epochs_done(run: Path) -> int:
+    rows = run / "history.csv"
+    return max(0, len(rows.read_text().splitlines()) - 1) if rows.exists() else 0
 
 
 def main() -> None:
@@ -50,34 +85,33 @@ def main() -> None:
     Recipe.parse(RECIPE)
     (folder / "recipe.yaml").write_text(RECIPE)
     make_phantom(folder / "cases", 4, seed=0)
+    FORKS.set_forkserver_preload(["medseg.training.session"])
+    first = FORKS.Process(target=epochs_done, args=(folder,))  # waits for the imports
+    first.start()
+    first.join()
     began = time.monotonic()
-    subprocess.run(command(folder, folder / "whole"), check=True, capture_output=True)
+    end(start(folder, folder / "whole"), folder / "whole")
     length = time.monotonic() - began
     print(f"uninterrupted: {length:.1f} s")
     parts = folder / "parts"
     kills = starts = 0
     while True:
         resume = ["--resume"] if (parts / "recipe.yaml").exists() else []
-        child = subprocess.Popen(
-            [*command(folder, parts), *resume], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-        )
+        child = start(folder, parts, *resume)
         starts += 1
         if kills < asked.kills:
-            # Most of a run's time is imports: moments are drawn from the time of a few epochs.
-            moment = chance.uniform(0.2, 1.0) * length * 0.8
-            try:
-                child.wait(moment)
-            except subprocess.TimeoutExpired:
-                child.send_signal(signal.SIGKILL)
-                child.wait()
+            # A moment of the next few epochs.
+            epoch = chance.randint(epochs_done(parts), min(epochs_done(parts) + 4, EPOCHS - 2))
+            while child.is_alive() and epochs_done(parts) < epoch:
+                child.join(0.01)
+            child.join(chance.random() * length / EPOCHS)
+            if child.is_alive():
+                child.kill()
+                child.join()
                 kills += 1
-                rows = parts / "history.csv"
-                done = len(rows.read_text().splitlines()) - 1 if rows.exists() else 0
-                print(f"killed after {moment:.1f} s, {done} epochs done", flush=True)
+                print(f"killed in epoch {epoch + 1} or soon after, {epochs_done(parts)} done", flush=True)
                 continue
-        _, stderr = child.communicate()
-        if child.returncode:
-            sys.exit(f"exit {child.returncode}: {stderr}")
+        end(child, parts)
         if kills >= asked.kills:
             break
         print("it ended before it was killed; begun anew")

@@ -1,9 +1,9 @@
-"""The lungs without a trained model: what is as dark as lung, inside the body, and not the airway.
+"""Lung segmentation by thresholds, without a trained model.
 
-The line of reference for every model of the lungs, and of use where no network may be. It follows Hu,
-Hoffman and Reinhardt 2001 (doi:10.1109/42.929615): threshold, airway removed slice by slice from
-the trachea down, right and left divided, each closed. It fails where a lung is as dense as the
-wall (consolidation, effusion, tumour at the pleura): there is nothing dark to find.
+The baseline for every lung model, and a fallback where no network can be used. It follows Hu, Hoffman and
+Reinhardt 2001 (doi:10.1109/42.929615): threshold, remove the airway slice by slice from the trachea
+down, separate right and left, close each. It fails where lung is as dense as the chest wall
+(consolidation, effusion, tumour at the pleura), because nothing there is dark.
 """
 
 from __future__ import annotations
@@ -31,28 +31,28 @@ from medseg.system.notices import collect_notices, send
 Array: TypeAlias = npt.NDArray[np.integer | np.floating]
 
 AIR_HU = -400.0
-"""Below is air or lung: between lung (-850) and soft tissue (50); usual in the field."""
+"""Darker voxels are air or lung; halfway between lung (-850) and soft tissue (50), as is usual."""
 
 LUMEN_HU = -900.0
-"""Below may be airway: the wall is not, and healthy lung is denser."""
+"""Darker voxels may be airway; its wall and healthy lung are denser."""
 
 AROUND_HU = -930.0
-"""Mean of a dark part that is no lung: the air around the patient or in the bowel."""
+"""A dark part with a lower mean is no lung but air around the patient or in the bowel."""
 
 AIRWAY_MM2 = (50.0, 700.0)
-"""Cross-section of a trachea or of main bronchi: diameter of 8 to 30 mm."""
+"""Cross-section of the trachea and the main bronchi: diameters of 8 to 30 mm."""
 
 TRACHEA_MM = 40.0
-"""A trachea goes on for at least this far; it is about 110 mm long."""
+"""Shorter tubes are no trachea, which is about 110 mm long."""
 
 NECK_MM = 3.0
-"""Half width of what may join lung and bowel: the diaphragm, half seen in thick slices."""
+"""Half width of the bridges between lung and bowel across the diaphragm in thick slices."""
 
 SMALLEST_ML = 20.0
-"""Smaller parts are no lung."""
+"""Smaller parts are not lung."""
 
 CLOSING_MM = 8.0
-"""Vessels and nodules of up to twice this width at the surface belong to the lung."""
+"""Radius of the closing: vessels and nodules at the surface up to twice as wide belong to the lung."""
 
 
 class ThresholdSegmenter:

@@ -37,13 +37,13 @@ if TYPE_CHECKING:
     from medseg.inference.registry import load_segmenter
     from medseg.inference.segmentation import Runtime, SegmentedFile, segment, segment_file
     from medseg.inference.segmenter import Segmenter
-    from medseg.io import list_segments, read, read_mask, write
     from medseg.io.conversion import convert, convert_mask
     from medseg.io.dicom.series_reader import list_series
     from medseg.io.dicom.series_writer import write_dicom_series
     from medseg.io.foreign_images import as_mask, as_volume
     from medseg.io.read_options import ReadOptions
     from medseg.io.scan_info import info
+    from medseg.io.scans_and_masks import list_segments, read, read_mask, write
     from medseg.measurement.lesions import Growth, growth
     from medseg.measurement.measure_picture import draw_measures
     from medseg.measurement.measurement_table import Measurement
@@ -207,7 +207,7 @@ _HOME = {
     "info": "medseg.io.scan_info",
     "list_models": "medseg.inference.model_list",
     "list_recipes": "medseg.recipe",
-    "list_segments": "medseg.io",
+    "list_segments": "medseg.io.scans_and_masks",
     "list_series": "medseg.io.dicom.series_reader",
     "load_model": "medseg.inference.model",
     "load_segmenter": "medseg.inference.registry",
@@ -219,9 +219,9 @@ _HOME = {
     "phantom_grid": "medseg.phantom.demo",
     "preview": "medseg.visualization.mask_preview",
     "preview_augmentation": "medseg.training.augmentation_preview",
-    "read": "medseg.io",
+    "read": "medseg.io.scans_and_masks",
     "read_evaluation": "medseg.evaluation.evaluation_files",
-    "read_mask": "medseg.io",
+    "read_mask": "medseg.io.scans_and_masks",
     "read_named": "medseg.visualization.labelled_masks",
     "report": "medseg.reporting.folder_report",
     "rerun": "medseg.training.session",
@@ -233,7 +233,7 @@ _HOME = {
     "split_manifest": "medseg.datasets.manifest_builder",
     "train": "medseg.training.session",
     "view": "medseg.visualization.viewer.widget",
-    "write": "medseg.io",
+    "write": "medseg.io.scans_and_masks",
     "write_dicom_series": "medseg.io.dicom.series_writer",
 }
 """Module of each public name."""

@@ -51,7 +51,8 @@ BIBTEX: dict[str, str] = {
   year = {2016}, doi = {10.1183/13993003.00129-2016}
 }""",
     "pmc7963378": """@misc{pmc7963378,
-  title = {Quantitative computed tomography of {COVID}-19 pneumonia}, note = {PMC7963378}
+  howpublished = {PubMed Central}, note = {PMC7963378},
+  url = {https://www.ncbi.nlm.nih.gov/pmc/articles/PMC7963378/}
 }""",
     "lungctanalyzer": """@misc{lungctanalyzer,
   title = {{LungCTAnalyzer} for {3D} {Slicer}}, url = {https://github.com/rbumm/SlicerLungCTAnalyzer}

@@ -38,12 +38,17 @@ def placed_on(
 
     Raises:
         InputRefused: the voxels do not coincide, or some that are labelled, or without ``crop`` any, lie
-            outside of the grid (``grid-mismatch``).
+            outside of the grid, or the mask looks like one that was made smaller under the scan's own
+            header (``grid-mismatch``).
     """
     if mask.grid.same_as(grid):
         return Mask(mask.array, grid, mask.labels, mask.source)
     moved = mask.oriented(grid.axcodes)
     fit = _Fit.of(moved.grid, grid)
+    if _has_borrowed_header(mask.grid, grid):
+        raise _mismatch(
+            mask, grid, f"it has the {names[1]}'s affine but fewer voxels along several axes", names
+        )
     if fit.largest_voxels >= 0.5 or fit.largest_mm > tolerance_mm:
         raise _mismatch(mask, grid, f"its voxels do not coincide with the {names[1]}'s", names)
     first = np.array(fit.first)
@@ -114,6 +119,16 @@ class _Fit:
         ideal = Grid(own.shape, affine)
         off = ideal.index(own.corners_mm) - ideal.index(ideal.corners_mm)
         return cls((x, y, z), own.distance_mm(ideal), float(np.abs(off).max()))
+
+
+def _has_borrowed_header(own: Grid, grid: Grid) -> bool:
+    """Whether a mask has the affine of a scan that has more voxels along at least two axes.
+
+    A mask of half the resolution that was saved with the header of its scan looks like this: its voxels seem
+    to be a corner of the scan. Fewer slices alone can be a crop.
+    """
+    smaller = sum(n < all_ for n, all_ in zip(own.shape, grid.shape, strict=True))
+    return smaller >= 2 and bool(np.allclose(own.affine, grid.affine, rtol=0, atol=SAME_GRID_MM))
 
 
 def _notify(mask: Mask, own: Grid, grid: Grid, fit: _Fit, names: tuple[str, str]) -> None:

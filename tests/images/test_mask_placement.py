@@ -53,6 +53,21 @@ def test_voxels_between_those_of_the_scan_are_refused(first):
     assert refused.value.reason == "grid-mismatch"
 
 
+@pytest.mark.parametrize("shape", [(5, 6, 4), (5, 6, 8), (10, 6, 4)])
+def test_a_smaller_mask_with_the_header_of_its_scan_is_refused(shape):
+    with pytest.raises(
+        InputRefused, match="the scan's affine but fewer voxels along several axes"
+    ) as refused:
+        placed_on(cropped(shape, (0, 0, 0)), SCAN)
+    assert refused.value.reason == "grid-mismatch"
+
+
+def test_the_first_slices_of_a_scan_are_a_crop():
+    found = placed_on(cropped((10, 12, 3), (0, 0, 0)), SCAN)
+    assert (found.array[:, :, :3] == 3).all()
+    assert not found.array[:, :, 3:].any()
+
+
 def test_another_spacing_is_refused():
     mask = Mask(np.ones((3, 3, 3), np.uint8), Grid.from_spacing((3, 3, 3), (0.8, 1.1, 5.0)), LABELS)
     with pytest.raises(InputRefused, match="do not coincide"):

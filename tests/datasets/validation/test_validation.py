@@ -51,7 +51,8 @@ def test_oblique_scans_and_every_order_of_axes_are_sound(tmp_path):
 
 
 def test_the_page_explains_every_finding_and_names_its_test():
-    page = table_rows((ROOT / "docs" / "checks.md").read_text(encoding="utf-8"))
+    findings = (ROOT / "docs" / "checks.md").read_text(encoding="utf-8").split("\n## ")[0]
+    page = table_rows(findings)
     described = {row[0].strip("`"): row for row in page}
     assert list(described) == list(REGISTRY)
     assert len(page) == len(REGISTRY)

@@ -1,4 +1,4 @@
-"""What looks wrong about a mask of the two lungs."""
+"""Checks of a mask of the two lungs."""
 
 from __future__ import annotations
 
@@ -13,31 +13,30 @@ from medseg.inference.lung_shape import shape_findings
 from medseg.system.notices import Notice
 
 COARSE_MM = 2.5
-"""Half the distance of the voxels that are looked at."""
+"""Half the distance of the voxels at which mask and scan are sampled."""
 
 HEART_MM, RIGHT_SHARE = 5.0, 0.46
-"""Of eleven chest CTs the heart lay 12 mm to the left to 8 mm to the right of the middle, and the right
-lung had 0.46 to 0.65 of the volume; both limits together are passed by one, whose right lung had shrunk
-after surgery, and by five of the eleven where they are mirrored."""
+"""In eleven chest CTs the heart lies between 12 mm left and 8 mm right of the middle, and the right lung has
+0.46 to 0.65 of the volume. One of them exceeds both limits (its right lung shrank after surgery), and so do
+five of the eleven mirrored ones."""
 
 SOFT_HU, SOFT_MM, SOFT_SHARE = -200.0, 3.0, 0.01
-"""A lung is told of where this share of it is denser, on average over this distance to every side and away
-from its rim. Vessels and the hilum are not: of ten chest CTs each with a manual mask or one made by
-thresholds, none has more than 0.4 % of this, and with a simulated consolidation or effusion 10 to 45 %."""
+"""A lung is flagged if this share of it, away from its rim, is denser than `SOFT_HU` on average over
+`SOFT_MM` in every direction. Vessels and hila stay below it: in ten chest CTs, with manual masks or masks by
+thresholds, at most 0.4 %; with a simulated consolidation or effusion, 10 to 45 %."""
 
 
 def qc_findings(mask: Mask, scan: Volume) -> tuple[Notice, ...]:
-    """What looks wrong about a mask of the two lungs, without a path; empty where nothing does.
+    """Notices about a mask of the two lungs, without a path; empty if nothing looks wrong.
 
-    Five things are checked: whether anything was found, whether both sides were, whether the
-    sides may be exchanged, as by a wrong header, whether part of a lung is as dense as soft tissue
-    (`SOFT_HU`), diseased or something else, and whether the lungs have the shape of lungs
-    (:mod:`medseg.inference.lung_shape`). The heart lies to the left and leaves the right lung
-    more room; where it lies `HEART_MM` to the right of the chest's middle and the right lung has less
-    than `RIGHT_SHARE` of the volume, the sides are exchanged, or the anatomy is unusual.
+    The checks: no lung or only one was found; the sides may be exchanged, for example by a wrong header; part
+    of a lung is as dense as soft tissue (`SOFT_HU`), so that it is diseased or not lung; the shape is not
+    that of lungs (:mod:`medseg.inference.lung_shape`). The heart lies to the left and leaves more room to the
+    right lung: if it lies `HEART_MM` to the right of the chest's middle and the right lung has less than
+    `RIGHT_SHARE` of the volume, the sides are exchanged or the anatomy is unusual.
 
     Args:
-        mask: With a label of side right and one of side left.
+        mask: A mask with one label of side right and one of side left.
         scan: The CT in HU, on the same grid.
     """
     upright, ct = mask.oriented("RAS"), scan.oriented("RAS")
@@ -48,31 +47,31 @@ def qc_findings(mask: Mask, scan: Volume) -> tuple[Notice, ...]:
     right, left = painted == values["right"], painted == values["left"]
     sizes = np.count_nonzero(right), np.count_nonzero(left)
     if not any(sizes):
-        return (Notice("no-lung", "no lung was found", remedy="look whether the scan shows a chest, in HU"),)
+        return (Notice("no-lung", "no lung was found", remedy="check that the scan shows a chest, in HU"),)
     found = []
     for lung, side in ((right, "right"), (left, "left")):
         share, volume_ml = _soft(lung, hu, steps_mm)
         if share > SOFT_SHARE:
             part = f"{volume_ml:.0f} ml of the {side} lung ({100 * share:.0f} %)"
-            remedy = "look whether that is diseased lung, or no lung"
+            remedy = "check whether this is diseased lung, or not lung"
             found.append(Notice("soft-lung", f"{part} are as dense as soft tissue", remedy=remedy))
     for size, other, side in ((sizes[0], sizes[1], "right"), (sizes[1], sizes[0], "left")):
         if size < 0.05 * other:
             missing = f"hardly any {side} lung was found"
-            return (Notice("missing-side", missing, remedy="look whether the scan shows it"), *found)
+            return (Notice("missing-side", missing, remedy="check whether the scan shows it"), *found)
     off_mm = _heart_mm(right, left, hu, steps_mm[0])
     share = sizes[0] / sum(sizes)
     if off_mm is not None and off_mm > HEART_MM and share < RIGHT_SHARE:
         text = (
             f"the sides look exchanged: the heart lies {off_mm:.0f} mm to the right and the right lung has "
-            f"{100 * share:.0f} % of the volume; look whether the header is right, or the lung is shrunken"
+            f"{100 * share:.0f} % of the volume; check the header, and whether the lung has shrunk"
         )
         found.insert(0, Notice("sides-exchanged", text))
     return (*found, *shape_findings(right, left, steps_mm))
 
 
 def _soft(lung: Binary, hu: Array, spacing_mm: Sequence[float]) -> tuple[float, float]:
-    """Share and millilitres of a lung that are as dense as soft tissue, see `SOFT_HU`."""
+    """Share and volume in ml of a lung that is as dense as soft tissue, see `SOFT_HU`."""
     from scipy import ndimage
 
     boxes = ndimage.find_objects(lung.view(np.uint8))
@@ -87,9 +86,10 @@ def _soft(lung: Binary, hu: Array, spacing_mm: Sequence[float]) -> tuple[float, 
 
 
 def _heart_mm(right: Binary, left: Binary, hu: Array, step_mm: float) -> float | None:
-    """How far the middle of what is dense between the lungs lies to the right of that of the chest.
+    """How far right of the chest's middle the dense tissue between the lungs is centred, in mm.
 
-    In the lower half of the lungs, without their bases, where the liver is. RAS order.
+    Measured in the lower half of the lungs without their bases, where the liver is. None if there is no dense
+    tissue. Arrays are in RAS order.
     """
     both = right | left
     slices = np.flatnonzero(both.any(axis=(0, 1)))

@@ -1,9 +1,9 @@
 """Lung segmentation by thresholds, without a trained model.
 
-The baseline for every lung model, and a fallback where no network can be used. It follows Hu, Hoffman and
-Reinhardt 2001 (doi:10.1109/42.929615): threshold, remove the airway slice by slice from the trachea
-down, separate right and left, close each. It fails where lung is as dense as the chest wall
-(consolidation, effusion, tumour at the pleura), because nothing there is dark.
+A baseline for lung models, and a fallback where no network can be used. It follows Hu, Hoffman and Reinhardt
+2001 (doi:10.1109/42.929615): threshold, remove the airway slice by slice from the trachea down, separate
+right and left, close each. It misses lung that is as dense as the chest wall (consolidation, effusion, tumour
+at the pleura).
 """
 
 from __future__ import annotations
@@ -31,34 +31,37 @@ from medseg.system.notices import collect_notices, send
 Array: TypeAlias = npt.NDArray[np.integer | np.floating]
 
 AIR_HU = -400.0
-"""Darker voxels are air or lung; halfway between lung (-850) and soft tissue (50), as is usual."""
+"""Darker voxels are air or lung: halfway between lung (-850 HU) and soft tissue (50 HU)."""
 
 LUMEN_HU = -900.0
 """Darker voxels may be airway; its wall and healthy lung are denser."""
 
 AROUND_HU = -930.0
-"""A dark part with a lower mean is no lung but air around the patient or in the bowel."""
+"""A dark part with a lower mean is not lung but air around the patient or in the bowel."""
 
 AIRWAY_MM2 = (50.0, 700.0)
 """Cross-section of the trachea and the main bronchi: diameters of 8 to 30 mm."""
 
 TRACHEA_MM = 40.0
-"""Shorter tubes are no trachea, which is about 110 mm long."""
+"""Least length of the trachea, which is about 110 mm long."""
 
 NECK_MM = 3.0
-"""Half width of the bridges between lung and bowel across the diaphragm in thick slices."""
+"""Half width of the bridges between lung and bowel gas across the diaphragm in thick slices."""
 
 SMALLEST_ML = 20.0
 """Smaller parts are not lung."""
 
 CLOSING_MM = 8.0
-"""Radius of the closing: vessels and nodules at the surface up to twice as wide belong to the lung."""
+"""Radius of the closing, which includes vessels and nodules at the surface up to twice as wide."""
+
+SIDES = "midline"
+"""How the sides are found; a change of the method changes the digest."""
 
 
 class ThresholdSegmenter:
-    """Segments the lungs of a CT scan with thresholds; used as a `Segmenter` is.
+    """Segments the lungs of a CT scan with thresholds; used like a `Segmenter`.
 
-    >>> mask = Threshold()(medseg.read("chest.nii.gz"))  # doctest: +SKIP
+    >>> mask = ThresholdSegmenter()(medseg.read("chest.nii.gz"))  # doctest: +SKIP
 
     Attributes:
         name: ``threshold``.
@@ -80,25 +83,26 @@ class ThresholdSegmenter:
 
     @property
     def digest(self) -> str:
-        """Hexadecimal SHA-256 of the numbers above; it stands where a model file's would."""
-        numbers = (AIR_HU, LUMEN_HU, AROUND_HU, *AIRWAY_MM2, TRACHEA_MM, NECK_MM, SMALLEST_ML, CLOSING_MM)
+        """Hexadecimal SHA-256 of the method's numbers, in place of a model file's digest."""
+        airway = (LUMEN_HU, AROUND_HU, *AIRWAY_MM2, TRACHEA_MM)
+        numbers = (AIR_HU, *airway, NECK_MM, SMALLEST_ML, CLOSING_MM, SIDES)
         return hashlib.sha256(repr(numbers).encode()).hexdigest()
 
     @property
     def engine(self) -> str:
-        """What computes it."""
+        """Name and version of the library that computes the mask."""
         return f"scipy {version('scipy')}"
 
     def __call__(self, scan: Volume | Sequence[Volume]) -> Mask:
-        """The mask of one CT scan in HU, on exactly its grid; empty where nothing like a lung is found.
+        """The mask of one CT scan in HU, on exactly its grid; empty if no lung is found.
 
         Raises:
-            InputRefused: more than one channel (``channel-count``), or the scan is no CT (``modality``).
+            InputRefused: more than one channel (``channel-count``), or the scan is not CT (``modality``).
         """
         return self.prepare(scan).predict().mask
 
     def prepare(self, scan: Volume | Sequence[Volume]) -> PreparedScan:
-        """The scan checked; errors as in :meth:`__call__`."""
+        """The scan after its checks, ready to segment; errors as in :meth:`__call__`."""
         volumes = (scan,) if isinstance(scan, Volume) else tuple(scan)
         if len(volumes) != 1:
             raise InputRefused(
@@ -111,7 +115,7 @@ class ThresholdSegmenter:
             raise InputRefused(
                 "the scan is MR, thresholds are for CT",
                 where=volume.source.path,
-                remedy="choose a model for this kind of scan, or say --any-modality",
+                remedy="choose a model for MR, or skip this check with --any-modality",
                 reason="modality",
             )
         return _CheckedScan(volume, self.labels)
@@ -139,14 +143,14 @@ def threshold_lungs(hu: Array, grid: Grid, source: Source | None = None) -> tupl
 
     Args:
         hu: The CT in HU, (X, Y, Z), axes in RAS order and direction.
-        grid: Its grid.
-        source: Names the scan in notices.
+        grid: The CT's grid.
+        source: Where the scan comes from, for notices.
     """
     inside = _inside(hu)
     airway = _airway(hu, inside, grid)
     lungs = _without_gas(hu, inside & ~airway, grid)
     *halves, notices = find_sides(Runs.of(lungs), Volume(hu, grid, source or Source()), least_ml=SMALLEST_ML)
-    # Air around the patient is among what thresholds find first, and always left out.
+    # Thresholds always find air around the patient: leaving it out needs no notice.
     send(each for each in notices if each.reason == "side-unknown")
     sides = [_closed(side.binary(), grid) for side in halves]
     right, left = (
@@ -159,10 +163,10 @@ def threshold_lungs(hu: Array, grid: Grid, source: Source | None = None) -> tupl
 
 
 def _inside(hu: Array) -> Binary:
-    """What is dark within the body: in its axial slice it has no way to the sides of the scan.
+    """Dark voxels inside the body: in their axial slice they are not connected to the edge of the scan.
 
-    In 3D there is one, where a scan of the chest shows the open mouth. A lung that the field of
-    view cuts reaches the sides, too, but is not as dark as air.
+    In 3D they can be, through an open mouth. A lung that the field of view cuts also reaches the edge, but is
+    not as dark as air.
     """
     from scipy import ndimage
 
@@ -182,10 +186,10 @@ def _inside(hu: Array) -> Binary:
 
 
 def _without_gas(hu: Array, inside: Binary, grid: Grid) -> Binary:
-    """The parts that are large and dense enough for lungs, without the gas in the bowel below them.
+    """The parts that are large and dense enough for lungs, without the bowel gas below them.
 
-    Only the diaphragm is between the two, and in thick slices they touch: the parts are those
-    that an erosion leaves, and every voxel goes with the nearest of them.
+    Only the diaphragm separates the two, and in thick slices they touch: the mask is eroded into parts, and
+    each voxel belongs to the nearest part.
     """
     from scipy import ndimage
 
@@ -210,9 +214,9 @@ def _without_gas(hu: Array, inside: Binary, grid: Grid) -> Binary:
 
 
 def _airway(hu: Array, inside: Binary, grid: Grid) -> Binary:
-    """Trachea and main bronchi, followed from the top down, with their walls.
+    """Trachea and main bronchi with their walls, followed from the top down.
 
-    A dark round part in the middle of the body begins one where it goes on for `TRACHEA_MM`.
+    The trachea starts at a dark, round part in the middle of the body that continues for `TRACHEA_MM`.
     """
     from scipy import ndimage
 
@@ -230,7 +234,7 @@ def _airway(hu: Array, inside: Binary, grid: Grid) -> Binary:
 
 
 def _trachea(lumen: Binary, body: Binary, grid: Grid) -> Binary | None:
-    """The part of an axial slice that may be the trachea: compact, and in the middle of the body."""
+    """The part of an axial slice that may be the trachea: compact and central; None if there is none."""
     from scipy import ndimage
 
     columns = np.flatnonzero(body.any(axis=1))
@@ -249,7 +253,7 @@ def _trachea(lumen: Binary, body: Binary, grid: Grid) -> Binary | None:
 
 
 def _followed(lumen: Binary, start: Binary, z: int, grid: Grid) -> Binary:
-    """From ``start`` downwards: in each slice the parts that touch the last ones and are no lung."""
+    """The airway from ``start`` down: in each slice, the small parts that touch those above."""
     from scipy import ndimage
 
     airway = np.zeros_like(lumen)
@@ -258,16 +262,16 @@ def _followed(lumen: Binary, start: Binary, z: int, grid: Grid) -> Binary:
         parts, count = ndimage.label(lumen[:, :, below])
         areas_mm2 = np.bincount(parts.ravel(), minlength=count + 1) * grid.spacing_mm[0] * grid.spacing_mm[1]
         touched = np.bincount(parts[airway[:, :, below + 1]], minlength=count + 1) > 0
-        going_on = touched & (areas_mm2 < AIRWAY_MM2[1])
-        going_on[0] = False
-        airway[:, :, below] = going_on[parts]
-        if not going_on.any():
+        continuing = touched & (areas_mm2 < AIRWAY_MM2[1])
+        continuing[0] = False
+        airway[:, :, below] = continuing[parts]
+        if not continuing.any():
             break
     return airway
 
 
 def _closed(side: Binary, grid: Grid) -> Binary:
-    """Closed by a ball of `CLOSING_MM`, with air beyond the faces of the scan."""
+    """A lung closed with a ball of `CLOSING_MM`; beyond the faces of the scan is background."""
     from scipy import ndimage
 
     boxes = ndimage.find_objects(side.astype(np.uint8))

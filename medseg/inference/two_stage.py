@@ -85,7 +85,7 @@ class Found:
         if volume_ml < _SIDES_ML:
             return ()
         text = f"the networks see {volume_ml:.0f} ml on the other side than the position of the lungs"
-        return (Notice("sides-disagree", text, remedy="look whether right and left are correct"),)
+        return (Notice("sides-disagree", text, remedy="check that right and left are correct"),)
 
 
 class TwoStage:

@@ -1,4 +1,4 @@
-"""A coarse, upright lattice of voxels on a grid, for questions that need no fine ones."""
+"""A coarse, upright lattice of voxels on a grid, for questions that need no fine resolution."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from medseg.images.grid import Grid
 from medseg.images.run_length import Array, Binary, Integers, Runs
 
 Box = tuple[slice, slice, slice]
+
+BODY_LATTICE_MM = 5.0
+"""Distance of the points at which the body is sampled."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,3 +99,10 @@ def _taken(part: slice, every: int, flipped: bool) -> Integers:
     """Every n-th index of a part of an axis, from its upright start."""
     first = part.start + (part.stop - 1 - part.start) % every if flipped else part.start
     return np.arange(first, part.stop, every)
+
+
+def body_lattice(grid: Grid, box: Box) -> UprightLattice:
+    """The lattice of the whole axial slices that a box covers, for the outline of the body."""
+    axial = grid.moves_to("RAS")[0][2]
+    x, y, z = (box[axis] if axis == axial else slice(0, grid.shape[axis]) for axis in range(3))
+    return UprightLattice.of(grid, (x, y, z), BODY_LATTICE_MM)

@@ -20,7 +20,7 @@ AIR_HU = -850.0
 component unless it is emphysematous."""
 
 IN_MASK_HU = -930.0
-"""Inside the mask the trachea must be darker than this, or any lung at the midline would be taken for it."""
+"""The trachea is darker than this; lung at the midline, inside the mask, is not."""
 
 SMALLEST_ML = 1.5
 """An adult's trachea has about 2 cm², and at least some centimetres of it lie between the lungs."""

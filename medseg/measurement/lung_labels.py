@@ -29,7 +29,7 @@ def lung_side(label: Label) -> int | None:
     """`RIGHT` or `LEFT` for a lung or a lobe of that side, 0 for both lungs in one label, else None.
 
     Recognised are names such as ``right_lung``, ``Lung_L``, ``lungs`` and TotalSegmentator's
-    ``lung_upper_lobe_left``; a name with any other word, such as ``lung_nodule``, is no lung.
+    ``lung_upper_lobe_left``; a name with any other word, such as ``lung_nodule``, is not lung.
     """
     words = set(_WORDS.findall(label.name.lower()))
     sides = {_SIDE[word] for word in words if word in _SIDE}
@@ -64,8 +64,8 @@ def painted(array: Array, labels: Sequence[Label]) -> Array:
 def divided(mask: Mask, labels: Sequence[Label], scan: Volume) -> Array:
     """`RIGHT`, `LEFT` or 0 for every voxel, uint8 (X, Y, Z), for lungs that share labels.
 
-    They are told apart by :func:`medseg.inference.lungs.split_left_right`, which also looks at the air around
-    the patient, so the scan must not be cut.
+    :func:`medseg.inference.lungs.split_left_right` separates them. It also looks at the air around the
+    patient, so the scan must not be cropped.
 
     Args:
         mask: The label map.

@@ -44,11 +44,11 @@ def methods_text(found: Measurement) -> str:
         parts.append(_calibration(found))
     if "surface_mm2" in columns:
         keys.append("ibsi2020")
-        told = "; ".join(
+        definitions = "; ".join(
             structures.DEFINITIONS[name] for name in ("surface_mm2", "sphericity", "max_diameter_mm")
         )
         parts.append(
-            f"Other structures were described by volume, intensities and shape ({told}) [@ibsi2020]."
+            f"Other structures were described by volume, intensities and shape ({definitions}) [@ibsi2020]."
         )
     if "nelson_class" in columns:
         keys.append("nelson2009")

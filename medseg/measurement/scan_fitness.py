@@ -127,7 +127,7 @@ def _notices(facts: ScanFitness) -> Iterator[Notice]:
         yield Notice(
             "lung-expiration",
             f"the lungs have {facts.mean_hu:.0f} HU on average: an expiration, or dense lungs",
-            remedy="look whether the scan was taken in inspiration",
+            remedy="check that the scan was taken in inspiration",
         )
     air = facts.trachea_hu
     if air is not None and not AIR_HU[0] <= air <= AIR_HU[1] and facts.hu_factor == 1:

@@ -15,7 +15,7 @@ from medseg.batch_processing.messages import BatchConfig, CaseJob
 from medseg.io import write_dicom_series
 
 GRID = Grid((16, 16, 6), np.diag([-4.0, -4.0, 5.0, 1.0]))
-NO_LUNG = "no lung was found: look whether the scan shows a chest, in HU"
+NO_LUNG = "no lung was found: check that the scan shows a chest, in HU"
 
 
 def without_lung(folder, number):

@@ -45,7 +45,7 @@ def test_soft_tissue_within_a_lung_is_reported():
     assert "52 ml of the right lung (3 %) are as dense as soft tissue" in found.text
 
 
-def test_no_lung_and_a_missing_side_are_told():
+def test_no_lung_and_a_missing_side_are_reported():
     mask, scan = chest(slice(20, 32), 28)
     one = Mask(np.where(mask.array == 2, 0, mask.array).astype(np.uint8), mask.grid, mask.labels)
     none = Mask(np.zeros(mask.grid.shape, dtype=np.uint8), mask.grid, mask.labels)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import medseg.inference.lung_exclusions
 import medseg.inference.lungs
 from medseg.images.grid import Grid
 from medseg.images.run_length import Runs
@@ -20,7 +21,7 @@ def divide(lungs, grid, hu=None):
 
 
 def with_air(lungs, hu):
-    return medseg.inference.lungs.with_air(Runs.of(lungs), hu).binary()
+    return medseg.inference.lung_exclusions.with_air(Runs.of(lungs), hu).binary()
 
 
 def test_boxes_apart():
@@ -276,5 +277,5 @@ def test_a_lung_as_dark_as_emphysema_that_the_field_of_view_cuts_is_not_air():
     hu[25:] = -1000
     stray = np.zeros_like(lungs)
     stray[26:30, 4:16, 1:9] = True
-    found = medseg.inference.lungs.without_strays(Runs.of(lungs | stray), GRID, hu)
+    found = medseg.inference.lung_exclusions.without_strays(Runs.of(lungs | stray), GRID, hu)
     assert np.array_equal(found.binary(), lungs)

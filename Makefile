@@ -9,7 +9,6 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 READY_DEV := $(VENV)/.ready-dev
 PHANTOM := runs/phantom
-COVERAGE := .coverage.json
 
 # -qq: no warnings about package indexes of the machine; errors are still shown.
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
@@ -17,7 +16,7 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test docs lint format fuzz inject real bench-peers demo-model graphs clean
+.PHONY: help demo test coverage docs lint format fuzz inject real bench-peers demo-model graphs clean
 
 help:  ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,10 +28,13 @@ demo: $(READY)  ## Segment a phantom CT: DICOM in, mask, picture and Dice in dem
 # One thread a worker: two workers with two threads each would fight for two cores.
 test: export OMP_NUM_THREADS = 1
 test: export MKL_NUM_THREADS = 1
-test: lint  ## Lint, types, import contracts, tests and notebooks with coverage
-	$(BIN)/python -m slipcover --json --out $(COVERAGE) -m \
-		pytest tests notebooks --nbmake -n $(WORKERS) --dist worksteal --durations=25
-	$(BIN)/python -m slipcover --merge $(COVERAGE) --out $(COVERAGE) --fail-under 90
+test: lint  ## Lint, types, import contracts, tests and notebooks
+	$(BIN)/pytest tests notebooks --nbmake -n $(WORKERS) --dist worksteal --durations=25
+
+coverage: export OMP_NUM_THREADS = 1
+coverage: export MKL_NUM_THREADS = 1
+coverage: $(READY_DEV)  ## The tests again, with the share of lines and branches that they run, at least 90 %
+	$(BIN)/pytest tests -n $(WORKERS) --dist worksteal --cov --cov-report=term
 
 lint: $(READY_DEV)  ## All checks that run no code of ours
 	$(BIN)/ruff check .
@@ -77,7 +79,7 @@ graphs: $(READY)  ## Export the graph of lung_ct again, after its weights have c
 	$(BIN)/python benchmarks/shipped_graphs.py
 
 clean:  ## Remove the environment, caches and demo-out; runs/ stays
-	rm -rf $(VENV) demo-out .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache .coverage*
+	rm -rf $(VENV) demo-out .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache .coverage .coverage.*
 
 $(READY): pyproject.toml | $(BIN)/pip
 	@echo "Installing medseg into $(VENV): some minutes the first time."

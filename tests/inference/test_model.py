@@ -317,6 +317,7 @@ def test_a_recipe_of_a_network_of_gigabytes_is_refused_without_its_memory(tmp_pa
     rewritten(path, recipe=vast, folds=100)
     code = f"""
 import resource
+import medseg.networks.unet  # what every model needs
 from medseg.errors import ModelRefused
 from medseg.inference.model import Model
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

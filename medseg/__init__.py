@@ -12,8 +12,9 @@ MONAI only for segmentation and training.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from medseg.system.lazy_attributes import lazy_attribute
 
 if TYPE_CHECKING:
     from medseg.batch_processing.launcher import batch
@@ -240,11 +241,7 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'medseg' has no attribute {name!r}")
-    value = getattr(import_module(_HOME[name]), name)
-    globals()[name] = value
-    return value
+    return lazy_attribute(__name__, _HOME, name)
 
 
 def __dir__() -> list[str]:

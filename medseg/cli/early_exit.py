@@ -9,13 +9,13 @@ import os
 import select
 import signal
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
 from medseg.cli.output import print_error
 from medseg.errors import MedsegError, UsageError
+from medseg.system.signals import handled_signals
 
 STOPPED = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 
@@ -36,17 +36,15 @@ class _Signals:
     @contextmanager
     def watched(self) -> Iterator[None]:
         """Handles signals within the block; does nothing in threads, which receive no signals."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        handlers = {number: signal.signal(number, self._stop) for number in STOPPED}
-        hook, sys.unraisablehook = sys.unraisablehook, self._ignored
-        try:
-            yield
-        finally:
-            sys.unraisablehook = hook
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
+        with handled_signals(self._stop, *STOPPED) as handled:
+            if not handled:
+                yield
+                return
+            hook, sys.unraisablehook = sys.unraisablehook, self._ignored
+            try:
+                yield
+            finally:
+                sys.unraisablehook = hook
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         for each in STOPPED:

@@ -26,6 +26,7 @@ from medseg.inference.lung_checks import qc_findings
 from medseg.inference.lungs import find_sides
 from medseg.inference.postprocessing import postprocess
 from medseg.inference.prediction import Prediction, PreparedScan
+from medseg.inference.scan_checks import check_finite
 from medseg.system.notices import collect_notices, send
 
 Array: TypeAlias = npt.NDArray[np.integer | np.floating]
@@ -97,7 +98,8 @@ class ThresholdSegmenter:
         """The mask of one CT scan in HU, on exactly its grid; empty if no lung is found.
 
         Raises:
-            InputRefused: more than one channel (``channel-count``), or the scan is not CT (``modality``).
+            InputRefused: more than one channel (``channel-count``), or the scan is not CT (``modality``), or
+                some voxels are not finite (``not-finite``).
         """
         return self.prepare(scan).predict().mask
 
@@ -118,6 +120,7 @@ class ThresholdSegmenter:
                 remedy="choose a model for MR, or skip this check with --any-modality",
                 reason="modality",
             )
+        check_finite(volumes)
         return _CheckedScan(volume, self.labels)
 
 

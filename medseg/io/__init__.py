@@ -6,8 +6,9 @@ when they are first used: the table of formats and the checks of paths need no r
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from medseg.system.lazy_attributes import lazy_attribute
 
 if TYPE_CHECKING:
     from medseg.io.dicom.series_reader import Series, list_series
@@ -48,30 +49,26 @@ __all__ = [
 ]
 
 _HOME = {
-    "DEFAULT_OPTIONS": "read_options",
-    "DICOM_FORMATS": "formats",
-    "FORMATS": "formats",
-    "DicomFormat": "formats",
-    "Format": "formats",
-    "ReadOptions": "read_options",
-    "Series": "dicom.series_reader",
-    "check_source": "scans_and_masks",
-    "check_writable": "output_checks",
-    "is_dicom_mask": "scans_and_masks",
-    "list_segments": "scans_and_masks",
-    "list_series": "dicom.series_reader",
-    "read": "scans_and_masks",
-    "read_channels": "scans_and_masks",
-    "read_mask": "scans_and_masks",
-    "write": "scans_and_masks",
-    "write_dicom_series": "dicom.series_writer",
-    "write_to": "scans_and_masks",
+    "DEFAULT_OPTIONS": "medseg.io.read_options",
+    "DICOM_FORMATS": "medseg.io.formats",
+    "FORMATS": "medseg.io.formats",
+    "DicomFormat": "medseg.io.formats",
+    "Format": "medseg.io.formats",
+    "ReadOptions": "medseg.io.read_options",
+    "Series": "medseg.io.dicom.series_reader",
+    "check_source": "medseg.io.scans_and_masks",
+    "check_writable": "medseg.io.output_checks",
+    "is_dicom_mask": "medseg.io.scans_and_masks",
+    "list_segments": "medseg.io.scans_and_masks",
+    "list_series": "medseg.io.dicom.series_reader",
+    "read": "medseg.io.scans_and_masks",
+    "read_channels": "medseg.io.scans_and_masks",
+    "read_mask": "medseg.io.scans_and_masks",
+    "write": "medseg.io.scans_and_masks",
+    "write_dicom_series": "medseg.io.dicom.series_writer",
+    "write_to": "medseg.io.scans_and_masks",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'medseg.io' has no attribute {name!r}")
-    value = getattr(import_module(f"medseg.io.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
+    return lazy_attribute(__name__, _HOME, name)

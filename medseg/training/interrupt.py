@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
 from lightning.pytorch.callbacks import Callback
+
+from medseg.system.signals import handled_signals
 
 
 class Terminated(KeyboardInterrupt):
@@ -36,17 +37,11 @@ class Interruption(Callback):  # type: ignore[misc]  # lightning has no types
 
         It does nothing outside the main thread, which is the only one to receive signals.
         """
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
-        self._handling = True
-        try:
-            yield
-        finally:
-            self._handling = False
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        with handled_signals(self._note, signal.SIGINT, signal.SIGTERM) as self._handling:
+            try:
+                yield
+            finally:
+                self._handling = False
 
     def error(self) -> KeyboardInterrupt:
         """The exception of the received signal: `Terminated` for SIGTERM, KeyboardInterrupt otherwise."""
@@ -79,15 +74,9 @@ class Interruption(Callback):  # type: ignore[misc]  # lightning has no types
 @contextmanager
 def sigterm_raises() -> Iterator[None]:
     """Raises `Terminated` on SIGTERM while the block runs in the main thread."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
 
     def end(number: int, frame: FrameType | None) -> None:
         raise Terminated
 
-    before = signal.signal(signal.SIGTERM, end)
-    try:
+    with handled_signals(end, signal.SIGTERM):
         yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

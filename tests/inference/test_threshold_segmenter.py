@@ -88,3 +88,13 @@ def test_other_input_is_refused():
     assert ThresholdSegmenter(any_modality=True)(
         Volume(scan.array, scan.grid, Source(modality="MR"))
     ).array.any()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_voxels_that_are_not_finite_are_refused(value):
+    scan = Thorax().scan(GRID)
+    array = np.array(scan.array, dtype=np.float32)
+    array[0, 0, 0] = value
+    with pytest.raises(InputRefused, match=r"1 of \d+ voxels are NaN or infinite") as refused:
+        ThresholdSegmenter()(Volume(array, scan.grid))
+    assert refused.value.reason == "not-finite"

@@ -15,7 +15,8 @@ from pydicom.dataelem import RawDataElement
 
 # What pydicom raises for text that does not fit its value representation.
 _INVALID = (ValueError, TypeError, ArithmeticError, AttributeError)
-_GEOMETRY = (
+# Numbers that place and scale the voxels.
+GEOMETRY = (
     "ImagePositionPatient",
     "ImageOrientationPatient",
     "PixelSpacing",
@@ -55,7 +56,7 @@ def value(values: Any, keyword: str) -> Any:
 
 def oddities(ds: Any) -> tuple[str, ...]:
     """The elements of the geometry that are readable but not as prescribed, and a lost InstanceNumber."""
-    odd = [keyword for keyword in _GEOMETRY if _is_odd(ds, keyword)]
+    odd = [keyword for keyword in GEOMETRY if _is_odd(ds, keyword)]
     found = [keyword for keyword in odd if _floats(value(ds, keyword)) is not None]
     if _is_odd(ds, "InstanceNumber") and whole(ds, "InstanceNumber") is None:
         found.append("InstanceNumber")

@@ -11,7 +11,7 @@ from typing import Any
 
 from medseg.errors import InputRefused
 from medseg.io.dicom import part10, sop_classes
-from medseg.io.dicom.element_values import numbers, oddities, value, whole
+from medseg.io.dicom.element_values import GEOMETRY, numbers, oddities, value, whole
 from medseg.io.dicom.slice import Slice
 
 # Only these attributes are read from a header. The patient's are kept as digests, for comparison.
@@ -48,13 +48,7 @@ _TAGS = [
     "SamplesPerPixel",
     "PhotometricInterpretation",
     "InstanceNumber",
-    "ImagePositionPatient",
-    "ImageOrientationPatient",
-    "PixelSpacing",
-    "SliceThickness",
-    "SpacingBetweenSlices",
-    "RescaleSlope",
-    "RescaleIntercept",
+    *GEOMETRY,
     "ModalityLUTSequence",
     "InConcatenationTotalNumber",
     "SharedFunctionalGroupsSequence",

@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from pydicom import Dataset, Sequence, dcmread, dcmwrite
-from support import fuzzing
+from support import mutations
 from support.commands import invoke
 from support.worlds import tiny, untrained
 
@@ -323,7 +323,7 @@ def test_refusals_of_damaged_slices_reveal_nothing_of_the_patient(tmp_path, capl
     whole = path.read_bytes()
     for number in range(80):
         rng = np.random.default_rng([7, number])
-        path.write_bytes(fuzzing.relength(whole, rng) if number % 2 else fuzzing.flipped(whole, rng))
+        path.write_bytes(mutations.relength(whole, rng) if number % 2 else mutations.flipped(whole, rng))
         caplog.clear()
         message = ""
         with warnings.catch_warnings(record=True) as warned:

@@ -81,3 +81,16 @@ def reading(scan: Volume, readers: list[list[tuple[int, str, list[tuple[int, int
         )
         sessions += f"<readingSession><unblindedReadNodule>{rois}</unblindedReadNodule></readingSession>"
     return f'<?xml version="1.0"?><LidcReadMessage xmlns="http://www.nih.gov">{sessions}</LidcReadMessage>'
+
+
+def found(folder: Path, layout: str | None = None) -> dict[str, tuple[str, str, str]]:
+    """Image, label and patient of every case, relative to the folder."""
+    cases = manifest_of(folder, layout, made=folder / "made").cases
+    return {
+        case.id: (
+            case.images[0].relative_to(folder).as_posix(),
+            case.label.relative_to(folder).as_posix(),
+            case.patient,
+        )
+        for case in cases
+    }

@@ -103,7 +103,9 @@ def test_a_folder_that_is_deleted_meanwhile_ends_the_batch(scans, tmp_path):
 
     def show(event: dict[str, object]) -> None:
         if event["event"] == "case":
-            shutil.rmtree(out)
+            # Renamed first: the worker may be writing, and a folder being filled cannot be emptied.
+            out.rename(tmp_path / "gone")
+            shutil.rmtree(tmp_path / "gone", ignore_errors=True)
 
     with pytest.raises(ResourceError) as refused:
         run(items(scans / "cases.csv"), config_for(out), show=show, workers=1)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
-from support.people import people
+from support.people import patients, people
 
 from medseg.datasets.manifest import Case, Manifest
 from medseg.errors import InputWarning, UsageError

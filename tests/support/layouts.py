@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pydicom
 
+from medseg.datasets.layouts import manifest_of
 from medseg.images.label import Label
 from medseg.images.volume import Mask, Volume
 from medseg.io import read, write_dicom_series

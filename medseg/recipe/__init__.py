@@ -158,21 +158,27 @@ class Recipe(Section):
             self._check_context(self.context)
         if self.postprocess.divide:
             self._check_divided(self.postprocess.divide)
-        factor = self.network.divisor
-        wrong = [n for n in self.patch.size if n % factor]
-        if wrong:
-            lower = [max(n // factor, 1) * factor for n in self.patch.size]
-            upper = [-(-n // factor) * factor for n in self.patch.size]
-            raise ValueError(
-                f"patch.size {list(self.patch.size)} does not fit network {self.network.kind}: each "
-                f"number must be a multiple of {factor}, such as {lower} or {upper}"
-            )
-        if self.network.normalised and all(n == factor for n in self.patch.size):
-            raise ValueError(
-                f"patch.size {list(self.patch.size)} shrinks to one voxel, which the normalisation of "
-                f"network {self.network.kind} cannot handle: make at least one number {2 * factor} or more"
-            )
+        problem = self.network.misfit(self.spatial_dims)
+        if problem:
+            raise ValueError(problem)
+        self._check_patch()
         return self
+
+    def _check_patch(self) -> None:
+        size, factors = self.patch.size, self.network.divisors(self.spatial_dims)
+        if any(n % factor for n, factor in zip(size, factors, strict=True)):
+            lower = [max(n // factor, 1) * factor for n, factor in zip(size, factors, strict=True)]
+            upper = [-(-n // factor) * factor for n, factor in zip(size, factors, strict=True)]
+            multiple = factors[0] if len(set(factors)) == 1 else list(factors)
+            raise ValueError(
+                f"patch.size {list(size)} does not fit network {self.network.kind}: each "
+                f"number must be a multiple of {multiple}, such as {lower} or {upper}"
+            )
+        if self.network.normalised and size == factors:
+            raise ValueError(
+                f"patch.size {list(size)} shrinks to one voxel, which the normalisation of network "
+                f"{self.network.kind} cannot handle: make at least one number {2 * min(factors)} or more"
+            )
 
     def _check_whole_planes(self) -> None:
         if self.spatial_dims != 2:

@@ -6,14 +6,15 @@ from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from medseg.recipe.section import Count, NotNegative, Section, Size
+from medseg.recipe.architecture import Architecture, LungmaskUNet, PlainConvUNet, ResidualEncoderUNet
+from medseg.recipe.section import Count, NotNegative, Size
 
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 Widths = Annotated[tuple[Size, ...], Field(min_length=2, max_length=8)]
 Norm = Literal["batch", "instance", "none"]
 
 
-class UNet(Section):
+class UNet(Architecture):
     """The classic U-Net (Ronneberger et al. 2015, doi:10.1007/978-3-319-24574-4_28).
 
     Attributes:
@@ -40,7 +41,7 @@ class UNet(Section):
         return self.norm != "none"
 
 
-class ResidualUNet(Section):
+class ResidualUNet(Architecture):
     """MONAI's U-Net of residual units with strided convolutions.
 
     Kerfoot et al. 2019, doi:10.1007/978-3-030-12029-0_40.
@@ -70,7 +71,7 @@ class ResidualUNet(Section):
         return self.norm != "none"
 
 
-class AttentionUNet(Section):
+class AttentionUNet(Architecture):
     """U-Net with attention gates on its skip connections (Oktay et al. 2018, arXiv:1804.03999).
 
     It uses batch normalisation, as in MONAI.
@@ -96,7 +97,7 @@ class AttentionUNet(Section):
         return True
 
 
-class DynUNet(Section):
+class DynUNet(Architecture):
     """nnU-Net's network: strided convolutions, leaky ReLU, instance normalisation, deep supervision.
 
     Isensee et al. 2021, doi:10.1038/s41592-020-01008-z.
@@ -139,7 +140,7 @@ class DynUNet(Section):
         return True
 
 
-class SegResNet(Section):
+class SegResNet(Architecture):
     """The residual encoder-decoder that won BraTS 2018, without its autoencoder branch.
 
     Myronenko 2018, arXiv:1810.11654.
@@ -174,7 +175,7 @@ class SegResNet(Section):
         return False
 
 
-class SwinUNETR(Section):
+class SwinUNETR(Architecture):
     """Swin transformer encoder with a convolutional decoder (Hatamizadeh et al. 2022, arXiv:2201.01266).
 
     Attributes:
@@ -212,7 +213,17 @@ def _unet_by_default(data: Any) -> Any:
     return {"kind": "unet", **data} if isinstance(data, dict) else data
 
 
-_Sections: TypeAlias = UNet | ResidualUNet | AttentionUNet | DynUNet | SegResNet | SwinUNETR
+_Sections: TypeAlias = (
+    UNet
+    | ResidualUNet
+    | AttentionUNet
+    | DynUNet
+    | SegResNet
+    | SwinUNETR
+    | PlainConvUNet
+    | ResidualEncoderUNet
+    | LungmaskUNet
+)
 KINDS: tuple[str, ...] = tuple(
     get_args(section.model_fields["kind"].annotation)[0] for section in get_args(_Sections)
 )

@@ -20,7 +20,7 @@ from torch.distributed.nn.functional import all_reduce
 from torch.nn import functional as F
 
 from medseg.inference.label_decision import with_background
-from medseg.recipe import Recipe, loss, network
+from medseg.recipe import Recipe, loss
 from medseg.training.border_weights import border_weights
 from medseg.training.deep_supervision import Supervised
 
@@ -224,7 +224,7 @@ def build(recipe: Recipe) -> Supervised:
     """The loss of a recipe."""
     rules: loss.Loss = recipe.loss
     weights = [rules.class_weights.get(label.name, 1.0) for label in recipe.labels]
-    deep = recipe.network.deep_supervision if isinstance(recipe.network, network.DynUNet) else (1.0,)
+    deep: Sequence[float] = getattr(recipe.network, "deep_supervision", (1.0,))
     return Supervised(REGISTRY[rules.kind](rules, weights), deep)
 
 

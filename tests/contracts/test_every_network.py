@@ -28,6 +28,9 @@ SMALL = {
     "dynunet": {"widths": [4, 8, 8], "deep_supervision": [1, 0.5]},
     "segresnet": {"filters": 8, "blocks": [1, 1, 1]},
     "swin_unetr": {"features": 12},
+    "plain_conv_unet": {"widths": [4, 8, 8], "deep_supervision": [1, 0.5]},
+    "residual_encoder_unet": {"widths": [4, 8, 8], "blocks": [1, 2, 2], "deep_supervision": [1, 0.5]},
+    "lungmask_unet": {"widths": [4, 8, 8]},
 }
 # MONAI's transformer takes some ten seconds for three small steps in 3D.
 SLOW = {("swin_unetr", 3): pytest.mark.slow}
@@ -116,6 +119,27 @@ def test_a_patch_that_does_not_fit_is_refused_with_sizes_that_do(kind, dims):
             small(kind, dims, patch={"size": [divisor] * dims})
 
 
+@pytest.mark.parametrize("kind", ["plain_conv_unet", "residual_encoder_unet"])
+def test_kernels_and_strides_may_differ_between_axes(kind, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    rules = {
+        **SMALL[kind],
+        "kind": kind,
+        "kernels": [[3, 3, 1], [3, 3, 1], [3, 3, 3]],
+        "strides": [[1, 1, 1], [2, 2, 1], [2, 2, 2]],
+    }
+    with pytest.raises(UsageError, match=r"multiple of \[4, 4, 2\], such as \[24, 32, 6\] or \[24, 32, 8\]"):
+        small(kind, 3, network=rules, patch={"size": [24, 32, 7]})
+    recipe = small(kind, 3, network=rules, patch={"size": [24, 32, 6]})
+    torch.manual_seed(0)
+    network, windows = build(recipe), torch.randn(1, 1, 24, 32, 6)
+    assert [tuple(out.shape[2:]) for out in network.train()(windows)] == [(24, 32, 6), (12, 16, 6)]
+    expected = network.eval().requires_grad_(False)(windows)
+    for engine in REGISTRY.values():
+        logits = engine(LoadedNetwork(network), tuple(windows.shape), "cpu")(windows.numpy())
+        torch.testing.assert_close(torch.from_numpy(logits), expected, atol=5e-4, rtol=5e-4)
+
+
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_the_smallest_patch_that_is_allowed_trains(kind):
     divisor = small(kind, 2).network.divisor
@@ -126,13 +150,14 @@ def test_the_smallest_patch_that_is_allowed_trains(kind):
     assert first.shape == (2, 2, *size)
 
 
-def test_deep_supervision_gives_coarser_outputs_in_training_only():
-    recipe = small("dynunet", 3)
+@pytest.mark.parametrize("kind", ["dynunet", "plain_conv_unet", "residual_encoder_unet"])
+def test_deep_supervision_gives_coarser_outputs_in_training_only(kind):
+    recipe = small(kind, 3)
     network, image = build(recipe), torch.rand(1, 1, *recipe.patch.size)
     fine, coarse = network.train()(image)
     assert [n // 2 for n in fine.shape[2:]] == list(coarse.shape[2:])
     assert isinstance(network.eval()(image), torch.Tensor)
-    alone = small("dynunet", 3, network={"kind": "dynunet", "widths": [4, 8, 8], "deep_supervision": [1]})
+    alone = small(kind, 3, network={"kind": kind, "widths": [4, 8, 8], "deep_supervision": [1]})
     assert isinstance(build(alone).train()(image), torch.Tensor)
 
 
@@ -145,6 +170,16 @@ def test_deep_supervision_gives_coarser_outputs_in_training_only():
         ({"kind": "swin_unetr", "depths": [2, 2, 3, 2]}, "must be even"),
         ({"kind": "segresnet", "filters": 12}, "multiple of 8"),
         ({"kind": "segresnet", "widths": [8, 8]}, "Extra inputs"),
+        ({"kind": "plain_conv_unet", "widths": [4, 8], "convolutions": [2]}, "with 2 widths give 2"),
+        ({"kind": "plain_conv_unet", "widths": [4, 8], "decoder_convolutions": [2, 2]}, "give 1"),
+        ({"kind": "plain_conv_unet", "widths": [4, 8], "kernels": [[3, 3], [2, 3]]}, "give numbers of"),
+        ({"kind": "plain_conv_unet", "widths": [4, 8], "kernels": [[3, 3], [3, 3]]}, "patch.size has 3"),
+        (
+            {"kind": "plain_conv_unet", "widths": [4, 8], "strides": [[2, 2, 2], [2, 2, 2]]},
+            "finest must be 1",
+        ),
+        ({"kind": "plain_conv_unet", "widths": [4, 8], "deep_supervision": [1, 1]}, "at most 1 number"),
+        ({"kind": "residual_encoder_unet", "widths": [4, 8], "blocks": [1, 1, 1]}, "blocks has 3 entries"),
         ({"kind": "vnet"}, "does not match any of the expected tags"),
     ],
 )
@@ -183,6 +218,9 @@ VARIANTS = [
         ("residual_unet", [{"norm": norm} for norm in ("batch", "instance", "none")]),
         ("attention_unet", [{}]),
         ("dynunet", [{"deep_supervision": [1]}]),
+        ("plain_conv_unet", [{"deep_supervision": [1]}]),
+        ("residual_encoder_unet", [{"blocks": [1, 2, 1]}]),
+        ("lungmask_unet", [{}]),
     )
     for norm in norms
     for widths in ([4, 8, 12], [6, 6, 6])

@@ -6,6 +6,7 @@ in :mod:`medseg.recipe.network`, from which the table follows.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import import_module
 from typing import cast
 
@@ -19,17 +20,35 @@ from medseg.recipe import Network, Recipe
 def build(recipe: Recipe) -> nn.Module:
     """The recipe's network, freshly initialised from torch's global random state.
 
-    It maps float32 (N, in_channels, *patch) to logits (N, labels, *patch). In training, a network with deep
-    supervision returns a tuple of logits of decreasing resolution, finest first. A recipe with a section
-    ``context`` gives a :class:`TwoStage` network.
+    It maps float32 (N, in_channels, *patch) to logits (N, out_channels, *patch). In training, a network with
+    deep supervision returns a tuple of logits of decreasing resolution, finest first. A recipe with a section
+    ``context`` gives a :class:`TwoStage` network, and a pipeline of several networks a :class:`Several`.
     """
-    labels = len(recipe.labels)
-    network = _build(recipe.network, recipe.spatial_dims, recipe.in_channels, labels)
-    if recipe.context is None:
-        return network
-    return TwoStage(
-        _build(recipe.context.network, recipe.spatial_dims, len(recipe.channels), labels), network
-    )
+    networks = [_build(*each) for each in recipe.network_sizes()]
+    if recipe.context is not None:
+        labels = len(recipe.labels)
+        coarse = _build(recipe.context.network, recipe.spatial_dims, len(recipe.channels), labels)
+        return TwoStage(coarse, networks[0])
+    return networks[0] if len(networks) == 1 else Several(networks)
+
+
+class Several(nn.Module):
+    """The networks of a pipeline of several configurations, as one module with one state dict.
+
+    The names of the weights of the second network begin with ``networks.1.``, and so on.
+
+    Args:
+        networks: The networks, in the order of :meth:`medseg.recipe.Recipe.network_sizes`.
+    """
+
+    def __init__(self, networks: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Logits of the first network."""
+        logits: torch.Tensor = self.networks[0](image)
+        return logits
 
 
 def _build(settings: Network, *size: int) -> nn.Module:

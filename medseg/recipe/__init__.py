@@ -29,6 +29,7 @@ from medseg.recipe.augmentation import PRESETS, Augment, misfit, preset
 from medseg.recipe.context import Context
 from medseg.recipe.loss import DiceBCE, DiceCE, Loss
 from medseg.recipe.network import Network, UNet
+from medseg.recipe.pipeline import LungmaskPipeline, NnunetPipeline, Pipeline
 from medseg.recipe.prediction import Postprocess, Predict
 from medseg.recipe.preprocessing import Crop, Intensity, Patch, Percentile, Prepare, Window, ZScore
 from medseg.recipe.section import Section, SpacingMm
@@ -41,9 +42,12 @@ __all__ = [
     "Crop",
     "Intensity",
     "Loss",
+    "LungmaskPipeline",
     "Network",
+    "NnunetPipeline",
     "Patch",
     "Percentile",
+    "Pipeline",
     "Postprocess",
     "Predict",
     "Prepare",
@@ -78,6 +82,8 @@ class Recipe(Section):
         network: Architecture and size of the network.
         context: A coarse network that runs first and whose probabilities are further input channels of
             ``network``; None if there is only one network.
+        pipeline: How another tool prepares scans and applies its networks, for models of that tool; None for
+            medseg's own way.
         loss: The training loss.
         augment: Random changes of training patches: explicit numbers, or one of the presets ``none``,
             ``light`` and ``full``, which are replaced by their numbers when the recipe is read.
@@ -101,6 +107,7 @@ class Recipe(Section):
     patch: Patch
     network: Network = UNet()
     context: Context | None = None
+    pipeline: Pipeline | None = None
     loss: Loss = DiceBCE()
     augment: Annotated[Augment, Field(json_schema_extra=_or_a_preset)] = Augment()
     train: Train
@@ -156,6 +163,8 @@ class Recipe(Section):
             self._check_whole_planes()
         if self.context:
             self._check_context(self.context)
+        if self.pipeline:
+            self._check_pipeline(self.pipeline)
         if self.postprocess.divide:
             self._check_divided(self.postprocess.divide)
         problem = self.network.misfit(self.spatial_dims)
@@ -201,6 +210,46 @@ class Recipe(Section):
         if any(n % factor for n in context.size):
             raise ValueError(f"context.size {list(context.size)}: each must be a multiple of {factor}")
 
+    def _check_pipeline(self, pipeline: NnunetPipeline | LungmaskPipeline) -> None:
+        if (
+            self.predict != Predict()
+            or self.postprocess != Postprocess()
+            or self.context
+            or self.prepare.crop
+        ):
+            raise ValueError(
+                "with a pipeline, predict and postprocess keep their defaults, and there is neither context "
+                "nor prepare.crop: the pipeline decides everything"
+            )
+        if self.patch.neighbours:
+            raise ValueError("with a pipeline, patch.neighbours must be 0")
+        if isinstance(pipeline, LungmaskPipeline):
+            if self.modality != "CT" or len(self.channels) != 1 or not self.exclusive:
+                raise ValueError("pipeline lungmask needs modality CT, one channel, and loss dice_ce")
+            if self.patch.size != (256, 256):
+                raise ValueError(
+                    f"pipeline lungmask needs patch.size [256, 256], not {list(self.patch.size)}"
+                )
+            return
+        names = {label.name for label in self.labels}
+        for each in pipeline.configurations:
+            size = each.patch_size or self.patch.size
+            if len(size) != len(each.spacing_mm):
+                raise ValueError(
+                    f"configuration {each.name!r}: spacing_mm has {len(each.spacing_mm)} numbers, but the "
+                    f"patch has {len(size)}"
+                )
+            if len(each.intensity) != len(self.channels):
+                raise ValueError(
+                    f"configuration {each.name!r} has {len(each.intensity)} intensities, but there are "
+                    f"{len(self.channels)} channels"
+                )
+            unknown = sorted(set(each.labels or ()) - names)
+            if unknown:
+                raise ValueError(f"configuration {each.name!r} names {unknown[0]!r}, which is not a label")
+        if pipeline.combine != "mean" and not self.exclusive:
+            raise ValueError(f"pipeline.combine {pipeline.combine} needs loss dice_ce")
+
     def _check_divided(self, parts: tuple[Label, Label]) -> None:
         if len(self.labels) > 1:
             raise ValueError(f"postprocess.divide needs exactly one label, but there are {len(self.labels)}")
@@ -214,11 +263,12 @@ class Recipe(Section):
             )
 
     @model_serializer(mode="wrap")
-    def _without_absent_context(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Recipes written before `context` existed keep their YAML and their digest.
+    def _without_absent_sections(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Recipes written before these sections existed keep their YAML and their digest.
         data: dict[str, Any] = handler(self)
-        if self.context is None:
-            data.pop("context", None)
+        for section in ("context", "pipeline"):
+            if getattr(self, section) is None:
+                data.pop(section, None)
         return data
 
     @property
@@ -244,6 +294,32 @@ class Recipe(Section):
         """
         probabilities = len(self.labels) if self.context else 0
         return len(self.channels) * (2 * self.patch.neighbours + 1) + probabilities
+
+    @property
+    def out_channels(self) -> int:
+        """Number of output channels of the network.
+
+        One per label; with a pipeline of exclusive labels the first one is the background.
+        """
+        return self.network_sizes()[0][3]
+
+    def network_sizes(self) -> tuple[tuple[Network, int, int, int], ...]:
+        """Each network of a fold: its settings, spatial dimensions, input channels and output channels.
+
+        There are several only with a pipeline of several configurations, or a fill model.
+        """
+        labels, channels, dims = len(self.labels), self.in_channels, self.spatial_dims
+        if self.pipeline is None:
+            return ((self.network, dims, channels, labels),)
+        if isinstance(self.pipeline, LungmaskPipeline):
+            counts = [labels, *([] if self.pipeline.fill_labels is None else [self.pipeline.fill_labels])]
+            return tuple((self.network, dims, channels, count + 1) for count in counts)
+        sizes: list[tuple[Network, int, int, int]] = []
+        for each in self.pipeline.configurations:
+            inputs = channels + (labels if sizes and self.pipeline.combine == "cascade" else 0)
+            outputs = (labels if each.labels is None else len(each.labels)) + self.exclusive
+            sizes.append((each.network or self.network, len(each.spacing_mm), inputs, outputs))
+        return tuple(sizes)
 
     @classmethod
     def read(cls, source: str | Path) -> Recipe:

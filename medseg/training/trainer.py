@@ -68,17 +68,17 @@ def train(
         on_epoch: Called after every epoch, in the first process.
 
     Raises:
-        UsageError: no training case; the recipe has a section ``context`` (``context``); another training
-            is running in the folder (``in-use``) or has been run there (``has-results``); nothing to resume,
-            or recipe, data, splits, device or number of processes have changed since (``resume-changed``);
-            the loss is not finite (``nan-loss``).
+        UsageError: no training case; the recipe has a section ``context`` (``context``) or ``pipeline``
+            (``pipeline``); another training is running in the folder (``in-use``) or has been run there
+            (``has-results``); nothing to resume, or recipe, data, splits, device or number of processes have
+            changed since (``resume-changed``); the loss is not finite (``nan-loss``).
         InputRefused: `medseg check` finds an error in the cases (``data-errors``).
         ModelRefused: the checkpoints to resume from are damaged.
         ResourceError: out of memory; the error names sizes that fit.
     """
     folder, hardware, options = Path(folder), hardware or Hardware(), options or TrainingOptions()
     training_cases(cases)
-    _refuse_context(recipe)
+    _refuse_untrainable(recipe)
     check_precision(recipe.train.precision, hardware)
     check_slurm(hardware)
     check_trackers(options.track)
@@ -144,7 +144,14 @@ def _train(
     return Model.load(path)
 
 
-def _refuse_context(recipe: Recipe) -> None:
+def _refuse_untrainable(recipe: Recipe) -> None:
+    if recipe.pipeline is not None:
+        raise UsageError(
+            f"medseg train does not train a recipe with a pipeline ({recipe.pipeline.kind})",
+            where="pipeline",
+            remedy="train a recipe of its own: remove the section pipeline",
+            reason="pipeline",
+        )
     if recipe.context is not None:
         raise UsageError(
             "medseg train does not train a recipe that has a section context",

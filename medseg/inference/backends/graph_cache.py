@@ -48,7 +48,7 @@ def graph_key(recipe: Recipe, weights: str, shape: tuple[int, ...], *, free: boo
         free: Whether its sides may differ from ``shape``.
     """
     network = recipe.network.model_dump(mode="json")
-    facts = [network, recipe.spatial_dims, recipe.in_channels, len(recipe.labels), shape, free, weights]
+    facts = [network, recipe.spatial_dims, recipe.in_channels, recipe.out_channels, shape, free, weights]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 

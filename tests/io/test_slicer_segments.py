@@ -3,7 +3,9 @@
 import gzip
 
 import numpy as np
+import pydicom
 import pytest
+from support.dicom_masks import a_scan, errors_of_dciodvfy
 
 from medseg import io
 from medseg.errors import InputRefused, InputWarning
@@ -148,3 +150,91 @@ def test_converting_a_cropped_mask_puts_it_on_its_scan(tmp_path, name):
         if 0 <= n < 6:
             plane[2:6, 1:6] = A[:, :, n]
         assert np.array_equal(made.array[:, :, k], plane)
+
+
+# --- coded terms -------------------------------------------------------------------------
+
+LIST = "TerminologyEntry:Segmentation category and type - 3D Slicer General Anatomy list"
+NODULE = "SCT^49755003^Morphologically Abnormal Structure~SCT^27925004^Nodule"
+IN_LEFT_LUNG = "Anatomic codes - DICOM master list~SCT^39607008^Lung~SCT^7771000^Left"
+NOWHERE = "Anatomic codes - DICOM master list~^^~^^|"
+TISSUE = "SCT^85756007^Tissue~SCT^85756007^Tissue"
+OWN = "99LAB^1234567890123456789^Vessel of interest"  # longer than a CodeValue
+
+
+def tagged(scan, path, *tags: str):
+    """A .seg.nrrd on the grid of a DICOM scan, whose segments finding and right_lung have these tags."""
+    array = np.zeros(scan.grid.shape, np.uint8)
+    array[1, 2, 1], array[2:4, 3, 2] = 1, 2
+    Mask(array, scan.grid, ()).save(path)
+    head, voxels = path.read_bytes().split(b"\n\n", 1)
+    for n, (name, text) in enumerate(zip(("finding", "right_lung"), tags, strict=True)):
+        head += f"\nSegment{n}_Name:={name}\nSegment{n}_LabelValue:={n + 1}\nSegment{n}_Tags:={text}".encode()
+    path.write_bytes(head + b"\n\n" + voxels)
+    return path
+
+
+def terms(item, sequence):
+    return [
+        (t.CodingSchemeDesignator, t.get("CodeValue") or t.get("LongCodeValue"), t.CodeMeaning)
+        for t in item.get(sequence, [])
+    ]
+
+
+def test_terms_are_carried_into_a_dicom_seg_and_from_there_into_the_next(tmp_path):
+    scan = a_scan(tmp_path)
+    finding = f"Segmentation.Status:inprogress|{LIST}~{NODULE}~SCT^24028007^Right~{IN_LEFT_LUNG}|"
+    own = f"{LIST}~SCT^85756007^Tissue~{OWN}~^^~{NOWHERE}"
+    path = tagged(scan, tmp_path / "s.seg.nrrd", finding, own)
+    convert_mask(path, tmp_path / "one.dcm", scan=scan)
+    convert_mask(tmp_path / "one.dcm", tmp_path / "two.dcm", scan=scan)
+    for name in ("one.dcm", "two.dcm"):
+        first, second = pydicom.dcmread(tmp_path / name).SegmentSequence
+        assert (first.SegmentLabel, second.SegmentLabel) == ("finding", "right_lung")
+        abnormal = ("SCT", "49755003", "Morphologically Abnormal Structure")
+        assert terms(first, "SegmentedPropertyCategoryCodeSequence") == [abnormal]
+        assert terms(first, "SegmentedPropertyTypeCodeSequence") == [("SCT", "27925004", "Nodule")]
+        kind, region = first.SegmentedPropertyTypeCodeSequence[0], first.AnatomicRegionSequence[0]
+        assert terms(kind, "SegmentedPropertyTypeModifierCodeSequence") == [("SCT", "24028007", "Right")]
+        assert terms(first, "AnatomicRegionSequence") == [("SCT", "39607008", "Lung")]
+        assert terms(region, "AnatomicRegionModifierSequence") == [("SCT", "7771000", "Left")]
+        vessel = ("99LAB", "1234567890123456789", "Vessel of interest")
+        assert terms(second, "SegmentedPropertyTypeCodeSequence") == [vessel]
+        assert "AnatomicRegionSequence" not in second
+        assert errors_of_dciodvfy(tmp_path / name) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        f"{LIST}~{TISSUE}~^^~{NOWHERE}",  # what Slicer writes where no term was chosen
+        f"{LIST}~SRT^T-D0050^Tissue~SRT^T-D0050^Tissue~^^~{NOWHERE}",
+        f"{LIST} ",
+        f"{LIST}~SCT^39607008^~SCT^^Lung~^^~{NOWHERE}",
+        f"{LIST}~{TISSUE.split('~')[0]}~SCT^1^{'x' * 65}~^^~{NOWHERE}",
+        "Segmentation.Status:inprogress",
+    ],
+)
+def test_without_a_term_the_name_is_coded(tmp_path, text):
+    scan = a_scan(tmp_path)
+    convert_mask(tagged(scan, tmp_path / "s.seg.nrrd", text, text), tmp_path / "m.dcm", scan=scan)
+    finding, lung = pydicom.dcmread(tmp_path / "m.dcm").SegmentSequence
+    assert terms(finding, "SegmentedPropertyTypeCodeSequence") == [("SCT", "85756007", "Tissue")]
+    kind = lung.SegmentedPropertyTypeCodeSequence[0]
+    assert (kind.CodeMeaning, kind.SegmentedPropertyTypeModifierCodeSequence[0].CodeMeaning) == (
+        "Lung",
+        "Right",
+    )
+
+
+def test_terms_are_kept_for_labels_of_a_recipe_and_change_neither_values_nor_names(tmp_path):
+    scan = a_scan(tmp_path)
+    text = f"{LIST}~{NODULE}~^^~{IN_LEFT_LUNG}"
+    path = tagged(scan, tmp_path / "s.seg.nrrd", text, "")
+    labels = (Label(name="finding", values=(7,)), Label(name="right_lung", values=(3,), side="right"))
+    mask = convert_mask(path, tmp_path / "m.dcm", scan=scan, labels=labels)
+    assert mask.volumes_ml() == io.read_mask(tmp_path / "m.dcm", labels, scan).volumes_ml()
+    assert [label.model_dump() for label in mask.labels] == [label.model_dump() for label in labels]
+    segment = pydicom.dcmread(tmp_path / "m.dcm").SegmentSequence[0]
+    assert terms(segment, "SegmentedPropertyTypeCodeSequence") == [("SCT", "27925004", "Nodule")]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pydantic import Field
 from pydicom.dataset import Dataset
 
 from medseg.images.label import Label
@@ -12,17 +14,28 @@ from medseg.images.label import Label
 
 @dataclass(frozen=True)
 class Term:
-    """A code of a coding scheme: SNOMED CT (``SCT``) or DICOM's own (``DCM``)."""
+    """A code of a coding scheme, such as SNOMED CT (``SCT``) or DICOM's own (``DCM``)."""
 
     value: str
     meaning: str
     scheme: str = "SCT"
 
+    @property
+    def is_valid(self) -> bool:
+        """Whether DICOM can hold the term: complete, at most as long as PS3.3 8.8 allows, printable."""
+        texts = ((self.value, 64), (self.scheme, 16), (self.meaning, 64))
+        return all(0 < len(text) <= most and text.isprintable() and "\\" not in text for text, most in texts)
+
     def item(self) -> Dataset:
         """The term as an item of a code sequence (PS3.3 8.8)."""
         ds = Dataset()
-        ds.CodeValue, ds.CodingSchemeDesignator, ds.CodeMeaning = self.value, self.scheme, self.meaning
+        setattr(ds, "CodeValue" if len(self.value) <= _SHORT else "LongCodeValue", self.value)
+        ds.CodingSchemeDesignator, ds.CodeMeaning = self.scheme, self.meaning
         return ds
+
+
+_SHORT = 16
+"""The most characters of CodeValue (SH); longer codes are in LongCodeValue."""
 
 
 # Codes and meanings as in PS3.16: CID 7150 (categories), CID 244 (laterality), CID 7162
@@ -83,26 +96,55 @@ _PAIRED = ("lungs", "kidneys")
 
 @dataclass(frozen=True)
 class Meaning:
-    """The coded meaning of a label: category, type, and side and part if it has any."""
+    """The coded meaning of a label.
+
+    Attributes:
+        category: What kind of thing it is, such as an anatomical structure.
+        type: What it is, such as a lung.
+        modifiers: What the type is more closely: its side, its part.
+        region: Where in the body it is, if that is another term than the type.
+        region_modifiers: The side of the region.
+    """
 
     category: Term
     type: Term
-    side: Term | None
-    part: Term | None = None
+    modifiers: tuple[Term, ...] = ()
+    region: Term | None = None
+    region_modifiers: tuple[Term, ...] = ()
 
-    @property
-    def modifiers(self) -> tuple[Term, ...]:
-        """Side and part, if any, for SegmentedPropertyTypeModifierCodeSequence."""
-        return tuple(term for term in (self.side, self.part) if term)
+
+class CodedLabel(Label):
+    """A label with the coded meaning that the file it was read from gives it.
+
+    Attributes:
+        meaning: The meaning; it is not part of the label's JSON.
+    """
+
+    meaning: Meaning = Field(exclude=True)
+
+
+def coded(label: Label, given: Meaning | None) -> Label:
+    """The label with the meaning that a file gives it, if that differs from the meaning of its name.
+
+    A tissue that is not described more closely says nothing: 3D Slicer writes it where no term was chosen.
+    """
+    if given is None or given == meaning(label) or (given.region is None and given.type.value in _ANY_TISSUE):
+        return label
+    return CodedLabel(name=label.name, values=label.values, side=label.side, meaning=given)
+
+
+_ANY_TISSUE = (TISSUE.value, "T-D0050")  # the second in SNOMED RT (``SRT``), which older files use
 
 
 def meaning(label: Label) -> Meaning:
-    """The coded meaning of a label, from its name and side.
+    """The coded meaning of a label: that of its file, or else of its name and side.
 
     A name that is not in the table is coded as a tissue; objects always hold the label's own
     name beside the code. The side comes from the label, or from a name such as ``left_lung``
     if the rest of it is in the table.
     """
+    if isinstance(label, CodedLabel):
+        return label.meaning
     words = plain(label.name).split("_")
     rest = "_".join(word for word in words if word not in SIDES and word not in PARTS)
     sides = [word for word in words if word in SIDES]
@@ -110,8 +152,37 @@ def meaning(label: Label) -> Meaning:
     side = label.side or (sides[0] if len(sides) == 1 and rest in TABLE else None)
     parts = [PARTS[word] for word in words if word in PARTS]
     if side is None and rest in _PAIRED:
-        return Meaning(category, kind, BOTH_SIDES)
-    return Meaning(category, kind, SIDES[side] if side else None, parts[0] if len(parts) == 1 else None)
+        return Meaning(category, kind, (BOTH_SIDES,))
+    part = (parts[0],) if len(parts) == 1 else ()
+    return Meaning(category, kind, ((SIDES[side],) if side else ()) + part)
+
+
+def read_meaning(item: Dataset) -> Meaning | None:
+    """The meaning of an item of SegmentSequence; None if it has no complete category and type."""
+    categories = _terms(item, "SegmentedPropertyCategoryCodeSequence")
+    kinds = _terms(item, "SegmentedPropertyTypeCodeSequence")
+    if not (categories and kinds):
+        return None
+    modifiers = _terms(item.SegmentedPropertyTypeCodeSequence[0], "SegmentedPropertyTypeModifierCodeSequence")
+    regions = _terms(item, "AnatomicRegionSequence")
+    if not regions:
+        return Meaning(categories[0], kinds[0], modifiers)
+    sides = _terms(item.AnatomicRegionSequence[0], "AnatomicRegionModifierSequence")
+    return Meaning(categories[0], kinds[0], modifiers, regions[0], sides)
+
+
+def _terms(ds: Dataset, sequence: str) -> tuple[Term, ...]:
+    """The terms of a code sequence; none if the first is not valid."""
+    items: Sequence[Dataset] = ds.get(sequence) or ()
+    terms = [
+        Term(
+            str(item.get("CodeValue") or item.get("LongCodeValue") or item.get("URNCodeValue") or ""),
+            str(item.get("CodeMeaning") or ""),
+            str(item.get("CodingSchemeDesignator") or ""),
+        )
+        for item in items
+    ]
+    return tuple(term for term in terms if term.is_valid) if terms and terms[0].is_valid else ()
 
 
 def plain(name: str) -> str:

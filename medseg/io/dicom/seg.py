@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.metadata import version
 from math import prod
 from pathlib import Path
@@ -18,7 +19,7 @@ from medseg.images.grid import Grid
 from medseg.images.label import Label
 from medseg.images.volume import Mask, Source, Volume, Voxels
 from medseg.io.dicom import part10
-from medseg.io.dicom.coded_terms import ARTIFICIAL_INTELLIGENCE, Term, meaning
+from medseg.io.dicom.coded_terms import ARTIFICIAL_INTELLIGENCE, Term, meaning, read_meaning
 from medseg.io.dicom.multiframe import Frame, frame_of, pictures, placed
 from medseg.io.dicom.segments import Painting, Segment, described, numbered, written_labels
 from medseg.io.dicom.source_series import (
@@ -201,6 +202,11 @@ def _description(number: int, label: Label, uids: Identifiers) -> Any:
     if what.modifiers:
         kind = description.SegmentedPropertyTypeCodeSequence[0]
         kind.SegmentedPropertyTypeModifierCodeSequence = [term.item() for term in what.modifiers]
+    if what.region is not None:
+        region = what.region.item()
+        if what.region_modifiers:
+            region.AnatomicRegionModifierSequence = [term.item() for term in what.region_modifiers]
+        description.AnatomicRegionSequence = [region]
     return description
 
 
@@ -299,7 +305,9 @@ def _segments(ds: Dataset) -> tuple[Segment, ...]:
         )
         for item in ds.SegmentSequence
     ]
-    return numbered([each for each in found if each[0] > 0])  # a label map may describe its background, 0
+    known = numbered([each for each in found if each[0] > 0])  # a label map may describe its background, 0
+    meanings = {int(item.SegmentNumber): read_meaning(item) for item in ds.SegmentSequence}
+    return tuple(replace(segment, meaning=meanings[segment.number]) for segment in known)
 
 
 def _paint(painting: Painting, frame: Frame, k: int, pixels: Voxels, segments: Sequence[Segment]) -> None:

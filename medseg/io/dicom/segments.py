@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from medseg.images.grid import Grid
 from medseg.images.label import Label
 from medseg.images.value_counts import value_counts
 from medseg.images.volume import Mask
-from medseg.io.dicom.coded_terms import plain
+from medseg.io.dicom.coded_terms import Meaning, coded, plain
 from medseg.system.notices import notify
 
 # LO of PS3.5 6.2: at most 64 characters, no backslash, no control characters.
@@ -34,11 +34,13 @@ class Segment:
         name: SegmentLabel or ROIName; may be empty.
         value: Its integer in a label map that is read without labels: the label's value if
             medseg wrote the file, otherwise the segment number if that is a valid value.
+        meaning: Its coded meaning, if the file gives one.
     """
 
     number: int
     name: str
     value: int
+    meaning: Meaning | None = field(default=None, compare=False)
 
 
 def numbered(found: Sequence[tuple[int, str, str]]) -> tuple[Segment, ...]:
@@ -101,12 +103,14 @@ class Painting:
         self, shape: tuple[int, int, int], segments: Sequence[Segment], labels: Sequence[Label], path: Path
     ) -> None:
         self.path = path
-        self.labels = tuple(labels) or _own_labels(segments)
         self._label_of = (
             _matched(segments, labels, path)
             if labels
             else {segment.number: n for n, segment in enumerate(segments)}
         )
+        meanings = {self._label_of[s.number]: s.meaning for s in segments if s.number in self._label_of}
+        chosen = tuple(labels) or _own_labels(segments)
+        self.labels = tuple(coded(label, meanings.get(n)) for n, label in enumerate(chosen))
         self._left_out: set[int] = set()
         self._sets: dict[frozenset[int], int] = {frozenset(): 0}
         self._state: npt.NDArray[np.uint16] = np.zeros(shape, np.uint16, order="F")

@@ -1,8 +1,9 @@
 """Segmentations of 3D Slicer (.seg.nrrd): label maps whose header names the segments and their values.
 
-The header has the lines ``SegmentN_Name``, ``SegmentN_LabelValue`` and ``SegmentN_Layer``; segments that
-overlap lie in layers, along a first axis of the kind ``list``. Values follow the order of drawing, so that
-only names say what they mean (Slicer: Modules/Loadable/Segmentations, vtkMRMLSegmentationStorageNode).
+The header has the lines ``SegmentN_Name``, ``SegmentN_LabelValue``, ``SegmentN_Layer`` and, with the coded
+terms, ``SegmentN_Tags``; segments that overlap lie in layers, along a first axis of the kind ``list``. Values
+follow the order of drawing, so that only names and terms say what they mean (Slicer:
+Modules/Loadable/Segmentations, vtkMRMLSegmentationStorageNode).
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ from medseg.errors import InputRefused
 from medseg.images.grid import Grid
 from medseg.images.label import Label
 from medseg.images.volume import Mask, Source, Voxels
+from medseg.io.dicom.coded_terms import Meaning, Term
 from medseg.io.dicom.segments import Painting, Segment
 from medseg.io.error_context import refusing
 from medseg.io.itk import read_layers, text_header
 
-_LINE = re.compile(rb"^Segment(\d{1,5})_(Name|LabelValue|Layer):=(.*?)\r?$", re.MULTILINE)
+_TERMINOLOGY, _TERMINOLOGY_PARTS = "TerminologyEntry:", 7
+_LINE = re.compile(rb"^Segment(\d{1,5})_(Name|LabelValue|Layer|Tags):=(.*?)\r?$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -34,12 +37,14 @@ class StoredSegment:
         name: Its name; may be empty.
         value: Its value in its layer.
         layer: The layer it lies in, from 0.
+        meaning: Its coded meaning, if one was chosen.
     """
 
     number: int
     name: str
     value: int
     layer: int
+    meaning: Meaning | None
 
 
 def stored_segments(path: Path) -> tuple[StoredSegment, ...]:
@@ -58,6 +63,7 @@ def stored_segments(path: Path) -> tuple[StoredSegment, ...]:
                 each.get("Name", ""),
                 int(each.get("LabelValue", "1")),
                 int(each.get("Layer", "0")),
+                _meaning(each.get("Tags", "")),
             )
             for number, each in sorted(fields.items())
         )
@@ -70,13 +76,42 @@ def stored_segments(path: Path) -> tuple[StoredSegment, ...]:
         ) from error
 
 
+def _meaning(tags: str) -> Meaning | None:
+    """The meaning in ``key:value|key:value|...``; None if no term was chosen, or one that DICOM cannot hold.
+
+    The value of ``TerminologyEntry`` is ``list~category~type~modifier~list~region~modifier``, each term
+    ``scheme^code^meaning`` (Slicer: vtkSlicerTerminologiesModuleLogic).
+    """
+    entry = next((tag for tag in tags.split("|") if tag.strip().startswith(_TERMINOLOGY)), "")
+    parts = [_term(part) for part in entry.split("~")] + [None] * _TERMINOLOGY_PARTS
+    _, category, kind, modifier, _, region, side = parts[:_TERMINOLOGY_PARTS]
+    if category is None or kind is None:
+        return None
+    return Meaning(
+        category,
+        kind,
+        (modifier,) if modifier else (),
+        region,
+        (side,) if region and side else (),
+    )
+
+
+def _term(text: str) -> Term | None:
+    scheme, value, words = [part.strip() for part in (*text.split("^"), "", "")][:3]
+    term = Term(value, words, scheme)
+    return term if term.is_valid else None
+
+
 def list_segments(path: Path) -> tuple[Segment, ...]:
     """The segments named in the header, each with its value in a label map that is read without labels."""
     stored = stored_segments(path)
     values = [each.value for each in stored]
     if len(set(values)) < len(values) or not all(1 <= value <= 65535 for value in values):
         values = [each.number for each in stored]  # values repeat from layer to layer
-    return tuple(Segment(each.number, each.name, value) for each, value in zip(stored, values, strict=True))
+    return tuple(
+        Segment(each.number, each.name, value, each.meaning)
+        for each, value in zip(stored, values, strict=True)
+    )
 
 
 def read(path: Path, labels: Sequence[Label]) -> Mask:

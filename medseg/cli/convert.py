@@ -33,7 +33,7 @@ def convert(
         ),
     ] = False,
     recipe: Annotated[
-        str | None, typer.Option(help="With --as-mask: take the labels from this recipe.")
+        str | None, typer.Option(help="With --as-mask: take the labels of its masks from this recipe.")
     ] = None,
     format_: MaskFormat = None,
     series: Series = None,
@@ -80,7 +80,7 @@ def convert(
 
     if mask:
         check_mask_output(target, inputs, format_)
-        labels = Recipe.read(recipe).labels if recipe else ()
+        labels = Recipe.read(recipe).painted if recipe else ()
         made = convert_mask(
             source,
             target,

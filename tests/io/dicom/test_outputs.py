@@ -122,3 +122,15 @@ def test_dciodvfy_has_no_complaint_about_a_real_ct(shared_data, tmp_path):
     for form in ("dicom-seg", "rtstruct"):
         path = one_label(scan).save(tmp_path / f"{form}.dcm", format=form)
         assert errors_of_dciodvfy(path) == [], form
+
+
+def test_a_recipe_that_divides_its_label_keeps_both_sides(scan, tmp_path):
+    array = np.zeros(scan.grid.shape, np.uint8)
+    array[1, 2, 1], array[2:4, 3, 2] = 1, 2
+    Mask(array, scan.grid, ()).save(tmp_path / "lungs.nii.gz")
+    words = ("convert", tmp_path / "lungs.nii.gz", "--as-mask", "--reference", scan.source.path)
+    run(*words, "-o", tmp_path / "lungs.dcm", "--recipe", "lung_ct")
+    names = [segment.name for segment in io.list_segments(tmp_path / "lungs.dcm")]
+    assert names == ["right_lung", "left_lung"]
+    back = io.read_mask(tmp_path / "lungs.dcm", (), scan)
+    assert np.array_equal(back.array, array)

@@ -78,7 +78,7 @@ demo-model: $(READY)  ## Train the shipped phantom model again, from nothing
 	$(BIN)/medseg train phantom_lungs $(PHANTOM)/cases/manifest.csv -o $(PHANTOM)/run
 	cp $(PHANTOM)/run/model.safetensors medseg/models/phantom_lungs.safetensors
 
-graphs: $(READY)  ## Export the graph of lung_ct again, after its weights have changed
+graphs: $(READY)  ## Export the graphs of lung_ct and lung_ct_context again, after weights have changed
 	$(BIN)/python benchmarks/shipped_graphs.py
 
 clean:  ## Remove the environment, caches and demo-out; runs/ stays

@@ -6,7 +6,7 @@ import pytest
 from support.processes import command_code, heavy_imports
 
 from medseg.inference.backends import graph_cache
-from medseg.inference.backends.network_source import window_shape
+from medseg.inference.backends.network_source import graph_forms
 from medseg.inference.model_file import ModelFile
 from medseg.inference.registry import DEFAULT
 from medseg.phantom.thorax import Thorax, default_grid
@@ -64,6 +64,7 @@ def test_info_is_light(tmp_path: Path):
         ("models",),
         ("segment", "ct.nii.gz", "-o", "mask.nii.gz"),
         ("segment", "ct.nii.gz", "-o", "mask.nii.gz", "--engine", "onnx", "--json"),
+        ("segment", "ct.nii.gz", "-o", "mask.nii.gz", "--model", "lung_ct_context"),
         ("evaluate", "cases.csv", "-o", "scores", "--model", "lung_ct"),
         ("batch", "scans", "-o", "masks", "--workers", "1"),
         ("preview", "ct.nii.gz", "truth.nii.gz", "-o", "picture.png"),
@@ -91,15 +92,14 @@ load_segmenter()
     assert not {"torch", "monai", "lightning"} & set(heavy_imports(code, cwd=tmp_path))
 
 
-def test_the_default_model_is_shipped_with_its_graph():
-    file = ModelFile.read(DEFAULT)
-    shape, free = window_shape(file.recipe), file.recipe.predict.whole_planes
+@pytest.mark.parametrize("name", ["lung_ct", "lung_ct_context", DEFAULT])
+def test_models_of_lungs_are_shipped_with_their_graphs(name: str):
+    file = ModelFile.read(name)
     for weights in file.fold_digests():
-        path = (
-            graph_cache.shipped_folder()
-            / f"{graph_cache.graph_key(file.recipe, weights, shape, free=free)}.onnx"
-        )
-        assert path.is_file(), "the weights of lung_ct have changed: run `make graphs`"
+        for stage, shape, free in graph_forms(file.recipe):
+            key = graph_cache.graph_key(file.recipe, weights, shape, free=free, stage=stage)
+            path = graph_cache.shipped_folder() / f"{key}.onnx"
+            assert path.is_file(), f"the weights of {name} have changed: run `make graphs`"
 
 
 def test_reading_writing_and_comparing_are_light(tmp_path: Path):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from medseg.errors import UsageError
 from medseg.inference.backends import graph_cache
-from medseg.inference.backends.network_source import FoldNetwork, window_shape
+from medseg.inference.backends.network_source import FoldNetwork, graph_forms
 from medseg.inference.model_file import ModelFile
 
 if TYPE_CHECKING:
@@ -24,10 +24,10 @@ def check_weights(file: ModelFile) -> None:
         ModelRefused: they do not fit (reason ``weights``).
     """
     recipe = file.recipe
-    shape = window_shape(recipe)
     keys = [
-        graph_cache.graph_key(recipe, weights, shape, free=recipe.predict.whole_planes)
+        graph_cache.graph_key(recipe, weights, shape, free=free, stage=stage)
         for weights in file.fold_digests()
+        for stage, shape, free in graph_forms(recipe)
     ]
     if any(graph_cache.find(key) is None for key in keys):
         from medseg.inference.model import Model
@@ -45,7 +45,7 @@ def export(model: Model) -> None:
     networks = model.networks()
     recipe = model.recipe
     for network, weights in zip(networks, model.fold_digests(), strict=True):
-        with suppress(UsageError, RuntimeError):
-            FoldNetwork(recipe, weights, lambda network=network: network).graph(  # type: ignore[misc]
-                window_shape(recipe), free=recipe.predict.whole_planes
-            )
+        for stage, shape, free in graph_forms(recipe):
+            source = FoldNetwork(recipe, weights, lambda network=network: network, stage)  # type: ignore[misc]
+            with suppress(UsageError, RuntimeError):
+                source.graph(shape, free=free)

@@ -17,7 +17,7 @@ from medseg.images.grid import Grid
 from medseg.images.label import Label
 from medseg.images.volume import Mask, Volume
 from medseg.inference.backends import load
-from medseg.inference.backends.network_source import FoldNetwork, NetworkSource, window_shape
+from medseg.inference.backends.network_source import FoldNetwork, window_shape
 from medseg.inference.label_decision import LabelDecision
 from medseg.inference.mask_assembly import Target, build_mask
 from medseg.inference.model_file import ModelFile
@@ -87,7 +87,7 @@ class Segmenter:
             shape, free = window_shape(self.recipe), self.recipe.predict.whole_planes
             self._engines = load(engine, self._networks(), shape, self.device, free=free)
         else:
-            self._two_stage = TwoStage(self.model, self.device, engine)
+            self._two_stage = TwoStage(self.recipe, self._networks(), device=self.device, engine=engine)
             self._engines = self._two_stage.fine
             self._slices = Segmenter(SLICES, device=device, engine=engine)
             both = f"{self._digest} {self._slices.digest}"
@@ -100,7 +100,7 @@ class Segmenter:
 
         return Model.of_file(self._source) if isinstance(self._source, ModelFile) else self._source
 
-    def _networks(self) -> list[NetworkSource]:
+    def _networks(self) -> list[FoldNetwork]:
         """The network of each fold; torch builds it only if there is no exported graph of it."""
         built: list[nn.Module] = []
 

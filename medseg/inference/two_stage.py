@@ -9,10 +9,10 @@ rule out, and decides alone if it finds other aerated lungs than the rest.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,7 @@ from medseg.images.grid import Grid
 from medseg.images.run_length import Binary
 from medseg.images.volume import Mask
 from medseg.inference.backends import Engine, load
-from medseg.inference.backends.network_source import LoadedNetwork, window_shape
+from medseg.inference.backends.network_source import FoldNetwork, graph_forms
 from medseg.inference.label_decision import LabelDecision
 from medseg.inference.lung_evidence import Evidence, combine_evidence
 from medseg.inference.native_grid import Planes
@@ -29,13 +29,9 @@ from medseg.inference.sliding_window import logits
 from medseg.inference.threshold_segmenter import threshold_lungs
 from medseg.preprocessing.preparation import Prepared
 from medseg.preprocessing.resampling import axis_maps, resample, resampled_grid
-from medseg.recipe import Patch, Predict, Window
+from medseg.recipe import Patch, Predict, Recipe, Window
 from medseg.recipe.context import Context
 from medseg.system.notices import Notice, collect_notices, notify
-
-if TYPE_CHECKING:
-    from medseg.inference.model import Model
-    from medseg.networks.two_stage import TwoStage as Networks
 
 _LEAST_PROBABILITY = 0.1
 """The fine network sees the box of the voxels with a higher probability than this of the coarse network."""
@@ -89,10 +85,11 @@ class Found:
 
 
 class TwoStage:
-    """The two networks of a model whose recipe has a section ``context``, ready to run.
+    """The two networks of each fold of a model whose recipe has a section ``context``, ready to run.
 
     Args:
-        model: A model whose recipe has a section ``context``.
+        recipe: A recipe with a section ``context``.
+        folds: The networks of each fold.
         device: Device of the networks, as torch names it.
         engine: A key of :data:`medseg.inference.backends.REGISTRY`, or ``auto``.
 
@@ -100,14 +97,13 @@ class TwoStage:
         fine: Engines of the fine network, one per fold.
     """
 
-    def __init__(self, model: Model, device: str, engine: str) -> None:
-        self.recipe = model.recipe
-        self.context = cast(Context, model.recipe.context)
-        networks = [cast("Networks", network) for network in model.networks()]
-        coarse = [LoadedNetwork(network.coarse) for network in networks]
-        fine = [LoadedNetwork(network.fine) for network in networks]
-        self.coarse = load(engine, coarse, (1, 1, *self.context.size), device)
-        self.fine = load(engine, fine, (1, *window_shape(self.recipe)[1:]), device)
+    def __init__(self, recipe: Recipe, folds: Sequence[FoldNetwork], *, device: str, engine: str) -> None:
+        self.recipe = recipe
+        self.context = cast(Context, recipe.context)
+        self.coarse, self.fine = (
+            load(engine, [replace(fold, stage=stage) for fold in folds], shape, device)
+            for stage, shape, _ in graph_forms(recipe)
+        )
 
     def __call__(
         self, prepared: Prepared, slices: Floats, slice_grid: Grid, path: str | Path | None = None

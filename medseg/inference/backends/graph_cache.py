@@ -13,6 +13,7 @@ from contextlib import suppress
 from importlib import resources
 from importlib.metadata import version
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 from medseg.errors import MedsegError
 from medseg.recipe import Recipe
@@ -20,6 +21,10 @@ from medseg.system import user_folders
 from medseg.system.atomic_write import replacing
 
 _DIGEST_BYTES = hashlib.sha256().digest_size
+
+Stage: TypeAlias = Literal["coarse", "fine"]
+"""One of the two networks of a recipe with a section ``context``."""
+
 _VERSIONS = ("medseg", "torch", "monai", "onnx")
 
 
@@ -38,7 +43,9 @@ def versions() -> list[str]:
     return [f"{package} {version(package)}" for package in _VERSIONS]
 
 
-def graph_key(recipe: Recipe, weights: str, shape: tuple[int, ...], *, free: bool) -> str:
+def graph_key(
+    recipe: Recipe, weights: str, shape: tuple[int, ...], *, free: bool, stage: Stage | None = None
+) -> str:
     """A digest of everything that decides the function of a graph.
 
     Args:
@@ -46,9 +53,20 @@ def graph_key(recipe: Recipe, weights: str, shape: tuple[int, ...], *, free: boo
         weights: The digest of a fold, see :meth:`medseg.inference.model_file.ModelFile.fold_digests`.
         shape: (N, C, ...) of the graph's input.
         free: Whether its sides may differ from ``shape``.
+        stage: The network of a recipe with a section ``context`` that the graph is of.
     """
     network = recipe.network.model_dump(mode="json")
-    facts = [network, recipe.spatial_dims, recipe.in_channels, recipe.out_channels, shape, free, weights]
+    facts: list[object] = [
+        network,
+        recipe.spatial_dims,
+        recipe.in_channels,
+        recipe.out_channels,
+        shape,
+        free,
+        weights,
+    ]
+    if stage is not None and recipe.context is not None:
+        facts += [stage, recipe.context.network.model_dump(mode="json")]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
 from medseg.inference.backends import graph_cache
 from medseg.recipe import Recipe
@@ -16,6 +16,28 @@ if TYPE_CHECKING:
 def window_shape(recipe: Recipe) -> tuple[int, ...]:
     """(N, C, ...) of the windows that a network is given; whole planes may have other sides."""
     return (recipe.predict.window_batch, recipe.in_channels, *recipe.patch.size)
+
+
+class GraphForm(NamedTuple):
+    """A graph that a model's recipe needs.
+
+    Attributes:
+        stage: Which network of a recipe with a section ``context``; None if there is one network.
+        shape: (N, C, ...) of the windows.
+        free: Whether the sides of a window may differ from those in ``shape``.
+    """
+
+    stage: graph_cache.Stage | None
+    shape: tuple[int, ...]
+    free: bool
+
+
+def graph_forms(recipe: Recipe) -> tuple[GraphForm, ...]:
+    """The graphs that are needed to run each fold of a recipe."""
+    if recipe.context is None:
+        return (GraphForm(None, window_shape(recipe), recipe.predict.whole_planes),)
+    coarse = (1, len(recipe.channels), *recipe.context.size)
+    return (GraphForm("coarse", coarse, False), GraphForm("fine", (1, *window_shape(recipe)[1:]), False))
 
 
 class NetworkSource(Protocol):
@@ -55,28 +77,31 @@ class LoadedNetwork:
 
 @dataclass(frozen=True)
 class FoldNetwork:
-    """The network of one fold of a model, which is built only if no graph of it is found.
+    """The network of one fold of a model, or one of its two, which is built only if no graph of it is found.
 
     Attributes:
         recipe: Defines the network.
         weights: Digest of the fold's weights.
-        build: Builds the network, with its weights.
+        build: Builds the network, with its weights; both networks if there is a ``stage``.
+        stage: Which network of a recipe with a section ``context`` this is.
     """
 
     recipe: Recipe
     weights: str
     build: Callable[[], nn.Module]
+    stage: graph_cache.Stage | None = None
 
     def network(self) -> nn.Module:  # noqa: D102
-        return self.build()
+        built = self.build()
+        return built if self.stage is None else cast("nn.Module", getattr(built, self.stage))
 
     def graph(self, shape: tuple[int, ...], *, free: bool = False) -> bytes:  # noqa: D102
-        key = graph_cache.graph_key(self.recipe, self.weights, shape, free=free)
+        key = graph_cache.graph_key(self.recipe, self.weights, shape, free=free, stage=self.stage)
         found = graph_cache.find(key)
         if found is None:
             from medseg.inference.backends import onnx_export
 
-            network = self.build()
+            network = self.network()
             found = onnx_export.graph(network, shape, free=free)
             graph_cache.link(key, onnx_export.cache_name(network, shape, free=free))
         return found

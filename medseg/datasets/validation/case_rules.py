@@ -103,22 +103,27 @@ def _labels(case: Case, facts: Facts, recipe: Recipe | None) -> Iterator[Finding
 
 
 def _lost(case: Case, facts: Facts, recipe: Recipe) -> Iterator[Finding]:
-    """Findings about labels that lose more than half of their volume in preparation."""
+    """Findings about labels that lose half of their volume, or a connected part, in preparation."""
     spacing = recipe.prepare.spacing_mm
     if facts.truth is None:
         return
+    size = " x ".join(f"{mm:g}" for mm in spacing)
     for label in recipe.labels:
         kept, voxels = facts.kept_of(label, spacing), facts.voxels(label.values)
         if kept is None or not voxels or label.name not in named(case, recipe):
             continue
-        before, after = voxels * facts.truth.grid.voxel_ml, prepared_ml(kept, spacing)
+        before, after = voxels * facts.truth.grid.voxel_ml, prepared_ml(kept.voxels, spacing)
+        parts = f"{kept.lost} of its {kept.parts} connected part(s)"
         if after < _LEAST_KEPT * before:
-            rest = f"only {kept} voxel(s) ({after:.2g} ml) are" if kept else "nothing is"
-            size = " x ".join(f"{mm:g}" for mm in spacing)
+            rest = f"only {kept.voxels} voxel(s) ({after:.2g} ml) are" if kept.voxels else "nothing is"
+            also = f"; {parts} are gone" if kept.lost else ""
             problem = (
                 f"{label.name} has {voxels} voxel(s) ({before:.2g} ml), but {rest} left after resampling"
             )
-            yield finding("label-lost", f"{problem} to {size} mm", case.id)
+            yield finding("label-lost", f"{problem} to {size} mm{also}", case.id)
+        elif kept.lost:
+            problem = f"{label.name}: nothing is left of {parts} after resampling to {size} mm"
+            yield finding("lesions-lost", problem, case.id)
 
 
 def _intensities(case: Case, facts: Facts, recipe: Recipe | None) -> Iterator[Finding]:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
-from medseg.datasets.validation.resampling_loss import prepared_voxels
+from medseg.datasets.validation.resampling_loss import remains
 from medseg.images.grid import Grid
 from medseg.images.label import Label
 from medseg.images.value_counts import value_counts
@@ -103,11 +103,15 @@ class Kept(_Value):
         values: The values of the label.
         spacing_mm: Voxel size of the prepared grid.
         voxels: Number of prepared voxels of the label.
+        parts: Number of connected parts of the label before preparation; 0 in facts of earlier versions.
+        lost: Number of these parts of which nothing is left.
     """
 
     values: tuple[int, ...]
     spacing_mm: tuple[float, float, float]
     voxels: int
+    parts: int = 0
+    lost: int = 0
 
 
 class Facts(_Value):
@@ -129,10 +133,10 @@ class Facts(_Value):
         """The number of voxels of the label map with any of these values."""
         return sum(count for value, count in self.values if value in values)
 
-    def kept_of(self, label: Label, spacing_mm: tuple[float, float, float]) -> int | None:
-        """The prepared voxels of a label at a voxel size; None if they were not measured."""
+    def kept_of(self, label: Label, spacing_mm: tuple[float, float, float]) -> Kept | None:
+        """What is left of a label at a voxel size; None if it was not measured."""
         wanted = (label.values, spacing_mm)
-        return next((each.voxels for each in self.kept if (each.values, each.spacing_mm) == wanted), None)
+        return next((each for each in self.kept if (each.values, each.spacing_mm) == wanted), None)
 
 
 def measure(volumes: Sequence[Volume], truth: Mask | None, recipe: Recipe | None = None) -> Facts:
@@ -153,10 +157,9 @@ def measure(volumes: Sequence[Volume], truth: Mask | None, recipe: Recipe | None
 
 def _kept(truth: Mask, recipe: Recipe) -> tuple[Kept, ...]:
     spacing = recipe.prepare.spacing_mm
-    counts = prepared_voxels(truth, recipe.labels, spacing)
     return tuple(
-        Kept(values=label.values, spacing_mm=spacing, voxels=count)
-        for label, count in zip(recipe.labels, counts, strict=True)
+        Kept(values=label.values, spacing_mm=spacing, voxels=left.voxels, parts=left.parts, lost=left.lost)
+        for label, left in zip(recipe.labels, remains(truth, recipe.labels, spacing), strict=True)
     )
 
 

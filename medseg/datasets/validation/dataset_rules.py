@@ -86,7 +86,7 @@ def _never(entries: Sequence[Entry], recipe: Recipe) -> Iterator[Finding]:
             for entry in training
             if label.name in named(entry.case, recipe) and entry.facts.voxels(label.values)
         ]
-        if kept and not any(count is None or count for count in kept):
+        if kept and not any(each is None or each.voxels for each in kept):
             size = " x ".join(f"{mm:g}" for mm in recipe.prepare.spacing_mm)
             problem = f"nothing of label {label.name} is left after resampling to {size} mm in any of the"
             yield finding("label-lost-everywhere", f"{problem} {len(kept)} training cases with it", None)

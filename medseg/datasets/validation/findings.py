@@ -51,6 +51,9 @@ REGISTRY: dict[str, FindingKind] = {
         "error", "correct the values of the label in the recipe, or add cases that have it"
     ),
     "label-lost": FindingKind("warning", "choose a smaller prepare.spacing_mm in the recipe"),
+    "lesions-lost": FindingKind(
+        "warning", "choose a smaller prepare.spacing_mm in the recipe, unless these parts are specks"
+    ),
     "label-lost-everywhere": FindingKind("error", "choose a smaller prepare.spacing_mm in the recipe"),
     # intensities
     "constant-image": FindingKind("error", "export the scan again, or leave the case out"),

@@ -8,20 +8,37 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from medseg.images.connected_components import components
 from medseg.images.label import Label
+from medseg.images.run_length import Runs
 from medseg.images.volume import Mask
 
 _SLICES = 16
 _HALF = 0.5 - 1e-5
 
 
-def prepared_voxels(truth: Mask, labels: Sequence[Label], spacing_mm: Sequence[float]) -> tuple[int, ...]:
-    """The number of voxels of each label after resampling to a voxel size.
+class Remains(NamedTuple):
+    """What is left of a label after resampling.
+
+    Attributes:
+        voxels: Number of its prepared voxels.
+        parts: Number of its connected parts (26-connectivity) before resampling: its lesions.
+        lost: Number of these parts in which no prepared voxel is left.
+    """
+
+    voxels: int
+    parts: int
+    lost: int
+
+
+def remains(truth: Mask, labels: Sequence[Label], spacing_mm: Sequence[float]) -> tuple[Remains, ...]:
+    """What is left of each label after resampling to a voxel size.
 
     Args:
         truth: The label map.
@@ -32,7 +49,7 @@ def prepared_voxels(truth: Mask, labels: Sequence[Label], spacing_mm: Sequence[f
     lengths = zip(oriented.grid.shape, oriented.grid.spacing_mm, spacing_mm, strict=True)
     weights = [_weights(n, new / old) for n, old, new in lengths]
     boxes = ndimage.find_objects(oriented.array)
-    return tuple(_prepared(oriented.array, label, boxes, weights) for label in labels)
+    return tuple(_remains(oriented.array, label, boxes, weights) for label in labels)
 
 
 def prepared_ml(voxels: int, spacing_mm: Sequence[float]) -> float:
@@ -40,26 +57,43 @@ def prepared_ml(voxels: int, spacing_mm: Sequence[float]) -> float:
     return voxels * prod(spacing_mm) / 1000
 
 
-def _prepared(
+def _remains(
     array: npt.NDArray[np.integer],
     label: Label,
     boxes: Sequence[tuple[slice, ...] | None],
     weights: Sequence[npt.NDArray[np.float32]],
-) -> int:
+) -> Remains:
     own = [boxes[value - 1] for value in label.values if value <= len(boxes)]
     known = [box for box in own if box is not None]
     if not known:
-        return 0
+        return Remains(0, 0, 0)
     box = [slice(min(b[i].start for b in known), max(b[i].stop for b in known)) for i in range(3)]
-    across, down, through = (matrix[:, part] for matrix, part in zip(weights, box, strict=True))
-    across, down, through = (matrix[matrix.any(axis=1)] for matrix in (across, down, through))
-    total = np.zeros((len(across), len(down), len(through)), np.float32)
     part = array[tuple(box)]
+    parts = [matrix[:, along] for matrix, along in zip(weights, box, strict=True)]
+    near = [matrix[matrix.any(axis=1)] for matrix in parts]
+    left = _resampled(part, label, near) >= _HALF
+    runs = Runs.of(part, lambda slab: np.isin(slab, label.values))
+    number, count = components(runs, corners=True)
+    voxels = int(np.count_nonzero(left))
+    if not voxels or count == 1:
+        return Remains(voxels, count, 0 if voxels else count)
+    # A voxel goes to the prepared voxel to which it contributes most; the last plane stands for none.
+    place = [np.where(matrix.any(axis=0), matrix.argmax(axis=0), len(matrix)) for matrix in near]
+    found = runs.counted(np.pad(left, (0, 1))[np.ix_(*place)], lambda slab: slab)
+    return Remains(voxels, count, count - len(np.unique(number[found > 0])))
+
+
+def _resampled(
+    part: npt.NDArray[np.integer], label: Label, weights: Sequence[npt.NDArray[np.float32]]
+) -> npt.NDArray[np.float32]:
+    """The share of the label in each prepared voxel."""
+    across, down, through = weights
+    total = np.zeros((len(across), len(down), len(through)), np.float32)
     for first in range(0, part.shape[2], _SLICES):  # limits the memory
         slab = np.isin(part[:, :, first : first + _SLICES], label.values).astype(np.float32)
         reduced = np.einsum("ax,xyz,by->abz", across, slab, down, optimize=True)
         total += reduced @ through[:, first : first + _SLICES].T
-    return int(np.count_nonzero(total >= _HALF))
+    return total
 
 
 def _weights(n_in: int, step: float) -> npt.NDArray[np.float32]:

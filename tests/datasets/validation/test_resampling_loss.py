@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import ndimage
 from support.worlds import tiny
 
 from medseg.datasets.manifest import Case
-from medseg.datasets.validation import check
-from medseg.datasets.validation.resampling_loss import prepared_voxels
+from medseg.datasets.validation import Facts, apply_case_rules, check
+from medseg.datasets.validation.resampling_loss import Remains, remains
 from medseg.images.grid import Grid
 from medseg.images.label import Label
 from medseg.images.volume import Mask, Volume
 from medseg.preprocessing.preparation import prepare
+from medseg.training.case_cache import cached
 
 LESION = Label(name="lesion", values=(1,))
 ORGAN = Label(name="organ", values=(2, 1))
@@ -36,9 +38,28 @@ def blocks(size: int, shape: tuple[int, int, int] = (36, 36, 36)) -> np.ndarray:
 def test_lesions_of_2_mm_vanish_at_3_mm_and_stay_at_1_mm():
     # A voxel of 3 mm has 27 mm3, of which a lesion of 8 mm3 fills at most 0.30.
     truth = Mask(blocks(2), Grid.from_spacing((36, 36, 36)), ())
-    assert prepared_voxels(truth, (LESION,), (3, 3, 3)) == (0,)
-    assert prepared_voxels(truth, (LESION,), (1, 1, 1)) == (3 * 8,)
-    assert prepared_voxels(Mask(truth.array * 0, truth.grid, ()), (LESION,), (3, 3, 3)) == (0,)
+    assert remains(truth, (LESION,), (3, 3, 3)) == (Remains(0, parts=3, lost=3),)
+    assert remains(truth, (LESION,), (1, 1, 1)) == (Remains(3 * 8, parts=3, lost=0),)
+    assert remains(Mask(truth.array * 0, truth.grid, ()), (LESION,), (3, 3, 3)) == (Remains(0, 0, 0),)
+
+
+@pytest.mark.parametrize("codes", ["RAS", "LPI", "SAL", "PIR"])
+def test_each_lesion_counts_whatever_the_others_keep(codes):
+    # Voxels of 1 x 1 x 2 mm, prepared at 3 x 3 x 3: the cube of 12 mm is kept; a lesion of 2 x 2 x 2 mm fills
+    # 8 of 27 mm3, one of 1 x 1 x 8 mm no more than a ninth of any voxel, one of 6 x 6 x 6 mm a whole voxel.
+    array = np.zeros((48, 48, 30), np.uint8)
+    array[4:16, 4:16, 2:8] = 1
+    array[30:32, 8:10, 4], array[40, 40, 10:14], array[20:26, 30:36, 20:23] = 1, 1, 1
+    array[17:19, 17:19, 8] = 1  # near the cube, but not connected to it
+    truth = Mask(array, Grid.from_spacing(array.shape, (1.0, 1.0, 2.0)), ()).oriented(codes)
+    (left,) = remains(truth, (LESION,), (3, 3, 3))
+    assert (left.parts, left.lost) == (5, 3)
+    (whole,) = remains(truth, (LESION,), (1, 1, 2))
+    assert whole == Remains(int(array.sum()), 5, 0)
+    # The line of 1 x 1 x 8 mm is 16.5 voxels from the middle, 23.57 steps of 0.7 mm: 0.3 mm off the nearest
+    # prepared line along x and y, where interpolation leaves 0.7 x 0.7 = 0.49 of it, less than one half.
+    (finer,) = remains(truth, (LESION,), (0.7, 0.7, 0.9))
+    assert (finer.parts, finer.lost) == (5, 1)
 
 
 @pytest.mark.parametrize("spacing", [(3.0, 3.0, 3.0), (2.0, 2.0, 5.0), (1.0, 0.8, 2.3), (0.5, 1.0, 1.0)])
@@ -55,8 +76,12 @@ def test_it_equals_what_is_left_after_preparation(spacing, codes):
     label = prepare(wanted, (scan,), truth).label
     exact = tuple(int((one == 1).sum()) for one in label)
     # float32 sums in another order may differ where a voxel is covered by exactly one half.
-    found = prepared_voxels(truth, wanted.labels, spacing)
-    assert found == pytest.approx(exact, abs=2, rel=0.01)
+    found = remains(truth, wanted.labels, spacing)
+    assert [each.voxels for each in found] == pytest.approx(exact, abs=2, rel=0.01)
+    for one, each in zip(label, found, strict=True):
+        _, after = ndimage.label(one == 1, np.ones((3, 3, 3)))
+        # Parts cannot split at these spacings, but can merge: what is not lost is there.
+        assert each.parts - each.lost >= after
 
 
 @pytest.fixture
@@ -87,7 +112,44 @@ def test_labels_that_resampling_removes_are_reported(cases):
         "lesion has 24 voxel(s) (0.024 ml), but nothing is left after resampling to 3 x 3 x 3 mm"
         in finding.problem
     )
+    assert "3 of its 3 connected part(s) are gone" in finding.problem
     assert not any(each.code == "label-lost" for each in check(made, recipe(1.0, LESION)).findings)
+
+
+def test_lesions_that_resampling_removes_are_counted(cases):
+    large = np.zeros((36, 36, 36), np.uint8)
+    large[8:28, 8:28, 8:28] = 1
+    both = np.maximum(large, 0)
+    both[2:4, 2:4, 2:4] = both[31:33, 31:33, 31:33] = 1
+    made = [cases(both, "train", "both"), cases(large, "train", "large"), cases(large, "val", "v")]
+    findings = check(made, recipe(3.0, LESION)).findings
+    (finding,) = [each for each in findings if "lost" in each.code]
+    assert (finding.case, finding.code, finding.severity) == ("both", "lesions-lost", "warning")
+    assert (
+        finding.problem
+        == "lesion: nothing is left of 2 of its 3 connected part(s) after resampling to 3 x 3 x 3 mm"
+    )
+    assert not any("lost" in each.code for each in check(made, recipe(1.0, LESION)).findings)
+
+
+def test_training_tells_of_lost_lesions_also_from_its_cache(cases, tmp_path):
+    large = np.zeros((36, 36, 36), np.uint8)
+    large[8:28, 8:28, 8:28] = 1
+    large[2:4, 2:4, 2:4] = 1
+    case = cases(large, "train", "c")
+    for _ in range(2):  # prepared, then found in the cache
+        held = cached(case, recipe(3.0, LESION), tmp_path / "cache")
+        (finding,) = [
+            each for each in apply_case_rules(case, held.facts(), recipe(3.0, LESION)) if "lost" in each.code
+        ]
+        assert "1 of its 2 connected part(s)" in finding.problem
+
+
+def test_facts_of_earlier_versions_have_no_parts():
+    old = '{"kept": [{"values": [1], "spacing_mm": [3, 3, 3], "voxels": 7}]}'
+    kept = Facts.model_validate_json(old).kept_of(LESION, (3, 3, 3))
+    assert kept is not None
+    assert (kept.voxels, kept.parts, kept.lost) == (7, 0, 0)
 
 
 def test_thin_structures_that_shrink_are_reported(cases):

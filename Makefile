@@ -13,9 +13,6 @@ PHANTOM := runs/phantom
 # -qq: no warnings about package indexes of the machine; errors are still shown.
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 
-# A worker of pytest-xdist that ends without a word is replaced, and its test runs once more; failures are not repeated.
-CRASHES := --reruns 1 --only-rerun "crashed while running"
-
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
@@ -32,7 +29,7 @@ demo: $(READY)  ## Segment a phantom CT: DICOM in, mask, picture and Dice in dem
 test: export OMP_NUM_THREADS = 1
 test: export MKL_NUM_THREADS = 1
 test: lint  ## Lint, types, import contracts, tests and notebooks
-	$(BIN)/pytest tests notebooks --nbmake -n $(WORKERS) --dist worksteal --durations=25 $(CRASHES)
+	$(BIN)/pytest tests notebooks --nbmake -n $(WORKERS) --dist worksteal --durations=25
 
 coverage: export OMP_NUM_THREADS = 1
 coverage: export MKL_NUM_THREADS = 1

@@ -203,6 +203,25 @@ def test_threads_can_share_a_segmenter(name):
             assert np.array_equal(mask.array, wanted)
 
 
+@pytest.mark.parametrize("name", REGISTRY)
+def test_a_signal_after_an_engine_was_released_in_another_thread_is_handled(name):
+    code = f"""
+import signal, sys, threading
+import torch
+from medseg.inference.backends import REGISTRY
+from medseg.inference.backends.network_source import LoadedNetwork
+network = torch.nn.Conv2d(1, 1, 1).eval()
+held = [REGISTRY[{name!r}](LoadedNetwork(network), (1, 1, 8, 8), "cpu")]
+thread = threading.Thread(target=held.clear)
+thread.start()
+thread.join()
+signal.signal(signal.SIGINT, lambda *_: print("handled"))
+signal.raise_signal(signal.SIGINT)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
+
+
 def test_networks_are_exported_by_threads_at_the_same_time():
     networks = [
         used(flat(network={"widths": [4, 8, 8], "norm": norm})) for norm in ("batch", "instance", "none")

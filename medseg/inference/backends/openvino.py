@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import threading
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -11,14 +13,31 @@ from medseg.inference.backends.graph_engine import GraphEngine
 from medseg.system.processes import thread_count
 from medseg.system.quiet_libraries import without_package
 
+if TYPE_CHECKING:
+    import openvino
+
+
+@functools.cache
+def _core() -> openvino.Core:
+    """The runtime of this process, which is kept until the process ends.
+
+    Its CPU plugin gives the thread that loads it a signal stack and frees that memory when it is unloaded,
+    from whichever thread. The next signal with a handler, Ctrl-C for one, would then end the process (seen
+    with OpenVINO 2026.4; ``SigAltStackSetup`` in its CPU plugin).
+    """
+    # If its telemetry package cannot be imported, OpenVINO uses a stub that reports nothing.
+    with without_package("openvino_telemetry"):
+        import openvino
+
+    return openvino.Core()
+
 
 class OpenVino(GraphEngine):
     """See :class:`medseg.inference.backends.Engine`."""
 
     def _compile(self, graph: bytes, shape: tuple[int, ...]) -> None:
-        # If its telemetry package cannot be imported, OpenVINO uses a stub that reports nothing.
-        with without_package("openvino_telemetry"):
-            import openvino
+        core = _core()
+        import openvino
 
         self.name = f"openvino {openvino.__version__.split('-')[0]}"
         settings = {
@@ -29,7 +48,6 @@ class OpenVino(GraphEngine):
             "ENABLE_CPU_PINNING": False,
             "PERFORMANCE_HINT": "LATENCY",
         }
-        core = openvino.Core()
         model = core.read_model(graph, b"")
         if -1 in shape:
             model.reshape([*shape])

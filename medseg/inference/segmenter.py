@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -238,9 +238,8 @@ class Segmenter:
         """
         if self._two_stage is None or self._slices is None:
             raise ValueError("the recipe has no section context")
-        probable = self._slices.probabilities(slices)
-        trim_heap()
-        return self._two_stage(prepared, probable, slices.grid, path)
+        found_by_slices = partial(self._slices.probabilities, slices)
+        return self._two_stage(prepared, found_by_slices, slices.grid, path)
 
     def probabilities(self, prepared: Prepared) -> npt.NDArray[np.float32]:
         """All of :meth:`planes`: float32 (L, X, Y, Z) on the prepared grid."""

@@ -8,11 +8,12 @@ rule out, and decides alone if it finds other aerated lungs than the rest.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +32,8 @@ from medseg.preprocessing.preparation import Prepared
 from medseg.preprocessing.resampling import axis_maps, resample, resampled_grid
 from medseg.recipe import Patch, Predict, Recipe, Window
 from medseg.recipe.context import Context
-from medseg.system.notices import Notice, collect_notices, notify
+from medseg.system.memory import trim_heap
+from medseg.system.notices import Notice, collect_notices, in_context, notify
 
 _LEAST_PROBABILITY = 0.1
 """The fine network sees the box of the voxels with a higher probability than this of the coarse network."""
@@ -40,6 +42,7 @@ _MARGIN = 8
 """Margin of that box in voxels of the prepared grid, to show the lung's edge from both sides."""
 
 Floats = npt.NDArray[np.float32]
+Box = tuple[slice, slice, slice]
 
 _SIDES_ML = 20.0
 """From this volume on, a difference of the networks from the position of the lungs is worth a notice."""
@@ -84,6 +87,14 @@ class Found:
         return (Notice("sides-disagree", text, remedy="check that right and left are correct"),)
 
 
+class _Sum(NamedTuple):
+    """Probabilities of lung by the coarse and the fine network, and where they hold it for right lung."""
+
+    coarse: Floats
+    fine: Floats
+    rather_right: Binary
+
+
 class TwoStage:
     """The two networks of each fold of a model whose recipe has a section ``context``, ready to run.
 
@@ -106,61 +117,80 @@ class TwoStage:
         )
 
     def __call__(
-        self, prepared: Prepared, slices: Floats, slice_grid: Grid, path: str | Path | None = None
+        self,
+        prepared: Prepared,
+        slices: Callable[[], Floats],
+        slice_grid: Grid,
+        path: str | Path | None = None,
     ) -> Found:
         """The lungs of a scan, as probabilities on a prepared grid.
 
         Args:
             prepared: The scan, prepared for this model.
-            slices: Probability of lung by the slice network, float32 (1, X, Y, Z).
+            slices: Gives the probability of lung by the slice network, float32 (1, X, Y, Z). It is called in
+                another thread while thresholds and the 3D networks look for lungs.
             slice_grid: Grid of ``slices``.
             path: The scan's path for notices.
         """
+        grid = prepared.grid
+        with ThreadPoolExecutor(1) as beside:
+            found_by_slices = beside.submit(in_context(slices))
+            hu, dark, networks = self._look(prepared)
+            sliced = found_by_slices.result()
+        flat = resample(sliced, slice_grid, grid)[0]
+        trim_heap()
+        found = combine_evidence(Evidence(hu, dark, networks.coarse, networks.fine, flat, grid))
+        if found is None:
+            text = "the 3D networks found other aerated lungs than the slice network, which is used alone"
+            notify("slices-alone", text, path=path, remedy="look at the mask")
+            return Found([(0, sliced)], slice_grid)
+        return Found([(0, found[None])], grid, networks.rather_right)
+
+    def _look(self, prepared: Prepared) -> tuple[Floats, tuple[Binary, Binary], _Sum]:
+        """The scan in HU, its threshold masks, and what both networks find around them."""
         image, grid = prepared.image, prepared.grid
         window = cast(Window, self.recipe.prepare.intensity)
         hu = image[0] * (window.high_hu - window.low_hu) + window.low_hu
         with collect_notices():  # what thresholds leave out concerns their mask, not this one
             dark = threshold_lungs(hu, grid)
-        coarse = fine = np.zeros((2, *grid.shape), dtype=np.float32)
+        trim_heap()
         either = dark[0] | dark[1]
-        if either.any():
-            coarse = self._coarse(image, either, grid.spacing_mm)
-            fine = self._fine(image, coarse)
-        flat = resample(slices, slice_grid, grid)[0]
-        found = combine_evidence(Evidence(hu, dark, coarse.sum(0), fine.sum(0), flat, grid))
-        if found is None:
-            text = "the 3D networks found other aerated lungs than the slice network, which is used alone"
-            notify("slices-alone", text, path=path, remedy="look at the mask")
-            return Found([(0, slices)], slice_grid)
-        rather_right = coarse[0] + fine[0] > coarse[1] + fine[1]
-        return Found([(0, found[None])], grid, rather_right)
+        if not either.any():
+            nowhere = np.zeros(grid.shape, dtype=np.float32)
+            return hu, dark, _Sum(nowhere, nowhere, either)
+        coarse = self._coarse(image, either, grid.spacing_mm)
+        box, fine = self._fine(image, coarse)
+        rather_right = coarse[0] > coarse[1]
+        lung = coarse[0] + coarse[1]
+        finer = np.zeros(grid.shape, dtype=np.float32)
+        if box is not None:
+            rather_right[box] = coarse[0][box] + fine[0] > coarse[1][box] + fine[1]
+            finer[box] = fine[0] + fine[1]
+        return hu, dark, _Sum(lung, finer, rather_right)
 
     def _coarse(self, image: Floats, dark: Binary, spacing_mm: tuple[float, float, float]) -> Floats:
         """The coarse network's probabilities on the prepared grid, 0 outside its box."""
         context, factor = self.context, self.context.factor
         low, size = [], []
         for axis, (mm, least) in enumerate(zip(spacing_mm, context.size, strict=True)):
-            at = np.flatnonzero(dark.any(axis=tuple(a for a in range(3) if a != axis)))
-            wanted = (at[-1] + 1 - at[0]) + 2 * round(context.margin_mm / mm)
+            start, stop = _extent(dark, axis)
+            wanted = stop - start + 2 * round(context.margin_mm / mm)
             size.append(factor * max(least, -(-wanted // factor)))
-            low.append(int(at[0] + at[-1] + 1 - size[-1]) // 2)
+            low.append((start + stop - size[-1]) // 2)
         view = _averaged(_cut(image, low, size), factor)
         found = self._probabilities(view, self.coarse, Patch(size=context.size), context.network.divisor)
         return _cut(_enlarged(found, factor), [-start for start in low], image.shape[1:])
 
-    def _fine(self, image: Floats, coarse: Floats) -> Floats:
-        """The fine network's probabilities on the prepared grid, 0 outside its box."""
-        whole = np.zeros((2, *image.shape[1:]), dtype=np.float32)
-        at = np.argwhere(coarse.sum(0) > _LEAST_PROBABILITY)
-        if not len(at):
-            return whole
-        bounds = zip(at.min(0), at.max(0), image.shape[1:], strict=True)
-        x, y, z = (slice(max(0, int(a) - _MARGIN), min(n, int(b) + 1 + _MARGIN)) for a, b, n in bounds)
+    def _fine(self, image: Floats, coarse: Floats) -> tuple[Box | None, Floats]:
+        """A box of the prepared grid, and the fine network's probabilities in it; None if it sees nothing."""
+        likely = coarse[0] + coarse[1] > _LEAST_PROBABILITY
+        if not likely.any():
+            return None, coarse[..., :0]
+        extents = zip((_extent(likely, axis) for axis in range(3)), likely.shape, strict=True)
+        x, y, z = (slice(max(0, a - _MARGIN), min(n, b + _MARGIN)) for (a, b), n in extents)
         channels = np.concatenate([image[:, x, y, z], coarse[:, x, y, z]])
-        whole[:, x, y, z] = self._probabilities(
-            channels, self.fine, self.recipe.patch, self.recipe.network.divisor
-        )
-        return whole
+        found = self._probabilities(channels, self.fine, self.recipe.patch, self.recipe.network.divisor)
+        return (x, y, z), found
 
     def _probabilities(self, image: Floats, engines: list[Engine], patch: Patch, divisor: int) -> Floats:
         predict = Predict(overlap=self.recipe.predict.overlap, window_batch=1)
@@ -172,6 +202,12 @@ class TwoStage:
         labels = len(self.recipe.labels)
         found = logits(image, mean, labels=labels, patch=patch, predict=predict, divisor=divisor)
         return LabelDecision.from_recipe(self.recipe).probabilities(found)
+
+
+def _extent(mask: Binary, axis: int) -> tuple[int, int]:
+    """Start and stop, along an axis, of a mask that is not empty."""
+    at = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
+    return int(at[0]), int(at[-1]) + 1
 
 
 def _averaged(image: Floats, factor: int) -> Floats:
@@ -190,8 +226,10 @@ def _enlarged(values: Floats, factor: int) -> Floats:
 
 def _cut(image: Floats, low: list[int], size: Sequence[int]) -> Floats:
     """The box of an image (C, X, Y, Z) that begins at ``low``; voxels outside the image are 0."""
-    before = [max(0, -start) for start in low]
-    after = [max(0, start + n - m) for start, n, m in zip(low, size, image.shape[1:], strict=True)]
-    padded = np.pad(image, [(0, 0), *zip(before, after, strict=True)])
-    x, y, z = (slice(start + b, start + b + n) for start, b, n in zip(low, before, size, strict=True))
-    return padded[:, x, y, z]
+    box = np.zeros((len(image), *size), dtype=np.float32)
+    ends = [start + n for start, n in zip(low, size, strict=True)]
+    x, y, z = (slice(max(0, start), max(0, end)) for start, end in zip(low, ends, strict=True))
+    inner = image[:, x, y, z]
+    u, v, w = (slice(at := max(0, -start), at + n) for start, n in zip(low, inner.shape[1:], strict=True))
+    box[:, u, v, w] = inner
+    return box

@@ -23,6 +23,9 @@ _DECIMALS = 6
 # Number of slices resampled at a time: enough for efficient matrix products, in little memory.
 _SLICES = 16
 
+# Number of rows of an interpolation matrix in one product: enough for efficient products, few zeros.
+_BAND = 32
+
 
 def resampled_grid(grid: Grid, spacing_mm: tuple[float, float, float]) -> Grid:
     """A grid with another voxel size over the same field of view.
@@ -139,9 +142,9 @@ def resample(values: npt.NDArray[Any], source: Grid, target: Grid) -> Array:
         """Slices from ``first`` on, resampled to the target's x and y: float32 (C, slices, Y, X)."""
         part = stored[:, first : first + _SLICES].astype(np.float32, order="C")
         if across is not None:  # one product for all slices is faster than one for each
-            rows = part.reshape(-1, part.shape[3]) @ across.T
-            part = rows.reshape(*part.shape[:3], -1)
-        return part if down is None else np.matmul(down, part)
+            found = _banded(across, part.reshape(1, -1, part.shape[3]).swapaxes(1, 2)).swapaxes(1, 2)
+            part = found.reshape(*part.shape[:3], -1)
+        return part if down is None else _banded(down, part)
 
     done = np.empty((len(values), *target.shape), dtype=np.float32)
     slices = done.transpose(0, 3, 2, 1)
@@ -161,6 +164,22 @@ def resample(values: npt.NDArray[Any], source: Grid, target: Grid) -> Array:
         made = part[:, low:high] @ stack.reshape(*stack.shape[:2], -1)
         slices[:, first : first + _SLICES] = made.reshape(*made.shape[:2], *stack.shape[2:])
     return done
+
+
+def _banded(matrix: Array, values: Array) -> Array:
+    """``matrix @ values`` over the second to last axis, without the products with the matrix's zeros.
+
+    Each row of ``matrix`` has a few weights around the diagonal: blocks of rows need few columns. Sums of the
+    same terms in the same order have the same bits.
+    """
+    made = np.empty((*values.shape[:-2], len(matrix), values.shape[-1]), dtype=np.float32)
+    for first in range(0, len(matrix), _BAND):
+        rows = matrix[first : first + _BAND]
+        columns = np.flatnonzero(rows.any(axis=0))
+        low, high = (int(columns[0]), int(columns[-1]) + 1) if len(columns) else (0, 1)
+        part = np.ascontiguousarray(rows[:, low:high])
+        np.matmul(part, values[..., low:high, :], out=made[..., first : first + _BAND, :])
+    return made
 
 
 def _axis(n_in: int, n_out: int, offset: float, step: float) -> Array | None:

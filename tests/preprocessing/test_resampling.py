@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from medseg.errors import InputRefused
 from medseg.images.grid import Grid
-from medseg.preprocessing.resampling import axis_maps, resample, resampled_grid, weights
+from medseg.preprocessing.resampling import _banded, axis_maps, resample, resampled_grid, weights
 
 
 def test_linear_weights_by_hand():
@@ -136,3 +136,16 @@ def test_many_slices_are_the_product_of_three_matrices(step):
     )
     expected = np.einsum("cxyz,ax,by,dz->cabd", values, x, y, z)
     np.testing.assert_allclose(resample(values, grid, part), expected, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("rows", [1, 31, 32, 33, 100])
+def test_a_banded_product_is_the_product(rows):
+    """Whole numbers have exact sums in any order, so that numpy's product is the truth to the last bit."""
+    rng = np.random.default_rng(rows)
+    matrix = np.zeros((rows, 70), dtype=np.float32)
+    for row in range(rows):
+        start = row * 60 // rows
+        matrix[row, start : start + 4] = rng.integers(1, 9, 4)
+    matrix[rows // 2] = 0  # a row beyond the reach
+    values = rng.integers(-1000, 1000, (2, 70, 5)).astype(np.float32)
+    assert np.array_equal(_banded(matrix, values), matrix @ values)

@@ -16,18 +16,24 @@ from medseg.errors import InputRefused, UsageError
 from medseg.images.grid import Grid
 from medseg.images.label import Label
 from medseg.images.volume import Mask, Volume
-from medseg.inference.backends import load
-from medseg.inference.backends.network_source import FoldNetwork, window_shape
+from medseg.inference.backends import Engine, load
+from medseg.inference.backends.network_source import FoldNetwork, LoadedNetwork, window_shape
 from medseg.inference.label_decision import LabelDecision
 from medseg.inference.mask_assembly import Target, build_mask
 from medseg.inference.model_file import ModelFile
 from medseg.inference.native_grid import Planes, restored
+from medseg.inference.pipelines import (
+    PipelineRuntime,
+    PreparedPipeline,
+    pipeline_runtime,
+    pipeline_windows,
+)
 from medseg.inference.prediction import Prediction, PreparedScan
 from medseg.inference.scan_checks import check_finite
 from medseg.inference.sliding_window import planes
 from medseg.inference.two_stage import Found, TwoStage
 from medseg.inference.uncertainty import Entropy
-from medseg.preprocessing.preparation import Prepared, prepare
+from medseg.preprocessing.preparation import Prepared, check_channels, prepare
 from medseg.recipe import Recipe
 from medseg.system.arrays import Array
 from medseg.system.devices import resolved
@@ -38,6 +44,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from medseg.inference.model import Model
+    from medseg.networks import Several
 
 SLICES = "lung_ct"
 """The shipped model of slices that models with a section ``context`` use as well."""
@@ -83,7 +90,10 @@ class Segmenter:
         self._digest = self._source.digest
         self._two_stage: TwoStage | None = None
         self._slices: Segmenter | None = None
-        if self.recipe.context is None:
+        self._runtime: PipelineRuntime | None = None
+        if self.recipe.pipeline is not None:
+            self._engines, self._runtime = self._pipeline(engine)
+        elif self.recipe.context is None:
             shape, free = window_shape(self.recipe), self.recipe.predict.whole_planes
             self._engines = load(engine, self._networks(), shape, self.device, free=free)
         else:
@@ -92,6 +102,25 @@ class Segmenter:
             self._slices = Segmenter(SLICES, device=device, engine=engine)
             both = f"{self._digest} {self._slices.digest}"
             self._digest = hashlib.sha256(both.encode()).hexdigest()
+
+    def _pipeline(self, engine: str) -> tuple[list[Engine], PipelineRuntime]:
+        """The engines of a pipeline's first network, and the pipeline with all of its engines."""
+        sizes = self.recipe.network_sizes()
+        if len(sizes) == 1:
+            engines = [load(engine, self._networks(), window_shape(self.recipe), self.device)]
+        else:
+            folds = [cast("Several", network) for network in self.model.networks()]
+            windows = pipeline_windows(self.recipe)
+            engines = [
+                load(
+                    engine,
+                    [LoadedNetwork(fold.networks[number]) for fold in folds],
+                    (1, size[2], *window),
+                    self.device,
+                )
+                for number, (size, window) in enumerate(zip(sizes, windows, strict=True))
+            ]
+        return engines[0], pipeline_runtime(self.recipe, engines)
 
     @cached_property
     def model(self) -> Model:
@@ -189,6 +218,9 @@ class Segmenter:
         with collect_notices(pass_on=True) as notices:
             if self.recipe.modality == "CT" and not self.any_modality:
                 _check_hu(volumes, self.recipe)
+            if self._runtime is not None:
+                check_channels(self.recipe, volumes)
+                return PreparedPipeline(self._runtime, volumes, notices)
             return _PreparedScan(self, volumes, notices)
 
     def planes(self, prepared: Prepared) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
@@ -198,9 +230,16 @@ class Segmenter:
             The number of the first plane along the third axis, and float32 (L, X, Y, planes).
 
         Raises:
-            UsageError: the recipe has a section ``context`` (``context``).
+            UsageError: the recipe has a section ``context`` (``context``) or ``pipeline`` (``pipeline``).
         """
         recipe = self.recipe
+        if self._runtime is not None:
+            raise UsageError(
+                "a model whose recipe has a section pipeline has no probabilities on medseg's prepared grid",
+                where="pipeline",
+                remedy="use prepare(scan).predict()",
+                reason="pipeline",
+            )
         if self._two_stage is not None:
             raise UsageError(
                 "a model whose recipe has a section context needs more than one prepared grid",

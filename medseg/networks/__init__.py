@@ -62,6 +62,9 @@ def channels_last(network: nn.Module) -> nn.Module:
 
     A training step on 2 CPU cores takes 0.39 s instead of 0.48 s in 2D, and 1.04 s instead of 1.30 s in 3D.
     """
+    if isinstance(network, Several):
+        network.networks = nn.ModuleList(channels_last(each) for each in network.networks)
+        return network
     flat = any(isinstance(module, nn.Conv2d) for module in network.modules())
     layout = torch.channels_last if flat else torch.channels_last_3d
     return cast(nn.Module, network.to(memory_format=layout))  # type: ignore[call-overload]  # torch has no such stub

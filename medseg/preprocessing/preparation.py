@@ -228,6 +228,24 @@ def case_arrays(
 
     Arguments and errors are those of :func:`prepare`.
     """
+    grid = check_channels(recipe, volumes)
+    _check_memory(recipe, grid, len(volumes) + (len(recipe.labels) if truth is not None else 0))
+    case = {"image": _channels([volume.array for volume in volumes])}
+    if truth is not None:
+        truth = placed_on(truth, grid, names=("truth", "scan"))
+        case["label"] = _channels([members(truth.array, label) for label in recipe.labels])
+        if recipe.ignore_value is not None:
+            case["unknown"] = _channels([truth.array == recipe.ignore_value])
+    return case, grid
+
+
+def check_channels(recipe: Recipe, volumes: Sequence[Volume]) -> Grid:
+    """The grid that all channels of a case share.
+
+    Raises:
+        InputRefused: the number of channels differs from the recipe's (``channel-count``), or a channel is
+            not on the grid of the first one (``grid-mismatch``).
+    """
     if len(volumes) != len(recipe.channels):
         raise InputRefused(
             f"{len(volumes)} channel(s) given, but the recipe has {len(recipe.channels)}: "
@@ -245,14 +263,7 @@ def case_arrays(
                 reason="grid-mismatch",
                 remedy="register the channels and resample them to one grid first",
             )
-    _check_memory(recipe, grid, len(volumes) + (len(recipe.labels) if truth is not None else 0))
-    case = {"image": _channels([volume.array for volume in volumes])}
-    if truth is not None:
-        truth = placed_on(truth, grid, names=("truth", "scan"))
-        case["label"] = _channels([members(truth.array, label) for label in recipe.labels])
-        if recipe.ignore_value is not None:
-            case["unknown"] = _channels([truth.array == recipe.ignore_value])
-    return case, grid
+    return grid
 
 
 def _channels(arrays: Sequence[Voxels]) -> npt.NDArray[Any]:

@@ -102,8 +102,8 @@ class Configuration(Section):
     intensity: Annotated[tuple[ChannelIntensity, ...], Field(min_length=1, max_length=64)]
     order: Literal[0, 1, 3] = 3
     order_z: Literal[0, 1, 3] = 0
-    logits_order: Literal[0, 1, 3] = 1
-    logits_order_z: Literal[0, 1, 3] = 0
+    logits_order: Literal[0, 1] = 1
+    logits_order_z: Literal[0, 1] = 0
     mirror_axes: Annotated[tuple[Axis, ...], Field(max_length=3)] = ()
     labels: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     patch_size: _Sides | None = None

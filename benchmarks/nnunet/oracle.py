@@ -1,7 +1,8 @@
-"""Masks by nnU-Net v2 itself, of scans and tiny models that this script makes: the truth of the equality tests.
+# ruff: noqa: E402, N813 - nnU-Net reads its environment when it is imported
+"""Masks by nnU-Net v2 itself, of scans and tiny models that this script makes: the truth of equality tests.
 
-Run it with a Python that has ``nnunetv2`` (not medseg's own): ``python oracle.py FOLDER [CASE ...]``. Each case
-becomes a folder with ``model/`` (a training folder of nnU-Net, or several), ``scan_0000.nii.gz``, and
+Run it with a Python that has ``nnunetv2`` (not medseg's own): ``python oracle.py FOLDER [CASE ...]``. Each
+case becomes a folder with ``model/`` (a training folder of nnU-Net, or several), ``scan_0000.nii.gz``, and
 ``mask.nii.gz``, the mask by nnU-Net's own predictor on the CPU.
 """
 
@@ -112,7 +113,9 @@ CASES: dict[str, dict[str, Any]] = {
         "order": [1, 2, 3],
     },
     "2d": {
-        "plans": plans({"2d": configuration(patch_size=[32, 24], spacing=[1.5, 1.25], architecture=plain(2))}),
+        "plans": plans(
+            {"2d": configuration(patch_size=[32, 24], spacing=[1.5, 1.25], architecture=plain(2))}
+        ),
         "mirror": (0, 1),
     },
     "anisotropic": {
@@ -140,7 +143,8 @@ CASES: dict[str, dict[str, Any]] = {
         "plans": plans(
             {
                 "3d_fullres": configuration(
-                    normalization_schemes=["ZScoreNormalization", "NoNormalization"], use_mask_for_norm=[True, False]
+                    normalization_schemes=["ZScoreNormalization", "NoNormalization"],
+                    use_mask_for_norm=[True, False],
                 )
             },
             channels=2,
@@ -253,7 +257,12 @@ def train(folder: Path, case: dict[str, Any], name: str) -> None:
             "logging": {},
             "_best_ema": np.float64(0.5),
             "current_epoch": 1000,
-            "init_args": {"configuration": name, "fold": fold, "plans": case["plans"], "dataset_json": dataset},
+            "init_args": {
+                "configuration": name,
+                "fold": fold,
+                "plans": case["plans"],
+                "dataset_json": dataset,
+            },
             "trainer_name": "nnUNetTrainer",
             "inference_allowed_mirroring_axes": case.get("mirror", (0, 1)),
         }

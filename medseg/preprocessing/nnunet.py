@@ -19,7 +19,7 @@ from medseg.errors import InputRefused, ResourceError
 from medseg.images.grid import Grid
 from medseg.images.run_length import Runs
 from medseg.images.volume import Volume
-from medseg.preprocessing.spline_resizing import resized, separate_axis
+from medseg.preprocessing.spline_resizing import resized, resized_labels, separate_axis
 from medseg.recipe.pipeline import ChannelCT, ChannelRescaled, ChannelRGB, ChannelZScore, Configuration
 from medseg.system import memory_budget
 
@@ -115,7 +115,7 @@ def network_input(volumes: Sequence[Volume], rules: Configuration, place: Frame)
 def previous_labels(labels: Voxels, outside: Voxels, rules: Configuration, place: Frame) -> Voxels:
     """The mask of a cascade's previous configuration on the grid of this one's input: integers (A, B, C).
 
-    Each label is resampled linearly and kept where it is at least one half (``resize_segmentation``).
+    Voxels outside the non-zero mask are -1, as in nnU-Net.
 
     Args:
         labels: Label map (X, Y, Z) of the scan.
@@ -127,12 +127,7 @@ def previous_labels(labels: Voxels, outside: Voxels, rules: Configuration, place
     cropped[outside & (cropped == 0)] = -1
     if cropped.shape == place.shape:
         return cropped
-    lead = separate_axis(place.stored_mm, place.input_mm)
-    made = np.zeros(place.shape, dtype=np.int32)
-    for value in np.unique(cropped):
-        share = resized((cropped == value).astype(np.float32), place.shape, order=1, separate=lead, order_z=0)
-        made[share >= 0.5] = value
-    return made
+    return resized_labels(cropped, place.shape, separate=separate_axis(place.stored_mm, place.input_mm))
 
 
 def nonzero_mask(volumes: Sequence[Volume], place: Frame) -> npt.NDArray[np.bool_]:

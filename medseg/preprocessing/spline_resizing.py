@@ -17,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 
 Doubles: TypeAlias = npt.NDArray[np.float64]
-Floats: TypeAlias = npt.NDArray[np.float32]
 
 ANISOTROPIC = 3.0
 """Ratio of the largest to the smallest voxel side above which the longest axis is resampled separately
@@ -86,7 +85,7 @@ class Axis:
 @lru_cache(maxsize=32)
 def axis_weights(n_in: int, n_out: int, order: int, rows_at_once: int = _ROWS) -> Axis:
     """The weights of resizing an axis by splines of an order: 0 (nearest voxel), 1 (linear) or 3 (cubic)."""
-    centres: Doubles = (n_in / n_out) * (np.arange(n_out) + 0.5) - 0.5
+    centres = _centres(n_in, n_out)
     blocks = []
     for first in range(0, n_out, rows_at_once):
         rows = slice(first, min(first + rows_at_once, n_out))
@@ -144,8 +143,9 @@ def resized(
     separate: int | None = None,
     order_z: int = 0,
     prepare: Callable[[npt.NDArray[Any]], npt.NDArray[Any]] = lambda planes: planes,
-) -> Floats:
-    """A volume resized to another shape: float32, computed in double precision.
+    dtype: npt.DTypeLike = np.float32,
+) -> npt.NDArray[Any]:
+    """A volume resized to another shape, computed in double precision.
 
     The result stays within the range of the volume or, with a separate axis, of each of its slices, as
     scikit-image clips it. Only some planes are in double precision at a time.
@@ -157,11 +157,12 @@ def resized(
         separate: An axis that is resized after the others, with splines of order ``order_z``.
         order_z: Order along the separate axis; 0 takes the nearest slice.
         prepare: Applied to planes (planes, rows, columns) of the volume before they are resized.
+        dtype: Type of the result.
     """
     lead = 0 if separate is None else separate
     order_of = [axis for axis in range(3) if axis != lead]
     source = image.transpose(lead, *order_of)
-    made = np.empty(tuple(shape), dtype=np.float32)
+    made = np.empty(tuple(shape), dtype=dtype)
     target = made.transpose(lead, *order_of)
     along = axis_weights(source.shape[0], target.shape[0], order if separate is None else order_z)
     rows, columns = (axis_weights(source.shape[a], target.shape[a], order) for a in (1, 2))
@@ -180,6 +181,47 @@ def resized(
     for first, block in _along(planes(), along):
         target[first : first + len(block)] = block if limits is None else block.clip(*limits)
     return made
+
+
+def resized_labels(
+    labels: npt.NDArray[Any], shape: Sequence[int], *, separate: int | None = None
+) -> npt.NDArray[Any]:
+    """A label map resized to another shape: in each voxel the label with the largest interpolated share.
+
+    Of labels with equal shares that of the nearest voxel is taken, otherwise the smallest
+    (``batchgenerators.resize_segmentation`` 0.25.5 with linear interpolation). Along a separate axis the
+    nearest slice is taken.
+
+    Args:
+        labels: Integers, (A, B, C).
+        shape: Number of voxels of the result along each axis.
+        separate: An axis that is resized after the others.
+    """
+    across = list(shape)
+    if separate is not None:
+        across[separate] = labels.shape[separate]
+    nearest = labels
+    for axis in range(3):
+        nearest = np.take(nearest, _nearest(labels.shape[axis], across[axis]), axis)
+    made, best = np.full(tuple(across), labels.min()), np.zeros(tuple(across))
+    for value in np.unique(labels):
+        share = resized(labels == value, across, order=1, dtype=np.float64)
+        better = (share > best) | ((share == best) & (nearest == value))
+        made[better] = value
+        np.maximum(best, share, out=best)
+    return (
+        made if separate is None else np.take(made, _nearest(made.shape[separate], shape[separate]), separate)
+    )
+
+
+def _nearest(n_in: int, n_out: int) -> npt.NDArray[np.intp]:
+    """The old voxel that is nearest to each new one."""
+    return np.floor(_centres(n_in, n_out) + 0.5).astype(int).clip(0, n_in - 1)
+
+
+def _centres(n_in: int, n_out: int) -> Doubles:
+    """Positions of the centres of the new voxels in old ones."""
+    return np.asarray((n_in / n_out) * (np.arange(n_out) + 0.5) - 0.5, dtype=np.float64)
 
 
 def _range(

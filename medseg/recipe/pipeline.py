@@ -127,7 +127,7 @@ class NnunetPipeline(Section):
     The scan is not reoriented. It is cropped to the box of its non-zero voxels, normalised, and then
     resampled with cubic splines; windows advance by ``step``, weighted with a Gaussian of 1/8 of the window;
     sums are kept in half precision, as nnU-Net keeps them; logits are resampled to the cropped scan, and the
-    background is a class of its own. See ``docs/bring_your_model.md`` for each step.
+    background is a class of its own.
 
     Attributes:
         kind: Name of this kind.

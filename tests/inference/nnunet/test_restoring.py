@@ -1,0 +1,79 @@
+"""Labels on the scan's grid from logits on a network's, compared with scikit-image and numpy."""
+
+import numpy as np
+import pytest
+from scipy.special import softmax
+from skimage.transform import resize
+
+from medseg.inference.nnunet.restoring import paint_classes, paint_mean, paint_regions, tiles
+from medseg.preprocessing.nnunet import Frame
+from medseg.recipe.pipeline import Configuration
+
+RULES = Configuration.model_validate({"spacing_mm": [1, 1, 1], "intensity": [{"kind": "none"}]})
+
+
+def place(shape: tuple[int, ...], cropped: tuple[int, ...], *, z_mm: float = 1) -> Frame:
+    box = tuple(slice(0, n) for n in cropped)
+    return Frame((0, 1, 2), (False,) * 3, box, shape, (z_mm, 1, 1), (1, 1, 1))
+
+
+def logits(heads: int, shape: tuple[int, ...]) -> np.ndarray:
+    smooth = np.random.default_rng(5).normal(size=(heads, *(max(2, n // 4) for n in shape)))
+    return np.stack([resize(each, shape, 1) for each in smooth]).astype(np.float16)
+
+
+def portions(values: np.ndarray, thick: int = 3):
+    return [(n, values[:, n : n + thick]) for n in range(0, values.shape[1], thick)]
+
+
+def resampled(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """As nnU-Net: linear in double precision, kept with 16 bits."""
+    return np.stack(
+        [resize(each.astype(float), shape, 1, mode="edge", anti_aliasing=False) for each in values]
+    ).astype(np.float16)
+
+
+@pytest.mark.parametrize("cropped", [(40, 33, 150), (9, 13, 17), (20, 22, 24)])
+def test_each_voxel_gets_the_class_with_the_largest_logit(cropped):
+    values = logits(7, (20, 22, 24))
+    painted = np.zeros(cropped, dtype=np.uint8)
+    paint_classes(tiles(portions(values), place((20, 22, 24), cropped), RULES), painted, np.arange(7) * 3)
+    np.testing.assert_array_equal(painted, resampled(values, cropped).argmax(0) * 3)
+
+
+def test_the_first_of_equal_classes_wins():
+    values = np.array([0, 2, 2], dtype=np.float16)[:, None, None, None] * np.ones((3, 4, 4, 4), np.float16)
+    painted = np.zeros((4, 4, 4), dtype=np.uint8)
+    paint_classes(tiles(portions(values), place((4, 4, 4), (4, 4, 4)), RULES), painted, np.arange(3))
+    assert np.unique(painted).tolist() == [1]
+
+
+def test_slices_of_a_long_axis_are_not_mixed():
+    values = logits(3, (5, 10, 10))
+    frame = place((5, 10, 10), (10, 10, 10), z_mm=4)
+    painted = np.zeros((10, 10, 10), dtype=np.uint8)
+    paint_classes(tiles(portions(values), frame, RULES), painted, np.arange(3))
+    np.testing.assert_array_equal(painted, values.argmax(0).repeat(2, axis=0))
+
+
+def test_regions_are_painted_in_their_order():
+    values = np.full((3, 1, 1, 4), -1, dtype=np.float16)
+    values[0, 0, 0] = [1, 1, 1, 0]
+    values[1, 0, 0] = [-1, 1, 1, 2.0**-24]  # the sigmoid of 2**-24 is one half in single precision
+    values[2, 0, 0] = [-1, -1, 2.0**-23, -1]
+    painted = np.zeros((1, 1, 4), dtype=np.uint8)
+    paint_regions(tiles(portions(values), place((1, 1, 4), (1, 1, 4)), RULES), painted, np.array([2, 3, 1]))
+    assert painted.ravel().tolist() == [2, 3, 1, 0]
+
+
+def test_probabilities_of_configurations_are_averaged():
+    first, second = logits(4, (12, 12, 12)), logits(4, (10, 9, 8))[::-1]
+    shape = (18, 17, 16)
+    painted = np.zeros(shape, dtype=np.uint8)
+    both = (
+        tiles(portions(first), place((12, 12, 12), shape), RULES),
+        tiles(portions(second, 4), place((10, 9, 8), shape), RULES),
+    )
+    paint_mean(zip(*both, strict=True), painted, np.arange(4))
+    mean = sum(softmax(resampled(each, shape).astype(np.float32), axis=0) for each in (first, second))
+    np.testing.assert_array_equal(painted, mean.argmax(0))

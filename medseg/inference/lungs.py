@@ -83,9 +83,10 @@ def split_left_right(lungs: Runs, grid: Grid, hu: Array | None = None) -> tuple[
     (:func:`medseg.inference.midline.find_midline`); each voxel then belongs to the nearest part.
 
     If no erosion up to 16 mm separates two parts, each connected part belongs to the side on which two
-    thirds of it lie, and a part that lies on both sides is cut at the midline. If the scan does not show the
-    midline but shows air beside the body on one side only, that side is lateral. Otherwise the side is
-    unknown.
+    thirds of it lie, and a part that lies on both sides is cut at the midline; between two estimates of the
+    midline that disagree the side is unknown. If the scan does not show the
+    midline but shows air beside the body on one side only, that side is lateral; a lone lung there that the
+    spine puts on the other side is of unknown side. Otherwise the side is unknown.
 
     Without ``hu`` there is no midline: two large parts are distinguished by their relative position, and a
     single one by the middle of the scan.
@@ -104,21 +105,23 @@ def split_left_right(lungs: Runs, grid: Grid, hu: Array | None = None) -> tuple[
         return none, none
     lattice = UprightLattice.of(grid, box, LUNG_LATTICE_MM)
     midline = _midline(grid, box, hu)
-    lone = None if midline is not None else _lone_side(lungs, grid, hu)
+    lone = _lone_side(lungs, grid, hu) if midline is None or hu is not None else None
     # Half a chest holds one lung, whose lobes must not be separated.
-    necks_mm = _NECKS_MM[:1] if lone is not None and hu is not None else _NECKS_MM
-    sides = _sides(lattice.foreground(lungs), lattice, midline, necks_mm)
-    if sides is not None:
+    half = midline is None and lone is not None and hu is not None
+    sides = _sides(lattice.foreground(lungs), lattice, midline, _NECKS_MM[:1] if half else _NECKS_MM)
+    if sides is None:
+        right, left = none, none
+    else:
         found = lattice.divide(lungs, sides)
         right, left = found.get(RIGHT, none), found.get(LEFT, none)
-        smaller = SMALLER if hu is None else LONE_SMALLER
-        if (
-            midline is not None
-            or lone is None
-            or min(right.size, left.size) >= smaller * max(right.size, left.size)
-        ):
-            return right, left
-    return (lungs if lone == RIGHT else none), (lungs if lone == LEFT else none)
+    smaller = SMALLER if hu is None else LONE_SMALLER
+    if lone is None or min(right.size, left.size) > smaller * max(right.size, left.size):
+        return right, left
+    if midline is None:
+        return (lungs if lone == RIGHT else none), (lungs if lone == LEFT else none)
+    # A spine in half a chest may be a shoulder blade: a lone lung needs both to agree.
+    agreed = right.size >= left.size if lone == RIGHT else left.size >= right.size
+    return (right, left) if agreed else (none, none)
 
 
 def _midline(grid: Grid, box: Box, hu: Array | None) -> Midline | None:
@@ -152,7 +155,7 @@ def _lone_side(lungs: Runs, grid: Grid, hu: Array | None) -> int | None:
 def _sides(
     lungs: Binary, lattice: UprightLattice, midline: Midline | None, necks_mm: Sequence[float]
 ) -> npt.NDArray[np.uint8] | None:
-    """`RIGHT` or `LEFT` for every point, also outside the lungs; None without two parts and a midline."""
+    """`RIGHT` or `LEFT` for every point, also outside the lungs; None if the sides are unknown."""
     from scipy import ndimage
 
     positions = lattice.positions_mm()
@@ -164,6 +167,8 @@ def _sides(
         if midline is None:
             return None
         seeds = _parts_of_lone(lungs, right_of)
+        if not seeds.any():
+            return None
     # Recesses, which the erosion removes, get the side of the nearest part.
     indices = ndimage.distance_transform_edt(
         seeds == 0, sampling=lattice.spacing_mm, return_distances=False, return_indices=True
@@ -231,7 +236,10 @@ def _side_by_order(parts: npt.NDArray[np.int32], sizes: Array) -> Array:
 
 
 def _parts_of_lone(lungs: Binary, right_of: list[Binary]) -> npt.NDArray[np.uint8]:
-    """The side of each connected part; a part on both sides is cut at the midline."""
+    """The side of each connected part; a part on both sides is cut at the midline.
+
+    Points between two estimates of the midline are 0, and so is a part that lies there.
+    """
     from scipy import ndimage
 
     parts, count = ndimage.label(lungs, structure=np.ones((3, 3, 3)))
@@ -239,6 +247,6 @@ def _parts_of_lone(lungs: Binary, right_of: list[Binary]) -> npt.NDArray[np.uint
     sizes[0] = 0
     side = _side_of_parts(parts, sizes, right_of, LONE_SIDED)
     assert side is not None
-    votes = np.mean(right_of, axis=0) > 0.5
-    halves = np.where(votes, RIGHT, LEFT)
+    votes = np.mean(right_of, axis=0)
+    halves = np.where(votes > 0.5, RIGHT, np.where(votes < 0.5, LEFT, 0))
     return np.asarray(np.where(lungs, np.where(side[parts] > 0, side[parts], halves), 0).astype(np.uint8))

@@ -28,6 +28,16 @@ its depth, in the median slice: in an ellipse this moves the middle by a thirtie
 LEAST_AHEAD_MM = 20.0
 """The middle of the outline lies at least this far in front of the spine, and more ahead than aside."""
 
+SPINE_ASIDE = 0.2
+"""The spine lies at most this share of the body's width beside the middle of its outline. In 13 chest CTs,
+whole and as 1,226 stacks of one to three slices, upright and turned by 20 and 30 degrees, it lies at most
+0.18 beside it; shoulder blades and humeral heads, which can hold more bone, lie at least 0.21 beside it."""
+
+SPINE_DEPTHS, SPINE_WIDTHS = 0.4, 0.4
+"""Where the field of view cuts the body on one side, the spine lies at least these shares of the body's depth
+and of its visible width from the other side. In 13 chest CTs it lies at least 0.43 of the depth from either
+side, turned patients included; a shoulder blade that was taken for it lay at 0.29."""
+
 STRAIGHT_MM = 100.0
 """Lower stacks of slices have an upright midline: they are too low to see a tilt."""
 
@@ -75,6 +85,8 @@ def find_midline(hu: Array, positions_mm: tuple[Array, Array, Array]) -> Midline
     outline = _line(z, _centres(body, x, y)) if max(cut_shares(body)) <= CUT_SHARE else None
     found = _spine(hu, body, x, y, z)
     spine = None if found is None else _line(z, found)
+    if spine is not None and not _plausible(spine, outline, body, x, y, z):
+        spine = None
     planes: list[Plane] = []
     for line in (outline, spine):
         if line is not None:
@@ -156,6 +168,18 @@ def _spine(hu: Array, body: Binary, x: Array, y: Array, z: Array) -> Array | Non
     share *= np.exp(-away2 / 2 / SPINE_DRIFT_MM**2)[..., None]
     across, deep = np.unravel_index(share.reshape(-1, len(z)).argmax(axis=0), whole.shape)
     return np.stack([x[across], y[deep]], axis=1)
+
+
+def _plausible(spine: Array, outline: Array | None, body: Binary, x: Array, y: Array, z: Array) -> bool:
+    """Whether a spine lies in the middle of the body, as far as the field of view shows the body."""
+    at = float(spine[0][0] * z.mean() + spine[0][1])
+    skin = x[body.any(axis=(1, 2))][[0, -1]]
+    if outline is not None:
+        return bool(abs(at - (outline[0][0] * z.mean() + outline[0][1])) <= SPINE_ASIDE * np.ptp(skin))
+    depth = np.ptp(y[body.any(axis=(0, 2))])
+    least = max(SPINE_DEPTHS * depth, SPINE_WIDTHS * np.ptp(skin))
+    uncut = np.array(cut_shares(body)) <= CUT_SHARE
+    return bool((np.abs(at - skin) >= least)[uncut].all())
 
 
 def _line(z: Array, points: Array) -> Array:

@@ -259,6 +259,28 @@ def test_lung_of_unknown_side_is_left_out_and_reported():
     assert notice.path == "chest.nii.gz"
 
 
+@pytest.mark.parametrize("codes", ["RAS", "LPI", "SAL"])
+@pytest.mark.parametrize("slices", [1, 2, 12])
+def test_lung_between_two_estimates_of_the_midline_has_no_side(codes, slices):
+    # A body of 305 mm whose outline has its middle at 200 mm, and a spine at 245 mm.
+    hu = np.full((80, 60, slices), -1000, dtype=np.int16)
+    hu[10:71, 10:50], hu[46:53, 20:29] = 40, 400
+    lung = np.zeros(hu.shape, dtype=bool)
+    lung[42:47, 32:45] = True
+    hu[lung] = -850
+    grid = Grid.from_spacing(hu.shape, (5.0, 5.0, 5.0))
+    moves, flips = grid.moves_to(codes)
+    axes = tuple(axis for axis, flip in enumerate(flips) if flip)
+    arrays = [np.flip(array.transpose(moves), axes) for array in (lung, hu)]
+    right, left = divide(arrays[0], grid.oriented(codes), arrays[1])
+    assert not right.any()
+    assert not left.any()
+    # Beside both estimates its side is known.
+    beside = np.roll(arrays[0], 12 if "R" in codes else -12, axis=moves.index(0))
+    right, left = divide(beside, grid.oriented(codes), np.where(beside, -850, arrays[1]))
+    assert np.array_equal(right, beside)
+
+
 def test_air_around_the_patient_is_left_out_and_reported(phantom):
     hu, right, left = phantom
     stray = ball((-185.0, 90.0, 30.0), 27.0)
@@ -279,3 +301,23 @@ def test_a_lung_as_dark_as_emphysema_that_the_field_of_view_cuts_is_not_air():
     stray[26:30, 4:16, 1:9] = True
     found = medseg.inference.lung_exclusions.without_strays(Runs.of(lungs | stray), GRID, hu)
     assert np.array_equal(found.binary(), lungs)
+
+
+def test_bone_taken_for_a_spine_in_half_a_chest_does_not_move_a_lung_to_the_other_side():
+    # Half a body without its spine: a shoulder blade lies deep enough to be one, and the lung medial to it.
+    hu = np.full((50, 60, 4), -1000, dtype=np.int16)
+    hu[:40, 10:40] = 40
+    hu[17:24, 13:22] = 500
+    lung = np.zeros(hu.shape, dtype=bool)
+    lung[2:15, 24:38] = True
+    hu[lung] = -850
+    for codes in ("RAS", "LPI"):
+        grid = Grid.from_spacing(hu.shape, (5.0, 5.0, 5.0))
+        axes = tuple(axis for axis, flip in enumerate(grid.moves_to(codes)[1]) if flip)
+        right, left = divide(np.flip(lung, axes), grid.oriented(codes), np.flip(hu, axes))
+        assert not left.any()
+        assert not right.any()  # the air beside it says right, the bone left
+    hu[17:24, 13:22] = 40  # without that bone it is the lateral side
+    right, left = divide(lung, grid, hu)
+    assert np.array_equal(right, lung)
+    assert not left.any()

@@ -48,6 +48,16 @@ def test_arms_beside_some_slices_do_not_move_the_midline():
     assert abs(d - c * 20 * STEP - 40 * STEP) < 10
 
 
+@pytest.mark.parametrize("height", [1, 2, 40])
+@pytest.mark.parametrize("aside", [-22, 17, 22])
+def test_bone_at_a_shoulder_is_not_the_spine(height, aside):
+    hu = chest(height=height)
+    hu[37:44, 13:22] = 150  # a disc
+    hu[40 + aside - 4 : 40 + aside + 5, 13:24] = 700  # 85 or 110 mm from the middle of 305 mm
+    (plane,) = find_midline(hu, positions(hu.shape)).planes
+    assert plane == (1.0, 0.0, 0.0, pytest.approx(40 * STEP, abs=10))
+
+
 @pytest.mark.parametrize("degrees", [-30, 30])
 def test_a_turned_patient_has_a_turned_midline(degrees):
     def rotated(array, order):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import NamedTuple
@@ -14,6 +15,7 @@ from medseg.phantom.anatomy import CODE, Part
 from medseg.phantom.shapes import Array, Coordinates, Point
 
 _SLAB_VOXELS = 1 << 16  # at eight points per voxel, working memory stays near 30 MB on any grid
+_BLOCK_POINTS = 1 << 15  # the intermediate arrays of a formula stay in the cache of the processor
 
 
 class Layer(NamedTuple):
@@ -66,10 +68,19 @@ def tissues_on(layers: Sequence[Layer], affine: Array, shape: tuple[int, int, in
         high = np.minimum(np.ceil(reach.max(axis=1)) + 1, shape).astype(int)
         # A part is painted only into the block of voxels that its box can reach.
         for number in np.flatnonzero((low < high).all(axis=1)):
-            ranges = list(zip(low[number].tolist(), high[number].tolist(), strict=True))
-            block = tissues[tuple(slice(a, b) for a, b in ranges)]
-            _fill(block, layer.parts[number], coordinates(unscaled, ranges))
+            for ranges in _blocks(low[number].tolist(), high[number].tolist()):
+                block = tissues[tuple(slice(a, b) for a, b in ranges)]
+                _fill(block, layer.parts[number], coordinates(unscaled, ranges))
     return tissues
+
+
+def _blocks(low: Sequence[int], high: Sequence[int]) -> Iterator[list[tuple[int, int]]]:
+    """Index ranges of consecutive blocks, of at most `_BLOCK_POINTS` points or one row, from low to high."""
+    (start, *others), (stop, *ends) = low, high
+    rest = list(zip(others, ends, strict=True))
+    rows = max(1, _BLOCK_POINTS // math.prod(b - a for a, b in rest))
+    for first in range(start, stop, rows):
+        yield [(first, min(first + rows, stop)), *rest]
 
 
 def tissues_at(layers: Sequence[Layer], points: Array) -> npt.NDArray[np.uint8]:

@@ -45,8 +45,11 @@ class Ellipsoid:
     def inside(self, xyz: Coordinates) -> npt.NDArray[np.bool_]:
         """True for the points in the shape."""
         u, v, w = ((p - c) / r for p, c, r in zip(xyz, self.center, self.radii, strict=True))
-        width = np.maximum(1 - self.taper * w, 1e-9)
-        within: npt.NDArray[np.bool_] = (u * u + v * v) / (width * width) + w * w < 1
+        section = u * u + v * v
+        if self.taper:
+            width = np.maximum(1 - self.taper * w, 1e-9)
+            section = section / (width * width)
+        within: npt.NDArray[np.bool_] = section + w * w < 1
         return within
 
 

@@ -6,11 +6,12 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from medseg.cli.early_checks import check_mask, check_model, check_scans
+from medseg.cli.mask_targets import mask_targets
 from medseg.cli.options import (
     AsJson,
     Device,
@@ -22,18 +23,33 @@ from medseg.cli.options import (
     VolumeNumber,
     choices_of,
 )
-from medseg.cli.output import mention_older_output
+from medseg.cli.output import mention_older_output, print_error
 from medseg.errors import UsageError
+from medseg.system.error_conversion import as_medseg_error
 from medseg.system.notices import RESEARCH
+
+if TYPE_CHECKING:
+    from medseg.inference.registry import SegmentationMethod
+    from medseg.inference.segmentation import SegmentedFile
 
 
 def segment(
-    scan: Annotated[Path | None, typer.Argument(help="NIfTI, NRRD or MHA file, or DICOM folder.")] = None,
-    output_path: Annotated[Path | None, typer.Argument(metavar="[MASK]", help="Same as -o.")] = None,
+    scans: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="SCAN",
+            help="NIfTI, NRRD or MHA files, or DICOM folders. Without -o, the last one is the mask to write.",
+        ),
+    ] = None,
     inputs: Annotated[
         list[Path] | None, typer.Option("-i", "--input", help="Scan; repeat it for each further channel.")
     ] = None,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Mask file to write.")] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "-o", "--output", help="Mask file to write, or a folder such as out/ for several scans."
+        ),
+    ] = None,
     model: Annotated[
         str | None, typer.Option(help="Model file, or a name listed by `medseg models`. [default: lung_ct]")
     ] = None,
@@ -52,39 +68,69 @@ def segment(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Segment one scan. The mask has exactly the scan's grid."""
-    if (inputs and scan) or (output and output_path):
+    """Segment one scan, or several with one loaded model. Each mask has exactly its scan's grid.
+
+    Examples: medseg segment chest.nii.gz -o lungs.nii.gz; medseg segment *.nii.gz -o masks/
+    """
+    targets = mask_targets(scans or [], inputs or [], output, format_)
+    several = len(targets) > 1
+    if several and stats is not None:
         raise UsageError(
-            "scan or mask given twice", remedy="give -i and -o, or SCAN and MASK, not both", reason="usage"
+            "--stats is one file for several scans",
+            where="--stats",
+            remedy="leave it out: the .json beside each mask has the volumes",
+            reason="usage",
         )
-    scans = list(inputs or ([scan] if scan else []))
-    target = output or output_path
-    if not scans or target is None:
-        raise UsageError("missing a scan or -o MASK", remedy="medseg segment SCAN -o MASK", reason="usage")
-    check_mask(target, format_)
-    with mention_older_output(target):
+    with mention_older_output(targets[0].mask):
         check_model(model, engine)
-        check_scans(scans)
+        check_scans([each for target in targets for each in target.channels])
+    if output is not None and targets[0].mask != Path(output):
+        Path(output).mkdir(parents=True, exist_ok=True)
+    for target in targets:
+        check_mask(target.mask, format_)
+    from medseg.inference.registry import load_segmenter
     from medseg.inference.segmentation import Runtime, segment_file
     from medseg.io.conversion import check_mask_output
 
+    for target in targets:
+        check_mask_output(target.mask, target.channels, format_)
+    method: SegmentationMethod | str | None = model
+    if several:
+        method = load_segmenter(model, device=device, engine=engine, any_modality=any_modality)
     options = choices_of(series, volume, trust, nonfinite)
-    check_mask_output(target, scans, format_)
-    started = time.perf_counter()
-    with mention_older_output(target):
-        made = segment_file(
-            scans,
-            target,
-            model=model,
-            stats=stats,
-            format=format_,
-            options=options,
-            runtime=Runtime(device, engine, any_modality),
-        )
+    failed = 0
+    for target in targets:
+        started = time.perf_counter()
+        try:
+            with mention_older_output(target.mask):
+                made = segment_file(
+                    target.channels,
+                    target.mask,
+                    model=method,
+                    stats=stats,
+                    format=format_,
+                    options=options,
+                    runtime=Runtime(device, engine, any_modality),
+                )
+        except Exception as error:
+            known = as_medseg_error(error)
+            if not several or known.reason == "unexpected":
+                raise
+            print_error(known, known.exit_code)
+            failed += 1
+        else:
+            _print_result(target.mask, made, time.perf_counter() - started, as_json=as_json, named=several)
+    if failed:
+        print(f"{failed} of {len(targets)} scans failed", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+def _print_result(path: Path, made: SegmentedFile, seconds: float, *, as_json: bool, named: bool) -> None:
+    """Prints the volumes on standard output, or one JSON object a line, and the rest on standard error."""
     if as_json:
-        print(json.dumps({"mask": str(target), **made.facts}))
+        print(json.dumps({"mask": str(path), **made.facts}), flush=True)
     else:
         for name, volume_ml in made.mask.volumes_ml().items():
-            print(f"{name:20s} {volume_ml:10.1f} ml")
+            print(f"{path.name + '  ' if named else ''}{name:20s} {volume_ml:10.1f} ml", flush=True)
     _, on, gpu = str(made.facts.get("engine", "")).partition(" on ")
-    print(f"wrote {target} in {time.perf_counter() - started:.1f} s{on}{gpu}. {RESEARCH}", file=sys.stderr)
+    print(f"wrote {path} in {seconds:.1f} s{on}{gpu}. {RESEARCH}", file=sys.stderr)

@@ -88,6 +88,21 @@ def test_segment_takes_dicom_and_the_fields_other_spellings(world, tmp_path):
     assert (tmp_path / "c.json").is_file()
 
 
+def test_segment_writes_the_masks_of_several_scans_into_a_folder_and_goes_on_after_a_failure(world, tmp_path):
+    damaged = tmp_path / "damaged.nii.gz"
+    damaged.write_bytes(b"not an image")
+    model = ("--model", world / "model.safetensors")
+    scans = [world / "0.nii.gz", damaged, world / "1.nii.gz"]
+    out, err = invoke("segment", *scans, "-o", f"{tmp_path}/masks/", *model, code=1)
+    names = sorted(path.name for path in (tmp_path / "masks").iterdir())
+    assert names == ["0.json", "0.nii.gz", "1.json", "1.nii.gz"]
+    assert "1 of 3 scans failed" in err
+    assert str(damaged) in err
+    assert re.search(r"^1.nii.gz  right_lung +[\d.]+ ml", out, re.M)
+    output("segment", world / "1.nii.gz", "-o", tmp_path / "alone.nii.gz", *model)
+    assert (tmp_path / "alone.nii.gz").read_bytes() == (tmp_path / "masks" / "1.nii.gz").read_bytes()
+
+
 @pytest.mark.slow
 def test_train_evaluate_and_resume(world, tmp_path):
     folder = tmp_path / "run"

@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,6 +23,10 @@ FAR = 3.5
 _FEWEST = 8
 # Of the measures of `medseg batch --measure lung`; results.csv has all of them.
 _MEASURES = ("mass_g", "mean_hu", "perc15_hu", "laa950_percent", "laa910_percent", "haa_percent", "laa950_d")
+
+
+EVALUATION = "evaluation"
+"""Stands for the model of scores in a folder with masks of several models."""
 
 
 @dataclass(frozen=True)
@@ -159,12 +164,18 @@ def _row(result: CaseResult) -> Row:
 
 
 def _with_scores(rows: list[Row], table: Sequence[dict[str, str]]) -> list[Row]:
-    """The rows with Dice and HD95 of each label added; cases without a row get one."""
-    known = {row.case: row for row in rows}
+    """The rows with Dice and HD95 of each label added; cases without a row get one.
+
+    An evaluation does not name its model: where a batch has several rows of a case, scores get their own.
+    """
+    models = Counter(row.case for row in rows)
+    known = {row.case: row for row in rows if models[row.case] == 1}
     for line in table:
         case = line["case"]
-        known[case] = _with_score(known.get(case, Row(case)), line)
-    return list(known.values())
+        empty = Row(case, EVALUATION if models[case] > 1 else "")
+        known[case] = _with_score(known.get(case, empty), line)
+    others = [row for row in rows if models[row.case] > 1]
+    return [*known.values(), *others]
 
 
 def _with_score(row: Row, line: Mapping[str, str]) -> Row:

@@ -107,6 +107,54 @@ def test_the_worst_cases_come_first_with_their_findings(batch):
     assert ("command", "medseg batch scans -o segmented") in content.provenance
 
 
+@pytest.mark.parametrize("cases", [("c0",), ("c0", "c99"), ("c0", "other")])
+def test_scores_keep_the_rows_of_several_models(evaluation, tmp_path, cases):
+    models = ("lung_ct", "threshold", "lung_ct_context")
+    rows = [
+        {
+            "case": case,
+            "patient": "",
+            "model": model,
+            "status": "done",
+            "reason": "",
+            "message": "",
+            "mask": "",
+        }
+        | {"warnings": "", "lungs_ml": 1000.0 + number}
+        for case in cases
+        for number, model in enumerate(models)
+    ]
+    shutil.copytree(evaluation, tmp_path / "both")
+    pd.DataFrame(rows).to_csv(tmp_path / "both" / "results.csv", index=False)
+    found = {(row.case, row.model): row for row in gather(tmp_path / "both").rows}
+    for case in cases:
+        assert [found[case, model].numbers["lungs ml"] for model in models] == [1000, 1001, 1002]
+        assert not any(name.endswith("dice") for model in models for name in found[case, model].numbers)
+    assert found["c0", "evaluation"].numbers["lungs dice"] == pytest.approx(0.99)
+    assert ("c99", "evaluation") in found or "c99" not in cases
+    assert found["c1", ""].numbers["lungs dice"] == pytest.approx(0.98)  # only evaluated
+    assert len(found) == 3 * len(cases) + 11
+
+
+def test_scores_of_one_model_are_in_its_row(evaluation, tmp_path):
+    shutil.copytree(evaluation, tmp_path / "both")
+    row = {
+        "case": "c0",
+        "patient": "",
+        "model": "m",
+        "status": "done",
+        "reason": "",
+        "message": "",
+        "mask": "",
+    }
+    pd.DataFrame([row | {"warnings": "", "lungs_ml": 7.0}]).to_csv(
+        tmp_path / "both" / "results.csv", index=False
+    )
+    (one,) = [row for row in gather(tmp_path / "both").rows if row.case == "c0"]
+    assert one.numbers["lungs dice"] == pytest.approx(0.99)
+    assert len(gather(tmp_path / "both").rows) == 11
+
+
 def test_outliers_are_those_of_iglewicz_and_hoaglin():
     # By hand: median 5.5, deviations 4.5 3.5 2.5 1.5 0.5 0.5 1.5 2.5 3.5 994.5, with the median 2.5.
     values = [1, 2, 3, 4, 5, 6, 7, 8, 9, 1000]

@@ -20,6 +20,7 @@ ROOMS = {
     "recipe": "Recipes",
     "training": "Training",
     "evaluation": "Evaluating",
+    "model_import": "Models of other tools",
     "measurement": "Measuring",
     "visualization": "Looking",
     "reporting": "Reports",

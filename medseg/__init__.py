@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from medseg.measurement.measurement_table import Measurement
     from medseg.measurement.methods_section import methods_text
     from medseg.measurement.scan_measurement import measure
+    from medseg.model_import.model_import import import_model
     from medseg.phantom.demo import DemoResult, make_phantom, phantom_grid, run_demo
     from medseg.phantom.thorax import Thorax
     from medseg.recipe import Recipe, describe_recipes, list_recipes
@@ -118,6 +119,7 @@ __all__ = [
     "evaluate",
     "growth",
     "html_card",
+    "import_model",
     "import_weights",
     "info",
     "list_models",
@@ -204,6 +206,7 @@ _HOME = {
     "evaluate": "medseg.evaluation.model_evaluation",
     "growth": "medseg.measurement.lesions",
     "html_card": "medseg.visualization.thumbnails",
+    "import_model": "medseg.model_import.model_import",
     "import_weights": "medseg.training.checkpoint_files",
     "info": "medseg.io.scan_info",
     "list_models": "medseg.inference.model_list",

@@ -21,6 +21,7 @@ from medseg.cli.compare import compare
 from medseg.cli.convert import convert
 from medseg.cli.demo import demo
 from medseg.cli.evaluate import evaluate
+from medseg.cli.import_model import import_model
 from medseg.cli.import_weights import import_weights
 from medseg.cli.info import info
 from medseg.cli.manifest import manifest
@@ -69,6 +70,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo,
     "phantom": phantom,
     "recipe": recipe,
+    "import-model": import_model,
     "import-weights": import_weights,
 }
 for _name, _command in COMMANDS.items():

@@ -159,6 +159,11 @@ def needed_bytes(recipe: Recipe) -> int:
     return sum(t.numel() * t.element_size() for t in _empty(recipe).state_dict().values())
 
 
+def weight_kinds(recipe: Recipe) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
+    """Type and shape of every weight of a recipe's network; nothing is allocated to find out."""
+    return {name: (t.dtype, tuple(t.shape)) for name, t in _empty(recipe).state_dict().items()}
+
+
 # The dtype as safetensors spells it, and the shape.
 _Kind: TypeAlias = tuple[str, tuple[int, ...]]
 

@@ -28,7 +28,8 @@ from medseg.io.overwrite_guard import OverwriteGuard
 from medseg.recipe import Recipe
 from medseg.system.atomic_write import check_folder
 
-_SOURCE = "imported_from_sha256"
+IMPORTED = "imported_from_sha256"
+"""Field of the provenance of a model that was imported, not trained."""
 _ENTRIES = 20_000
 _DIRECTORY_BYTES = 4 << 20
 _PICKLE_BYTES = 16 << 20  # 2 MB for a network of ten thousand tensors
@@ -72,7 +73,7 @@ def import_weights(
             )
         check_folder(output)
         OverwriteGuard([path, *([] if isinstance(recipe, Recipe) else [recipe])]).check(
-            output, is_own=_is_imported
+            output, is_own=is_imported
         )
     recipe = recipe if isinstance(recipe, Recipe) else Recipe.read(recipe)
     path = Path(path)
@@ -84,7 +85,7 @@ def import_weights(
         "medseg": version("medseg"),
         "torch": torch.__version__,
         "recipe_digest": recipe.digest,
-        _SOURCE: source,
+        IMPORTED: source,
         "research_use_only": True,
     }
     model = Model(recipe, (weights,), provenance)
@@ -99,10 +100,10 @@ def import_weights(
     return model
 
 
-def _is_imported(path: Path) -> bool:
+def is_imported(path: Path) -> bool:
     """Whether a file is a model that was imported, not trained."""
     try:
-        return _SOURCE in Model.load(path).provenance
+        return IMPORTED in Model.load(path).provenance
     except MedsegError:
         return False
 
@@ -120,7 +121,7 @@ def contents(path: Path, *, max_bytes: int | None = None) -> dict[str, Any]:
             pickle needs more than tensors and plain values (``checkpoint-unsafe``); or it holds no table
             (``checkpoint-content``).
     """
-    _check_archive(path, max_bytes)
+    check_archive(path, max_bytes)
     try:
         held = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
@@ -147,8 +148,13 @@ def _refused(path: Path, problem: str, *, reason: str) -> ModelRefused:
     return ModelRefused(problem, where=path, remedy=remedy, reason=reason)
 
 
-def _check_archive(path: Path, max_bytes: int | None) -> None:
-    """Refuses, before anything is unpacked, an archive that ``torch.save`` would not have written."""
+def check_archive(path: Path, max_bytes: int | None = None) -> None:
+    """Refuses, before anything is unpacked, an archive that ``torch.save`` would not have written.
+
+    Raises:
+        ModelRefused: as :func:`contents`, for reasons ``model-kind``, ``checkpoint-size`` and
+            ``checkpoint-archive``.
+    """
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):

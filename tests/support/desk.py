@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from support.foreign_models import training_folder
 from support.worlds import tiny, untrained
 
 from medseg.evaluation import evaluator, summary_table
@@ -29,6 +30,7 @@ def lay_out(desk: Path) -> Path:
     data_set(desk)
     (desk / "tiny.yaml").write_text(tiny(train={"epochs": 1}).yaml())
     untrained(tiny()).save(desk / "model.safetensors")
+    training_folder(desk)
     return desk
 
 

@@ -1,0 +1,48 @@
+"""``medseg import-model``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medseg.system.notices import RESEARCH
+
+
+def import_model(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="nnU-Net v2 training folder, a zip of one, a TotalSegmentator task, or a lungmask .pth."
+        ),
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Model file to write (.safetensors).")],
+    folds: Annotated[
+        str | None, typer.Option(help="Folds, such as 0,1,2,3,4 or all; by default all that there are.")
+    ] = None,
+    configuration: Annotated[
+        str | None,
+        typer.Option(help="Configuration, such as 3d_fullres; several, separated by commas, are averaged."),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the model.")] = None,
+    step: Annotated[
+        float, typer.Option(min=0.1, max=1.0, help="Step of the window; TotalSegmentator uses 0.8.")
+    ] = 0.5,
+) -> None:
+    """Convert a model of nnU-Net, TotalSegmentator or lungmask to a model file. No code in it is run."""
+    import medseg
+
+    model = medseg.import_model(
+        source,
+        output=output,
+        folds=[fold.strip() for fold in folds.split(",")] if folds else None,
+        configuration=configuration,
+        name=name,
+        step=step,
+    )
+    labels = len(model.recipe.labels)
+    print(
+        f"wrote {output} (sha256 {model.digest[:12]}): {model.recipe.name}, {len(model.folds)} folds, "
+        f"{labels} label{'s' if labels > 1 else ''}. {RESEARCH}"
+    )

@@ -1,0 +1,6 @@
+"""Models of other tools as model files of medseg: nnU-Net v2, TotalSegmentator, lungmask.
+
+``model_import`` is the call, ``model_sources`` finds training folders in folders and archives, ``checkpoint``
+reads their weights, ``pickled_values`` what else is in them, without running anything; ``nnunet_plans`` and
+``nnunet_model`` know nnU-Net's files, ``lungmask_model`` lungmask's.
+"""

@@ -121,6 +121,7 @@ class Ledger:
                 jobs.append(CaseJob(item.id, tuple(map(str, item.images)), todo))
             else:
                 self.skipped.add(item.id)
+        self._report_absent_cases()
         self.show(start.progress(skipped=len(self.skipped), todo=len(jobs) + len(bad)))
         for item in bad:
             assert item.error is not None
@@ -204,6 +205,20 @@ class Ledger:
 
     def _labels_file(self, model: ModelIdentity) -> Path:
         return (Path(self.config.folder) / self._mask("x", model.name)).with_name(LABELS)
+
+    def _report_absent_cases(self) -> None:
+        """Gives notice of cases of earlier runs whose scans are gone, because the table leaves them out."""
+        if "-" in self.journal.path.stem:  # a shard: the cases of the others are not absent
+            return
+        absent = sorted({case for case, _ in self.known} - self.patients.keys())
+        if absent:
+            names = ", ".join(absent[:5]) + (f" and {len(absent) - 5} more" if len(absent) > 5 else "")
+            notify(
+                "cases-absent",
+                f"{len(absent)} case(s) of earlier runs are not among the scans, and left out of the table: "
+                f"{names}",
+                path=self.config.folder,
+            )
 
     def _check_models(self) -> None:
         """Refuses to mix masks of different models, whose numbers may mean different labels."""

@@ -253,3 +253,32 @@ def test_swapped_scans_are_segmented_again(tmp_path):
     (tmp_path / "y").replace(tmp_path / "2.nii")
     ended = run(found, config_for(out), resume=True)
     assert (ended.done, ended.skipped) == (2, 1)
+
+
+def test_cases_whose_scans_are_gone_are_named(two, tmp_path):
+    out = tmp_path / "out"
+    run(two, config_for(out))
+    mask = (out / "masks/c0.nii.gz").read_bytes()
+    with pytest.warns(InputWarning, match=r"1 case.* left out of the table: c0"):
+        run(two[1:], config_for(out), resume=True)
+    assert list(table(out).index) == ["c1"]
+    assert (out / "masks/c0.nii.gz").read_bytes() == mask
+    assert run(two, config_for(out), resume=True).skipped == 2  # the journal still knows it
+    assert list(table(out).index) == ["c0", "c1"]
+
+
+def test_every_edited_mask_has_a_copy_of_its_own(two, tmp_path):
+    out = tmp_path / "out"
+    run(two[:1], config_for(out))
+    corrected = []
+    for value in (1, 2, 3):
+        image = nib.load(out / "masks/c0.nii.gz")
+        array = np.asarray(image.dataobj).copy()
+        array[0, 0, :value] = value
+        nib.save(nib.Nifti1Image(array, image.affine, image.header), out / "masks/c0.nii.gz")
+        corrected.append((out / "masks/c0.nii.gz").read_bytes())
+        with pytest.warns(InputWarning, match="renamed"):
+            assert run(two[:1], config_for(out), redo_edited=True).done == 1
+    copies = {path.read_bytes() for path in (out / "masks").glob("c0.edited*")}
+    assert copies == set(corrected)
+    assert len(copies) == 3

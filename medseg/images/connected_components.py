@@ -36,6 +36,18 @@ def components(runs: Runs, *, corners: bool) -> tuple[Integers, int]:
     return numbers.astype(np.intp)[number], total
 
 
+def filled(mask: Runs) -> Runs:
+    """The mask with its holes: background that is not connected to the faces of the foreground's box.
+
+    Background voxels are connected if they share a face (6-connectivity).
+    """
+    gaps, at_face = mask.gaps()
+    part, count = components(gaps, corners=False)
+    outside = np.zeros(count, dtype=np.bool_)
+    outside[part[at_face]] = True
+    return mask.joined(gaps.kept(~outside[part]))
+
+
 def _touching(runs: Runs, before: int, first: int, last: int, corners: bool) -> tuple[Integers, Integers]:
     """Pairs of touching runs: one from ``before`` to ``last``, and a later one from ``first`` to ``last``."""
     _, height, width = runs.extent

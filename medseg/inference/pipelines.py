@@ -59,6 +59,10 @@ def pipeline_runtime(recipe: Recipe, engines: Sequence[Sequence[Engine]]) -> Pip
         recipe: A recipe with a section ``pipeline``.
         engines: For each of its networks, the engine of each fold.
     """
+    if isinstance(recipe.pipeline, LungmaskPipeline):
+        from medseg.inference.lungmask.runtime import LungmaskRuntime
+
+        return LungmaskRuntime(recipe, engines)
     from medseg.inference.nnunet.runtime import NnunetRuntime
 
     return NnunetRuntime(recipe, engines)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from medseg.errors import InputRefused
-from medseg.images.connected_components import components
+from medseg.images.connected_components import components, filled
 from medseg.images.grid import Grid
 from medseg.images.run_length import Runs
 
@@ -48,21 +48,12 @@ def postprocess(
             remedy="pass a mask (X, Y, Z) on this grid",
         )
     if fill_holes:
-        mask = _filled(mask)
+        mask = filled(mask)
     if keep_components is not None or min_volume_ml > 0 or min_share > 0:
         # One billionth less: the determinant of a rotated affine may differ in the last digits.
         smallest = min_volume_ml / grid.voxel_ml * (1 - 1e-9)
         mask = _selected(mask, keep_components, smallest, min_share)
     return mask
-
-
-def _filled(mask: Runs) -> Runs:
-    """The mask with its holes: background that is not connected to the faces of the foreground's box."""
-    gaps, at_face = mask.gaps()
-    part, count = components(gaps, corners=False)
-    outside = np.zeros(count, dtype=np.bool_)
-    outside[part[at_face]] = True
-    return mask.joined(gaps.kept(~outside[part]))
 
 
 def _selected(mask: Runs, keep: int | None, smallest: float, share: float) -> Runs:

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medseg.errors import InputRefused, ResourceError
+from medseg.images.connected_components import filled
 from medseg.images.grid import Grid
 from medseg.images.run_length import Runs
 from medseg.images.volume import Volume
@@ -135,6 +136,14 @@ def nonzero_mask(volumes: Sequence[Volume], place: Frame) -> npt.NDArray[np.bool
     return _filled([place.view(np.asarray(volume.array)) for volume in volumes], place)
 
 
+def oriented_view(array: Voxels, grid: Grid, axcodes: str) -> Voxels:
+    """An array on a grid with its axes turned to ``axcodes``; writing to it writes to the array."""
+    order, flips = grid.moves_to(axcodes)
+    x, y, z = (slice(None, None, -1 if flipped else 1) for flipped in flips)
+    view: Voxels = array.transpose(order)[x, y, z]
+    return view
+
+
 def _everything(grid: Grid, axes: Sequence[int]) -> tuple[slice, slice, slice]:
     a, b, c = (slice(0, grid.shape[axis]) for axis in axes)
     return a, b, c
@@ -232,17 +241,10 @@ def _standardise(image: Floats, inside: npt.NDArray[np.bool_] | None) -> None:
 
 def _filled(arrays: Sequence[Voxels], place: Frame) -> npt.NDArray[np.bool_]:
     """The non-zero mask in the box, holes filled: background that no face-connected way leads out of."""
-    from medseg.images.connected_components import components
-
     mask = np.zeros(place.cropped, dtype=np.bool_)
     for array in arrays:
         mask |= array[place.box] != 0
-    runs = Runs.of(mask)
-    gaps, at_face = runs.gaps()
-    part, count = components(gaps, corners=False)
-    outside = np.zeros(count, dtype=np.bool_)
-    outside[part[at_face]] = True
-    return runs.joined(gaps.kept(~outside[part])).binary()
+    return filled(Runs.of(mask)).binary()
 
 
 def _resampled(

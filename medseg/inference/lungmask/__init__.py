@@ -1,0 +1,1 @@
+"""Models of lungmask, applied as lungmask applies them: `cleaning`, and `runtime` (the call)."""

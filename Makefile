@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test coverage docs lint format fuzz inject real bench-peers demo-model graphs clean
+.PHONY: help demo test coverage docs lint format fuzz inject real peers bench-peers demo-model graphs clean
 
 help:  ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,15 @@ inject: $(READY_DEV)  ## Run commands under 500 faults: signals, closed pipes, l
 
 real: $(READY)  ## Train and evaluate on real scans (hours): docs/results.md; DATA=folder
 	$(BIN)/python benchmarks/real_data.py --data $(DATA)
+
+peers: export OMP_NUM_THREADS = 1
+peers: $(READY_DEV) .venv-peers/.ready-peers  ## Compare imported models with nnU-Net and lungmask (minutes)
+	$(BIN)/pytest tests/benchmarks/test_peers.py
+
+.venv-peers/.ready-peers:
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install -qq --disable-pip-version-check nnunetv2 lungmask
+	@touch $@
 
 bench-peers: $(READY)  ## Set up MONAI, nnU-Net, TorchIO and lungmask, and medseg alone, for benchmarks/speed
 	$(PYTHON) -m venv .venv-plain

@@ -53,8 +53,9 @@ def plain(dims: int, stages: int = 3, **changes: Any) -> dict[str, Any]:
     }
 
 
-def residual(dims: int, stages: int = 3) -> dict[str, Any]:
-    made = plain(dims, stages, n_blocks_per_stage=[1, 2, 2], n_conv_per_stage_decoder=[1] * (stages - 1))
+def residual(dims: int, stages: int = 3, **changes: Any) -> dict[str, Any]:
+    blocks = {"n_blocks_per_stage": [1, 2, 2], "n_conv_per_stage_decoder": [1] * (stages - 1)}
+    made = plain(dims, stages, **{**blocks, **changes})
     made["network_class_name"] = "dynamic_network_architectures.architectures.unet.ResidualEncoderUNet"
     del made["arch_kwargs"]["n_conv_per_stage"]
     return made

@@ -29,6 +29,9 @@ def import_model(
     step: Annotated[
         float, typer.Option(min=0.1, max=1.0, help="Step of the window; TotalSegmentator uses 0.8.")
     ] = 0.5,
+    mirror: Annotated[
+        bool, typer.Option(help="Mirror windows along the axes that the checkpoint allows, as nnU-Net does.")
+    ] = True,
 ) -> None:
     """Convert a model of nnU-Net, TotalSegmentator or lungmask to a model file. No code in it is run."""
     import medseg
@@ -40,6 +43,7 @@ def import_model(
         configuration=configuration,
         name=name,
         step=step,
+        mirror=mirror,
     )
     labels = len(model.recipe.labels)
     print(

@@ -35,6 +35,7 @@ def import_model(
     configuration: str | None = None,
     name: str | None = None,
     step: float = 0.5,
+    mirror: bool = True,
 ) -> Model:
     """The model of another tool, with everything that its masks depend on; no code in it is run.
 
@@ -49,6 +50,8 @@ def import_model(
             are averaged. ``3d_cascade_fullres`` takes the low resolution that lies beside it.
         name: Name of the model, in small letters; None makes one from the name of the data set.
         step: nnU-Net's ``tile_step_size``; TotalSegmentator uses 0.8 for most tasks.
+        mirror: Whether windows are mirrored along the axes that the checkpoint allows, as nnU-Net does unless
+            ``--disable_tta`` is given; up to eight times the work.
 
     Raises:
         UsageError: the output has another suffix (``format``) or no folder (``no-folder``), would replace an
@@ -85,7 +88,7 @@ def import_model(
     if source.is_dir() or _is_archive(source):
         with unpacked(source) as folder:
             chosen = [] if folds is None else [str(fold) for fold in folds]
-            recipe, weights, facts = _nnunet(folder, chosen, configuration, name, step)
+            recipe, weights, facts = _nnunet(folder, chosen, configuration, name, step, mirror)
     else:
         recipe, weights, facts = _weights_file(source, name)
     model = Model(recipe, weights, _provenance(recipe, facts))
@@ -138,7 +141,7 @@ def _weights_file(path: Path, name: str | None) -> tuple[Recipe, tuple[dict[str,
 
 
 def _nnunet(
-    folder: Path, folds: Sequence[str], configuration: str | None, name: str | None, step: float
+    folder: Path, folds: Sequence[str], configuration: str | None, name: str | None, step: float, mirror: bool
 ) -> tuple[Recipe, tuple[dict[str, torch.Tensor], ...], Any]:
     chosen, combine = _chosen(training_folders(folder), configuration, folder)
     trainings = [training_in(each, folds or None) for each in chosen]
@@ -153,7 +156,7 @@ def _nnunet(
             remedy="choose folds that all have: --folds 0",
             reason="import-fold",
         )
-    recipe = recipe_of(trainings, combine=combine, name=name, step=step)
+    recipe = recipe_of(trainings, combine=combine, name=name, step=step, mirror=mirror)
     weights = tuple(fold_weights(recipe, trainings, fold) for fold in range(len(trainings[0].folds)))
     return recipe, weights, {"tool": "nnU-Net v2", "parts": [each.facts() for each in trainings]}
 

@@ -119,7 +119,9 @@ def _check_trainer(checkpoint: Checkpoint) -> None:
         )
 
 
-def recipe_of(trainings: Sequence[Training], *, combine: str, name: str | None, step: float) -> Recipe:
+def recipe_of(
+    trainings: Sequence[Training], *, combine: str, name: str | None, step: float, mirror: bool
+) -> Recipe:
     """The recipe of one or more configurations.
 
     Args:
@@ -127,6 +129,7 @@ def recipe_of(trainings: Sequence[Training], *, combine: str, name: str | None, 
         combine: ``mean``, ``cascade`` or ``parts``, for several.
         name: Name of the model; None: that of the data set and the configuration.
         step: Distance of windows as a fraction of a window.
+        mirror: Whether windows are mirrored along the axes that the checkpoints allow.
 
     Raises:
         ModelRefused: something in the plans is beyond what a recipe may hold (``import-plans``).
@@ -164,6 +167,7 @@ def recipe_of(trainings: Sequence[Training], *, combine: str, name: str | None, 
             "combine": combine,
             "orientation": plan.orientation,
             "step": step,
+            "tta": "mirror" if mirror else "none",
         },
     }
     try:

@@ -1,0 +1,97 @@
+"""Imported models against nnU-Net and lungmask themselves, which run in an environment of their own.
+
+``make peers`` sets it up and runs these tests; without it they are skipped.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import medseg
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = ROOT / "benchmarks" / "nnunet"
+PYTHON = Path(os.environ.get("MEDSEG_PEERS", ROOT / ".venv-peers" / "bin" / "python"))
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not PYTHON.is_file(), reason="nnU-Net and lungmask are not set up: make peers"),
+]
+
+NETWORKS = (
+    "3d", "resenc", "2d", "mr", "regions", "anisotropic", "kernels", "counts", "without_bias", "resenc_2d",
+    "resenc_anisotropic", "before_22", "inherited", "r231", "ltrclobes",
+)  # fmt: skip
+MASKS = (
+    "3d", "mirror", "folds", "resenc", "regions", "2d", "anisotropic", "anisotropic_target", "transposed",
+    "cropped", "small", "mr", "zscore", "rescaled", "ensemble",
+)  # fmt: skip
+
+
+def run(script: str, *arguments: str | Path) -> None:
+    made = subprocess.run(
+        [PYTHON, SCRIPTS / script, *arguments],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert made.returncode == 0, made.stderr[-2000:]
+
+
+@pytest.fixture(scope="module")
+def logits(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("logits")
+    run("logits.py", folder)
+    return folder
+
+
+@pytest.mark.parametrize("case", NETWORKS)
+def test_logits_of_an_imported_network_are_those_of_the_original(case, logits):
+    folder = logits / case
+    model = medseg.import_model(folder / "unet.pth" if (folder / "unet.pth").exists() else folder)
+    truth = np.load(folder / "logits.npz")
+    with torch.inference_mode():
+        ours = model.networks()[0](torch.from_numpy(truth["image"])).numpy()
+    assert np.abs(truth["logits"]).max() > 0.1
+    assert np.abs(ours - truth["logits"]).max() < 1e-5
+
+
+@pytest.mark.filterwarnings("ignore::medseg.InputWarning")  # noise is no chest
+@pytest.mark.parametrize("case", MASKS)
+def test_masks_of_an_imported_model_are_those_of_nnunet(case, tmp_path):
+    """Its sums have 16 bits: a tie may fall the other way, so of 60,000 voxels two may differ."""
+    run("oracle.py", tmp_path, case)
+    folder = tmp_path / case
+    medseg.import_model(
+        folder / "model",
+        configuration="3d_fullres,2d" if case == "ensemble" else None,
+        mirror=case in ("mirror", "2d"),
+        output=folder / "model.safetensors",
+    )
+    scans = sorted(folder.glob("scan_*.nii.gz"))
+    mask = medseg.segment(
+        scans[0] if len(scans) == 1 else scans, model=folder / "model.safetensors", engine="torch"
+    )
+    truth = medseg.read(folder / "mask.nii.gz").array
+    assert len(np.unique(truth)) > 2
+    assert np.count_nonzero(mask.array != truth) <= 2
+
+
+@pytest.mark.filterwarnings("ignore::medseg.InputWarning")
+def test_a_cascade_differs_only_where_a_tie_of_its_low_resolution_spreads(tmp_path):
+    run("oracle.py", tmp_path, "cascade")
+    folder = tmp_path / "cascade"
+    for name, target, most in (("3d_lowres", "first/scan", 5), ("3d_cascade_fullres", "mask", 100)):
+        medseg.import_model(
+            folder / "model", configuration=name, mirror=False, output=folder / f"{name}.safetensors"
+        )
+        model = folder / f"{name}.safetensors"
+        mask = medseg.segment(folder / "scan_0000.nii.gz", model=model, engine="torch")
+        truth = medseg.read(folder / f"{target}.nii.gz").array
+        assert np.count_nonzero(mask.array != truth) <= most

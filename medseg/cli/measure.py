@@ -49,20 +49,20 @@ def measure(
     as_json: AsJson = False,
 ) -> None:
     """Measure lungs by side and part (volume, mass, Perc15, LAA-950, ...), and the shape of other labels."""
-    from medseg.io.overwrite_guard import OverwriteGuard
+    from medseg.io.overwrite_guard import OverwriteGuard, is_own_picture, replacing_equal
     from medseg.measurement.measure_picture import draw_measures
-    from medseg.measurement.measurement_table import check_output
+    from medseg.measurement.measurement_table import check_output, is_own_table
     from medseg.measurement.methods_section import methods_text
     from medseg.measurement.scan_measurement import measure as measured
-    from medseg.system.atomic_write import check_folder, replacing
+    from medseg.system.atomic_write import check_folder
 
     check_output(output)
     guard = OverwriteGuard([scan, mask, *([lesions] if lesions else [])])
-    guard.check(output)
-    for other in (methods, picture):
+    guard.check(output, is_own=is_own_table)
+    for other, is_own in ((methods, None), (picture, is_own_picture)):
         if other:
             check_folder(other)
-            guard.check(other)
+            guard.check(other, is_own=is_own)
     options = choices_of(series, volume, trust, nonfinite)
     found = measured(
         scan,
@@ -78,7 +78,7 @@ def measure(
     if picture:
         draw_measures(found, scan, mask, picture, kind=kind, recipe=recipe, options=options)
     if methods:
-        with replacing(methods) as fresh:
+        with replacing_equal(methods) as fresh:  # it is meant to be edited
             fresh.write_text(methods_text(found), encoding="utf-8")
     for notice in found.notices:
         print_notice(notice)

@@ -172,3 +172,15 @@ def check_output(path: Path) -> None:
             reason="format",
         )
     check_folder(path)
+
+
+def is_own_table(path: Path) -> bool:
+    """Whether a file is a table of measures, as CSV or JSON, that :meth:`Measurement.save` wrote."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        if path.suffix.lower() == ".csv":
+            return text.split("\n", 1)[0].split(",")[: len(_FIRST)] == list(_FIRST)
+        content = json.loads(text)
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and {"measures", "definitions", "settings"} <= content.keys()

@@ -11,6 +11,7 @@ import numpy as np
 
 from medseg.images.palette import BLUE, ORANGE, SKY_BLUE, VERMILLION
 from medseg.images.run_length import Array
+from medseg.io.overwrite_guard import PICTURE_SOFTWARE
 from medseg.visualization.overlays import Picture
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def draw_lung_figure(figure: LungFigure) -> Picture:
     page.text(0.5, 0.97, figure.title, color=_INK, ha="center", va="top", fontsize=13)
     page.text(0.99, 0.97, "research use only", color=_INK, ha="right", va="top", fontsize=8, alpha=0.7)
     out = BytesIO()
-    page.savefig(out, format="png", dpi=80, facecolor=_BACKGROUND, metadata={"Software": None})
+    page.savefig(out, format="png", dpi=80, facecolor=_BACKGROUND, metadata={"Software": PICTURE_SOFTWARE})
     return Picture(out.getvalue())
 
 

@@ -60,3 +60,34 @@ def test_lesions_methods_and_a_picture(desk, monkeypatch, capsys):
     assert (desk / "look.png").read_bytes()[1:4] == b"PNG"
     assert "lung-" not in capsys.readouterr().out
     assert run(monkeypatch, "medseg measure chest.nii.gz lungs.nii.gz -o m.csv --picture lungs.nii.gz") == 2
+
+
+@pytest.mark.parametrize(
+    ("option", "name", "content"),
+    [
+        ("-o", "mine.csv", b"patient,age\n1,60\n"),
+        ("-o", "mine.json", b'{"mine": [1, 2]}'),
+        ("-o", "mine.json", b"[" * 100_000),
+        ("-o", "empty.csv", b""),
+        ("-o m.csv --methods", "mine.md", b"# My methods"),
+        ("-o m.csv --picture", "mine.png", b"my picture"),
+    ],
+)
+def test_files_of_another_origin_are_not_replaced(desk, monkeypatch, capsys, option, name, content):
+    (desk / name).write_bytes(content)
+    assert run(monkeypatch, f"medseg measure chest.nii.gz lungs.nii.gz {option} {name} --kind lung") == 2
+    assert "was not written by medseg" in capsys.readouterr().err
+    assert (desk / name).read_bytes() == content
+
+
+def test_own_tables_and_pictures_are_replaced_and_edited_methods_are_not(desk, monkeypatch, capsys):
+    outputs = "--methods methods.md --picture look.png"
+    for name in ("m.csv", "m.json", "m.csv"):
+        command = f"medseg measure chest.nii.gz lungs.nii.gz -o {name} --kind lung {outputs}"
+        assert run(monkeypatch, command) == 0
+    assert (desk / "m.csv").stat().st_size > 1000
+    edited = (desk / "methods.md").read_text().replace("HU", "Hounsfield units")
+    (desk / "methods.md").write_text(edited)
+    assert run(monkeypatch, command) == 2
+    assert "was changed since" in capsys.readouterr().err
+    assert (desk / "methods.md").read_text() == edited

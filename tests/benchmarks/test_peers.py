@@ -33,6 +33,9 @@ MASKS = (
 )  # fmt: skip
 
 
+LUNGMASK = ("r231", "lobes", "single", "small", "large", "air")
+
+
 def run(script: str, *arguments: str | Path) -> None:
     made = subprocess.run(
         [PYTHON, SCRIPTS / script, *arguments],
@@ -95,3 +98,15 @@ def test_a_cascade_differs_only_where_a_tie_of_its_low_resolution_spreads(tmp_pa
         mask = medseg.segment(folder / "scan_0000.nii.gz", model=model, engine="torch")
         truth = medseg.read(folder / f"{target}.nii.gz").array
         assert np.count_nonzero(mask.array != truth) <= most
+
+
+@pytest.mark.filterwarnings("ignore::medseg.InputWarning")
+@pytest.mark.parametrize("case", LUNGMASK)
+def test_masks_of_an_imported_lungmask_model_are_those_of_lungmask(case, tmp_path):
+    run("../lungmask/oracle.py", tmp_path, case)
+    folder = tmp_path / case
+    medseg.import_model(folder / "model.pth", output=folder / "model.safetensors")
+    mask = medseg.segment(folder / "scan.nii.gz", model=folder / "model.safetensors", engine="torch")
+    truth = medseg.read(folder / "mask.nii.gz").array
+    assert len(np.unique(truth)) > 2
+    assert np.count_nonzero(mask.array != truth) == 0

@@ -69,15 +69,15 @@ def test_training_out_of_memory_becomes_that_error(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_a_real_lack_of_memory_is_detected(tmp_path):
-    """The address space limited to what is in use and 0.5 GiB: 64 patches do not fit, some do."""
+    """The address space limited to what is in use and 0.25 GiB: 64 patches do not fit, some do."""
     code = """
 import resource, torch
 from support.worlds import tiny
 from medseg.training import memory_search
-recipe = tiny(patch={"size": [40, 40, 40]}, network={"widths": [16, 16, 16]}, train={"batch_size": 64})
+recipe = tiny(patch={"size": [32, 32, 32]}, network={"widths": [16, 16, 16]}, train={"batch_size": 64})
 assert memory_search.fits(tiny(), torch.device("cpu"))  # everything is loaded
 used = int(open("/proc/self/statm").read().split()[0]) * 4096
-resource.setrlimit(resource.RLIMIT_AS, (used + 2**29, used + 2**29))
+resource.setrlimit(resource.RLIMIT_AS, (used + 2**28, used + 2**28))
 assert not memory_search.fits(recipe, torch.device("cpu"))
 print(memory_search.out_of_memory(recipe, torch.device("cpu")))
 """

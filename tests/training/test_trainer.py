@@ -60,7 +60,7 @@ def test_training_gives_one_model_file_that_segments(cases, tmp_path, dims):
 def test_it_learns_the_phantom(cases, tmp_path):
     recipe = tiny(
         labels=[{"name": "lungs", "values": [1, 2, 3, 4]}],
-        patch={"size": [48, 40, 32]},
+        patch={"size": [32, 32, 24]},
         network={"widths": [8, 16, 32]},
         train={"epochs": 3, "steps_per_epoch": 20, "validate_every": 3, "learning_rate": 0.01},
         augment={"probability": 0},

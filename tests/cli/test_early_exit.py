@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from support.processes import PATIENCE, environment
+from support.processes import MEDSEG, PATIENCE, environment, forked
 from support.worlds import phantoms, tiny
 
 from medseg.phantom.thorax import Thorax, default_grid
@@ -171,15 +172,13 @@ def test_sigterm_ends_a_training_with_a_hint_and_without_a_traceback(tmp_path):
     (tmp_path / "cases.csv").write_text("\n".join(rows) + "\n")
     (tmp_path / "recipe.yaml").write_text(tiny(train={"epochs": 500}).yaml())
     words = ["train", tmp_path / "recipe.yaml", tmp_path / "cases.csv", "-o", tmp_path / "run"]
-    child = subprocess.Popen(
-        [sys.executable, "-m", "medseg.cli", *map(str, words)],
-        env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
+    child = forked(MEDSEG, *words, output=tmp_path / "output.txt")
     while not (tmp_path / "run" / "checkpoints" / "last.ckpt").exists():
-        assert child.poll() is None
+        assert child.is_alive(), (tmp_path / "output.txt").read_text()
         time.sleep(0.1)
-    child.send_signal(signal.SIGTERM)
-    _, message = child.communicate(timeout=PATIENCE)
-    assert child.returncode == 143, message
+    os.kill(child.pid, signal.SIGTERM)  # not to its workers: it ends them itself
+    child.join(PATIENCE)
+    message = (tmp_path / "output.txt").read_text()
+    assert child.exitcode == 143, message
     assert "with --resume to continue" in message
     assert "Traceback" not in message

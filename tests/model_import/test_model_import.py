@@ -21,6 +21,8 @@ from support.foreign_models import (
 
 import medseg
 from medseg.errors import ModelRefused, UsageError
+from medseg.images.grid import Grid
+from medseg.images.volume import Volume
 from medseg.inference.model import Model
 
 DOUBLE = torch.ones(3, dtype=torch.float64)
@@ -160,6 +162,38 @@ def test_the_parts_of_a_task_are_put_together_by_the_names_of_labels(tmp_path):
     pipeline = model.recipe.pipeline
     assert pipeline.combine == "parts"
     assert [each.labels for each in pipeline.configurations] == [("spleen", "liver"), ("heart", "liver")]
+
+
+@pytest.mark.filterwarnings("ignore::medseg.InputWarning")
+def test_a_task_of_parts_segments_what_its_parts_do_one_by_one(tmp_path):
+    parts = {"Dataset291_a": ("spleen", "liver"), "Dataset292_b": ("heart", "liver")}
+    values = np.random.default_rng(5).integers(-1000, 300, (20, 24, 14))
+    scan = Volume(values.astype(np.int16), Grid.from_spacing((20, 24, 14), (1.5, 2.0, 5.0)))
+    painted = np.zeros(scan.grid.shape, np.uint8)
+    numbers = {"spleen": 1, "liver": 2, "heart": 3}
+    for number, (name, names) in enumerate(parts.items()):
+        labels = {"background": 0} | {each: value for value, each in enumerate(names, 1)}
+        folder = training_folder(tmp_path / "task" / name, dataset={**DATASET, "labels": labels})
+        weights = perturbed(network_of(configuration(), 1, 3), number).state_dict()
+        torch.save(checkpoint(weights), folder / "fold_0" / "checkpoint_final.pth")
+        medseg.import_model(folder, output=tmp_path / f"{name}.safetensors", mirror=False)
+        alone = medseg.segment(scan, model=tmp_path / f"{name}.safetensors", engine="torch").array
+        for value, each in enumerate(names, 1):
+            painted[alone == value] = numbers[each]
+    medseg.import_model(tmp_path / "task", output=tmp_path / "task.safetensors", mirror=False)
+    mask = medseg.segment(scan, model=tmp_path / "task.safetensors", engine="torch")
+    assert [label.name for label in mask.labels] == list(numbers)
+    assert np.array_equal(mask.array, painted)
+    assert set(numbers.values()) <= set(np.unique(painted).tolist())
+
+
+def perturbed(network: torch.nn.Module, seed: int) -> torch.nn.Module:
+    """The network with other biases and scales, so that all of its labels occur."""
+    torch.manual_seed(100 + seed)
+    for weights in network.parameters():
+        if weights.ndim == 1:
+            torch.nn.init.normal_(weights, std=0.3)
+    return network
 
 
 @pytest.mark.parametrize("old", [False, True])

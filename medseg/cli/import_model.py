@@ -32,6 +32,9 @@ def import_model(
     mirror: Annotated[
         bool, typer.Option(help="Mirror windows along the axes that the checkpoint allows, as nnU-Net does.")
     ] = True,
+    fill: Annotated[
+        Path | None, typer.Option(help="lungmask: weights of the network that fills gaps, such as R231.")
+    ] = None,
 ) -> None:
     """Convert a model of nnU-Net, TotalSegmentator or lungmask to a model file. No code in it is run."""
     import medseg
@@ -44,6 +47,7 @@ def import_model(
         name=name,
         step=step,
         mirror=mirror,
+        fill=fill,
     )
     labels = len(model.recipe.labels)
     print(

@@ -36,6 +36,7 @@ def import_model(
     name: str | None = None,
     step: float = 0.5,
     mirror: bool = True,
+    fill: str | Path | None = None,
 ) -> Model:
     """The model of another tool, with everything that its masks depend on; no code in it is run.
 
@@ -52,6 +53,8 @@ def import_model(
         step: nnU-Net's ``tile_step_size``; TotalSegmentator uses 0.8 for most tasks.
         mirror: Whether windows are mirrored along the axes that the checkpoint allows, as nnU-Net does unless
             ``--disable_tta`` is given; up to eight times the work.
+        fill: For a weights file of lungmask: another one, which fills what the first one misses (its fused
+            mode, LTRCLobes filled by R231).
 
     Raises:
         UsageError: the output has another suffix (``format``) or no folder (``no-folder``), would replace an
@@ -80,17 +83,24 @@ def import_model(
                 reason="format",
             )
         check_folder(output)
-        OverwriteGuard([source]).check(output, is_own=is_imported)
+        OverwriteGuard([source, *([] if fill is None else [fill])]).check(output, is_own=is_imported)
     if name is not None:
         _check_name(name)
     if not source.exists():
         raise refused(source, "no such file or folder", "import-source", "check the path")
     if source.is_dir() or _is_archive(source):
+        if fill is not None:
+            raise UsageError(
+                "a fill model is for weights of lungmask",
+                where="fill",
+                remedy="leave it out",
+                reason="import-configuration",
+            )
         with unpacked(source) as folder:
             chosen = [] if folds is None else [str(fold) for fold in folds]
             recipe, weights, facts = _nnunet(folder, chosen, configuration, name, step, mirror)
     else:
-        recipe, weights, facts = _weights_file(source, name)
+        recipe, weights, facts = _weights_file(source, name, None if fill is None else Path(fill))
     model = Model(recipe, weights, _provenance(recipe, facts))
     try:
         model.networks()
@@ -120,7 +130,9 @@ def _is_archive(path: Path) -> bool:
         return file.read(4) in (b"PK\x03\x04", b"PK\x05\x06") or zipfile.is_zipfile(path)
 
 
-def _weights_file(path: Path, name: str | None) -> tuple[Recipe, tuple[dict[str, torch.Tensor], ...], Any]:
+def _weights_file(
+    path: Path, name: str | None, fill: Path | None
+) -> tuple[Recipe, tuple[dict[str, torch.Tensor], ...], Any]:
     checkpoint = Checkpoint.read(path)
     if "network_weights" in checkpoint.values:
         raise refused(
@@ -136,8 +148,10 @@ def _weights_file(path: Path, name: str | None) -> tuple[Recipe, tuple[dict[str,
             "import-source",
             "for bare weights of a network of medseg: medseg import-weights FILE --recipe RECIPE",
         )
-    recipe, weights = lungmask_model(checkpoint, name)
-    return recipe, (weights,), {"tool": "lungmask", "parts": [{"sha256": [checkpoint.sha256()]}]}
+    second = None if fill is None else Checkpoint.read(fill)
+    recipe, weights = lungmask_model(checkpoint, name, second)
+    digests = [each.sha256() for each in (checkpoint, second) if each is not None]
+    return recipe, (weights,), {"tool": "lungmask", "parts": [{"sha256": digests}]}
 
 
 def _nnunet(

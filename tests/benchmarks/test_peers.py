@@ -86,6 +86,20 @@ def test_masks_of_an_imported_model_are_those_of_nnunet(case, tmp_path):
     assert np.count_nonzero(mask.array != truth) <= 2
 
 
+@pytest.mark.parametrize("case", ["r231", "lobes", "fused"])
+def test_masks_of_an_imported_model_are_those_of_lungmask(case, tmp_path):
+    run("../lungmask/oracle.py", tmp_path, case)
+    folder = tmp_path / case
+    fill = folder / "fill.pth"
+    medseg.import_model(
+        folder / "model.pth", fill=fill if fill.exists() else None, output=folder / "model.safetensors"
+    )
+    mask = medseg.segment(folder / "scan.nii.gz", model=folder / "model.safetensors", engine="torch")
+    truth = medseg.read(folder / "mask.nii.gz").array
+    assert len(np.unique(truth)) > 2
+    assert np.count_nonzero(mask.array != truth) <= 2
+
+
 @pytest.mark.filterwarnings("ignore::medseg.InputWarning")
 def test_a_cascade_differs_only_where_a_tie_of_its_low_resolution_spreads(tmp_path):
     run("oracle.py", tmp_path, "cascade")

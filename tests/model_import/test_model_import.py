@@ -207,6 +207,21 @@ def test_weights_of_lungmask_are_imported(tmp_path, old, classes, labels):
     assert torch.equal(Model.load(tmp_path / "m.safetensors").folds[0]["last.weight"], expected)
 
 
+def test_the_fused_mode_of_lungmask_has_two_networks(tmp_path):
+    lobes, lungs = (lungmask_weights(tmp_path / f"{n}.pth", n, old=n == 3) for n in (6, 3))
+    invoke("import-model", lobes, "--fill", lungs, "-o", tmp_path / "m.safetensors")
+    model = Model.load(tmp_path / "m.safetensors")
+    assert (model.recipe.name, model.recipe.pipeline.fill_labels) == ("lungmask_ltrclobes_r231", 2)
+    for number, path in enumerate((lobes, lungs)):
+        expected = torch.load(path, weights_only=True)["last.weight"]
+        assert torch.equal(model.folds[0][f"networks.{number}.last.weight"], expected)
+    with pytest.raises(UsageError, match="fill"):
+        medseg.import_model(training_folder(tmp_path), fill=lungs)
+    torch.save({"a": torch.ones(1)}, tmp_path / "w.pth")
+    with pytest.raises(ModelRefused, match="not a weights file of lungmask"):
+        medseg.import_model(lobes, fill=tmp_path / "w.pth")
+
+
 def test_sources_that_are_no_model_are_refused_with_the_way_to_go(tmp_path):
     folder = training_folder(tmp_path)
     torch.save({"a": torch.ones(1)}, tmp_path / "w.pth")

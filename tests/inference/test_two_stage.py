@@ -18,6 +18,7 @@ from tests.support.contexts import CONTEXT
 from tests.support.worlds import DIVIDED, tiny, untrained
 
 RECIPE = tiny(**CONTEXT)
+GRID = default_grid((3.0, 3.0, 4.0))
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,7 @@ def segment(model, slices, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def scan():
-    return Thorax.random(3).scan(default_grid(), seed=3)
+    return Thorax.random(3).scan(GRID, seed=3)
 
 
 def test_there_are_probabilities_of_lung_on_a_prepared_grid(segment, scan):
@@ -65,7 +66,7 @@ def test_networks_that_find_nothing_leave_the_slice_network_alone(segment, slice
 
 def test_networks_that_agree_give_the_lungs_of_the_phantom(segment, slices, scan, monkeypatch):
     """With networks that are right, the mask is the phantom's."""
-    truth = Thorax.random(3).truth(default_grid())
+    truth = Thorax.random(3).truth(GRID)
     lungs = np.isin(truth.array, [1, 2, 3, 4])[None].astype(np.float32)
 
     def probable(recipe):

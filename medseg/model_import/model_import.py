@@ -74,16 +74,7 @@ def import_model(
     """
     source = Path(source)
     if output is not None:
-        output = Path(output)
-        if output.suffix != ".safetensors":
-            raise UsageError(
-                "the name of a model file must end in .safetensors",
-                where=output,
-                remedy="choose a name such as model.safetensors",
-                reason="format",
-            )
-        check_folder(output)
-        OverwriteGuard([source, *([] if fill is None else [fill])]).check(output, is_own=is_imported)
+        _check_output(Path(output), [source, *([] if fill is None else [fill])])
     if name is not None:
         _check_name(name)
     if not source.exists():
@@ -110,6 +101,18 @@ def import_model(
     if output is not None:
         model.save(output)
     return model
+
+
+def _check_output(output: Path, inputs: Iterable[str | Path]) -> None:
+    if output.suffix != ".safetensors":
+        raise UsageError(
+            "the name of a model file must end in .safetensors",
+            where=output,
+            remedy="choose a name such as model.safetensors",
+            reason="format",
+        )
+    check_folder(output)
+    OverwriteGuard(inputs).check(output, is_own=is_imported)
 
 
 def _check_name(name: str) -> None:

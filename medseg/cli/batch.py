@@ -38,7 +38,8 @@ def batch(
     model: Annotated[
         list[str] | None,
         typer.Option(
-            help="Model file, or a name listed by `medseg models`; may be repeated. [default: lung_ct]"
+            help="Model file, or a name listed by `medseg models`; may be repeated. "
+            "[default: lung_ct_context]"
         ),
     ] = None,
     resume: Annotated[

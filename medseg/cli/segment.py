@@ -51,7 +51,8 @@ def segment(
         ),
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="Model file, or a name listed by `medseg models`. [default: lung_ct]")
+        str | None,
+        typer.Option(help="Model file, or a name listed by `medseg models`. [default: lung_ct_context]"),
     ] = None,
     stats: Annotated[
         Path | None, typer.Option(help="Also write volumes and intensities per label to this JSON file.")

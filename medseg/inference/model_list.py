@@ -33,7 +33,7 @@ class ListedModel:
 
     Example:
         >>> [model.name for model in medseg.list_models() if model.default]
-        ['lung_ct']
+        ['lung_ct_context']
     """
 
     name: str
@@ -71,7 +71,7 @@ def list_models() -> tuple[ListedModel, ...]:
 
     Example:
         >>> [model.name for model in medseg.list_models() if model.default]
-        ['lung_ct']
+        ['lung_ct_context']
     """
     plain = ThresholdSegmenter()
     without_network = ListedModel(

@@ -11,7 +11,7 @@ from medseg.images.volume import Mask, Volume
 from medseg.inference.prediction import PreparedScan
 from medseg.inference.threshold_segmenter import ThresholdSegmenter
 
-DEFAULT = "lung_ct"
+DEFAULT = "lung_ct_context"
 """The model that is used if none is named."""
 
 

@@ -83,7 +83,7 @@ def segment(
         scan: A file, a DICOM folder, a volume, or an image of another library that :func:`medseg.as_volume`
             accepts; a list of them for a model with several channels.
         model: A model file, a name of :func:`medseg.list_models`, or a method loaded by
-            :func:`medseg.load_segmenter`; ``lung_ct`` if None.
+            :func:`medseg.load_segmenter`; ``lung_ct_context`` if None.
         series: The DICOM series to read if a folder holds several; a shorthand for ``options``.
         options: How to read the scan when the file leaves a question open.
         device: Device of the network, as in :class:`medseg.Runtime`.

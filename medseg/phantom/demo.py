@@ -26,7 +26,7 @@ from medseg.visualization.overlays import overlay
 if TYPE_CHECKING:
     from medseg.inference.registry import SegmentationMethod
 
-MODEL = "lung_ct"
+MODEL = "lung_ct_context"
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ COMMANDS = [line.split("#")[0].strip() for kind, text in BLOCKS if not kind for 
 def desk(tmp_path, monkeypatch) -> Path:
     """A folder that holds what the README's commands name, with the phantom's model in place of a user's."""
     # In thicker voxels a phantom is unlike a chest for the 3D networks, with a notice.
-    grid = default_grid((2.0, 2.0, 3.0), "LPS")
+    grid = default_grid((3.0, 3.0, 4.0), "LPS")
     Thorax().scan(grid).save(tmp_path / "chest.nii.gz")
     (tmp_path / "dicom_folder").mkdir()
     write_dicom_series(Thorax().scan(grid), tmp_path / "dicom_folder")

@@ -67,6 +67,9 @@ def segment(
     any_modality: Annotated[
         bool, typer.Option("--any-modality", help="Skip the check that the scan fits the model's modality.")
     ] = False,
+    aerated_only: Annotated[
+        bool, typer.Option("--aerated-only", help="Leave out airless lung: voxels not darker than -500 HU.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Segment one scan, or several with one loaded model. Each mask has exactly its scan's grid.
@@ -111,7 +114,7 @@ def segment(
                     stats=stats,
                     format=format_,
                     options=options,
-                    runtime=Runtime(device, engine, any_modality),
+                    runtime=Runtime(device, engine, any_modality, aerated_only),
                 )
         except Exception as error:
             known = as_medseg_error(error)

@@ -11,6 +11,7 @@ from typing import Any
 from medseg.errors import UsageError
 from medseg.images.intensity_stats import intensities
 from medseg.images.volume import Mask, Volume
+from medseg.inference.airless_lung import aerated, airless_ml, lungs_of
 from medseg.inference.registry import SegmentationMethod, load_segmenter
 from medseg.io import check_source, read_channels
 from medseg.io.conversion import check_mask_output
@@ -33,6 +34,7 @@ class Runtime:
             ``cuda:1`` or ``mps``.
         engine: Engine of the network: ``auto``, ``torch``, ``openvino`` or ``onnx``. All give the same masks.
         any_modality: Skip the checks that the scan has the model's modality, and that CT is in HU.
+        aerated_only: Leave out voxels of the lungs that are not darker than -500 HU, such as consolidation.
 
     Example:
         >>> medseg.Runtime(engine="torch").device
@@ -42,6 +44,7 @@ class Runtime:
     device: str = "auto"
     engine: str = "auto"
     any_modality: bool = False
+    aerated_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,7 @@ def segment_file(
         stats: A JSON file to write volumes and intensities inside each label to.
         format: Format of a ``.dcm`` file: ``dicom-seg`` (the default) or ``rtstruct``.
         options: How to read the scan when the file leaves a question open.
-        runtime: How the model runs; ignored for a method that is already loaded.
+        runtime: How the model runs; only ``aerated_only`` applies to a method that is already loaded.
         progress: Whether to show progress; None shows it on a terminal or in a notebook only.
 
     Raises:
@@ -150,15 +153,22 @@ def segment_file(
     check_mask_output(output, inputs, format)
     if stats is not None:
         OverwriteGuard([*inputs, output]).check(stats, is_own=is_own_sidecar)
+    runtime = runtime or Runtime()
     with collect_notices(pass_on=True) as notices, progress_bar(_title(scans), progress):
         method, mask, first = _segmented(
             scans,
-            _loader(model, runtime or Runtime()),
+            _loader(model, runtime),
             options,
             check=lambda volume: check_source(volume.source, output),
             keep=stats is not None,
         )
-    facts = facts_of(mask, method) | {"warnings": _without_paths(notices, paths)}
+    airless: dict[str, Any] = {}
+    if first is not None and first.source.modality != "MR" and lungs_of(mask.labels):
+        airless["airless_ml"] = {name: round(ml, 4) for name, ml in airless_ml(mask, first).items()}
+        if runtime.aerated_only:
+            airless["aerated_only"] = True
+            mask = aerated(mask, first)
+    facts = facts_of(mask, method) | airless | {"warnings": _without_paths(notices, paths)}
     sidecar = write_mask(mask, output, facts, format=format)
     if stats is not None and first is not None:
         # With the digests too: this may be the sidecar itself.
@@ -174,7 +184,7 @@ def _segmented(
     check: Callable[[Volume], None] = lambda volume: None,
     keep: bool = False,
 ) -> tuple[SegmentationMethod, Mask, Volume | None]:
-    """The method, the mask, and the first channel if it is to be kept."""
+    """The method, the mask, and the first channel if it is to be kept or the labels are lungs."""
     with ThreadPoolExecutor(1) as beside, no_gc():
         # The scan is read while the model is being loaded.
         reading = beside.submit(in_context(_read), scans, len(scans), options)
@@ -182,6 +192,7 @@ def _segmented(
     channels = len(method.channels)
     volumes = reading.result() if channels == len(scans) else _read(scans, channels, options)
     check(volumes[0])
+    keep = keep or bool(lungs_of(method.labels))  # methods that divide lungs keep the scan, too
     prepared, first = method.prepare(volumes), volumes[0] if keep else None
     del volumes, reading  # frees the scan's memory for the network
     return method, prepared.predict().mask, first

@@ -1,0 +1,45 @@
+"""The airless part of a mask of the lungs: consolidation, effusion, tumour, vessels and the partial rim."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from medseg.images.label import Label
+from medseg.images.volume import Mask, Volume, members
+from medseg.inference.lung_exclusions import AIR_HU
+
+
+def lungs_of(labels: Sequence[Label]) -> tuple[Label, ...]:
+    """The labels that have a side and are named lung, such as ``right_lung``."""
+    return tuple(label for label in labels if label.side is not None and "lung" in label.name.lower())
+
+
+def airless_ml(mask: Mask, scan: Volume) -> dict[str, float]:
+    """The volume of each lung, in ml by name, that is not darker than -500 HU.
+
+    A healthy lung has some as well: its vessels, and the voxels at its surface.
+
+    Args:
+        mask: A mask of the lungs.
+        scan: The CT in HU, on the same grid.
+    """
+    found = {}
+    for label in lungs_of(mask.labels):
+        voxels = np.count_nonzero(members(mask.array, label) & (scan.array >= AIR_HU))
+        found[label.name] = float(voxels * mask.grid.voxel_ml)
+    return found
+
+
+def aerated(mask: Mask, scan: Volume) -> Mask:
+    """The mask without those voxels of its lungs that are not darker than -500 HU.
+
+    Args:
+        mask: A mask of the lungs. Other labels are kept as they are.
+        scan: The CT in HU, on the same grid.
+    """
+    painted = np.array(mask.array, order="K")
+    for label in lungs_of(mask.labels):
+        painted[members(mask.array, label) & (scan.array >= AIR_HU)] = 0
+    return Mask(painted, mask.grid, mask.labels, mask.source)

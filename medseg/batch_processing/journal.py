@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -121,13 +121,15 @@ def written_digests(records: Iterable[Record]) -> dict[str, set[str]]:
 
 def latest(records: Iterable[Record]) -> dict[Key, CaseResult]:
     """The last result of every case and model; lines that hold no valid result are left out."""
-    found: dict[Key, CaseResult] = {}
+    return {(result.case, result.model): result for result in case_results(records)}
+
+
+def case_results(records: Iterable[Record]) -> Iterator[CaseResult]:
+    """The results of all lines that hold a valid one, those of earlier runs included."""
     for record in records:
         if record.get("event") == "case":
             with suppress(ValueError):
-                result = CaseResult.from_json(record)
-                found[result.case, result.model] = result
-    return found
+                yield CaseResult.from_json(record)
 
 
 def starts(records: Iterable[Record]) -> list[BatchStart]:

@@ -71,6 +71,7 @@ class Ledger:
         self.items, self.config, self.known, self.files = items, config, before, files
         self.journal, self.thumbnail_log, self.table, self.redo = journal, thumbnail_log, table, redo
         self.show: Callable[[Record], None] = lambda event: None
+        self.keep_table: Callable[[], None] = lambda: None  # called once, before the table is written
         self.options = fingerprint.digest_of(config.decisive | {"medseg": version("medseg")})
         self.stamps: dict[str, str | None] = {}
         self.inodes: dict[str, str] = {}
@@ -167,6 +168,8 @@ class Ledger:
     def write(self) -> None:
         """Writes the table of all known results, in the order of the cases."""
         self.written = time.monotonic()
+        keep, self.keep_table = self.keep_table, lambda: None
+        keep()
         results.write(self.table, self._known_results())
 
     def close(self) -> BatchSummary:

@@ -6,16 +6,17 @@ are renamed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from medseg.batch_processing import fingerprint
+from medseg.batch_processing import fingerprint, results
 from medseg.batch_processing.messages import DICOM, MASKS, MEASURES, OVERLAYS, PROBABILITIES, BatchConfig
 from medseg.inference.case_result import CaseResult, ModelIdentity
 from medseg.io import read, read_mask
 from medseg.io.dicom import part10
 from medseg.system.file_names import file_name
+from medseg.system.notices import notify
 
 _DICOM_BYTES = 1 << 31
 
@@ -82,6 +83,19 @@ class OutputFiles:
             fresh = path.with_name(f"{stem}.{word}-{number}{ending}")
         path.rename(fresh)
         return fresh.relative_to(self.folder).as_posix()
+
+
+def keep_edited_table(folder: Path, name: str, records: Sequence[CaseResult]) -> None:
+    """Renames a table of results that was edited, such as by notes of a reader, before it is written again.
+
+    Args:
+        folder: The output folder.
+        name: Name of the table.
+        records: All results that were ever recorded in the folder.
+    """
+    if records and (folder / name).is_file() and not results.is_unedited(folder / name, records):
+        kept = OutputFiles(folder, {}).set_aside(name, "edited")
+        notify("table-edited", f"the table was edited; it was renamed to {kept}", path=folder / name)
 
 
 def mask_name(case: str, model: str, *, several: bool) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from medseg.inference.case_result import STAGES, CaseResult
@@ -44,3 +44,29 @@ def write(path: Path, found: Sequence[CaseResult]) -> Path:
     with replacing(path) as fresh:
         fresh.write_text(text.getvalue(), encoding="utf-8", newline="")
     return path
+
+
+def is_unedited(path: Path, results: Iterable[CaseResult]) -> bool:
+    """Whether every cell of a table was written by a batch, except for those of ``warnings``.
+
+    Args:
+        path: The table.
+        results: All results that were ever recorded.
+    """
+    known: dict[tuple[str, str], list[dict[str, str]]] = {}
+    for result in results:
+        cells = {str(to_cell(name)): str(to_cell(value)) for name, value in result.to_row().items()}
+        known.setdefault((cells["case"], cells["model"]), []).append(_filled(cells))
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            table = csv.DictReader(file)
+            rows = list(table)
+        return {"case", "model"} <= set(table.fieldnames or ()) and all(
+            _filled(row) in known.get((row["case"], row["model"]), []) for row in rows
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error):
+        return False
+
+
+def _filled(row: Mapping[str, str]) -> dict[str, str]:
+    return {name: cell for name, cell in row.items() if cell and name != "warnings"}

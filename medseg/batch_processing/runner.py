@@ -35,6 +35,7 @@ from medseg.batch_processing.journal import (
     Journal,
     Key,
     Record,
+    case_results,
     is_unfinished_journal,
     journals,
     latest,
@@ -44,7 +45,7 @@ from medseg.batch_processing.journal import (
 )
 from medseg.batch_processing.ledger import Ledger, Redo
 from medseg.batch_processing.messages import BatchConfig, CaseJob, StopRequest
-from medseg.batch_processing.output_files import OutputFiles
+from medseg.batch_processing.output_files import OutputFiles, keep_edited_table
 from medseg.batch_processing.process_pool import PoolSize, ProcessPool
 from medseg.batch_processing.settings import BatchMonitor, BatchResources
 from medseg.batch_processing.summary import BatchSummary
@@ -137,6 +138,8 @@ def run(
             redo=Redo(retry_failed, redo_edited),
         )
         ledger.show = monitor.show
+        table, recorded_before = _with_shard(results.NAME, shard), list(case_results(records))
+        ledger.keep_table = lambda: keep_edited_table(folder, table, recorded_before)
         jobs = ledger.open(workers.models(), monitor.command)
         try:
             if jobs:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medseg.batch_processing import results
-from medseg.batch_processing.journal import journals, latest, read, starts
+from medseg.batch_processing.journal import case_results, journals, latest, read, starts
+from medseg.batch_processing.output_files import keep_edited_table
 from medseg.errors import UsageError
 from medseg.inference.case_result import CaseResult
 
@@ -81,5 +82,6 @@ def merge_batch(folder: str | Path) -> BatchSummary:
     failed, warned = failed_and_warned(ordered)
     cases = {result.case for result in ordered}
     left = max(0, sum(planned.values()) - len(cases))
+    keep_edited_table(folder, results.NAME, list(case_results(records)))
     table = results.write(folder / results.NAME, ordered)
     return BatchSummary(0, len(cases) - len(failed), left, table, failed, warned)

@@ -11,7 +11,7 @@ from PIL import Image
 from support.batches import chest, config_for, run, table, voxels
 from support.worlds import tiny, untrained
 
-from medseg import Volume, batch, write_dicom_series
+from medseg import Volume, batch, merge_batch, write_dicom_series
 from medseg.batch_processing.case_discovery import items
 from medseg.batch_processing.settings import BatchResources
 from medseg.errors import InputWarning, UsageError
@@ -222,6 +222,7 @@ def test_a_mask_that_was_moved_just_before_a_kill_is_recognised(two, tmp_path):
     (out / "journal.jsonl").write_text("".join(line for line in lines if line != cases[0]))
     with pytest.raises(UsageError, match="c0"):
         run(two, config_for(out), resume=True)
+    (out / "results.csv").unlink()  # it is written after the journal
     intents = out / ".scratch" / "intents"
     intents.mkdir(parents=True)
     (intents / "1.json").write_text(json.dumps(digests))
@@ -282,3 +283,28 @@ def test_every_edited_mask_has_a_copy_of_its_own(two, tmp_path):
     copies = {path.read_bytes() for path in (out / "masks").glob("c0.edited*")}
     assert copies == set(corrected)
     assert len(copies) == 3
+
+
+@pytest.mark.parametrize(
+    "edit_table",
+    [
+        lambda text: "\n".join(f"{line},note" for line in text.splitlines()),
+        lambda text: text + "c7,,threshold,done\n",
+        lambda text: text.replace("\nc0,", "\nc0,patient of the reader", 1),
+        lambda text: text.replace("case,", "\ufeffcase;", 1),
+        lambda text: "my notes\n",
+    ],
+)
+@pytest.mark.parametrize("merged", [False, True])
+def test_an_edited_table_is_kept(two, tmp_path, edit_table, merged):
+    out = tmp_path / "out"
+    run(two, config_for(out))
+    own = (out / "results.csv").read_text()
+    assert (run(two, config_for(out), resume=True).skipped, (out / "results.csv").read_text()) == (2, own)
+    assert merge_batch(out).results.read_text() == own
+    (out / "results.csv").write_text(edit_table(own))
+    edited = (out / "results.csv").read_text()
+    with pytest.warns(InputWarning, match=r"renamed to results\.edited\.csv"):
+        _ = merge_batch(out) if merged else run(two, config_for(out), resume=True)
+    assert (out / "results.edited.csv").read_text() == edited
+    assert (out / "results.csv").read_text() == own

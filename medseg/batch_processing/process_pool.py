@@ -24,7 +24,7 @@ from medseg.inference.case_result import CaseResult, ModelIdentity
 from medseg.system import memory_budget, processes
 
 WORKER_BYTES = 2 << 30
-"""Least memory per worker: a chest CT of 512 x 512 x 300 takes 1.1 GB with the next one read ahead."""
+"""Least memory per worker: 512 x 512 x 300 voxels take 1.2 GB, and some 0.3 GB for the next scan."""
 
 _MEMORY_REASONS = ("memory", "too-large")
 _POLL_SECONDS = 0.2

@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 from medseg.inference.model import Model
-from medseg.phantom.demo import make_phantom
+from medseg.phantom.thorax import Thorax, default_grid
 from medseg.recipe import Recipe
 
 RECIPE = """
@@ -37,6 +37,18 @@ train: {epochs: 8, steps_per_epoch: 4, batch_size: 2, accumulate: 2, validate_ev
 
 EPOCHS = 8
 FORKS = multiprocessing.get_context("forkserver")
+
+
+def write_cases(folder: Path, *splits: str) -> None:
+    """A manifest of coarse phantoms: the recipe needs no finer ones."""
+    folder.mkdir()
+    grid, rows = default_grid((7.0, 7.0, 9.0)), ["id,image,label,split"]
+    for number, split in enumerate(splits):
+        patient = Thorax.random(number)
+        patient.scan(grid, seed=number).save(folder / f"{number}.nii.gz")
+        patient.truth(grid).save(folder / f"{number}_truth.nii.gz")
+        rows.append(f"case_{number},{number}.nii.gz,{number}_truth.nii.gz,{split}")
+    (folder / "manifest.csv").write_text("\n".join(rows) + "\n")
 
 
 def start(folder: Path, run: Path, *more: str) -> BaseProcess:
@@ -84,7 +96,7 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="interrupted-"))
     Recipe.parse(RECIPE)
     (folder / "recipe.yaml").write_text(RECIPE)
-    make_phantom(folder / "cases", 4, seed=0)
+    write_cases(folder / "cases", "train", "train", "train", "val")
     FORKS.set_forkserver_preload(["medseg.training.session"])
     first = FORKS.Process(target=epochs_done, args=(folder,))  # waits for the imports
     first.start()

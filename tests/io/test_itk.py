@@ -7,7 +7,7 @@ import pytest
 import SimpleITK as sitk
 
 from medseg import io
-from medseg.errors import InputRefused, InputWarning
+from medseg.errors import InputRefused, InputWarning, ResourceError
 from medseg.images.grid import Grid
 from medseg.images.volume import Volume
 from medseg.io import gzip_stream
@@ -406,3 +406,22 @@ def test_packed_data_of_several_members_and_of_none(tmp_path):
     members = gzip.compress(b"\5\0") + gzip.compress(b"\6\0")
     assert gzip_stream.unpacked_size(write(tmp_path / "m", members), 0, 100) == 4
     assert reason_of(write(tmp_path / "a.nrrd", header)) == "unreadable"
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".mha", ".nhdr", ".mhd"])
+@pytest.mark.parametrize("most_bytes", [0, 100, 1500, 4000])
+def test_a_file_that_cannot_be_written_whole_is_an_error(tmp_path, suffix, most_bytes):
+    import resource
+
+    numbers = np.random.default_rng(0).integers(-1000, 1000, (20, 20, 20)).astype(np.int16)  # 16 kB, noise
+    scan = Volume(numbers, Grid.from_spacing(numbers.shape, (1.0, 2.0, 3.0)))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, limits[1]))
+    try:
+        with pytest.raises(ResourceError) as refused:
+            scan.save(tmp_path / f"scan{suffix}")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert refused.value.reason == "disk"
+    assert list(tmp_path.iterdir()) == []
+    assert np.array_equal(io.read(scan.save(tmp_path / f"scan{suffix}")).array, numbers)

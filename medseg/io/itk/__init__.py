@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from medseg.errors import InputRefused
+from medseg.errors import InputRefused, ResourceError
 from medseg.images.grid import LPS_RAS, Array, Grid
 from medseg.images.volume import Mask, Source, Volume, Voxels, whole_numbers
 from medseg.io import formats
@@ -63,7 +63,11 @@ def read_metaimage(path: Path, choices: ReadOptions = DEFAULT_OPTIONS) -> Volume
 
 
 def write(image: Volume | Mask, path: Path) -> None:
-    """Writes compressed NRRD or MetaImage, depending on the suffix of ``path``."""
+    """Writes compressed NRRD or MetaImage, depending on the suffix of ``path``.
+
+    Raises:
+        ResourceError: the file is not whole (``disk``): ITK reports no error if the disk is full.
+    """
     import SimpleITK as sitk  # noqa: N813 - the alias of its own documentation; 0.4 s to import
 
     array = image.array
@@ -78,8 +82,23 @@ def write(image: Volume | Mask, path: Path) -> None:
     # ITK knows some suffixes only, in lower case: .MHA would become a header without data.
     known = path.with_name(formats.stem(path) + formats.common_ending(path))
     sitk.WriteImage(itk, str(known), useCompression=True)
+    _check_whole(known, path)
     if known != path:
         known.rename(path)
+
+
+def _check_whole(written: Path, path: Path) -> None:
+    """Compares a file that ITK has written with its own header."""
+    is_nrrd = formats.SUFFIXES[formats.ending(written) or ""].format is formats.NRRD
+    try:
+        _check_size((text_header.nrrd if is_nrrd else text_header.metaimage)(written), written)
+    except (InputRefused, OSError) as error:
+        raise ResourceError(
+            "the file could not be written completely",
+            where=path,
+            remedy="check free space, quotas and limits of file sizes",
+            reason="disk",
+        ) from error
 
 
 def _read(

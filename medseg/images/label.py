@@ -8,6 +8,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 LabelValue = Annotated[int, Field(ge=1, le=65535)]
 
+HALF = 0.5 - 1e-5
+"""The least share of a voxel that makes it a label's: one half, whatever the rounding of float32 sums.
+
+Labels cut at the middle of voxels have shares of exactly one half, which sums in another order round to
+either side.
+"""
+
 
 class Label(BaseModel):
     """One structure to segment.

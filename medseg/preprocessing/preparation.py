@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from medseg.errors import InputRefused, ResourceError
 from medseg.images.grid import Grid
+from medseg.images.label import HALF
 from medseg.images.mask_placement import placed_on
 from medseg.images.volume import Mask, Volume, Voxels, members
 from medseg.preprocessing.resampling import resample, resampled_grid
@@ -78,7 +79,7 @@ class Resample:
         moved = {name: resample(values, grid, target) for name, values in case.items()}
         if "label" in moved:
             shares = moved["label"]
-            moved["label"] = largest_share(shares) if self.exclusive else (shares >= 0.5).astype(np.float32)
+            moved["label"] = largest_share(shares) if self.exclusive else (shares >= HALF).astype(np.float32)
         if "unknown" in moved:
             # A voxel that is unknown in any part is unknown.
             moved["unknown"] = (moved["unknown"] > 0).astype(np.float32)

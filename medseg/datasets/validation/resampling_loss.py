@@ -15,12 +15,11 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from medseg.images.connected_components import components
-from medseg.images.label import Label
+from medseg.images.label import HALF, Label
 from medseg.images.run_length import Runs
 from medseg.images.volume import Mask
 
 _SLICES = 16
-_HALF = 0.5 - 1e-5
 
 
 class Remains(NamedTuple):
@@ -28,7 +27,8 @@ class Remains(NamedTuple):
 
     Attributes:
         voxels: Number of its prepared voxels.
-        parts: Number of its connected parts (26-connectivity) before resampling: its lesions.
+        parts: Number of its connected parts (26-connectivity) of two voxels or more before resampling: its
+            lesions. A single voxel counts as a speck of the annotation.
         lost: Number of these parts in which no prepared voxel is left.
     """
 
@@ -71,16 +71,20 @@ def _remains(
     part = array[tuple(box)]
     parts = [matrix[:, along] for matrix, along in zip(weights, box, strict=True)]
     near = [matrix[matrix.any(axis=1)] for matrix in parts]
-    left = _resampled(part, label, near) >= _HALF
+    left = _resampled(part, label, near) >= HALF
     runs = Runs.of(part, lambda slab: np.isin(slab, label.values))
     number, count = components(runs, corners=True)
+    lesions = np.bincount(number, weights=runs.lengths, minlength=count) > 1
     voxels = int(np.count_nonzero(left))
-    if not voxels or count == 1:
-        return Remains(voxels, count, 0 if voxels else count)
-    # A voxel goes to the prepared voxel to which it contributes most; the last plane stands for none.
-    place = [np.where(matrix.any(axis=0), matrix.argmax(axis=0), len(matrix)) for matrix in near]
-    found = runs.counted(np.pad(left, (0, 1))[np.ix_(*place)], lambda slab: slab)
-    return Remains(voxels, count, count - len(np.unique(number[found > 0])))
+    kept = np.zeros(count, np.bool_)
+    if voxels and count == 1:
+        kept[:] = True
+    elif voxels:
+        # A voxel goes to the prepared voxel to which it contributes most; the last plane stands for none.
+        place = [np.where(matrix.any(axis=0), matrix.argmax(axis=0), len(matrix)) for matrix in near]
+        found = runs.counted(np.pad(left, (0, 1))[np.ix_(*place)], lambda slab: slab)
+        kept[number[found > 0]] = True
+    return Remains(voxels, int(lesions.sum()), int((lesions & ~kept).sum()))
 
 
 def _resampled(

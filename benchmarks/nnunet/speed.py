@@ -64,7 +64,7 @@ def commands(arguments: argparse.Namespace) -> tuple[list[str], list[str]]:
     folder, model = out / "nnUNetTrainer__nnUNetPlans__3d_fullres", out / "model.safetensors"
     if not folder.exists():
         subprocess.run([arguments.peer, HERE / "peer.py", "make", folder], check=True)
-    medseg.import_model(folder, output=model)
+    medseg.import_model(folder, output=model, mirror=False)  # as peer.py
     command = ["-m", "medseg.cli", "segment", scan, "-o", mine, "--model", str(model)]
     return command, ["segment", str(folder), scan, other]
 

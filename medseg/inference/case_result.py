@@ -232,7 +232,8 @@ class CaseResult:
             if not text:
                 continue
             label, _, column = name.rpartition("_")
-            flag = next((each for each in REGISTRY if name.endswith(f"_{each}")), None)
+            # The longest: a flag's name may end in another one's.
+            flag = max((each for each in REGISTRY if name.endswith(f"_{each}")), key=len, default=None)
             if flag is not None:
                 flags.setdefault(name.removesuffix(f"_{flag}"), {})[flag] = _flag(text)
             elif column == "ml":

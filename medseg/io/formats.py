@@ -37,12 +37,14 @@ class Suffix:
         writable: Whether files with this suffix can be written.
         part: Whether such a file holds the whole image, the header, or only the voxels.
         partners: Possible suffixes of the other file of a pair; empty if the header names that file.
+        packed: Whether the whole file is compressed with gzip.
     """
 
     format: Format
     writable: bool = True
     part: Literal["whole", "header", "voxels"] = "whole"
     partners: tuple[str, ...] = ()
+    packed: bool = False
 
 
 def _late(place: str) -> Callable[..., Any]:
@@ -60,12 +62,12 @@ NRRD = Format("nrrd", _late("medseg.io.itk:read_nrrd"), _late("medseg.io.itk:wri
 METAIMAGE = Format("mha", _late("medseg.io.itk:read_metaimage"), _late("medseg.io.itk:write"))
 
 SUFFIXES: dict[str, Suffix] = {
-    ".nii.gz": Suffix(NIFTI),
+    ".nii.gz": Suffix(NIFTI, packed=True),
     ".nii": Suffix(NIFTI),
     ".hdr": Suffix(NIFTI, part="header", partners=(".img", ".img.gz")),
     ".img": Suffix(NIFTI, part="voxels", partners=(".hdr", ".hdr.gz")),
-    ".hdr.gz": Suffix(NIFTI, writable=False, part="header", partners=(".img.gz", ".img")),
-    ".img.gz": Suffix(NIFTI, writable=False, part="voxels", partners=(".hdr.gz", ".hdr")),
+    ".hdr.gz": Suffix(NIFTI, writable=False, part="header", partners=(".img.gz", ".img"), packed=True),
+    ".img.gz": Suffix(NIFTI, writable=False, part="voxels", partners=(".hdr.gz", ".hdr"), packed=True),
     ".nrrd": Suffix(NRRD),
     ".nhdr": Suffix(NRRD, part="header"),
     ".mha": Suffix(METAIMAGE),
@@ -119,6 +121,12 @@ def partner(path: Path) -> Path | None:
     endings = SUFFIXES[known].partners if known else ()
     others = (path.with_name(stem(path) + each) for each in (*endings, *map(str.upper, endings)))
     return next((other for other in others if other.exists()), None)
+
+
+def is_packed(path: Path) -> bool:
+    """Whether the name is that of a file that is compressed as a whole."""
+    known = ending(path)
+    return known is not None and SUFFIXES[known].packed
 
 
 def is_split(path: Path) -> bool:

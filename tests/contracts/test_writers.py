@@ -1,5 +1,7 @@
 """The contract of every format: medseg and an independent reader find each voxel where it was."""
 
+import gzip
+from io import BytesIO
 from itertools import permutations, product
 
 import nibabel
@@ -37,10 +39,16 @@ def a_mask(volume: Volume) -> Mask:
     return Mask(volume.array.astype(np.int64) % 3, volume.grid, LABELS)
 
 
+def opened(path):
+    content = path.read_bytes()
+    return BytesIO(gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content)
+
+
 def by_nibabel(path):
     """Array and RAS+ affine of a NIfTI file under any suffix."""
     files = sorted({path, formats.partner(path) or path}, key=lambda each: formats.ending(each) or "")
-    holders = {"header": FileHolder(files[0]), "image": FileHolder(files[-1])}
+    # Unpacked by content: nibabel goes by the names that it knows.
+    holders = {"header": FileHolder(fileobj=opened(files[0])), "image": FileHolder(fileobj=opened(files[-1]))}
     nifti = (nibabel.Nifti1Image if len(files) == 1 else nibabel.Nifti1Pair).from_file_map(holders)
     assert np.array_equal(nifti.header.get_sform(), nifti.affine)
     return np.asanyarray(nifti.dataobj), nifti.affine

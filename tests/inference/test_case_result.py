@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 
 from medseg.errors import InputRefused
+from medseg.images.mask_quality import REGISTRY
 from medseg.inference.case_result import CaseResult, ModelIdentity
 from medseg.system.notices import Notice
 
@@ -111,6 +112,13 @@ def test_a_table_saved_by_another_program_is_read():
     row = dict.fromkeys(("case", "model", "status", "reason", "message", "warnings"), "")
     row |= {"lung_components": "2.0", "lung_at_border": "True"}
     assert CaseResult.from_row(row).qc_flags == {"lung": {"components": 2, "at_border": True}}
+
+
+def test_a_flag_whose_name_ends_in_another_flags_name_is_read_as_itself(monkeypatch):
+    monkeypatch.setitem(REGISTRY, "mask_at_border", REGISTRY["at_border"])
+    row = dict.fromkeys(("case", "model", "status", "reason", "message", "warnings"), "")
+    row |= {"lung_at_border": "True", "lung_mask_at_border": "False"}
+    assert CaseResult.from_row(row).qc_flags == {"lung": {"at_border": True, "mask_at_border": False}}
 
 
 @pytest.mark.parametrize(

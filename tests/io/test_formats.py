@@ -31,6 +31,15 @@ def test_one_row_makes_a_suffix_known_everywhere(tmp_path, monkeypatch, format):
     assert images(tmp_path) == [path]
 
 
+@pytest.mark.parametrize("packed", [True, False])
+def test_one_row_says_whether_files_of_a_suffix_are_compressed(tmp_path, monkeypatch, packed):
+    monkeypatch.setitem(formats.SUFFIXES, ".other", formats.Suffix(formats.NIFTI, packed=packed))
+    monkeypatch.setitem(formats.FORMATS, ".other", formats.NIFTI)
+    path = io.write(a_volume(), tmp_path / "a.other")
+    assert path.read_bytes().startswith(b"\x1f\x8b") == packed  # RFC 1952
+    assert np.array_equal(io.read(path).array, a_volume().array)
+
+
 @pytest.mark.parametrize("suffix", list(formats.SUFFIXES))
 def test_every_suffix_is_found_by_batches_and_layouts(tmp_path, suffix):
     path = tmp_path / f"a.b{suffix.upper()}"

@@ -15,6 +15,7 @@ from medseg.errors import InputRefused
 from medseg.images.grid import Grid
 from medseg.images.volume import Mask, Volume, Voxels
 from medseg.io.error_context import refusing
+from medseg.io.formats import is_packed
 from medseg.io.gzip_stream import opened
 from medseg.io.nifti.header import Header, header_of, sibling
 from medseg.io.nifti.orientation import LENGTH_BITS, geometry
@@ -97,7 +98,7 @@ def write(image: Volume | Mask, path: Path) -> None:
     kind = nibabel.Nifti2Image if long else nibabel.Nifti1Image
     nifti = _set_geometry(kind(array, image.affine, dtype=array.dtype), image)
     with path.open("wb") as file:
-        if not name.endswith(".gz"):
+        if not is_packed(path):
             nifti.to_stream(file)
             return
         # No file name and time in the header, so that the bytes depend on the image alone. Level

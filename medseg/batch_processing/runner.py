@@ -109,10 +109,7 @@ def run(
         _check_tables(folder, shard, records)
         journal = Journal(folder / _with_shard(NAME, shard), first=next_sequence(records))
         stack.callback(journal.close)
-        intents = read_intents(folder)
-        if intents:
-            journal.append({"event": "interrupted", "time": time.time(), "files": intents})
-        files = OutputFiles(folder, written_digests([*records, {"files": intents}]))
+        files = _output_files(folder, records, journal)
         scratch = folder / _with_shard(SCRATCH, shard)
         shutil.rmtree(scratch, ignore_errors=True)
         recorded: dict[Key, CaseResult] = {}
@@ -150,6 +147,14 @@ def run(
             raise
         ledger.write()
         return ledger.close()
+
+
+def _output_files(folder: Path, records: Sequence[Record], journal: Journal) -> OutputFiles:
+    """The files of earlier runs; those that an interrupted run was writing are entered into the journal."""
+    intents = read_intents(folder)
+    if intents:
+        journal.append({"event": "interrupted", "time": time.time(), "files": intents})
+    return OutputFiles(folder, written_digests([*records, {"files": intents}]))
 
 
 def _earlier_results(

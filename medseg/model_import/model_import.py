@@ -91,6 +91,13 @@ def import_model(
             chosen = [] if folds is None else [str(fold) for fold in folds]
             recipe, weights, facts = _nnunet(folder, chosen, configuration, name, step, mirror)
     else:
+        if folds is not None or configuration is not None or step != 0.5 or not mirror:
+            raise UsageError(
+                "folds, configuration, step and mirror are for models of nnU-Net",
+                where=source,
+                remedy="leave them out for a weights file",
+                reason="import-configuration",
+            )
         recipe, weights, facts = _weights_file(source, name, None if fill is None else Path(fill))
     model = Model(recipe, weights, _provenance(recipe, facts))
     try:

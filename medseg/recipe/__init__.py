@@ -247,8 +247,11 @@ class Recipe(Section):
             unknown = sorted(set(each.labels or ()) - names)
             if unknown:
                 raise ValueError(f"configuration {each.name!r} names {unknown[0]!r}, which is not a label")
-        if pipeline.combine != "mean" and not self.exclusive:
-            raise ValueError(f"pipeline.combine {pipeline.combine} needs loss dice_ce")
+        if (pipeline.combine != "mean" or len(pipeline.configurations) > 1) and not self.exclusive:
+            raise ValueError(
+                f"pipeline.combine {pipeline.combine} of several configurations needs exclusive labels: loss "
+                "dice_ce, not regions"
+            )
 
     def _check_divided(self, parts: tuple[Label, Label]) -> None:
         if len(self.labels) > 1:

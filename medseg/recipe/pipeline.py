@@ -158,6 +158,11 @@ class NnunetPipeline(Section):
                 )
             if each.labels is not None and self.combine != "parts":
                 raise ValueError(f"configuration {each.name!r}: labels are for combine 'parts'")
+            if self.combine == "mean" and each.transpose != self.configurations[0].transpose:
+                raise ValueError(
+                    f"configuration {each.name!r} has transpose {list(each.transpose)}, but the first one "
+                    f"{list(self.configurations[0].transpose)}: combine 'mean' needs the same"
+                )
         return self
 
 

@@ -207,6 +207,15 @@ def test_weights_of_lungmask_are_imported(tmp_path, old, classes, labels):
     assert torch.equal(Model.load(tmp_path / "m.safetensors").folds[0]["last.weight"], expected)
 
 
+@pytest.mark.parametrize(
+    "option", [{"folds": [0]}, {"configuration": "3d_fullres"}, {"step": 0.8}, {"mirror": False}]
+)
+def test_options_of_nnunet_are_refused_for_lungmask(tmp_path, option):
+    path = lungmask_weights(tmp_path / "unet.pth", 3)
+    with pytest.raises(UsageError, match="are for models of nnU-Net"):
+        medseg.import_model(path, **option)
+
+
 def test_the_fused_mode_of_lungmask_has_two_networks(tmp_path):
     lobes, lungs = (lungmask_weights(tmp_path / f"{n}.pth", n, old=n == 3) for n in (6, 3))
     invoke("import-model", lobes, "--fill", lungs, "-o", tmp_path / "m.safetensors")

@@ -63,6 +63,22 @@ def test_parts_have_labels_of_their_own() -> None:
     assert [sizes[3] for sizes in Recipe.checked(data).network_sizes()] == [2, 3]
 
 
+@pytest.mark.parametrize(
+    ("change", "loss", "problem"),
+    [
+        ({}, "dice_bce", "needs exclusive labels"),
+        ({"transpose": [0, 2, 1]}, "dice_ce", "combine 'mean' needs the same"),
+    ],
+)
+def test_means_of_regions_or_of_other_axes_are_refused(
+    change: dict[str, Any], loss: str, problem: str
+) -> None:
+    data = recipe_data(kind="nnunet", combine="mean") | {"loss": {"kind": loss}}
+    data["pipeline"]["configurations"].append({**SECOND, **change})
+    with pytest.raises(UsageError, match=problem):
+        Recipe.checked(data)
+
+
 def test_a_fill_model_is_a_second_network() -> None:
     data = recipe_data() | {"pipeline": {"kind": "lungmask", "fill_labels": 5}, "patch": {"size": [256, 256]}}
     assert [sizes[1:] for sizes in Recipe.checked(data).network_sizes()] == [(2, 1, 3), (2, 1, 6)]

@@ -32,6 +32,7 @@ from medseg.images.intensity_stats import intensities
 from medseg.images.label import Label
 from medseg.images.mask_quality import qc_flags
 from medseg.images.volume import Volume
+from medseg.inference.airless_lung import airless_ml
 from medseg.inference.case_result import CaseResult, ModelIdentity
 from medseg.inference.prediction import Prediction, PreparedScan
 from medseg.inference.registry import SegmentationMethod, load_segmenter
@@ -152,6 +153,7 @@ class CasePipeline:
         mask = prediction.mask
         with _timed(case, "write"):
             values = intensities(scan, mask)
+            airless = airless_ml(mask, scan) if scan.source.modality != "MR" else {}
             picture = encoded(thumbnail(scan, mask))
             measurement = measure(scan, mask) if self.config.measure else Measurement(())
             files = self._write(case.job.case, model.name, scan, prediction, measurement)
@@ -163,6 +165,7 @@ class CasePipeline:
             engine=model.engine,
             modality=scan.source.modality,
             volumes_ml={name: round(ml, 4) for name, ml in mask.volumes_ml().items()},
+            airless_ml={name: round(ml, 4) for name, ml in airless.items()},
             intensities=values,
             qc_flags=qc_flags(mask),
             entropy={name: round(bits, 4) for name, bits in prediction.entropy.items()},

@@ -36,10 +36,12 @@ def aerated(mask: Mask, scan: Volume) -> Mask:
     """The mask without those voxels of its lungs that are not darker than -500 HU.
 
     Args:
-        mask: A mask of the lungs. Other labels are kept as they are.
+        mask: A mask of the lungs. Other labels are kept as they are, also lesions within the lungs.
         scan: The CT in HU, on the same grid.
     """
+    lungs = lungs_of(mask.labels)
+    others = {value for label in mask.labels if label not in lungs for value in label.values}
+    alone = sorted({value for label in lungs for value in label.values} - others)
     painted = np.array(mask.array, order="K")
-    for label in lungs_of(mask.labels):
-        painted[members(mask.array, label) & (scan.array >= AIR_HU)] = 0
+    painted[np.isin(mask.array, alone) & (scan.array >= AIR_HU)] = 0
     return Mask(painted, mask.grid, mask.labels, mask.source)

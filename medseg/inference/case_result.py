@@ -19,6 +19,7 @@ STAGES = ("read", "prepare", "segment", "write")
 _STATISTICS = ("mean", "sd", "p5", "p50", "p95")
 _MADE_BY = ("engine", "model_sha256", "input_sha256")
 _BETWEEN_WARNINGS = " | "
+_AIRLESS = "_airless_ml"
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,8 @@ class CaseResult:
         input_sha256: SHA-256 of the scan's files; empty if they were not read.
         modality: The scan's modality, such as ``CT``; None if unknown.
         volumes_ml: Volume of each label of the mask.
+        airless_ml: Volume of each lung that is not darker than -500 HU, see
+            :func:`medseg.inference.airless_lung.airless_ml`; empty for scans other than CT.
         intensities: Statistics of the scan within each label: voxels, mean, sd, p5, p50 and p95, in HU for
             CT; a value that is undefined is None.
         qc_flags: Flags of each label, see :func:`medseg.images.mask_quality.qc_flags`.
@@ -101,6 +104,7 @@ class CaseResult:
     input_sha256: str = ""
     modality: str | None = None
     volumes_ml: Mapping[str, float] = field(default_factory=dict)
+    airless_ml: Mapping[str, float] = field(default_factory=dict)
     intensities: Mapping[str, Mapping[str, int | float | None]] = field(default_factory=dict)
     qc_flags: Mapping[str, Mapping[str, int | bool]] = field(default_factory=dict)
     entropy: Mapping[str, float] = field(default_factory=dict)
@@ -176,6 +180,7 @@ class CaseResult:
         notices = [notice.to_json() for notice in self.notices if notice.reason]
         measures = {name: dict(values) for name, values in self.measures.items()}
         extra: dict[str, Any] = {"measures": measures, "measure_flags": list(self.measure_flags)}
+        extra |= {"airless_ml": dict(self.airless_ml)}
         extra |= {"inodes": self.inodes, "notices": notices, "thumbnail": self.thumbnail}
         return record | {name: value for name, value in extra.items() if value}
 
@@ -203,6 +208,8 @@ class CaseResult:
         row: dict[str, object] = {name: getattr(self, name) for name in names}
         for label, volume_ml in self.volumes_ml.items():
             row[f"{label}_ml"] = volume_ml
+            if label in self.airless_ml:
+                row[f"{label}{_AIRLESS}"] = self.airless_ml[label]
             row |= {f"{label}_{name}": value for name, value in self.qc_flags.get(label, {}).items()}
             values = self.intensities.get(label, {})
             row |= {f"{label}_{name}": values.get(name) for name in _STATISTICS if name in values}
@@ -225,6 +232,7 @@ class CaseResult:
             ValueError: A cell is not a number.
         """
         volumes_ml: dict[str, float] = {}
+        airless_ml: dict[str, float] = {}
         entropy: dict[str, float] = {}
         flags: dict[str, dict[str, int | bool]] = {}
         intensities: dict[str, dict[str, float | None]] = {}
@@ -236,6 +244,8 @@ class CaseResult:
             flag = max((each for each in REGISTRY if name.endswith(f"_{each}")), key=len, default=None)
             if flag is not None:
                 flags.setdefault(name.removesuffix(f"_{flag}"), {})[flag] = _flag(text)
+            elif name.endswith(_AIRLESS):
+                airless_ml[name.removesuffix(_AIRLESS)] = float(text)
             elif column == "ml":
                 volumes_ml[label] = float(text)
             elif column == "entropy":
@@ -250,6 +260,7 @@ class CaseResult:
             row["reason"],
             row["message"],
             volumes_ml=volumes_ml,
+            airless_ml=airless_ml,
             intensities=intensities,
             qc_flags=flags,
             entropy=entropy,

@@ -20,7 +20,7 @@ import torch
 
 from medseg.errors import ModelRefused
 from medseg.inference.safetensors_header import shown
-from medseg.model_import.pickled_values import Storage, TensorPlace, UnsafePickle, pickled_values
+from medseg.model_import.pickled_values import RefusedPickle, Storage, TensorPlace, pickled_values
 from medseg.training.checkpoint_files import check_archive
 
 _TYPES = {
@@ -71,7 +71,7 @@ class Checkpoint:
                 check_archive(path)
                 with zipfile.ZipFile(path) as archive:
                     values = pickled_values(io.BytesIO(_entry(archive, "data.pkl")))
-        except UnsafePickle as error:
+        except RefusedPickle as error:
             what = shown(str(error)[:160])
             raise refused(
                 path, f"unsafe: its pickle has {what}; nothing was run or loaded", "checkpoint-unsafe"

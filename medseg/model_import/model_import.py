@@ -80,24 +80,13 @@ def import_model(
     if not source.exists():
         raise refused(source, "no such file or folder", "import-source", "check the path")
     if source.is_dir() or _is_archive(source):
-        if fill is not None:
-            raise UsageError(
-                "a fill model is for weights of lungmask",
-                where="fill",
-                remedy="leave it out",
-                reason="import-configuration",
-            )
+        _check_unused("fill is for weights of lungmask", source, fill is not None)
         with unpacked(source) as folder:
             chosen = [] if folds is None else [str(fold) for fold in folds]
             recipe, weights, facts = _nnunet(folder, chosen, configuration, name, step, mirror)
     else:
-        if folds is not None or configuration is not None or step != 0.5 or not mirror:
-            raise UsageError(
-                "folds, configuration, step and mirror are for models of nnU-Net",
-                where=source,
-                remedy="leave them out for a weights file",
-                reason="import-configuration",
-            )
+        given = folds is not None or configuration is not None or step != 0.5 or not mirror
+        _check_unused("folds, configuration, step and mirror are for models of nnU-Net", source, given)
         recipe, weights, facts = _weights_file(source, name, None if fill is None else Path(fill))
     model = Model(recipe, weights, _provenance(recipe, facts))
     try:
@@ -120,6 +109,11 @@ def _check_output(output: Path, inputs: Iterable[str | Path]) -> None:
         )
     check_folder(output)
     OverwriteGuard(inputs).check(output, is_own=is_imported)
+
+
+def _check_unused(problem: str, source: Path, given: bool) -> None:
+    if given:
+        raise UsageError(problem, where=source, remedy="leave them out", reason="import-configuration")
 
 
 def _check_name(name: str) -> None:

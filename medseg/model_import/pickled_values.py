@@ -18,7 +18,7 @@ _MOST_COPIED = 32 << 20  # items and bytes that calls may copy, so that a short 
 _DIMENSIONS = 8
 
 
-class UnsafePickle(ValueError):
+class RefusedPickle(ValueError):
     """A pickle that needs more than tensors and plain values; the message says what."""
 
 
@@ -86,21 +86,21 @@ def _known(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 @_known("torch._utils._rebuild_tensor_v2")
 def _tensor(storage: Any, offset: Any, shape: Any, stride: Any, *_: Any) -> TensorPlace:
     if not isinstance(storage, Storage) or len(shape) != len(stride) or len(shape) > _DIMENSIONS:
-        raise UnsafePickle("a tensor without storage or with an impossible shape")
+        raise RefusedPickle("a tensor without storage or with an impossible shape")
     numbers = (offset, *shape, *stride)
     if any(type(n) is not int or n < 0 for n in numbers):
-        raise UnsafePickle("a tensor whose shape is not made of whole numbers")
+        raise RefusedPickle("a tensor whose shape is not made of whole numbers")
     if all(shape):
         last = offset + sum((n - 1) * step for n, step in zip(shape, stride, strict=True))
         if last >= storage.count:
-            raise UnsafePickle("a tensor that reaches beyond its storage")
+            raise RefusedPickle("a tensor that reaches beyond its storage")
     return TensorPlace(storage, offset, tuple(shape), tuple(stride))
 
 
 @_known("torch._utils._rebuild_parameter")
 def _parameter(tensor: Any, *_: Any) -> TensorPlace:
     if not isinstance(tensor, TensorPlace):
-        raise UnsafePickle("a parameter that is no tensor")
+        raise RefusedPickle("a parameter that is no tensor")
     return tensor
 
 
@@ -112,21 +112,21 @@ def _ordered(pairs: Any = ()) -> dict[Any, Any]:
 @_known("_codecs.encode")
 def _encoded(text: Any, encoding: Any = "latin1") -> bytes:
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
-        raise UnsafePickle("text in an unknown encoding")
+        raise RefusedPickle("text in an unknown encoding")
     return text.encode("latin1")
 
 
 @_known("numpy.dtype")
 def _dtype(code: Any, *_: Any) -> _NumpyType:
     if code not in _NUMBERS:
-        raise UnsafePickle("a numpy type that is no number")
+        raise RefusedPickle("a numpy type that is no number")
     return _NumpyType(code)
 
 
 @_known("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
 def _scalar(kind: Any, content: Any) -> float | int | bool:
     if not isinstance(kind, _NumpyType) or not isinstance(content, bytes):
-        raise UnsafePickle("a numpy scalar that is no number")
+        raise RefusedPickle("a numpy scalar that is no number")
     value: float | int | bool = struct.unpack(f"<{_NUMBERS[kind.code]}", content)[0]
     return value
 
@@ -147,17 +147,17 @@ def pickled_values(stream: IO[bytes]) -> Any:
     Containers, text, numbers, bytes and None; tensors as :class:`TensorPlace`, numpy scalars as numbers.
 
     Raises:
-        UnsafePickle: it names something else, or does something else than make values.
+        RefusedPickle: it names something else, or does something else than make values.
         ValueError: it is not a whole pickle.
     """
     machine = _Machine()
     try:
         for number, (code, argument, _) in enumerate(pickletools.genops(stream)):
             if number > MOST_INSTRUCTIONS:
-                raise UnsafePickle(f"more than {MOST_INSTRUCTIONS} instructions")
+                raise RefusedPickle(f"more than {MOST_INSTRUCTIONS} instructions")
             machine.step(code.name, argument)
         return machine.result()
-    except UnsafePickle:
+    except RefusedPickle:
         raise
     except (ValueError, TypeError, IndexError, KeyError, AttributeError, struct.error) as error:
         raise ValueError(f"not a whole pickle: {type(error).__name__}") from None
@@ -191,7 +191,7 @@ class _Machine:
         elif name in _ACTIONS:
             _ACTIONS[name](self, argument)
         else:
-            raise UnsafePickle(f"the instruction {name}")
+            raise RefusedPickle(f"the instruction {name}")
 
     def group(self) -> list[Any]:
         """What was pushed since the last mark, which are both removed."""
@@ -203,7 +203,7 @@ class _Machine:
     def name(self, module: Any, name: Any) -> None:
         whole = (module, name)
         if whole not in KNOWN and not (module in ("torch", "torch.storage") and name in _STORAGES):
-            raise UnsafePickle(f"the name {module}.{name}"[:120])
+            raise RefusedPickle(f"the name {module}.{name}"[:120])
         self.stack.append(_Name(module, name))
 
     def dotted(self, argument: Any) -> None:
@@ -217,14 +217,14 @@ class _Machine:
     def reduce(self, _: Any) -> None:
         arguments, function = self.stack.pop(), self.stack.pop()
         if not isinstance(function, _Name) or not isinstance(arguments, tuple):
-            raise UnsafePickle("a call of something that is no name")
+            raise RefusedPickle("a call of something that is no name")
         if (function.module, function.name) not in KNOWN:
-            raise UnsafePickle(f"a call of {function.name}")
+            raise RefusedPickle(f"a call of {function.name}")
         self.copied += sum(
             len(each) for each in arguments if isinstance(each, list | tuple | dict | str | bytes)
         )
         if self.copied > _MOST_COPIED:
-            raise UnsafePickle(f"calls with more than {_MOST_COPIED} values")
+            raise RefusedPickle(f"calls with more than {_MOST_COPIED} values")
         self.stack.append(KNOWN[function.module, function.name](*arguments))
 
     def build(self, _: Any) -> None:
@@ -234,16 +234,16 @@ class _Machine:
             return
         if isinstance(value, _NumpyType) and isinstance(state, tuple) and state[1] in ("<", "|", "="):
             return
-        raise UnsafePickle("the state of an object")
+        raise RefusedPickle("the state of an object")
 
     def persistent(self, _: Any) -> None:
         match self.stack.pop():
             case ("storage", _Name(name=kind), str(key), str(), int(count), *rest) if kind in _STORAGES:
                 if count < 0 or any(rest):
-                    raise UnsafePickle("a storage that is part of another")
+                    raise RefusedPickle("a storage that is part of another")
                 self.stack.append(Storage(kind, key, count))
             case _:
-                raise UnsafePickle("a reference to something that is no storage")
+                raise RefusedPickle("a reference to something that is no storage")
 
     def append(self, _: Any) -> None:
         value = self.stack.pop()
@@ -254,7 +254,7 @@ class _Machine:
 
     def extended(self, values: list[Any]) -> None:
         if not isinstance(self.stack[-1], list):
-            raise UnsafePickle("an entry of something that is no list")
+            raise RefusedPickle("an entry of something that is no list")
         self.stack[-1].extend(values)
 
     def set_item(self, _: Any) -> None:
@@ -267,7 +267,7 @@ class _Machine:
     def filled(self, values: list[Any]) -> None:
         target = self.stack[-1]
         if not isinstance(target, dict) or len(values) % 2:
-            raise UnsafePickle("an entry of something that is no table")
+            raise RefusedPickle("an entry of something that is no table")
         for key, value in zip(values[::2], values[1::2], strict=True):
             target[_key(key)] = value
 
@@ -287,7 +287,7 @@ class _Machine:
 
 def _key(value: Any) -> Any:
     if not isinstance(value, str | int | float | bool | None):
-        raise UnsafePickle("a table whose keys are neither text nor numbers")
+        raise RefusedPickle("a table whose keys are neither text nor numbers")
     return value
 
 

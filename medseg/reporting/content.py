@@ -153,7 +153,8 @@ def _row(result: CaseResult) -> Row:
     for label in result.labels:
         flags = result.qc_flags.get(label, {})
         findings += [f"{_words(label)} {text}" for text in descriptions(flags)]
-        numbers = {"ml": result.volumes_ml.get(label), "components": flags.get("components")}
+        numbers = {"ml": result.volumes_ml.get(label), "airless_ml": result.airless_ml.get(label)}
+        numbers["components"] = flags.get("components")
         numbers |= {name: result.intensities.get(label, {}).get(name) for name in ("mean", "sd")}
         found |= {
             _words(f"{label}_{name}"): float(value) for name, value in numbers.items() if value is not None

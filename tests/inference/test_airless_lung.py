@@ -41,6 +41,16 @@ def test_only_airless_voxels_of_lungs_are_left_out():
     assert set(airless_ml(kept, scan).values()) == {0.0}
 
 
+def test_lesions_within_the_lungs_are_kept():
+    mask, scan = chest()
+    lesion = Label(name="lesion", values=(4,))
+    lung = Label(name="right_lung", values=(1, 4), side="right")
+    painted = np.array(mask.array)
+    painted.reshape(-1)[3] = 4  # the voxel at 40 HU
+    kept = aerated(Mask(painted, GRID, (lung, LABELS[1], lesion)), scan)
+    assert kept.volumes_ml() == pytest.approx({"right_lung": 4.0, "left_lung": 2.0, "lesion": 0.5})
+
+
 def test_lungs_are_labels_of_that_name_with_a_side():
     kidney = Label(name="right_kidney", values=(4,), side="right")
     assert lungs_of((*LABELS, kidney)) == LABELS[:2]

@@ -32,6 +32,7 @@ DONE = CaseResult(
         "right_lung": {"components": 2, "at_border": True},
         "left_lung": {"components": 0, "at_border": False},
     },
+    airless_ml={"right_lung": 12.5, "left_lung": 0.0},
     entropy={"lungs": 0.25},
     mask="masks/c1.nii.gz",
     files={"masks/c1.nii.gz": "ef" * 32},

@@ -17,7 +17,7 @@ from support.foreign_models import checkpoint, lungmask_weights
 
 from medseg.errors import ModelRefused
 from medseg.model_import.checkpoint import Checkpoint, tensor_table, type_of
-from medseg.model_import.pickled_values import UnsafePickle, pickled_values
+from medseg.model_import.pickled_values import RefusedPickle, pickled_values
 
 TENSORS = {
     "a": torch.arange(6.0).reshape(2, 3),
@@ -188,7 +188,7 @@ def test_a_program_for_the_pickle_machine_is_refused_in_little_memory(kind):
 def test_a_dotted_name_of_another_module_is_not_followed():
     program = b"\x80\x04\x8c\x05torch\x8c\x04load\x93."
     assert any(code.name == "STACK_GLOBAL" for code, _, _ in pickletools.genops(program))
-    with pytest.raises(UnsafePickle, match=r"the name torch\.load"):
+    with pytest.raises(RefusedPickle, match=r"the name torch\.load"):
         pickled_values(io.BytesIO(program))
 
 
@@ -294,5 +294,5 @@ def test_200_mutants_are_read_or_refused(tmp_path, old):
 
 def test_a_long_log_is_bounded():
     program = b"](" + b"K\x01" * 4_100_000 + b"e."
-    with pytest.raises(UnsafePickle, match="instructions"):
+    with pytest.raises(RefusedPickle, match="instructions"):
         pickled_values(io.BytesIO(program))

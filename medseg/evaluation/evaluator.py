@@ -18,6 +18,7 @@ from medseg.evaluation.unknown_values import UnknownValues
 from medseg.images.label import Label
 from medseg.images.volume import Mask
 from medseg.io import is_dicom_mask, read, read_mask
+from medseg.system.error_conversion import as_medseg_error
 from medseg.system.notices import notify
 
 Row: TypeAlias = dict[str, object]
@@ -94,8 +95,9 @@ def evaluate_cases(
                 about | {"label": each.label, **each.values, "empty": each.empty} | done for each in scores
             ]
         except Exception as error:  # whatever it is: do not lose hours of work on the other cases
-            rows.append(about | {"status": "failed", "reason": _reason(error)})
-            if not isinstance(error, MedsegError):
+            known = as_medseg_error(error)
+            rows.append(about | {"status": "failed", "reason": _reason(error, known)})
+            if known.reason == "unexpected":
                 _LOG.exception("%s failed unexpectedly", case.id)
         on_case(number, len(cases))
     _report_thick_slices(thick, len(cases))
@@ -149,7 +151,7 @@ def _truth(case: Case, labels: Sequence[Label]) -> Mask:
     return read_mask(case.label, labels, scan)
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, MedsegError):
-        return f"{error.reason}: {' '.join(str(error).split())}"
+def _reason(error: Exception, known: MedsegError) -> str:
+    if known.reason != "unexpected":
+        return f"{known.reason}: {' '.join(str(known).split())}"
     return f"unexpected: {type(error).__name__}: {' '.join(str(error).split())[:200]}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import math
 from pathlib import Path
@@ -87,6 +88,25 @@ def test_an_unexpected_error_fails_only_its_case(cases: list[Case], caplog: pyte
     assert frame["status"].tolist() == ["ok", "ok", "failed"]
     assert frame["reason"].tolist()[2].startswith("unexpected: IndexError")
     assert "bad failed unexpectedly" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "disk: [Errno 28] No space left on device"),
+        (PermissionError(errno.EACCES, "Permission denied"), "disk: [Errno 13] Permission denied"),
+        (MemoryError(), "memory: out of memory"),
+    ],
+)
+def test_a_lack_of_disk_or_memory_is_named_without_a_traceback(
+    cases: list[Case], caplog: pytest.LogCaptureFixture, error: Exception, reason: str
+) -> None:
+    def predict(case: Case) -> Mask:
+        raise error
+
+    frame = evaluate_cases(cases[:1], predict, LABELS)
+    assert frame["reason"].str.startswith(reason).all()
+    assert not caplog.text
 
 
 def test_summary_by_hand(cases: list[Case]) -> None:

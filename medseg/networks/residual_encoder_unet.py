@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from medseg.networks.staged_unet import ConvBlock, Decoder, Encoder, Stack, initialise
+from medseg.networks.staged_unet import ConvBlock, Decoder, Encoder, Stack, StagedUNet
 from medseg.recipe import architecture
 
 _BLOCKS = (1, 3, 4, 6)  # and 6 at every coarser resolution
@@ -77,51 +77,25 @@ class Blocks(nn.Module):
         return maps
 
 
-class ResidualEncoderUNet(nn.Module):
-    """Encoder of residual blocks, decoder of transposed convolutions (Isensee et al. 2024).
-
-    In training with deep supervision it returns a tuple of logits, finest first; otherwise it returns the
-    finest logits (N, out_channels, *patch).
-
-    Args:
-        rules: Section ``network`` of the recipe.
-        spatial_dims: 2 or 3.
-        in_channels: Number of input channels.
-        out_channels: Number of channels of the logits.
-    """
-
-    def __init__(
-        self, rules: architecture.ResidualEncoderUNet, spatial_dims: int, in_channels: int, out_channels: int
-    ) -> None:
-        super().__init__()
-        widths, stages = rules.widths, len(rules.widths)
-        kernels, strides = rules.sizes(spatial_dims), rules.steps(spatial_dims)
-        counts = rules.blocks or (*_BLOCKS, *(_BLOCKS[-1],) * stages)[:stages]
-        self.encoder = Encoder(
-            (
-                Blocks(rules, count, inside, outside, kernel=kernel, stride=stride)
-                for count, inside, outside, kernel, stride in zip(
-                    counts, (widths[0], *widths), widths, kernels, strides, strict=False
-                )
-            ),
-            Stack(rules, 1, in_channels, widths[0], kernel=kernels[0]),
-        )
-        repeats = rules.decoder_convolutions or (1,) * (stages - 1)
-        self.decoder = Decoder(rules, spatial_dims, out_channels, repeats)
-        initialise(self)
-        # Each block starts as its skip connection alone.
-        for module in self.modules():
-            if isinstance(module, Block):
-                nn.init.zeros_(module.conv2.norm.weight)  # type: ignore[arg-type]  # affine
-
-    def forward(self, image: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
-        """Logits of ``image`` (N, in_channels, *patch)."""
-        logits: torch.Tensor | tuple[torch.Tensor, ...] = self.decoder(self.encoder(image))
-        return logits
-
-
 def build(
     rules: architecture.ResidualEncoderUNet, spatial_dims: int, in_channels: int, out_channels: int
-) -> ResidualEncoderUNet:
-    """The network of a recipe."""
-    return ResidualEncoderUNet(rules, spatial_dims, in_channels, out_channels)
+) -> StagedUNet:
+    """Encoder of residual blocks, decoder of transposed convolutions (Isensee et al. 2024)."""
+    widths, stages = rules.widths, len(rules.widths)
+    kernels, strides = rules.sizes(spatial_dims), rules.steps(spatial_dims)
+    counts = rules.blocks or (*_BLOCKS, *(_BLOCKS[-1],) * stages)[:stages]
+    steps = zip(counts, (widths[0], *widths), widths, kernels, strides, strict=False)
+    encoder = Encoder(
+        (
+            Blocks(rules, count, inside, outside, kernel=kernel, stride=stride)
+            for count, inside, outside, kernel, stride in steps
+        ),
+        Stack(rules, 1, in_channels, widths[0], kernel=kernels[0]),
+    )
+    repeats = rules.decoder_convolutions or (1,) * (stages - 1)
+    network = StagedUNet(encoder, Decoder(rules, spatial_dims, out_channels, repeats))
+    # Each block starts as its skip connection alone.
+    for module in network.modules():
+        if isinstance(module, Block):
+            nn.init.zeros_(module.conv2.norm.weight)  # type: ignore[arg-type]  # affine
+    return network

@@ -148,6 +148,24 @@ class Decoder(nn.Module):
         return (finest, *(head(each) for head, each in coarser))
 
 
+class StagedUNet(nn.Module):
+    """An encoder and a decoder, with weights drawn by :func:`initialise`.
+
+    In training with deep supervision it returns a tuple of logits, finest first; otherwise it returns the
+    finest logits (N, out_channels, *patch).
+    """
+
+    def __init__(self, encoder: Encoder, decoder: Decoder) -> None:
+        super().__init__()
+        self.encoder, self.decoder = encoder, decoder
+        initialise(self)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
+        """Logits of ``image`` (N, in_channels, *patch)."""
+        logits: torch.Tensor | tuple[torch.Tensor, ...] = self.decoder(self.encoder(image))
+        return logits
+
+
 @torch.no_grad()
 def initialise(network: nn.Module) -> None:
     """Draws weights as nnU-Net does: normal with He's variance for a leaky ReLU of slope 0.01, biases 0."""

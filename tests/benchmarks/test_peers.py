@@ -86,20 +86,6 @@ def test_masks_of_an_imported_model_are_those_of_nnunet(case, tmp_path):
     assert np.count_nonzero(mask.array != truth) <= 2
 
 
-@pytest.mark.parametrize("case", ["r231", "lobes", "fused"])
-def test_masks_of_an_imported_model_are_those_of_lungmask(case, tmp_path):
-    run("../lungmask/oracle.py", tmp_path, case)
-    folder = tmp_path / case
-    fill = folder / "fill.pth"
-    medseg.import_model(
-        folder / "model.pth", fill=fill if fill.exists() else None, output=folder / "model.safetensors"
-    )
-    mask = medseg.segment(folder / "scan.nii.gz", model=folder / "model.safetensors", engine="torch")
-    truth = medseg.read(folder / "mask.nii.gz").array
-    assert len(np.unique(truth)) > 2
-    assert np.count_nonzero(mask.array != truth) <= 2
-
-
 @pytest.mark.filterwarnings("ignore::medseg.InputWarning")
 def test_a_cascade_differs_only_where_a_tie_of_its_low_resolution_spreads(tmp_path):
     run("oracle.py", tmp_path, "cascade")
@@ -115,12 +101,15 @@ def test_a_cascade_differs_only_where_a_tie_of_its_low_resolution_spreads(tmp_pa
 
 
 @pytest.mark.filterwarnings("ignore::medseg.InputWarning")
-@pytest.mark.parametrize("case", LUNGMASK)
+@pytest.mark.parametrize("case", [*LUNGMASK, "fused"])
 def test_masks_of_an_imported_lungmask_model_are_those_of_lungmask(case, tmp_path):
     run("../lungmask/oracle.py", tmp_path, case)
     folder = tmp_path / case
-    medseg.import_model(folder / "model.pth", output=folder / "model.safetensors")
-    mask = medseg.segment(folder / "scan.nii.gz", model=folder / "model.safetensors", engine="torch")
+    fill, model = folder / "fill.pth", folder / "model.safetensors"
+    medseg.import_model(folder / "model.pth", fill=fill if fill.exists() else None, output=model)
+    # Nothing but air is no CT for medseg, and one for lungmask.
+    method = medseg.load_segmenter(model, engine="torch", any_modality=True)
+    mask = medseg.segment(folder / "scan.nii.gz", model=method)
     truth = medseg.read(folder / "mask.nii.gz").array
-    assert len(np.unique(truth)) > 2
+    assert len(np.unique(truth)) > 2 or case == "air"
     assert np.count_nonzero(mask.array != truth) == 0

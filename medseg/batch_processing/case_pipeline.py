@@ -32,7 +32,7 @@ from medseg.images.intensity_stats import intensities
 from medseg.images.label import Label
 from medseg.images.mask_quality import qc_flags
 from medseg.images.volume import Volume
-from medseg.inference.airless_lung import airless_ml
+from medseg.inference.airless_lung import aerated, airless_ml
 from medseg.inference.case_result import CaseResult, ModelIdentity
 from medseg.inference.prediction import Prediction, PreparedScan
 from medseg.inference.registry import SegmentationMethod, load_segmenter
@@ -150,10 +150,12 @@ class CasePipeline:
         scan = case.volumes[0]
         with _timed(case, "segment"):
             prediction = case.prepared.pop(number).predict(probabilities=self.config.probabilities)
-        mask = prediction.mask
         with _timed(case, "write"):
+            airless = airless_ml(prediction.mask, scan) if scan.source.modality != "MR" else {}
+            if airless and self.config.aerated_only:
+                prediction = replace(prediction, mask=aerated(prediction.mask, scan))
+            mask = prediction.mask
             values = intensities(scan, mask)
-            airless = airless_ml(mask, scan) if scan.source.modality != "MR" else {}
             picture = encoded(thumbnail(scan, mask))
             measurement = measure(scan, mask) if self.config.measure else Measurement(())
             files = self._write(case.job.case, model.name, scan, prediction, measurement)

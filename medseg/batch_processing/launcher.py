@@ -94,6 +94,7 @@ def batch(
         probabilities=options.probabilities,
         dicom=options.dicom,
         measure=options.measure,
+        aerated_only=options.aerated_only,
     )
     with _monitor(progress) as monitor:
         return runner.run(

@@ -35,6 +35,7 @@ class BatchConfig:
         probabilities: Write a probability map for each label of a network.
         dicom: ``dicom-seg`` or ``rtstruct``: also write this for scans that are DICOM.
         measure: ``lung``: also measure the lungs of every mask.
+        aerated_only: Leave airless voxels of the lungs out of the masks of CT scans.
     """
 
     models: tuple[str, ...]
@@ -49,6 +50,7 @@ class BatchConfig:
     probabilities: bool = False
     dicom: str | None = None
     measure: str | None = None
+    aerated_only: bool = False
 
     @classmethod
     def of(cls, data: dict[str, Any]) -> BatchConfig:
@@ -63,8 +65,8 @@ class BatchConfig:
     def decisive(self) -> dict[str, Any]:
         """The options that change a mask or the set of output files; if one differs, a case is redone."""
         others = {"models", "folder", "scratch", "device", "engine"}
-        if self.measure is None:
-            others.add("measure")  # so that the digests of batches from before this option stay the same
+        # Later options count only if they are used, so that batches from before them keep their digests.
+        others |= {name for name in ("measure", "aerated_only") if not getattr(self, name)}
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in others}
 
 

@@ -31,6 +31,7 @@ class BatchOptions:
         dicom: For DICOM scans also write ``dicom-seg`` or ``rtstruct``.
         measure: ``lung``: also measure the lungs of every mask, see :func:`medseg.measure`. Whole lungs are
             columns of the table, all their parts are in ``measures/<case>.csv``.
+        aerated_only: Leave out voxels of the lungs that are not darker than -500 HU.
         data_root: Folder that the paths of a manifest are relative to, instead of the manifest's own root.
         redo_edited: Continue, and replace masks that were edited since; a copy of each is kept beside.
 
@@ -48,6 +49,7 @@ class BatchOptions:
     probabilities: bool = False
     dicom: DicomFormat | None = None
     measure: Literal["lung"] | None = None
+    aerated_only: bool = False
     data_root: Path | None = None
     redo_edited: bool = False
 

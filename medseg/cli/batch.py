@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from medseg.cli.early_checks import check_cases, check_model
-from medseg.cli.options import AsJson, DataRoot, Device, Nonfinite, Trust
+from medseg.cli.options import AeratedOnly, AsJson, DataRoot, Device, Nonfinite, Trust
 from medseg.cli.progress import Cases
 from medseg.errors import UsageError
 from medseg.io.formats import DicomFormat
@@ -76,6 +76,7 @@ def batch(
         Literal["lung"] | None,
         typer.Option(help="lung: also measure the lungs of every mask, as `medseg measure` does."),
     ] = None,
+    aerated_only: AeratedOnly = False,
     data_root: DataRoot = None,
     trust: Trust = None,
     nonfinite: Nonfinite = None,
@@ -121,6 +122,7 @@ def batch(
         probabilities=probabilities,
         dicom=dicom,
         measure=measure,
+        aerated_only=aerated_only,
         data_root=data_root,
         redo_edited=redo_edited,
     )

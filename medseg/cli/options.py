@@ -27,6 +27,11 @@ Trust = Annotated[
 ]
 
 
+AeratedOnly = Annotated[
+    bool, typer.Option("--aerated-only", help="Leave out airless lung: voxels not darker than -500 HU.")
+]
+
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, including errors.")]
 
 

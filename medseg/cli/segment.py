@@ -13,6 +13,7 @@ import typer
 from medseg.cli.early_checks import check_mask, check_model, check_scans
 from medseg.cli.mask_targets import mask_targets
 from medseg.cli.options import (
+    AeratedOnly,
     AsJson,
     Device,
     Engine,
@@ -67,9 +68,7 @@ def segment(
     any_modality: Annotated[
         bool, typer.Option("--any-modality", help="Skip the check that the scan fits the model's modality.")
     ] = False,
-    aerated_only: Annotated[
-        bool, typer.Option("--aerated-only", help="Leave out airless lung: voxels not darker than -500 HU.")
-    ] = False,
+    aerated_only: AeratedOnly = False,
     as_json: AsJson = False,
 ) -> None:
     """Segment one scan, or several with one loaded model. Each mask has exactly its scan's grid.

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from medseg.errors import UsageError
 from medseg.images.intensity_stats import intensities
@@ -34,7 +34,8 @@ class Runtime:
             ``cuda:1`` or ``mps``.
         engine: Engine of the network: ``auto``, ``torch``, ``openvino`` or ``onnx``. All give the same masks.
         any_modality: Skip the checks that the scan has the model's modality, and that CT is in HU.
-        aerated_only: Leave out voxels of the lungs that are not darker than -500 HU, such as consolidation.
+        aerated_only: Leave out voxels of the lungs of a CT that are not darker than -500 HU, such as
+            consolidation.
 
     Example:
         >>> medseg.Runtime(engine="torch").device
@@ -75,6 +76,7 @@ def segment(
     options: ReadOptions = DEFAULT_OPTIONS,
     device: str = "auto",
     engine: str = "auto",
+    aerated_only: bool = False,
     progress: Shown = None,
 ) -> Mask:
     """The mask of one scan, on exactly the scan's grid.
@@ -91,6 +93,7 @@ def segment(
         options: How to read the scan when the file leaves a question open.
         device: Device of the network, as in :class:`medseg.Runtime`.
         engine: Engine of the network: ``auto``, ``torch``, ``openvino`` or ``onnx``.
+        aerated_only: Leave out voxels of the lungs of a CT that are not darker than -500 HU.
         progress: Whether to show progress; None shows it on a terminal or in a notebook only.
 
     Raises:
@@ -107,8 +110,8 @@ def segment(
         options = ReadOptions(series, options.volume, options.trust, options.nonfinite)
     scans = _listed(scan)
     with progress_bar("segmenting", progress):
-        _, mask, _ = _segmented(scans, _loader(model, Runtime(device, engine)), options)
-    return mask
+        _, mask, first = _segmented(scans, _loader(model, Runtime(device, engine)), options)
+    return aerated(mask, first) if aerated_only and _has_air(first, mask) else mask
 
 
 def segment_file(
@@ -163,7 +166,7 @@ def segment_file(
             keep=stats is not None,
         )
     airless: dict[str, Any] = {}
-    if first is not None and first.source.modality != "MR" and lungs_of(mask.labels):
+    if _has_air(first, mask):
         airless["airless_ml"] = {name: round(ml, 4) for name, ml in airless_ml(mask, first).items()}
         if runtime.aerated_only:
             airless["aerated_only"] = True
@@ -196,6 +199,11 @@ def _segmented(
     prepared, first = method.prepare(volumes), volumes[0] if keep else None
     del volumes, reading  # frees the scan's memory for the network
     return method, prepared.predict().mask, first
+
+
+def _has_air(scan: Volume | None, mask: Mask) -> TypeGuard[Volume]:
+    """Whether a mask has lungs, and the scan shows by its HU which of their voxels are aerated."""
+    return scan is not None and scan.source.modality != "MR" and bool(lungs_of(mask.labels))
 
 
 def _read(scans: Sequence[ScanLike], channels: int, options: ReadOptions) -> tuple[Volume, ...]:

@@ -23,7 +23,8 @@ class MedsegError(Exception):
             between releases; messages may be reworded.
 
     ``str(error)`` has at most three lines: place, problem, remedy. They may quote a file's
-    content, so control characters are escaped before they reach a terminal.
+    content, so control characters are escaped before they reach a terminal. ``error.details`` are
+    further lines, such as a table to choose from, which the command line shows below.
 
     Example:
         >>> try:
@@ -34,6 +35,7 @@ class MedsegError(Exception):
     """
 
     exit_code = 1
+    details: tuple[str, ...] = ()
 
     def __init__(
         self,

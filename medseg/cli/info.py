@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from medseg.cli.early_checks import check_scans
 from medseg.cli.options import AsJson, Nonfinite, Series, Trust, VolumeNumber, choices_of
+from medseg.errors import InputRefused, printable
 
 
 def info(
@@ -20,13 +22,35 @@ def info(
     nonfinite: Nonfinite = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the grid, orientation and intensities of a scan. Never prints patient data."""
+    """Show the grid, orientation and intensities of a scan, or the series in a folder.
+
+    Never prints patient data: of a series' description only words such as "chest lung 1.0" are shown.
+    """
     check_scans([scan])
     from medseg.io.scan_info import info as info_of
 
-    facts = info_of(scan, options=choices_of(series, volume, trust, nonfinite))
+    try:
+        facts = info_of(scan, options=choices_of(series, volume, trust, nonfinite))
+    except InputRefused as error:
+        if error.reason != "several-series" or series is not None:
+            raise
+        _print_series(scan, error.details, as_json=as_json)
+        return
     if as_json:
         print(json.dumps(facts, indent=2))
     else:
         for name, value in facts.items():
             print(f"{name:14s} {'unknown' if value is None else value}")
+
+
+def _print_series(scan: Path, lines: tuple[str, ...], *, as_json: bool) -> None:
+    if not as_json:
+        print("\n".join(map(printable, lines)))
+        print(f"\nNext: medseg info {scan} --series 1")
+        return
+    from medseg.io import list_series
+
+    found: list[dict[str, Any]] = [asdict(one) for one in list_series(scan)]
+    for one in found:
+        one["files"] = len(one["files"])
+    print(json.dumps({"series": found}, indent=2))

@@ -14,7 +14,10 @@ from medseg.io.formats import DicomFormat
 from medseg.io.read_options import ReadOptions
 from medseg.system.devices import check_name
 
-Series = Annotated[str | None, typer.Option(help="DICOM series UID, or a unique ending of it.")]
+Series = Annotated[
+    str | None,
+    typer.Option(help="DICOM series: its number in `medseg info FOLDER`, or the last digits of its UID."),
+]
 
 
 VolumeNumber = Annotated[

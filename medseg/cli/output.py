@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from medseg.errors import MedsegError
+from medseg.errors import MedsegError, printable
 from medseg.system.notices import Notice
 
 
@@ -32,7 +32,11 @@ def print_notice(notice: Notice) -> None:
 def print_error(error: MedsegError, code: int) -> None:
     """Prints an error on stderr, or with ``--json`` as one object on standard output."""
     if "--json" in sys.argv:
-        facts = {"reason": error.reason, "exit_code": code, "where": error.where}
-        print(json.dumps({"error": facts | {"problem": error.problem, "remedy": error.remedy}}), flush=True)
+        facts: dict[str, object] = {"reason": error.reason, "exit_code": code, "where": error.where}
+        facts |= {"problem": error.problem, "remedy": error.remedy}
+        if error.details:
+            facts["details"] = list(error.details)
+        print(json.dumps({"error": facts}), flush=True)
     else:
-        print(f"error: {error}", file=sys.stderr, flush=True)
+        lines = [f"error: {error}", *map(printable, error.details)]
+        print("\n".join(lines), file=sys.stderr, flush=True)

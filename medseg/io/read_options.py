@@ -13,7 +13,8 @@ class ReadOptions:
     """Choices that only the user can make; None if not made.
 
     Attributes:
-        series: DICOM: the SeriesInstanceUID to read, or a unique ending of it.
+        series: DICOM: the SeriesInstanceUID to read, a unique ending of it, or its number in
+            :func:`medseg.list_series`.
         volume: Which of several volumes (phases, echoes, time points, 4th dimension) to
             read, counted from 1 in the order in which the refusal lists them.
         trust: NIfTI: the form to use if sform and qform disagree; ``pixdim`` takes the voxel

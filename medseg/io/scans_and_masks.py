@@ -32,8 +32,8 @@ def read(
     Args:
         path: A file with a suffix of :data:`medseg.io.formats.SUFFIXES` (NIfTI, NRRD, MetaImage), a
             folder with a DICOM series, or any file of a series, whatever its suffix.
-        series: DICOM: the SeriesInstanceUID to read, or an ending of it that is unique in the
-            folder.
+        series: DICOM: the SeriesInstanceUID to read, an ending of it that is unique in the folder, or
+            the number of the series in `list_series`.
         volume: Which of several volumes in one series or file (phases, echoes, time points),
             counted from 1.
         trust: NIfTI: the form to use if ``sform`` and ``qform`` disagree, or ``pixdim`` to take

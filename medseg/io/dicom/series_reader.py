@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from medseg.errors import InputRefused
@@ -13,6 +12,7 @@ from medseg.io.dicom.discovery import scan
 from medseg.io.dicom.mosaic import untiled
 from medseg.io.dicom.part10 import is_dicom
 from medseg.io.dicom.pixels import check_kind, voxels
+from medseg.io.dicom.series_listing import Series, chosen, listed, several
 from medseg.io.dicom.slice import Slice
 from medseg.io.dicom.slice_headers import slices
 from medseg.io.dicom.stacking import stack, volumes
@@ -20,28 +20,6 @@ from medseg.io.read_options import DEFAULT_OPTIONS, ReadOptions
 from medseg.system.notices import notify
 
 __all__ = ["Series", "is_dicom", "list_series", "read"]
-
-
-@dataclass(frozen=True)
-class Series:
-    """The image slices in a folder that share series, modality, size and orientation.
-
-    Attributes:
-        uid: SeriesInstanceUID.
-        modality: Such as ``CT`` or ``MR``.
-        slices: Number of slices: files, or frames of multi-frame files.
-        shape: (columns, rows, slices).
-        files: Sorted by name. No patient data and no free text is kept.
-    """
-
-    uid: str
-    modality: str
-    slices: int
-    shape: tuple[int, int, int]
-    files: tuple[Path, ...]
-
-    def __str__(self) -> str:
-        return f"{self.uid} ({self.modality}, {self.slices} slices, {' x '.join(map(str, self.shape))})"
 
 
 def list_series(path: str | Path) -> tuple[Series, ...]:
@@ -62,7 +40,7 @@ def list_series(path: str | Path) -> tuple[Series, ...]:
     if not path.exists():
         raise InputRefused("no such file or folder", where=path, remedy="check the path", reason="not-found")
     found = scan(path) if path.is_dir() else scan(path.parent, deep=False)
-    return tuple(_series(group) for group in _groups(found))
+    return listed(_groups(found))
 
 
 def read(path: Path, choices: ReadOptions = DEFAULT_OPTIONS) -> Volume:
@@ -116,18 +94,25 @@ def _at(path: Path, series: str | None) -> tuple[tuple[Slice, ...], str | None, 
 
 
 def _groups(found: Sequence[Slice]) -> list[list[Slice]]:
-    """The images in groups that can form a volume; the largest group first."""
+    """The images in groups that can form a volume; the largest first, localizers and pictures last."""
     groups: list[list[Slice]] = []
     for one in found:
         if not one.is_image:
             continue
         alike = (g for g in groups if g[0].is_localizer == one.is_localizer)
+        if not one.series:  # then patient, study and frame of reference tell series apart
+            alike = (g for g in alike if g[0].subject == one.subject)
         home = next((g for g in alike if g[0].stacks_with(one)), None)
         if home is None:
             groups.append([one])
         else:
             home.append(one)
-    return sorted(groups, key=lambda g: (-len(g), g[0].series))
+    return sorted(groups, key=lambda g: (_is_bystander(g), -len(g), g[0].series))
+
+
+def _is_bystander(group: Sequence[Slice]) -> bool:
+    """Whether these are localizers, or images without a position."""
+    return group[0].is_localizer or (group[0].position_mm is None and group[0].cosines is None)
 
 
 def _chosen(found: Sequence[Slice], wanted: str | None, folder: Path) -> list[Slice]:
@@ -135,26 +120,23 @@ def _chosen(found: Sequence[Slice], wanted: str | None, folder: Path) -> list[Sl
     groups = _groups(found)
     if not groups:
         raise _no_scan(found, folder)
-    if wanted is None:
+    if wanted is None and len(groups) > 1:
         groups = _without_bystanders(groups, folder)
-    listed = "; ".join(str(_series(group)) for group in groups)
-    uids = {group[0].series for group in groups}
-    if wanted is not None:
-        uids = {wanted} & uids or {uid for uid in uids if uid.endswith(wanted)}
-        if not uids:
-            raise InputRefused(
-                f"no series ends in {wanted!r}", reason="no-series", remedy=f"choose one of: {listed}"
-            )
-    if len(uids) > 1:
-        raise InputRefused(
-            f"{len(uids)} series match: {listed}",
-            reason="several-series",
-            remedy="choose one with --series UID; the last digits are enough",
-        )
-    matching = _without_localizers([group for group in groups if group[0].series in uids], folder)
+    if len(groups) == 1 and wanted is None:
+        return groups[0]
+    series = listed(groups)
+    wanted_series = list(series) if wanted is None else chosen(series, wanted)
+    if not wanted_series:
+        raise several(series, f"no series has the number or the end {wanted!r}", "no-series")
+    numbers = {one.number for one in wanted_series}
+    if len(numbers) > 1:
+        raise several(wanted_series, f"{len(numbers)} series match", "several-series")
+    same = [group for group, one in zip(groups, series, strict=True) if one.number in numbers]
+    matching = _without_localizers(same, folder)
     if len(matching) > 1:
         raise InputRefused(
-            f"the slices of one series differ in size, spacing or orientation: {listed}",
+            "the slices of one series differ in size, spacing or orientation: "
+            + "; ".join(map(str, wanted_series)),
             reason="inconsistent",
             remedy="move the differing slices out of the folder",
         )
@@ -166,8 +148,8 @@ def _without_localizers(groups: list[list[Slice]], folder: Path) -> list[list[Sl
     rest = [group for group in groups if not group[0].is_localizer]
     if not rest or len(rest) == len(groups):
         return groups
-    listed = "; ".join(str(_series(group)) for group in groups if group[0].is_localizer)
-    notify("localizer-skipped", f"skipped a localizer of the same series: {listed}", path=folder)
+    names = _names(group for group in groups if group[0].is_localizer)
+    notify("localizer-skipped", f"skipped a localizer of the same series: {names}", path=folder)
     return rest
 
 
@@ -176,17 +158,13 @@ def _without_bystanders(groups: list[list[Slice]], folder: Path) -> list[list[Sl
 
     All groups are returned if nothing else would remain.
     """
-
-    def is_bystander(group: Sequence[Slice]) -> bool:
-        return group[0].is_localizer or (group[0].position_mm is None and group[0].cosines is None)
-
-    skipped = {g[0].series for g in groups if is_bystander(g)}
-    skipped -= {g[0].series for g in groups if not is_bystander(g)}
+    skipped = {g[0].series for g in groups if _is_bystander(g)}
+    skipped -= {g[0].series for g in groups if not _is_bystander(g)}
     rest = [g for g in groups if g[0].series not in skipped]
     if not rest or not skipped:
         return groups
-    listed = "; ".join(str(_series(g)) for g in groups if g[0].series in skipped)
-    notify("localizer-skipped", f"skipped a localizer or picture: {listed}", path=folder)
+    names = _names(g for g in groups if g[0].series in skipped)
+    notify("localizer-skipped", f"skipped a localizer or picture: {names}", path=folder)
     return rest
 
 
@@ -226,11 +204,8 @@ def _no_scan(found: Sequence[Slice], folder: Path) -> InputRefused:
     )
 
 
-def _series(group: Sequence[Slice]) -> Series:
-    first = group[0]
-    shape = (first.columns, first.rows, len(group))
-    files = tuple(dict.fromkeys(one.path for one in group))
-    return Series(first.series, first.modality, len(group), shape, files)
+def _names(groups: Iterable[Sequence[Slice]]) -> str:
+    return "; ".join(map(str, listed(list(groups))))
 
 
 def _check(group: Sequence[Slice]) -> None:

@@ -78,7 +78,7 @@ def frame(volumes: Sequence[Volume], rules: Configuration, *, orientation: str =
     whole = Frame(
         (a, b, c), flipped, _everything(grid, (a, b, c)), (1, 1, 1), *_spacings(grid, (a, b, c), rules)
     )
-    box = _nonzero_box([whole.view(np.asarray(volume.array)) for volume in volumes])
+    box = nonzero_box([whole.view(np.asarray(volume.array)) for volume in volumes])
     size = [each.stop - each.start for each in box]
     new = [round(old / to * n) for old, to, n in zip(whole.stored_mm, whole.input_mm, size, strict=True)]
     if min(new) < 1:
@@ -157,7 +157,7 @@ def _spacings(
     return (stored[0], stored[1], stored[2]), (wanted[0], wanted[1], wanted[2])
 
 
-def _nonzero_box(arrays: Sequence[Voxels]) -> tuple[slice, slice, slice]:
+def nonzero_box(arrays: Sequence[Voxels]) -> tuple[slice, slice, slice]:
     """The box of voxels that are not 0 in any channel; the whole scan if there are none."""
     shape = arrays[0].shape
     there = [np.zeros(n, dtype=np.bool_) for n in shape]

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 import torch
 
 import medseg
+from medseg.planning.nnunet_planner import PLANNERS, make_nnunet_plan
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "benchmarks" / "nnunet"
@@ -113,3 +115,66 @@ def test_masks_of_an_imported_lungmask_model_are_those_of_lungmask(case, tmp_pat
     truth = medseg.read(folder / "mask.nii.gz").array
     assert len(np.unique(truth)) > 2 or case == "air"
     assert np.count_nonzero(mask.array != truth) == 0
+
+
+COUNT, SEED = 200, 22
+
+
+@pytest.fixture(scope="module")
+def random_plans(tmp_path_factory) -> list[dict]:
+    path = tmp_path_factory.mktemp("plans") / "plans.json"
+    run("plans.py", path, str(COUNT), str(SEED))
+    rows: list[dict] = json.loads(path.read_text())
+    return rows
+
+
+def test_plans_of_random_data_sets_are_those_of_nnunet(random_plans):
+    """Everything that a plan decides, and which configurations exist."""
+    assert len(random_plans) == COUNT
+    assert not [row["error"] for row in random_plans if "error" in row]
+    for row in random_plans:
+        for name, theirs in row["plans"].items():
+            ours = planned(name, row["task"])
+            assert ours == {key: configuration_of(each) for key, each in configurations(theirs).items()}
+
+
+def planned(name: str, task: dict) -> dict:
+    made = make_nnunet_plan(PLANNERS[name], task["spacings"], task["shapes"], outputs=task["labels"] + 1)
+    return {
+        key: {
+            "transpose": list(made.transpose),
+            "spacing": list(each.spacing_mm),
+            "median": list(each.median_shape),
+            "patch": list(each.network.patch_size),
+            "strides": [list(step) for step in each.network.strides],
+            "kernels": [list(size) for size in each.network.kernels],
+            "widths": list(each.network.widths),
+            "batch": each.batch_size,
+            "batch_dice": each.batch_dice,
+        }
+        for key, each in made.configurations.items()
+    }
+
+
+def configurations(plans: dict) -> dict:
+    """Those of their own, with the plan's transposition."""
+    return {
+        key: each | {"transpose": plans["transpose_forward"]}
+        for key, each in plans["configurations"].items()
+        if "inherits_from" not in each
+    }
+
+
+def configuration_of(theirs: dict) -> dict:
+    network = theirs["architecture"]["arch_kwargs"]
+    return {
+        "transpose": theirs["transpose"],
+        "spacing": theirs["spacing"],
+        "median": [float(n) for n in theirs["median_image_size_in_voxels"]],
+        "patch": theirs["patch_size"],
+        "strides": network["strides"],
+        "kernels": network["kernel_sizes"],
+        "widths": network["features_per_stage"],
+        "batch": theirs["batch_size"],
+        "batch_dice": theirs["batch_dice"],
+    }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 
@@ -18,24 +18,37 @@ from medseg.training.losses import build as build_loss
 def out_of_memory(recipe: Recipe, device: torch.device) -> ResourceError:
     """The error for a training that ran out of memory, with sizes that fit.
 
-    Each candidate is tested with a training step on random numbers, on the same device and beside
-    whatever else the device holds: smaller batches of the same patches, and the same batch of smaller
-    patches.
+    The candidates are smaller batches of the same patches, and the same batch of smaller patches. On a
+    GPU each is tested with a training step on random numbers, beside whatever else the device holds. On
+    a CPU the next smaller ones are named untested: a process at the limit of its address space cannot
+    grow its stack, so that a trial could end it before the error is shown.
 
     Args:
         recipe: Recipe of the training.
         device: Device of the training.
     """
-    fits = [smaller for smaller in (_first_that_fits(each, device) for each in _smaller(recipe)) if smaller]
-    sizes = " or ".join(
-        f"train.batch_size {r.train.batch_size} with patch.size {list(r.patch.size)}" for r in fits
-    )
     return ResourceError(
         f"out of memory on {device} with train.batch_size {recipe.train.batch_size} and "
         f"patch.size {list(recipe.patch.size)}",
         where="training",
-        remedy=f"this fits: {sizes}" if sizes else "nothing smaller fits either: use a smaller network",
+        remedy=_untested(recipe) if device.type == "cpu" else _tested(recipe, device),
         reason="memory",
+    )
+
+
+def _untested(recipe: Recipe) -> str:
+    sizes = _sizes(next(each, None) for each in _smaller(recipe))
+    return f"try {sizes}" if sizes else "use a smaller network"
+
+
+def _tested(recipe: Recipe, device: torch.device) -> str:
+    sizes = _sizes(_first_that_fits(each, device) for each in _smaller(recipe))
+    return f"this fits: {sizes}" if sizes else "nothing smaller fits either: use a smaller network"
+
+
+def _sizes(recipes: Iterable[Recipe | None]) -> str:
+    return " or ".join(
+        f"train.batch_size {r.train.batch_size} with patch.size {list(r.patch.size)}" for r in recipes if r
     )
 
 

@@ -12,9 +12,9 @@ MONAI only for segmentation and training.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from medseg.system.lazy_attributes import lazy_attribute
+# Nothing is imported here: every command begins with this file, and until medseg.cli.main() runs, Ctrl-C
+# prints a traceback. Type checkers take this name for true.
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from medseg.batch_processing.launcher import batch
@@ -243,7 +243,9 @@ _HOME = {
 """Module of each public name."""
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
+    from medseg.system.lazy_attributes import lazy_attribute
+
     return lazy_attribute(__name__, _HOME, name)
 
 

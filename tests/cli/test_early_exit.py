@@ -157,6 +157,51 @@ def test_a_signal_before_the_command_ends_without_a_traceback():
     assert (ended.returncode, ended.stderr) == (-signal.SIGINT, "")
 
 
+STARTS = {
+    "python -m medseg": [sys.executable, "-m", "medseg"],
+    "python -m medseg.cli": [sys.executable, "-m", "medseg.cli"],
+    # What pip writes for [project.scripts].
+    "medseg": [sys.executable, "-c", "import sys; from medseg.cli import main; sys.exit(main())"],
+}
+
+
+@pytest.mark.parametrize("start", STARTS.values(), ids=STARTS)
+@pytest.mark.parametrize("modules", [1, 2, 5, 15, 40, 120])
+def test_ctrl_c_while_modules_are_loaded_ends_without_a_traceback(start, modules):
+    """The signal is sent when so many modules have been imported after ``medseg.cli``."""
+    child = subprocess.Popen(
+        [start[0], "-X", "importtime", *start[1:], "demo", "--help"],
+        env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert child.stderr is not None
+    lines = []
+    for line in child.stderr:
+        lines.append(line)
+        if line.split("|")[-1].strip() == "medseg.cli":
+            break
+    for _, line in zip(range(modules), child.stderr, strict=False):
+        lines.append(line)
+    child.send_signal(signal.SIGINT)
+    lines += child.stderr
+    code = child.wait(PATIENCE)
+    assert code in (130, -signal.SIGINT), "".join(lines)  # for shells, both are 130
+    said = [line for line in lines if not line.startswith("import time:")]
+    assert said in ([], ["error: interrupted\n"])
+
+
+@pytest.mark.parametrize("start", STARTS.values(), ids=STARTS)
+def test_next_to_nothing_is_imported_before_signals_are_handled(start):
+    """Nothing of medseg can handle a signal before that: these imports must take no time."""
+    ended = subprocess.run(
+        [start[0], "-X", "importtime", *start[1:], "--version"],
+        env=environment(), capture_output=True, text=True, timeout=PATIENCE, check=True,
+    )  # fmt: skip
+    names = [line.split("|")[-1].strip() for line in ended.stderr.splitlines()]
+    ours = names[: names.index("medseg.cli") + 1]
+    started = max(ours.index(name) for name in ("site", "runpy") if name in ours)
+    assert ours[started + 1 :] == ["__future__", "medseg", "medseg.cli"]
+
+
 def test_handlers_of_signals_are_restored():
     from support.commands import output
 

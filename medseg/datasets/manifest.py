@@ -23,6 +23,7 @@ from typing import Literal, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from medseg.datasets import manifest_spellings as spellings
 from medseg.datasets.manifest_readers import FIELDS, Record, as_text, read_records, wrong
 from medseg.errors import UsageError
 from medseg.system.csv_cells import to_cell
@@ -291,14 +292,28 @@ def _case(record: Record | UsageError, root: Path, where: str) -> Case:
     label = as_text(record.get("label"), "label", where)
     if None in images:
         raise wrong("image has an empty channel", where, "give one file for each channel", "missing-field")
+    texts["split"] = spellings.split(as_text(record.get("split"), "split", where))
+    texts["images"] = [_path(str(image), "image", root, where) for image in images]
+    texts["label"] = _path(label, "label", root, where) if label else None
     try:
-        return Case.model_validate(
-            texts | {"images": [root / str(i) for i in images], "label": root / label if label else None}
-        )
+        return Case.model_validate(texts)
     except ValidationError as error:
         first = error.errors()[0]
         field, rule = str(first["loc"][0]), first["msg"].removeprefix("Value error, ")
+        if field == "split":
+            rule = f"must be one of {', '.join(get_args(Split))}, or empty"
         raise wrong(f"{field} {first['input']!r:.80}: {rule}", where, f"correct {field}", "field") from None
+
+
+def _path(text: str, field: str, root: Path, where: str) -> Path:
+    if os.name != "nt" and spellings.is_windows_drive(text):
+        raise wrong(
+            f"{field} {text!r:.80} is a path of a Windows drive, which this computer does not have",
+            where,
+            "write paths relative to the manifest, such as scans/a.nii.gz",
+            "field",
+        )
+    return root / spellings.path(text, root)
 
 
 def _names(given: object, where: str) -> tuple[str, ...] | None:

@@ -14,6 +14,7 @@ from typing import TypeAlias
 
 import yaml
 
+from medseg.datasets import manifest_spellings as spellings
 from medseg.errors import UsageError
 from medseg.system.csv_cells import from_cell
 from medseg.system.notices import notify
@@ -92,9 +93,13 @@ def _csv_records(text: str, file: Path) -> list[tuple[str, Record | UsageError]]
         ) from None
     if not rows:
         raise wrong("it is empty", file, "add a header and at least one case", "empty")
-    header, channels = rows[0][1], _channels(rows[0][1], file)
+    header = _header(rows[0][1])
+    channels = _channels(header, file)
     records: list[tuple[str, Record | UsageError]] = []
-    for number, cells in rows[1:]:
+    for number, row in rows[1:]:
+        cells = row
+        while len(cells) > len(header) and not cells[-1]:  # spreadsheets end rows with empty cells
+            cells = cells[:-1]
         if len(cells) != len(header):
             refusal = wrong(
                 f"it has {len(cells)} cells, but the header has {len(header)}",
@@ -112,6 +117,14 @@ def _csv_records(text: str, file: Path) -> list[tuple[str, Record | UsageError]]
     return records
 
 
+def _header(cells: list[str]) -> list[str]:
+    """The names of the columns, in medseg's spelling and without empty ones at the end."""
+    header = [spellings.column(cell) for cell in cells]
+    while header and not header[-1]:
+        header.pop()
+    return header
+
+
 def _channels(header: list[str], file: Path) -> list[str]:
     """The names of the image columns in channel order, after checking the header."""
     repeated = [name for name, times in Counter(header).items() if times > 1]
@@ -119,7 +132,7 @@ def _channels(header: list[str], file: Path) -> list[str]:
         raise wrong(f"column {repeated[0]!r} is repeated", f"{file}, row 1", "rename or remove one", "column")
     unknown = [name for name in header if name not in FIELDS and not _CHANNEL.fullmatch(name)]
     if unknown:
-        known = f"known columns: {', '.join(FIELDS)}, image_2, ..."
+        known = f"rename or remove it; known columns: {', '.join(FIELDS)}, image_2, ..."
         raise wrong(f"unknown column {unknown[0]!r}", f"{file}, row 1", known, "column")
     further = sorted((name for name in header if _CHANNEL.fullmatch(name)), key=lambda name: int(name[6:]))
     required = ["id", "image", *(f"image_{number}" for number in range(2, len(further) + 2))]

@@ -62,6 +62,27 @@ def test_csv_dialects_agree(tmp_path: Path, text: bytes) -> None:
     assert (case.id, case.images, case.split, case.label) == ("007", (tmp_path / "x, y.nii",), "test", None)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ID,Image,Mask,Split\na,x/s.nii,x/m.nii,Training\n",
+        "id,image,label,split,,\na,x/s.nii,x/m.nii,train,,\n",  # as spreadsheets write empty columns
+        "id,image,label,split\na,x/s.nii,x/m.nii,train,\n",
+        "Case ID,scan,segmentation,split\na,x\\s.nii,x\\m.nii,TRAIN\n",
+    ],
+)
+def test_other_spellings_of_columns_splits_and_paths_are_taken(tmp_path: Path, text: str) -> None:
+    (case,) = Manifest.read(written(tmp_path, "m.csv", text)).cases
+    assert (case.id, case.split) == ("a", "train")
+    assert (case.images, case.label) == ((tmp_path / "x" / "s.nii",), tmp_path / "x" / "m.nii")
+
+
+def test_a_file_whose_name_has_a_backslash_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "x\\y.nii").touch()
+    (case,) = Manifest.read(written(tmp_path, "m.csv", "id,image\na,x\\y.nii\n")).cases
+    assert case.images == (tmp_path / "x\\y.nii",)
+
+
 def test_csv_cases_may_have_fewer_channels_but_no_gap(tmp_path: Path) -> None:
     head = "id,image_3,image,image_2\n"  # the order of columns is free
     one, three = Manifest.read(written(tmp_path, "m.csv", head + "a,,1,\nb,3,1,2\n")).cases
@@ -83,7 +104,9 @@ def test_csv_cases_may_have_fewer_channels_but_no_gap(tmp_path: Path) -> None:
         ("id,image\n\na,x,y\n", ["row 3", "3 cells", "2"]),
         ("id,image\n,x\n", ["row 2", "id is missing"]),
         ("id,image\na,\n", ["row 2", "image is missing"]),
-        ("id,image,split\na,x,training\n", ["row 2", "split 'training'", "'val'"]),
+        ("id,image,split\na,x,trainign\n", ["row 2", "split 'trainign'", "train, val, test, or empty"]),
+        ("id,image\na,D:\\x.nii\n", ["row 2", "Windows drive", "relative to the manifest"]),
+        ("ID,image,id\na,x,a\n", ["'id'", "repeated"]),
         ("id,image\na,x\n\nb,y\na,z\n", ["'a'", "row 5", "row 2"]),
         ("id,image\na,x\nA,y\n", ["'A'", "row 3", "row 2"]),
         ('id,image\na,"x\n', ["not CSV"]),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from medseg.datasets.layouts import bids, dataset_json, dicom, image_label_pairs, lidc, totalsegmentator
 from medseg.datasets.layouts.case_naming import Found
+from medseg.datasets.layouts.folder_summary import summary
 from medseg.datasets.manifest import Manifest
 from medseg.errors import UsageError
 from medseg.system.folder_walk import walk
@@ -24,7 +25,7 @@ class Layout:
     """A row of the table of layouts.
 
     Attributes:
-        title: Short description.
+        title: What the layout is, and what a folder needs to have it.
         matches: Returns whether a folder has this layout.
         find: Returns the cases of a folder; the second path is the folder for created label maps.
     """
@@ -44,18 +45,22 @@ _EXAMPLES = 3
 # ``pairs`` is tried only if no other layout matches: folders of most layouts contain pairs.
 REGISTRY: dict[str, Layout] = {
     "dataset.json": Layout(
-        "Medical Segmentation Decathlon or nnU-Net", dataset_json.matches, dataset_json.find
+        "MSD or nnU-Net: a dataset.json beside imagesTr/ and labelsTr/",
+        dataset_json.matches,
+        dataset_json.find,
     ),
-    "bids": Layout("BIDS: sub-*/, labels in derivatives/", bids.matches, bids.find),
+    "bids": Layout("BIDS: sub-*/, and labels in derivatives/", bids.matches, bids.find),
     "totalsegmentator": Layout(
-        "one folder per case with segmentations/<organ>", totalsegmentator.matches, totalsegmentator.find
+        "a folder per case with ct and segmentations/<organ>",
+        totalsegmentator.matches,
+        totalsegmentator.find,
     ),
-    "lidc": Layout("LIDC-IDRI: DICOM series with the readers' XML", lidc.matches, lidc.find),
+    "lidc": Layout("LIDC-IDRI: DICOM series with the readers' XML files", lidc.matches, lidc.find),
     "dicom": Layout("DICOM series with SEG or RTSTRUCT", dicom.matches, dicom.find),
     "dicom-seg": Layout("DICOM series with SEG, ignoring RTSTRUCT", _never, dicom.find_seg),
     "dicom-rtstruct": Layout("DICOM series with RTSTRUCT, ignoring SEG", _never, dicom.find_rtstruct),
     "pairs": Layout(
-        "images with labels in the same folder or in a neighbouring one",
+        "images/a.nii.gz with labels/a.nii.gz, a.nii.gz with a_mask.nii.gz, or a folder per case",
         image_label_pairs.matches,
         image_label_pairs.find,
     ),
@@ -136,12 +141,14 @@ def _kind(folder: Path) -> str:
         problem = (
             f"this folder could be {' or '.join(matching)}"
             if matching
-            else "this folder does not have any known layout"
+            else f"this folder does not have any known layout; it holds {summary(folder)}"
         )
-        raise UsageError(
+        error = UsageError(
             problem,
             where=folder,
             remedy=f"choose one with --layout: {', '.join(matching or REGISTRY)}; or write the CSV by hand",
             reason="layout-ambiguous" if matching else "layout-unknown",
         )
+        error.details = tuple(f"{kind:17s}{REGISTRY[kind].title}" for kind in matching or REGISTRY)
+        raise error
     return matching[0]

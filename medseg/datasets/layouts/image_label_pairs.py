@@ -5,6 +5,7 @@
 - In one folder: ``a.nii.gz`` and ``a_mask.nii.gz`` (also ``_seg``, ``_label``, ``-label``, ``_gt`` ...).
 - In one folder per case, with one image and one label that is named as such: ``case/ct.nii.gz`` and
   ``case/lung_mask.nii.gz``. In deeper folders (``person/visit/ct.nii.gz``) the first is the patient.
+- Under other names, where the values of the voxels show which files are labels (`pairs_by_values`).
 """
 
 from __future__ import annotations
@@ -12,25 +13,31 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from medseg.datasets.layouts import pairs_by_values
 from medseg.datasets.layouts.case_naming import Found, ambiguous, distinct, images, safe
 from medseg.datasets.manifest import Case
 from medseg.errors import UsageError
 from medseg.io.formats import stem
+from medseg.system.notices import collect_notices
 
-_WORDS = "masks?|seg|dseg|segmentations?|labels?|gt|groundtruth|truth|annotations?"
+_WORDS = (
+    "masks?|seg|dseg|segs|segmentations?|labels?|labelmaps?|gt|ground[ _-]?truth|truth|annotations?"
+    "|rois?|lesions?|contours?"
+)
 _ENDING = re.compile(rf"[ ._-]({_WORDS})$", re.IGNORECASE)
 _IS_LABEL = re.compile(rf"(^|[ ._-])({_WORDS})($|[ ._-])", re.IGNORECASE)
 _FOLDER_OF_LABELS = re.compile(rf"(^|[ ._-])({_WORDS})(Tr|Ts)?($|[ ._-])", re.IGNORECASE)
 
 
 def matches(folder: Path) -> bool:
-    """Whether any of the three arrangements yields a case."""
-    return bool(find(folder, folder).cases)
+    """Whether any of the arrangements yields a case."""
+    with collect_notices():
+        return bool(find(folder, folder).cases)
 
 
 def find(folder: Path, _: Path) -> Found:
-    """The pairs of the first of the three arrangements that yields any."""
-    for arrangement in (_side_by_side, _one_folder, _folder_per_case):
+    """The pairs of the first arrangement that yields any; names count before values."""
+    for arrangement in (_side_by_side, _one_folder, _folder_per_case, pairs_by_values.find):
         found = arrangement(folder)
         if found.cases:
             return found

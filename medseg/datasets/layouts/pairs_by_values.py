@@ -1,0 +1,100 @@
+"""Pairs of images and labels whose names do not say which is which: the voxel values do.
+
+- In two neighbouring folders with the same file names: ``bilder/a.nii.gz`` and ``wahrheit/a.nii.gz``.
+- In one folder, or in one folder per case: ``a.nii.gz`` and ``a_lunge.nii.gz``, which adds a word.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from medseg.datasets.layouts.case_naming import Found, images, safe
+from medseg.datasets.manifest import Case
+from medseg.errors import MedsegError
+from medseg.io import read
+from medseg.io.formats import stem
+from medseg.system.notices import notify
+
+# A label map of a whole body has about 120 structures; the quietest scan of 8 bits has more values.
+_MOST_VALUES = 150
+_SEPARATORS = " ._-"
+
+
+def find(folder: Path) -> Found:
+    """The pairs that the values of their voxels show, with a notice that says which files are labels."""
+    found = _side_by_side(folder)
+    return found if found.cases else _longer_names(folder)
+
+
+def is_label_map(path: Path) -> bool:
+    """Whether the image has few values, all whole numbers from 0 on, with 0 and 1 or more others."""
+    status = path.stat()
+    return _is_label_map(path, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=256)
+def _is_label_map(path: Path, changed: int, size: int) -> bool:
+    try:
+        array = read(path).array
+    except MedsegError:
+        return False
+    values = np.unique(array)
+    whole = np.array_equal(values, np.round(values))
+    return bool(whole and values[0] == 0 and 1 < len(values) <= _MOST_VALUES)
+
+
+def _side_by_side(folder: Path) -> Found:
+    inner = [p for p in sorted(folder.iterdir()) if p.is_dir() and not p.name.startswith(".")]
+    names = {place: {stem(path): path for path in images(place)} for place in inner}
+    names = {place: files for place, files in names.items() if files}
+    if len(names) != 2 or not set.intersection(*map(set, names.values())):
+        return Found(())
+    one, other = names
+    shared = sorted(names[one].keys() & names[other].keys())
+    sure = [is_label_map(names[place][shared[0]]) for place in (one, other)]
+    if sure[0] == sure[1]:
+        return Found(())
+    labels, scans = (one, other) if sure[0] else (other, one)
+    _notify(labels, f"the files in {labels.name} are taken as labels by their values")
+    cases = [Case(id=safe(n), images=(names[scans][n],), label=names[labels][n]) for n in shared]
+    alone = [path for files in names.values() for name, path in files.items() if name not in shared]
+    return Found(tuple(cases), tuple(alone))
+
+
+def _longer_names(folder: Path) -> Found:
+    """Pairs within a folder: the name of a label begins with that of its image and adds a word."""
+    pairs: dict[str, list[tuple[Path, Path]]] = defaultdict(list)
+    every = images(folder, deep=True)
+    # In this order the names that begin with that of an image follow it directly.
+    ordered = sorted(every, key=lambda path: (path.parent, stem(path)))
+    for index, image in enumerate(ordered):
+        for other in ordered[index + 1 :]:
+            if other.parent != image.parent or not stem(other).startswith(stem(image)):
+                break
+            added = stem(other)[len(stem(image)) :]
+            if added[:1] in _SEPARATORS and added.strip(_SEPARATORS):
+                pairs[added].append((image, other))
+    sure = {added: each for added, each in pairs.items() if _is_pair(*each[0])}
+    if len(sure) != 1:
+        return Found(())
+    ((added, chosen),) = sure.items()
+    _notify(folder, f"files whose name ends in {added} are taken as labels by their values")
+    cases = [Case(id=_name(image, folder), images=(image,), label=label) for image, label in chosen]
+    taken = {path for pair in chosen for path in pair}
+    return Found(tuple(cases), tuple(path for path in every if path not in taken))
+
+
+def _name(image: Path, folder: Path) -> str:
+    return safe("_".join((*image.parent.relative_to(folder).parts, stem(image))))
+
+
+def _is_pair(image: Path, label: Path) -> bool:
+    return is_label_map(label) and not is_label_map(image)
+
+
+def _notify(path: Path, text: str) -> None:
+    notify("labels-by-values", text, path=path, remedy="check the manifest, or name the folder with --labels")

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from medseg.cli.argument_order import check_recipe_and_manifest
 from medseg.cli.options import DataRoot
 
 
@@ -27,6 +28,7 @@ def augment(
     data_root: DataRoot = None,
 ) -> None:
     """Draw a training patch with its labels, before and after a recipe's random augmentations."""
+    check_recipe_and_manifest(recipe, manifest)
     from medseg.training.augmentation_preview import preview_augmentation
 
     made = preview_augmentation(recipe, manifest, output, case=case, seed=seed, count=count, root=data_root)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from medseg.cli.argument_order import check_recipe_and_manifest
 from medseg.cli.options import AsJson, DataRoot, SplitOrAll
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Open every scan and label of a manifest and report errors and oddities. Exits with 1 on errors."""
+    check_recipe_and_manifest(recipe, manifest)
     from medseg.datasets.validation import check as check_cases
 
     only = None if split == "all" else split

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from medseg.cli.argument_order import check_recipe_and_manifest
 from medseg.cli.early_checks import check_model
 from medseg.cli.options import AsJson, DataRoot, Device, Engine, SplitOrAll
 from medseg.errors import UsageError
@@ -57,6 +58,7 @@ def evaluate(
             where="medseg evaluate",
             reason="usage",
         )
+    check_recipe_and_manifest(recipe, manifest)
     check_model(model, engine)
     from medseg.datasets.manifest import Manifest
 

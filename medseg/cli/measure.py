@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from medseg.cli.argument_order import scan_before_mask
 from medseg.cli.options import AsJson, Nonfinite, Series, Trust, VolumeNumber, choices_of
 from medseg.cli.output import print_notice
 from medseg.system.notices import RESEARCH
@@ -64,16 +65,17 @@ def measure(
             check_folder(other)
             guard.check(other, is_own=is_own)
     options = choices_of(series, volume, trust, nonfinite)
-    found = measured(
-        scan,
-        mask,
-        kind=kind,
-        rind_mm=rind_mm,
-        correct_air=correct_air,
-        lesions=lesions,
-        recipe=recipe,
-        options=options,
-    )
+    with scan_before_mask(scan, mask):
+        found = measured(
+            scan,
+            mask,
+            kind=kind,
+            rind_mm=rind_mm,
+            correct_air=correct_air,
+            lesions=lesions,
+            recipe=recipe,
+            options=options,
+        )
     found.save(output)
     if picture:
         draw_measures(found, scan, mask, picture, kind=kind, recipe=recipe, options=options)

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from medseg.cli.argument_order import scan_before_mask
 from medseg.cli.early_checks import check_scans
 from medseg.cli.options import Nonfinite, Series, Trust, VolumeNumber, choices_of
 from medseg.errors import UsageError
@@ -39,16 +40,17 @@ def preview(
     from medseg.visualization.mask_preview import preview as draw
 
     options = choices_of(series, volume, trust, nonfinite)
-    draw(
-        scan,
-        mask,
-        output,
-        recipe=recipe,
-        window_hu=limits,
-        slices=slices,
-        title=scan.name,
-        options=options,
-    )
+    with scan_before_mask(scan, mask):
+        draw(
+            scan,
+            mask,
+            output,
+            recipe=recipe,
+            window_hu=limits,
+            slices=slices,
+            title=scan.name,
+            options=options,
+        )
     print(output)
     print(RESEARCH, file=sys.stderr)
 

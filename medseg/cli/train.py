@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from medseg.cli.argument_order import check_recipe_and_manifest
 from medseg.cli.options import DataRoot, Device, seconds_of
 from medseg.cli.progress import Progress
 from medseg.errors import UsageError
@@ -61,6 +62,7 @@ def train(
             remedy="medseg train RECIPE MANIFEST -o RUN",
             reason="usage",
         )
+    check_recipe_and_manifest(recipe, manifest)
     seconds = seconds_of(max_time)
     from medseg.datasets.manifest import Manifest
     from medseg.training import provenance

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from medseg.cli.argument_order import scan_before_mask
 from medseg.cli.options import Nonfinite, Series, Trust, VolumeNumber, choices_of
 from medseg.system.notices import RESEARCH
 
@@ -28,7 +29,10 @@ def view(
     from medseg.visualization.viewer.browser import open_in_browser, serve_viewer
 
     options = choices_of(series, volume, trust, nonfinite)
-    with serve_viewer(scan, *(masks or []), recipe=recipe, port=port, options=options) as server:
+    with (
+        scan_before_mask(scan, masks[0]) if masks else nullcontext(),
+        serve_viewer(scan, *(masks or []), recipe=recipe, port=port, options=options) as server,
+    ):
         print(server.url, flush=True)
         print(f"Press Ctrl-C to stop. {RESEARCH}", file=sys.stderr)
         with open_in_browser(server) if browser else nullcontext():

@@ -27,6 +27,7 @@ from medseg.datasets import manifest_spellings as spellings
 from medseg.datasets.manifest_readers import FIELDS, Record, as_text, read_records, wrong
 from medseg.errors import UsageError
 from medseg.system.csv_cells import to_cell
+from medseg.system.validation_words import validation_words
 
 Split = Literal["train", "val", "test"]
 
@@ -299,7 +300,7 @@ def _case(record: Record | UsageError, root: Path, where: str) -> Case:
         return Case.model_validate(texts)
     except ValidationError as error:
         first = error.errors()[0]
-        field, rule = str(first["loc"][0]), first["msg"].removeprefix("Value error, ")
+        field, rule = str(first["loc"][0]), validation_words(first)
         if field == "split":
             rule = f"must be one of {', '.join(get_args(Split))}, or empty"
         raise wrong(f"{field} {first['input']!r:.80}: {rule}", where, f"correct {field}", "field") from None

@@ -163,15 +163,30 @@ class Grid:
     def mismatch(self, other: Grid, tolerance_mm: float = SAME_GRID_MM) -> str | None:
         """How this grid differs from ``other``, to end an error message with; None if they are the same.
 
-        For example ``voxels lie up to 50 mm apart, Grid(...) instead of Grid(...)``, after the caller's own
-        ``the mask is not on the scan's grid: ``.
+        Only what differs is named, for example ``voxels lie up to 50 mm apart: the origin lies 50 mm away``,
+        after the caller's own ``the mask is not on the scan's grid: ``.
         """
         gap = self.distance_mm(other)
         if gap <= tolerance_mm:
             return None
-        same_shape = self.shape == other.shape
-        difference = f"voxels lie up to {gap:.3g} mm apart" if same_shape else "the shapes differ"
-        return f"{difference}, {self} instead of {other}"
+        if self.shape != other.shape:
+            own, others = (" x ".join(map(str, grid.shape)) for grid in (self, other))
+            parts = [f"the shapes differ: {own} instead of {others} voxels"]
+        else:
+            parts = [f"voxels lie up to {gap:.3g} mm apart"]
+        if self.axcodes != other.axcodes:
+            parts.append(f"orientation {self.axcodes} instead of {other.axcodes}")
+        elif not np.allclose(self.spacing_mm, other.spacing_mm, rtol=1e-4):
+            own, others = (" x ".join(f"{s:.6g}" for s in grid.spacing_mm) for grid in (self, other))
+            parts.append(f"spacing {own} instead of {others} mm")
+        elif not np.allclose(
+            self.affine[:3, :3] / self.spacing_mm, other.affine[:3, :3] / other.spacing_mm, atol=1e-4
+        ):
+            parts.append("the axes point in other directions")
+        away = float(np.linalg.norm(self.affine[:3, 3] - other.affine[:3, 3]))
+        if self.axcodes == other.axcodes and away > tolerance_mm:
+            parts.append(f"the origin lies {away:.3g} mm away")
+        return ", ".join(parts)
 
     def oriented(self, axcodes: str) -> Grid:
         """The same voxels with their array axes permuted and flipped to ``axcodes``.

@@ -135,7 +135,7 @@ class Mask:
         low = int(array.min(initial=0))
         if low < 0 or top > 65535:
             raise InputRefused(
-                f"mask values must lie in 0..65535, got {low}..{top}",
+                f"the values of a mask must lie in 0..65535, but these lie in {low}..{top}",
                 reason="mask-range",
                 remedy="renumber the labels",
             )

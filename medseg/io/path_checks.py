@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,8 @@ _SPECIAL: tuple[tuple[Callable[[int], bool], str], ...] = (
     (stat.S_ISCHR, "a character device"),
     (stat.S_ISBLK, "a block device"),
 )
+
+_ADDRESS = re.compile(r"^([a-z][a-z0-9+]{1,9}):/{1,2}(?=[^/])", re.IGNORECASE)
 
 
 def existing(path: str | Path) -> Path:
@@ -60,6 +63,14 @@ def head(path: Path) -> bytes:
 
 def _missing(path: Path, error: OSError | ValueError) -> InputRefused:
     problem = "no such file or folder"
+    address = _ADDRESS.sub(r"\1://", str(path))  # a Path has lost one slash
+    if "://" in address:
+        return InputRefused(
+            "this is an address, and medseg reads files of this computer only",
+            where=address,
+            remedy="download it first, and give the path of the file",
+            reason="not-found",
+        )
     try:
         target = path.readlink() if path.is_symlink() else None
     except (OSError, ValueError):  # for example a name that is too long

@@ -18,6 +18,7 @@ from medseg.images.label import Label
 from medseg.model_import.checkpoint import refused
 from medseg.recipe.pipeline import Configuration
 from medseg.system.safe_parsing import json_data, text_of
+from medseg.system.validation_words import validation_words
 
 _JSON_BYTES = 64 << 20  # dataset.json may list the files of a training
 _INHERITED = 16
@@ -195,7 +196,7 @@ def plan_of(plans: Mapping[str, Any], configuration: str, channels: int, where: 
 def _field(error: Exception) -> str:
     if isinstance(error, ValidationError):
         first = error.errors()[0]
-        return ".".join(str(part) for part in first["loc"]) or str(first["msg"])[:160]
+        return ".".join(str(part) for part in first["loc"]) or validation_words(first)[:160]
     return repr(error.args[0])[:60] if isinstance(error, KeyError) and error.args else str(error)[:160]
 
 

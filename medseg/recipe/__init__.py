@@ -35,6 +35,7 @@ from medseg.recipe.preprocessing import Crop, Intensity, Patch, Percentile, Prep
 from medseg.recipe.section import Section, SpacingMm
 from medseg.recipe.training import Train
 from medseg.system.safe_parsing import text_of, yaml_data
+from medseg.system.validation_words import validation_words
 
 __all__ = [
     "Augment",
@@ -369,9 +370,10 @@ class Recipe(Section):
             first = error.errors()[0]
             field = ".".join(str(part) for part in first["loc"]) or "recipe"
             seen = "" if first["type"] in ("missing", "value_error") else f" (got {first['input']!r:.60})"
+            words = validation_words(first)
             more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
             raise UsageError(
-                f"{field}: {first['msg'].removeprefix('Value error, ')}{seen}{more}",
+                f"{field}: {words}{seen}{more}",
                 where=where,
                 remedy="correct this field; `medseg recipe --schema` lists all of them",
                 reason="recipe-field",

@@ -91,6 +91,13 @@ def gather(folder: Path) -> Content:
         UsageError: the folder has neither table (``nothing-to-report``), or one is damaged (``table``).
     """
     batch, evaluation = folder / "results.csv", folder / "evaluation.csv"
+    if folder.is_file():
+        raise UsageError(
+            "this is a file; a report is made of the folder that medseg batch, evaluate or train wrote",
+            where=folder,
+            remedy=f"medseg report {folder.parent}",
+            reason="nothing-to-report",
+        )
     if not batch.is_file() and not evaluation.is_file():
         raise UsageError(
             "this folder has neither results.csv nor evaluation.csv",

@@ -99,16 +99,18 @@ def test_grids_a_hundredth_of_a_millimetre_apart_are_the_same():
     assert SAME_GRID_MM == 0.01
 
 
-def test_a_mismatch_states_the_distance_in_mm_or_the_shapes():
+def test_a_mismatch_states_the_distance_in_mm_or_the_shapes_and_what_differs():
     grid = Grid.from_spacing((11, 2, 2))
     message = grid.mismatch(Grid.from_spacing((11, 2, 2), origin_mm=(30, 40, 0)))  # sqrt(900 + 1600)
-    assert message.startswith("voxels lie up to 50 mm apart, Grid(11 x 2 x 2 voxels")
+    assert message == "voxels lie up to 50 mm apart, the origin lies 50 mm away"
     message = grid.mismatch(Grid.from_spacing((11, 2, 3)))
     assert "inf" not in message
-    assert message == (
-        "the shapes differ, Grid(11 x 2 x 2 voxels, 1 x 1 x 1 mm, RAS) "
-        "instead of Grid(11 x 2 x 3 voxels, 1 x 1 x 1 mm, RAS)"
-    )
+    assert message == "the shapes differ: 11 x 2 x 2 instead of 11 x 2 x 3 voxels"
+    message = grid.mismatch(Grid.from_spacing((11, 2, 2), (2, 1, 1)))  # 10 steps of 1 mm more
+    assert message == "voxels lie up to 10 mm apart, spacing 1 x 1 x 1 instead of 2 x 1 x 1 mm"
+    assert "orientation RAS instead of LAS" in grid.mismatch(grid.oriented("LAS"))
+    turned = Grid.from_spacing((11, 2, 2), direction=[[0.8, -0.6, 0], [0.6, 0.8, 0], [0, 0, 1]])
+    assert grid.mismatch(turned).endswith("mm apart, the axes point in other directions")
     message = grid.mismatch(Grid.from_spacing((11, 2, 2), origin_mm=(0.0102, 0, 0)))
     assert "voxels lie up to 0.0102 mm apart" in message
 

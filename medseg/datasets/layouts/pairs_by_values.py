@@ -7,20 +7,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from functools import lru_cache
 from pathlib import Path
-
-import numpy as np
 
 from medseg.datasets.layouts.case_naming import Found, images, safe
 from medseg.datasets.manifest import Case
-from medseg.errors import MedsegError
-from medseg.io import read
 from medseg.io.formats import stem
+from medseg.io.label_maps import is_label_map
 from medseg.system.notices import notify
 
-# A label map of a whole body has about 120 structures; the quietest scan of 8 bits has more values.
-_MOST_VALUES = 150
 _SEPARATORS = " ._-"
 
 
@@ -28,23 +22,6 @@ def find(folder: Path) -> Found:
     """The pairs that the values of their voxels show, with a notice that says which files are labels."""
     found = _side_by_side(folder)
     return found if found.cases else _longer_names(folder)
-
-
-def is_label_map(path: Path) -> bool:
-    """Whether the image has few values, all whole numbers from 0 on, with 0 and 1 or more others."""
-    status = path.stat()
-    return _is_label_map(path, status.st_mtime_ns, status.st_size)
-
-
-@lru_cache(maxsize=256)
-def _is_label_map(path: Path, changed: int, size: int) -> bool:
-    try:
-        array = read(path).array
-    except MedsegError:
-        return False
-    values = np.unique(array)
-    whole = np.array_equal(values, np.round(values))
-    return bool(whole and values[0] == 0 and 1 < len(values) <= _MOST_VALUES)
 
 
 def _side_by_side(folder: Path) -> Found:

@@ -6,9 +6,9 @@ from support.commands import invoke
 from support.layouts import GRID, SCAN, found, put
 
 from medseg.datasets.layouts.folder_summary import summary
-from medseg.datasets.layouts.pairs_by_values import is_label_map
 from medseg.errors import InputWarning, UsageError
 from medseg.images.volume import Volume
+from medseg.io.label_maps import is_label_map
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import typer
 
 from medseg.cli.argument_order import check_recipe_and_manifest
 from medseg.cli.options import DataRoot
+from medseg.cli.output import print_next
 
 
 def augment(
@@ -36,3 +37,4 @@ def augment(
         f"wrote {made.path}: case {made.case}, one patch with {count - 1} random augmentations",
         file=sys.stderr,
     )
+    print_next("train", recipe, manifest, "-o", "runs/first")

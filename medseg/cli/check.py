@@ -13,6 +13,7 @@ import typer
 
 from medseg.cli.argument_order import check_recipe_and_manifest
 from medseg.cli.options import AsJson, DataRoot, SplitOrAll
+from medseg.cli.output import print_next
 
 if TYPE_CHECKING:
     from medseg.datasets.validation import CheckReport
@@ -43,6 +44,10 @@ def check(
         _show(report)
     if report.of("error"):
         raise typer.Exit(1)
+    if recipe is None:
+        print_next("check", manifest, "--recipe", "RECIPE")
+    else:
+        print_next("train", recipe, manifest, "-o", "runs/first")
 
 
 def _show(report: CheckReport) -> None:

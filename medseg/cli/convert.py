@@ -11,7 +11,7 @@ import typer
 
 from medseg.cli.early_checks import check_scans
 from medseg.cli.options import AsJson, MaskFormat, Nonfinite, Series, Trust, VolumeNumber, choices_of
-from medseg.cli.output import mention_older_output
+from medseg.cli.output import mention_older_output, print_next
 from medseg.errors import UsageError
 
 
@@ -101,3 +101,5 @@ def convert(
     if as_json:
         print(json.dumps(facts))
     print(f"wrote {target}: {grid}", file=sys.stderr)
+    if not mask:
+        print_next("segment", target, "-o", "mask.nii.gz")

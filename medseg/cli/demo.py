@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from medseg.cli.output import print_next
 from medseg.system.notices import RESEARCH
 
 
@@ -25,3 +26,4 @@ def demo(
     for row in result.scores:
         print(f"{row.label:16s}{row.dice:8.3f}{row.volume_ml:12.1f}{row.truth_ml:12.1f}")
     print(f"wrote {result.mask} and {result.picture}. {RESEARCH}", file=sys.stderr)
+    print_next("segment", "SCAN", "-o", "lungs.nii.gz")

@@ -11,6 +11,7 @@ import typer
 from medseg.cli.argument_order import check_recipe_and_manifest
 from medseg.cli.early_checks import check_model
 from medseg.cli.options import AsJson, DataRoot, Device, Engine, SplitOrAll
+from medseg.cli.output import print_next
 from medseg.errors import UsageError
 from medseg.system.notices import RESEARCH
 
@@ -89,6 +90,7 @@ def evaluate(
     for case, reason in found.failures.items():
         print(f"failed: {case}: {reason}", file=sys.stderr)
     print(f"wrote {output / 'evaluation.csv'}. {RESEARCH}", file=sys.stderr)
+    print_next("report", output)
     if found.failures:
         raise typer.Exit(1)
 

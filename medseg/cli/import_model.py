@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from medseg.cli.output import print_next
 from medseg.system.notices import RESEARCH
 
 
@@ -54,3 +55,4 @@ def import_model(
         f"wrote {output} (sha256 {model.digest[:12]}): {model.recipe.name}, {len(model.folds)} folds, "
         f"{labels} label{'s' if labels > 1 else ''}. {RESEARCH}"
     )
+    print_next("segment", "SCAN", "-o", "mask.nii.gz", "--model", output)

@@ -11,6 +11,7 @@ import typer
 
 from medseg.cli.early_checks import check_scans
 from medseg.cli.options import AsJson, Nonfinite, Series, Trust, VolumeNumber, choices_of
+from medseg.cli.output import print_next
 from medseg.errors import InputRefused, printable
 
 
@@ -46,7 +47,7 @@ def info(
 def _print_series(scan: Path, lines: tuple[str, ...], *, as_json: bool) -> None:
     if not as_json:
         print("\n".join(map(printable, lines)))
-        print(f"\nNext: medseg info {scan} --series 1")
+        print_next("info", scan, "--series", 1)
         return
     from medseg.io import list_series
 

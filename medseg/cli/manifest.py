@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from medseg.cli.output import print_next
+
 if TYPE_CHECKING:
     from medseg.datasets.manifest import Manifest
 
@@ -66,6 +68,7 @@ def manifest(
         print(made.description, file=sys.stderr)
     for path in written:
         print(f"wrote {path}", file=sys.stderr)
+    print_next("check", written[0])
 
 
 def _fold_of(output: Path, number: int) -> Path:

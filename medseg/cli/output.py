@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,16 @@ def mention_older_output(target: Path) -> Iterator[None]:
 def print_notice(notice: Notice) -> None:
     """Prints a notice on stderr, one line."""
     print(f"warning: {notice}", file=sys.stderr)
+
+
+def print_next(*words: object) -> None:
+    """Prints the command that usually follows on stderr, unless there is ``--json``.
+
+    Args:
+        words: The command's words after ``medseg``; quoted where the shell needs it.
+    """
+    if "--json" not in sys.argv:
+        print(f"Next: {shlex.join(['medseg', *map(str, words)])}", file=sys.stderr)
 
 
 def print_error(error: MedsegError, code: int) -> None:

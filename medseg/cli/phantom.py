@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from medseg.cli.output import print_next
+
 
 def phantom(
     folder: Annotated[Path, typer.Argument(help="Folder for scans, truth and manifest.csv.")],
@@ -18,4 +20,6 @@ def phantom(
     """Write phantom patients with exact ground truth, to try training without any data."""
     from medseg.phantom.demo import make_phantom
 
-    print(f"wrote {make_phantom(folder, cases, seed=seed)}")
+    made = make_phantom(folder, cases, seed=seed)
+    print(f"wrote {made}")
+    print_next("check", made, "--recipe", "phantom_lungs")

@@ -24,7 +24,7 @@ from medseg.cli.options import (
     VolumeNumber,
     choices_of,
 )
-from medseg.cli.output import mention_older_output, print_error
+from medseg.cli.output import mention_older_output, print_error, print_next
 from medseg.errors import UsageError
 from medseg.system.error_conversion import as_medseg_error
 from medseg.system.notices import RESEARCH
@@ -123,6 +123,9 @@ def segment(
             failed += 1
         else:
             _print_result(target.mask, made, time.perf_counter() - started, as_json=as_json, named=several)
+    last = targets[-1]
+    if failed < len(targets):
+        print_next("view", last.channels[0], last.mask)
     if failed:
         print(f"{failed} of {len(targets)} scans failed", file=sys.stderr)
         raise typer.Exit(1)

@@ -12,6 +12,7 @@ import typer
 
 from medseg.cli.argument_order import check_recipe_and_manifest
 from medseg.cli.options import DataRoot, Device, seconds_of
+from medseg.cli.output import print_next
 from medseg.cli.progress import Progress
 from medseg.errors import UsageError
 from medseg.system.notices import RESEARCH
@@ -109,3 +110,7 @@ def train(
         share = f"{100 * progress.waiting:.1f} % of the training time after the first epoch"
         print(f"waited for data: {share}", file=sys.stderr)
     print(f"wrote {output / 'model.safetensors'} (sha256 {model.digest[:12]}). {RESEARCH}")
+    cases = "MANIFEST" if manifest is None else manifest
+    print_next(
+        "evaluate", cases, "--model", output / "model.safetensors", "--split", "val", "-o", output / "val"
+    )

@@ -293,6 +293,25 @@ def test_resources_and_interrupts_have_their_codes(monkeypatch, world, error, co
     assert "Traceback" not in invoke("info", world / "0.nii.gz", code=code)[1]
 
 
+def test_a_command_names_the_next_one(tmp_path):
+    folder = tmp_path / "my data"
+    cases = folder / "manifest.csv"
+    assert (
+        f"Next: medseg check '{cases}' --recipe phantom_lungs\n" in invoke("phantom", folder, "--cases", 1)[1]
+    )
+    scan, label = (next((folder / name).iterdir()) for name in ("images", "labels"))
+    made = invoke("manifest", folder, "-o", tmp_path / "m.csv")[1]
+    assert made.endswith(f"Next: medseg check {tmp_path / 'm.csv'}\n")
+    checked = invoke("check", cases, "--recipe", "phantom_lungs")[1]
+    assert f"Next: medseg train phantom_lungs '{cases}' -o runs/first\n" in checked
+    mask = tmp_path / "mask.nii.gz"
+    seen = invoke("segment", scan, "-o", mask, "--model", "threshold")[1]
+    assert seen.endswith(f"Next: medseg view '{scan}' {mask}\n")
+    assert "Next" not in "".join(invoke("segment", scan, "-o", mask, "--model", "threshold", "--json"))
+    assert "Next: medseg segment" in invoke("convert", scan, "-o", tmp_path / "a.nrrd")[1]
+    assert "Next" not in invoke("convert", label, "-o", tmp_path / "b.nrrd", "--as-mask")[1]
+
+
 def test_a_mistyped_option_names_the_help_of_its_command():
     _, err = invoke("segment", "--modle", "x", code=2)
     assert "--model" in err

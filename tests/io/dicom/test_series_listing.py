@@ -90,7 +90,7 @@ def test_localizers_are_the_last_in_the_table_however_many_slices_they_have(both
 
 
 def test_info_lists_the_series_without_an_error_and_a_refusal_shows_the_table(both, tmp_path):
-    text = output("info", both)
+    text = "".join(invoke("info", both))
     assert "B70f" in text
     assert f"medseg info {both} --series 1" in text
     assert "[3, 4, 3]" in output("info", both, "--series", 2)

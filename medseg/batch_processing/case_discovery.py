@@ -26,13 +26,16 @@ class Item:
     Attributes:
         id: Names the output files; unique even if upper and lower case are not distinguished.
         images: Absolute paths, one per channel.
-        patient: Id of the patient; empty if unknown.
+        patient: Id of the patient from the manifest; in a folder the first folder above the scan, such as
+            ``p1`` for ``p1/2020/ct.nii.gz``; empty if there is none.
+        study: In a folder the second of these folders, such as ``2020``; empty if there is none.
         error: What is wrong with its row of the manifest; such a case has no images.
     """
 
     id: str
     images: tuple[Path, ...] = ()
     patient: str = ""
+    study: str = ""
     error: MedsegError | None = None
 
 
@@ -52,7 +55,10 @@ def items(source: Path, *, root: Path | None = None, without: Path | None = None
         UsageError: the manifest cannot be read, or ``source`` does not exist or holds no case (``no-cases``).
     """
     if source.is_dir() and not (source / "dataset.json").is_file():
-        found = [Item(safe(name), (path,)) for name, path in FolderSearch(source, without).scans()]
+        found = [
+            Item(safe(name), (path,), *_person(path, source))
+            for name, path in FolderSearch(source, without).scans()
+        ]
     elif source.suffix.lower() in (".csv", ".json", ".yaml", ".yml") or source.is_dir():
         found = [_item(place, name, row) for place, name, row in read_rows(source, root=root)]
     elif source.exists():
@@ -86,6 +92,13 @@ def shard(found: Sequence[Item], text: str) -> tuple[Item, ...]:
     return tuple(found[int(first) - 1 :: int(count)])
 
 
+def _person(path: Path, source: Path) -> tuple[str, str]:
+    """The patient and the study of a scan by the folders above it; empty if there are none."""
+    top = absolute(source)
+    above = path.relative_to(top).parts[:-1] if path.is_relative_to(top) else ()
+    return above[0] if above else "", above[1] if len(above) > 1 else ""
+
+
 def _item(place: str, name: str, row: object) -> Item:
     if isinstance(row, MedsegError):
         return Item(safe(name or place), error=row)
@@ -113,4 +126,4 @@ def _with_unique_ids(found: Sequence[Item], source: Path) -> Iterator[Item]:
             while name.casefold() in taken:  # such as a, a and a_1
                 name += "_"
             taken.add(name.casefold())
-        yield Item(name, item.images, item.patient, item.error)
+        yield replace(item, id=name)

@@ -95,6 +95,7 @@ def batch(
         dicom=options.dicom,
         measure=options.measure,
         aerated_only=options.aerated_only,
+        bom=options.bom,
     )
     with _monitor(progress) as monitor:
         return runner.run(

@@ -75,7 +75,7 @@ class Ledger:
         self.options = fingerprint.digest_of(config.decisive | {"medseg": version("medseg")})
         self.stamps: dict[str, str | None] = {}
         self.inodes: dict[str, str] = {}
-        self.patients = {item.id: item.patient for item in items}
+        self.sources = {item.id: item for item in items}
         self.models: list[ModelIdentity] = []
         self.skipped: set[str] = set()
         self.finished: set[str] = set()
@@ -145,7 +145,9 @@ class Ledger:
                 result,
                 thumbnail="",
                 time=time.time(),
-                patient=self.patients[case],
+                patient=self.sources[case].patient,
+                study=self.sources[case].study,
+                inputs=tuple(map(str, self.sources[case].images)),
                 stamp=self.stamps.get(case),
                 inodes=self.inodes.get(case, ""),
                 options=self.options,
@@ -170,7 +172,7 @@ class Ledger:
         self.written = time.monotonic()
         keep, self.keep_table = self.keep_table, lambda: None
         keep()
-        results.write(self.table, self._known_results())
+        results.write(self.table, self._known_results(), bom=self.config.bom)
 
     def close(self) -> BatchSummary:
         """Writes the end to the journal and returns the summary."""
@@ -213,7 +215,7 @@ class Ledger:
         """Gives notice of cases of earlier runs whose scans are gone, because the table leaves them out."""
         if "-" in self.journal.path.stem:  # a shard: the cases of the others are not absent
             return
-        absent = sorted({case for case, _ in self.known} - self.patients.keys())
+        absent = sorted({case for case, _ in self.known} - self.sources.keys())
         if absent:
             names = ", ".join(absent[:5]) + (f" and {len(absent) - 5} more" if len(absent) > 5 else "")
             notify(

@@ -36,6 +36,7 @@ class BatchConfig:
         dicom: ``dicom-seg`` or ``rtstruct``: also write this for scans that are DICOM.
         measure: ``lung``: also measure the lungs of every mask.
         aerated_only: Leave airless voxels of the lungs out of the masks of CT scans.
+        bom: Start the table with a byte order mark.
     """
 
     models: tuple[str, ...]
@@ -51,6 +52,7 @@ class BatchConfig:
     dicom: str | None = None
     measure: str | None = None
     aerated_only: bool = False
+    bom: bool = False
 
     @classmethod
     def of(cls, data: dict[str, Any]) -> BatchConfig:
@@ -64,7 +66,7 @@ class BatchConfig:
     @property
     def decisive(self) -> dict[str, Any]:
         """The options that change a mask or the set of output files; if one differs, a case is redone."""
-        others = {"models", "folder", "scratch", "device", "engine"}
+        others = {"models", "folder", "scratch", "device", "engine", "bom"}
         # Later options count only if they are used, so that batches from before them keep their digests.
         others |= {name for name in ("measure", "aerated_only") if not getattr(self, name)}
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in others}

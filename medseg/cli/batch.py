@@ -77,6 +77,9 @@ def batch(
         typer.Option(help="lung: also measure the lungs of every mask, as `medseg measure` does."),
     ] = None,
     aerated_only: AeratedOnly = False,
+    bom: Annotated[
+        bool, typer.Option("--bom", help="Start results.csv with a byte order mark, so that Excel reads it.")
+    ] = False,
     data_root: DataRoot = None,
     trust: Trust = None,
     nonfinite: Nonfinite = None,
@@ -124,6 +127,7 @@ def batch(
         measure=measure,
         aerated_only=aerated_only,
         data_root=data_root,
+        bom=bom,
         redo_edited=redo_edited,
     )
     cluster = settings.RayCluster(address, gpus) if engine == RAY else None

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from medseg.errors import MedsegError
-from medseg.images.mask_quality import REGISTRY
+from medseg.images.mask_quality import REGISTRY, descriptions
 from medseg.system.notices import Notice
 
 STAGES = ("read", "prepare", "segment", "write")
@@ -20,6 +20,7 @@ _STATISTICS = ("mean", "sd", "p5", "p50", "p95")
 _MADE_BY = ("engine", "model_sha256", "input_sha256")
 _BETWEEN_WARNINGS = " | "
 _AIRLESS = "_airless_ml"
+_SIDES = ("right_lung", "left_lung")
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,10 @@ class CaseResult:
         notices: What is unusual about the scan or the mask, without the path of the scan. Results read from a
             table, or from a journal of version 0.1.0, have texts only: their reason is empty.
         seconds: Time spent in each of `STAGES`.
-        patient: The patient named in the manifest; empty if none.
+        patient: The patient named in the manifest, or the first folder above the scan within the folder that
+            was searched; empty if none.
+        study: The second of these folders; empty if none.
+        inputs: The files or folders of the scan, one for each channel.
         time: When the batch received the result, in seconds since 1970.
         stamp: Digest of the names, sizes and times of the input files; None if they do not exist.
         options: Digest of the options that decide the outputs.
@@ -115,6 +119,8 @@ class CaseResult:
     notices: tuple[Notice, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
     patient: str = ""
+    study: str = ""
+    inputs: tuple[str, ...] = ()
     time: float = 0.0
     stamp: str | None = None
     options: str = ""
@@ -181,6 +187,7 @@ class CaseResult:
         measures = {name: dict(values) for name, values in self.measures.items()}
         extra: dict[str, Any] = {"measures": measures, "measure_flags": list(self.measure_flags)}
         extra |= {"airless_ml": dict(self.airless_ml)}
+        extra |= {"study": self.study, "inputs": list(self.inputs)}
         extra |= {"inodes": self.inodes, "notices": notices, "thumbnail": self.thumbnail}
         return record | {name: value for name, value in extra.items() if value}
 
@@ -204,8 +211,15 @@ class CaseResult:
 
     def to_row(self) -> dict[str, object]:
         """The result as a row of ``results.csv``, by column; unknown values are empty or have no column."""
-        names = ("case", "patient", "model", "status", "reason", "message", "mask")
+        names = ("case", "patient", "study", "model", "status", "reason", "message", "mask")
         row: dict[str, object] = {name: getattr(self, name) for name in names}
+        row["input"] = _BETWEEN_WARNINGS.join(self.inputs)
+        row["qc_flags"] = "; ".join(
+            f"{label} {text}" for label, flags in self.qc_flags.items() for text in descriptions(flags)
+        )
+        for suffix, values_ml in (("_ml", self.volumes_ml), (_AIRLESS, self.airless_ml)):
+            if values_ml.keys() >= set(_SIDES):
+                row[f"both_lungs{suffix}"] = round(sum(values_ml[side] for side in _SIDES), 4)
         for label, volume_ml in self.volumes_ml.items():
             row[f"{label}_ml"] = volume_ml
             if label in self.airless_ml:
@@ -267,6 +281,8 @@ class CaseResult:
             notices=tuple(Notice("", text) for text in row["warnings"].split(_BETWEEN_WARNINGS) if text),
             seconds=seconds,
             mask=row.get("mask", ""),
+            study=row.get("study", ""),
+            inputs=tuple(part for part in row.get("input", "").split(_BETWEEN_WARNINGS) if part),
             patient=row.get("patient", ""),
             engine=row.get("engine", ""),
             model_sha256=row.get("model_sha256", ""),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import shlex
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -41,6 +42,8 @@ class Row:
         numbers: Numbers by column.
         findings: Descriptions of everything unusual.
         picture: WebP in base64; empty if there is none.
+        place: Path of the scan; empty if unknown.
+        command: The command that opens the scan and its mask in the viewer; empty if there is no mask.
     """
 
     case: str
@@ -50,6 +53,8 @@ class Row:
     numbers: Mapping[str, float] = field(default_factory=dict)
     findings: tuple[str, ...] = ()
     picture: str = ""
+    place: str = ""
+    command: str = ""
 
 
 @dataclass(frozen=True)
@@ -106,7 +111,7 @@ def gather(folder: Path) -> Content:
             reason="nothing-to-report",
         )
     try:
-        rows = _of_batch(_table(batch)) if batch.is_file() else []
+        rows = _of_batch(_table(batch), folder) if batch.is_file() else []
         pairs: list[Pair] = []
         if evaluation.is_file():
             table = _table(evaluation)
@@ -139,21 +144,21 @@ def gather(folder: Path) -> Content:
 
 
 def _table(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
+    with path.open(newline="", encoding="utf-8-sig") as file:
         return list(csv.DictReader(file))
 
 
-def _of_batch(table: Sequence[dict[str, str]]) -> list[Row]:
+def _of_batch(table: Sequence[dict[str, str]], folder: Path) -> list[Row]:
     rows = []
     for line in table:
-        row = _row(CaseResult.from_row(line))
+        row = _row(CaseResult.from_row(line), folder)
         cells = {f"both_lungs_{name}": line.get(f"both_lungs_{name}") for name in _MEASURES}
         measures = {_words(name): float(cell) for name, cell in cells.items() if cell}
         rows.append(replace(row, numbers={**row.numbers, **measures}))
     return rows
 
 
-def _row(result: CaseResult) -> Row:
+def _row(result: CaseResult, folder: Path) -> Row:
     """A row of the report, without a picture."""
     findings: list[str] = []
     found: dict[str, float] = {}
@@ -168,7 +173,19 @@ def _row(result: CaseResult) -> Row:
         }
     found |= {_words(f"{label}_entropy"): bits for label, bits in result.entropy.items()}
     failure = f"{result.reason}: {result.message}" if result.status == "failed" else ""
-    return Row(result.case, result.model, result.status, failure, found, (*findings, *result.warnings))
+    command = ""
+    if result.mask and result.inputs:
+        command = shlex.join(["medseg", "view", result.inputs[0], str(folder.resolve() / result.mask)])
+    return Row(
+        result.case,
+        result.model,
+        result.status,
+        failure,
+        found,
+        (*findings, *result.warnings),
+        place=" | ".join(result.inputs),
+        command=command,
+    )
 
 
 def _with_scores(rows: list[Row], table: Sequence[dict[str, str]]) -> list[Row]:

@@ -85,6 +85,15 @@
       detail.textContent = text;
       list.append(name, detail);
     });
+    for (const [title, text] of [["scan", row.dataset.place], ["open it with", row.dataset.command]]) {
+      if (!text) continue;
+      const name = document.createElement("dt"), detail = document.createElement("dd");
+      const code = document.createElement("code");
+      name.textContent = title;
+      code.textContent = text;
+      detail.append(code);
+      list.append(name, detail);
+    }
     dialog.dataset.n = row.dataset.n;
     if (!dialog.open) dialog.showModal();
   };

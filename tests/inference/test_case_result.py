@@ -42,6 +42,8 @@ DONE = CaseResult(
     ),
     seconds={"read": 0.1, "prepare": 0.2, "segment": 0.3, "write": 0.4},
     patient="p1",
+    study="s1",
+    inputs=("/scans/p1/s1/a.nii", "/scans/p1/s1/b.nii"),
     time=1.5,
     stamp="0123",
     options="4567",
@@ -104,7 +106,13 @@ def test_table_round_trip():
             "other.nii: slices are uneven",
         )
     )
-    assert done == replace(DONE, intensities={"right_lung": known}, notices=texts, **not_in_it)
+    both = {"volumes_ml": {**DONE.volumes_ml, "both_lungs": 2000.5}}  # 2000.5 + 0
+    both["airless_ml"] = {**DONE.airless_ml, "both_lungs": 12.5}
+    assert done == replace(DONE, intensities={"right_lung": known}, notices=texts, **not_in_it, **both)
+    assert rows[0]["qc_flags"] == (
+        "right_lung in 2 parts; right_lung touches the border of the scan; left_lung is not there"
+    )
+    assert "both_lungs_ml" not in replace(DONE, volumes_ml={"right_lung": 1.0}).to_row()
     assert done.warnings == DONE.warnings
     assert failed == replace(FAILED, lasting=False)
 

@@ -35,6 +35,7 @@ def batch(tmp_path_factory) -> Path:
             "reason": "",
         }
         row |= {"message": "", "mask": f"masks/{number}.nii.gz", "warnings": ""}
+        row |= {"input": f"/my scans/{number}.nii.gz"}
         right = 2000 + 20 * rng.standard_normal()
         row |= {"right_lung_ml": right, "right_lung_components": 1, "right_lung_at_border": number == 6}
         row |= {"right_lung_mean": -800 + rng.standard_normal()}
@@ -202,6 +203,8 @@ def test_a_browser_sorts_filters_and_opens_cases(batch):
         assert (
             tab.locator("dialog img").evaluate("image => image.decode().then(() => image.naturalWidth)") > 50
         )
+        shown = tab.locator("dialog code").all_inner_texts()
+        assert shown == ["/my scans/5.nii.gz", f"medseg view '/my scans/5.nii.gz' {batch / 'masks/5.nii.gz'}"]
         tab.keyboard.press("ArrowDown")
         assert tab.locator("dialog h2").inner_text() != first
         tab.keyboard.press("Escape")

@@ -8,7 +8,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 LabelValue = Annotated[int, Field(ge=1, le=65535)]
 
-HALF = 0.5 - 1e-5
+TIE = 1e-5
+"""Shares of a voxel that differ by less are equal: interpolation in float32 rounds them."""
+
+HALF = 0.5 - TIE
 """The least share of a voxel that makes it a label's: one half, whatever the rounding of float32 sums.
 
 Labels cut at the middle of voxels have shares of exactly one half, which sums in another order round to

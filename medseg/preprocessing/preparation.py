@@ -16,15 +16,12 @@ import numpy.typing as npt
 
 from medseg.errors import InputRefused, ResourceError
 from medseg.images.grid import Grid
-from medseg.images.label import HALF
+from medseg.images.label import HALF, TIE
 from medseg.images.mask_placement import placed_on
 from medseg.images.volume import Mask, Volume, Voxels, members
 from medseg.preprocessing.resampling import resample, resampled_grid
 from medseg.recipe import Crop, Intensity, Percentile, Recipe, Window
 from medseg.system import memory_budget
-
-# Shares that differ by less are equal: interpolation in float32 rounds them.
-_TIE = 1e-5
 
 UNKNOWN = -1
 """Value of voxels in a prepared label for which it is unknown whether they belong to the label."""
@@ -179,7 +176,7 @@ def largest_share(shares: Array) -> Array:
     for x in range(shape[0]):  # a plane at a time, because of the memory
         plane = shares[:, x]
         classes = np.concatenate([1 - plane.sum(axis=0, keepdims=True), plane])
-        tied = classes >= classes.max(axis=0) - _TIE
+        tied = classes >= classes.max(axis=0) - TIE
         turn = (x + y + z) % tied.sum(axis=0)
         # The one of the tied classes whose turn it is.
         chosen = tied & (tied.cumsum(axis=0) == turn + 1)

@@ -157,9 +157,10 @@ def measure(volumes: Sequence[Volume], truth: Mask | None, recipe: Recipe | None
 
 def _kept(truth: Mask, recipe: Recipe) -> tuple[Kept, ...]:
     spacing = recipe.prepare.spacing_mm
+    left_of_each = remains(truth, recipe.labels, spacing, exclusive=recipe.exclusive)
     return tuple(
         Kept(values=label.values, spacing_mm=spacing, voxels=left.voxels, parts=left.parts, lost=left.lost)
-        for label, left in zip(recipe.labels, remains(truth, recipe.labels, spacing), strict=True)
+        for label, left in zip(recipe.labels, left_of_each, strict=True)
     )
 
 

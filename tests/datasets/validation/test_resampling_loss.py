@@ -86,6 +86,59 @@ def test_it_equals_what_is_left_after_preparation(spacing, codes):
         assert each.parts + specks - each.lost >= after
 
 
+def exclusive(spacing: float, count: int):
+    labels = [{"name": f"part_{value}", "values": [value]} for value in range(1, count + 1)]
+    return tiny(labels=labels, loss={"kind": "dice_ce"}, prepare={"spacing_mm": (spacing,) * 3, "crop": None})
+
+
+def prepared_voxels(wanted, truth: Mask) -> tuple[int, ...]:
+    scan = Volume(np.zeros(truth.grid.shape, np.float32), truth.grid)
+    label = prepare(wanted, (scan,), truth).label
+    assert label is not None
+    return tuple(int((one == 1).sum()) for one in label)
+
+
+def test_an_exclusive_label_that_loses_a_tie_is_lost():
+    # 1 x 2 x 2 voxels of 1 mm fill one half of one prepared voxel of 2 mm, and the label around it the other
+    # half. Equal shares take turns, as on a chessboard: of two lesions in neighbouring voxels one is lost.
+    wanted = exclusive(2.0, 2)
+    found = []
+    for start in (6, 8):
+        array = np.full((16, 16, 16), 2, np.uint8)
+        array[start, 6:8, 6:8] = 1
+        truth = Mask(array, Grid.from_spacing(array.shape), ())
+        (lesion, rest) = remains(truth, wanted.labels, (2, 2, 2), exclusive=True)
+        assert (lesion.voxels, rest.voxels) == prepared_voxels(wanted, truth)
+        assert lesion == Remains(1 - lesion.lost, 1, lesion.lost)
+        found.append(lesion.lost)
+    assert sorted(found) == [0, 1]
+
+
+def test_an_exclusive_label_without_half_of_a_voxel_may_have_the_most_of_it():
+    # A voxel of 3 mm takes 1/4, 1/2 and 1/4 of the voxels along each axis. In the middle plane, 3/4 is label 1,
+    # 3/8 of the whole; labels 2 and 3 have the planes beside it, 1/4 each; the background has the other 1/8.
+    array = np.zeros((9, 9, 9), np.uint8)
+    array[3, 3:6, 3:6], array[4, 3:5, 3:6], array[5, 3:6, 3:6] = 2, 1, 3
+    truth = Mask(array, Grid.from_spacing(array.shape), ())
+    wanted = exclusive(3.0, 3)
+    found = remains(truth, wanted.labels, (3, 3, 3), exclusive=True)
+    assert tuple(each.voxels for each in found) == prepared_voxels(wanted, truth) == (1, 0, 0)
+    assert [each.lost for each in found] == [0, 1, 1]
+    assert [each.voxels for each in remains(truth, wanted.labels, (3, 3, 3))] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("spacing", [0.7, 1.0, 2.0, 2.6])
+@pytest.mark.parametrize("codes", ["RAS", "LPI", "SAL"])
+def test_exclusive_labels_are_counted_as_preparation_leaves_them(spacing, codes):
+    rng = np.random.default_rng(int(spacing * 10))
+    array = np.kron(rng.integers(0, 6, (7, 6, 5)), np.ones((3, 2, 3))).astype(np.uint8)
+    array[rng.integers(0, 21, 30), rng.integers(0, 12, 30), rng.integers(0, 15, 30)] = 1
+    truth = Mask(array, Grid.from_spacing(array.shape, (1.0, 1.1, 1.0)), ()).oriented(codes)
+    wanted = exclusive(spacing, 5)
+    found = remains(truth, wanted.labels, (spacing,) * 3, exclusive=True)
+    assert tuple(each.voxels for each in found) == prepared_voxels(wanted, truth)
+
+
 @pytest.fixture
 def cases(tmp_path):
     def make(array: np.ndarray, split: str, name: str) -> Case:
@@ -171,6 +224,17 @@ def test_thin_structures_that_shrink_are_reported(cases):
         each.code for each in check([cases(sheet, "test", "sheet")], recipe((1.0, 1.0, 4.0), LESION)).findings
     }
     assert "label-lost" in codes
+
+
+def test_an_exclusive_lesion_that_loses_its_ties_is_reported(cases):
+    codes = []
+    for n, start in enumerate((6, 8)):
+        array = np.zeros((36, 36, 36), np.uint8)
+        array[4:32, 4:32, 4:32] = 2
+        array[start, 6:8, 6:8] = 1
+        findings = check([cases(array, "test", f"case{n}")], exclusive(2.0, 2)).findings
+        codes += [each.code for each in findings if "lost" in each.code]
+    assert codes == ["label-lost"]
 
 
 def test_a_label_that_is_lost_in_all_training_cases_is_an_error(cases):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from medseg.io import formats
 from medseg.io.dicom import part10
-from medseg.io.dicom.companions import Identity, SeriesFolder, grouped, identity
+from medseg.io.dicom.companions import Identity, SeriesFolder, companion_folders, grouped, identity
 from medseg.io.overwrite_guard import has_own_sidecar
 from medseg.system.folder_walk import DANGLING
 from medseg.system.notices import notify
@@ -127,7 +127,8 @@ class FolderSearch:
         """Name and path of each series, by its first folder.
 
         A series in several folders (DIR000, DIR001 ...) has the path of their common folder if that holds
-        nothing else; otherwise that of its first file, which stands for the series in folders side by side.
+        nothing else; otherwise that of its first file, which stands for the series in folders beside, in or
+        around its own. Where neither holds, the parts are cases of their own, with a notice.
         """
         without = None if self.without is None else self.without.resolve()
         inside = Counter(each.first.parent for each in series)
@@ -144,9 +145,12 @@ class FolderSearch:
             alone = sum(each.first.is_relative_to(common) for each in series) == len(group)
             if alone and not (without is not None and without.is_relative_to(common.resolve())):
                 yield group[0], (name, absolute(common))
-            elif all(parent.parent == common for parent in parents):
+            elif {absolute(each) for each in parents} <= {first.parent, *companion_folders(first)}:
                 yield group[0], (name + tail, first)
             else:
+                text = f"series {tail[1:]} lies in {len(group)} folders far apart, among other series:"
+                text += " each is a case"
+                notify("series-divided", text, path=common)
                 for each, parent in zip(group, parents, strict=True):
                     yield each, (self._name(parent) + tail * (inside[parent] > 1), absolute(each.first))
 

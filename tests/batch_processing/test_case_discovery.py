@@ -122,6 +122,28 @@ def test_series_that_share_several_folders_are_one_case_each(tmp_path):
     assert all(read_scan(item.images[0]).grid.shape == chest().grid.shape for item in found)
 
 
+def test_a_series_in_a_folder_and_in_one_within_it_is_one_case(tmp_path):
+    """Also if another series lies in both, so that a file has to stand for it."""
+    for number, prefix in enumerate("ab"):
+        spread_over_folders(chest(number), tmp_path / "cd", prefix=prefix)
+    (tmp_path / "cd" / "DIR001").rename(tmp_path / "cd" / "DIR000" / "more")
+    found = items(tmp_path / "cd")
+    assert len(found) == 2
+    assert all(read_scan(item.images[0]).grid.shape == chest().grid.shape for item in found)
+
+
+def test_parts_of_a_series_far_apart_are_named(tmp_path):
+    for number, prefix in enumerate("ab"):
+        spread_over_folders(chest(number), tmp_path / "all", prefix=prefix)
+    for name in ("DIR000", "DIR001"):
+        (tmp_path / "cd" / name).mkdir(parents=True)
+        (tmp_path / "all" / name).rename(tmp_path / "cd" / name / "images")
+    with pytest.warns(InputWarning) as caught:
+        found = items(tmp_path / "cd")
+    assert len(found) == 4
+    assert [str(each.message).count("in 2 folders far apart") for each in caught] == [1, 1]
+
+
 def test_copies_of_a_series_are_separate_cases(tmp_path):
     folder = write_dicom_series(chest(), tmp_path / "a")
     shutil.copytree(folder, tmp_path / "b")

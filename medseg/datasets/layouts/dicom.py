@@ -7,6 +7,7 @@ person; neither it nor a digest of it is written, because a digest can be guesse
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from medseg.datasets.layouts.case_naming import Found, ambiguous, distinct, safe
 from medseg.datasets.manifest import Case
 from medseg.errors import UsageError
 from medseg.io.dicom import part10, sop_classes
+from medseg.io.dicom.companions import companion_folders
 from medseg.system.folder_walk import walk
 from medseg.system.notices import notify
 
@@ -126,9 +128,20 @@ def _masked(head: pydicom.Dataset, kind: str) -> Iterator[str]:
 
 def _place(files: list[Path], scans: dict[str, list[Path]]) -> Path:
     """The folder of the series if it holds no other series, else its first file, which identifies it."""
-    parent = files[0].parent
-    shared = any(path.parent == parent for other in scans.values() if other is not files for path in other)
-    return files[0] if shared or any(path.parent != parent for path in files) else parent
+    parents = sorted({path.parent for path in files})
+    common = Path(os.path.commonpath(parents))
+    others = (path for other in scans.values() if other is not files for path in other)
+    if len(parents) == 1:
+        return files[0] if any(path.parent == common for path in others) else common
+    if not any(path.is_relative_to(common) for path in others):
+        return common
+    near = {files[0].parent.absolute(), *companion_folders(files[0])}
+    if not {each.absolute() for each in parents} <= near:
+        text = (
+            f"a series lies in {len(parents)} folders far apart, among other series: its case is a part of it"
+        )
+        notify("series-divided", text, path=common)
+    return files[0]
 
 
 def _patients(folder: Path, places: dict[str, Path], persons: dict[str, str]) -> dict[str, str]:

@@ -103,7 +103,10 @@ def grouped(folders: Sequence[SeriesFolder]) -> list[list[SeriesFolder]]:
 
 
 def companion_folders(path: Path) -> tuple[Path, ...]:
-    """Folders beside that of a DICOM file which hold slices of the same study and series."""
+    """Folders with slices of the study and series of a DICOM file: beside its own, around it and in it.
+
+    The paths are absolute.
+    """
     try:
         own = identity(path)
     except Exception:  # the reader reports what is wrong with the file
@@ -112,7 +115,7 @@ def companion_folders(path: Path) -> tuple[Path, ...]:
         return ()
     return tuple(
         folder
-        for folder in _siblings(path.parent)
+        for folder in _near(path.parent)
         if own.study in _studies(str(folder), _changed(folder))
         and own.scan in _scans(str(folder), _changed(folder))
     )
@@ -131,14 +134,20 @@ def continued(path: Path, found: Sequence[Slice]) -> tuple[Slice, ...]:
     return tuple(everything)
 
 
-def _siblings(folder: Path) -> Iterator[Path]:
+def _near(folder: Path) -> Iterator[Path]:
+    """The folders beside this one, the one that holds them, and those in it."""
+    own = folder.absolute()
+    yield from (path for path in _folders(own.parent) if path != own)
+    yield own.parent
+    yield from _folders(own)
+
+
+def _folders(folder: Path) -> list[Path]:
     try:
-        with os.scandir(folder.absolute().parent) as entries:
-            names = sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
+        with os.scandir(folder) as entries:
+            return sorted(folder / e.name for e in entries if e.is_dir() and not e.name.startswith("."))
     except OSError:
-        return
-    own = folder.absolute().name
-    yield from (folder.absolute().parent / name for name in names if name != own)
+        return []
 
 
 def _changed(folder: Path) -> int:

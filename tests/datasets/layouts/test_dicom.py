@@ -122,3 +122,63 @@ def test_masks_that_refer_to_no_or_several_series_and_damaged_files(tmp_path):
         Path(str(each.message).split(": it has")[0]).relative_to(tmp_path).as_posix() for each in message
     }
     assert alone == {"p1/ct", "p2/ct", "p1/rtstruct/1.dcm", "damaged.dcm"}
+
+
+def spread(folder: Path, *, prefix: str = "", top: Path | None = None) -> None:
+    """Moves the slices of a series into folders DIR000 and DIR001 beside it, as exports do after N files."""
+    files = sorted(folder.iterdir())
+    for number, path in enumerate(files):
+        place = (top or folder.parent) / f"DIR{number * 2 // len(files):03d}"
+        place.mkdir(parents=True, exist_ok=True)
+        path.rename(place / f"{prefix}{path.name}")
+    folder.rmdir()
+
+
+def lungs_agree(case, seed: int) -> bool:
+    scan = read(case.images[0])
+    found, true = read_mask(case.label, LUNGS, scan), person_of(seed)[1].array
+    return scan.grid.shape == true.shape and np.mean((found.array > 0) == np.isin(true, (1, 2, 3, 4))) > 0.99
+
+
+def test_a_series_in_several_folders_is_one_case_of_its_patient(tmp_path):
+    for seed in (1, 2):
+        masked(tmp_path / f"p{seed}" / "DICOM", seed)
+        spread(tmp_path / f"p{seed}" / "DICOM" / "ct")
+    cases = manifest_of(tmp_path, made=tmp_path).cases
+    assert [(case.id, case.patient) for case in cases] == [("p1", "p1"), ("p2", "p2")]
+    assert all(lungs_agree(case, seed) for case, seed in zip(cases, (1, 2), strict=True))
+
+
+def test_series_that_share_several_folders_are_one_case_each(tmp_path):
+    for seed in (1, 2):
+        masked(tmp_path / f"m{seed}", seed, f"secret-{seed}")
+        spread(tmp_path / f"m{seed}" / "ct", prefix=f"{seed}_", top=tmp_path / "export")
+    cases = manifest_of(tmp_path, made=tmp_path).cases
+    assert len({case.patient for case in cases}) == len(cases) == 2
+    assert all(lungs_agree(case, seed) for case, seed in zip(cases, (1, 2), strict=True))
+
+
+def test_a_series_in_the_folder_of_its_mask_and_in_another_is_one_case(tmp_path):
+    """The first half lies beside the structure set, the rest in a folder below."""
+    masked(tmp_path / "p1", 1)
+    files = sorted((tmp_path / "p1" / "ct").iterdir())
+    (tmp_path / "p1" / "rtstruct" / "more").mkdir()
+    for number, path in enumerate(files):
+        below = "more" if number % 2 else "."
+        path.rename(tmp_path / "p1" / "rtstruct" / below / f"s{number:03d}.dcm")
+    (case,) = manifest_of(tmp_path, made=tmp_path).cases
+    assert lungs_agree(case, 1)
+
+
+def test_parts_of_a_series_far_apart_are_named(tmp_path):
+    for seed in (1, 2):
+        masked(tmp_path / f"m{seed}", seed, f"secret-{seed}")
+        spread(tmp_path / f"m{seed}" / "ct", prefix=f"{seed}_", top=tmp_path / "export")
+    for name in ("DIR000", "DIR001"):
+        (tmp_path / "export" / name).rename(tmp_path / name)
+        (tmp_path / "export" / name).mkdir()
+        (tmp_path / name).rename(tmp_path / "export" / name / "images")
+    with pytest.warns(InputWarning) as caught:
+        cases = manifest_of(tmp_path, made=tmp_path).cases
+    assert len(cases) == 2
+    assert sum("in 2 folders far apart" in str(each.message) for each in caught) == 2

@@ -115,8 +115,8 @@ def test_an_exclusive_label_that_loses_a_tie_is_lost():
 
 
 def test_an_exclusive_label_without_half_of_a_voxel_may_have_the_most_of_it():
-    # A voxel of 3 mm takes 1/4, 1/2 and 1/4 of the voxels along each axis. In the middle plane, 3/4 is label 1,
-    # 3/8 of the whole; labels 2 and 3 have the planes beside it, 1/4 each; the background has the other 1/8.
+    # A voxel of 3 mm takes 1/4, 1/2 and 1/4 of the voxels along each axis. Label 1 has 3/4 of the middle
+    # plane, 3/8 of the whole; labels 2 and 3 have the planes beside it, 1/4 each; the rest is background.
     array = np.zeros((9, 9, 9), np.uint8)
     array[3, 3:6, 3:6], array[4, 3:5, 3:6], array[5, 3:6, 3:6] = 2, 1, 3
     truth = Mask(array, Grid.from_spacing(array.shape), ())

@@ -19,6 +19,7 @@ from medseg.images.volume import Mask, Volume
 from medseg.inference.backends import Engine, load
 from medseg.inference.backends.network_source import FoldNetwork, LoadedNetwork, window_shape
 from medseg.inference.label_decision import LabelDecision
+from medseg.inference.lung_evidence import RULES
 from medseg.inference.mask_assembly import Target, build_mask
 from medseg.inference.model_file import ModelFile
 from medseg.inference.native_grid import Planes, restored
@@ -100,8 +101,8 @@ class Segmenter:
             self._two_stage = TwoStage(self.recipe, self._networks(), device=self.device, engine=engine)
             self._engines = self._two_stage.fine
             self._slices = Segmenter(SLICES, device=device, engine=engine)
-            both = f"{self._digest} {self._slices.digest}"
-            self._digest = hashlib.sha256(both.encode()).hexdigest()
+            every = f"{self._digest} {self._slices.digest} {RULES}"
+            self._digest = hashlib.sha256(every.encode()).hexdigest()
 
     def _pipeline(self, engine: str) -> tuple[list[Engine], PipelineRuntime]:
         """The engines of a pipeline's first network, and the pipeline with all of its engines."""

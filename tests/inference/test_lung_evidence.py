@@ -61,6 +61,15 @@ def test_voxels_outside_the_threshold_masks(chest, hu, probability, lung):
     assert found(chest)[30, 12, 22] == lung
 
 
+@pytest.mark.parametrize(("slices", "lung"), [(0.9, True), (0.1, False)])
+def test_air_beside_the_threshold_masks_is_lung_if_the_slice_network_agrees(chest, slices, lung):
+    layer = np.s_[24:36, 4:20, 20:22]
+    chest.hu[layer] = -700
+    chest.coarse[layer] = chest.fine[layer] = 0.9
+    chest.slices[layer] = slices
+    assert found(chest)[30, 12, 20] == lung
+
+
 @pytest.mark.parametrize(("layers", "lung"), [(2, False), (3, True)])
 def test_a_thin_dense_layer_at_the_surface_is_chest_wall(chest, layers, lung):
     layer = np.s_[24:36, 4:20, 20 : 20 + layers]
@@ -76,6 +85,23 @@ def test_a_lung_missed_by_thresholds_is_found_if_both_networks_are_sure():
     probable = np.zeros(shape, dtype=np.float32)
     probable[place] = 0.95
     assert np.count_nonzero(found(Evidence(hu, (none, none), probable, probable, probable, grid))) == 8712
+
+
+@pytest.mark.parametrize(("hu", "lung"), [(-950, False), (-850, True)])
+def test_gas_below_a_lung_is_not_lung_though_all_networks_are_sure(hu, lung):
+    shape = (40, 60, 40)  # of 3 mm: 24 x 40 x 12 voxels of 27 ul are 311 ml
+    grid = Grid(shape, np.diag([3.0, 3.0, 3.0, 1.0]))
+    above, below = np.s_[8:32, 10:50, 24:36], np.s_[8:32, 10:50, 6:18]
+    values, dark = np.full(shape, 40, dtype=np.float32), np.zeros(shape, dtype=bool)
+    probable = np.zeros(shape, dtype=np.float32)
+    for place, density in ((above, -850), (below, hu)):
+        values[place], probable[place] = density, 0.95
+    dark[above] = True
+    # The guard compares without the gas: with it, the Dice would be 2 / 3, and the slice network would
+    # decide.
+    lungs = found(Evidence(values, (dark, np.zeros_like(dark)), probable, probable, probable, grid))
+    assert lungs[above].all()
+    assert lungs[below].all() == lungs[below].any() == lung
 
 
 @pytest.mark.parametrize(
@@ -131,3 +157,16 @@ def test_the_surface_of_aerated_lung_lies_between_voxels_as_their_hu_say(chest):
     assert probable[30, 12, 12] == 1
     # Soft tissue of probability 0: 0.5 + 0 - (0.5 + 0.1 + 0.3) = -0.4, and not below 0.
     assert probable[30, 12, 21] == 0
+
+
+def test_the_surface_of_aerated_lung_follows_the_hu_beyond_the_mask(chest):
+    # -420 is 30 above -450 of 600: 0.5 - 30 / 600 = 0.45; the fine network alone would give 0.
+    chest.hu[30, 12, 20], chest.hu[30, 12, 22] = -420, -420
+    probable = combine_evidence(chest)
+    assert probable[30, 12, 20] == pytest.approx(0.45)
+    assert probable[30, 12, 22] == 0  # no lung beside it
+
+
+def test_air_beside_the_mask_does_not_move_its_surface(chest):
+    chest.hu[30, 12, 20] = -990  # airway
+    assert combine_evidence(chest)[30, 12, 20] == 0

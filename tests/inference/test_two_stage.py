@@ -104,9 +104,11 @@ def test_the_model_file_holds_both_networks(model, tmp_path):
     assert again.folds[0].keys() == model.folds[0].keys()
 
 
-def test_the_digest_covers_the_slice_network(segment, model):
+def test_the_digest_covers_the_slice_network_and_the_rules(segment, model, monkeypatch):
     assert segment.digest != model.digest
     assert len(segment.digest) == 64
+    monkeypatch.setattr("medseg.inference.segmenter.RULES", 0)
+    assert Segmenter(model).digest != segment.digest
 
 
 def test_there_are_no_planes_of_one_network(segment, scan):

@@ -42,6 +42,10 @@ def train(
     rerun: Annotated[
         Path | None, typer.Option(help="Repeat the training in this folder; replaces RECIPE and MANIFEST.")
     ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option("--from", help="Start from this model's weights: a .safetensors file, or a name."),
+    ] = None,
     track: Annotated[
         list[str] | None, typer.Option(help="Also log to wandb (offline) or mlflow; may be repeated.")
     ] = None,
@@ -70,8 +74,10 @@ def train(
 
     if recipe is not None and manifest is not None:  # a repetition is checked with its own recipe
         provenance.check_outputs(output, [recipe, manifest], recipe)
+    from medseg.recipe import Recipe
     from medseg.reporting.folder_report import report
     from medseg.training import session
+    from medseg.training.fine_tuning import FineTuning, summary_lines
     from medseg.training.hardware import Hardware
     from medseg.training.interrupt import Terminated, sigterm_raises
     from medseg.training.loggers import NO_REPORTS
@@ -80,11 +86,16 @@ def train(
 
     for tracker in NO_REPORTS.keys() & set(track or ()):
         os.environ.setdefault(*NO_REPORTS[tracker])  # this process is the command's own
+    if source is not None and recipe is not None and is_first_process():
+        tuning = FineTuning.of(source, Recipe.read(recipe))
+        print("\n".join(summary_lines(tuning.facts())), file=sys.stderr)
     with Progress() as progress, sigterm_raises():
         settings: dict[str, Any] = {
             "resume": resume,
             "hardware": Hardware(device, devices, nodes, workers),
-            "options": TrainingOptions(cache, seconds, tuple(track or ()), accept_changes=accept_changes),
+            "options": TrainingOptions(
+                cache, seconds, tuple(track or ()), accept_changes=accept_changes, source=source
+            ),
             "on_epoch": progress.show,
             "progress": progress.prepared,
         }

@@ -51,6 +51,34 @@ class Several(nn.Module):
         return logits
 
 
+def channel_axes(settings: Network, *size: int) -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
+    """For each weight whose shape depends on them, the axes of the input channels and of the output channels.
+
+    Nothing is allocated: networks of other sizes are built without memory and their shapes are compared, so
+    that it holds for every architecture.
+
+    Args:
+        settings: Section ``network`` of a recipe.
+        size: Spatial dimensions, input channels and output channels.
+    """
+    dims, inside, outside = size
+    shapes = _shapes(settings, dims, inside, outside)
+    wider = (_shapes(settings, dims, inside + 1, outside), _shapes(settings, dims, inside, outside + 1))
+    axes = {
+        name: tuple(
+            tuple(axis for axis, n in enumerate(shape) if other.get(name, shape)[axis] != n)
+            for other in wider
+        )
+        for name, shape in shapes.items()
+    }
+    return {name: (first, last) for name, (first, last) in axes.items() if first or last}
+
+
+def _shapes(settings: Network, *size: int) -> dict[str, tuple[int, ...]]:
+    with torch.device("meta"):
+        return {name: tuple(each.shape) for name, each in _build(settings, *size).state_dict().items()}
+
+
 def _build(settings: Network, *size: int) -> nn.Module:
     # A recipe with an unknown kind does not exist: it is refused when it is read.
     module = import_module(f"medseg.networks.{settings.kind}")

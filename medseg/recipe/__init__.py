@@ -33,7 +33,7 @@ from medseg.recipe.pipeline import LungmaskPipeline, NnunetPipeline, Pipeline
 from medseg.recipe.prediction import Postprocess, Predict
 from medseg.recipe.preprocessing import Crop, Intensity, Patch, Percentile, Prepare, Window, ZScore
 from medseg.recipe.section import Section, SpacingMm
-from medseg.recipe.training import Train
+from medseg.recipe.training import FineTune, Train
 from medseg.system.safe_parsing import text_of, yaml_data
 from medseg.system.validation_words import validation_words
 
@@ -41,6 +41,7 @@ __all__ = [
     "Augment",
     "Context",
     "Crop",
+    "FineTune",
     "Intensity",
     "Loss",
     "LungmaskPipeline",
@@ -89,6 +90,8 @@ class Recipe(Section):
         augment: Random changes of training patches: explicit numbers, or one of the presets ``none``,
             ``light`` and ``full``, which are replaced by their numbers when the recipe is read.
         train: The training schedule.
+        fine_tune: For trainings that start from another model (``medseg train --from``): a lower learning
+            rate for its weights, and frozen stages. None: all weights are trained alike.
         predict: Sliding-window inference.
         postprocess: Cleaning of the predicted mask.
 
@@ -112,6 +115,7 @@ class Recipe(Section):
     loss: Loss = DiceBCE()
     augment: Annotated[Augment, Field(json_schema_extra=_or_a_preset)] = Augment()
     train: Train
+    fine_tune: FineTune | None = None
     predict: Predict = Predict()
     postprocess: Postprocess = Postprocess()
 
@@ -270,7 +274,7 @@ class Recipe(Section):
     def _without_absent_sections(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # Recipes written before these sections existed keep their YAML and their digest.
         data: dict[str, Any] = handler(self)
-        for section in ("context", "pipeline"):
+        for section in ("context", "pipeline", "fine_tune"):
             if getattr(self, section) is None:
                 data.pop(section, None)
         return data

@@ -51,3 +51,20 @@ class Train(Section):
     validate_every: Count = 5
     patience: Count = 10
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+
+
+class FineTune(Section):
+    """How a training that starts from another model treats the weights that it takes unchanged.
+
+    Attributes:
+        rate: Their learning rate relative to ``train.learning_rate``. New and adapted weights, such as the
+            output layer, keep the full rate.
+        frozen: Stages of the network that are not trained: beginnings of the names of their weights, such as
+            ``stem`` or ``encoder.0``. They stay in evaluation mode: no dropout, and a batch normalisation
+            keeps its statistics.
+    """
+
+    rate: Annotated[float, Field(gt=0, le=1)] = 1.0
+    frozen: Annotated[
+        tuple[Annotated[str, Field(min_length=1, max_length=200)], ...], Field(max_length=64)
+    ] = ()

@@ -17,6 +17,7 @@ from medseg.networks import build as build_network
 from medseg.networks import channels_last
 from medseg.recipe import Recipe, Train
 from medseg.training.dataloaders import Batch, Scan
+from medseg.training.fine_tuning import FineTuning, freeze, parameter_groups
 from medseg.training.loggers import Picture, log_pictures
 from medseg.training.losses import build as build_loss
 from medseg.training.patches import Patches, Sample
@@ -57,13 +58,25 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]  # lightning
         recipe: Recipe of the training.
         data: Digest of the prepared data, which is kept in checkpoints.
         augmenter: Augments the patches of a batch on their device; None if the loader has done so.
+        tuning: The model whose weights the network starts from; None: random weights.
     """
 
-    def __init__(self, recipe: Recipe, data: str, augmenter: Patches | None = None) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        data: str,
+        augmenter: Patches | None = None,
+        tuning: FineTuning | None = None,
+    ) -> None:
         super().__init__()
         self.recipe = recipe
         self.data = data
         self.network = channels_last(build_network(recipe))
+        self._tuning = tuning
+        self._frozen = recipe.fine_tune.frozen if recipe.fine_tune else ()
+        if tuning is not None:
+            tuning.initialise(self.network)
+        freeze(self.network, self._frozen)
         decay = recipe.train.ema_decay
         self.averaged = copy.deepcopy(self.network).requires_grad_(False) if decay else None
         self.loss = build_loss(recipe)
@@ -82,6 +95,7 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]  # lightning
         # Dropout draws from torch's global state. A seed per epoch keeps a resumed training equal to an
         # uninterrupted one.
         torch.manual_seed((self.recipe.train.seed * 1_000_003 + self.current_epoch) * 64 + self.global_rank)
+        freeze(self.network, self._frozen)  # Lightning has just put every module into training mode
         if self.averaged is not None:
             self.averaged.eval()
 
@@ -191,9 +205,8 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]  # lightning
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101) with the recipe's schedule."""
         rules = self.recipe.train
-        optimizer = torch.optim.AdamW(
-            self.network.parameters(), lr=rules.learning_rate, weight_decay=rules.weight_decay
-        )
+        weights = parameter_groups(self.network, self._tuning, self.recipe)
+        optimizer = torch.optim.AdamW(weights, lr=rules.learning_rate, weight_decay=rules.weight_decay)
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: learning_rate_factor(step, rules)
         )

@@ -19,6 +19,7 @@ from lightning.pytorch.plugins.environments import (
 from medseg.recipe import Recipe
 from medseg.training import checkpointing
 from medseg.training.dataloaders import patches, scans
+from medseg.training.fine_tuning import FineTuning
 from medseg.training.hardware import Hardware, is_started_by_srun
 from medseg.training.history import EpochEnd, History
 from medseg.training.interrupt import Interruption
@@ -86,12 +87,18 @@ class LightningRun:
         """Number of finished epochs."""
         return int(self.trainer.current_epoch)
 
-    def fit(self, data: TrainingData, resume_point: checkpointing.ResumePoint | None) -> None:
+    def fit(
+        self,
+        data: TrainingData,
+        resume_point: checkpointing.ResumePoint | None,
+        tuning: FineTuning | None = None,
+    ) -> None:
         """Trains from the first epoch, or from a checkpoint.
 
         Args:
             data: Prepared cases.
             resume_point: Checkpoint to continue from.
+            tuning: The model that the training starts from.
 
         Raises:
             UsageError: the checkpoint belongs to another recipe or other data (``resume-changed``), or
@@ -110,7 +117,8 @@ class LightningRun:
             augmented=not on_device,
             **part,
         )
-        module = SegmentationModule(recipe, data.digest, Patches(data.train, recipe) if on_device else None)
+        augmenter = Patches(data.train, recipe) if on_device else None
+        module = SegmentationModule(recipe, data.digest, augmenter, tuning)
         interruption = Interruption()
         trainer.callbacks += [
             History(self.folder / "history.csv", recipe, loader, self.on_epoch),

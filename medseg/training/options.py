@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from medseg.inference.model import Model
 from medseg.training.provenance import Record
 
 
@@ -21,6 +22,8 @@ class TrainingOptions:
             be unchanged, and training ends after the same epoch.
         accept_changes: Resume although the number of processes or the kind of device has changed. The
             result then differs from that of an uninterrupted training; the change is recorded.
+        source: Model to start from instead of random weights: a model, its file, or a name of
+            :func:`medseg.list_models`. Labels and channels may differ; the training's folder keeps a copy.
 
     Example:
         >>> medseg.TrainingOptions(max_seconds=1200).track
@@ -32,3 +35,4 @@ class TrainingOptions:
     track: tuple[str, ...] = ()
     repeats: Record | None = None
     accept_changes: bool = False
+    source: Model | str | Path | None = None

@@ -80,6 +80,7 @@ def write(
     *,
     options: Mapping[str, object],
     data: Mapping[str, str],
+    source: Mapping[str, object] | None = None,
 ) -> None:
     """Writes the three files into the folder of a training, each atomically.
 
@@ -89,6 +90,7 @@ def write(
         cases: All cases of the manifest.
         options: Other settings that determine the result, or how it was reached.
         data: Digest of the files and preparation of each case, by case id.
+        source: What the training takes from the model that it starts from.
     """
     cases_file = Manifest(name=recipe.name, cases=tuple(cases), root=Path(os.path.commonpath(_paths(cases))))
     with replacing(folder / RECIPE) as fresh:
@@ -102,6 +104,8 @@ def write(
         "machine": machine(),
         "git": {"medseg": git_state(Path(__file__).parent), "folder": git_state(Path.cwd())},
     }
+    if source is not None:
+        facts["source"] = dict(source)
     with replacing(folder / RUN) as fresh:
         fresh.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 

@@ -12,6 +12,7 @@ from medseg.recipe import Recipe
 from medseg.system.atomic_write import replacing
 from medseg.system.file_lock import locked
 from medseg.training import checkpointing, provenance
+from medseg.training.fine_tuning import SOURCE, FineTuning
 from medseg.training.hardware import Hardware, is_first_process
 from medseg.training.options import TrainingOptions
 from medseg.training.training_data import TrainingData
@@ -37,15 +38,18 @@ def lock(folder: Path) -> Iterator[None]:
         yield
 
 
-def start(folder: Path, recipe: Recipe, *, resume: bool) -> checkpointing.ResumePoint | None:
+def start(
+    folder: Path, recipe: Recipe, *, resume: bool, tuning: FineTuning | None = None
+) -> checkpointing.ResumePoint | None:
     """The checkpoint to continue from, or None for a training that starts at the first epoch.
 
-    A new folder gets the recipe.
+    A new folder gets the recipe, and a copy of the model that the training starts from.
 
     Args:
         folder: Folder of the training.
         recipe: Recipe to train.
         resume: Whether to continue the training in the folder.
+        tuning: The model that a new training starts from.
 
     Raises:
         UsageError: there is nothing to resume (``nothing-to-resume``), the recipe has changed
@@ -69,6 +73,11 @@ def start(folder: Path, recipe: Recipe, *, resume: bool) -> checkpointing.Resume
         )
     # The record of a training that was killed in its first epoch, and is now started anew.
     (folder / provenance.RUN).unlink(missing_ok=True)
+    # Before the recipe: a folder with a recipe can be resumed, and then needs its source.
+    if tuning is not None:
+        tuning.write(folder)
+    elif (folder / provenance.RECIPE).exists():
+        (folder / SOURCE).unlink(missing_ok=True)
     with replacing(folder / provenance.RECIPE) as fresh:
         fresh.write_text(recipe.yaml(), encoding="utf-8")
     return None
@@ -97,6 +106,7 @@ def record(
     *,
     hardware: Hardware,
     options: TrainingOptions,
+    tuning: FineTuning | None = None,
 ) -> None:
     """Writes the provenance of a new training, or compares it with that of a resumed or repeated one.
 
@@ -107,6 +117,7 @@ def record(
         data: The prepared ones.
         hardware: Device and number of processes.
         options: Options of the training.
+        tuning: The model that the training starts from.
 
     Raises:
         UsageError: as :func:`medseg.training.provenance.check` or, for a resumed training,
@@ -117,7 +128,8 @@ def record(
     settings = {"processes": hardware.processes, "device": hardware.kind, "workers": hardware.workers}
     if not (folder / provenance.RUN).exists():
         if is_first_process():
-            provenance.write(folder, recipe, cases, options=settings, data=data.digests)
+            source = tuning.facts() if tuning else None
+            provenance.write(folder, recipe, cases, options=settings, data=data.digests, source=source)
     elif is_first_process():
         changes = provenance.check_resume(
             provenance.read(folder), cases, data.digests, options=settings, accept=options.accept_changes

@@ -11,6 +11,7 @@ from medseg.inference.model import Model
 from medseg.recipe import Recipe
 from medseg.system.progress import Shown, progress_bar
 from medseg.training import provenance, trainer
+from medseg.training.fine_tuning import SOURCE
 from medseg.training.hardware import Hardware
 from medseg.training.history import EpochEnd
 from medseg.training.options import TrainingOptions
@@ -44,7 +45,7 @@ def train(
         resume: Continue from the last checkpoint in ``folder``. On a CPU the result is identical, to the
             bit, to that of an uninterrupted training.
         hardware: Device and number of processes; by default one GPU, or this process on the CPU.
-        options: Cache folder, time limit, and additional trackers.
+        options: Cache folder, time limit, additional trackers, and a model to start from.
         on_epoch: Called after every epoch.
         progress: Whether to show a progress bar; None shows it only on a terminal or in a notebook. A
             function is called with the number of prepared cases instead.
@@ -119,13 +120,16 @@ def rerun(
         True
     """
     record = provenance.read(Path(run), root=root)
+    options, source = options or TrainingOptions(), Path(run) / SOURCE
+    if options.source is None and source.is_file():
+        options = replace(options, source=source)
     return train(
         record.recipe,
         record.cases,
         folder,
         resume=resume,
         hardware=hardware,
-        options=replace(options or TrainingOptions(), repeats=record),
+        options=replace(options, repeats=record),
         on_epoch=on_epoch,
         progress=progress,
     )

@@ -17,9 +17,10 @@ from medseg.inference.model import Model
 from medseg.recipe import Recipe
 from medseg.system.error_conversion import is_out_of_memory
 from medseg.system.quiet_libraries import quiet
-from medseg.training import checkpointing, provenance, run_folder
+from medseg.training import checkpointing, fine_tuning, provenance, run_folder
 from medseg.training.checkpoint_files import network_weights
 from medseg.training.dataloaders import raise_worker_error
+from medseg.training.fine_tuning import FineTuning, notify_leaks
 from medseg.training.hardware import Hardware, check_precision, check_slurm, is_first_process
 from medseg.training.history import EpochEnd
 from medseg.training.lightning_run import LightningRun, torch_switches_restored
@@ -71,7 +72,8 @@ def train(
         UsageError: no training case; the recipe has a section ``context`` (``context``) or ``pipeline``
             (``pipeline``); another training is running in the folder (``in-use``) or has been run there
             (``has-results``); nothing to resume, or recipe, data, splits, device or number of processes have
-            changed since (``resume-changed``); the loss is not finite (``nan-loss``).
+            changed since (``resume-changed``); the loss is not finite (``nan-loss``); the model to start from
+            cannot be used (see :func:`medseg.training.fine_tuning.prepare`).
         InputRefused: `medseg check` finds an error in the cases (``data-errors``).
         ModelRefused: the checkpoints to resume from are damaged.
         ResourceError: out of memory; the error names sizes that fit.
@@ -110,11 +112,14 @@ def _train(
 ) -> Model:
     """The model of a training in a locked folder; see :func:`train`."""
     chosen = training_cases(cases)
-    resume_point = run_folder.start(folder, recipe, resume=resume)
+    tuning = fine_tuning.prepare(options.source, recipe, folder, resume=resume, repeats=options.repeats)
+    resume_point = run_folder.start(folder, recipe, resume=resume, tuning=tuning)
     data = prepare_cases(
         chosen, recipe, options.cache or folder / "cache", processes=hardware.processes, on_case=on_case
     )
-    run_folder.record(folder, recipe, cases, data, hardware=hardware, options=options)
+    run_folder.record(folder, recipe, cases, data, hardware=hardware, options=options, tuning=tuning)
+    if tuning is not None and is_first_process():
+        notify_leaks(tuning, [case.id for case in data.val])
     epoch_limit = options.repeats.facts.get("epochs_done") if options.repeats else None
     keeper = checkpointing.CheckpointCallback(folder, recipe.train, options.max_seconds, epoch_limit)
     try:
@@ -124,7 +129,7 @@ def _train(
             run = LightningRun(
                 recipe, folder, hardware=hardware, keeper=keeper, trackers=trackers, on_epoch=on_epoch
             )
-            run.fit(data, resume_point)
+            run.fit(data, resume_point, tuning)
     except (RuntimeError, OSError) as error:
         if is_out_of_memory(error):
             # Its traceback refers to the tensors that fill the memory.
@@ -136,7 +141,7 @@ def _train(
         raise
     path = folder / "model.safetensors"
     if is_first_process():
-        model = _make_model(recipe, folder, data)
+        model = _make_model(recipe, folder, data, tuning)
         model.save(path)
         exported_graphs.export(model)
         provenance.ended(folder, run.epochs_done)
@@ -170,7 +175,7 @@ def _not_deterministic(error: RuntimeError) -> UsageError:
     )
 
 
-def _make_model(recipe: Recipe, folder: Path, data: TrainingData) -> Model:
+def _make_model(recipe: Recipe, folder: Path, data: TrainingData, tuning: FineTuning | None) -> Model:
     """The model of the chosen checkpoint, with its provenance."""
     chosen = checkpointing.load_chosen(folder)
     facts = {
@@ -184,4 +189,6 @@ def _make_model(recipe: Recipe, folder: Path, data: TrainingData) -> Model:
         "epoch": int(chosen["epoch"]) + 1,
         "research_use_only": True,
     }
+    if tuning is not None:
+        facts["source"] = tuning.facts()
     return Model(recipe, (network_weights(chosen["state_dict"]),), facts)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import selectors
 import subprocess
 import tempfile
 import time
@@ -22,6 +21,8 @@ from medseg.batch_processing.messages import BatchConfig, CaseJob, StopRequest, 
 from medseg.errors import MedsegError, ResourceError
 from medseg.inference.case_result import CaseResult, ModelIdentity
 from medseg.system import memory_budget, processes
+from medseg.system.notices import notify
+from medseg.system.pipe_reader import PipeReader
 
 WORKER_BYTES = 2 << 30
 """Least memory per worker: 512 x 512 x 300 voxels take 1.2 GB, and some 0.3 GB for the next scan."""
@@ -105,7 +106,14 @@ class ProcessPool:
 
     def __init__(self, config: BatchConfig, size: PoolSize, *, case_seconds: float) -> None:
         self.config, self.size, self.case_seconds = config, size, case_seconds
-        self._selector = selectors.DefaultSelector()
+        self._answers = PipeReader()
+        if not processes.can_limit_growth():
+            notify(
+                "memory-not-limited",
+                "this system cannot limit the memory of a process: a scan that is too large slows everything "
+                "down instead of failing",
+                remedy="choose fewer --workers if that happens",
+            )
         self._workers: list[_Worker] = [self._start(0, size.worker_bytes, ahead=size.ahead)]
         self._retries: list[CaseJob] = []
 
@@ -200,8 +208,7 @@ class ProcessPool:
         worker = _Worker(process, stderr, since=time.monotonic())
         self._write(worker, config | {"memory_bytes": worker_bytes, "ahead": ahead})
         assert process.stdout is not None
-        os.set_blocking(process.stdout.fileno(), False)
-        self._selector.register(process.stdout, selectors.EVENT_READ, worker)
+        self._answers.add(id(worker), process.stdout)
         return worker
 
     def _give(self, worker: _Worker, job: CaseJob) -> None:
@@ -219,9 +226,9 @@ class ProcessPool:
 
     def _poll(self, stop: StopRequest, report: Report, *, last: bool = False) -> None:
         """Reads the answers of workers, and detects those that died or hang."""
-        for key, _ in self._selector.select(_POLL_SECONDS):
-            worker: _Worker = key.data
-            part = os.read(key.fd, 1 << 20)
+        workers = {id(worker): worker for worker in self._workers}
+        for key, part in self._answers.wait(_POLL_SECONDS):
+            worker = workers[key]
             if not part:
                 self._died(worker, stop, report, last=last)
                 continue
@@ -292,7 +299,7 @@ class ProcessPool:
     def _close(self, worker: _Worker) -> str:
         """Closes a process that has ended or is ending; returns how, with its last line on stderr."""
         if worker.process.stdout is not None:
-            self._selector.unregister(worker.process.stdout)
+            self._answers.remove(id(worker))
         code = processes.close(worker.process)
         how = processes.describe_exit(code)
         worker.stderr.seek(0)

@@ -114,6 +114,8 @@ def _is_closed_pipe(error: BaseException) -> bool:
 
 def _closed_outputs() -> list[int]:
     """Standard output and error, as file descriptors, as far as they are pipes without a reader."""
+    if not hasattr(select, "poll"):  # Windows: only asked after an error, which is of standard output
+        return [1]
     poll = select.poll()
     for output in (1, 2):
         poll.register(output, select.POLLOUT)

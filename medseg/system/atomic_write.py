@@ -71,7 +71,7 @@ def _sweep(parent: Path) -> None:
 
 
 def _flush(file: Path) -> None:
-    with file.open("rb") as handle:
+    with file.open("rb+") as handle:  # Windows flushes files only through a handle that can write
         os.fsync(handle.fileno())
 
 

@@ -175,6 +175,11 @@ def ignore_signals(*numbers: int) -> None:
             signal.signal(number, signal.SIG_IGN)
 
 
+def can_limit_growth() -> bool:
+    """Whether :func:`limit_growth` has an effect: on Linux."""
+    return bool(status_bytes("VmData"))
+
+
 def limit_growth(grow_bytes: int) -> None:
     """Limits this process to its present size plus ``grow_bytes`` (Linux); larger allocations fail."""
     used = status_bytes("VmData")

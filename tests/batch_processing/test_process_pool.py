@@ -11,9 +11,11 @@ from support.worlds import tiny, untrained
 
 from medseg.batch_processing import process_pool
 from medseg.batch_processing.case_discovery import Item, items
-from medseg.batch_processing.process_pool import PoolSize
+from medseg.batch_processing.messages import BatchConfig
+from medseg.batch_processing.process_pool import PoolSize, ProcessPool
 from medseg.errors import ResourceError
 from medseg.phantom.thorax import Thorax, default_grid
+from medseg.system.notices import collect_notices
 
 
 @pytest.mark.parametrize(
@@ -129,3 +131,12 @@ def test_models_that_cannot_be_loaded_end_the_batch_before_it_begins(scans, tmp_
             config_for(tmp_path / "out", models=(str(tmp_path / "bad.safetensors"),)),
             workers=1,
         )
+
+
+def test_a_system_without_memory_limits_is_named(monkeypatch):
+    monkeypatch.setattr(process_pool.processes, "can_limit_growth", lambda: False)
+    monkeypatch.setattr(ProcessPool, "_start", lambda *_, **__: None)
+    size = PoolSize(workers=1, ahead=False, worker_bytes=1 << 30, total_bytes=1 << 30)
+    with collect_notices() as notices:
+        ProcessPool(BatchConfig(("threshold",), "out", "scratch"), size, case_seconds=60)
+    assert [notice.reason for notice in notices] == ["memory-not-limited"]

@@ -1,4 +1,4 @@
-"""The tables of docs/safety.md and docs/refusals.md agree with the source."""
+"""The tables of docs/safety.md, docs/refusals.md and docs/reported_faults.md agree with the source."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import medseg
 
 ROOT = Path(__file__).parents[1]
 NAMED = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
-PAGES = ("safety.md", "refusals.md")
+PAGES = ("safety.md", "refusals.md", "reported_faults.md")
 
 
 def page(name: str) -> str:

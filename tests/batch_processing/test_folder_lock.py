@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from filelock import FileLock
@@ -44,6 +45,30 @@ def test_shards_that_start_at_once_wait_for_one_another(tmp_path):
     with lock_folder(tmp_path, "1-of-40"):
         assert not probing.is_locked
     timer.join()
+
+
+def test_40_shards_that_start_at_once_all_run(tmp_path):
+    """Each holds its lock until all of them do; a run of the whole is refused meanwhile."""
+    together = threading.Barrier(41, timeout=120)
+
+    def shard(number):
+        together.wait()
+        with lock_folder(tmp_path, f"{number}-of-40"):
+            together.wait()
+            together.wait()
+
+    with ThreadPoolExecutor(40) as threads:
+        started = [threads.submit(shard, number) for number in range(1, 41)]
+        together.wait()
+        together.wait()
+        with pytest.raises(UsageError) as refused, lock_folder(tmp_path):
+            pass
+        together.wait()
+        for each in started:
+            each.result()
+    assert refused.value.reason == "in-use"
+    with lock_folder(tmp_path):  # free again
+        pass
 
 
 @pytest.mark.parametrize("text", ["1/2", "01/2", "1/02"])

@@ -65,6 +65,18 @@ def test_the_interval_covers_the_mean_of_dice_like_values(n):
     assert np.mean([low <= 0.9 <= high for low, high in intervals]) > 0.918
 
 
+@pytest.mark.parametrize("n", [5, 10, 30])
+def test_the_interval_covers_the_mean_of_distances_as_often_as_students(n):
+    """Log-normal values, as HD95 is distributed: no interval has its nominal coverage for a few of them."""
+    generator = np.random.default_rng(n)
+    samples = [generator.lognormal(1, 0.8, n) for _ in range(300)]
+    mean = math.exp(1 + 0.8**2 / 2)
+    ours = np.mean([low <= mean <= high for low, high in (mean_interval(s, range(n)) for s in samples)])
+    limits = [stats.t.interval(0.95, n - 1, s.mean(), stats.sem(s)) for s in samples]
+    assert ours >= np.mean([low <= mean <= high for low, high in limits])
+    assert ours > 0.88
+
+
 def test_patient_means_by_hand():
     assert patient_means([1, 2, 3, 5], ["b", "a", "b", "c"]).tolist() == [2, 2, 5]
 

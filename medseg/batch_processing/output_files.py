@@ -6,6 +6,7 @@ are renamed.
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -118,6 +119,12 @@ def names_of(case: str, model: ModelIdentity, config: BatchConfig) -> Iterator[s
         yield f"{PROBABILITIES}/{inner}{case}_{file_name(label)}.nii.gz"
 
 
+def _is_whole_table(text: str) -> bool:
+    """Whether the text of a CSV file does not end within a row."""
+    rows = list(csv.reader(text.splitlines()))
+    return text.endswith("\n") and "\0" not in text and len({len(row) for row in rows}) == 1
+
+
 def _is_readable(name: str, path: Path) -> bool:
     """Whether a file is whole, by its kind."""
     kind = name.partition("/")[0]
@@ -130,7 +137,7 @@ def _is_readable(name: str, path: Path) -> bool:
             with Image.open(path) as picture:
                 picture.load()
         elif kind == MEASURES:
-            path.read_text(encoding="utf-8")
+            return _is_whole_table(path.read_text(encoding="utf-8"))
         elif kind == DICOM:
             if "ROIContourSequence" not in part10.header(path, None):
                 part10.whole(path, _DICOM_BYTES)

@@ -74,6 +74,10 @@ def redraw(path):
     arrow.save(path)
 
 
+def correct_a_number(path):
+    path.write_text(path.read_text().replace(".", ".1", 1))
+
+
 def rename_series(path):
     held = pydicom.dcmread(path)
     held.SeriesDescription = "corrected"
@@ -86,6 +90,7 @@ def rename_series(path):
         ("overlays/ct.png", {"overlays": True}, redraw),
         ("dicom/ct.dcm", {"dicom": "dicom-seg"}, rename_series),
         ("dicom/ct.dcm", {"dicom": "rtstruct"}, rename_series),
+        ("measures/ct.csv", {"measure": "lung"}, correct_a_number),
     ],
 )
 def test_other_edited_files_of_a_case_are_kept(tmp_path, name, options, change):
@@ -105,7 +110,8 @@ def test_other_edited_files_of_a_case_are_kept(tmp_path, name, options, change):
     with pytest.warns(InputWarning, match="renamed"):
         assert run(found, config, redo_edited=True).done == 1
     assert path.read_bytes() == first
-    assert path.with_name(f"ct.edited{path.suffix}").read_bytes() == corrected
+    stem = path.name.partition(".")[0]
+    assert path.with_name(path.name.replace(stem, f"{stem}.edited")).read_bytes() == corrected
     path.write_bytes(first[:100])  # cut off by a power failure: made again
     assert run(found, config, resume=True).done == 1
     assert path.read_bytes() == first

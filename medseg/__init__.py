@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from medseg.images.volume import Mask, Source, Volume
     from medseg.inference.model import Model, load_model
     from medseg.inference.model_list import ListedModel, list_models
+    from medseg.inference.model_package import ModelPackage
+    from medseg.inference.package_export import export_model
+    from medseg.inference.package_self_test import SelfTest, check_package
     from medseg.inference.prediction import Prediction
     from medseg.inference.registry import load_segmenter
     from medseg.inference.segmentation import Runtime, SegmentedFile, segment, segment_file
@@ -89,6 +92,7 @@ __all__ = [
     "Measurement",
     "MedsegError",
     "Model",
+    "ModelPackage",
     "ModelRefused",
     "Notice",
     "Prediction",
@@ -100,6 +104,7 @@ __all__ = [
     "Score",
     "SegmentedFile",
     "Segmenter",
+    "SelfTest",
     "Source",
     "Thorax",
     "TrainingOptions",
@@ -109,6 +114,7 @@ __all__ = [
     "as_volume",
     "batch",
     "check",
+    "check_package",
     "collect_notices",
     "compare",
     "convert",
@@ -117,6 +123,7 @@ __all__ = [
     "describe_recipes",
     "draw_measures",
     "evaluate",
+    "export_model",
     "growth",
     "html_card",
     "import_model",
@@ -176,6 +183,7 @@ _HOME = {
     "Measurement": "medseg.measurement.measurement_table",
     "MedsegError": "medseg.errors",
     "Model": "medseg.inference.model",
+    "ModelPackage": "medseg.inference.model_package",
     "ModelRefused": "medseg.errors",
     "Notice": "medseg.system.notices",
     "Prediction": "medseg.inference.prediction",
@@ -187,6 +195,7 @@ _HOME = {
     "Score": "medseg.evaluation.scoring",
     "SegmentedFile": "medseg.inference.segmentation",
     "Segmenter": "medseg.inference.segmenter",
+    "SelfTest": "medseg.inference.package_self_test",
     "Source": "medseg.images.volume",
     "Thorax": "medseg.phantom.thorax",
     "TrainingOptions": "medseg.training.options",
@@ -196,6 +205,7 @@ _HOME = {
     "as_volume": "medseg.io.foreign_images",
     "batch": "medseg.batch_processing.launcher",
     "check": "medseg.datasets.validation",
+    "check_package": "medseg.inference.package_self_test",
     "collect_notices": "medseg.system.notices",
     "compare": "medseg.evaluation.comparison",
     "convert": "medseg.io.conversion",
@@ -204,6 +214,7 @@ _HOME = {
     "describe_recipes": "medseg.recipe",
     "draw_measures": "medseg.measurement.measure_picture",
     "evaluate": "medseg.evaluation.model_evaluation",
+    "export_model": "medseg.inference.package_export",
     "growth": "medseg.measurement.lesions",
     "html_card": "medseg.visualization.thumbnails",
     "import_model": "medseg.model_import.model_import",

@@ -1,5 +1,6 @@
 """What a user types first must answer at once: heavy packages are imported only where they are used."""
 
+import tomllib
 from pathlib import Path
 
 import nibabel
@@ -124,3 +125,12 @@ medseg.read("ct.nii.gz")
 score(medseg.read_mask("truth.nii.gz", truth.labels), truth)
 """
     assert heavy_imports(code, cwd=tmp_path) == []
+
+
+def test_the_requirements_of_the_runtime_are_those_of_the_project():
+    root = Path(__file__).parents[1]
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    known = {*project["dependencies"], *project["optional-dependencies"]["onnx"], "pillow>=10"}
+    lines = [line for line in (root / "requirements-runtime.txt").read_text().splitlines() if line[0] != "#"]
+    assert set(lines) <= known
+    assert not [line for line in lines if line.startswith(("torch", "monai", "lightning"))]

@@ -21,6 +21,7 @@ from medseg.cli.compare import compare
 from medseg.cli.convert import convert
 from medseg.cli.demo import demo
 from medseg.cli.evaluate import evaluate
+from medseg.cli.export import export
 from medseg.cli.import_model import import_model
 from medseg.cli.import_weights import import_weights
 from medseg.cli.info import info
@@ -70,6 +71,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo,
     "phantom": phantom,
     "recipe": recipe,
+    "export": export,
     "import-model": import_model,
     "import-weights": import_weights,
 }

@@ -22,6 +22,7 @@ from medseg.inference.label_decision import LabelDecision
 from medseg.inference.lung_evidence import RULES
 from medseg.inference.mask_assembly import Target, build_mask
 from medseg.inference.model_file import ModelFile
+from medseg.inference.model_package import ModelPackage, read_model
 from medseg.inference.native_grid import Planes, restored
 from medseg.inference.pipelines import (
     PipelineRuntime,
@@ -58,7 +59,8 @@ class Segmenter:
     """Segments scans with one model, which is loaded once.
 
     Args:
-        model: A :class:`Model`, a model file, or a name of ``medseg models``.
+        model: A :class:`Model`, a model file, a package of :func:`medseg.export_model`, or a name of
+            ``medseg models``.
         device: Device of the network: ``auto``, ``cpu``, ``gpu``, ``cuda``, ``cuda:1`` or ``mps``, see
             :func:`medseg.system.devices.resolved`.
         engine: Engine of the network: ``auto`` or a key of :data:`medseg.inference.backends.REGISTRY`.
@@ -83,9 +85,10 @@ class Segmenter:
         engine: str = "auto",
         any_modality: bool = False,
     ) -> None:
-        self._source = ModelFile.read(model) if isinstance(model, str | Path) else model
+        self._source = read_model(model) if isinstance(model, str | Path) else model
         self.recipe = self._source.recipe
-        self.device = _checked_device(resolved(device, cpu_only=engine not in ("auto", "torch")))
+        cpu_only = engine not in ("auto", "torch") or isinstance(self._source, ModelPackage)
+        self.device = _checked_device(resolved(device, cpu_only=cpu_only))
         self.any_modality = any_modality
         # Engines copy the weights, so the digest is theirs even if the model is changed later.
         self._digest = self._source.digest
@@ -101,6 +104,8 @@ class Segmenter:
             self._two_stage = TwoStage(self.recipe, self._networks(), device=self.device, engine=engine)
             self._engines = self._two_stage.fine
             self._slices = Segmenter(SLICES, device=device, engine=engine)
+            if isinstance(self._source, ModelPackage):
+                self._source.check_use(SLICES, self._slices.digest)
             every = f"{self._digest} {self._slices.digest} {RULES}"
             self._digest = hashlib.sha256(every.encode()).hexdigest()
 
@@ -128,6 +133,13 @@ class Segmenter:
         """The model, with its weights as torch tensors."""
         from medseg.inference.model import Model
 
+        if isinstance(self._source, ModelPackage):
+            raise UsageError(
+                "a package holds exported networks, not weights for torch",
+                where=self._source.path,
+                remedy="use the engine openvino or onnx, or the model file",
+                reason="engine",
+            )
         return Model.of_file(self._source) if isinstance(self._source, ModelFile) else self._source
 
     def _networks(self) -> list[FoldNetwork]:
@@ -142,7 +154,11 @@ class Segmenter:
             return build
 
         digests = self._source.fold_digests()
-        return [FoldNetwork(self.recipe, each, network(fold)) for fold, each in enumerate(digests)]
+        package = self._source.graph if isinstance(self._source, ModelPackage) else None
+        return [
+            FoldNetwork(self.recipe, each, network(fold), packaged=package)
+            for fold, each in enumerate(digests)
+        ]
 
     @property
     def name(self) -> str:

@@ -15,7 +15,6 @@ from xml.etree import ElementTree
 import numpy as np
 import numpy.typing as npt
 import pydicom
-from skimage.draw import polygon, polygon_perimeter
 
 from medseg.datasets.layouts.case_naming import Found, ambiguous, distinct, safe
 from medseg.datasets.manifest import Case
@@ -109,6 +108,8 @@ def counted(path: Path, scan: Volume) -> Mask:
 
 def _inner(points: npt.NDArray[np.int64], shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
     """The pixels inside a contour that runs just outside the nodule."""
+    from skimage.draw import polygon, polygon_perimeter
+
     found = np.zeros(shape, np.bool_)
     found[polygon(points[:, 0], points[:, 1], shape)] = True
     found[polygon_perimeter(points[:, 0], points[:, 1], shape)] = False

@@ -68,7 +68,7 @@ def _onnx(network: NetworkSource, shape: Shape, device: str, *, free: bool = Fal
 
 REGISTRY: dict[str, _Kind] = {"torch": _torch, "openvino": _openvino, "onnx": _onnx}
 
-_PACKAGES = {"openvino": ("openvino", "onnx"), "onnx": ("onnxruntime", "onnx")}
+_PACKAGES = {"openvino": "openvino", "onnx": "onnxruntime"}
 _EXTRAS = {"openvino": "fast", "onnx": "onnx"}
 
 
@@ -87,27 +87,40 @@ def check_known(name: str) -> None:
         )
 
 
-def choose(name: str, device: str) -> str:
+def choose(name: str, device: str, *, packaged: bool = False) -> str:
     """A key of `REGISTRY`, from a key or ``auto``.
 
-    ``auto`` is OpenVINO on a CPU if it is installed, which is about twice as fast, and torch otherwise.
+    ``auto`` is OpenVINO on a CPU if it is installed, which is about twice as fast, and torch otherwise; for
+    the exported networks of a package, which torch cannot run, ONNX Runtime.
+
+    Args:
+        name: A key of `REGISTRY`, or ``auto``.
+        device: Device of the networks.
+        packaged: Whether there is only an exported graph of each network.
 
     Raises:
         UsageError: no such engine, or it cannot use the device (``engine``).
         ResourceError: its packages are not installed (``missing-extra``).
     """
     if name == "auto":
-        return "openvino" if device == "cpu" and _installed("openvino") else "torch"
+        if device == "cpu" and _installed("openvino"):
+            return "openvino"
+        if not packaged:
+            return "torch"
+        name = "onnx"
     check_known(name)
     if device != "cpu" and name != "torch":
         raise UsageError(
-            f"{name} runs on the CPU only", where="engine", remedy="use auto or torch", reason="engine"
+            f"{name} runs on the CPU only",
+            where="engine",
+            remedy="use the device cpu" if packaged else "use auto or torch",
+            reason="engine",
         )
     if not _installed(name):
         raise ResourceError(
             f"{name} is not installed",
             where="engine",
-            remedy=f"pip install 'medseg[{_EXTRAS[name]}]', or use auto",
+            remedy=f"pip install 'medseg[{_EXTRAS[name]}]'" + ("" if packaged else ", or use auto"),
             reason="missing-extra",
         )
     return name
@@ -136,13 +149,14 @@ def load(
     def built(kind: str) -> list[Engine]:
         return [REGISTRY[kind](network, shape, device, free=free) for network in networks]
 
-    kind = choose(name, device)
+    packaged = any(network.packaged is not None for network in networks)
+    kind = choose(name, device, packaged=packaged)
     if kind == "torch":
         return built(kind)
     try:
         return built(kind)
     except (UsageError, RuntimeError) as error:
-        if name == "auto":
+        if name == "auto" and not packaged:
             return built("torch")
         if isinstance(error, UsageError):
             raise
@@ -156,4 +170,4 @@ def load(
 
 
 def _installed(name: str) -> bool:
-    return all(find_spec(package) is not None for package in _PACKAGES.get(name, ()))
+    return name not in _PACKAGES or find_spec(_PACKAGES[name]) is not None

@@ -11,7 +11,7 @@ import hashlib
 import json
 from contextlib import suppress
 from importlib import resources
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -40,7 +40,14 @@ def shipped_folder() -> Path:
 
 def versions() -> list[str]:
     """The versions of all packages that decide what an exported graph looks like."""
-    return [f"{package} {version(package)}" for package in _VERSIONS]
+    return [f"{package} {_version(package)}" for package in _VERSIONS]
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # where models are only used, not exported
+        return "none"
 
 
 def graph_key(

@@ -41,7 +41,14 @@ def graph_forms(recipe: Recipe) -> tuple[GraphForm, ...]:
 
 
 class NetworkSource(Protocol):
-    """A network in evaluation mode, on the CPU."""
+    """A network in evaluation mode, on the CPU.
+
+    Attributes:
+        packaged: The graph of a key, if there are only exported graphs; None if torch can build the network.
+    """
+
+    @property
+    def packaged(self) -> Callable[[str], bytes] | None: ...  # noqa: D102
 
     def network(self) -> nn.Module:
         """The network as a torch module."""
@@ -62,9 +69,11 @@ class LoadedNetwork:
 
     Attributes:
         module: The network.
+        packaged: None.
     """
 
     module: nn.Module
+    packaged: None = None
 
     def network(self) -> nn.Module:  # noqa: D102
         return self.module
@@ -84,12 +93,14 @@ class FoldNetwork:
         weights: Digest of the fold's weights.
         build: Builds the network, with its weights; both networks if there is a ``stage``.
         stage: Which network of a recipe with a section ``context`` this is.
+        packaged: The graph of a key, for a package of exported networks, which needs no others.
     """
 
     recipe: Recipe
     weights: str
     build: Callable[[], nn.Module]
     stage: graph_cache.Stage | None = None
+    packaged: Callable[[str], bytes] | None = None
 
     def network(self) -> nn.Module:  # noqa: D102
         built = self.build()
@@ -97,6 +108,8 @@ class FoldNetwork:
 
     def graph(self, shape: tuple[int, ...], *, free: bool = False) -> bytes:  # noqa: D102
         key = graph_cache.graph_key(self.recipe, self.weights, shape, free=free, stage=self.stage)
+        if self.packaged is not None:
+            return self.packaged(key)
         found = graph_cache.find(key)
         if found is None:
             from medseg.inference.backends import onnx_export

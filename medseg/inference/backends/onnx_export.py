@@ -7,6 +7,7 @@ import io
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 import torch
 from torch import nn
@@ -44,7 +45,9 @@ def graph(network: nn.Module, shape: tuple[int, ...], *, free: bool = False) -> 
         return kept
     failure = path.with_suffix(".failed")
     reason = graph_cache.read(failure)
-    if reason is None:
+    if reason is None and find_spec("onnx") is None:  # not remembered: it may be installed later
+        reason = b"the package onnx is not installed"
+    elif reason is None:
         try:
             made = export(network, shape, free=free)
         except OnnxExporterError as error:

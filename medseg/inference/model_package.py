@@ -1,0 +1,193 @@
+"""A package of a model: its recipe and its exported networks in a folder, which run without torch."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from medseg.errors import MedsegError, ModelRefused, UsageError
+from medseg.inference.model_file import ModelFile
+from medseg.recipe import Recipe
+from medseg.system.safe_parsing import json_data
+
+FORMAT = "medseg-package-1"
+PIPELINE = "pipeline.json"
+_LARGEST_PIPELINE = 2**24
+_LARGEST_FILE = 2**31
+
+
+@dataclass(frozen=True)
+class PackagedFile:
+    """A file of a package.
+
+    Attributes:
+        path: The file.
+        sha256: Hexadecimal SHA-256 of the file.
+    """
+
+    path: Path
+    sha256: str
+
+    def content(self) -> bytes:
+        """The bytes of the file.
+
+        Raises:
+            ModelRefused: it is missing, or is not the file that was exported (``model-damaged``).
+        """
+        content = b""
+        if self.path.is_file() and self.path.stat().st_size <= _LARGEST_FILE:
+            content = self.path.read_bytes()
+        if hashlib.sha256(content).hexdigest() != self.sha256:
+            raise ModelRefused(
+                "missing, or not the file that was exported: its SHA-256 differs",
+                where=self.path,
+                remedy="copy the whole package again, or repeat `medseg export`",
+                reason="model-damaged",
+            )
+        return content
+
+
+@dataclass(frozen=True, eq=False)
+class ModelPackage:
+    """A folder that ``medseg export`` has written.
+
+    Attributes:
+        recipe: Everything needed to prepare scans and read the networks' output.
+        folds: Number of folds.
+        provenance: That of the model.
+        digest: Hexadecimal SHA-256 of ``pipeline.json``, which holds that of each network.
+        path: The folder.
+        uses: Names and digests of the shipped models that are used as well.
+        self_test: Names and SHA-256 of the scan in the package and its mask.
+    """
+
+    recipe: Recipe
+    folds: int
+    provenance: Mapping[str, Any]
+    digest: str
+    path: Path
+    uses: Mapping[str, str]
+    self_test: Mapping[str, str] = field(repr=False)
+    _weights: tuple[str, ...] = field(repr=False)
+    _graphs: Mapping[str, PackagedFile] = field(repr=False)
+
+    def fold_digests(self) -> tuple[str, ...]:
+        """The digests of each fold's weights, as in the model file that was exported."""
+        return self._weights
+
+    def graph(self, key: str) -> bytes:
+        """The network of a :func:`medseg.inference.backends.graph_cache.graph_key`, as an ONNX file.
+
+        Raises:
+            ModelRefused: the package has no such network, or its file is damaged (``model-damaged``).
+        """
+        if key not in self._graphs:
+            raise ModelRefused(
+                "the recipe was changed: none of the networks belongs to it",
+                where=self.path / PIPELINE,
+                remedy="repeat `medseg export` with a model that has this recipe",
+                reason="model-damaged",
+            )
+        return self._graphs[key].content()
+
+    def check_use(self, name: str, digest: str) -> None:
+        """Refuses a shipped model that is used as well, if it is not the one at export.
+
+        Raises:
+            ModelRefused: it has another digest (``model-format``).
+        """
+        if self.uses.get(name) != digest:
+            raise ModelRefused(
+                f"exported with another {name} than the one in this version of medseg",
+                where=self.path,
+                remedy="install the medseg version that made it",
+                reason="model-format",
+            )
+
+    def file_names(self) -> set[str]:
+        """The names of all files that were exported."""
+        return {PIPELINE, *self.self_test, *(file.path.name for file in self._graphs.values())}
+
+    @classmethod
+    def read(cls, folder: str | Path) -> ModelPackage:
+        """The package in a folder. Its networks are read when they are used.
+
+        Raises:
+            ModelRefused: ``pipeline.json`` is not valid (``model-damaged``), or of another version
+                (``model-format``, ``model-recipe``).
+        """
+        folder = Path(folder)
+        path = folder / PIPELINE
+        try:
+            with path.open("rb") as stream:
+                text = stream.read(_LARGEST_PIPELINE)
+            content: Any = json_data(text.decode())
+            if content["format"] != FORMAT:
+                raise ModelRefused(
+                    f"package format {content['format']!r:.40}, this version reads {FORMAT}",
+                    where=path,
+                    remedy="install the medseg version that made it",
+                    reason="model-format",
+                )
+            weights = tuple(str(each) for each in content["weights"])
+            graphs = {
+                str(each["key"]): PackagedFile(folder / _plain_name(each["file"]), str(each["sha256"]))
+                for each in content["graphs"]
+            }
+            provenance = dict(content["model"]["provenance"])
+            uses = {str(name): str(sha256) for name, sha256 in content["uses"].items()}
+            tests = {_plain_name(name): str(sha256) for name, sha256 in content["self_test"].items()}
+            written = content["recipe"]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ModelRefused(
+                f"not the {PIPELINE} of a package: {type(error).__name__}",
+                where=path,
+                remedy="copy the whole package again, or repeat `medseg export`",
+                reason="model-damaged",
+            ) from None
+        try:
+            recipe = Recipe.checked(written)
+        except UsageError as error:
+            raise ModelRefused(
+                f"its recipe is not valid: {error.problem}",
+                where=path,
+                remedy="install the medseg version that made it",
+                reason="model-recipe",
+            ) from None
+        digest = hashlib.sha256(text).hexdigest()
+        return cls(recipe, len(weights), provenance, digest, folder, uses, tests, weights, graphs)
+
+
+def is_package(path: str | Path) -> bool:
+    """Whether a path is a folder with the ``pipeline.json`` of a package."""
+    try:
+        return (Path(path) / PIPELINE).is_file()
+    except OSError:
+        return False
+
+
+def read_model(source: str | Path) -> ModelFile | ModelPackage:
+    """The package in a folder, or else the model file of a path or name.
+
+    Raises:
+        UsageError, ModelRefused: as :meth:`ModelPackage.read` and :meth:`ModelFile.read`.
+    """
+    return ModelPackage.read(source) if is_package(source) else ModelFile.read(source)
+
+
+def is_own_package(folder: Path) -> bool:
+    """Whether an existing folder may be replaced: it is empty, or a package without other files."""
+    try:
+        names = {each.name for each in folder.iterdir()}
+        return not names or names <= ModelPackage.read(folder).file_names()
+    except (OSError, MedsegError):
+        return False
+
+
+def _plain_name(name: object) -> str:
+    if not isinstance(name, str) or Path(name).name != name or name in ("", ".", ".."):
+        raise ValueError(f"file {name!r}")
+    return name

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import json
+from importlib.metadata import version
+
+import pytest
+from support.commands import invoke
+from support.packages import refusal
+from support.worlds import DIVIDED, tiny, untrained
+
+import medseg
+from medseg.errors import ModelRefused, UsageError
+from medseg.inference import package_export
+from medseg.inference.model_package import PIPELINE
+
+
+@pytest.fixture
+def model(tmp_path):
+    return untrained(tiny(**DIVIDED), folds=2).save(tmp_path / "model.safetensors")
+
+
+def test_the_pipeline_says_all_that_decides_a_mask(model, tmp_path):
+    medseg.export_model(model, tmp_path / "package")
+    content = json.loads((tmp_path / "package" / PIPELINE).read_text())
+    assert content["labels"] == {"right_lung": 1, "left_lung": 2}
+    assert content["medseg"] == version("medseg")
+    assert content["model"]["sha256"] == medseg.load_model(model).digest
+    assert medseg.Recipe.checked(content["recipe"]) == medseg.load_model(model).recipe
+    assert [graph["file"] for graph in content["graphs"]] == ["network-0.onnx", "network-1.onnx"]
+    names = {file.name for file in (tmp_path / "package").iterdir()}
+    assert names == {*(g["file"] for g in content["graphs"]), *content["self_test"], PIPELINE}
+    assert (tmp_path / "package").stat().st_mode & 0o777 == 0o755
+
+
+def test_other_files_are_kept_and_an_older_package_is_replaced(model, tmp_path):
+    folder = tmp_path / "package"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("mine")
+    refusal(UsageError, "foreign-file", medseg.export_model, model, folder)
+    refusal(UsageError, "overwrites-input", medseg.export_model, model, model)
+    refusal(UsageError, "foreign-file", medseg.export_model, model, folder / "notes.txt")
+    assert (folder / "notes.txt").read_text() == "mine"
+    (folder / "notes.txt").unlink()
+    first = medseg.export_model(model, folder).digest  # the empty folder
+    assert medseg.export_model(model, folder).digest == first
+
+
+def test_a_package_with_a_file_of_the_user_is_not_replaced(model, tmp_path):
+    folder = medseg.export_model(model, tmp_path / "package").path
+    (folder / "README.txt").write_text("mine")
+    refusal(UsageError, "foreign-file", medseg.export_model, model, folder)
+    assert (folder / "README.txt").read_text() == "mine"
+
+
+def test_a_failed_export_leaves_nothing(model, tmp_path, monkeypatch):
+    def fails(*_, **__):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(package_export, "write_self_test", fails)
+    with pytest.raises(medseg.ResourceError, match="No space left"):
+        medseg.export_model(model, tmp_path / "package")
+    assert [each.name for each in tmp_path.iterdir()] == ["model.safetensors"]
+
+
+def test_networks_that_onnx_lacks_and_chains_of_networks_are_refused(model, tmp_path, monkeypatch):
+    monkeypatch.setattr("medseg.recipe.Recipe.network_sizes", lambda self: [None, None])
+    error = refusal(UsageError, "engine", medseg.export_model, model, tmp_path / "package")
+    assert "2 networks in sequence" in str(error)
+
+
+def test_the_self_test_finds_another_mask(model, tmp_path):
+    folder = medseg.export_model(model, tmp_path / "package").path
+    assert medseg.check_package(folder).differing_voxels == 0
+    content = json.loads((folder / PIPELINE).read_text())
+    right, left = content["recipe"]["postprocess"]["divide"]
+    right["values"], left["values"] = left["values"], right["values"]  # exchanged sides
+    (folder / PIPELINE).write_text(json.dumps(content))
+    error = refusal(ModelRefused, "self-test", medseg.check_package, folder)
+    assert "differs in" in str(error)
+    (folder / "self-test-0.nii.gz").write_bytes(b"")
+    refusal(ModelRefused, "model-damaged", medseg.check_package, folder)
+
+
+def test_from_the_command_line(model, tmp_path):
+    out, _ = invoke("export", model, "-o", tmp_path / "package")
+    assert "next: medseg segment SCAN --model" in out
+    out, _ = invoke("export", "--check", tmp_path / "package")
+    assert "0 of" in out
+    for arguments in ((model,), (model, "--check", "-o", tmp_path / "x")):
+        _, err = invoke("export", *arguments, code=2)
+        assert "need either -o or --check" in err

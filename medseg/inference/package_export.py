@@ -82,7 +82,7 @@ def _write(file: ModelFile, folder: Path, engine: str) -> None:
     from medseg.inference.model import Model
 
     recipe, model = file.recipe, Model.of_file(file)
-    graphs = []
+    graphs: list[dict[str, object]] = []
     for weights, network in zip(file.fold_digests(), model.networks(), strict=True):
         for stage, shape, free in graph_forms(recipe):
             name = f"network-{len(graphs)}.onnx"

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from medseg import io
 from medseg.errors import ModelRefused
 from medseg.images.grid import Grid
-from medseg.images.volume import Source, Volume
+from medseg.images.volume import Mask, Source, Volume
 from medseg.inference.model_package import ModelPackage, PackagedFile
 from medseg.inference.segmenter import Segmenter
 from medseg.recipe import Recipe
@@ -110,6 +110,7 @@ def write_self_test(model: Path, recipe: Recipe, folder: Path, *, engine: str = 
     with collect_notices():
         mask = Segmenter(model, device="cpu", engine=engine, any_modality=True)(scans)
     images = {f"self-test-{number}.nii.gz": scan for number, scan in enumerate(scans)}
-    for name, image in {**images, MASK: mask}.items():
+    written: dict[str, Volume | Mask] = {**images, MASK: mask}
+    for name, image in written.items():
         io.write(image, folder / name)
     return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in [*images, MASK]}

@@ -74,6 +74,7 @@ def inputs(data: Path, out: Path) -> Iterator[tuple[str, Volume]]:
     folders = [p.parent for p in sorted(unpacked.rglob("*.dcm"))]
     yield "DICOM 4DLung-113, 99 slices", medseg.read(max(set(folders), key=folders.count))
     yield "DICOM abdomen, 20 slices", medseg.read(data / "dicom" / "totalseg_ct_20slices")
+    yield "C3N-04457, head", medseg.read(data / "lung_ct_2mm" / "C3N-04457" / "ct.nii.gz")
     scan = medseg.read(data / "lung_ct_2mm" / "LCTSC-002" / "ct.nii.gz").oriented("LPS")
     hu = np.asarray(scan.array)
     yield "LCTSC-002 in slices of 10 mm", thick(scan, 10.0)

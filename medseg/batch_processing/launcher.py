@@ -81,7 +81,24 @@ def batch(
         if device != "cpu" and resources.workers is None:
             resources = replace(resources, workers=_WORKERS_PER_GPU * (device.count(",") + 1))
     models = [model] if isinstance(model, str | Path) else model
-    config = BatchConfig(
+    config = _config(options, models, output, device)
+    with _monitor(progress) as monitor:
+        return runner.run(
+            found,
+            config,
+            resume=resume,
+            retry_failed=retry_failed,
+            redo_edited=options.redo_edited,
+            resources=resources,
+            monitor=monitor,
+            start=_starter(resources),
+        )
+
+
+def _config(
+    options: BatchOptions, models: Sequence[str | Path], output: str | Path, device: str
+) -> BatchConfig:
+    return BatchConfig(
         models=tuple(_absolute(str(name)) for name in models),
         folder=str(output),
         scratch="",
@@ -97,17 +114,6 @@ def batch(
         aerated_only=options.aerated_only,
         bom=options.bom,
     )
-    with _monitor(progress) as monitor:
-        return runner.run(
-            found,
-            config,
-            resume=resume,
-            retry_failed=retry_failed,
-            redo_edited=options.redo_edited,
-            resources=resources,
-            monitor=monitor,
-            start=_starter(resources),
-        )
 
 
 def _devices(options: BatchOptions) -> str:

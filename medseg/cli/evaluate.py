@@ -81,7 +81,7 @@ def evaluate(
         labels=recipe or [_label(text) for text in label or []],
         split=split,
         nsd_tolerance_mm=tolerances,
-        progress=_show_case,
+        progress=None if sys.stderr.isatty() else _show_case,
     )
     if as_json:
         print((output / "summary.json").read_text(encoding="utf-8"), end="")

@@ -16,15 +16,16 @@ class Progress:
 
     def __init__(self, epochs: int | None = None) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+        from rich.table import Column
 
         self.console = Console(stderr=True)
+        # Within 80 columns: the epoch, the time left and Dice come first, and what does not fit is cut off.
         self.bar = Progress(
             TextColumn("{task.description}"),
-            BarColumn(),
             MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[facts]}"),
+            BarColumn(bar_width=10),
+            TextColumn("{task.fields[facts]}", table_column=Column(no_wrap=True, overflow="ellipsis")),
             console=self.console,
             disable=not self.console.is_terminal,
         )
@@ -47,9 +48,14 @@ class Progress:
     def show(self, end: EpochEnd) -> None:
         """Shows the result of a finished epoch."""
         self.waiting = end.waiting
-        dice = "".join(f" {name} {value:.4f}" for name, value in (end.dice or {}).items())
+        known = end.dice or {}
         minutes, seconds = divmod(round(end.seconds_left), 60)
-        facts = f"loss {end.loss:.4f}{dice and f' · validation Dice{dice}'} · {minutes}:{seconds:02d} left"
+        facts = f"{minutes}:{seconds:02d} left"
+        if known:
+            facts += f" · Dice {sum(known.values()) / len(known):.4f}"
+        facts += f" · loss {end.loss:.4f}"
+        if len(known) > 1:
+            facts += " · " + " ".join(f"{name} {value:.4f}" for name, value in known.items())
         self.bar.update(self.task, completed=end.epoch, total=end.epochs, facts=facts)
         if not self.console.is_terminal:
             print(f"epoch {end.epoch}/{end.epochs}: {facts}", file=sys.stderr, flush=True)

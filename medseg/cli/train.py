@@ -51,7 +51,10 @@ def train(
     ] = None,
     max_time: Annotated[
         str | None,
-        typer.Option(help="Time limit for all epochs, such as 40m, 2h or 90s; includes resumed runs."),
+        typer.Option(
+            help="Time limit for all epochs, such as 40m, 2h or 90s; a number alone is minutes. "
+            "Includes resumed runs. No epoch is begun that would exceed it, but the first is always trained."
+        ),
     ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Data loading processes per device.")] = 1,
     device: Device = "auto",

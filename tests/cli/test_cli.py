@@ -5,12 +5,14 @@ import re
 import subprocess
 import sys
 from importlib.metadata import version
+from io import StringIO
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 from support.commands import invoke, output
 from support.worlds import tiny, untrained
 
@@ -110,7 +112,8 @@ def test_train_evaluate_and_resume(world, tmp_path):
     out, err = invoke(*train, "--max-time", "10m")
     assert "model.safetensors" in out
     assert err.count("epoch ") == 2
-    assert "validation Dice right_lung" in err
+    assert " left · Dice 0." in err
+    assert "right_lung 0." in err
     names = {p.name for p in folder.iterdir()}
     assert {
         "model.safetensors",
@@ -348,9 +351,14 @@ def test_the_terminal_progress_has_a_bar(monkeypatch):
 
     progress = Progress(4)
     with progress:
-        progress.show(EpochEnd(1, 4, 0.5, {"lungs": 0.9}, 61))
-    assert "1:01 left" in progress.bar.tasks[0].fields["facts"]
-    assert "lungs 0.9000" in progress.bar.tasks[0].fields["facts"]
+        progress.show(EpochEnd(1, 4, 0.5, {"right": 0.9, "left": 0.8}, 61))
+    facts = progress.bar.tasks[0].fields["facts"]
+    assert facts == "1:01 left · Dice 0.8500 · loss 0.5000 · right 0.9000 left 0.8000"  # (0.9 + 0.8) / 2
+    narrow = Console(width=80, file=StringIO())
+    narrow.print(progress.bar.make_tasks_table(progress.bar.tasks))
+    (line,) = narrow.file.getvalue().splitlines()
+    assert line.startswith("training 1/4 ")
+    assert "1:01 left · Dice 0.8500" in line
 
 
 def test_models_are_listed_with_labels_size_digest_and_licence(tmp_path, monkeypatch):

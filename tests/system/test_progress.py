@@ -33,6 +33,7 @@ def test_a_terminal_shows_a_bar_with_counts(monkeypatch):
     text = shown_on(Terminal(), monkeypatch, None)
     assert "checking" in text
     assert "4/4" in text
+    assert "left" in text
     assert "the last" in text
 
 

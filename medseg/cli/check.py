@@ -64,17 +64,16 @@ def _show(report: CheckReport) -> None:
 
 @contextmanager
 def _progress() -> Iterator[Advance]:
-    """Shows a progress bar on a terminal, otherwise one line at the end; always on stderr."""
-    from rich.console import Console
-    from rich.progress import Progress
+    """Shows a bar with n of m and the time left on a terminal, otherwise one line at the end; on stderr."""
+    from medseg.system.progress import progress_bar
 
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("checking", total=None)
+    if sys.stderr.isatty():
+        with progress_bar("checking") as advance:
+            yield advance
+        return
 
-        def on_case(done: int, cases: int, facts: str = "", /) -> None:
-            bar.update(task, completed=done, total=cases)
-            if not console.is_terminal and done == cases:
-                print(f"opened {cases} cases", file=sys.stderr, flush=True)
+    def on_case(done: int, cases: int, facts: str = "", /) -> None:
+        if done == cases:
+            print(f"opened {cases} cases", file=sys.stderr, flush=True)
 
-        yield on_case
+    yield on_case

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from medseg.system.notices import RESEARCH
+from medseg.system.progress import progress_bar
 
 
 def report(
@@ -17,5 +18,7 @@ def report(
     """Make a self-contained HTML report of a batch, an evaluation or a training, worst cases first."""
     from medseg.reporting import report as write_report
 
-    print(write_report(folder))
+    with progress_bar("making the report"):
+        path = write_report(folder)
+    print(path)
     print(RESEARCH, file=sys.stderr)

@@ -18,6 +18,7 @@ ROOMS = {
     "images": "Images",
     "datasets": "Data sets",
     "recipe": "Recipes",
+    "cross_validation": "Cross-validation",
     "training": "Training",
     "evaluation": "Evaluating",
     "model_import": "Models of other tools",

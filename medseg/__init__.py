@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from medseg.batch_processing.launcher import batch
     from medseg.batch_processing.settings import BatchMonitor, BatchOptions, BatchResources, RayCluster
     from medseg.batch_processing.summary import BatchSummary, merge_batch
+    from medseg.cross_validation.runner import CrossValidation, Folds, cross_validate
     from medseg.datasets.manifest import Case, Manifest
     from medseg.datasets.manifest_builder import make_manifest, split_manifest
     from medseg.datasets.validation import CheckReport, check
@@ -78,8 +79,10 @@ __all__ = [
     "Case",
     "CheckReport",
     "Comparison",
+    "CrossValidation",
     "DemoResult",
     "Evaluation",
+    "Folds",
     "Grid",
     "Growth",
     "Hardware",
@@ -119,6 +122,7 @@ __all__ = [
     "compare",
     "convert",
     "convert_mask",
+    "cross_validate",
     "describe",
     "describe_recipes",
     "draw_measures",
@@ -169,8 +173,10 @@ _HOME = {
     "Case": "medseg.datasets.manifest",
     "CheckReport": "medseg.datasets.validation",
     "Comparison": "medseg.evaluation.comparison",
+    "CrossValidation": "medseg.cross_validation.runner",
     "DemoResult": "medseg.phantom.demo",
     "Evaluation": "medseg.evaluation.model_evaluation",
+    "Folds": "medseg.cross_validation.runner",
     "Grid": "medseg.images.grid",
     "Growth": "medseg.measurement.lesions",
     "Hardware": "medseg.training.hardware",
@@ -210,6 +216,7 @@ _HOME = {
     "compare": "medseg.evaluation.comparison",
     "convert": "medseg.io.conversion",
     "convert_mask": "medseg.io.conversion",
+    "cross_validate": "medseg.cross_validation.runner",
     "describe": "medseg.images.intensity_stats",
     "describe_recipes": "medseg.recipe",
     "draw_measures": "medseg.measurement.measure_picture",

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,6 +16,9 @@ from medseg.cli.output import print_next
 from medseg.cli.progress import Progress
 from medseg.errors import UsageError
 from medseg.system.notices import RESEARCH
+
+if TYPE_CHECKING:
+    from medseg.cross_validation.runner import CrossValidation
 
 
 def train(
@@ -41,6 +44,12 @@ def train(
     ] = False,
     rerun: Annotated[
         Path | None, typer.Option(help="Repeat the training in this folder; replaces RECIPE and MANIFEST.")
+    ] = None,
+    folds: Annotated[
+        int | None, typer.Option(min=2, help="Cross-validate with this number of folds, by patient.")
+    ] = None,
+    fold: Annotated[
+        int | None, typer.Option(min=0, help="With --folds: train this fold alone, from 0.")
     ] = None,
     source: Annotated[
         str | None,
@@ -71,11 +80,20 @@ def train(
             reason="usage",
         )
     check_recipe_and_manifest(recipe, manifest)
+    if (fold is not None and folds is None) or (folds is not None and rerun is not None):
+        raise UsageError(
+            "--fold needs --folds, and --folds cannot be combined with --rerun",
+            remedy="medseg train RECIPE MANIFEST -o RUN --folds 5 --fold 0",
+            reason="usage",
+        )
     seconds = seconds_of(max_time)
+    from medseg.cross_validation.runner import Folds, cross_validate
     from medseg.datasets.manifest import Manifest
     from medseg.training import provenance
 
-    if recipe is not None and manifest is not None:  # a repetition is checked with its own recipe
+    if (
+        recipe is not None and manifest is not None and folds is None
+    ):  # a repetition is checked with its own recipe
         provenance.check_outputs(output, [recipe, manifest], recipe)
     from medseg.recipe import Recipe
     from medseg.reporting.folder_report import report
@@ -103,7 +121,18 @@ def train(
             "progress": progress.prepared,
         }
         try:
-            if rerun is not None:
+            if folds is not None:
+                assert recipe is not None  # checked above
+                assert manifest is not None
+                del settings["progress"]
+                result = cross_validate(
+                    recipe,
+                    Manifest.read(manifest, root=data_root),
+                    output,
+                    folds=Folds(folds, fold),
+                    **settings,
+                )
+            elif rerun is not None:
                 model = session.rerun(rerun, output, root=data_root, **settings)
             else:
                 assert recipe is not None  # checked above
@@ -119,6 +148,9 @@ def train(
             raise
     if not is_first_process():
         return
+    if folds is not None:
+        _print_folds(result, output)
+        return
     report(output)
     if progress.waiting is not None:
         share = f"{100 * progress.waiting:.1f} % of the training time after the first epoch"
@@ -127,4 +159,21 @@ def train(
     cases = "MANIFEST" if manifest is None else manifest
     print_next(
         "evaluate", cases, "--model", output / "model.safetensors", "--split", "val", "-o", output / "val"
+    )
+
+
+def _print_folds(result: CrossValidation, output: Path) -> None:
+    """Prints the out-of-fold Dice of every label, or that folds are missing."""
+    if result.model is None or result.summary is None:
+        print(
+            f"other folds are not finished yet: their models and scores are made with the last one, {output}"
+        )
+        return
+    for label, row in result.summary[result.summary["group"] == "all"].iterrows():
+        low, high = row["dice_ci_low"], row["dice_ci_high"]
+        dice = f"out-of-fold Dice {row['dice_mean']:.4f} (95 % CI {low:.4f} to {high:.4f})"
+        print(f"{label}: {dice}, {row['n']:.0f} cases, {row['failed']:.0f} failed")
+    path = output / "model.safetensors"
+    print(
+        f"wrote {path} with {len(result.model.folds)} folds (sha256 {result.model.digest[:12]}). {RESEARCH}"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
 from medseg.datasets.manifest import Case, Manifest, Split
@@ -45,11 +46,21 @@ def with_splits(manifest: Manifest, *, val: float | int, test: float | int, seed
     return _divided(manifest, chosen)
 
 
-def folds(manifest: Manifest, k: int, seed: int) -> tuple[Manifest, ...]:
+def folds(
+    manifest: Manifest, k: int, seed: int, present: Mapping[str, Collection[str]] | None = None
+) -> tuple[Manifest, ...]:
     """Manifests for k-fold cross-validation: in each, another k-th of the patients is val, the rest train.
 
     Patients in ``test`` stay there in all of them; previous train and val splits are replaced. In
-    every group the number of patients per fold differs by at most one. The order of cases has no effect.
+    every group the number of patients per fold differs by at most one, and so does, if ``present`` is given,
+    the number of its patients with the rarest label; within those, that of patients with the second rarest
+    label, and so on. The order of cases has no effect.
+
+    Args:
+        manifest: Manifest whose splits are replaced.
+        k: Number of folds.
+        seed: Seed of the random choice of patients.
+        present: Names of the labels that occur in each case, by case id.
 
     Raises:
         UsageError: k is below 2 or above the number of patients.
@@ -63,12 +74,26 @@ def folds(manifest: Manifest, k: int, seed: int) -> tuple[Manifest, ...]:
             "folds",
         )
     # Dealt group by group: in the order of _proportional a fold could consist of a single group.
-    order = sorted(patients, key=lambda patient: (patients[patient], _draw(patient, seed)))
+    patterns = _label_patterns(manifest, patients, present or {})
+    order = sorted(patients, key=lambda each: (patients[each], patterns[each], _draw(each, seed)))
     splits: list[dict[str, Split]] = [
         {patient: "val" if number % k == fold else "train" for number, patient in enumerate(order)}
         for fold in range(k)
     ]
     return tuple(_divided(manifest, chosen) for chosen in splits)
+
+
+def _label_patterns(
+    manifest: Manifest, patients: Iterable[str], present: Mapping[str, Collection[str]]
+) -> dict[str, tuple[bool, ...]]:
+    """For each patient whether each label occurs in a case, the rarest label first."""
+    found: dict[str, set[str]] = {patient: set() for patient in patients}
+    for case in manifest.cases:
+        if case.patient in found:
+            found[case.patient] |= set(present.get(case.id, ()))
+    counts = Counter(label for labels in found.values() for label in labels)
+    rarest = sorted(counts, key=lambda label: (counts[label], label))
+    return {patient: tuple(label in labels for label in rarest) for patient, labels in found.items()}
 
 
 def _divisible(manifest: Manifest, *, keep_test: bool) -> dict[str, str]:

@@ -1,0 +1,115 @@
+"""Cross-validation on phantoms: resumed, spread over machines, measured out of fold, and as an ensemble."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from support.worlds import phantoms, tiny
+
+from medseg.cross_validation.fold_assignment import FILE
+from medseg.cross_validation.runner import Folds, cross_validate
+from medseg.datasets.manifest import Case
+from medseg.errors import UsageError
+from medseg.evaluation.evaluation_files import read_evaluation
+from medseg.inference.model import Model
+from medseg.inference.segmenter import Segmenter
+from medseg.io import read, read_mask
+from medseg.training.hardware import Hardware
+
+CPU = Hardware("cpu", workers=0)
+RECIPE = tiny(train={"steps_per_epoch": 1})
+pytestmark = pytest.mark.filterwarnings("ignore:.*belongs to no label:medseg.errors.InputWarning")
+
+
+class Stop(Exception):
+    pass
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory: pytest.TempPathFactory) -> list[Case]:
+    made: list[Case] = phantoms(tmp_path_factory.mktemp("cases"), "train", "train", "val", "test")
+    return made
+
+
+@pytest.fixture(scope="module")
+def whole(cases: list[Case], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("whole") / "cv"
+    cross_validate(RECIPE, cases, folder, folds=3, hardware=CPU)
+    return folder
+
+
+def weights(folder: Path) -> list[torch.Tensor]:
+    return [each for fold in Model.load(folder / "model.safetensors").folds for each in fold.values()]
+
+
+def test_each_case_is_predicted_by_the_model_that_has_not_seen_it(cases: list[Case], whole: Path) -> None:
+    table = read_evaluation(whole / "out_of_fold" / "evaluation.csv")
+    assert sorted(table["case"].unique()) == ["case_0", "case_1", "case_2"]  # case_3 is for testing
+    assert sorted(table["fold"].unique()) == [0, 1, 2]
+    for case in cases[:3]:
+        fold = int(table.loc[table["case"] == case.id, "fold"].iloc[0])
+        path = whole / f"fold_{fold}" / "model.safetensors"
+        model = Model.load(path)
+        assert case.id not in model.provenance["train_cases"]
+        assert model.provenance["val_cases"] == [case.id]
+        held = read_mask(whole / "out_of_fold" / "masks" / f"{case.id}.nii.gz", labels=RECIPE.labels)
+        np.testing.assert_array_equal(held.array, Segmenter(path)(read(case.images[0])).array)
+    by_fold = pd.read_csv(whole / "out_of_fold" / "folds.csv")
+    assert set(by_fold["fold"]) == {0, 1, 2}
+
+
+def test_the_ensemble_holds_every_fold(whole: Path) -> None:
+    ensemble = Model.load(whole / "model.safetensors")
+    parts = [Model.load(whole / f"fold_{fold}" / "model.safetensors") for fold in range(3)]
+    for own, part in zip(ensemble.folds, parts, strict=True):
+        assert all(torch.equal(own[name], each) for name, each in part.folds[0].items())
+    assert [each["digest"] for each in ensemble.provenance["folds"]] == [part.digest for part in parts]
+
+
+def test_an_interrupted_cross_validation_goes_on_with_the_same_bits(
+    cases: list[Case], whole: Path, tmp_path: Path
+) -> None:
+    epochs: list[int] = []
+
+    def stop(end: object) -> None:
+        epochs.append(end.epoch)  # type: ignore[attr-defined]
+        if len(epochs) == 4:  # in the last epoch of the second fold
+            raise Stop
+
+    with pytest.raises(Stop):
+        cross_validate(RECIPE, cases, tmp_path / "cv", folds=3, hardware=CPU, on_epoch=stop)
+    with pytest.raises(UsageError, match="fold 0 has already begun") as caught:
+        cross_validate(RECIPE, cases, tmp_path / "cv", folds=3, hardware=CPU)
+    assert caught.value.reason == "has-results"
+    finished = (tmp_path / "cv" / "fold_0" / "model.safetensors").stat().st_mtime_ns
+    assert (
+        cross_validate(RECIPE, cases, tmp_path / "cv", folds=3, hardware=CPU, resume=True).model is not None
+    )
+    assert (tmp_path / "cv" / "fold_0" / "model.safetensors").stat().st_mtime_ns == finished
+    assert all(map(torch.equal, weights(tmp_path / "cv"), weights(whole)))
+    with pytest.raises(UsageError, match="have changed since the folds") as caught:
+        cross_validate(RECIPE, cases[1:], tmp_path / "cv", folds=3, hardware=CPU, resume=True)
+    assert caught.value.reason == "folds-changed"
+
+
+def test_folds_of_several_machines_give_the_same_ensemble(
+    cases: list[Case], whole: Path, tmp_path: Path
+) -> None:
+    for fold in (2, 0, 1):
+        result = cross_validate(RECIPE, cases, tmp_path / "cv", folds=Folds(3, only=fold), hardware=CPU)
+        assert (result.model is not None) == (fold == 1)  # the last one
+    assert (tmp_path / "cv" / FILE).read_bytes() == (whole / FILE).read_bytes()
+    assert all(map(torch.equal, weights(tmp_path / "cv"), weights(whole)))
+
+
+def test_impossible_folds_are_refused(cases: list[Case], tmp_path: Path) -> None:
+    for folds, reason in ((Folds(3, only=3), "usage"), (9, "manifest-folds"), (1, "manifest-folds")):
+        with pytest.raises(UsageError) as caught:
+            cross_validate(RECIPE, cases, tmp_path / "cv", folds=folds, hardware=CPU)
+        assert caught.value.reason == reason
+    with pytest.raises(UsageError, match="each fold with its own command"):
+        cross_validate(RECIPE, cases, tmp_path / "cv", folds=3, hardware=Hardware("cpu", devices=2))

@@ -18,6 +18,7 @@ ROOMS = {
     "images": "Images",
     "datasets": "Data sets",
     "recipe": "Recipes",
+    "planning": "Planning",
     "cross_validation": "Cross-validation",
     "training": "Training",
     "evaluation": "Evaluating",

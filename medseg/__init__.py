@@ -57,6 +57,8 @@ if TYPE_CHECKING:
     from medseg.model_import.model_import import import_model
     from medseg.phantom.demo import DemoResult, make_phantom, phantom_grid, run_demo
     from medseg.phantom.thorax import Thorax
+    from medseg.planning.fingerprint import Fingerprint
+    from medseg.planning.planner import Plan, PlanOptions, plan
     from medseg.recipe import Recipe, describe_recipes, list_recipes
     from medseg.reporting.folder_report import report
     from medseg.system.notices import Notice, collect_notices
@@ -82,6 +84,7 @@ __all__ = [
     "CrossValidation",
     "DemoResult",
     "Evaluation",
+    "Fingerprint",
     "Folds",
     "Grid",
     "Growth",
@@ -98,6 +101,8 @@ __all__ = [
     "ModelPackage",
     "ModelRefused",
     "Notice",
+    "Plan",
+    "PlanOptions",
     "Prediction",
     "RayCluster",
     "ReadOptions",
@@ -145,6 +150,7 @@ __all__ = [
     "merge_batch",
     "methods_text",
     "phantom_grid",
+    "plan",
     "preview",
     "preview_augmentation",
     "read",
@@ -176,6 +182,7 @@ _HOME = {
     "CrossValidation": "medseg.cross_validation.runner",
     "DemoResult": "medseg.phantom.demo",
     "Evaluation": "medseg.evaluation.model_evaluation",
+    "Fingerprint": "medseg.planning.fingerprint",
     "Folds": "medseg.cross_validation.runner",
     "Grid": "medseg.images.grid",
     "Growth": "medseg.measurement.lesions",
@@ -192,6 +199,8 @@ _HOME = {
     "ModelPackage": "medseg.inference.model_package",
     "ModelRefused": "medseg.errors",
     "Notice": "medseg.system.notices",
+    "Plan": "medseg.planning.planner",
+    "PlanOptions": "medseg.planning.planner",
     "Prediction": "medseg.inference.prediction",
     "RayCluster": "medseg.batch_processing.settings",
     "ReadOptions": "medseg.io.read_options",
@@ -239,6 +248,7 @@ _HOME = {
     "merge_batch": "medseg.batch_processing.summary",
     "methods_text": "medseg.measurement.methods_section",
     "phantom_grid": "medseg.phantom.demo",
+    "plan": "medseg.planning.planner",
     "preview": "medseg.visualization.mask_preview",
     "preview_augmentation": "medseg.training.augmentation_preview",
     "read": "medseg.io.scans_and_masks",

@@ -30,6 +30,7 @@ from medseg.cli.measure import measure
 from medseg.cli.models import models
 from medseg.cli.output import print_error, print_notice
 from medseg.cli.phantom import phantom
+from medseg.cli.plan import plan
 from medseg.cli.preview import preview
 from medseg.cli.recipe import recipe
 from medseg.cli.report import report
@@ -57,6 +58,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "batch": batch,
     "manifest": manifest,
     "check": check,
+    "plan": plan,
     "train": train,
     "evaluate": evaluate,
     "compare": compare,

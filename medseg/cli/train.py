@@ -23,7 +23,12 @@ if TYPE_CHECKING:
 
 def train(
     recipe: Annotated[
-        str | None, typer.Argument(help="Recipe file, or the name of a shipped recipe.", show_default=False)
+        str | None,
+        typer.Argument(
+            help="Recipe file, or the name of a shipped recipe; or a folder of scans and labels, for which a "
+            "recipe is planned first.",
+            show_default=False,
+        ),
     ] = None,
     manifest: Annotated[
         Path | None,
@@ -72,14 +77,17 @@ def train(
         int, typer.Option(min=1, help="Number of machines in a cluster; see docs/cluster.md.")
     ] = 1,
 ) -> None:
-    """Train a model from a recipe and a manifest."""
-    if output is None or (rerun is None) != (recipe is not None and manifest is not None):
+    """Train a model from a recipe and a manifest, or plan the recipe for a folder of data first."""
+    folder = Path(recipe) if recipe is not None and manifest is None and Path(recipe).is_dir() else None
+    complete = folder is not None or (recipe is not None and manifest is not None)
+    if output is None or (rerun is None) != complete:
         raise UsageError(
-            "missing arguments: need RECIPE, MANIFEST and -o RUN, or --rerun FOLDER and -o RUN",
+            "missing arguments: need -o RUN, and RECIPE and MANIFEST, or FOLDER, or --rerun FOLDER",
             remedy="medseg train RECIPE MANIFEST -o RUN",
             reason="usage",
         )
-    check_recipe_and_manifest(recipe, manifest)
+    if folder is None:
+        check_recipe_and_manifest(recipe, manifest)
     if (fold is not None and folds is None) or (folds is not None and rerun is not None):
         raise UsageError(
             "--fold needs --folds, and --folds cannot be combined with --rerun",
@@ -87,6 +95,11 @@ def train(
             reason="usage",
         )
     seconds = seconds_of(max_time)
+    if folder is not None:
+        from medseg.cli.plan import plan_before_training
+
+        planned, manifest = plan_before_training(folder, output, device=device, resume=resume)
+        recipe = str(planned)
     from medseg.cross_validation.runner import Folds, cross_validate
     from medseg.datasets.manifest import Manifest
     from medseg.training import provenance

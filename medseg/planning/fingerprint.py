@@ -93,6 +93,11 @@ class Fingerprint(_Value):
 
     Raises:
         ValueError: a number is out of its range, or a cropped case is larger than the stored one.
+
+    Example:
+        >>> found = medseg.plan("cases.csv", medseg.PlanOptions(measure=False)).fingerprint
+        >>> medseg.Fingerprint.model_validate_json(found.model_dump_json()) == found
+        True
     """
 
     name: str

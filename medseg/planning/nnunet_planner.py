@@ -174,7 +174,7 @@ class _Task:
         # The limit is that of the reference batch, and a batch has at least two patches.
         share = batch / _LEAST_BATCH if self.planner.kind == "plain_conv_unet" else 1
         while elements / share > limit:
-            network = _smaller(network, spacing.tolist(), median_shape)
+            network = shortened(network, spacing.tolist(), median_shape)
             elements = self._elements(network)
         most = round(voxels * self.planner.covered / np.prod(network.patch_size, dtype=np.float64))
         return Configuration(
@@ -206,7 +206,7 @@ class _Task:
         return feature_map_elements(self.planner.kind, network, self.outputs)
 
 
-def _smaller(
+def shortened(
     network: Topology, spacing_mm: Sequence[float], median_shape: Sequence[float] | Array
 ) -> Topology:
     """The network for a patch that is one step shorter along the side that covers most of the median case."""

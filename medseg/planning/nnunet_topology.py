@@ -93,19 +93,22 @@ def repeats(kind: Kind, stages: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return (*_BLOCKS, *(_BLOCKS[-1],) * stages)[:stages], (1,) * (stages - 1)
 
 
-def feature_map_elements(kind: Kind, planned: Topology, outputs: int) -> int:
+def feature_map_elements(
+    kind: Kind, planned: Topology, outputs: int, *, widths: Sequence[int] | None = None
+) -> int:
     """The number of values in all feature maps of one patch, by which nnU-Net estimates memory.
 
     Args:
         kind: Kind of network.
         planned: Its resolutions.
         outputs: Number of output channels, with the background.
+        widths: Number of feature maps at each resolution; None: nnU-Net's.
     """
     side, voxels = list(planned.patch_size), []
     for steps in planned.strides:
         side = [n // step for n, step in zip(side, steps, strict=True)]
         voxels.append(prod(side))
-    widths = planned.widths
+    widths = widths or planned.widths
     encoder, decoder = repeats(kind, len(widths))
     if kind == "plain_conv_unet":
         total = sum(count * f * v for count, f, v in zip(encoder, widths, voxels, strict=True))

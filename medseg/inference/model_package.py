@@ -62,6 +62,11 @@ class ModelPackage:
         path: The folder.
         uses: Names and digests of the shipped models that are used as well.
         self_test: Names and SHA-256 of the scan in the package and its mask.
+
+    Example:
+        >>> package = medseg.export_model("model.safetensors", "exported")
+        >>> package.recipe.name, package.folds
+        ('tiny_3d', 1)
     """
 
     recipe: Recipe

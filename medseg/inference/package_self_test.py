@@ -32,6 +32,10 @@ class SelfTest:
         differing_voxels: Number of voxels that differ.
         labelled_voxels: Number of voxels with a label in the mask made at export.
         engine: The engine that was used.
+
+    Example:
+        >>> medseg.SelfTest(differing_voxels=2, labelled_voxels=1000, engine="onnxruntime").passed
+        False
     """
 
     differing_voxels: int
@@ -55,6 +59,11 @@ def check_package(package: str | Path, *, engine: str = "auto") -> SelfTest:
         ModelRefused: a file of the package is missing or damaged (``model-damaged``), or the mask differs in
             more than a thousandth of the labelled voxels (``self-test``).
         UsageError, ResourceError: as :class:`medseg.Segmenter`.
+
+    Example:
+        >>> package = medseg.export_model("model.safetensors", "exported")
+        >>> medseg.check_package("exported").differing_voxels
+        0
     """
     read = ModelPackage.read(package)
     for name, sha256 in read.self_test.items():

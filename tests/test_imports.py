@@ -55,6 +55,29 @@ assert "numpy" not in sys.modules
     assert heavy_imports(f"sys.argv = {['medseg', *arguments]!r}" + code, cwd=tmp_path) == []
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("nowhere.yaml", "cases.csv"),
+        ("lung_ct", "nowhere.csv"),
+        ("lung_ct", "cases.csv", "--from", "nowhere"),
+        ("lung_ct", "cases.csv", "--rerun", "run"),
+    ],
+    ids=" ".join,
+)
+def test_wrong_arguments_of_train_are_refused_without_torch(arguments: tuple[str, ...], tmp_path: Path):
+    (tmp_path / "cases.csv").write_text("id,image,label,split\na,ct.nii.gz,truth.nii.gz,train\n")
+    code = f"""
+sys.argv = {["medseg", "train", *arguments, "-o", "run"]!r}
+import medseg.cli
+try:
+    medseg.cli.main()
+except SystemExit as end:
+    assert end.code == 2, end.code
+"""
+    assert heavy_imports(code, cwd=tmp_path) == []
+
+
 def test_info_is_light(tmp_path: Path):
     Thorax().scan(default_grid((16, 16, 24))).save(tmp_path / "ct.nii.gz")
     assert heavy_imports(command_code("info", "ct.nii.gz", "--json"), cwd=tmp_path) == []

@@ -7,6 +7,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import resources
 from pathlib import Path
 
 from medseg.errors import InputRefused, UsageError
@@ -87,13 +88,13 @@ def _is_manifest(path: Path) -> bool:
 
 
 def _is_recipe(text: str) -> bool:
-    from medseg.recipe import list_recipes
-
     path = Path(text)
     if path.suffix.lower() in (".yaml", ".yml"):
         start = _beginning(path)
         return bool(_RECIPE_KEYS.search(start)) and not _MANIFEST_KEYS.search(start)
-    return text in list_recipes() and not path.exists()
+    # Not medseg.recipe.list_recipes, whose module imports numpy.
+    shipped = resources.files("medseg").joinpath("recipes", f"{path.name}.yaml")
+    return path.name == text and shipped.is_file() and not path.exists()
 
 
 def _beginning(path: Path) -> bytes:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from medseg.cli.argument_order import check_recipe_and_manifest
+from medseg.cli.early_checks import check_model
 from medseg.cli.options import DataRoot, Device, seconds_of
 from medseg.cli.output import print_next
 from medseg.cli.progress import Progress
@@ -100,15 +101,20 @@ def train(
 
         planned, manifest = plan_before_training(folder, output, device=device, resume=resume)
         recipe = str(planned)
-    from medseg.cross_validation.runner import Folds, cross_validate
     from medseg.datasets.manifest import Manifest
+    from medseg.recipe import Recipe
+
+    if recipe is not None and manifest is not None:  # mistakes in them are named before the large imports
+        Recipe.read(recipe)
+        Manifest.read(manifest, root=data_root)
+    check_model(source)
+    from medseg.cross_validation.runner import Folds, cross_validate
     from medseg.training import provenance
 
     if (
         recipe is not None and manifest is not None and folds is None
     ):  # a repetition is checked with its own recipe
         provenance.check_outputs(output, [recipe, manifest], recipe)
-    from medseg.recipe import Recipe
     from medseg.reporting.folder_report import report
     from medseg.training import session
     from medseg.training.fine_tuning import FineTuning, summary_lines

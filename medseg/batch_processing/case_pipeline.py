@@ -30,6 +30,7 @@ from medseg.batch_processing.messages import (
 from medseg.errors import InputRefused, MedsegError, UsageError
 from medseg.images.intensity_stats import intensities
 from medseg.images.label import Label
+from medseg.images.label_selection import select_labels
 from medseg.images.mask_quality import qc_flags
 from medseg.images.volume import Volume
 from medseg.inference.airless_lung import aerated, airless_ml
@@ -69,9 +70,11 @@ class CasePipeline:
         config: How every case is processed.
         methods: One per model, in the order of ``config.models``.
         names: Names of the methods, made distinct.
+        labels: The labels that are written for each of them.
 
     Raises:
         MedsegError: a model cannot be loaded, see :func:`medseg.inference.registry.load_segmenter`.
+        UsageError: a model lacks a label of ``config.roi`` (``no-such-label``), or a lung to measure.
     """
 
     def __init__(self, config: BatchConfig) -> None:
@@ -83,12 +86,13 @@ class CasePipeline:
             for model in config.models
         )
         self.names = _distinct([each.name for each in self.methods])
-        for name, each in zip(self.names, self.methods, strict=True):
-            if config.measure and not any(lung_side(label) is not None for label in each.labels):
+        self.labels = [self._labels(name, each) for name, each in zip(self.names, self.methods, strict=True)]
+        for name, labels in zip(self.names, self.labels, strict=True):
+            if config.measure and not any(lung_side(label) is not None for label in labels):
                 raise UsageError(
-                    f"the model {name} has no label of a lung to measure: {_names(each.labels)}",
+                    f"the model {name} has no label of a lung to measure: {_names(labels)}",
                     where="--measure",
-                    remedy="leave out --measure lung, or choose a model of the lungs",
+                    remedy="leave out --measure lung, choose a model of the lungs, or name lungs in --roi",
                     reason="measure",
                 )
         self._infos = self.models()
@@ -96,9 +100,16 @@ class CasePipeline:
     def models(self) -> list[ModelIdentity]:
         """The identities of the models, in the order of ``config.models``."""
         return [
-            ModelIdentity(name, each.digest, each.engine, {label.name: label.values for label in each.labels})
-            for name, each in zip(self.names, self.methods, strict=True)
+            ModelIdentity(name, each.digest, each.engine, {label.name: label.values for label in labels})
+            for name, each, labels in zip(self.names, self.methods, self.labels, strict=True)
         ]
+
+    def _labels(self, name: str, method: SegmentationMethod) -> tuple[Label, ...]:
+        """The labels that are written of a method's."""
+        if not self.config.roi:
+            return method.labels
+        where = f"--roi of model {name}" if len(self.methods) > 1 else "--roi"
+        return select_labels(method.labels, self.config.roi, where).labels
 
     def load(self, job: CaseJob) -> _Case:
         """The case, read and prepared for all its models; errors are kept for :meth:`finish`."""
@@ -154,7 +165,9 @@ class CasePipeline:
             airless = airless_ml(prediction.mask, scan) if scan.source.modality != "MR" else {}
             if airless and self.config.aerated_only:
                 prediction = replace(prediction, mask=aerated(prediction.mask, scan))
+            prediction = prediction.only(*self.config.roi)
             mask = prediction.mask
+            airless = {name: ml for name, ml in airless.items() if name in model.labels}
             values = intensities(scan, mask)
             picture = encoded(thumbnail(scan, mask))
             measurement = measure(scan, mask) if self.config.measure else Measurement(())

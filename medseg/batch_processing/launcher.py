@@ -17,6 +17,7 @@ from medseg.batch_processing.runner import Workers
 from medseg.batch_processing.settings import BatchMonitor, BatchOptions, BatchResources
 from medseg.batch_processing.summary import BatchSummary
 from medseg.batch_processing.thumbnail_log import NAME as THUMBNAILS
+from medseg.images.label_selection import label_names
 from medseg.inference.registry import DEFAULT
 from medseg.io import output_checks
 from medseg.io.overwrite_guard import OverwriteGuard
@@ -56,7 +57,8 @@ def batch(
     Raises:
         UsageError: no case is found (``no-cases``), the folder holds results (``has-results``) or is in use
             (``in-use``), an output would replace an input (``overwrites-input``) or a file that no batch
-            wrote (``foreign-file``), or the folder holds masks of another model (``other-model``).
+            wrote (``foreign-file``), a model lacks a label of ``options.roi`` (``no-such-label``), or the
+            folder holds masks of another model (``other-model``).
         ModelRefused: a model is damaged.
         ResourceError: the disk fails (``disk``), or no worker can be started.
 
@@ -112,6 +114,7 @@ def _config(
         dicom=options.dicom,
         measure=options.measure,
         aerated_only=options.aerated_only,
+        roi=label_names(options.roi),
         bom=options.bom,
     )
 

@@ -245,7 +245,7 @@ class Ledger:
         return UsageError(
             f"this folder holds {problem}",
             where=self.config.folder,
-            remedy="choose another folder for this model, or give all models in one run",
+            remedy="choose another folder, or give the same labels (--roi), and all models in one run",
             reason="other-model",
         )
 

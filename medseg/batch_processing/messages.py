@@ -36,6 +36,7 @@ class BatchConfig:
         dicom: ``dicom-seg`` or ``rtstruct``: also write this for scans that are DICOM.
         measure: ``lung``: also measure the lungs of every mask.
         aerated_only: Leave airless voxels of the lungs out of the masks of CT scans.
+        roi: Names of the labels to write, in alphabetical order; all if empty.
         bom: Start the table with a byte order mark.
     """
 
@@ -52,12 +53,13 @@ class BatchConfig:
     dicom: str | None = None
     measure: str | None = None
     aerated_only: bool = False
+    roi: tuple[str, ...] = ()
     bom: bool = False
 
     @classmethod
     def of(cls, data: dict[str, Any]) -> BatchConfig:
         """The configuration that :meth:`plain` wrote, after a round trip through JSON."""
-        return cls(**{**data, "models": tuple(data["models"])})
+        return cls(**{**data, "models": tuple(data["models"]), "roi": tuple(data.get("roi", ()))})
 
     def plain(self) -> dict[str, Any]:
         """The configuration as a JSON object."""
@@ -68,7 +70,7 @@ class BatchConfig:
         """The options that change a mask or the set of output files; if one differs, a case is redone."""
         others = {"models", "folder", "scratch", "device", "engine", "bom"}
         # Later options count only if they are used, so that batches from before them keep their digests.
-        others |= {name for name in ("measure", "aerated_only") if not getattr(self, name)}
+        others |= {name for name in ("measure", "aerated_only", "roi") if not getattr(self, name)}
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in others}
 
 

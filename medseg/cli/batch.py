@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from medseg.cli.early_checks import check_cases, check_model
-from medseg.cli.options import AeratedOnly, AsJson, DataRoot, Device, Nonfinite, Trust
+from medseg.cli.options import AeratedOnly, AsJson, DataRoot, Device, Nonfinite, Roi, Trust, roi_of
 from medseg.cli.progress import Cases
 from medseg.errors import UsageError
 from medseg.io.formats import DicomFormat
@@ -77,6 +77,7 @@ def batch(
         typer.Option(help="lung: also measure the lungs of every mask, as `medseg measure` does."),
     ] = None,
     aerated_only: AeratedOnly = False,
+    roi: Roi = None,
     bom: Annotated[
         bool, typer.Option("--bom", help="Start results.csv with a byte order mark, so that Excel reads it.")
     ] = False,
@@ -126,6 +127,7 @@ def batch(
         dicom=dicom,
         measure=measure,
         aerated_only=aerated_only,
+        roi=roi_of(roi),
         data_root=data_root,
         bom=bom,
         redo_edited=redo_edited,

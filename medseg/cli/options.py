@@ -9,6 +9,7 @@ from typing import Annotated, Literal, TypeAlias
 import typer
 
 from medseg.errors import UsageError
+from medseg.images.label_selection import label_names
 from medseg.io import read_options
 from medseg.io.formats import DicomFormat
 from medseg.io.read_options import ReadOptions
@@ -32,6 +33,16 @@ Trust = Annotated[
 
 AeratedOnly = Annotated[
     bool, typer.Option("--aerated-only", help="Leave out airless lung: voxels not darker than -500 HU.")
+]
+
+
+Roi = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--roi",
+        metavar="NAME,NAME",
+        help="Write only these labels of the model; `medseg models` lists them. [default: all]",
+    ),
 ]
 
 
@@ -84,6 +95,11 @@ def choices_of(
 ) -> ReadOptions:
     """Read options from the command line's four options."""
     return ReadOptions(series, volume, trust, nonfinite)
+
+
+def roi_of(values: list[str] | None) -> tuple[str, ...]:
+    """The labels that ``--roi`` names, which may be repeated; none if it is not given."""
+    return () if values is None else label_names(",".join(values))
 
 
 def seconds_of(text: str | None) -> float | None:

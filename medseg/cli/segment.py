@@ -19,10 +19,12 @@ from medseg.cli.options import (
     Engine,
     MaskFormat,
     Nonfinite,
+    Roi,
     Series,
     Trust,
     VolumeNumber,
     choices_of,
+    roi_of,
 )
 from medseg.cli.output import mention_older_output, print_error, print_next
 from medseg.errors import UsageError
@@ -69,6 +71,7 @@ def segment(
         bool, typer.Option("--any-modality", help="Skip the check that the scan fits the model's modality.")
     ] = False,
     aerated_only: AeratedOnly = False,
+    roi: Roi = None,
     as_json: AsJson = False,
 ) -> None:
     """Segment one scan, or several with one loaded model. Each mask has exactly its scan's grid.
@@ -76,7 +79,7 @@ def segment(
     Examples: medseg segment chest.nii.gz -o lungs.nii.gz; medseg segment *.nii.gz -o masks/
     """
     targets = mask_targets(scans or [], inputs or [], output, format_)
-    several = len(targets) > 1
+    several, names = len(targets) > 1, roi_of(roi)
     if several and stats is not None:
         raise UsageError(
             "--stats is one file for several scans",
@@ -91,6 +94,7 @@ def segment(
         Path(output).mkdir(parents=True, exist_ok=True)
     for target in targets:
         check_mask(target.mask, format_)
+    from medseg.images.label_selection import select_labels
     from medseg.inference.registry import load_segmenter
     from medseg.inference.segmentation import Runtime, segment_file
     from medseg.io.conversion import check_mask_output
@@ -100,6 +104,8 @@ def segment(
     method: SegmentationMethod | str | None = model
     if several:
         method = load_segmenter(model, device=device, engine=engine, any_modality=any_modality)
+        if names:
+            select_labels(method.labels, names, "--roi")
     options = choices_of(series, volume, trust, nonfinite)
     failed = 0
     for target in targets:
@@ -113,7 +119,7 @@ def segment(
                     stats=stats,
                     format=format_,
                     options=options,
-                    runtime=Runtime(device, engine, any_modality, aerated_only),
+                    runtime=Runtime(device, engine, any_modality, aerated_only, names),
                 )
         except Exception as error:
             known = as_medseg_error(error)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from medseg.errors import InputRefused, UsageError
 from medseg.images.grid import Grid
 from medseg.images.label import Label
+from medseg.images.label_selection import select_labels, unknown_label
 from medseg.images.value_counts import value_counts
 from medseg.system.notices import notify
 
@@ -157,8 +158,20 @@ class Mask:
         for label in self.labels:
             if label.name == name:
                 return members(self.array, label)
-        names = ", ".join(label.name for label in self.labels)
-        raise UsageError(f"no label {name!r} in this mask", remedy=f"it has: {names}", reason="no-such-label")
+        raise unknown_label([name], [label.name for label in self.labels])
+
+    def only(self, *names: str) -> Mask:
+        """The mask with these labels only; each keeps its voxels and its value.
+
+        Raises:
+            UsageError: no label has one of the names (``no-such-label``).
+
+        Example:
+            >>> medseg.segment("chest.nii.gz", model="threshold").only("left_lung").labels
+            (Label(name='left_lung', values=(2,), side='left'),)
+        """
+        selection = select_labels(self.labels, names)
+        return Mask(selection.painted[self.array], self.grid, selection.labels, self.source)
 
     def volumes_ml(self) -> dict[str, float]:
         """Volume of every label in millilitres (voxel count times voxel volume); 0.0 for an empty label."""

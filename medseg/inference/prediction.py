@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Protocol
 
@@ -38,6 +38,17 @@ class Prediction:
     entropy: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     probabilities: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=lambda: MappingProxyType({}))
     notices: tuple[Notice, ...] = ()
+
+    def only(self, *names: str) -> Prediction:
+        """The prediction of these labels, see :meth:`medseg.Mask.only`; of all if none is named."""
+        if not names:
+            return self
+        return replace(
+            self,
+            mask=self.mask.only(*names),
+            entropy={name: self.entropy[name] for name in self.entropy if name in names},
+            probabilities={name: self.probabilities[name] for name in self.probabilities if name in names},
+        )
 
 
 class PreparedScan(Protocol):

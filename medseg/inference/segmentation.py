@@ -10,6 +10,7 @@ from typing import Any, TypeGuard
 
 from medseg.errors import UsageError
 from medseg.images.intensity_stats import intensities
+from medseg.images.label_selection import label_names, select_labels
 from medseg.images.volume import Mask, Volume
 from medseg.inference.airless_lung import aerated, airless_ml, lungs_of
 from medseg.inference.registry import SegmentationMethod, load_segmenter
@@ -36,6 +37,7 @@ class Runtime:
         any_modality: Skip the checks that the scan has the model's modality, and that CT is in HU.
         aerated_only: Leave out voxels of the lungs of a CT that are not darker than -500 HU, such as
             consolidation.
+        roi: Names of the labels to write; all if empty. They keep their values.
 
     Example:
         >>> medseg.Runtime(engine="torch").device
@@ -46,6 +48,7 @@ class Runtime:
     engine: str = "auto"
     any_modality: bool = False
     aerated_only: bool = False
+    roi: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ def segment(
     """The mask of one scan, on exactly the scan's grid.
 
     For several scans create one :class:`medseg.Segmenter`, which loads the model once, or use
-    :func:`medseg.batch`.
+    :func:`medseg.batch`. :meth:`medseg.Mask.only` takes some of the mask's labels.
 
     Args:
         scan: A file, a DICOM folder, a volume, or an image of another library that :func:`medseg.as_volume`
@@ -134,12 +137,14 @@ def segment_file(
         stats: A JSON file to write volumes and intensities inside each label to.
         format: Format of a ``.dcm`` file: ``dicom-seg`` (the default) or ``rtstruct``.
         options: How to read the scan when the file leaves a question open.
-        runtime: How the model runs; only ``aerated_only`` applies to a method that is already loaded.
+        runtime: How the model runs; only ``aerated_only`` and ``roi`` apply to a method that is already
+            loaded.
         progress: Whether to show progress; None shows it on a terminal or in a notebook only.
 
     Raises:
         UsageError: the output cannot be written, is the scan itself (``overwrites-input``), or a file that
-            medseg did not write (``foreign-file``).
+            medseg did not write (``foreign-file``), or the model has no label of a name in ``runtime.roi``
+            (``no-such-label``).
 
     Other errors are those of :func:`segment`.
 
@@ -165,13 +170,18 @@ def segment_file(
             check=lambda volume: check_source(volume.source, output),
             keep=stats is not None,
         )
-    airless: dict[str, Any] = {}
+    choices: dict[str, Any] = {"roi": list(label_names(runtime.roi))} if runtime.roi else {}
     if _has_air(first, mask):
-        airless["airless_ml"] = {name: round(ml, 4) for name, ml in airless_ml(mask, first).items()}
+        airless = airless_ml(mask, first)
+        choices["airless_ml"] = {
+            name: round(ml, 4) for name, ml in airless.items() if not runtime.roi or name in runtime.roi
+        }
         if runtime.aerated_only:
-            airless["aerated_only"] = True
+            choices["aerated_only"] = True
             mask = aerated(mask, first)
-    facts = facts_of(mask, method) | airless | {"warnings": _without_paths(notices, paths)}
+    if runtime.roi:
+        mask = mask.only(*runtime.roi)
+    facts = facts_of(mask, method) | choices | {"warnings": _without_paths(notices, paths)}
     sidecar = write_mask(mask, output, facts, format=format)
     if stats is not None and first is not None:
         # With the digests too: this may be the sidecar itself.
@@ -223,12 +233,19 @@ def _listed(scan: ScanLike | Sequence[ScanLike]) -> list[ScanLike]:
 def _loader(
     model: str | Path | SegmentationMethod | None, runtime: Runtime
 ) -> Callable[[], SegmentationMethod]:
-    if model is not None and not isinstance(model, str | Path):
-        loaded = model
-        return lambda: loaded
-    return lambda: load_segmenter(
-        model, device=runtime.device, engine=runtime.engine, any_modality=runtime.any_modality
-    )
+    """A function that returns the method, once it is known to have the labels of ``runtime.roi``."""
+
+    def load() -> SegmentationMethod:
+        method = model
+        if method is None or isinstance(method, str | Path):
+            method = load_segmenter(
+                method, device=runtime.device, engine=runtime.engine, any_modality=runtime.any_modality
+            )
+        if runtime.roi:
+            select_labels(method.labels, runtime.roi, "--roi")
+        return method
+
+    return load
 
 
 def _title(scans: Sequence[ScanLike]) -> str:

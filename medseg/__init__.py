@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from medseg.io.dicom.series_reader import list_series
     from medseg.io.dicom.series_writer import write_dicom_series
     from medseg.io.foreign_images import as_mask, as_volume
+    from medseg.io.label_files import write_label_files
     from medseg.io.read_options import ReadOptions
     from medseg.io.scan_info import info
     from medseg.io.scans_and_masks import list_segments, read, read_mask, write
@@ -169,6 +170,7 @@ __all__ = [
     "view",
     "write",
     "write_dicom_series",
+    "write_label_files",
 ]
 
 _HOME = {
@@ -267,6 +269,7 @@ _HOME = {
     "view": "medseg.visualization.viewer.widget",
     "write": "medseg.io.scans_and_masks",
     "write_dicom_series": "medseg.io.dicom.series_writer",
+    "write_label_files": "medseg.io.label_files",
 }
 """Module of each public name."""
 

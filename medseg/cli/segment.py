@@ -28,6 +28,7 @@ from medseg.cli.options import (
 )
 from medseg.cli.output import mention_older_output, print_error, print_next
 from medseg.errors import UsageError
+from medseg.io.formats import stem
 from medseg.system.error_conversion import as_medseg_error
 from medseg.system.notices import RESEARCH
 
@@ -60,6 +61,13 @@ def segment(
     stats: Annotated[
         Path | None, typer.Option(help="Also write volumes and intensities per label to this JSON file.")
     ] = None,
+    per_label: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Also write FOLDER/LABEL.nii.gz for each label; in a folder per scan if -o is one.",
+        ),
+    ] = None,
     format_: MaskFormat = None,
     series: Series = None,
     volume: VolumeNumber = None,
@@ -90,7 +98,9 @@ def segment(
     with mention_older_output(targets[0].mask):
         check_model(model, engine)
         check_scans([each for target in targets for each in target.channels])
+    folders = {target.mask: per_label or Path() for target in targets}
     if output is not None and targets[0].mask != Path(output):
+        folders = {mask: folder / stem(mask) for mask, folder in folders.items()}
         Path(output).mkdir(parents=True, exist_ok=True)
     for target in targets:
         check_mask(target.mask, format_)
@@ -98,14 +108,18 @@ def segment(
     from medseg.inference.registry import load_segmenter
     from medseg.inference.segmentation import Runtime, segment_file
     from medseg.io.conversion import check_mask_output
+    from medseg.io.label_files import check_label_files, write_label_files
+    from medseg.io.sidecar import sidecar_path
 
     for target in targets:
         check_mask_output(target.mask, target.channels, format_)
     method: SegmentationMethod | str | None = model
-    if several:
+    if several or per_label is not None:
         method = load_segmenter(model, device=device, engine=engine, any_modality=any_modality)
-        if names:
-            select_labels(method.labels, names, "--roi")
+        labels = select_labels(method.labels, names, "--roi").labels if names else method.labels
+        for target in targets if per_label is not None else ():
+            outputs = [target.mask, sidecar_path(target.mask), *([] if stats is None else [stats])]
+            check_label_files(folders[target.mask], labels, [*target.channels, *outputs])
     options = choices_of(series, volume, trust, nonfinite)
     failed = 0
     for target in targets:
@@ -121,6 +135,8 @@ def segment(
                     options=options,
                     runtime=Runtime(device, engine, any_modality, aerated_only, names),
                 )
+                if per_label is not None:
+                    write_label_files(made.mask, folders[target.mask], made.facts)
         except Exception as error:
             known = as_medseg_error(error)
             if not several or known.reason == "unexpected":

@@ -81,3 +81,45 @@ def test_a_prediction_of_some_labels():
     prediction = medseg.load_segmenter("threshold").prepare(chest()).predict()
     assert prediction.only("left_lung").mask.volumes_ml() == pytest.approx({"left_lung": LEFT_ML})
     assert prediction.only() is prediction
+
+
+def test_each_label_may_have_a_file_of_its_own_beside_the_label_map(desk, monkeypatch):
+    given = "medseg segment scan.nii.gz -o m.nii.gz --model threshold --per-label organs"
+    assert run(monkeypatch, given) == 0
+    assert {path.name for path in (desk / "organs").iterdir()} == {
+        f"{side}_lung{ending}" for side in ("left", "right") for ending in (".nii.gz", ".json")
+    }
+    labels = {label.name: label for label in medseg.load_segmenter("threshold").labels}
+    whole = medseg.read_mask("m.nii.gz", tuple(labels.values())).array
+    for name, label in labels.items():
+        alone = medseg.read_mask(f"organs/{name}.nii.gz", ()).array
+        np.testing.assert_array_equal(alone, whole == label.value)
+    facts = json.loads((desk / "organs" / "left_lung.json").read_text())
+    assert facts["labels"] == {"left_lung": [1]}
+    assert facts["volumes_ml"] == pytest.approx({"left_lung": LEFT_ML})
+    assert facts["model_sha256"] == json.loads((desk / "m.json").read_text())["model_sha256"]
+
+
+def test_several_scans_have_a_folder_each_with_the_labels_asked_for(desk, monkeypatch):
+    given = "medseg segment scan.nii.gz other.nii.gz -o masks/ --model threshold --roi left_lung"
+    assert run(monkeypatch, f"{given} --per-label organs") == 0
+    assert sorted(path.relative_to(desk).as_posix() for path in desk.rglob("organs/*/*.nii.gz")) == [
+        "organs/other/left_lung.nii.gz",
+        "organs/scan/left_lung.nii.gz",
+    ]
+
+
+def test_foreign_files_and_the_mask_itself_are_refused_before_a_mask_is_made(desk, monkeypatch, capsys):
+    (desk / "organs").mkdir()
+    (desk / "organs" / "left_lung.nii.gz").write_bytes(b"mine")
+    assert (
+        run(monkeypatch, "medseg segment scan.nii.gz -o m.nii.gz --model threshold --per-label organs") == 2
+    )
+    assert "not written by medseg" in capsys.readouterr().err
+    assert (
+        run(monkeypatch, "medseg segment scan.nii.gz -o left_lung.nii.gz --model threshold --per-label .")
+        == 2
+    )
+    assert not (desk / "m.nii.gz").exists()
+    assert not (desk / "left_lung.nii.gz").exists()
+    assert (desk / "organs" / "left_lung.nii.gz").read_bytes() == b"mine"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -32,7 +32,8 @@ class BatchOptions:
         measure: ``lung``: also measure the lungs of every mask, see :func:`medseg.measure`. Whole lungs are
             columns of the table, all their parts are in ``measures/<case>.csv``.
         aerated_only: Leave out voxels of the lungs that are not darker than -500 HU.
-        roi: Names of the labels to write; all if empty. Every model must have them.
+        roi: Names of the labels to write, or text with commas between them; all if empty. Every model must
+            have them.
         data_root: Folder that the paths of a manifest are relative to, instead of the manifest's own root.
         bom: Start ``results.csv`` with a byte order mark, so that Excel reads it as UTF-8.
         redo_edited: Continue, and replace masks that were edited since; a copy of each is kept beside.
@@ -52,7 +53,7 @@ class BatchOptions:
     dicom: DicomFormat | None = None
     measure: Literal["lung"] | None = None
     aerated_only: bool = False
-    roi: tuple[str, ...] = ()
+    roi: Sequence[str] = ()
     data_root: Path | None = None
     bom: bool = False
     redo_edited: bool = False

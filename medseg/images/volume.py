@@ -171,7 +171,8 @@ class Mask:
             (Label(name='left_lung', values=(2,), side='left'),)
         """
         selection = select_labels(self.labels, names)
-        return Mask(selection.painted[self.array], self.grid, selection.labels, self.source)
+        painted = selection.painted.astype(self.array.dtype)  # half of the memory of 16 bits
+        return Mask(painted[self.array], self.grid, selection.labels, self.source)
 
     def volumes_ml(self) -> dict[str, float]:
         """Volume of every label in millilitres (voxel count times voxel volume); 0.0 for an empty label."""

@@ -37,7 +37,8 @@ class Runtime:
         any_modality: Skip the checks that the scan has the model's modality, and that CT is in HU.
         aerated_only: Leave out voxels of the lungs of a CT that are not darker than -500 HU, such as
             consolidation.
-        roi: Names of the labels to write; all if empty. They keep their values.
+        roi: Names of the labels to write, or text with commas between them; all if empty. They keep their
+            values.
 
     Example:
         >>> medseg.Runtime(engine="torch").device
@@ -48,7 +49,10 @@ class Runtime:
     engine: str = "auto"
     any_modality: bool = False
     aerated_only: bool = False
-    roi: tuple[str, ...] = ()
+    roi: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "roi", label_names(self.roi))
 
 
 @dataclass(frozen=True)
@@ -170,7 +174,7 @@ def segment_file(
             check=lambda volume: check_source(volume.source, output),
             keep=stats is not None,
         )
-    choices: dict[str, Any] = {"roi": list(label_names(runtime.roi))} if runtime.roi else {}
+    choices: dict[str, Any] = {"roi": list(runtime.roi)} if runtime.roi else {}
     if _has_air(first, mask):
         airless = airless_ml(mask, first)
         choices["airless_ml"] = {

@@ -77,6 +77,15 @@ def test_statistics_are_of_these_labels_too(desk):
     assert json.loads((desk / "s.json").read_text())["intensities"].keys() == {"left_lung"}
 
 
+@pytest.mark.parametrize("names", ["left_lung", ["left_lung"], " left_lung,", ("left_lung", "left_lung")])
+def test_names_may_be_text_or_a_list(desk, names):
+    made = medseg.segment_file(
+        "scan.nii.gz", "m.nii.gz", model="threshold", runtime=medseg.Runtime(roi=names)
+    )
+    assert made.facts["roi"] == ["left_lung"]
+    assert made.facts["airless_ml"].keys() == made.facts["labels"].keys() == {"left_lung"}
+
+
 def test_a_prediction_of_some_labels():
     prediction = medseg.load_segmenter("threshold").prepare(chest()).predict()
     assert prediction.only("left_lung").mask.volumes_ml() == pytest.approx({"left_lung": LEFT_ML})

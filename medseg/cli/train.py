@@ -106,7 +106,7 @@ def train(
 
     if recipe is not None and manifest is not None:  # mistakes in them are named before the large imports
         Recipe.read(recipe)
-        Manifest.read(manifest, root=data_root)
+        data = Manifest.read(manifest, root=data_root)
     check_model(source)
     from medseg.cross_validation.runner import Folds, cross_validate
     from medseg.training import provenance
@@ -146,7 +146,7 @@ def train(
                 del settings["progress"]
                 result = cross_validate(
                     recipe,
-                    Manifest.read(manifest, root=data_root),
+                    data,
                     output,
                     folds=Folds(folds, fold),
                     **settings,
@@ -156,7 +156,7 @@ def train(
             else:
                 assert recipe is not None  # checked above
                 assert manifest is not None
-                model = session.train(recipe, Manifest.read(manifest, root=data_root), output, **settings)
+                model = session.train(recipe, data, output, **settings)
         except KeyboardInterrupt as stopped:
             print(
                 "stopped: run the same command with --resume to continue after the last finished epoch",

@@ -9,7 +9,6 @@ from typing import Annotated, Literal, TypeAlias
 import typer
 
 from medseg.errors import UsageError
-from medseg.images.label_selection import label_names
 from medseg.io import read_options
 from medseg.io.formats import DicomFormat
 from medseg.io.read_options import ReadOptions
@@ -99,7 +98,11 @@ def choices_of(
 
 def roi_of(values: list[str] | None) -> tuple[str, ...]:
     """The labels that ``--roi`` names, which may be repeated; none if it is not given."""
-    return () if values is None else label_names(",".join(values))
+    if values is None:
+        return ()
+    from medseg.images.label_selection import label_names  # imports numpy
+
+    return label_names(",".join(values))
 
 
 def seconds_of(text: str | None) -> float | None:

@@ -11,7 +11,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from medseg.inference.backends import graph_cache, onnx_export
-from medseg.inference.backends.network_source import graph_forms
+from medseg.inference.backends.network_source import graph_forms, submodule
 from medseg.inference.model import Model
 
 SHIPPED = ("lung_ct", "lung_ct_context")
@@ -43,9 +43,8 @@ for name in SHIPPED:
     for network, weights in zip(model.networks(), model.fold_digests(), strict=True):
         for stage, shape, free in graph_forms(model.recipe):
             key = graph_cache.graph_key(model.recipe, weights, shape, free=free, stage=stage)
-            part = network if stage is None else getattr(network, stage)
             path = folder / f"{key}.onnx"
-            graph = onnx_export.export(part, shape, free=free)
+            graph = onnx_export.export(submodule(network, stage), shape, free=free)
             # Batch norms are folded into the weights of lung_ct, which are then not equal in half precision.
             path.write_bytes(graph if stage is None else halved(graph))
             print(name, path, f"{path.stat().st_size / 1e6:.1f} MB")

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import nibabel
 import pytest
+from support.foreign_models import lungmask_weights, training_folder
 from support.processes import command_code, heavy_imports
 
+import medseg
 from medseg.inference.backends import graph_cache
 from medseg.inference.backends.network_source import graph_forms
 from medseg.inference.model_file import ModelFile
@@ -111,6 +113,19 @@ def test_a_model_with_an_exported_graph_is_used_without_torch(arguments: tuple[s
     assert not {"torch", "monai", "lightning"} & set(loaded)
 
 
+@pytest.mark.parametrize("source", ["nnunet", "lungmask"])
+def test_an_imported_model_is_used_without_torch(source: str, tmp_path: Path):
+    model, scan = tmp_path / "model.safetensors", tmp_path / "ct.nii.gz"
+    if source == "nnunet":
+        medseg.import_model(training_folder(tmp_path, folds=2), output=model)
+    else:
+        fill = lungmask_weights(tmp_path / "fill.pth")
+        medseg.import_model(lungmask_weights(tmp_path / "lobes.pth", 6), fill=fill, output=model)
+    Thorax().scan(default_grid((16, 16, 24))).save(scan)
+    code = command_code("segment", str(scan), "-o", "mask.nii.gz", "--model", str(model))
+    assert not {"torch", "monai", "lightning"} & set(heavy_imports(code, cwd=tmp_path))
+
+
 def test_a_worker_of_a_batch_needs_no_torch(tmp_path: Path):
     code = """
 import medseg.batch_processing.worker
@@ -135,6 +150,7 @@ def test_reading_writing_and_comparing_are_light(tmp_path: Path):
     code = """
 import medseg
 from medseg.evaluation.scoring import score
+import medseg
 from medseg.inference.backends import graph_cache
 from medseg.inference.backends.network_source import window_shape
 from medseg.inference.model_file import ModelFile

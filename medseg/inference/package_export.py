@@ -10,9 +10,9 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
-from medseg.errors import ResourceError, UsageError, first_line
+from medseg.errors import ResourceError, first_line
 from medseg.inference.backends import graph_cache
-from medseg.inference.backends.network_source import graph_forms
+from medseg.inference.backends.network_source import graph_forms, submodule
 from medseg.inference.model_file import ModelFile
 from medseg.inference.model_package import FORMAT, PIPELINE, ModelPackage, is_own_package
 from medseg.inference.package_self_test import check_package, write_self_test
@@ -48,14 +48,6 @@ def export_model(source: str | Path, output: str | Path, *, engine: str = "auto"
     OverwriteGuard([file.path]).check(output)
     if os.path.lexists(output) and not is_own_package(output):
         raise foreign_file(output)
-    if len(file.recipe.network_sizes()) != 1 and file.recipe.context is None:
-        raise UsageError(
-            f"{file.recipe.name} has {len(file.recipe.network_sizes())} networks in sequence, which packages "
-            "do not hold yet",
-            where=source,
-            remedy="use the model file",
-            reason="engine",
-        )
     output.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=".medseg-", dir=output.parent))
     try:
@@ -86,7 +78,7 @@ def _write(file: ModelFile, folder: Path, engine: str) -> None:
     for weights, network in zip(file.fold_digests(), model.networks(), strict=True):
         for stage, shape, free in graph_forms(recipe):
             name = f"network-{len(graphs)}.onnx"
-            content = graph(network if stage is None else getattr(network, stage), shape, free=free)
+            content = graph(submodule(network, stage), shape, free=free)
             (folder / name).write_bytes(content)
             key = graph_cache.graph_key(recipe, weights, shape, free=free, stage=stage)
             found = {"file": name, "key": key, "sha256": hashlib.sha256(content).hexdigest()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -17,7 +18,7 @@ from medseg.images.grid import Grid
 from medseg.images.label import Label
 from medseg.images.volume import Mask, Volume
 from medseg.inference.backends import Engine, load
-from medseg.inference.backends.network_source import FoldNetwork, LoadedNetwork, window_shape
+from medseg.inference.backends.network_source import FoldNetwork, graph_forms, window_shape
 from medseg.inference.label_decision import LabelDecision
 from medseg.inference.lung_evidence import RULES
 from medseg.inference.mask_assembly import Target, build_mask
@@ -28,7 +29,6 @@ from medseg.inference.pipelines import (
     PipelineRuntime,
     PreparedPipeline,
     pipeline_runtime,
-    pipeline_windows,
 )
 from medseg.inference.prediction import Prediction, PreparedScan
 from medseg.inference.scan_checks import check_finite
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from medseg.inference.model import Model
-    from medseg.networks import Several
 
 SLICES = "lung_ct"
 """The shipped model of slices that models with a section ``context`` use as well."""
@@ -111,21 +110,11 @@ class Segmenter:
 
     def _pipeline(self, engine: str) -> tuple[list[Engine], PipelineRuntime]:
         """The engines of a pipeline's first network, and the pipeline with all of its engines."""
-        sizes = self.recipe.network_sizes()
-        if len(sizes) == 1:
-            engines = [load(engine, self._networks(), window_shape(self.recipe), self.device)]
-        else:
-            folds = [cast("Several", network) for network in self.model.networks()]
-            windows = pipeline_windows(self.recipe)
-            engines = [
-                load(
-                    engine,
-                    [LoadedNetwork(fold.networks[number]) for fold in folds],
-                    (1, size[2], *window),
-                    self.device,
-                )
-                for number, (size, window) in enumerate(zip(sizes, windows, strict=True))
-            ]
+        folds = self._networks()
+        engines = [
+            load(engine, [replace(fold, stage=stage) for fold in folds], shape, self.device)
+            for stage, shape, _ in graph_forms(self.recipe)
+        ]
         return engines[0], pipeline_runtime(self.recipe, engines)
 
     @cached_property

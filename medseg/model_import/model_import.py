@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from medseg.errors import ModelRefused, UsageError
+from medseg.inference import exported_graphs
 from medseg.inference.model import Model
 from medseg.io.overwrite_guard import OverwriteGuard
 from medseg.model_import.checkpoint import Checkpoint, refused
@@ -96,6 +97,7 @@ def import_model(
         raise
     if output is not None:
         model.save(output)
+        exported_graphs.export(model)
     return model
 
 

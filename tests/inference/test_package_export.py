@@ -3,8 +3,10 @@ from __future__ import annotations
 import json
 from importlib.metadata import version
 
+import numpy as np
 import pytest
 from support.commands import invoke
+from support.foreign_models import lungmask_weights
 from support.packages import refusal
 from support.worlds import DIVIDED, tiny, untrained
 
@@ -62,10 +64,15 @@ def test_a_failed_export_leaves_nothing(model, tmp_path, monkeypatch):
     assert [each.name for each in tmp_path.iterdir()] == ["model.safetensors"]
 
 
-def test_networks_that_onnx_lacks_and_chains_of_networks_are_refused(model, tmp_path, monkeypatch):
-    monkeypatch.setattr("medseg.recipe.Recipe.network_sizes", lambda self: [None, None])
-    error = refusal(UsageError, "engine", medseg.export_model, model, tmp_path / "package")
-    assert "2 networks in sequence" in str(error)
+@pytest.mark.filterwarnings("ignore::medseg.InputWarning")  # the scan of the test is no chest
+def test_a_package_holds_all_networks_of_a_model_with_several(tmp_path):
+    model, fill = tmp_path / "fused.safetensors", lungmask_weights(tmp_path / "fill.pth")
+    medseg.import_model(lungmask_weights(tmp_path / "lobes.pth", 6), fill=fill, output=model)
+    package = medseg.export_model(model, tmp_path / "package")
+    assert len(list(package.path.glob("network-*.onnx"))) == 2
+    scan = medseg.read(package.path / "self-test-0.nii.gz")
+    masks = [medseg.segment(scan, model=each, engine="onnx").array for each in (model, package.path)]
+    assert np.array_equal(*masks)
 
 
 def test_the_self_test_finds_another_mask(model, tmp_path):

@@ -13,7 +13,7 @@ from contextlib import suppress
 from importlib import resources
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 from medseg.errors import MedsegError
 from medseg.recipe import Recipe
@@ -22,8 +22,9 @@ from medseg.system.atomic_write import replacing
 
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
-Stage: TypeAlias = Literal["coarse", "fine"]
-"""One of the two networks of a recipe with a section ``context``."""
+Stage: TypeAlias = str
+"""Which network of a model with several: ``coarse`` or ``fine`` with a section ``context``, or
+``networks.0``, ``networks.1``, ... in a pipeline. It is the name of the network's submodule."""
 
 _VERSIONS = ("medseg", "torch", "monai", "onnx")
 
@@ -60,7 +61,7 @@ def graph_key(
         weights: The digest of a fold, see :meth:`medseg.inference.model_file.ModelFile.fold_digests`.
         shape: (N, C, ...) of the graph's input.
         free: Whether its sides may differ from ``shape``.
-        stage: The network of a recipe with a section ``context`` that the graph is of.
+        stage: Which network of a model with several the graph is of.
     """
     network = recipe.network.model_dump(mode="json")
     facts: list[object] = [
@@ -74,6 +75,9 @@ def graph_key(
     ]
     if stage is not None and recipe.context is not None:
         facts += [stage, recipe.context.network.model_dump(mode="json")]
+    elif stage is not None:
+        sizes = recipe.network_sizes()[int(stage.rpartition(".")[2])]
+        facts += [stage, sizes[0].model_dump(mode="json"), *sizes[1:]]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from medseg.inference.backends import graph_cache
+from medseg.inference.pipelines import pipeline_windows
 from medseg.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ class GraphForm(NamedTuple):
     """A graph that a model's recipe needs.
 
     Attributes:
-        stage: Which network of a recipe with a section ``context``; None if there is one network.
+        stage: Which network of a model with several; None if there is one.
         shape: (N, C, ...) of the windows.
         free: Whether the sides of a window may differ from those in ``shape``.
     """
@@ -34,10 +35,21 @@ class GraphForm(NamedTuple):
 
 def graph_forms(recipe: Recipe) -> tuple[GraphForm, ...]:
     """The graphs that are needed to run each fold of a recipe."""
+    windows = pipeline_windows(recipe)
+    if len(windows) > 1:
+        return tuple(
+            GraphForm(f"networks.{number}", (1, size[2], *window), False)
+            for number, (size, window) in enumerate(zip(recipe.network_sizes(), windows, strict=True))
+        )
     if recipe.context is None:
         return (GraphForm(None, window_shape(recipe), recipe.predict.whole_planes),)
     coarse = (1, len(recipe.channels), *recipe.context.size)
     return (GraphForm("coarse", coarse, False), GraphForm("fine", (1, *window_shape(recipe)[1:]), False))
+
+
+def submodule(networks: nn.Module, stage: graph_cache.Stage | None) -> nn.Module:
+    """One of a fold's networks; None: the only one."""
+    return networks if stage is None else networks.get_submodule(stage)
 
 
 class NetworkSource(Protocol):
@@ -86,13 +98,13 @@ class LoadedNetwork:
 
 @dataclass(frozen=True)
 class FoldNetwork:
-    """The network of one fold of a model, or one of its two, which is built only if no graph of it is found.
+    """A network of one fold of a model, which is built only if no graph of it is found.
 
     Attributes:
         recipe: Defines the network.
         weights: Digest of the fold's weights.
-        build: Builds the network, with its weights; both networks if there is a ``stage``.
-        stage: Which network of a recipe with a section ``context`` this is.
+        build: Builds the networks of the fold, with their weights.
+        stage: Which network of a model with several this is; None if there is one.
         packaged: The graph of a key, for a package of exported networks, which needs no others.
     """
 
@@ -103,8 +115,7 @@ class FoldNetwork:
     packaged: Callable[[str], bytes] | None = None
 
     def network(self) -> nn.Module:  # noqa: D102
-        built = self.build()
-        return built if self.stage is None else cast("nn.Module", getattr(built, self.stage))
+        return submodule(self.build(), self.stage)
 
     def graph(self, shape: tuple[int, ...], *, free: bool = False) -> bytes:  # noqa: D102
         key = graph_cache.graph_key(self.recipe, self.weights, shape, free=free, stage=self.stage)

@@ -192,6 +192,8 @@ def _print_folds(result: CrossValidation, output: Path) -> None:
         low, high = row["dice_ci_low"], row["dice_ci_high"]
         dice = f"out-of-fold Dice {row['dice_mean']:.4f} (95 % CI {low:.4f} to {high:.4f})"
         print(f"{label}: {dice}, {row['n']:.0f} cases, {row['failed']:.0f} failed")
+    for step in result.model.recipe.postprocess.steps:
+        print(f"postprocessing, {step}")
     path = output / "model.safetensors"
     print(
         f"wrote {path} with {len(result.model.folds)} folds (sha256 {result.model.digest[:12]}). {RESEARCH}"

@@ -10,7 +10,12 @@ from pathlib import Path
 import pandas as pd
 
 from medseg.cross_validation.fold_assignment import FILE, FoldAssignment
-from medseg.cross_validation.out_of_fold import fold_folder, save_ensemble, score_out_of_fold
+from medseg.cross_validation.out_of_fold import (
+    choose_steps,
+    fold_folder,
+    save_ensemble,
+    score_out_of_fold,
+)
 from medseg.datasets.manifest import Case, Manifest
 from medseg.errors import UsageError
 from medseg.evaluation import summary_table
@@ -81,7 +86,8 @@ def cross_validate(
     ``folds.json`` in ``folder`` keeps the folds, which are drawn by patient and stratified by group and by
     the labels that occur. Each fold is a training in ``fold_0``, ``fold_1`` and so on, all with the cache in
     ``folder``. When the last one is finished, ``out_of_fold`` gets the masks and their scores, and
-    ``model.safetensors`` holds all folds: it segments with the mean of their logits.
+    ``model.safetensors`` holds all folds: it segments with the mean of their logits. Its recipe has further
+    ``postprocess.steps`` if they improve the out-of-fold masks and make no label worse.
 
     Each fold's best epoch is chosen by the Dice of the same cases that it holds out, so that out-of-fold
     scores are slightly too good; for an unbiased number, keep cases in split ``test``.
@@ -141,7 +147,8 @@ def cross_validate(
         return CrossValidation(assignment.fold_of)
     with run_folder.lock(folder):
         table = score_out_of_fold(folder, listed, assignment, chosen, hardware.device)
-        return CrossValidation(assignment.fold_of, table, save_ensemble(folder, assignment))
+        choice = choose_steps(folder, listed, table, chosen)
+        return CrossValidation(assignment.fold_of, table, save_ensemble(folder, assignment, choice))
 
 
 def _numbers(folds: Folds) -> Sequence[int]:

@@ -75,7 +75,7 @@ def evaluate_cases(
     for number, case in enumerate(cases, start=1):
         about: Row = {"case": case.id, "patient": case.patient, "group": case.group}
         try:
-            truth = _truth(case, labels)
+            truth = read_truth(case, labels)
             if _has_thick_slices(truth, nsd_tolerance_mm):
                 thick[case.id] = truth.grid.spacing_mm
             started = time.perf_counter()
@@ -142,7 +142,13 @@ def _report_thick_slices(thick: Mapping[str, tuple[float, float, float]], cases:
     )
 
 
-def _truth(case: Case, labels: Sequence[Label]) -> Mask:
+def read_truth(case: Case, labels: Sequence[Label]) -> Mask:
+    """The true mask of a case.
+
+    Raises:
+        UsageError: the case has no label file (``no-label``).
+        InputRefused: the label file cannot be read.
+    """
     if case.label is None:
         raise UsageError(
             "the case has no label", remedy="add its label file to the manifest", reason="no-label"

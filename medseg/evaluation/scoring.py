@@ -87,7 +87,7 @@ def score(
         ('right_lung', True, 2181)
     """
     prediction, truth = _both(prediction, truth, labels)
-    prediction, aligned = _on_one_grid(prediction, truth, tolerance_mm)
+    prediction, aligned = on_one_grid(prediction, truth, tolerance_mm)
     names = [label.name for label in prediction.labels]
     missing = [label.name for label in truth.labels if label.name not in names]
     if missing:
@@ -116,7 +116,7 @@ def score(
     return tuple(scores)
 
 
-def _on_one_grid(prediction: Mask, truth: Mask, tolerance_mm: float) -> tuple[Mask, Mask]:
+def on_one_grid(prediction: Mask, truth: Mask, tolerance_mm: float) -> tuple[Mask, Mask]:
     """Both masks on the grid of the larger one."""
     try:
         if prod(truth.grid.shape) > prod(prediction.grid.shape):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from medseg.images.grid import Grid
 from medseg.images.run_length import Runs
 from medseg.images.volume import Mask, Source, Volume
+from medseg.inference.cleaning_steps import clean
 from medseg.inference.label_decision import LabelDecision, empty_label_map
 from medseg.inference.lung_checks import qc_findings
 from medseg.inference.lungs import find_sides
@@ -45,7 +46,8 @@ def build_mask(planes: Planes, prepared: Grid, target: Target, recipe: Recipe) -
     """The mask on the scan's grid.
 
     The recipe's :class:`LabelDecision` says which labels a voxel belongs to; each label is then cleaned, and
-    all are painted in their order.
+    all are painted in their order. The steps of the recipe's section ``postprocess`` then clean the finished
+    mask.
 
     Args:
         planes: Probabilities on the prepared grid.
@@ -54,8 +56,10 @@ def build_mask(planes: Planes, prepared: Grid, target: Target, recipe: Recipe) -
         recipe: Defines the labels and how each is cleaned.
     """
     decision = LabelDecision.from_recipe(recipe)
-    if decision.exclusive and recipe.postprocess == Postprocess():
+    steps = recipe.postprocess.steps
+    if decision.exclusive and recipe.postprocess.rules == Postprocess():
         painted = label_map(planes, prepared, target.grid, decision=decision)
+        clean(painted, target.grid, recipe.painted, steps)
         return Mask(painted, target.grid, recipe.painted, target.source)
     runs = label_runs(planes, prepared, target.grid, decision=decision)
     trim_heap()  # memory of the network and the prepared scan
@@ -68,6 +72,7 @@ def build_mask(planes: Planes, prepared: Grid, target: Target, recipe: Recipe) -
         trim_heap()  # memory of the components; painting needs its own
         for part, painting in zip(cleaned, recipe.postprocess.divide or (label,), strict=True):
             part.paint(painted, painting.value)
+    clean(painted, target.grid, recipe.painted, steps)
     mask = Mask(painted, target.grid, recipe.painted, target.source)
     if target.scan is not None:
         send(each.at(target.source.path) for each in qc_findings(mask, target.scan))

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from medseg.errors import UsageError
 from medseg.images.label import Label
 from medseg.images.volume import Mask, Volume
+from medseg.inference.cleaning_steps import clean
 from medseg.inference.prediction import Prediction
 from medseg.recipe import Recipe
 from medseg.recipe.pipeline import LungmaskPipeline
@@ -73,6 +74,7 @@ class PreparedPipeline:
 
     def __init__(self, runtime: PipelineRuntime, volumes: Sequence[Volume], notices: list[Notice]) -> None:
         self._labels: tuple[Label, ...] = runtime.recipe.labels
+        self._steps = runtime.recipe.postprocess.steps
         self._grid, self._source = volumes[0].grid, volumes[0].source
         self._case: PipelineCase | None = runtime.prepare(volumes)
         self._notices = notices
@@ -86,5 +88,7 @@ class PreparedPipeline:
             )
         with collect_notices(pass_on=True) as notices:
             trim_heap()  # memory that reading and preparing used temporarily
-            mask = Mask(case.label_map(), self._grid, self._labels, self._source)
+            painted = case.label_map()
+            clean(painted, self._grid, self._labels, self._steps)
+            mask = Mask(painted, self._grid, self._labels, self._source)
         return Prediction(mask, notices=(*self._notices, *notices))

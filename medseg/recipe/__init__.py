@@ -30,7 +30,7 @@ from medseg.recipe.context import Context
 from medseg.recipe.loss import DiceBCE, DiceCE, Loss
 from medseg.recipe.network import Network, UNet
 from medseg.recipe.pipeline import LungmaskPipeline, NnunetPipeline, Pipeline
-from medseg.recipe.prediction import Postprocess, Predict
+from medseg.recipe.prediction import CleaningStep, Postprocess, Predict
 from medseg.recipe.preprocessing import Crop, Intensity, Patch, Percentile, Prepare, Window, ZScore
 from medseg.recipe.section import Section, SpacingMm
 from medseg.recipe.training import FineTune, Train
@@ -39,6 +39,7 @@ from medseg.system.validation_words import validation_words
 
 __all__ = [
     "Augment",
+    "CleaningStep",
     "Context",
     "Crop",
     "FineTune",
@@ -172,6 +173,7 @@ class Recipe(Section):
             self._check_pipeline(self.pipeline)
         if self.postprocess.divide:
             self._check_divided(self.postprocess.divide)
+        self._check_steps(self.postprocess.steps)
         problem = self.network.misfit(self.spatial_dims)
         if problem:
             raise ValueError(problem)
@@ -218,13 +220,13 @@ class Recipe(Section):
     def _check_pipeline(self, pipeline: NnunetPipeline | LungmaskPipeline) -> None:
         if (
             self.predict != Predict()
-            or self.postprocess != Postprocess()
+            or self.postprocess.rules != Postprocess()
             or self.context
             or self.prepare.crop
         ):
             raise ValueError(
-                "with a pipeline, predict and postprocess keep their defaults, and there is neither context "
-                "nor prepare.crop: the pipeline decides everything"
+                "with a pipeline, predict and postprocess (but for its steps) keep their defaults, and there "
+                "is neither context nor prepare.crop: the pipeline decides everything"
             )
         if self.patch.neighbours:
             raise ValueError("with a pipeline, patch.neighbours must be 0")
@@ -269,6 +271,15 @@ class Recipe(Section):
                 f"postprocess.divide has the values {values}, but label {self.labels[0].name} has "
                 f"{sorted(self.labels[0].values)}: they must be the same"
             )
+
+    def _check_steps(self, steps: tuple[CleaningStep, ...]) -> None:
+        if steps and self.context:
+            raise ValueError("postprocess.steps cannot be used with context: lung_ct decides its masks")
+        names = {label.name for label in self.painted}
+        for number, step in enumerate(steps):
+            unknown = sorted(set(step.labels) - names)
+            if unknown:
+                raise ValueError(f"postprocess.steps[{number}] names {unknown[0]!r}, which is not a label")
 
     @model_serializer(mode="wrap")
     def _without_absent_sections(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

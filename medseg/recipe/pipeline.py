@@ -1,7 +1,8 @@
 """The recipe's section ``pipeline``: models of other tools, applied exactly as those tools do it.
 
 A recipe without this section is medseg's own. With it, the section ``prepare`` only describes the scans (for
-``medseg check`` and for viewing), and ``predict`` and ``postprocess`` must keep their defaults.
+``medseg check`` and for viewing), and ``predict`` and ``postprocess`` (but for its steps) must keep their
+defaults.
 """
 
 from __future__ import annotations

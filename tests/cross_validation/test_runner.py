@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from medseg.cross_validation.runner import Folds, cross_validate
 from medseg.datasets.manifest import Case
 from medseg.errors import UsageError
 from medseg.evaluation.evaluation_files import read_evaluation
+from medseg.inference.cleaning_steps import cleaned
 from medseg.inference.model import Model
 from medseg.inference.segmenter import Segmenter
 from medseg.io import read, read_mask
@@ -68,6 +70,19 @@ def test_the_ensemble_holds_every_fold(whole: Path) -> None:
     for own, part in zip(ensemble.folds, parts, strict=True):
         assert all(torch.equal(own[name], each) for name, each in part.folds[0].items())
     assert [each["digest"] for each in ensemble.provenance["folds"]] == [part.digest for part in parts]
+
+
+def test_the_ensemble_cleans_its_masks_by_the_steps_of_the_summary(cases: list[Case], whole: Path) -> None:
+    ensemble = Model.load(whole / "model.safetensors")
+    steps = ensemble.recipe.postprocess.steps
+    summary = (whole / "out_of_fold" / "summary.md").read_text()
+    assert summary.splitlines()[-1].startswith("Postprocessing")
+    assert all(str(step) in summary for step in steps)
+    table = pd.read_csv(whole / "out_of_fold" / "postprocessing.csv", index_col="label")
+    assert (table["dice_after"] >= table["dice_before"]).all()
+    raw = replace(ensemble, recipe=RECIPE)
+    wanted = cleaned(Segmenter(raw)(read(cases[0].images[0])), steps)
+    np.testing.assert_array_equal(Segmenter(ensemble)(read(cases[0].images[0])).array, wanted.array)
 
 
 def test_an_interrupted_cross_validation_goes_on_with_the_same_bits(

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from medseg.io.dicom.series_writer import write_dicom_series
     from medseg.io.foreign_images import as_mask, as_volume
     from medseg.io.label_files import write_label_files
+    from medseg.io.picture.masks import MaskCoding
     from medseg.io.read_options import ReadOptions
     from medseg.io.scan_info import info
     from medseg.io.scans_and_masks import list_segments, read, read_mask, write
@@ -96,6 +97,7 @@ __all__ = [
     "ListedModel",
     "Manifest",
     "Mask",
+    "MaskCoding",
     "Measurement",
     "MedsegError",
     "Model",
@@ -195,6 +197,7 @@ _HOME = {
     "ListedModel": "medseg.inference.model_list",
     "Manifest": "medseg.datasets.manifest",
     "Mask": "medseg.images.volume",
+    "MaskCoding": "medseg.io.picture.masks",
     "Measurement": "medseg.measurement.measurement_table",
     "MedsegError": "medseg.errors",
     "Model": "medseg.inference.model",

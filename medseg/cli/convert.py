@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from medseg.cli.early_checks import check_scans
-from medseg.cli.options import AsJson, MaskFormat, Nonfinite, Series, Trust, VolumeNumber, choices_of
+from medseg.cli.options import AsJson, MaskFormat, Nonfinite, PixelMm, Series, Trust, VolumeNumber, choices_of
 from medseg.cli.output import mention_older_output, print_next
 from medseg.errors import UsageError
 
@@ -40,6 +40,7 @@ def convert(
     volume: VolumeNumber = None,
     trust: Trust = None,
     nonfinite: Nonfinite = None,
+    pixel_mm: PixelMm = None,
     as_json: AsJson = False,
 ) -> None:
     """Convert a scan, or a mask with --as-mask, to another format; voxels and grid stay unchanged."""
@@ -56,7 +57,7 @@ def convert(
         )
     from medseg.io.formats import is_dicom_output
 
-    options = choices_of(series, volume, trust, nonfinite)
+    options = choices_of(series, volume, trust, nonfinite, pixel_mm)
     if not mask and (reference or resample or recipe or format_ or is_dicom_output(target)):
         raise UsageError(
             "--reference, --resample, --recipe, --format and .dcm files are only for masks",

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from medseg.cli.early_checks import check_scans
-from medseg.cli.options import AsJson, Nonfinite, Series, Trust, VolumeNumber, choices_of
+from medseg.cli.options import AsJson, Nonfinite, PixelMm, Series, Trust, VolumeNumber, choices_of
 from medseg.cli.output import print_next
 from medseg.errors import InputRefused, printable
 
@@ -21,6 +21,7 @@ def info(
     volume: VolumeNumber = None,
     trust: Trust = None,
     nonfinite: Nonfinite = None,
+    pixel_mm: PixelMm = None,
     as_json: AsJson = False,
 ) -> None:
     """Show the grid, orientation and intensities of a scan, or the series in a folder.
@@ -31,7 +32,7 @@ def info(
     from medseg.io.scan_info import info as info_of
 
     try:
-        facts = info_of(scan, options=choices_of(series, volume, trust, nonfinite))
+        facts = info_of(scan, options=choices_of(series, volume, trust, nonfinite, pixel_mm))
     except InputRefused as error:
         if error.reason != "several-series" or series is not None:
             raise

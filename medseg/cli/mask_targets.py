@@ -35,7 +35,7 @@ def mask_targets(
         channels: Channels of one scan (``-i``).
         output: A mask file, or a folder: an existing one, or a path that ends with a slash. Masks in a folder
             are named after their scans.
-        form: Format of a DICOM mask; None for NIfTI in folders.
+        form: Format of a DICOM mask; None for NIfTI in folders, or PNG if the scan is a picture.
 
     Raises:
         UsageError: arguments are missing or contradict each other (``usage``), or two scans would have the
@@ -61,8 +61,11 @@ def mask_targets(
                 reason="usage",
             )
         return [MaskTarget(jobs[0], Path(output))]
-    ending = ".nii.gz" if form is None else formats.DICOM[0]
-    targets = [MaskTarget(job, Path(output) / f"{formats.stem(job[0].absolute())}{ending}") for job in jobs]
+    endings = [formats.mask_ending(job[0]) if form is None else formats.DICOM[0] for job in jobs]
+    targets = [
+        MaskTarget(job, Path(output) / f"{formats.stem(job[0].absolute())}{ending}")
+        for job, ending in zip(jobs, endings, strict=True)
+    ]
     twice = [path for path, count in Counter(target.mask for target in targets).items() if count > 1]
     if twice:
         raise UsageError(

@@ -48,6 +48,14 @@ Roi = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, including errors.")]
 
 
+PixelMm = Annotated[
+    str | None,
+    typer.Option(
+        "--pixel-mm", help="Pictures: size of a pixel in mm, or `file` for the resolution tags of a TIFF."
+    ),
+]
+
+
 Nonfinite = Annotated[float | None, typer.Option(help="Replace NaN and infinite voxels with this value.")]
 
 
@@ -90,10 +98,28 @@ DataRoot = Annotated[
 
 
 def choices_of(
-    series: str | None, volume: int | None, trust: read_options.Trust | None, nonfinite: float | None
+    series: str | None,
+    volume: int | None,
+    trust: read_options.Trust | None,
+    nonfinite: float | None,
+    pixel_mm: str | None = None,
 ) -> ReadOptions:
-    """Read options from the command line's four options."""
-    return ReadOptions(series, volume, trust, nonfinite)
+    """Read options from the command line's options."""
+    return ReadOptions(series, volume, trust, nonfinite, _pixel_mm(pixel_mm))
+
+
+def _pixel_mm(text: str | None) -> float | Literal["file"] | None:
+    if text is None or text == "file":
+        return text  # type: ignore[return-value]  # narrowed to the one word
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(
+            f"cannot read the pixel size {text!r}",
+            where="--pixel-mm",
+            remedy="give a number of mm such as 0.25, or file",
+            reason="usage",
+        ) from None
 
 
 def roi_of(values: list[str] | None) -> tuple[str, ...]:

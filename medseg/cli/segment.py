@@ -19,6 +19,7 @@ from medseg.cli.options import (
     Engine,
     MaskFormat,
     Nonfinite,
+    PixelMm,
     Roi,
     Series,
     Trust,
@@ -42,7 +43,7 @@ def segment(
         list[Path] | None,
         typer.Argument(
             metavar="SCAN",
-            help="NIfTI, NRRD or MHA files, or DICOM folders. Without -o, the last one is the mask to write.",
+            help="NIfTI, NRRD or MHA, DICOM folders, pictures. Without -o, the last is the mask to write.",
         ),
     ] = None,
     inputs: Annotated[
@@ -73,6 +74,7 @@ def segment(
     volume: VolumeNumber = None,
     trust: Trust = None,
     nonfinite: Nonfinite = None,
+    pixel_mm: PixelMm = None,
     device: Device = "auto",
     engine: Engine = "auto",
     any_modality: Annotated[
@@ -120,7 +122,7 @@ def segment(
         for target in targets if per_label is not None else ():
             outputs = [target.mask, sidecar_path(target.mask), *([] if stats is None else [stats])]
             check_label_files(folders[target.mask], labels, [*target.channels, *outputs])
-    options = choices_of(series, volume, trust, nonfinite)
+    options = choices_of(series, volume, trust, nonfinite, pixel_mm)
     failed = 0
     for target in targets:
         started = time.perf_counter()

@@ -26,6 +26,7 @@ from medseg.inference import exported_graphs
 from medseg.inference.model import Model
 from medseg.inference.registry import SegmentationMethod, load_segmenter
 from medseg.io import read_channels, read_mask
+from medseg.io.formats import mask_ending
 from medseg.io.mask_files import write_mask
 from medseg.io.sidecar import facts_of
 from medseg.recipe import Recipe
@@ -72,7 +73,9 @@ def score_out_of_fold(
 
     held = [case for case in cases if case.id in assignment.fold_of]
     held.sort(key=lambda case: assignment.fold_of[case.id])  # stable: in the manifest's order within a fold
-    table = evaluate_cases(held, predict, recipe.painted, ignore_value=recipe.ignore_value)
+    table = evaluate_cases(
+        held, predict, recipe.painted, ignore_value=recipe.ignore_value, coding=recipe.coding
+    )
     table["fold"] = table["case"].map(assignment.fold_of)
     summary_table.write(table, output)
     parts = [summary_table.summary(part).assign(fold=fold) for fold, part in table.groupby("fold")]
@@ -100,7 +103,7 @@ def choose_steps(
         for case in cases:
             if case.id in scored:
                 prediction = read_mask(_mask_path(folder, case), recipe.painted)
-                truth = read_truth(case, recipe.painted)
+                truth = read_truth(case, recipe.painted, recipe.coding)
                 known = None if case.annotated is None else tuple(case.annotated)
                 with collect_notices():  # the evaluation has reported them
                     yield (*on_one_grid(prediction, truth, ROUNDED_GRID_MM), known)
@@ -170,4 +173,4 @@ def _plain(dice: float) -> float | None:
 
 
 def _mask_path(folder: Path, case: Case) -> Path:
-    return folder / FOLDER / "masks" / f"{file_name(case.id)}.nii.gz"
+    return folder / FOLDER / "masks" / f"{file_name(case.id)}{mask_ending(case.images[0])}"

@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TypeAlias
 
 import pandas as pd
@@ -17,9 +18,12 @@ from medseg.evaluation.scoring import Tolerances, score, tolerance_of
 from medseg.evaluation.unknown_values import UnknownValues
 from medseg.images.label import Label
 from medseg.images.volume import Mask
-from medseg.io import is_dicom_mask, read, read_mask
+from medseg.io import is_dicom_mask, read_channels, read_mask
+from medseg.io.formats import picture_ending
+from medseg.io.picture.masks import DEFAULT_CODING, MaskCoding
+from medseg.io.picture.raster import HARMLESS
 from medseg.system.error_conversion import as_medseg_error
-from medseg.system.notices import notify
+from medseg.system.notices import Notice, collect_notices, notify, send
 
 Row: TypeAlias = dict[str, object]
 
@@ -45,6 +49,7 @@ def evaluate_cases(
     *,
     nsd_tolerance_mm: Tolerances = NSD_TOLERANCE_MM,
     ignore_value: int | None = None,
+    coding: MaskCoding = DEFAULT_CODING,
     on_case: Callable[[int, int], None] = lambda done, cases: None,
 ) -> pd.DataFrame:
     """The scores of every case and label; a case that fails does not stop the others.
@@ -58,6 +63,7 @@ def evaluate_cases(
         nsd_tolerance_mm: Tolerance of the normalised surface Dice, one for all labels or by label; see
             :func:`medseg.evaluation.scoring.score`.
         ignore_value: Voxels with this value in a label file are excluded from every score.
+        coding: Colours of label files that are pictures.
         on_case: Called after each case with the number of finished cases and of all cases.
 
     Returns:
@@ -70,12 +76,13 @@ def evaluate_cases(
     """
     _check_tolerances(nsd_tolerance_mm, labels)
     rows: list[Row] = []
+    said: set[str] = set()
     thick: dict[str, tuple[float, float, float]] = {}
     unknown = UnknownValues(labels, ignore_value)
     for number, case in enumerate(cases, start=1):
         about: Row = {"case": case.id, "patient": case.patient, "group": case.group}
         try:
-            truth = read_truth(case, labels)
+            truth = _said_once(partial(read_truth, case, labels, coding), said)
             if _has_thick_slices(truth, nsd_tolerance_mm):
                 thick[case.id] = truth.grid.spacing_mm
             started = time.perf_counter()
@@ -142,8 +149,13 @@ def _report_thick_slices(thick: Mapping[str, tuple[float, float, float]], cases:
     )
 
 
-def read_truth(case: Case, labels: Sequence[Label]) -> Mask:
+def read_truth(case: Case, labels: Sequence[Label], coding: MaskCoding = DEFAULT_CODING) -> Mask:
     """The true mask of a case.
+
+    Args:
+        case: The case.
+        labels: Labels of the label file.
+        coding: Colours of a label file that is a picture.
 
     Raises:
         UsageError: the case has no label file (``no-label``).
@@ -153,8 +165,22 @@ def read_truth(case: Case, labels: Sequence[Label]) -> Mask:
         raise UsageError(
             "the case has no label", remedy="add its label file to the manifest", reason="no-label"
         )
-    scan = read(case.images[0]) if is_dicom_mask(case.label) else None
-    return read_mask(case.label, labels, scan)
+    image = case.images[0]
+    # A picture of a truth has the pixel size of its image, which may be NIfTI.
+    sized = picture_ending(case.label) is not None and picture_ending(image) is None
+    scan = read_channels([image])[0] if sized or is_dicom_mask(case.label) else None
+    return read_mask(case.label, labels, scan, coding=coding)
+
+
+def _said_once(read: Callable[[], Mask], said: set[str]) -> Mask:
+    """The mask that ``read`` returns; notices that concern all pictures alike are given once."""
+    notices: list[Notice] = []
+    try:
+        with collect_notices() as notices:
+            return read()
+    finally:
+        send(each for each in notices if each.reason not in said)
+        said.update(each.reason for each in notices if each.reason in HARMLESS)
 
 
 def _reason(error: Exception, known: MedsegError) -> str:

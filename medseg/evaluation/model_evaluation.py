@@ -19,8 +19,10 @@ from medseg.images.label import Label
 from medseg.images.volume import Mask, check_labels
 from medseg.inference.registry import SegmentationMethod, load_segmenter
 from medseg.io import read_channels
+from medseg.io.formats import mask_ending
 from medseg.io.mask_files import is_own_mask, write_mask
 from medseg.io.overwrite_guard import OverwriteGuard
+from medseg.io.picture.masks import DEFAULT_CODING, MaskCoding
 from medseg.io.sidecar import facts_of, is_own_sidecar, sidecar_path
 from medseg.recipe import Recipe
 from medseg.system.file_names import file_name
@@ -61,11 +63,11 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class _Predictor:
-    """A source of predicted masks, the labels to score, and the integer in a truth that means unknown."""
+    """A source of predicted masks, the labels to score, and what the pixels of a truth stand for."""
 
     predict: Callable[[Case], Mask]
     labels: tuple[Label, ...]
-    ignore_value: int | None
+    coding: MaskCoding
 
 
 def evaluate(
@@ -117,7 +119,7 @@ def evaluate(
             where="medseg evaluate",
             reason="usage",
         )
-    scored, ignore_value = _labels_to_score(labels)
+    scored, coding = _labels_to_score(labels)
     folder = None if output is None else Path(output)
     if folder is not None:
         files = [Path(each) for each in (cases, model, labels) if isinstance(each, str | Path)]
@@ -128,13 +130,14 @@ def evaluate(
         if model is not None:
             by = _segmenting(model, folder, len(chosen), advance)
         else:
-            by = _reading(Path(str(masks)), scored, ignore_value)
+            by = _reading(Path(str(masks)), scored, coding)
         table = evaluator.evaluate_cases(
             chosen,
             by.predict,
             by.labels,
             nsd_tolerance_mm=_by_label(nsd_tolerance_mm, by.labels),
-            ignore_value=by.ignore_value,
+            ignore_value=by.coding.ignore_value,
+            coding=by.coding,
             on_case=advance,
         )
     if folder is not None:
@@ -160,7 +163,7 @@ def _check_outputs(
 
 
 def _mask_path(folder: Path, case: Case) -> Path:
-    return folder / "masks" / f"{file_name(case.id)}.nii.gz"
+    return folder / "masks" / f"{file_name(case.id)}{mask_ending(case.images[0])}"
 
 
 def _are_own_thumbnails(path: Path) -> bool:
@@ -216,19 +219,21 @@ def _segmenting(
         advance(len(done), total, f"{case.id}: segmented")
         return mask
 
-    return _Predictor(predict, segment.labels, segment.ignore_value)
+    recipe = getattr(segment, "recipe", None)  # other methods have no colours
+    coding = recipe.coding if isinstance(recipe, Recipe) else MaskCoding(ignore_value=segment.ignore_value)
+    return _Predictor(predict, segment.labels, coding)
 
 
-def _reading(masks: Path, labels: tuple[Label, ...], ignore_value: int | None) -> _Predictor:
-    return _Predictor(lambda case: read_prediction(masks, case, labels), labels, ignore_value)
+def _reading(masks: Path, labels: tuple[Label, ...], coding: MaskCoding) -> _Predictor:
+    return _Predictor(lambda case: read_prediction(masks, case, labels, coding), labels, coding)
 
 
-def _labels_to_score(labels: Recipe | str | Path | Sequence[Label]) -> tuple[tuple[Label, ...], int | None]:
-    """The labels, distinct, and the integer in a truth that means unknown."""
+def _labels_to_score(labels: Recipe | str | Path | Sequence[Label]) -> tuple[tuple[Label, ...], MaskCoding]:
+    """The labels, distinct, and what the pixels of a truth stand for."""
     if isinstance(labels, str | Path):
         labels = Recipe.read(labels)
     if isinstance(labels, Recipe):
         # Those of the masks that a model of this recipe makes: the sides, if it divides its label.
-        return labels.painted, labels.ignore_value
+        return labels.painted, labels.coding
     check_labels(labels)
-    return tuple(labels), None
+    return tuple(labels), DEFAULT_CODING

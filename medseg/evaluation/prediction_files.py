@@ -9,11 +9,14 @@ from medseg.datasets.manifest import Case
 from medseg.errors import InputRefused, UsageError
 from medseg.images.label import Label
 from medseg.images.volume import Mask
-from medseg.io import is_dicom_mask, read, read_mask
-from medseg.io.formats import DICOM, is_image, stem
+from medseg.io import is_dicom_mask, read_channels, read_mask
+from medseg.io.formats import DICOM, is_image, picture_ending, stem
+from medseg.io.picture.masks import DEFAULT_CODING, MaskCoding
 
 
-def read_prediction(folder: Path, case: Case, labels: Sequence[Label]) -> Mask:
+def read_prediction(
+    folder: Path, case: Case, labels: Sequence[Label], coding: MaskCoding = DEFAULT_CODING
+) -> Mask:
     """The mask of a case, read from ``<case id>`` with the suffix of any format.
 
     A DICOM segmentation or structure set is put on the grid of the case's scan.
@@ -22,14 +25,17 @@ def read_prediction(folder: Path, case: Case, labels: Sequence[Label]) -> Mask:
         folder: Folder of the masks.
         case: The case; its first image is read only for a DICOM mask.
         labels: Labels of the mask.
+        coding: Colours of a mask that is a picture.
 
     Raises:
         InputRefused: there is no such file (``not-found``), or it cannot be read.
         UsageError: there are several (``layout-ambiguous``).
     """
     path = find_prediction(folder, case.id)
-    scan = read(case.images[0]) if is_dicom_mask(path) else None
-    return read_mask(path, labels, scan)
+    image = case.images[0]
+    sized = picture_ending(path) is not None and picture_ending(image) is None
+    scan = read_channels([image])[0] if sized or is_dicom_mask(path) else None
+    return read_mask(path, labels, scan, coding=coding)
 
 
 def find_prediction(folder: Path, case_id: str) -> Path:
@@ -63,6 +69,6 @@ def _case_id(path: Path) -> str | None:
     """The id of the case that a file is named after; None if it is not a mask."""
     if is_image(path):
         return stem(path).removesuffix(".seg")  # 3D Slicer writes <name>.seg.nrrd
-    if path.name.lower().endswith(DICOM):
+    if path.name.lower().endswith(DICOM) or picture_ending(path):
         return path.stem
     return path.name if not path.suffix and is_dicom_mask(path) else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -114,7 +114,7 @@ def segment(
         ((98, 76, 67), ['right_lung', 'left_lung'])
     """
     if series is not None:
-        options = ReadOptions(series, options.volume, options.trust, options.nonfinite)
+        options = replace(options, series=series)
     scans = _listed(scan)
     with progress_bar("segmenting", progress):
         _, mask, first = _segmented(scans, _loader(model, Runtime(device, engine)), options)

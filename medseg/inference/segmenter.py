@@ -215,7 +215,7 @@ class Segmenter:
             found, wanted = volume.source.modality, self.recipe.modality
             if found not in (*_UNKNOWN_MODALITY, wanted) and not self.any_modality:
                 raise InputRefused(
-                    f"the scan is {found}, the model is for {wanted}",
+                    f"the scan is {'a picture' if found == 'picture' else found}, the model is for {wanted}",
                     where=volume.source.path,
                     remedy="choose a model for this modality, or pass --any-modality",
                     reason="modality",

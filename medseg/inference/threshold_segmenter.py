@@ -57,6 +57,7 @@ CLOSING_MM = 8.0
 
 SIDES = "midline"
 """How the sides are found; a change of the method changes the digest."""
+_NOT_CT = {"MR": "MR", "picture": "a picture"}
 
 
 class ThresholdSegmenter:
@@ -113,11 +114,11 @@ class ThresholdSegmenter:
                 reason="channel-count",
             )
         (volume,) = volumes
-        if volume.source.modality == "MR" and not self.any_modality:
+        if volume.source.modality in _NOT_CT and not self.any_modality:
             raise InputRefused(
-                "the scan is MR, thresholds are for CT",
+                f"the scan is {_NOT_CT[volume.source.modality]}, thresholds are for CT",
                 where=volume.source.path,
-                remedy="choose a model for MR, or skip this check with --any-modality",
+                remedy="choose a model for this modality, or skip this check with --any-modality",
                 reason="modality",
             )
         check_finite(volumes)

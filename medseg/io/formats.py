@@ -61,6 +61,10 @@ NIFTI = Format("nifti", _late("medseg.io.nifti:read"), _late("medseg.io.nifti:wr
 NRRD = Format("nrrd", _late("medseg.io.itk:read_nrrd"), _late("medseg.io.itk:write"))
 METAIMAGE = Format("mha", _late("medseg.io.itk:read_metaimage"), _late("medseg.io.itk:write"))
 
+PNG = Format("png", _late("medseg.io.picture.reader:read"), _late("medseg.io.picture.writer:write_png"))
+JPEG = Format("jpeg", _late("medseg.io.picture.reader:read"), _late("medseg.io.picture.writer:refuse_jpeg"))
+TIFF = Format("tiff", _late("medseg.io.picture.reader:read"), _late("medseg.io.picture.writer:write_tiff"))
+
 SUFFIXES: dict[str, Suffix] = {
     ".nii.gz": Suffix(NIFTI, packed=True),
     ".nii": Suffix(NIFTI),
@@ -74,6 +78,16 @@ SUFFIXES: dict[str, Suffix] = {
     ".mhd": Suffix(METAIMAGE, part="header"),
 }
 """All suffixes, in lower case; a new one comes after those of its format that other libraries know."""
+
+PICTURES: dict[str, Suffix] = {
+    ".png": Suffix(PNG),
+    ".tif": Suffix(TIFF),
+    ".tiff": Suffix(TIFF),
+    ".jpg": Suffix(JPEG, writable=False),  # changes the values of pixels
+    ".jpeg": Suffix(JPEG, writable=False),
+}
+"""The suffixes of pictures of one plane. Folders with scans keep such files for other purposes, so that they
+count as images only where there are no scans, or for models of pictures."""
 
 FORMATS: dict[str, Format] = {ending: row.format for ending, row in SUFFIXES.items() if row.writable}
 """The writable formats by suffix."""
@@ -98,6 +112,23 @@ def ending(path: Path) -> str | None:
     """The known suffix that the name ends in, in lower case; None if there is none."""
     name = path.name.lower()
     return next((each for each in SUFFIXES if name.endswith(each)), None)
+
+
+def picture_ending(path: Path) -> str | None:
+    """The suffix of a picture (PNG, JPEG, TIFF) that the name ends in, in lower case; else None."""
+    suffix = path.suffix.lower()
+    return suffix if suffix in PICTURES else None
+
+
+def writable_format(path: Path) -> Format | None:
+    """The format of a file of this name, if it can be written; None for DICOM and unknown suffixes."""
+    row = SUFFIXES.get(ending(path) or "") or PICTURES.get(picture_ending(path) or "")
+    return row.format if row is not None and row.writable else None
+
+
+def mask_ending(scan: Path) -> str:
+    """The suffix of a scan's mask: PNG for pictures, else NIfTI."""
+    return ".png" if picture_ending(scan) else ".nii.gz"
 
 
 def common_ending(path: Path) -> str:

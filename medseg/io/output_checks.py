@@ -9,6 +9,8 @@ from medseg.errors import ResourceError, UsageError
 from medseg.io import formats
 from medseg.system import atomic_write
 
+_PICTURES = [suffix for suffix, row in formats.PICTURES.items() if row.writable]
+
 
 def check_writable(path: str | Path, format: str | None = None) -> str:
     """The name of the format of an output; call it before long work, which would otherwise be lost.
@@ -18,13 +20,14 @@ def check_writable(path: str | Path, format: str | None = None) -> str:
         ResourceError: highdicom is not installed (``missing-extra``).
     """
     path = Path(path)
-    form = formats.FORMATS.get(formats.ending(path) or "")
+    form = formats.writable_format(path)
     is_dicom = formats.is_dicom_output(path)
     if form is None and not is_dicom:
         raise UsageError(
             f"no format has the suffix of {path.name!r}",
             where=path,
-            remedy=f"use one of {', '.join(formats.FORMATS)}, or {formats.DICOM[0]} for a mask",
+            remedy=f"use one of {', '.join(formats.FORMATS)}, {', '.join(_PICTURES)} for a picture, or "
+            f"{formats.DICOM[0]} for a mask",
             reason="format",
         )
     atomic_write.check_folder(path)

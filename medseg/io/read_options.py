@@ -20,6 +20,8 @@ class ReadOptions:
         trust: NIfTI: the form to use if sform and qform disagree; ``pixdim`` takes the voxel
             sizes along R, A and S if neither is set.
         nonfinite: The replacement for NaN and infinite voxels, in the scan's unit.
+        pixel_mm: Pictures: the size of a pixel in mm, or ``file`` for that in the resolution tags of a TIFF;
+            None: 1, which stands for one pixel.
 
     Example:
         >>> options = medseg.ReadOptions(trust="sform")
@@ -31,6 +33,7 @@ class ReadOptions:
     volume: int | None = None
     trust: Trust | None = None
     nonfinite: float | None = None
+    pixel_mm: float | Literal["file"] | None = None
 
 
 DEFAULT_OPTIONS = ReadOptions()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from medseg.errors import InputRefused, UsageError
 from medseg.images.grid import Grid
@@ -12,9 +13,12 @@ from medseg.images.volume import Mask, Source, Volume, whole_numbers
 from medseg.io import formats, nifti, path_checks, unsupported_formats
 from medseg.io.dicom import part10, rtstruct, seg, series_reader, sop_classes, source_series
 from medseg.io.dicom.segments import Segment
-from medseg.io.formats import DICOM_FORMATS, FORMATS, Format
+from medseg.io.formats import DICOM_FORMATS, FORMATS, PICTURES, Format
 from medseg.io.itk import slicer_segments
 from medseg.io.output_checks import check_writable
+from medseg.io.picture import masks as picture_masks
+from medseg.io.picture import reader as picture_reader
+from medseg.io.picture.masks import DEFAULT_CODING, MaskCoding
 from medseg.io.read_options import DEFAULT_OPTIONS, ReadOptions, Trust
 from medseg.system import atomic_write
 
@@ -26,31 +30,36 @@ def read(
     volume: int | None = None,
     trust: Trust | None = None,
     nonfinite: float | None = None,
+    pixel_mm: float | Literal["file"] | None = None,
 ) -> Volume:
     """The scan at ``path`` on its own grid, with intensities in its own unit (HU for CT).
 
     Args:
         path: A file with a suffix of :data:`medseg.io.formats.SUFFIXES` (NIfTI, NRRD, MetaImage), a
-            folder with a DICOM series, or any file of a series, whatever its suffix.
+            folder with a DICOM series, or any file of a series, whatever its suffix. Or a grey picture (PNG,
+            JPEG, TIFF), which has one plane: see `medseg.io.picture.reader`.
         series: DICOM: the SeriesInstanceUID to read, an ending of it that is unique in the folder, or
             the number of the series in `list_series`.
-        volume: Which of several volumes in one series or file (phases, echoes, time points),
-            counted from 1.
+        volume: Which of several volumes in one series or file (phases, echoes, time points, pages of a
+            TIFF), counted from 1.
         trust: NIfTI: the form to use if ``sform`` and ``qform`` disagree, or ``pixdim`` to take
             voxel sizes along R, A and S if neither is set.
         nonfinite: The replacement for NaN and infinite voxels, which are otherwise refused.
+        pixel_mm: Pictures: the size of a pixel in mm, or ``file`` for that in the resolution tags of a TIFF;
+            by default 1, which stands for one pixel.
 
     Raises:
         InputRefused: the scan cannot be read, or only by guessing. The readers in
-            `medseg.io.nifti`, `medseg.io.itk` and `medseg.io.dicom.series_reader` list their
-            reasons; this function adds ``not-found``, ``empty`` and ``format``.
+            `medseg.io.nifti`, `medseg.io.itk`, `medseg.io.dicom.series_reader` and
+            `medseg.io.picture.reader` list their reasons; this function adds ``not-found``, ``empty`` and
+            ``format``.
 
     Example:
         >>> scan = medseg.read("chest.nii.gz")
         >>> scan.grid
         Grid(98 x 76 x 67 voxels, 4 x 4 x 5 mm, LPS)
     """
-    return _read(path, ReadOptions(series, volume, trust, nonfinite))
+    return _read(path, ReadOptions(series, volume, trust, nonfinite, pixel_mm))
 
 
 def _read(path: str | Path, choices: ReadOptions) -> Volume:
@@ -78,7 +87,8 @@ def read_channels(
 
     Args:
         paths: One path per channel; or a single 4D NIfTI file whose 4th dimension is
-            ``channels`` (as in the Medical Segmentation Decathlon).
+            ``channels`` (as in the Medical Segmentation Decathlon), or a picture in colour, whose channels
+            are red, green and blue.
         channels: The number of channels the model needs.
         choices: The user's choices for ambiguous files: see :func:`read`.
 
@@ -88,12 +98,15 @@ def read_channels(
     """
     if len(paths) == 1 and channels > 1:
         only = path_checks.existing(paths[0])
-        if only.is_file() and not series_reader.is_dicom(only) and _format(only) is formats.NIFTI:
-            return nifti.read_channels(only, choices, channels=channels)
+        if only.is_file() and not series_reader.is_dicom(only):
+            if _format(only) is formats.NIFTI:
+                return nifti.read_channels(only, choices, channels=channels)
+            if formats.picture_ending(only):
+                return picture_reader.read_channels(only, choices, channels=channels)
     if len(paths) != channels:
         raise UsageError(
             f"{channels} channel(s) are needed, but {len(paths)} path(s) were given",
-            remedy="pass one path per channel, or one 4D NIfTI file",
+            remedy="pass one path per channel, one 4D NIfTI file, or one picture in colour",
             reason="channel-count",
         )
     volumes = tuple(_read(path, choices) for path in paths)
@@ -109,7 +122,13 @@ def read_channels(
     return volumes
 
 
-def read_mask(path: str | Path, labels: Sequence[Label], grid: Grid | Volume | Mask | None = None) -> Mask:
+def read_mask(
+    path: str | Path,
+    labels: Sequence[Label],
+    grid: Grid | Volume | Mask | None = None,
+    *,
+    coding: MaskCoding = DEFAULT_CODING,
+) -> Mask:
     """The mask at ``path``, in any image format, with labels for its values.
 
     Args:
@@ -121,12 +140,14 @@ def read_mask(path: str | Path, labels: Sequence[Label], grid: Grid | Volume | M
         grid: The scan, or its grid, to put a SEG or RTSTRUCT on; other formats have their own
             grid. Prefer the scan: its slices may be unevenly rounded, and its frame of
             reference is compared. Without it a SEG has the smallest grid that holds its
-            slices, and the series of an RTSTRUCT is searched for in its folder.
+            slices, and the series of an RTSTRUCT is searched for in its folder. A picture lies on the
+            scan's grid if it has as many columns and rows.
+        coding: Pictures: the colours of labels, and the value of unknown pixels.
 
     Raises:
         InputRefused: values with a fraction (``mask-dtype``) or outside 0..65535
-            (``mask-range``), or as `read`, `medseg.io.dicom.seg.read` and
-            `medseg.io.dicom.rtstruct.read`.
+            (``mask-range``), or as `read`, `medseg.io.dicom.seg.read`, `medseg.io.dicom.rtstruct.read` and
+            `medseg.io.picture.masks.read_mask`.
 
     Example:
         >>> lung = medseg.Label(name="right_lung", values=(1, 3))
@@ -140,6 +161,9 @@ def read_mask(path: str | Path, labels: Sequence[Label], grid: Grid | Volume | M
         if kind in sop_classes.RTSTRUCT:
             return rtstruct.read(path, labels, grid)
         return seg.read(path, labels, grid)
+    if path.is_file() and formats.picture_ending(path) and not series_reader.is_dicom(path):
+        own_grid = grid if grid is None or isinstance(grid, Grid) else grid.grid
+        return picture_masks.read_mask(path, labels, own_grid, coding)
     if _names_segments(path):
         return slicer_segments.read(path, labels)
     volume = read(path)
@@ -250,7 +274,7 @@ def write_to(image: Volume | Mask, path: Path, name: str) -> None:
     if isinstance(image, Mask) and name in DICOM_FORMATS:
         DICOM_FORMATS[name](image, path)
     else:
-        FORMATS[formats.ending(path) or ""].write(image, path)
+        _format(path).write(image, path)
 
 
 def check_source(source: Source, path: str | Path) -> None:
@@ -264,7 +288,9 @@ def check_source(source: Source, path: str | Path) -> None:
 
 
 def _format(path: Path) -> Format:
-    known = formats.ending(path)
+    known = formats.SUFFIXES.get(formats.ending(path) or "") or PICTURES.get(
+        formats.picture_ending(path) or ""
+    )
     if known is not None:
-        return FORMATS.get(known) or formats.SUFFIXES[known].format
-    raise unsupported_formats.refusal(path, path_checks.head(path), ", ".join(FORMATS))
+        return known.format
+    raise unsupported_formats.refusal(path, path_checks.head(path), ", ".join([*FORMATS, *PICTURES]))

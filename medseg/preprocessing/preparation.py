@@ -20,7 +20,7 @@ from medseg.images.label import HALF, TIE
 from medseg.images.mask_placement import placed_on
 from medseg.images.volume import Mask, Volume, Voxels, members
 from medseg.preprocessing.resampling import resample, resampled_grid
-from medseg.recipe import Crop, Intensity, Percentile, Recipe, Window
+from medseg.recipe import Crop, Intensity, Percentile, Recipe, ValueRange, Window
 from medseg.system import memory_budget
 
 UNKNOWN = -1
@@ -114,8 +114,9 @@ class CropForeground:
 class Normalise:
     """Normalises the intensities of the image, each channel for itself.
 
-    A window maps its HU to 0..1, and percentiles those of the voxels, both clipped. A z-score has mean 0 and
-    standard deviation 1, over all voxels or those that are not 0; the others then remain 0.
+    A window maps its HU to 0..1, a range its values, and percentiles those of the voxels, all clipped. A
+    z-score has mean 0 and standard deviation 1, over all voxels or those that are not 0; the others then
+    remain 0.
     """
 
     intensity: Intensity
@@ -125,6 +126,8 @@ class Normalise:
         for channel in case["image"]:
             if isinstance(self.intensity, Window):
                 _scale(channel, self.intensity.low_hu, self.intensity.high_hu)
+            elif isinstance(self.intensity, ValueRange):
+                _scale(channel, self.intensity.low, self.intensity.high)
             elif isinstance(self.intensity, Percentile):
                 low, high = np.percentile(channel, (self.intensity.low, self.intensity.high))
                 _scale(channel, float(low), float(high))

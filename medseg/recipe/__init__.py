@@ -25,13 +25,24 @@ from pydantic import (
 from medseg.errors import UsageError
 from medseg.images.label import Label
 from medseg.images.volume import check_labels
+from medseg.io.picture.colours import colour_table
+from medseg.io.picture.masks import MaskCoding
 from medseg.recipe.augmentation import PRESETS, Augment, misfit, preset
 from medseg.recipe.context import Context
 from medseg.recipe.loss import DiceBCE, DiceCE, Loss
 from medseg.recipe.network import Network, UNet
 from medseg.recipe.pipeline import LungmaskPipeline, NnunetPipeline, Pipeline
 from medseg.recipe.prediction import CleaningStep, Postprocess, Predict
-from medseg.recipe.preprocessing import Crop, Intensity, Patch, Percentile, Prepare, Window, ZScore
+from medseg.recipe.preprocessing import (
+    Crop,
+    Intensity,
+    Patch,
+    Percentile,
+    Prepare,
+    ValueRange,
+    Window,
+    ZScore,
+)
 from medseg.recipe.section import Section, SpacingMm
 from medseg.recipe.training import FineTune, Train
 from medseg.system.safe_parsing import text_of, yaml_data
@@ -57,6 +68,7 @@ __all__ = [
     "Recipe",
     "SpacingMm",
     "Train",
+    "ValueRange",
     "Window",
     "ZScore",
     "digest",
@@ -75,11 +87,13 @@ class Recipe(Section):
     Attributes:
         name: Name of the recipe and of the models trained with it.
         description: One line, shown by ``medseg recipe``.
-        modality: The imaging modality of the scans.
+        modality: The imaging modality of the scans: ``CT``, ``MR``, or ``picture`` for PNG, JPEG and TIFF.
         channels: Names of the scans of a case, in order.
         labels: The structures to segment.
         ignore_value: Voxels with this integer in a label map are unknown: they are left out of
             training and of every score. None if label maps have no such value.
+        colours: For masks drawn in colours: the colour (``#rrggbb``) of each label by its name, and of
+            ``background`` (black by default) and ``ignore`` (pixels that are unknown).
         prepare: Preprocessing from the scan to the network's input.
         patch: Size of the network's input.
         network: Architecture and size of the network.
@@ -104,10 +118,11 @@ class Recipe(Section):
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=64)]
     description: str = ""
-    modality: Literal["CT", "MR"]
+    modality: Literal["CT", "MR", "picture"]
     channels: Annotated[tuple[str, ...], Field(min_length=1, max_length=64)]
     labels: Annotated[tuple[Label, ...], Field(min_length=1, max_length=1024)]
     ignore_value: Annotated[int, Field(ge=1, le=65535)] | None = None
+    colours: dict[str, str] = Field(default_factory=dict)
     prepare: Prepare
     patch: Patch
     network: Network = UNet()
@@ -142,6 +157,11 @@ class Recipe(Section):
             raise ValueError(error.problem) from None
         if any(self.ignore_value in label.values for label in self.labels):
             raise ValueError(f"ignore_value {self.ignore_value} is also a value of a label")
+        if self.colours:
+            try:
+                colour_table(self.colours, self.labels, self.ignore_value)
+            except UsageError as error:
+                raise ValueError(error.problem) from None
         problem = misfit(
             self.augment,
             labels=self.labels,
@@ -288,12 +308,19 @@ class Recipe(Section):
         for section in ("context", "pipeline", "fine_tune"):
             if getattr(self, section) is None:
                 data.pop(section, None)
+        if not self.colours:
+            data.pop("colours", None)
         return data
 
     @property
     def painted(self) -> tuple[Label, ...]:
         """The labels of a predicted mask: the recipe's, or the right and left parts of its one label."""
         return self.postprocess.divide or self.labels
+
+    @property
+    def coding(self) -> MaskCoding:
+        """What pixels of mask pictures stand for."""
+        return MaskCoding(self.colours, self.ignore_value)
 
     @property
     def spatial_dims(self) -> int:

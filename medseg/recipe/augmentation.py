@@ -90,7 +90,7 @@ class Augment(Section):
 
 
 def preset(
-    name: Preset, *, modality: Literal["CT", "MR"], intensity: Intensity, labels: Sequence[Label]
+    name: Preset, *, modality: Literal["CT", "MR", "picture"], intensity: Intensity, labels: Sequence[Label]
 ) -> Augment:
     """The section ``augment`` that a preset stands for.
 
@@ -109,7 +109,8 @@ def preset(
     artefacts. The values for CT and those of ``light`` are our choice, not yet measured on a task.
 
     Flips are along R-L only (nnU-Net: all axes), because prepared scans are never upside down, and
-    there are none if a label has a side: the heart and the liver distinguish the sides. No
+    there are none if a label has a side: the heart and the liver distinguish the sides. Pictures are flipped
+    along both axes, and have no MR artefacts either; lengths in mm are pixels unless pixels have a size. No
     preset has shear or shifts (patches are cut anywhere) or cutout (it rewards segmenting hidden tissue).
 
     Args:
@@ -123,7 +124,7 @@ def preset(
         return Augment.model_validate(dict.fromkeys(fields, 0))
     share = 0.5 if name == "light" else 1.0
     numbers: dict[str, object] = {
-        "flip_axes": () if any(label.side for label in labels) else (0,),
+        "flip_axes": () if any(label.side for label in labels) else (0, 1) if modality == "picture" else (0,),
         "rotate_degrees": 30 * share,
         "scale": 0.3 * share,
         "gamma": 0.3 * share,
@@ -139,8 +140,10 @@ def preset(
     numbers |= {"noise_sd": round(noise * share, 5), "brightness": round(brightness * share, 5)}
     if modality == "CT":
         numbers |= {"contrast": 0.1 * share}
-    else:
+    elif modality == "MR":
         numbers |= {"contrast": 0.25 * share, "bias_field": 0.5 * share}
+    else:
+        numbers |= {"contrast": 0.25 * share}
     if name == "full":
         numbers |= {"elastic_mm": 7.5, "elastic_grid_mm": 40, "blur_voxels": 1, "low_resolution": 0.5}
         if modality == "MR":

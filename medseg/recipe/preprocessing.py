@@ -24,6 +24,23 @@ class Window(Section):
         return self
 
 
+class ValueRange(Section):
+    """Pictures: the values ``low..high`` are mapped to 0..1 and values outside are clipped.
+
+    The default is that of 8 bits.
+    """
+
+    kind: Literal["range"] = "range"
+    low: Finite = 0.0
+    high: Finite = 255.0
+
+    @model_validator(mode="after")
+    def _ordered(self) -> ValueRange:
+        if self.low >= self.high:
+            raise ValueError(f"range low {self.low:g} must be below high {self.high:g}")
+        return self
+
+
 class Percentile(Section):
     """MR: the ``low`` and ``high`` percentiles of the cropped scan are mapped to 0 and 1, with clipping."""
 
@@ -45,7 +62,7 @@ class ZScore(Section):
     nonzero: bool = True
 
 
-Intensity = Annotated[Window | Percentile | ZScore, Field(discriminator="kind")]
+Intensity = Annotated[Window | ValueRange | Percentile | ZScore, Field(discriminator="kind")]
 
 
 class Crop(Section):

@@ -109,6 +109,7 @@ def cached(case: Case, recipe: Recipe, folder: Path) -> CachedCase:
         )
     annotated = case.annotated
     known = {label.name for label in recipe.labels} if annotated is None else set(annotated)
+    names = [label.name for label in recipe.labels]
     key = digest(
         {
             "version": CACHE_VERSION,
@@ -120,6 +121,7 @@ def cached(case: Case, recipe: Recipe, folder: Path) -> CachedCase:
             "files": [content_digest(path) for path in (*case.images, case.label)],
         }
         | ({"exclusive": 1} if recipe.exclusive else {})
+        | ({"colours": recipe.colours, "names": names} if recipe.colours else {})
         # Normalised by MONAI, in single precision, before this entry.
         | ({} if recipe.prepare.intensity.kind == "window" else {"normalised": 2})
     )

@@ -11,6 +11,7 @@ from medseg.images.label import Label
 from medseg.images.value_counts import value_counts
 from medseg.images.volume import Mask, Volume
 from medseg.io import read_mask
+from medseg.io.picture.masks import DEFAULT_CODING
 from medseg.io.sidecar import LABELS, sidecar_path
 from medseg.recipe import Recipe
 
@@ -33,8 +34,9 @@ def read_named(path: str | Path, scan: Volume, recipe: str | None = None) -> Mas
         >>> [label.name for label in mask.labels]
         ['right_lung', 'left_lung']
     """
-    labels = Recipe.read(recipe).painted if recipe else ()
-    mask = read_mask(path, labels, scan)
+    known = Recipe.read(recipe) if recipe else None
+    labels = known.painted if known else ()
+    mask = read_mask(path, labels, scan, coding=known.coding if known else DEFAULT_CODING)
     if mask.labels:
         return mask
     labels = labels_beside(path)

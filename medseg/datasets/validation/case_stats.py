@@ -122,12 +122,15 @@ class Facts(_Value):
         truth: Grid of the label map; None without a label map.
         values: Each value in the label map with its number of voxels, ascending, including 0.
         kept: What a recipe's preparation leaves of labels; empty if measured without a recipe.
+        read_as: How pictures were read, such as 0 and 255 as one label: the reason and text of notices
+            that usually concern all cases alike.
     """
 
     channels: tuple[Channel, ...] = ()
     truth: Place | None = None
     values: tuple[tuple[int, int], ...] = ()
     kept: tuple[Kept, ...] = ()
+    read_as: tuple[tuple[str, str], ...] = ()
 
     def voxels(self, values: Sequence[int]) -> int:
         """The number of voxels of the label map with any of these values."""

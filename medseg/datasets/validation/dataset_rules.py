@@ -68,7 +68,24 @@ def compare(entries: Sequence[Entry], recipe: Recipe | None = None) -> tuple[Fin
     """
     never = () if recipe is None else tuple(_never(entries, recipe))
     scanned = [entry for entry in entries if entry.facts.channels]
-    return (*never, *_subjects(entries), *_duplicates(entries), *_orientations(scanned), *_sizes(scanned))
+    return (
+        *never,
+        *_subjects(entries),
+        *_duplicates(entries),
+        *_orientations(scanned),
+        *_sizes(scanned),
+        *_read_as(entries),
+    )
+
+
+def _read_as(entries: Sequence[Entry]) -> Iterator[Finding]:
+    """One finding for each way in which pictures were read, with the number of cases."""
+    first: dict[str, str] = {}
+    for entry in entries:
+        first |= {reason: text for reason, text in entry.facts.read_as if reason not in first}
+    for reason, text in first.items():
+        count = sum(any(each == reason for each, _ in entry.facts.read_as) for entry in entries)
+        yield finding("read-as", f"{reason}, {count} of {len(entries)} cases: {text}", None)
 
 
 def _never(entries: Sequence[Entry], recipe: Recipe) -> Iterator[Finding]:

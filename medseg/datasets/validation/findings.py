@@ -29,6 +29,7 @@ REGISTRY: dict[str, FindingKind] = {
     "not-finite": FindingKind("error", "replace these voxels and write the file again"),
     "label-values": FindingKind("error", "write the label map as whole numbers from 0 to 65535"),
     "reader-warning": FindingKind("warning", "check that the file is the intended one"),
+    "read-as": FindingKind("warning", "check that this is what the pictures mean"),
     "channel-count": FindingKind(
         "error", "give one file for each channel of the recipe, or one 4D NIfTI file"
     ),

@@ -17,6 +17,10 @@ from medseg.errors import InputRefused, MedsegError
 from medseg.images.mask_placement import placed_on
 from medseg.images.volume import Mask, Volume
 from medseg.io import read, read_channels, read_mask
+from medseg.io.formats import picture_ending
+from medseg.io.picture.masks import DEFAULT_CODING
+from medseg.io.picture.raster import HARMLESS
+from medseg.io.picture.reader import count_channels
 from medseg.recipe import Recipe
 from medseg.system.notices import collect_notices
 
@@ -65,8 +69,11 @@ def examine(case: Case, recipe: Recipe | None = None) -> Examined:
         volumes = _volumes(case, recipe, reading)
         truth = _truth(case, recipe, volumes, reading)
     findings = list(reading.findings)
-    findings += [finding("reader-warning", str(notice), case.id) for notice in notices]
-    facts = measure(volumes, truth, recipe)
+    alike = [notice for notice in notices if notice.reason in HARMLESS]
+    others = [notice for notice in notices if notice.reason not in HARMLESS]
+    findings += [finding("reader-warning", str(notice), case.id) for notice in others]
+    read_as = tuple(dict.fromkeys((notice.reason, notice.text) for notice in alike))
+    facts = measure(volumes, truth, recipe).model_copy(update={"read_as": read_as})
     return Examined(case, (*findings, *apply_case_rules(case, facts, recipe)), facts, volumes, truth)
 
 
@@ -106,6 +113,10 @@ class _Reading:
 def _volumes(case: Case, recipe: Recipe | None, reading: _Reading) -> tuple[Volume, ...]:
     """The scans, one per channel; empty if any of them cannot be read."""
     channels = len(case.images) if recipe is None else len(recipe.channels)
+    if recipe is None and channels == 1 and picture_ending(case.images[0]):
+        channels = reading.attempt("image", case.images[0], lambda: count_channels(case.images[0])) or 0
+        if not channels:
+            return ()
     if len(case.images) == 1 and channels > 1:
         only = case.images[0]
         return reading.attempt("image", only, lambda: read_channels([only], channels=channels)) or ()
@@ -125,7 +136,8 @@ def _truth(case: Case, recipe: Recipe | None, volumes: tuple[Volume, ...], readi
     # A recipe can distinguish overlapping segments: without one they are no fault of the file.
     mild = "overlapping-segments" if recipe is None else ""
     scan = volumes[0] if volumes else None
-    truth = reading.attempt("label", path, lambda: read_mask(path, labels, scan), mild=mild)
+    coding = DEFAULT_CODING if recipe is None else recipe.coding
+    truth = reading.attempt("label", path, lambda: read_mask(path, labels, scan, coding=coding), mild=mild)
     if truth is None or scan is None:
         return truth
     try:

@@ -17,9 +17,10 @@ import numpy.typing as npt
 
 from medseg.images.grid import Grid
 from medseg.images.run_length import Array, Binary
+from medseg.inference.leaked_airway import leaked_airway
 from medseg.inference.missed_lung import lung_and_gas
 
-RULES = 2
+RULES = 3
 """Number of these rules. It is part of the digest of every output, and changes whenever masks do."""
 
 AIR_HU = -500.0
@@ -129,6 +130,8 @@ def _decide(evidence: Evidence) -> tuple[Binary, Binary, Binary]:
     sure = (hu < AIR_HU) & (evidence.coarse > 0.5) & (fine > MISSED_PROBABILITY)
     right, left = (_confirmed(side, evidence.coarse) for side in evidence.dark)
     kept = right | left
+    unlike = kept & (hu < AIR_HU) & (evidence.slices < 0.5)
+    kept &= ~leaked_airway(unlike, unlike & (evidence.coarse < 0.5) & (fine < 0.5), grid.spacing_mm)
     missed, gas = lung_and_gas(sure & ~(evidence.dark[0] | evidence.dark[1]), hu, kept, grid.spacing_mm)
     kept |= missed
     if not kept.any():

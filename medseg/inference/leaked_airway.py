@@ -9,9 +9,8 @@ import numpy as np
 from medseg.images.run_length import Binary
 
 LEAST_ML, DENIED_SHARE = 10.0, 0.5
-"""A part is airway if no network holds this much of it, and this share, for lung. The trachea and main bronchi
-of LCTSC-001 have 34 ml of such air, 0.7 of the part; air of a lung that all networks deny came in parts of at
-most 3 ml."""
+"""A part is airway if no network holds this much of it, and this share, for lung. The trachea with the main
+bronchi of LCTSC-001 has 35 ml of such air, 0.8 of the part; parts of lungs have at most 3 ml."""
 
 _CORNERS = np.ones((3, 3, 3), dtype=np.bool_)
 

@@ -3,8 +3,8 @@
 python benchmarks/lungs/context/hard_cases.py --cases CASES.npz --models FOLDER --only LCTSC-004/junction
 
 `junction` brings the lungs together in front, `outside` adds a hollow table and a cover with air below it,
-`small_gas` three bubbles of at most 50 ml under the lungs, `bulla` an empty space of 35 to 60 mm in a lung. The
-others are described in samples.py.
+`small_gas` three bubbles of at most 50 ml under the lungs, `bulla` an empty space of 35 to 60 mm in a lung.
+The others are described in samples.py.
 """
 
 import argparse

@@ -23,6 +23,7 @@ from medseg.batch_processing.messages import (
     MASKS,
     MEASURES,
     OVERLAYS,
+    PER_LABEL,
     PROBABILITIES,
     BatchConfig,
     CaseJob,
@@ -38,6 +39,7 @@ from medseg.inference.case_result import CaseResult, ModelIdentity
 from medseg.inference.prediction import Prediction, PreparedScan
 from medseg.inference.registry import SegmentationMethod, load_segmenter
 from medseg.io import ReadOptions, read_channels, write
+from medseg.io.label_files import label_masks
 from medseg.measurement.lung_labels import lung_side
 from medseg.measurement.lung_measures import columns_of
 from medseg.measurement.measurement_table import Measurement
@@ -199,9 +201,9 @@ class CasePipeline:
         scratch = Path(self.config.scratch) / f"{os.getpid()}-{case}"
         written: dict[str, Path] = {}
 
-        def place(kind: str, name: str) -> Path:
+        def place(kind: str, name: str, inner: str = "") -> Path:
             # Hidden, so that nobody finds an unfinished mask while the batch runs.
-            path = scratch / kind / subfolder / f".{name}"
+            path = scratch / kind / subfolder / inner / f".{name}"
             path.parent.mkdir(parents=True, exist_ok=True)
             written[path.with_name(name).relative_to(scratch).as_posix()] = path
             return path
@@ -220,6 +222,8 @@ class CasePipeline:
                 rounded = np.round(values, 3).astype(np.float32)
                 path = place(PROBABILITIES, f"{case}_{file_name(label)}.nii.gz")
                 write(Volume(rounded, scan.grid, scan.source), path, flush=False)
+            for name, binary in label_masks(mask) if self.config.per_label else ():
+                write(binary, place(PER_LABEL, name, case), flush=False)
             digests = {name: digest([path]) for name, path in written.items()}
             note_intent(Path(self.config.scratch), case, model, digests)
             # The mask last: if it is there, all files of the case are.

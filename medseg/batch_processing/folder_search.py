@@ -17,7 +17,7 @@ from medseg.io.overwrite_guard import has_own_sidecar
 from medseg.system.folder_walk import DANGLING
 from medseg.system.notices import notify
 
-_OUTPUTS = ("masks", "overlays", "probabilities", "dicom")
+_OUTPUTS = ("masks", "overlays", "probabilities", "per_label", "dicom")
 """Subfolders that a batch or an evaluation writes."""
 
 _EXAMPLES = 3

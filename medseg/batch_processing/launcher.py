@@ -111,6 +111,7 @@ def _config(
         nonfinite=options.nonfinite,
         overlays=options.overlays,
         probabilities=options.probabilities,
+        per_label=options.per_label,
         dicom=options.dicom,
         measure=options.measure,
         aerated_only=options.aerated_only,

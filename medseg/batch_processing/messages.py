@@ -15,6 +15,7 @@ MASKS = "masks"
 """Subfolder of the output folder that holds the masks."""
 
 OVERLAYS, DICOM, PROBABILITIES, MEASURES = "overlays", "dicom", "probabilities", "measures"
+PER_LABEL = "per_label"
 """Subfolders with further files of the cases."""
 
 
@@ -33,6 +34,7 @@ class BatchConfig:
         nonfinite: Replacement for NaN and infinite voxels.
         overlays: Write a picture of every mask.
         probabilities: Write a probability map for each label of a network.
+        per_label: Write a binary mask of each label.
         dicom: ``dicom-seg`` or ``rtstruct``: also write this for scans that are DICOM.
         measure: ``lung``: also measure the lungs of every mask.
         aerated_only: Leave airless voxels of the lungs out of the masks of CT scans.
@@ -50,6 +52,7 @@ class BatchConfig:
     nonfinite: float | None = None
     overlays: bool = False
     probabilities: bool = False
+    per_label: bool = False
     dicom: str | None = None
     measure: str | None = None
     aerated_only: bool = False
@@ -70,7 +73,9 @@ class BatchConfig:
         """The options that change a mask or the set of output files; if one differs, a case is redone."""
         others = {"models", "folder", "scratch", "device", "engine", "bom"}
         # Later options count only if they are used, so that batches from before them keep their digests.
-        others |= {name for name in ("measure", "aerated_only", "roi") if not getattr(self, name)}
+        others |= {
+            name for name in ("measure", "aerated_only", "roi", "per_label") if not getattr(self, name)
+        }
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in others}
 
 

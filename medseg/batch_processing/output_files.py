@@ -12,10 +12,20 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from medseg.batch_processing import fingerprint, results
-from medseg.batch_processing.messages import DICOM, MASKS, MEASURES, OVERLAYS, PROBABILITIES, BatchConfig
+from medseg.batch_processing.messages import (
+    DICOM,
+    MASKS,
+    MEASURES,
+    OVERLAYS,
+    PER_LABEL,
+    PROBABILITIES,
+    BatchConfig,
+)
+from medseg.images.label import Label
 from medseg.inference.case_result import CaseResult, ModelIdentity
 from medseg.io import read, read_mask
 from medseg.io.dicom import part10
+from medseg.io.label_files import label_paths
 from medseg.system.file_names import file_name
 from medseg.system.notices import notify
 
@@ -117,6 +127,10 @@ def names_of(case: str, model: ModelIdentity, config: BatchConfig) -> Iterator[s
         yield f"{DICOM}/{inner}{case}.dcm"
     for label in model.labels if config.probabilities else ():
         yield f"{PROBABILITIES}/{inner}{case}_{file_name(label)}.nii.gz"
+    if config.per_label:
+        labels = [Label(name=name, values=values) for name, values in model.labels.items()]
+        for path in label_paths(f"{PER_LABEL}/{inner}{case}", labels).values():
+            yield path.as_posix()
 
 
 def _is_whole_table(text: str) -> bool:
@@ -129,7 +143,7 @@ def _is_readable(name: str, path: Path) -> bool:
     """Whether a file is whole, by its kind."""
     kind = name.partition("/")[0]
     try:
-        if kind == MASKS:
+        if kind in (MASKS, PER_LABEL):
             read_mask(path, ())
         elif kind == OVERLAYS:
             from PIL import Image

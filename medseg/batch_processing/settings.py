@@ -28,6 +28,7 @@ class BatchOptions:
         nonfinite: Replacement for NaN and infinite voxels; without it such scans are refused.
         overlays: Also write a picture of every mask.
         probabilities: Also write a probability map for every label.
+        per_label: Also write a binary mask of each label, ``per_label/<case>/<label>.nii.gz``.
         dicom: For DICOM scans also write ``dicom-seg`` or ``rtstruct``.
         measure: ``lung``: also measure the lungs of every mask, see :func:`medseg.measure`. Whole lungs are
             columns of the table, all their parts are in ``measures/<case>.csv``.
@@ -50,6 +51,7 @@ class BatchOptions:
     nonfinite: float | None = None
     overlays: bool = False
     probabilities: bool = False
+    per_label: bool = False
     dicom: DicomFormat | None = None
     measure: Literal["lung"] | None = None
     aerated_only: bool = False

@@ -68,6 +68,9 @@ def batch(
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Also write a probability map for every label.")
     ] = False,
+    per_label: Annotated[
+        bool, typer.Option("--per-label", help="Also write a binary mask of each label to per_label/CASE/.")
+    ] = False,
     dicom: Annotated[
         DicomFormat | None,
         typer.Option(help="For DICOM scans, also write masks in this DICOM format to dicom/."),
@@ -124,6 +127,7 @@ def batch(
         nonfinite=nonfinite,
         overlays=overlays,
         probabilities=probabilities,
+        per_label=per_label,
         dicom=dicom,
         measure=measure,
         aerated_only=aerated_only,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,10 +79,21 @@ def write_label_files(mask: Mask, folder: str | Path, facts: Mapping[str, Any] |
     check_label_files(folder, mask.labels)
     paths = label_paths(folder, mask.labels)
     for label in mask.labels:
-        inside = mask.of(label.name).astype(np.uint8)
-        alone = Mask(inside, mask.grid, (label.model_copy(update={"values": (1,)}),), mask.source)
+        alone = _alone(mask, label)
         write_mask(alone, paths[label.name], {**_facts_about(label.name, facts or {}), **meaning_of(alone)})
     return list(paths.values())
+
+
+def label_masks(mask: Mask) -> Iterator[tuple[str, Mask]]:
+    """For each label the name of its file, as in :func:`label_paths`, and its binary mask."""
+    paths = label_paths("", mask.labels)
+    for label in mask.labels:
+        yield paths[label.name].name, _alone(mask, label)
+
+
+def _alone(mask: Mask, label: Label) -> Mask:
+    inside = mask.of(label.name).astype(np.uint8)
+    return Mask(inside, mask.grid, (label.model_copy(update={"values": (1,)}),), mask.source)
 
 
 def _facts_about(name: str, facts: Mapping[str, Any]) -> dict[str, Any]:

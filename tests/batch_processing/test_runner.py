@@ -113,12 +113,30 @@ def test_label_names_do_not_become_paths(tmp_path):
     labels = [{"name": name, "values": [n]} for n, name in enumerate(names, start=1)]
     model = untrained(tiny(labels=labels)).save(tmp_path / "model.safetensors")
     out = tmp_path / "in" / "out"
-    ended = run(items(tmp_path / "3.nii.gz"), config_for(out, models=(str(model),), probabilities=True))
+    config = config_for(out, models=(str(model),), probabilities=True, per_label=True)
+    ended = run(items(tmp_path / "3.nii.gz"), config)
     assert (ended.done, ended.failed) == (1, 0)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["3.nii.gz", "in", "model.safetensors"]
     assert [path.name for path in (tmp_path / "in").iterdir()] == ["out"]
     assert len(list((out / "probabilities").iterdir())) == len(names)
+    assert len(list((out / "per_label" / "3").iterdir())) == len(names)
     assert {f"{name}_ml" for name in names} <= set(table(out).columns)
+
+
+def test_a_binary_mask_of_each_label_is_written_and_kept_like_the_mask(scans, tmp_path):
+    out, cases = tmp_path / "out", items(scans / "cases.csv")[:1]
+    config = config_for(out, per_label=True)
+    assert run(cases, config).done == 1
+    written = {path.name: path for path in (out / "per_label" / cases[0].id).iterdir()}
+    assert sorted(written) == ["left_lung.nii.gz", "right_lung.nii.gz"]
+    whole = voxels(out / f"masks/{cases[0].id}.nii.gz")
+    for value, name in enumerate(("right_lung", "left_lung"), 1):
+        np.testing.assert_array_equal(voxels(written[f"{name}.nii.gz"]), whole == value)
+    before = {name: path.read_bytes() for name, path in written.items()}
+    assert run(cases, config, resume=True).skipped == 1
+    written["left_lung.nii.gz"].unlink()
+    assert run(cases, config, resume=True).done == 1
+    assert {name: path.read_bytes() for name, path in written.items()} == before
 
 
 def test_several_models_share_a_scan_and_get_one_row_each(tmp_path):

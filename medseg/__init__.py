@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from medseg.images.intensity_stats import describe
     from medseg.images.label import Label
     from medseg.images.volume import Mask, Source, Volume
+    from medseg.inference.ensemble_model import ensemble
     from medseg.inference.model import Model, load_model
     from medseg.inference.model_list import ListedModel, list_models
     from medseg.inference.model_package import ModelPackage
@@ -134,6 +135,7 @@ __all__ = [
     "describe",
     "describe_recipes",
     "draw_measures",
+    "ensemble",
     "evaluate",
     "export_model",
     "growth",
@@ -234,6 +236,7 @@ _HOME = {
     "describe": "medseg.images.intensity_stats",
     "describe_recipes": "medseg.recipe",
     "draw_measures": "medseg.measurement.measure_picture",
+    "ensemble": "medseg.inference.ensemble_model",
     "evaluate": "medseg.evaluation.model_evaluation",
     "export_model": "medseg.inference.package_export",
     "growth": "medseg.measurement.lesions",

@@ -20,6 +20,7 @@ from medseg.cli.check import check
 from medseg.cli.compare import compare
 from medseg.cli.convert import convert
 from medseg.cli.demo import demo
+from medseg.cli.ensemble import ensemble
 from medseg.cli.evaluate import evaluate
 from medseg.cli.export import export
 from medseg.cli.import_model import import_model
@@ -73,6 +74,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo,
     "phantom": phantom,
     "recipe": recipe,
+    "ensemble": ensemble,
     "export": export,
     "import-model": import_model,
     "import-weights": import_weights,

@@ -126,6 +126,70 @@ def restored(planes: Planes, prepared: Grid, source: Grid, *, labels: int) -> np
     return whole
 
 
+def restored_planes(planes: Planes, prepared: Grid, target: Grid, thick: int) -> Iterator[tuple[int, Floats]]:
+    """Probabilities on another grid in portions of planes along its third axis, as soon as they are final.
+
+    The same values as :func:`restored`, up to rounding.
+
+    Args:
+        planes: Probabilities.
+        prepared: Grid of the probabilities.
+        target: A grid whose axes have the same directions and order.
+        thick: Number of planes in a portion; the last one may have fewer.
+
+    Yields:
+        The number of the first plane, and float32 (L, X, Y, planes), 0 outside the prepared grid.
+    """
+    maps = axis_maps(prepared, target)
+    x, y, z = (_Axis.of(prepared.shape[axis], target.shape[axis], *maps[axis][1:]) for axis in range(3))
+    across = [(wide, *x.part(wide), high, *y.part(high)) for wide in x.blocks() for high in y.blocks()]
+    waiting = [
+        range(first, min(first + thick, target.shape[2])) for first in range(0, target.shape[2], thick)
+    ]
+    held: list[tuple[int, Floats]] = []
+    labels = 0
+
+    def portion(rows: range) -> Floats:
+        found = np.zeros((labels, *target.shape[:2], len(rows)), dtype=np.float32)
+        near = _near(z, rows)
+        if not near:
+            return found
+        depth, weights_z = z.part(near)
+        parts = [
+            part[..., max(0, depth.start - at) : depth.stop - at] for at, part in held if at < depth.stop
+        ]
+        stack = np.concatenate(parts, -1)
+        inside = slice(near.start - rows.start, near.stop - rows.start)
+        for wide, width, weights_x, high, height, weights_y in across:
+            for label in range(labels):
+                values = stack[label, width, height] @ weights_z.T  # (X, Y, planes)
+                values = np.matmul(weights_y, values)
+                values = (weights_x @ values.reshape(len(values), -1)).reshape(len(wide), len(high), -1)
+                found[label, wide.start : wide.stop, high.start : high.stop, inside] = values
+        return found
+
+    for first, values in planes:
+        held.append((first, np.asarray(values)))
+        labels, end = len(values), first + values.shape[-1]
+        while waiting and _last(z, waiting[0]) < end:
+            rows = waiting.pop(0)
+            yield rows.start, portion(rows)
+        needed = min((int(z.first[row]) for rows in waiting for row in _near(z, rows)), default=end)
+        held = [(at, part) for at, part in held if at + part.shape[-1] > needed]
+    for rows in waiting:
+        yield rows.start, portion(rows)
+
+
+def _near(axis: _Axis, rows: range) -> range:
+    """Those of the rows that are near the prepared grid."""
+    return range(max(rows.start, axis.within.start), min(rows.stop, axis.within.stop))
+
+
+def _last(axis: _Axis, rows: range) -> int:
+    """The last prepared voxel that these rows need; -1 if none."""
+    return max((int(axis.last[row]) for row in _near(axis, rows)), default=-1)
+
+
 @dataclass(frozen=True)
 class _Tile:
     """A box of the source grid, with the probabilities it is interpolated from.

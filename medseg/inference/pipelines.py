@@ -14,7 +14,7 @@ from medseg.images.volume import Mask, Volume
 from medseg.inference.cleaning_steps import clean
 from medseg.inference.prediction import Prediction
 from medseg.recipe import Recipe
-from medseg.recipe.pipeline import LungmaskPipeline
+from medseg.recipe.pipeline import EnsemblePipeline, LungmaskPipeline
 from medseg.system.memory import trim_heap
 from medseg.system.notices import Notice, collect_notices
 
@@ -48,6 +48,8 @@ class PipelineRuntime(Protocol):
 
 def pipeline_windows(recipe: Recipe) -> tuple[tuple[int, ...], ...]:
     """The size of the windows of each network of a pipeline."""
+    if isinstance(recipe.pipeline, EnsemblePipeline):
+        return tuple(each.patch.size for each in recipe.pipeline.members for _ in range(each.folds))
     if recipe.pipeline is None or isinstance(recipe.pipeline, LungmaskPipeline):
         return (recipe.patch.size,) * len(recipe.network_sizes())
     return tuple(each.patch_size or recipe.patch.size for each in recipe.pipeline.configurations)

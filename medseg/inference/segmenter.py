@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -19,27 +19,21 @@ from medseg.images.label import Label
 from medseg.images.volume import Mask, Volume
 from medseg.inference.backends import Engine, load
 from medseg.inference.backends.network_source import FoldNetwork, graph_forms, window_shape
-from medseg.inference.label_decision import LabelDecision
+from medseg.inference.ensemble_runtime import EnsembleRuntime
 from medseg.inference.lung_evidence import RULES
 from medseg.inference.mask_assembly import Target, build_mask
 from medseg.inference.model_file import ModelFile
 from medseg.inference.model_package import ModelPackage, read_model
 from medseg.inference.native_grid import Planes, restored
-from medseg.inference.pipelines import (
-    PipelineRuntime,
-    PreparedPipeline,
-    pipeline_runtime,
-)
+from medseg.inference.network_planes import probability_planes
+from medseg.inference.pipelines import PipelineRuntime, PreparedPipeline, pipeline_runtime
 from medseg.inference.prediction import Prediction, PreparedScan
 from medseg.inference.scan_checks import check_finite
-from medseg.inference.sliding_window import planes
 from medseg.inference.two_stage import Found, TwoStage
 from medseg.inference.uncertainty import Entropy
 from medseg.preprocessing.preparation import Prepared, check_channels, prepare
-from medseg.recipe import Recipe
-from medseg.system.arrays import Array
+from medseg.recipe import EnsemblePipeline, Recipe
 from medseg.system.devices import resolved
-from medseg.system.memory import trim_heap
 from medseg.system.notices import Notice, collect_notices, notify, send
 
 if TYPE_CHECKING:
@@ -94,8 +88,13 @@ class Segmenter:
         self._two_stage: TwoStage | None = None
         self._slices: Segmenter | None = None
         self._runtime: PipelineRuntime | None = None
-        if self.recipe.pipeline is not None:
-            self._engines, self._runtime = self._pipeline(engine)
+        self._ensemble: EnsembleRuntime | None = None
+        if isinstance(self.recipe.pipeline, EnsemblePipeline):
+            self._engines = [each for each, *_ in self._stages(engine)]  # one network each
+            self._ensemble = EnsembleRuntime(self.recipe, self._engines, self.device)
+        elif self.recipe.pipeline is not None:
+            stages = self._stages(engine)
+            self._engines, self._runtime = stages[0], pipeline_runtime(self.recipe, stages)
         elif self.recipe.context is None:
             shape, free = window_shape(self.recipe), self.recipe.predict.whole_planes
             self._engines = load(engine, self._networks(), shape, self.device, free=free)
@@ -108,14 +107,13 @@ class Segmenter:
             every = f"{self._digest} {self._slices.digest} {RULES}"
             self._digest = hashlib.sha256(every.encode()).hexdigest()
 
-    def _pipeline(self, engine: str) -> tuple[list[Engine], PipelineRuntime]:
-        """The engines of a pipeline's first network, and the pipeline with all of its engines."""
-        folds = self._networks()
-        engines = [
-            load(engine, [replace(fold, stage=stage) for fold in folds], shape, self.device)
-            for stage, shape, _ in graph_forms(self.recipe)
+    def _stages(self, engine: str) -> list[list[Engine]]:
+        """For each network of a pipeline, the engine of each fold."""
+        networks = self._networks()
+        return [
+            load(engine, [replace(fold, stage=stage) for fold in networks], shape, self.device, free=free)
+            for stage, shape, free in graph_forms(self.recipe)
         ]
-        return engines[0], pipeline_runtime(self.recipe, engines)
 
     @cached_property
     def model(self) -> Model:
@@ -238,8 +236,7 @@ class Segmenter:
         Raises:
             UsageError: the recipe has a section ``context`` (``context``) or ``pipeline`` (``pipeline``).
         """
-        recipe = self.recipe
-        if self._runtime is not None:
+        if self.recipe.pipeline is not None:
             raise UsageError(
                 "a model whose recipe has a section pipeline has no probabilities on medseg's prepared grid",
                 where="pipeline",
@@ -253,25 +250,28 @@ class Segmenter:
                 remedy="use prepare(scan).predict(probabilities=True)",
                 reason="context",
             )
-        decision = LabelDecision.from_recipe(recipe)
-        trim_heap()  # memory that reading and preparing used temporarily
-        rules: dict[str, Any] = {
-            "labels": len(recipe.labels),
-            "patch": recipe.patch,
-            "predict": recipe.predict,
-            "divisor": recipe.network.divisor,
-        }
-        if self.device == "cpu":
-            found = planes(prepared.image, self._mean, **rules)
-            yield from ((first, decision.probabilities(values)) for first, values in found)
-            return
-        import torch
+        return probability_planes(self.recipe, self._engines, prepared.image, self.device)
 
-        from medseg.inference.device_transfer import on_cpu
+    def prepared_parts(self, volumes: Sequence[Volume]) -> tuple[Prepared, ...]:
+        """The scan as each of its networks needs it: several of them with a context, or in an ensemble."""
+        if self._ensemble is not None:
+            return self._ensemble.prepare(volumes)
+        own = prepare(self.recipe, volumes)
+        return (own, prepare(self.assembly, volumes)) if self.recipe.context else (own,)
 
-        image, device = torch.from_numpy(prepared.image), torch.device(self.device)
-        on_device = planes(image, self._mean, **rules, device=device)
-        yield from on_cpu((first, decision.probabilities(values)) for first, values in on_device)
+    def found(self, parts: Sequence[Prepared], target: Target) -> Found:
+        """The probabilities from which the mask is made.
+
+        Args:
+            parts: The result of :meth:`prepared_parts`.
+            target: The scan.
+        """
+        if self._ensemble is not None:
+            grid = target.grid.oriented("RAS")
+            return Found(self._ensemble.planes(parts, grid), grid)
+        if self._two_stage is not None:
+            return self.lungs(parts[0], parts[1], target.source.path)
+        return Found(self.planes(parts[0]), parts[0].grid)
 
     def lungs(self, prepared: Prepared, slices: Prepared, path: str | Path | None = None) -> Found:
         """Both lungs, by a model whose recipe has a section ``context`` and the slice network.
@@ -295,14 +295,6 @@ class Segmenter:
         recipe = self.recipe
         return build_mask([(0, probabilities)], prepared.grid, Target.of(scan, recipe), recipe)
 
-    def _mean(self, windows: Array) -> Array:
-        engines = cast("list[Callable[[Array], Array]]", self._engines)  # torch's takes tensors, too
-        logits: Any = engines[0](windows)
-        for engine in engines[1:]:
-            logits = logits + engine(windows)
-        mean: Array = logits / len(engines)
-        return mean
-
 
 class _PreparedScan:
     """A prepared scan with its segmenter.
@@ -314,8 +306,7 @@ class _PreparedScan:
     def __init__(self, segmenter: Segmenter, volumes: Sequence[Volume], notices: list[Notice]) -> None:
         self._segmenter, self._recipe = segmenter, segmenter.assembly
         self._target = Target.of(volumes[0], self._recipe)
-        self._prepared: Prepared | None = prepare(segmenter.recipe, volumes)
-        self._slices = prepare(self._recipe, volumes) if segmenter.recipe.context else None
+        self._parts: tuple[Prepared, ...] | None = segmenter.prepared_parts(volumes)
         self._notices = notices  # not copied: the caller may still add to it
 
     def predict(self, *, probabilities: bool = False) -> Prediction:
@@ -340,15 +331,12 @@ class _PreparedScan:
         return dict(zip(names, maps, strict=True))
 
     def _planes(self) -> Found:
-        prepared, self._prepared = self._prepared, None
-        slices, self._slices = self._slices, None
-        if prepared is None:
+        parts, self._parts = self._parts, None
+        if parts is None:
             raise UsageError(
                 "this prepared scan was already segmented", remedy="prepare the scan again", reason="used-up"
             )
-        if slices is None:
-            return Found(self._segmenter.planes(prepared), prepared.grid)
-        return self._segmenter.lungs(prepared, slices, self._target.source.path)
+        return self._segmenter.found(parts, self._target)
 
 
 def _checked_device(device: str) -> str:

@@ -31,7 +31,13 @@ from medseg.recipe.augmentation import PRESETS, Augment, misfit, preset
 from medseg.recipe.context import Context
 from medseg.recipe.loss import DiceBCE, DiceCE, Loss
 from medseg.recipe.network import Network, UNet
-from medseg.recipe.pipeline import LungmaskPipeline, NnunetPipeline, Pipeline
+from medseg.recipe.pipeline import (
+    EnsembleMember,
+    EnsemblePipeline,
+    LungmaskPipeline,
+    NnunetPipeline,
+    Pipeline,
+)
 from medseg.recipe.prediction import CleaningStep, Postprocess, Predict
 from medseg.recipe.preprocessing import (
     Crop,
@@ -53,6 +59,8 @@ __all__ = [
     "CleaningStep",
     "Context",
     "Crop",
+    "EnsembleMember",
+    "EnsemblePipeline",
     "FineTune",
     "Intensity",
     "Loss",
@@ -99,8 +107,8 @@ class Recipe(Section):
         network: Architecture and size of the network.
         context: A coarse network that runs first and whose probabilities are further input channels of
             ``network``; None if there is only one network.
-        pipeline: How another tool prepares scans and applies its networks, for models of that tool; None for
-            medseg's own way.
+        pipeline: How another tool prepares scans and applies its networks, for models of that tool, or the
+            models of an ensemble; None for medseg's own way.
         loss: The training loss.
         augment: Random changes of training patches: explicit numbers, or one of the presets ``none``,
             ``light`` and ``full``, which are replaced by their numbers when the recipe is read.
@@ -189,7 +197,9 @@ class Recipe(Section):
             self._check_whole_planes()
         if self.context:
             self._check_context(self.context)
-        if self.pipeline:
+        if isinstance(self.pipeline, EnsemblePipeline):
+            self._check_ensemble(self.pipeline)
+        elif self.pipeline:
             self._check_pipeline(self.pipeline)
         if self.postprocess.divide:
             self._check_divided(self.postprocess.divide)
@@ -280,6 +290,16 @@ class Recipe(Section):
                 "dice_ce, not regions"
             )
 
+    def _check_ensemble(self, pipeline: EnsemblePipeline) -> None:
+        if self.context:
+            raise ValueError("pipeline ensemble cannot be used with context")
+        names = sorted(label.name for label in self.labels)
+        for number, each in enumerate(pipeline.members):
+            if sorted(each.labels) != names:
+                raise ValueError(f"pipeline.members[{number}].labels {list(each.labels)} must be {names}")
+        for recipe in self.member_recipes():
+            Recipe.model_validate(recipe.model_dump())
+
     def _check_divided(self, parts: tuple[Label, Label]) -> None:
         if len(self.labels) > 1:
             raise ValueError(f"postprocess.divide needs exactly one label, but there are {len(self.labels)}")
@@ -311,6 +331,26 @@ class Recipe(Section):
         if not self.colours:
             data.pop("colours", None)
         return data
+
+    def member_recipes(self) -> tuple[Recipe, ...]:
+        """For a pipeline ``ensemble``: the recipe of each member; otherwise none."""
+        if not isinstance(self.pipeline, EnsemblePipeline):
+            return ()
+        by_name = {label.name: label for label in self.labels}
+        common = {"pipeline": None, "fine_tune": None, "augment": Augment(), "postprocess": Postprocess()}
+        return tuple(
+            self.model_copy(
+                update={
+                    **common,
+                    "labels": tuple(by_name[name] for name in each.labels),
+                    "prepare": each.prepare,
+                    "patch": each.patch,
+                    "network": each.network,
+                    "predict": each.predict,
+                }
+            )
+            for each in self.pipeline.members
+        )
 
     @property
     def painted(self) -> tuple[Label, ...]:
@@ -352,7 +392,7 @@ class Recipe(Section):
     def network_sizes(self) -> tuple[tuple[Network, int, int, int], ...]:
         """Each network of a fold: its settings, spatial dimensions, input channels and output channels.
 
-        There are several only with a pipeline of several configurations, or a fill model.
+        There are several only with a pipeline of several configurations or models, or a fill model.
         """
         labels, channels, dims = len(self.labels), self.in_channels, self.spatial_dims
         if self.pipeline is None:
@@ -361,6 +401,10 @@ class Recipe(Section):
             counts = [labels, *([] if self.pipeline.fill_labels is None else [self.pipeline.fill_labels])]
             return tuple((self.network, dims, channels, count + 1) for count in counts)
         sizes: list[tuple[Network, int, int, int]] = []
+        if isinstance(self.pipeline, EnsemblePipeline):
+            for member, recipe in zip(self.pipeline.members, self.member_recipes(), strict=True):
+                sizes += [*recipe.network_sizes()] * member.folds
+            return tuple(sizes)
         for each in self.pipeline.configurations:
             inputs = channels + (labels if sizes and self.pipeline.combine == "cascade" else 0)
             outputs = (labels if each.labels is None else len(each.labels)) + self.exclusive

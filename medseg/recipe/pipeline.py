@@ -1,4 +1,4 @@
-"""The recipe's section ``pipeline``: models of other tools, applied exactly as those tools do it.
+"""The recipe's section ``pipeline``: models of other tools, applied exactly as they do it, and ensembles.
 
 A recipe without this section is medseg's own. With it, the section ``prepare`` only describes the scans (for
 ``medseg check`` and for viewing), and ``predict`` and ``postprocess`` (but for its steps) must keep their
@@ -12,6 +12,8 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import Field, model_validator
 
 from medseg.recipe.network import Network
+from medseg.recipe.prediction import Predict
+from medseg.recipe.preprocessing import Patch, Prepare
 from medseg.recipe.section import Finite, NotNegative, Section, Size, SpacingMm
 
 Axis = Annotated[int, Field(ge=0, le=2)]
@@ -187,4 +189,40 @@ class LungmaskPipeline(Section):
     fill_labels: Annotated[int, Field(ge=1, le=32)] | None = None
 
 
-Pipeline = Annotated[NnunetPipeline | LungmaskPipeline, Field(discriminator="kind")]
+class EnsembleMember(Section):
+    """What one model of an ensemble does in its own way.
+
+    Attributes:
+        name: Name of its recipe.
+        folds: Number of its networks, whose logits are averaged.
+        labels: Names of the labels in the order of its networks' outputs.
+        prepare: Its preprocessing.
+        patch: Size of its networks' input.
+        network: Its network.
+        predict: Its sliding window; the threshold has no effect.
+    """
+
+    name: Annotated[str, Field(min_length=1, max_length=64)]
+    folds: Annotated[int, Field(ge=1, le=100)] = 1
+    labels: Annotated[tuple[str, ...], Field(min_length=1, max_length=1024)]
+    prepare: Prepare
+    patch: Patch
+    network: Network
+    predict: Predict = Predict()
+
+
+class EnsemblePipeline(Section):
+    """Models of different recipes for the same labels: the mean of their probabilities on the scan's grid.
+
+    Labels, the rule that decides between them and postprocessing are those of the recipe.
+
+    Attributes:
+        kind: Name of this kind.
+        members: The models. One model file holds the networks of all of them.
+    """
+
+    kind: Literal["ensemble"]
+    members: Annotated[tuple[EnsembleMember, ...], Field(min_length=2, max_length=32)]
+
+
+Pipeline = Annotated[NnunetPipeline | LungmaskPipeline | EnsemblePipeline, Field(discriminator="kind")]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from medseg.inference.backends import graph_cache
 from medseg.inference.pipelines import pipeline_windows
-from medseg.recipe import Recipe
+from medseg.recipe import EnsemblePipeline, Recipe
 
 if TYPE_CHECKING:
     from torch import nn
@@ -35,6 +35,13 @@ class GraphForm(NamedTuple):
 
 def graph_forms(recipe: Recipe) -> tuple[GraphForm, ...]:
     """The graphs that are needed to run each fold of a recipe."""
+    if isinstance(recipe.pipeline, EnsemblePipeline):
+        forms = [
+            (window_shape(each), each.predict.whole_planes)
+            for member, each in zip(recipe.pipeline.members, recipe.member_recipes(), strict=True)
+            for _ in range(member.folds)
+        ]
+        return tuple(GraphForm(f"networks.{number}", *form) for number, form in enumerate(forms))
     windows = pipeline_windows(recipe)
     if len(windows) > 1:
         return tuple(

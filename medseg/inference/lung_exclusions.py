@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 
 from medseg.images.connected_components import components
@@ -47,7 +49,10 @@ def with_air(lungs: Runs, hu: Array) -> Runs:
 
 
 def without_strays(lungs: Runs, grid: Grid, hu: Array) -> Runs:
-    """A mask of both lungs without 26-connected parts that lie in the air around the patient.
+    """A mask of both lungs without 26-connected parts that lie outside the body.
+
+    Outside is the air around the patient, and what lies beyond it as seen from the body: the core of a
+    hollow table is denser than air, and the field of view may cut it open.
 
     Args:
         lungs: Runs of a mask (X, Y, Z).
@@ -58,7 +63,9 @@ def without_strays(lungs: Runs, grid: Grid, hu: Array) -> Runs:
     if box is None:
         return lungs
     lattice = body_lattice(grid, box)
-    outside = _outside(lattice.sampled(hu)).astype(np.uint8)
+    sampled = lattice.sampled(hu)
+    air_around = _outside(sampled, lattice.highest_across(hu))
+    outside = (air_around | _beyond(air_around, _trunk(sampled))).astype(np.uint8)
     none = lungs.kept(np.zeros(len(lungs.start), dtype=np.bool_))
     air = lattice.divide(lungs, outside).get(1, none)
     part, count = components(lungs, corners=True)
@@ -68,12 +75,17 @@ def without_strays(lungs: Runs, grid: Grid, hu: Array) -> Runs:
     return lungs.kept(~stray[part])
 
 
-def _outside(hu: Array) -> Binary:
-    """Where an upright CT shows air around the patient; padding excluded."""
+def _outside(hu: Array, highest: Array) -> Binary:
+    """Where an upright CT shows air around the patient; padding excluded.
+
+    Args:
+        hu: The CT at the points of a lattice.
+        highest: Around each point; a thin plate that closes a table lies between the points.
+    """
     from scipy import ndimage
 
     padding = hu < PADDING_HU
-    parts, at_edge = planar_parts((hu < BODY_HU) & ~padding)
+    parts, at_edge = planar_parts((highest < BODY_HU) & ~padding)
     if padding.any():
         across = np.ones((3, 3, 1), dtype=np.bool_)
         at_edge[parts[ndimage.binary_dilation(padding, across)]] = True
@@ -81,3 +93,32 @@ def _outside(hu: Array) -> Binary:
     sizes = np.bincount(parts.ravel(), minlength=len(at_edge))
     denser = np.bincount(parts[hu > OUTSIDE_HU], minlength=len(at_edge))
     return np.asarray((at_edge & (denser < OUTSIDE_SHARE * sizes))[parts])
+
+
+def _trunk(hu: Array) -> Binary:
+    """The largest dense part of an upright CT, without thin plates such as the shell of a table."""
+    from scipy import ndimage
+
+    dense = hu > BODY_HU
+    across = ndimage.generate_binary_structure(2, 1)[..., None]
+    parts, count = ndimage.label(ndimage.binary_erosion(dense, across, border_value=1))
+    if not count:
+        return np.zeros_like(dense)
+    largest = parts == np.bincount(parts.ravel())[1:].argmax() + 1
+    return np.asarray(ndimage.binary_dilation(largest, across) & dense)
+
+
+def _beyond(air: Binary, body: Binary) -> Binary:
+    """Points that air around the patient separates from the body, to the side or in front or behind.
+
+    A lung that the field of view cuts is open to a face of the scan, but no such air lies between it and the
+    body.
+    """
+    beyond = np.zeros_like(body)
+    for axis, step in product((0, 1), (1, -1)):
+        order = tuple(slice(None, None, step if n == axis else None) for n in range(3))
+        inner, free = body[order], ~np.logical_or.accumulate(body[order], axis)
+        free &= inner.any(axis, keepdims=True)
+        deeper = np.flip(np.logical_or.accumulate(np.flip(air[order] & free, axis), axis), axis)
+        beyond[order] |= free & deeper
+    return beyond

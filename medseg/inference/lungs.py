@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from math import prod
 
 import numpy as np
@@ -84,9 +83,9 @@ def split_left_right(lungs: Runs, grid: Grid, hu: Array | None = None) -> tuple[
 
     If no erosion up to 16 mm separates two parts, each connected part belongs to the side on which two
     thirds of it lie, and a part that lies on both sides is cut at the midline; between two estimates of the
-    midline that disagree the side is unknown. If the scan does not show the
-    midline but shows air beside the body on one side only, that side is lateral; a lone lung there that the
-    spine puts on the other side is of unknown side. Otherwise the side is unknown.
+    midline that disagree the side is unknown. If the scan does not show the midline but shows air beside the
+    body on one side only, that side is lateral, and what may be a piece of the other lung is of unknown side;
+    so is a lone lung there that the spine puts on the other side. Otherwise the side is unknown.
 
     Without ``hu`` there is no midline: two large parts are distinguished by their relative position, and a
     single one by the middle of the scan.
@@ -104,11 +103,13 @@ def split_left_right(lungs: Runs, grid: Grid, hu: Array | None = None) -> tuple[
     if box is None:
         return none, none
     lattice = UprightLattice.of(grid, box, LUNG_LATTICE_MM)
-    midline = _midline(grid, box, hu)
+    foreground, midline = lattice.foreground(lungs), _midline(grid, box, hu)
     lone = _lone_side(lungs, grid, hu) if midline is None or hu is not None else None
-    # Half a chest holds one lung, whose lobes must not be separated.
-    half = midline is None and lone is not None and hu is not None
-    sides = _sides(lattice.foreground(lungs), lattice, midline, _NECKS_MM[:1] if half else _NECKS_MM)
+    if hu is not None and midline is None:
+        # One lung in two lobes and both lungs look alike: their order says nothing.
+        sides = None if lone is None else _sides_of_half(foreground, lone)
+    else:
+        sides = _sides(foreground, lattice, midline)
     if sides is None:
         right, left = none, none
     else:
@@ -117,7 +118,7 @@ def split_left_right(lungs: Runs, grid: Grid, hu: Array | None = None) -> tuple[
     smaller = SMALLER if hu is None else LONE_SMALLER
     if lone is None or min(right.size, left.size) > smaller * max(right.size, left.size):
         return right, left
-    if midline is None:
+    if hu is None:
         return (lungs if lone == RIGHT else none), (lungs if lone == LEFT else none)
     # A spine in half a chest may be a shoulder blade: a lone lung needs both to agree.
     agreed = right.size >= left.size if lone == RIGHT else left.size >= right.size
@@ -153,40 +154,72 @@ def _lone_side(lungs: Runs, grid: Grid, hu: Array | None) -> int | None:
 
 
 def _sides(
-    lungs: Binary, lattice: UprightLattice, midline: Midline | None, necks_mm: Sequence[float]
+    lungs: Binary, lattice: UprightLattice, midline: Midline | None
 ) -> npt.NDArray[np.uint8] | None:
     """`RIGHT` or `LEFT` for every point, also outside the lungs; None if the sides are unknown."""
-    from scipy import ndimage
-
     positions = lattice.positions_mm()
     right_of = (
         [] if midline is None else [np.broadcast_to(r, lungs.shape) for r in midline.right_of(positions)]
     )
-    seeds = _two_parts(lungs, lattice.spacing_mm, right_of, necks_mm)
+    seeds = _two_parts(lungs, lattice.spacing_mm, right_of)
     if seeds is None:
         if midline is None:
             return None
         seeds = _parts_of_lone(lungs, right_of)
         if not seeds.any():
             return None
-    # Recesses, which the erosion removes, get the side of the nearest part.
+    return _nearest(seeds, lattice.spacing_mm)
+
+
+def _nearest(
+    seeds: npt.NDArray[np.uint8], spacing_mm: tuple[float, float, float]
+) -> npt.NDArray[np.uint8]:
+    """The value of the nearest seed; recesses, which an erosion removes, get the side of the nearest part."""
+    from scipy import ndimage
+
     indices = ndimage.distance_transform_edt(
-        seeds == 0, sampling=lattice.spacing_mm, return_distances=False, return_indices=True
+        seeds == 0, sampling=spacing_mm, return_distances=False, return_indices=True
     )
     return np.asarray(seeds[tuple(indices)])
+
+
+def _sides_of_half(lungs: Binary, lone: int) -> npt.NDArray[np.uint8] | None:
+    """The side of each part in a scan of half a chest, 0 if it may be the other lung; None if all may be.
+
+    Parts as far aside as the largest one belong to the same lung; one that lies medial to three quarters of it
+    may be a piece of the other lung, and one of similar volume shows that the view holds both.
+    """
+    from scipy import ndimage
+
+    parts, count = ndimage.label(lungs, structure=np.ones((3, 3, 3)))
+    if not count:
+        return None
+    sizes = np.bincount(parts.ravel(), minlength=count + 1)
+    sizes[0] = 0
+    largest = int(sizes.argmax())
+    across = np.arange(lungs.shape[0])
+    columns = np.stack([np.bincount(plane.ravel(), minlength=count + 1) for plane in parts])
+    columns[:, 0] = 0
+    outward = 1 if lone == RIGHT else -1
+    middles = outward * (across @ columns) / np.maximum(sizes, 1)
+    inner = np.cumsum(columns[::outward, largest]) < sizes[largest] / 4
+    medial = outward * across[::outward][np.count_nonzero(inner)]
+    beside = (sizes > 0) & (middles >= medial)
+    if sizes[~beside].max(initial=0) > LONE_SMALLER * sizes[largest]:
+        return None
+    return np.asarray(np.where(beside, lone, 0).astype(np.uint8)[parts])
 
 
 def _two_parts(
     lungs: Binary,
     spacing_mm: tuple[float, float, float],
     right_of: list[Binary],
-    necks_mm: Sequence[float],
 ) -> npt.NDArray[np.uint8] | None:
     """`RIGHT` and `LEFT` in the parts that the smallest erosion separates; None if none does."""
     from scipy import ndimage
 
     depth_mm, voxel_ml = None, prod(spacing_mm) / 1000
-    for neck_mm in necks_mm:
+    for neck_mm in _NECKS_MM:
         core = lungs
         if neck_mm > 0:
             if depth_mm is None:  # slow, and most lungs do not touch

@@ -55,7 +55,7 @@ SMALLEST_ML = 20.0
 CLOSING_MM = 8.0
 """Radius of the closing, which includes vessels and nodules at the surface up to twice as wide."""
 
-SIDES = "midline"
+SIDES = "midline, within the body"
 """How the sides are found; a change of the method changes the digest."""
 _NOT_CT = {"MR": "MR", "picture": "a picture"}
 

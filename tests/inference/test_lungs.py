@@ -111,13 +111,15 @@ def test_the_phantoms_sides_in_any_orientation(codes):
 @pytest.mark.parametrize("codes", orientations())
 def test_voxels_that_are_passed_over_take_the_side_of_their_neighbour(codes):
     """Two boxes and a bridge of 0.7 x 0.8 x 1.2 mm voxels: every third, third and second one is seen."""
-    grid = Grid.from_spacing((97, 67, 31), (0.7, 0.8, 1.2))
+    grid = Grid.from_spacing((121, 67, 31), (0.7, 0.8, 1.2))
     lungs = np.zeros(grid.shape, dtype=bool)
-    lungs[5:44, 7:59, 4:27] = lungs[52:93, 7:59, 4:27] = True
-    lungs[44:52, 7:12, 4:27] = True
+    lungs[17:56, 7:59, 4:27] = lungs[64:105, 7:59, 4:27] = True
+    lungs[56:64, 7:12, 4:27] = True
+    whole = np.where(lungs, -800, 40)
+    whole[:12] = whole[110:] = -1000
     order, flips = grid.moves_to(codes)
-    turned = np.flip(lungs.transpose(order), [n for n, flip in enumerate(flips) if flip])
-    hu = np.where(turned, -800, 40).astype(np.int16)
+    axes = [n for n, flip in enumerate(flips) if flip]
+    turned, hu = (np.flip(array.transpose(order), axes) for array in (lungs, whole))
     back, mirrored = grid.oriented(codes).moves_to("RAS")
     right, left = (
         np.flip(side.transpose(back), [n for n, flip in enumerate(mirrored) if flip])
@@ -126,9 +128,9 @@ def test_voxels_that_are_passed_over_take_the_side_of_their_neighbour(codes):
     assert np.array_equal(right | left, lungs)
     assert not (right & left).any()
     # The boxes are 28 mm wide; the bridge, 6 mm long, is cut in its middle to the width of a coarse voxel.
-    assert right[52:].sum() == lungs[52:].sum()
-    assert left[:44].sum() == lungs[:44].sum()
-    expected = divide(lungs, grid, np.where(lungs, -800, 40))
+    assert right[64:].sum() == lungs[64:].sum()
+    assert left[:56].sum() == lungs[:56].sum()
+    expected = divide(lungs, grid, whole)
     assert np.array_equal(right, expected[0])
 
 
@@ -321,3 +323,87 @@ def test_bone_taken_for_a_spine_in_half_a_chest_does_not_move_a_lung_to_the_othe
     right, left = divide(lung, grid, hu)
     assert np.array_equal(right, lung)
     assert not left.any()
+
+
+def half_chest(codes):
+    """Half a body of 34 x 30 points of 5 mm, its lung, and a hollow table behind it, each cut by one face."""
+    hu = np.full((40, 50, 24), -1000, dtype=np.int16)
+    hu[:34, 16:46] = 40
+    lung = np.zeros(hu.shape, dtype=bool)
+    lung[:28, 20:42, 2:22] = True
+    hu[lung] = -850
+    table = np.zeros(hu.shape, dtype=bool)
+    table[:, 6:12] = True  # 5 points of air lie between it and the body
+    hu[table] = -900
+    hu[:, [5, 12]] = -100
+    grid = Grid.from_spacing(hu.shape, (5.0, 5.0, 5.0))
+    moves, flips = grid.moves_to(codes)
+    axes = tuple(axis for axis, flip in enumerate(flips) if flip)
+    lung, table, hu = (np.flip(array.transpose(moves), axes) for array in (lung, table, hu))
+    return lung, table, hu, grid.oriented(codes)
+
+
+@pytest.mark.parametrize("codes", orientations())
+def test_the_core_of_a_table_is_no_lung_beside_half_a_chest(codes):
+    lung, table, hu, grid = half_chest(codes)
+    right, left, notices = find_sides(Runs.of(lung | table), Volume(hu, grid))
+    assert np.array_equal(right.binary(), lung)
+    assert not left.size
+    assert [each.reason for each in notices] == ["outside-body"]
+
+
+@pytest.mark.parametrize("thick", [1, 2, 3])
+def test_a_thin_plate_that_the_lattice_misses_closes_a_table(thick):
+    lung, table, hu, _ = half_chest("RAS")
+    # At voxels of 5 / 3 mm the plates are 1 to 3 voxels thick; every third voxel is a point of the lattice.
+    lung, table, hu = (array.repeat(3, 0).repeat(3, 1) for array in (lung, table, hu))
+    plates = hu == -100
+    hu = np.where(plates, -1000, hu)
+    hu[:, 38 : 38 - thick : -1] = hu[:, 15 : 15 + thick] = -100
+    core = np.zeros_like(table)
+    core[:, 15 + thick : 39 - thick] = True
+    hu[core] = -900
+    grid = Grid.from_spacing(hu.shape, (5 / 3, 5 / 3, 5.0))
+    right, left, _ = find_sides(Runs.of(lung | core), Volume(hu, grid))
+    assert np.array_equal(right.binary(), lung)
+    assert not left.size
+
+
+@pytest.mark.parametrize("codes", ["RAS", "LPS", "SAL"])
+def test_two_parts_in_half_a_chest_have_no_side_if_both_may_be_lungs(codes):
+    """A lung, and as much in front of the heart beyond it: the other lung, or a lobe of the same one?"""
+    hu = np.full((60, 40, 20), -1000, dtype=np.int16)
+    hu[:50] = 40
+    lung, other = np.zeros(hu.shape, dtype=bool), np.zeros(hu.shape, dtype=bool)
+    lung[24:46, 6:34, 2:18], other[2:20, 6:34, 2:18] = True, True
+    grid = Grid.from_spacing(hu.shape, (4.0, 5.0, 5.0))
+    moves, flips = grid.moves_to(codes)
+    axes = tuple(axis for axis, flip in enumerate(flips) if flip)
+    for mask, sizes in ((lung | other, (0, 0)), (lung, (lung.sum(), 0))):
+        scan = np.where(mask, -850, hu)
+        turned_mask, turned_hu = (np.flip(array.transpose(moves), axes) for array in (mask, scan))
+        right, left, notices = find_sides(Runs.of(turned_mask), Volume(turned_hu, grid.oriented(codes)))
+        assert (right.size, left.size) == sizes
+        assert [each.reason for each in notices] == ([] if sum(sizes) else ["side-unknown"])
+    # A smaller piece beyond the lung is left out, one beside it belongs to it.
+    piece, lobe = np.zeros_like(lung), np.zeros_like(lung)
+    piece[2:8, 6:20, 2:18], lobe[40:48, 6:34, 18:20], lung[40:48, 6:34, 16:18] = True, True, False
+    mask = lung | piece | lobe
+    turned_mask, turned_hu = (
+        np.flip(array.transpose(moves), axes) for array in (mask, np.where(mask, -850, hu))
+    )
+    right, left, _ = find_sides(Runs.of(turned_mask), Volume(turned_hu, grid.oriented(codes)))
+    assert right.size == lung.sum() + lobe.sum()
+    assert not left.size
+
+
+def test_two_lobes_in_a_view_that_cuts_the_body_on_both_sides_have_no_side():
+    """A reconstruction of one lung: the order of its two lobes is no evidence for two lungs."""
+    lungs, hu = np.zeros(GRID.shape, dtype=bool), np.full(GRID.shape, 40, dtype=np.int16)
+    lungs[3:13, 4:16, 1:9] = lungs[15:27, 4:16, 1:9] = True
+    hu[lungs] = -850
+    large = Grid.from_spacing(GRID.shape, (6.0, 8.0, 9.0))
+    right, left, (notice,) = find_sides(Runs.of(lungs), Volume(hu, large))
+    assert not right.size
+    assert not left.size
+    assert notice.reason == "side-unknown"

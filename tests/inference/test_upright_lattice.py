@@ -32,6 +32,8 @@ def test_every_orientation_has_the_same_points(codes):
     ]
     lattice = UprightLattice.of(GRID.oriented(codes), tuple(box), 4.5)
     assert np.array_equal(lattice.sampled(turned), values[1:6:4, ::2])
+    # In each slice, columns 0 to 4, 5 and 6; rows 0 and 1, 2 and 3, 4: the last voxel of each is the highest.
+    assert np.array_equal(lattice.highest_across(turned), values[[4, 6]][:, [1, 3, 4]])
     mask = Runs.of(turned % 3 == 0)
     assert np.array_equal(lattice.foreground(mask), values[1:6:4, ::2] % 3 == 0)
     assert [each.ravel().tolist() for each in lattice.positions_mm()] == [[1, 5], [0, 4, 8], [0, 5, 10]]

@@ -153,9 +153,7 @@ def _lone_side(lungs: Runs, grid: Grid, hu: Array | None) -> int | None:
     return None
 
 
-def _sides(
-    lungs: Binary, lattice: UprightLattice, midline: Midline | None
-) -> npt.NDArray[np.uint8] | None:
+def _sides(lungs: Binary, lattice: UprightLattice, midline: Midline | None) -> npt.NDArray[np.uint8] | None:
     """`RIGHT` or `LEFT` for every point, also outside the lungs; None if the sides are unknown."""
     positions = lattice.positions_mm()
     right_of = (
@@ -171,9 +169,7 @@ def _sides(
     return _nearest(seeds, lattice.spacing_mm)
 
 
-def _nearest(
-    seeds: npt.NDArray[np.uint8], spacing_mm: tuple[float, float, float]
-) -> npt.NDArray[np.uint8]:
+def _nearest(seeds: npt.NDArray[np.uint8], spacing_mm: tuple[float, float, float]) -> npt.NDArray[np.uint8]:
     """The value of the nearest seed; recesses, which an erosion removes, get the side of the nearest part."""
     from scipy import ndimage
 
@@ -186,8 +182,8 @@ def _nearest(
 def _sides_of_half(lungs: Binary, lone: int) -> npt.NDArray[np.uint8] | None:
     """The side of each part in a scan of half a chest, 0 if it may be the other lung; None if all may be.
 
-    Parts as far aside as the largest one belong to the same lung; one that lies medial to three quarters of it
-    may be a piece of the other lung, and one of similar volume shows that the view holds both.
+    Parts as far aside as the largest one belong to the same lung. A part medial to three quarters of it may
+    be a piece of the other lung, and one of similar volume shows that the view holds both.
     """
     from scipy import ndimage
 

@@ -47,6 +47,7 @@ from medseg.measurement.scan_measurement import measure
 from medseg.system.error_conversion import as_medseg_error
 from medseg.system.file_names import file_name
 from medseg.system.notices import Notice, collect_notices
+from medseg.visualization.case_slices import case_slices
 from medseg.visualization.overlays import overlay
 from medseg.visualization.thumbnails import encoded, thumbnail
 
@@ -171,7 +172,7 @@ class CasePipeline:
             mask = prediction.mask
             airless = {name: ml for name, ml in airless.items() if name in model.labels}
             values = intensities(scan, mask)
-            picture = encoded(thumbnail(scan, mask))
+            picture, slices = encoded(thumbnail(scan, mask)), case_slices(scan, mask)
             measurement = measure(scan, mask) if self.config.measure else Measurement(())
             files = self._write(case.job.case, model.name, scan, prediction, measurement)
         return CaseResult(
@@ -191,6 +192,7 @@ class CasePipeline:
             mask=next(iter(files)),
             files=files,
             thumbnail=picture,
+            slices=slices,
         )
 
     def _write(

@@ -138,12 +138,13 @@ class Ledger:
         for result in found:
             case = result.case
             if result.thumbnail:
-                self.thumbnail_log.add(case, result.model, result.thumbnail)
+                self.thumbnail_log.add(case, result.model, result.thumbnail, result.slices)
             if result.status == "failed":
                 result = self._without_stale_mask(result)
             whole = replace(
                 result,
                 thumbnail="",
+                slices=(),
                 time=time.time(),
                 patient=self.sources[case].patient,
                 study=self.sources[case].study,

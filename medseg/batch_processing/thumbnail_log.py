@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from medseg.batch_processing.journal import cut_off
@@ -14,6 +14,7 @@ from medseg.inference.case_result import CaseResult, ModelIdentity
 from medseg.io import ReadOptions, read_channels, read_mask
 from medseg.system.notices import collect_notices
 from medseg.visualization import thumbnails
+from medseg.visualization.case_slices import case_slices
 
 NAME = "thumbnails.jsonl"
 
@@ -33,18 +34,18 @@ class ThumbnailLog:
         try:
             self._file = path.open("ab")
             cut_off(path)
-            self._known = set(thumbnails.read(sorted(path.parent.glob("thumbnails*.jsonl"))))
+            self._known = set(thumbnails.places(sorted(path.parent.glob("thumbnails*.jsonl"))))
         except OSError as error:
             raise self._refused(error) from error
 
-    def add(self, case: str, model: str, image: str) -> None:
-        """Adds a picture, and returns when the disk has it.
+    def add(self, case: str, model: str, image: str, slices: Sequence[Mapping[str, object]] = ()) -> None:
+        """Adds a picture and slices, and returns when the disk has it.
 
         Raises:
             ResourceError: the disk fails (``disk``).
         """
         try:
-            self._file.write(thumbnails.line(case, model, image).encode())
+            self._file.write(thumbnails.line(case, model, image, slices).encode())
             self._file.flush()
             os.fsync(self._file.fileno())
         except OSError as error:
@@ -76,10 +77,10 @@ class ThumbnailLog:
             with collect_notices():
                 scan = read_channels(images, channels=len(images), choices=options)[0]
                 mask = read_mask(folder / result.mask, labels)
-            image = thumbnails.encoded(thumbnails.thumbnail(scan, mask))
+            image, slices = thumbnails.encoded(thumbnails.thumbnail(scan, mask)), case_slices(scan, mask)
         except MedsegError:  # a case without a picture is still done
             return
-        self.add(result.case, result.model, image)
+        self.add(result.case, result.model, image, slices)
 
     def close(self) -> None:
         """Closes the file; lines that did not fit on a full disk are discarded."""

@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from medseg.system.notices import RESEARCH
-from medseg.system.progress import progress_bar
 
 
 def report(
@@ -18,7 +17,6 @@ def report(
     """Make a self-contained HTML report of a batch, an evaluation or a training, worst cases first."""
     from medseg.reporting import report as write_report
 
-    with progress_bar("making the report"):
-        path = write_report(folder)
+    path = write_report(folder, progress=None)
     print(path)
     print(RESEARCH, file=sys.stderr)

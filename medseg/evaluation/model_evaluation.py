@@ -27,6 +27,7 @@ from medseg.io.sidecar import facts_of, is_own_sidecar, sidecar_path
 from medseg.recipe import Recipe
 from medseg.system.file_names import file_name
 from medseg.system.progress import Advance, Shown, progress_bar
+from medseg.visualization.case_slices import case_slices
 from medseg.visualization.thumbnails import encoded, line, thumbnail
 from medseg.visualization.thumbnails import read as read_thumbnails
 
@@ -214,7 +215,8 @@ def _segmenting(
         if folder is not None:
             write_mask(mask, _mask_path(folder, case), facts_of(mask, segment))
             with (folder / _THUMBNAILS).open("a", encoding="utf-8") as file:
-                file.write(line(case.id, "", encoded(thumbnail(volumes[0], mask))))
+                picture, slices = encoded(thumbnail(volumes[0], mask)), case_slices(volumes[0], mask)
+                file.write(line(case.id, "", picture, slices))
         done.append(case.id)
         advance(len(done), total, f"{case.id}: segmented")
         return mask

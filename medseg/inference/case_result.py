@@ -95,6 +95,7 @@ class CaseResult:
         options: Digest of the options that decide the outputs.
         inodes: Digest of the inodes and change times of the input; empty if unknown.
         thumbnail: A small picture in base 64; not kept in the journal.
+        slices: Larger pictures of slices, as JSON objects; not kept in the journal.
     """
 
     case: str
@@ -126,6 +127,7 @@ class CaseResult:
     options: str = ""
     inodes: str = ""
     thumbnail: str = field(default="", repr=False)
+    slices: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
 
     @classmethod
     def failure(cls, case: str, model: ModelIdentity, error: MedsegError, *, lasting: bool) -> CaseResult:
@@ -189,6 +191,7 @@ class CaseResult:
         extra |= {"airless_ml": dict(self.airless_ml)}
         extra |= {"study": self.study, "inputs": list(self.inputs)}
         extra |= {"inodes": self.inodes, "notices": notices, "thumbnail": self.thumbnail}
+        extra |= {"slices": [dict(each) for each in self.slices]}
         return record | {name: value for name, value in extra.items() if value}
 
     @classmethod

@@ -15,7 +15,7 @@ _WIDTH, _HEIGHT = 300, 150
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 10, 24, 30
 
 
-def histogram(name: str, values: Sequence[float]) -> Markup:
+def histogram(name: str, values: Sequence[float], unit: str = "") -> Markup:
     """Histogram of a number, with outliers marked below the axis; empty without two different values."""
     finite = [value for value in values if math.isfinite(value)]
     if len(set(finite)) < 2:
@@ -27,7 +27,7 @@ def histogram(name: str, values: Sequence[float]) -> Markup:
     def x(value: float) -> float:
         return _LEFT + (value - low) / (high - low) * (_WIDTH - _LEFT - _RIGHT)
 
-    parts = [_axes(name, low, high, 0, most)]
+    parts = [_axes(name, low, high, 0, most, across=unit, up="cases")]
     tall = _HEIGHT - _TOP - _BOTTOM
     for count, start, stop in zip(counts, edges[:-1], edges[1:], strict=True):
         height = tall * count / most
@@ -41,8 +41,9 @@ def histogram(name: str, values: Sequence[float]) -> Markup:
             if abs(value - middle) > FAR * width:
                 dot = Markup('<circle class="far" cx="{:.1f}" cy="{}" r="3"/>')
                 parts.append(dot.format(x(value), _HEIGHT - _BOTTOM + 5))
-    summary = f"{name}: {len(finite)} values from {_number(min(finite))} to {_number(max(finite))}, "
-    return _svg(f"{summary}median {_number(float(np.median(finite)))}", parts)
+    summary = f"{name}: {len(finite)} values from {_number(min(finite))} to {_number(max(finite))}"
+    middle_value = f"median {_number(float(np.median(finite)))}"
+    return _svg(f"{summary}, {middle_value} {unit}".rstrip(), parts)
 
 
 def bland_altman(pairs: Sequence[Pair]) -> Markup:
@@ -64,7 +65,8 @@ def bland_altman(pairs: Sequence[Pair]) -> Markup:
     def y(value: float) -> float:
         return _HEIGHT - _BOTTOM - (value - low) / (high - low) * (_HEIGHT - _TOP - _BOTTOM)
 
-    parts = [_axes(f"{label}: volume - truth, ml, over their mean", left, right, low, high)]
+    heading = f"{label}: volume - truth over their mean"
+    parts = [_axes(heading, left, right, low, high, across="mean, ml", up="ml")]
     for name, value in lines.items():
         line = Markup(
             '<line class="limit" x1="{}" x2="{}" y1="{height:.1f}" y2="{height:.1f}"{dash}>'
@@ -120,14 +122,27 @@ def violins(pairs: Sequence[Pair]) -> Markup:
     return _svg(f"Dice: {medians}", parts)
 
 
-def _axes(name: str, left: float | None, right: float | None, low: float, high: float) -> Markup:
+def _axes(
+    name: str,
+    left: float | None,
+    right: float | None,
+    low: float,
+    high: float,
+    *,
+    across: str = "",
+    up: str = "",
+) -> Markup:
+    """Heading and axes with their limits, and units in the middle of each."""
     floor, end = _HEIGHT - _BOTTOM, _WIDTH - _RIGHT
+    middle = Markup('<text class="unit" x="{}" y="{}" text-anchor="{}">{}</text>')
     right_aligned = Markup('<text x="{}" y="{}" text-anchor="end">{}</text>')
     parts = [
         Markup('<text class="name" x="{}" y="14">{}</text>').format(_LEFT, name),
         Markup('<path class="axis" d="M{} {}V{}H{}"/>').format(_LEFT, _TOP, floor, end),
         right_aligned.format(_LEFT - 4, floor, _number(low)),
         right_aligned.format(_LEFT - 4, _TOP + 8, _number(high)),
+        middle.format((_LEFT + end) / 2, _HEIGHT - 8, "middle", across),
+        middle.format(_LEFT - 4, (_TOP + floor) / 2 + 4, "end", up),
     ]
     if left is not None and right is not None:
         parts.append(Markup('<text x="{}" y="{}">{}</text>').format(_LEFT, _HEIGHT - 8, _number(left)))

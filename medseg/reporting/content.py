@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 import shlex
 import statistics
 from collections import Counter
@@ -16,6 +17,7 @@ from medseg.errors import UsageError
 from medseg.images.mask_quality import descriptions
 from medseg.inference.batch_events import BatchStart
 from medseg.inference.case_result import CaseResult
+from medseg.reporting.quantities import quantity_of
 from medseg.visualization import thumbnails
 
 # Iglewicz and Hoaglin 1993, How to detect and handle outliers: modified z scores beyond 3.5 by the median
@@ -42,6 +44,7 @@ class Row:
         numbers: Numbers by column.
         findings: Descriptions of everything unusual.
         picture: WebP in base64; empty if there is none.
+        slices: Where the slices are, for :func:`medseg.visualization.thumbnails.read_slices`; or None.
         place: Path of the scan; empty if unknown.
         command: The command that opens the scan and its mask in the viewer; empty if there is no mask.
     """
@@ -53,6 +56,7 @@ class Row:
     numbers: Mapping[str, float] = field(default_factory=dict)
     findings: tuple[str, ...] = ()
     picture: str = ""
+    slices: tuple[Path, int] | None = None
     place: str = ""
     command: str = ""
 
@@ -76,6 +80,7 @@ class Content:
         title: Name of the folder.
         rows: Worst first: failed cases, then by number of findings and distance of the farthest outlier.
         columns: Names of the numbers, in order.
+        modalities: Modalities of the scans, as far as the journal names them.
         pairs: Volumes and truths, as far as the truth is known.
         summary: Header and rows of the table of metrics; empty without truth.
         provenance: Pairs of name and value.
@@ -87,6 +92,7 @@ class Content:
     pairs: tuple[Pair, ...]
     summary: tuple[tuple[str, ...], ...]
     provenance: tuple[tuple[str, str], ...]
+    modalities: frozenset[str] = frozenset()
 
 
 def gather(folder: Path) -> Content:
@@ -118,7 +124,8 @@ def gather(folder: Path) -> Content:
             pairs = [_pair(row) for row in table if row["status"] == "ok"]
             rows = _with_scores(rows, table)
         summary = _summary(folder / "summary.csv")
-        made = tuple(_provenance(folder))
+        start, modalities = _journal(folder)
+        made = () if start is None else tuple(_provenance(start))
     except (KeyError, ValueError, TypeError, AttributeError, OSError) as error:
         raise UsageError(
             f"cannot read its tables: {type(error).__name__}: {error}",
@@ -126,7 +133,8 @@ def gather(folder: Path) -> Content:
             remedy="write them again with medseg batch or medseg evaluate",
             reason="table",
         ) from error
-    pictures = thumbnails.read(sorted(folder.glob("thumbnails*.jsonl")))
+    logs = sorted(folder.glob("thumbnails*.jsonl"))
+    pictures, places = thumbnails.read(logs), thumbnails.places(logs)
     several = len({row.model for row in rows}) > 1
     rows = [
         replace(
@@ -134,13 +142,14 @@ def gather(folder: Path) -> Content:
             model=row.model if several else "",
             numbers={**row.numbers, **_ratios(row.numbers)},
             picture=pictures.get((row.case, row.model), ""),
+            slices=places.get((row.case, row.model)),
         )
         for row in rows
     ]
     columns = tuple(dict.fromkeys(name for row in rows for name in row.numbers))
     marked = _marked(rows, columns)
     ordered = tuple(row for row, _ in sorted(marked, key=_order))
-    return Content(folder.resolve().name, ordered, columns, tuple(pairs), summary, made)
+    return Content(folder.resolve().name, ordered, columns, tuple(pairs), summary, made, modalities)
 
 
 def _table(path: Path) -> list[dict[str, str]]:
@@ -246,7 +255,9 @@ def _marked(rows: Sequence[Row], columns: Sequence[str]) -> list[tuple[Row, floa
             if column in row.numbers:
                 z = (row.numbers[column] - middle) / width
                 if abs(z) > FAR:
-                    outliers[number].append(f"{column} is {'high' if z > 0 else 'low'}")
+                    known = quantity_of(column)
+                    name = f"{known.label} {known.name}".strip()
+                    outliers[number].append(f"{name} is {'high' if z > 0 else 'low'}")
                     distances[number] = max(distances[number], abs(z))
     marked = [
         replace(row, findings=(*row.findings, *texts)) for row, texts in zip(rows, outliers, strict=True)
@@ -287,15 +298,21 @@ def _summary(path: Path) -> tuple[tuple[str, ...], ...]:
     return tuple(rows)
 
 
-def _provenance(folder: Path) -> Iterable[tuple[str, str]]:
+def _journal(folder: Path) -> tuple[BatchStart | None, frozenset[str]]:
+    """The last start of a run, and the modalities of all cases."""
     start: BatchStart | None = None
+    modalities: set[str] = set()
     for path in sorted(folder.glob("journal*.jsonl")):
         with path.open(encoding="utf-8", errors="replace") as file:
             for text in file:
                 if text.startswith('{"event": "start"') and text.endswith("\n"):
                     start = BatchStart.from_json(json.loads(text))
-    if start is None:
-        return
+                # Quotes inside a JSON text are escaped, so this finds only the field.
+                modalities.update(re.findall(r'"modality": "(\w+)"', text))
+    return start, frozenset(modalities)
+
+
+def _provenance(start: BatchStart) -> Iterable[tuple[str, str]]:
     for model in start.models:
         yield f"model {model.name}", f"SHA-256 {model.sha256}, {model.engine}"
     yield "medseg", start.medseg

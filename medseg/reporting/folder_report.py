@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from medseg.reporting.page import report_cases
+from medseg.system.progress import Shown
 
 _TRAINING = "run.json"
 """A file that only a training writes: see :mod:`medseg.training.provenance`."""
 
 
-def report(folder: str | Path) -> Path:
+def report(folder: str | Path, *, progress: Shown = False) -> Path:
     """Writes an HTML report of a batch, an evaluation or a training, and returns its path.
 
     The file opens from the disk and loads nothing from elsewhere. For a batch or an evaluation it is
@@ -18,6 +19,7 @@ def report(folder: str | Path) -> Path:
 
     Args:
         folder: The output folder of :func:`medseg.batch`, :func:`medseg.evaluate` or :func:`medseg.train`.
+        progress: Whether to show a bar; None for only on a terminal. A function is called instead.
 
     Raises:
         UsageError: there is nothing to report on (``nothing-to-report``), or a table is damaged (``table``).
@@ -31,4 +33,4 @@ def report(folder: str | Path) -> Path:
         from medseg.reporting.training import summary  # imports torch, which other reports do not need
 
         return summary(folder)
-    return report_cases(folder)
+    return report_cases(folder, progress=progress)

@@ -3,11 +3,14 @@
   const table = document.getElementById("cases");
   const body = table.tBodies[0];
   const rows = [...body.rows];
-  const pictures = JSON.parse(document.getElementById("pictures").textContent);
-  for (const part of document.querySelectorAll(".js")) part.classList.remove("js");
+  const details = JSON.parse(document.getElementById("details").textContent);
+  for (const each of document.querySelectorAll(".js")) each.classList.remove("js");
 
   // A picture is decoded when its row comes into view.
-  const source = row => pictures[row.dataset.n] ? "data:image/webp;base64," + pictures[row.dataset.n] : "";
+  const source = row => {
+    const image = details[row.dataset.n].image;
+    return image ? "data:image/webp;base64," + image : "";
+  };
   const visible = new IntersectionObserver(entries => {
     for (const entry of entries) {
       if (!entry.isIntersecting) continue;
@@ -29,7 +32,7 @@
     visible.observe(row);
   }
 
-  const heads = [...table.tHead.rows[0].cells];
+  const heads = [...table.tHead.rows[1].cells];
   const value = (row, column) => {
     const cell = row.cells[column];
     return cell.dataset.v === undefined ? cell.textContent.trim().toLowerCase() : parseFloat(cell.dataset.v);
@@ -69,44 +72,118 @@
   filter();
 
   const dialog = document.getElementById("case");
+  const part = selector => dialog.querySelector(selector);
+  const add = (parent, kind, text, name) => {
+    const made = document.createElement(kind);
+    if (text !== undefined) made.textContent = text;
+    if (name) made.className = name;
+    parent.append(made);
+    return made;
+  };
+  const uri = image => "data:image/webp;base64," + image;
+  const words = slice => "slice " + slice.number + " of " + slice.of + ", z " + slice.mm + " mm";
+  let slices = [];
+
+  const scroll = at => {
+    if (!slices.length) return;
+    const number = Math.min(Math.max(at, 0), slices.length - 1), shown = slices[number];
+    part("#single").hidden = false;
+    part("#montage").hidden = true;
+    part("#slice").value = number;
+    part("#single img").src = uri(shown.image);
+    part("#single img").alt = words(shown);
+    part("#where").textContent = words(shown);
+  };
+  const scrolling = () => !part("#single").hidden;
+  const montage = () => {
+    part("#single").hidden = true;
+    part("#montage").hidden = !slices.length;
+  };
+  const count_by_label = numbers => {
+    const labels = new Map();
+    for (const [label, name, text, unit] of numbers) {
+      if (!labels.has(label)) labels.set(label, []);
+      labels.get(label).push([name, text + (unit ? " " + unit : "")]);
+    }
+    return labels;
+  };
   const show = row => {
-    dialog.querySelector("h2").textContent = row.dataset.case;
-    const image = dialog.querySelector("img");
-    image.hidden = !source(row);
-    if (source(row)) image.src = source(row);
-    image.alt = "Mask of " + row.dataset.case + " in three planes";
-    const list = dialog.querySelector("dl");
-    list.replaceChildren();
-    heads.forEach((head, column) => {
-      const text = row.cells[column].textContent.trim();
-      if (!text || column === 0) return;
-      const name = document.createElement("dt"), detail = document.createElement("dd");
-      name.textContent = head.textContent;
-      detail.textContent = text;
-      list.append(name, detail);
+    const detail = details[row.dataset.n], shown = rows.filter(each => !each.hidden);
+    slices = detail.slices || [];
+    part("h2").textContent = row.dataset.case;
+    part(".model").textContent = row.dataset.model;
+    part("#at").textContent = shown.indexOf(row) + 1 + " of " + shown.length;
+    part("#previous").disabled = shown[0] === row;
+    part("#next").disabled = shown[shown.length - 1] === row;
+    part(".reasons").replaceChildren();
+    for (const text of detail.reasons) add(part(".reasons"), "li", text);
+    part(".copy").hidden = !row.dataset.command;
+    part("#command").textContent = row.dataset.command;
+    part("#copy").textContent = "Copy";
+    part(".place").hidden = !row.dataset.place;
+    part(".place code").textContent = row.dataset.place;
+    const planes = part("img.planes");
+    planes.hidden = !detail.image;
+    if (detail.image) planes.src = uri(detail.image);
+    planes.alt = "Mask of " + row.dataset.case + " in three planes";
+    part("#slice").max = Math.max(slices.length - 1, 0);
+    part("#montage").replaceChildren();
+    slices.forEach((slice, number) => {
+      const tile = add(part("#montage"), "button");
+      tile.type = "button";
+      const image = add(tile, "img");
+      image.src = uri(slice.image);
+      image.alt = "";
+      image.decoding = "async";
+      add(tile, "span", words(slice));
+      tile.addEventListener("click", () => { scroll(number); part("#slice").focus(); });
     });
-    for (const [title, text] of [["scan", row.dataset.place], ["open it with", row.dataset.command]]) {
-      if (!text) continue;
-      const name = document.createElement("dt"), detail = document.createElement("dd");
-      const code = document.createElement("code");
-      name.textContent = title;
-      code.textContent = text;
-      detail.append(code);
-      list.append(name, detail);
+    montage();
+    part("#numbers").replaceChildren();
+    for (const [label, values] of count_by_label(detail.numbers)) {
+      const box = add(part("#numbers"), "table"), body = add(box, "tbody");
+      add(box, "caption", label || "others");
+      for (const [name, text] of values) {
+        const line = add(body, "tr");
+        add(line, "th", name).scope = "row";
+        add(line, "td", text, "number");
+      }
     }
     dialog.dataset.n = row.dataset.n;
     if (!dialog.open) dialog.showModal();
+    dialog.scrollTop = 0;
+  };
+  const step = by => {
+    const shown = rows.filter(row => !row.hidden);
+    const next = shown[shown.findIndex(row => row.dataset.n === dialog.dataset.n) + by];
+    if (next) show(next);
   };
   body.addEventListener("click", event => {
     const row = event.target.closest("tr");
     if (row && event.target.closest("button, img")) show(row);
   });
+  part("#previous").addEventListener("click", () => step(-1));
+  part("#next").addEventListener("click", () => step(1));
+  part("#all").addEventListener("click", montage);
+  part("#slice").addEventListener("input", event => scroll(Number(event.target.value)));
+  part("#single img").addEventListener("wheel", event => {
+    scroll(Number(part("#slice").value) + Math.sign(event.deltaY));
+    event.preventDefault();
+  }, { passive: false });
+  part("#copy").addEventListener("click", () => {
+    const range = document.createRange();
+    range.selectNodeContents(part("#command"));
+    getSelection().removeAllRanges();
+    getSelection().addRange(range);
+    // The clipboard of navigator is closed to pages from the disk in some browsers.
+    part("#copy").textContent = document.execCommand("copy") ? "Copied" : "Press Ctrl-C";
+  });
   dialog.addEventListener("keydown", event => {
-    const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
-    if (!step) return;
-    const shown = rows.filter(row => !row.hidden);
-    const next = shown[shown.findIndex(row => row.dataset.n === dialog.dataset.n) + step];
-    if (next) show(next);
+    const cases = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    const number = { ArrowDown: 1, ArrowUp: -1, PageDown: 1, PageUp: -1 }[event.key];
+    if (cases) step(cases);
+    else if (number && slices.length) scroll(scrolling() ? Number(part("#slice").value) + number : 0);
+    else return;
     event.preventDefault();
   });
 })();

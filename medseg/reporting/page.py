@@ -6,30 +6,56 @@ import base64
 import hashlib
 import math
 from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from markupsafe import Markup
 
 from medseg.io.overwrite_guard import OverwriteGuard
 from medseg.reporting import charts
 from medseg.reporting.content import Content, Row, gather
-from medseg.system.atomic_write import replacing
+from medseg.reporting.quantities import Quantity, quantity_of
+from medseg.system.atomic_write import check_folder, replacing
 from medseg.system.html import own_file, render
 from medseg.system.notices import RESEARCH
+from medseg.system.progress import Advance, Shown, progress_bar
+from medseg.visualization.thumbnails import read_slices
 
 NAME = "report.html"
+SLICES_MB = 40
+"""Slices of the worst cases are in the page up to this size; the other cases have a command to view."""
+
 _PACKAGE = "medseg.reporting"
 
 
-def report_cases(folder: str | Path) -> Path:
+def report_cases(folder: str | Path, *, progress: Shown = False) -> Path:
     """Writes ``report.html`` into the output folder of a batch or an evaluation, and returns its path.
+
+    Args:
+        folder: The output folder.
+        progress: Whether to show a bar; None for only on a terminal. A function is called instead.
 
     Raises:
         UsageError: there is nothing to report on (``nothing-to-report``), or a table is damaged (``table``).
         ResourceError: the disk fails (``disk``).
     """
     folder = Path(folder)
-    return save(folder / NAME, _text(gather(folder)))
+    check_page(folder / NAME)
+    with progress_bar("making the report", progress) as advance:
+        return save(folder / NAME, _text(gather(folder), advance))
+
+
+def check_page(path: Path) -> None:
+    """Refuses, before any work, a page that cannot be written.
+
+    Raises:
+        UsageError: there is a page that medseg did not write (``foreign-file``).
+        ResourceError: the folder does not take files (``disk``).
+    """
+    OverwriteGuard([]).check(path, is_own=_is_own_page)
+    check_folder(path)
 
 
 def save(path: Path, text: str) -> Path:
@@ -39,7 +65,7 @@ def save(path: Path, text: str) -> Path:
         UsageError: there is a page that medseg did not write (``foreign-file``).
         ResourceError: the disk fails (``disk``).
     """
-    OverwriteGuard([]).check(path, is_own=_is_own_page)
+    check_page(path)
     with replacing(path) as fresh:
         fresh.write_text(text, encoding="utf-8", newline="\n")
     return path
@@ -51,7 +77,15 @@ def render_page(template: str, title: str, **values: object) -> str:
     return render(_PACKAGE, template, title=title, research=RESEARCH, style=style, **values)
 
 
-def _text(content: Content) -> str:
+def _text(content: Content, advance: Advance) -> str:
+    hounsfield = content.modalities <= {"CT"}
+    quantities = {name: quantity_of(name, hounsfield=hounsfield) for name in content.columns}
+    columns = sorted(content.columns, key=_by_label(content.columns, quantities))
+    details, left = {}, SLICES_MB * 1e6
+    for number, row in enumerate(content.rows):
+        details[str(number)] = shown = _detail(row, columns, quantities, with_slices=left > 0)
+        left -= sum(len(str(each["image"])) for each in shown.get("slices", ()))
+        advance(number + 1, len(content.rows), "cases")
     script = own_file(_PACKAGE, "page.js")
     return render_page(
         "report.html",
@@ -60,12 +94,18 @@ def _text(content: Content) -> str:
         counts=_counts(content),
         failures=_failures(content),
         agreement=_agreement(content),
-        distributions=_distributions(content),
+        distributions=_distributions(content, quantities),
+        columns=columns,
+        quantities=quantities,
+        groups=[
+            (label, len(list(names)))
+            for label, names in groupby(columns, lambda name: quantities[name].label)
+        ],
         several=any(row.model for row in content.rows),
         kind=_kind,
-        findings=_findings,
+        reasons=_reasons,
         number=_number,
-        pictures={str(number): row.picture for number, row in enumerate(content.rows) if row.picture},
+        details=details,
         script=script,
         script_digest=_digest(script),
     )
@@ -98,16 +138,45 @@ def _agreement(content: Content) -> list[Markup]:
     return [charts.violins(content.pairs), *map(charts.bland_altman, by_label)]
 
 
-def _distributions(content: Content) -> list[Markup]:
+def _distributions(content: Content, quantities: Mapping[str, Quantity]) -> list[Markup]:
     drawn = (
-        charts.histogram(name, [row.numbers[name] for row in content.rows if name in row.numbers])
-        for name in content.columns
+        charts.histogram(
+            f"{quantity.label} {quantity.name}".strip(),
+            [row.numbers[name] for row in content.rows if name in row.numbers],
+            quantity.unit,
+        )
+        for name, quantity in quantities.items()
     )
     return [chart for chart in drawn if chart]
 
 
-def _findings(row: Row) -> str:
-    return "; ".join([row.failure] * bool(row.failure) + [*row.findings])
+def _reasons(row: Row) -> list[str]:
+    """Why a case is looked at, the first reason first."""
+    return [row.failure] * bool(row.failure) + [*row.findings]
+
+
+def _by_label(
+    columns: Sequence[str], quantities: Mapping[str, Quantity]
+) -> Callable[[str], tuple[bool, int]]:
+    """A sort key that keeps the columns of a label together; columns of no label come last."""
+    labels = list(dict.fromkeys(quantities[name].label for name in columns))
+    return lambda name: (not quantities[name].label, labels.index(quantities[name].label))
+
+
+def _detail(
+    row: Row, columns: Sequence[str], quantities: Mapping[str, Quantity], *, with_slices: bool
+) -> dict[str, Any]:
+    """All that is shown when a case is opened, as a JSON object."""
+    numbers = [
+        (quantities[name].label, quantities[name].name, _number(row, name)[1], quantities[name].unit)
+        for name in columns
+        if name in row.numbers
+    ]
+    detail: dict[str, Any] = {"reasons": _reasons(row), "numbers": numbers}
+    if row.picture:
+        detail["image"] = row.picture
+    slices = read_slices(row.slices) if with_slices and row.slices else []
+    return detail | ({"slices": slices} if slices else {})
 
 
 def _number(row: Row, name: str) -> tuple[str, str]:

@@ -76,7 +76,12 @@ def _flush(file: Path) -> None:
 
 
 def check_folder(path: Path) -> None:
-    """Raises UsageError if ``path`` is a folder or its parent folder is missing."""
+    """Refuses, before any work, a file that cannot be written.
+
+    Raises:
+        UsageError: the folder is missing (``no-folder``) or ``path`` is a folder (``is-folder``).
+        ResourceError: there is no permission to write in the folder (``disk``).
+    """
     if not path.parent.is_dir():
         raise UsageError(
             f"the folder {path.parent} does not exist",
@@ -86,3 +91,10 @@ def check_folder(path: Path) -> None:
         )
     if path.is_dir():
         raise UsageError("the output is a folder", where=path, remedy="add a file name", reason="is-folder")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise ResourceError(
+            f"there is no permission to write in {path.parent}",
+            where=path,
+            remedy="choose another place for the output",
+            reason="disk",
+        )

@@ -90,7 +90,7 @@ def square_pixels(plane: Voxels, spacing_mm: Sequence[float], pixel_mm: float) -
     return plane[np.ix_(*picked)]
 
 
-def inner_border(inside: Binary) -> Binary:
-    """The pixels of a region with a neighbour outside it; beyond the picture counts as outside."""
-    border: Binary = inside & ~ndimage.binary_erosion(inside)
+def inner_border(inside: Binary, width: int = 1) -> Binary:
+    """The pixels of a region at most ``width`` from a pixel outside; beyond the picture counts as outside."""
+    border: Binary = inside & ~ndimage.binary_erosion(inside, iterations=width)
     return border

@@ -1,7 +1,7 @@
 """Small pictures of a scan and its mask: three planes side by side, a few kilobytes each.
 
-They are stored as lines of JSON, ``{"case", "model", "image"}``, with the picture in base 64, so that one
-file holds thousands.
+They are stored as lines of JSON, ``{"case", "model", "image", "slices"}``, with pictures in base 64, so that
+one file holds thousands. The slices are those of :mod:`medseg.visualization.case_slices`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,8 @@ import numpy.typing as npt
 from medseg.images.palette import colour_of, rgb
 from medseg.images.volume import Mask, Volume, members
 from medseg.system.html import render
-from medseg.visualization.planes import PLANES, coloured, fullest, grey_levels, inner_border
+from medseg.visualization.annotations import annotate
+from medseg.visualization.planes import AXIAL, PLANES, coloured, fullest, grey_levels, inner_border
 
 PIXELS = 176
 LUNG_WINDOW_HU = (-1400.0, 200.0)
@@ -30,7 +32,8 @@ _QUALITY = 72
 def thumbnail(volume: Volume, mask: Mask | None = None, *, pixels: int = PIXELS) -> bytes:
     """A WebP picture of the axial, coronal and sagittal plane, with a coloured contour for each label.
 
-    Radiological view: the patient's right is on the left. Voxels have their physical aspect ratio.
+    Radiological view: the patient's right is on the left. Voxels have their physical aspect ratio. Each plane
+    has the letters of its sides, and the first one a scale of 50 mm.
 
     Args:
         volume: The scan.
@@ -57,7 +60,9 @@ def thumbnail(volume: Volume, mask: Mask | None = None, *, pixels: int = PIXELS)
                 inside = Image.fromarray(members(found, label).astype(np.uint8))
                 scaled = np.asarray(inside.resize((width, height), Image.Resampling.NEAREST))
                 tile[inner_border(scaled > 0)] = rgb(colour_of(number))
-        tiles.append(tile)
+        whole = Image.fromarray(tile)
+        annotate(whole, plane, per_mm if plane is AXIAL else math.inf, size=11, ends=plane is not AXIAL)
+        tiles.append(np.asarray(whole))
     tall = max(len(tile) for tile in tiles)
     padded = [np.pad(tile, ((0, tall - len(tile)), (0, 2), (0, 0))) for tile in tiles]
     out = io.BytesIO()
@@ -110,9 +115,10 @@ def html_card(image: Volume | Mask) -> str:
     )
 
 
-def line(case: str, model: str, image: str) -> str:
+def line(case: str, model: str, image: str, slices: Sequence[Mapping[str, object]] = ()) -> str:
     """A line of the file; ``image`` is the result of :func:`encoded`."""
-    return json.dumps({"case": case, "model": model, "image": image}) + "\n"
+    record: dict[str, object] = {"case": case, "model": model, "image": image}
+    return json.dumps(record | ({"slices": list(slices)} if slices else {})) + "\n"
 
 
 def encoded(picture: bytes) -> str:
@@ -122,14 +128,48 @@ def encoded(picture: bytes) -> str:
 
 def read(paths: Iterable[Path]) -> dict[tuple[str, str], str]:
     """The last picture of each case and model, in base 64; incomplete lines are skipped."""
-    found = {}
+    return {key: record["image"] for key, record, _ in _records(paths)}
+
+
+def places(paths: Iterable[Path]) -> dict[tuple[str, str], tuple[Path, int]]:
+    """The file and the position in it of the last line of each case and model, for :func:`read_slices`."""
+    return {key: place for key, _, place in _records(paths)}
+
+
+def read_slices(place: tuple[Path, int]) -> list[dict[str, object]]:
+    """The slices in one line of the file; empty if it has none, or one that is not whole.
+
+    Returns:
+        Objects with exactly the fields of :class:`medseg.visualization.case_slices.SlicePicture`.
+    """
+    path, start = place
+    with path.open("rb") as file:
+        file.seek(start)
+        record = json.loads(file.readline())
+    slices = record.get("slices", [])
+    kinds = {"number": int, "of": int, "mm": (int, float), "image": str}
+    sound = isinstance(slices, list) and all(
+        isinstance(each, dict)
+        and each.keys() == kinds.keys()
+        and all(isinstance(each[name], kind) for name, kind in kinds.items())
+        for each in slices
+    )
+    return slices if sound else []
+
+
+def _records(
+    paths: Iterable[Path],
+) -> Iterator[tuple[tuple[str, str], dict[str, str], tuple[Path, int]]]:
+    """Case and model, the line, and its place; incomplete lines are skipped."""
     for path in paths:
-        with path.open(encoding="utf-8", errors="replace") as file:
+        start = 0
+        with path.open("rb") as file:
             for text in file:
+                place, start = (path, start), start + len(text)
                 try:
                     record = json.loads(text)
-                    if isinstance(record["image"], str):
-                        found[record["case"], record["model"]] = record["image"]
+                    key = record["case"], record["model"]
+                    if all(isinstance(each, str) for each in (*key, record["image"])):
+                        yield key, record, place
                 except (ValueError, KeyError, TypeError):
                     continue
-    return found

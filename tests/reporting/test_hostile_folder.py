@@ -63,7 +63,7 @@ def assert_inert(page: Elements) -> None:
     """Asserts that no element, attribute or script of the hostile texts is in the page."""
     names = [tag for tag, _ in page.tags]
     assert len(page.scripts) == 2, "the thumbnails as JSON and the page's own script"
-    assert names.count("img") == 1, "that of the dialog"
+    assert names.count("img") == 2, "those of the dialog"
     assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
     assert not any("alert" in text for text in page.scripts[1:])
 
@@ -86,7 +86,31 @@ def test_a_thumbnail_is_data(tmp_path):
     page = Elements(reporting.report(folder_with(tmp_path, rows, image=EVIL)).read_text())
     assert_inert(page)
     assert "<" not in page.scripts[0]
-    assert json.loads(page.scripts[0]) in ({}, {"0": EVIL})
+    assert json.loads(page.scripts[0])["0"].get("image") in (None, EVIL)
+
+
+@pytest.mark.parametrize(
+    "slices",
+    [
+        [{"number": 1, "of": 2, "mm": 3.5, "image": EVIL}],
+        [{"number": EVIL, "of": 2, "mm": 3.5, "image": ""}],
+        [{"number": 1, "of": 2, "mm": 3.5, "image": "", EVIL: 1}],
+        [[EVIL]],
+        {EVIL: 1},
+        EVIL,
+    ],
+)
+def test_slices_are_data(tmp_path, slices):
+    rows = [{"case": "a", "model": "", "status": "done"}]
+    folder = folder_with(tmp_path, rows)
+    (folder / "thumbnails.jsonl").write_text(
+        json.dumps({"case": "a", "model": "", "image": "", "slices": slices}) + "\n"
+    )
+    page = Elements(reporting.report(folder).read_text())
+    assert_inert(page)
+    assert "<" not in page.scripts[0]
+    sound = isinstance(slices, list) and slices[0] == {"number": 1, "of": 2, "mm": 3.5, "image": EVIL}
+    assert json.loads(page.scripts[0])["0"].get("slices") == (slices if sound else None)
 
 
 def test_the_journal_is_text(tmp_path):

@@ -11,13 +11,16 @@ import pytest
 from support.browser import page
 
 from medseg import reporting
-from medseg.errors import UsageError
+from medseg.errors import ResourceError, UsageError
 from medseg.images.volume import Mask
 from medseg.phantom.thorax import LABELS, Thorax, default_grid
 from medseg.reporting.content import FAR, gather, spread
+from medseg.reporting.quantities import Quantity, quantity_of
 from medseg.visualization import thumbnails
+from medseg.visualization.case_slices import case_slices
 
 CASES = 14
+NAMES = "#cases tbody tr:not([hidden]) td:nth-child(2)"
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +58,8 @@ def batch(tmp_path_factory) -> Path:
     picture = thumbnails.encoded(
         thumbnails.thumbnail(scan, Mask(truth.array, truth.grid, LABELS[:2]), pixels=96)
     )
-    lines = [thumbnails.line(f"case_{number:02d}", "lung_ct", picture) for number in range(CASES)]
+    slices = case_slices(scan, Mask(truth.array, truth.grid, LABELS[:2]))
+    lines = [thumbnails.line(f"case_{number:02d}", "lung_ct", picture, slices) for number in range(CASES)]
     (folder / "thumbnails.jsonl").write_text("".join(lines) + '{"case": "cut o')
     models = [{"model": "lung_ct", "model_sha256": "ab" * 32, "engine": "torch 2"}]
     start = {"event": "start", "time": 1.0, "medseg": "0.1.0", "models": models, "options": {"dicom": None}}
@@ -97,7 +101,7 @@ def test_the_worst_cases_come_first_with_their_findings(batch):
     assert content.rows[0].case == "case_03"
     assert content.rows[1].case == "case_05"
     assert by_name["case_05"].findings == (
-        "left lung ml is high",
+        "left lung volume is high",
         "lung left / right is high",
     )
     assert by_name["case_06"].findings == ("right lung touches the border of the scan",)
@@ -182,14 +186,14 @@ def test_a_browser_sorts_filters_and_opens_cases(batch):
     with page(offline=True) as tab:
         tab.goto(path.as_uri())
         assert [url for url in tab.asked if not url.startswith(("file:", "data:"))] == []
-        names = "#cases tbody tr:not([hidden]) td:nth-child(2)"
+        names = NAMES
         assert tab.locator(names).all_inner_texts()[:2] == ["case_03", "case_05"]
         assert tab.locator(".counts").inner_text().split("\n")[0] == "14 cases"
-        tab.get_by_role("button", name="left lung ml").click()
+        tab.get_by_role("button", name="left lung volume, ml").click()
         assert tab.locator(names).all_inner_texts()[-1] == "case_03"  # unknown values are last
-        tab.get_by_role("button", name="left lung ml").press("Enter")
+        tab.get_by_role("button", name="left lung volume, ml").press("Enter")
         assert tab.locator(names).first.inner_text() == "case_05"
-        assert tab.locator("th[aria-sort=descending]").inner_text().startswith("left lung ml")
+        assert tab.locator("th[aria-sort=descending]").inner_text().startswith("volume, ml")
         tab.locator("#kind").select_option("failed")
         assert tab.locator(names).all_inner_texts() == ["case_03"]
         assert tab.locator("#count").inner_text() == "1 of 14 shown"
@@ -201,15 +205,135 @@ def test_a_browser_sorts_filters_and_opens_cases(batch):
         tab.locator(names).first.get_by_role("button").press("Enter")
         assert tab.locator("dialog h2").inner_text() == first
         assert (
-            tab.locator("dialog img").evaluate("image => image.decode().then(() => image.naturalWidth)") > 50
+            tab.locator("dialog img.planes").evaluate(
+                "image => image.decode().then(() => image.naturalWidth)"
+            )
+            > 50
         )
         shown = tab.locator("dialog code").all_inner_texts()
-        assert shown == ["/my scans/5.nii.gz", f"medseg view '/my scans/5.nii.gz' {batch / 'masks/5.nii.gz'}"]
-        tab.keyboard.press("ArrowDown")
+        assert shown == [f"medseg view '/my scans/5.nii.gz' {batch / 'masks/5.nii.gz'}", "/my scans/5.nii.gz"]
+        tab.keyboard.press("ArrowRight")
         assert tab.locator("dialog h2").inner_text() != first
         tab.keyboard.press("Escape")
         assert not tab.locator("dialog").is_visible()
         assert tab.evaluate("document.querySelectorAll('script').length") == 2  # the one in a message is text
+
+
+def test_a_quantity_has_a_label_and_a_unit():
+    assert quantity_of("left lung ml") == Quantity("left lung", "volume", "ml")
+    assert quantity_of("left lung airless ml") == Quantity("left lung", "airless volume", "ml")
+    assert quantity_of("lungs hd95 mm").title == "lungs HD95, mm"
+    assert quantity_of("liver mean") == Quantity("liver", "mean", "HU")
+    assert quantity_of("liver mean", hounsfield=False) == Quantity("liver", "mean", "")
+    assert quantity_of("both lungs mean hu") == Quantity("both lungs", "mean", "HU")
+    assert quantity_of("anything else") == Quantity("", "anything else", "")
+
+
+@pytest.mark.parametrize(("modality", "unit"), [("CT", "HU"), ("MR", "")])
+def test_only_intensities_of_ct_are_hounsfield_units(batch, tmp_path, modality, unit):
+    folder = tmp_path / "of"
+    shutil.copytree(batch, folder)
+    with (folder / "journal.jsonl").open("a") as file:
+        file.write(json.dumps({"event": "case", "case": 'a"modality": "PT"', "modality": modality}) + "\n")
+    assert gather(folder).modalities == {modality}
+    details = _details(reporting.report(folder))
+    (mean,) = [each for each in details["1"]["numbers"] if each[:2] == ["right lung", "mean"]]
+    assert mean[3] == unit
+
+
+def _details(path: Path) -> dict:
+    text = path.read_text().partition('id="details">')[2].partition("</script>")[0]
+    return json.loads(text)
+
+
+def test_charts_name_their_units(batch):
+    text = reporting.report(batch).read_text()
+    for name, unit in (("left lung volume", "ml"), ("right lung mean", "HU"), ("lungs entropy", "bit")):
+        chart = text.partition(f'aria-label="{name}: ')[2].partition("</svg>")[0]
+        assert f">{unit}</text>" in chart
+        assert ">cases</text>" in chart
+
+
+@pytest.mark.slow
+def test_a_case_opens_as_slices_with_the_first_reason_and_numbers_by_label(batch):
+    path = reporting.report(batch)
+    with page(offline=True, viewport={"width": 1280, "height": 900}) as tab:
+        tab.goto(path.as_uri())
+        tab.locator(NAMES).nth(1).get_by_role("button").click()
+        assert tab.locator("dialog h2").inner_text() == "case_05"
+        assert tab.locator("#at").inner_text() == "2 of 14"
+        assert tab.locator(".reasons li").first.inner_text() == "left lung volume is high"
+        tiles = tab.locator("#montage img")
+        assert tiles.count() == 12
+        widths = tiles.evaluate_all("all => all.map(each => [each.clientWidth, each.naturalWidth])")
+        assert min(shown for shown, _ in widths) >= 270
+        assert min(whole for _, whole in widths) >= 300
+        right = tab.locator("#numbers table", has_text="right lung").first
+        assert right.locator("caption").inner_text() == "right lung"
+        assert right.locator("tr", has_text="volume").locator("td").inner_text().endswith(" ml")
+        assert right.locator("tr", has_text="mean").locator("td").inner_text().endswith(" HU")
+        tiles.nth(3).click()
+        where = tab.locator("#where")
+        third = where.inner_text()
+        assert third.startswith("slice ")
+        tab.locator("#single img").hover()
+        for act in (lambda: tab.mouse.wheel(0, 100), lambda: tab.keyboard.press("PageDown")):
+            before = where.inner_text()
+            act()
+            tab.wait_for_function("was => document.getElementById('where').textContent !== was", arg=before)
+        tab.keyboard.press("ArrowUp")
+        tab.keyboard.press("PageUp")
+        assert where.inner_text() == third
+        tab.get_by_role("button", name="All slices").click()
+        assert tab.locator("#montage").is_visible()
+        tab.get_by_role("button", name="Previous").click()
+        assert tab.locator("dialog h2").inner_text() == "case_03"
+        assert tab.get_by_role("button", name="Previous").is_disabled()
+        assert not tab.locator(".copy").is_visible()  # it has no mask
+        tab.get_by_role("button", name="Next").click()
+        tab.get_by_role("button", name="Copy").click()
+        assert tab.locator("#copy").inner_text() in ("Copied", "Press Ctrl-C")
+        assert tab.evaluate("getSelection().toString()") == tab.locator("#command").inner_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1280, 420])
+def test_the_page_and_a_case_fit_the_width(batch, width):
+    path = reporting.report(batch)
+    with page(offline=True, viewport={"width": width, "height": 800}) as tab:
+        tab.goto(path.as_uri())
+        fits = "each => each.scrollWidth <= each.clientWidth"
+        assert tab.locator("html").evaluate(fits)
+        assert tab.locator(NAMES).nth(1).is_visible()
+        tab.locator(NAMES).nth(1).get_by_role("button").click()
+        assert tab.locator("dialog").evaluate(fits)
+        tab.locator("#montage button").first.click()
+        assert tab.locator("dialog").evaluate(fits)
+        box = tab.locator("#single img").bounding_box()
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= width
+
+
+def test_the_place_of_the_page_is_checked_first(batch, monkeypatch):
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    monkeypatch.setattr("medseg.reporting.page.gather", lambda folder: pytest.fail("worked before the check"))
+    with pytest.raises(ResourceError, match="no permission to write") as refused:
+        reporting.report(batch)
+    assert refused.value.reason == "disk"
+
+
+def test_progress_counts_cases(batch):
+    seen = []
+    reporting.report(batch, progress=lambda done, total, facts="": seen.append((done, total)))
+    assert seen == [(number, CASES) for number in range(1, CASES + 1)]
+
+
+def test_slices_of_the_worst_cases_are_in_the_page_up_to_a_size(batch, monkeypatch):
+    one = sum(len(each["image"]) for each in _details(reporting.report(batch))["1"]["slices"])
+    monkeypatch.setattr("medseg.reporting.page.SLICES_MB", 2.5 * one / 1e6)
+    details = _details(reporting.report(batch))
+    assert [number for number in details if "slices" in details[number]] == ["0", "1", "2"]
+    assert all("image" in detail for detail in details.values())
 
 
 @pytest.mark.slow

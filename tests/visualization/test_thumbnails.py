@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from medseg import Grid, Label, Mask, Volume
-from medseg.visualization.thumbnails import encoded, line, read, thumbnail
+from medseg.visualization.thumbnails import encoded, line, places, read, read_slices, thumbnail
 
 LABELS = (Label(name="a", values=(1,)), Label(name="b", values=(2,)))
 
@@ -43,3 +43,29 @@ def test_pictures_are_read_back_and_incomplete_lines_skipped(tmp_path):
     path = tmp_path / "thumbnails.jsonl"
     path.write_text(line("a", "m", encoded(b"one")) + line("a", "m", encoded(b"two")) + '{"case": "b", "mo')
     assert read([path]) == {("a", "m"): encoded(b"two")}
+
+
+def test_slices_are_read_from_the_last_line_of_a_case(tmp_path):
+    path = tmp_path / "thumbnails.jsonl"
+    old, new = ({"number": n, "of": 9, "mm": 1.5, "image": "eA=="} for n in (1, 2))
+    path.write_text(line("a", "m", "x", [old]) + line("b", "m", "ä") + line("a", "m", "y", [new]))
+    found = places([path])
+    assert read_slices(found["a", "m"]) == [new]
+    assert read_slices(found["b", "m"]) == []
+
+
+def test_planes_have_letters_and_a_scale():
+    grid = Grid((80, 60, 40), np.diag([2.0, 2.0, 4.0, 1.0]))
+    scan = Volume(np.full(grid.shape, -1400, np.int16), grid)
+    picture = np.asarray(Image.open(io.BytesIO(thumbnail(scan, pixels=160))).convert("L"))
+    bright = picture > 150
+    axial, coronal = bright[:, :80], bright[:, 82:162]
+    for name, part in (
+        ("R", axial[:, :12]),
+        ("L", axial[:, -12:]),
+        ("S", coronal[:14]),
+        ("I", coronal[-14:]),
+    ):
+        assert part.any(), name
+    # 80 voxels for 160 mm: half a pixel in a mm, so 25 pixels for 50 mm.
+    assert axial[45:60].sum(1).max() == pytest.approx(25, abs=4)

@@ -28,7 +28,10 @@ def annotate(picture: Image, plane: Plane, per_mm: float, *, size: int = 12, end
     from PIL.ImageDraw import Draw
 
     draw, font, (width, height) = Draw(picture), _font(size), picture.size
-    places = [(3, height / 2, plane.sides[0], "lm"), (width - 3, height / 2, plane.sides[1], "rm")]
+    places: list[tuple[float, float, str, str]] = [
+        (3, height / 2, plane.sides[0], "lm"),
+        (width - 3, height / 2, plane.sides[1], "rm"),
+    ]
     if ends:
         places += [(width / 2, 2, plane.ends[0], "mt"), (width / 2, height - 3, plane.ends[1], "mb")]
     for x, y, letter, anchor in places:

@@ -147,7 +147,7 @@ def read_slices(place: tuple[Path, int]) -> list[dict[str, object]]:
         file.seek(start)
         record = json.loads(file.readline())
     slices = record.get("slices", [])
-    kinds = {"number": int, "of": int, "mm": (int, float), "image": str}
+    kinds: dict[str, type | tuple[type, ...]] = {"number": int, "of": int, "mm": (int, float), "image": str}
     sound = isinstance(slices, list) and all(
         isinstance(each, dict)
         and each.keys() == kinds.keys()

@@ -40,6 +40,7 @@ from medseg.inference.prediction import Prediction, PreparedScan
 from medseg.inference.registry import SegmentationMethod, load_segmenter
 from medseg.io import ReadOptions, read_channels, write
 from medseg.io.label_files import label_masks
+from medseg.io.picture.reader import displayed
 from medseg.measurement.lung_labels import lung_side
 from medseg.measurement.lung_measures import columns_of
 from medseg.measurement.measurement_table import Measurement
@@ -172,9 +173,10 @@ class CasePipeline:
             mask = prediction.mask
             airless = {name: ml for name, ml in airless.items() if name in model.labels}
             values = intensities(scan, mask)
-            picture, slices = encoded(thumbnail(scan, mask)), case_slices(scan, mask)
+            shown = displayed(case.volumes)
+            picture, slices = encoded(thumbnail(shown, mask)), case_slices(shown, mask)
             measurement = measure(scan, mask) if self.config.measure else Measurement(())
-            files = self._write(case.job.case, model.name, scan, prediction, measurement)
+            files = self._write(case.job.case, model.name, shown, prediction, measurement)
         return CaseResult(
             case.job.case,
             model.name,
@@ -212,7 +214,7 @@ class CasePipeline:
 
         try:
             # No flush: a file damaged by a power failure does not match its digest in the journal.
-            write(mask, place(MASKS, f"{case}.nii.gz"), flush=False)
+            write(mask, place(MASKS, f"{case}{self.config.mask_ending}"), flush=False)
             if measurement.rows:
                 measurement.save(place(MEASURES, f"{case}.csv"))
             if self.config.overlays:

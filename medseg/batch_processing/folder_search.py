@@ -1,4 +1,7 @@
-"""Scans in a folder, at any depth: image files and DICOM series, but no masks, doses or pictures."""
+"""Scans in a folder, at any depth: image files and DICOM series, but no masks, doses or pictures.
+
+Pictures (PNG, JPEG, TIFF) are the scans of a folder that holds no others.
+"""
 
 from __future__ import annotations
 
@@ -30,12 +33,14 @@ class FolderSearch:
     Attributes:
         folder: The folder to search.
         without: A folder that is not searched; None if there is none.
+        pictures: Pictures, which are scans if there are no others.
         bystanders: Files that are not scans to segment: masks, doses, scouts, pictures.
         not_searched: Folders and files that cannot be entered or read, with the reason.
     """
 
     folder: Path
     without: Path | None = None
+    pictures: list[Path] = field(default_factory=list)
     bystanders: list[Path] = field(default_factory=list)
     not_searched: list[str] = field(default_factory=list)
 
@@ -46,6 +51,9 @@ class FolderSearch:
         that is left out is named in one notice each: ``bystanders`` and ``not-searched``.
         """
         found = list(self._walk())
+        if not found:
+            scans = [path for path in self.pictures if self._is_scan_file(path)]
+            found = [(self._name(path.with_suffix("")), absolute(path)) for path in scans]
         if self.bystanders:
             text = f"not scans to segment: {_counted(self.bystanders)}"
             notify("bystanders", text, path=self.folder)
@@ -110,6 +118,8 @@ class FolderSearch:
                     known = identity(path)
                     if known is None and part10.is_dicom(path):
                         self.bystanders.append(path)
+                    elif known is None and formats.picture_ending(path):
+                        self.pictures.append(path)
                 except Exception:  # pydicom raises all kinds of errors for damaged files
                     damaged.append(path)
                     continue

@@ -10,6 +10,7 @@ from medseg.batch_processing.messages import BatchConfig
 from medseg.errors import MedsegError
 from medseg.images.volume import Volume
 from medseg.io import ReadOptions, read_channels
+from medseg.io.formats import picture_ending
 from medseg.system.notices import collect_notices
 
 
@@ -22,6 +23,8 @@ def input_digest(images: Sequence[Path], config: BatchConfig) -> str:
     """
     options = ReadOptions(None, None, config.trust, config.nonfinite)  # type: ignore[arg-type]
     try:
+        if all(picture_ending(path) for path in images):  # each is one file, in grey or colour
+            return digest(list(images))
         with collect_notices():
             volumes = read_channels(images, channels=len(images), choices=options)
         return digest(read_files(volumes, images))

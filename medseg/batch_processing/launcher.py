@@ -20,6 +20,7 @@ from medseg.batch_processing.thumbnail_log import NAME as THUMBNAILS
 from medseg.images.label_selection import label_names
 from medseg.inference.registry import DEFAULT
 from medseg.io import output_checks
+from medseg.io.formats import picture_ending
 from medseg.io.overwrite_guard import OverwriteGuard
 from medseg.system import devices
 from medseg.system.progress import progress_bar
@@ -72,6 +73,7 @@ def batch(
     if options.dicom == "dicom-seg":
         output_checks.check_highdicom()
     found = items(Path(source), root=options.data_root, without=Path(output))
+    pictures = all(picture_ending(path) for item in found for path in item.images[:1])
     if resources.shard:
         found = part_of(found, resources.shard)
     guard = OverwriteGuard([source] if Path(source).is_file() else [])
@@ -83,7 +85,7 @@ def batch(
         if device != "cpu" and resources.workers is None:
             resources = replace(resources, workers=_WORKERS_PER_GPU * (device.count(",") + 1))
     models = [model] if isinstance(model, str | Path) else model
-    config = _config(options, models, output, device)
+    config = replace(_config(options, models, output, device), pictures=pictures)
     with _monitor(progress) as monitor:
         return runner.run(
             found,

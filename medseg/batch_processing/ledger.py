@@ -207,7 +207,7 @@ class Ledger:
         return tuple(dict.fromkeys(names))
 
     def _mask(self, case: str, model: str) -> str:
-        return mask_name(case, model, several=len(self.models) > 1)
+        return mask_name(case, model, self.config)
 
     def _labels_file(self, model: ModelIdentity) -> Path:
         return (Path(self.config.folder) / self._mask("x", model.name)).with_name(LABELS)

@@ -39,6 +39,7 @@ class BatchConfig:
         measure: ``lung``: also measure the lungs of every mask.
         aerated_only: Leave airless voxels of the lungs out of the masks of CT scans.
         roi: Names of the labels to write, in alphabetical order; all if empty.
+        pictures: Write masks as PNG, because all scans are pictures.
         bom: Start the table with a byte order mark.
     """
 
@@ -57,6 +58,7 @@ class BatchConfig:
     measure: str | None = None
     aerated_only: bool = False
     roi: tuple[str, ...] = ()
+    pictures: bool = False
     bom: bool = False
 
     @classmethod
@@ -69,12 +71,19 @@ class BatchConfig:
         return asdict(self)
 
     @property
+    def mask_ending(self) -> str:
+        """The suffix of masks."""
+        return ".png" if self.pictures else ".nii.gz"
+
+    @property
     def decisive(self) -> dict[str, Any]:
         """The options that change a mask or the set of output files; if one differs, a case is redone."""
         others = {"models", "folder", "scratch", "device", "engine", "bom"}
         # Later options count only if they are used, so that batches from before them keep their digests.
         others |= {
-            name for name in ("measure", "aerated_only", "roi", "per_label") if not getattr(self, name)
+            name
+            for name in ("measure", "aerated_only", "roi", "per_label", "pictures")
+            if not getattr(self, name)
         }
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in others}
 

@@ -109,16 +109,16 @@ def keep_edited_table(folder: Path, name: str, records: Sequence[CaseResult]) ->
         notify("table-edited", f"the table was edited; it was renamed to {kept}", path=folder / name)
 
 
-def mask_name(case: str, model: str, *, several: bool) -> str:
+def mask_name(case: str, model: str, config: BatchConfig) -> str:
     """Path of a mask in the output folder."""
-    return f"{MASKS}/{model}/{case}.nii.gz" if several else f"{MASKS}/{case}.nii.gz"
+    inner = f"{model}/" if len(config.models) > 1 else ""
+    return f"{MASKS}/{inner}{case}{config.mask_ending}"
 
 
 def names_of(case: str, model: ModelIdentity, config: BatchConfig) -> Iterator[str]:
     """Paths of the files that a batch may write for a case, in its output folder; the mask comes first."""
-    several = len(config.models) > 1
-    inner = f"{model.name}/" if several else ""
-    yield mask_name(case, model.name, several=several)
+    inner = f"{model.name}/" if len(config.models) > 1 else ""
+    yield mask_name(case, model.name, config)
     if config.overlays:
         yield f"{OVERLAYS}/{inner}{case}.png"
     if config.measure:

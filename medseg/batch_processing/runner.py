@@ -2,7 +2,7 @@
 
 The output folder::
 
-    masks/<case>.nii.gz   with several models masks/<model>/<case>.nii.gz
+    masks/<case>.nii.gz   with several models masks/<model>/<case>.nii.gz; <case>.png if scans are pictures
     masks/labels.json     names and values of the labels
     results.csv           one row per case and model
     thumbnails.jsonl      a small picture of each mask, for medseg report

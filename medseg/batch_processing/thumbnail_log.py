@@ -12,6 +12,8 @@ from medseg.errors import MedsegError, ResourceError
 from medseg.images.label import Label
 from medseg.inference.case_result import CaseResult, ModelIdentity
 from medseg.io import ReadOptions, read_channels, read_mask
+from medseg.io.formats import picture_ending
+from medseg.io.picture.reader import read_luminance
 from medseg.system.notices import collect_notices
 from medseg.visualization import thumbnails
 from medseg.visualization.case_slices import case_slices
@@ -75,7 +77,10 @@ class ThumbnailLog:
         labels = tuple(Label(name=name, values=values) for name, values in model.labels.items())
         try:
             with collect_notices():
-                scan = read_channels(images, channels=len(images), choices=options)[0]
+                if picture_ending(images[0]):
+                    scan = read_luminance(images[0], options)
+                else:
+                    scan = read_channels(images, channels=len(images), choices=options)[0]
                 mask = read_mask(folder / result.mask, labels)
             image, slices = thumbnails.encoded(thumbnails.thumbnail(scan, mask)), case_slices(scan, mask)
         except MedsegError:  # a case without a picture is still done

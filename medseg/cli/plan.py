@@ -33,7 +33,8 @@ def plan(
         typer.Option(help="Memory that training may use, such as 8G or 500M. [default: half of the free]"),
     ] = None,
     modality: Annotated[
-        Literal["CT", "MR"] | None, typer.Option(help="Modality, if names and intensities do not show it.")
+        Literal["CT", "MR", "picture"] | None,
+        typer.Option(help="Modality, if names and intensities do not show it."),
     ] = None,
     data_root: DataRoot = None,
     device: Device = "auto",

@@ -6,7 +6,6 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import TypeAlias
 
 import pandas as pd
@@ -23,7 +22,7 @@ from medseg.io.formats import picture_ending
 from medseg.io.picture.masks import DEFAULT_CODING, MaskCoding
 from medseg.io.picture.raster import HARMLESS
 from medseg.system.error_conversion import as_medseg_error
-from medseg.system.notices import Notice, collect_notices, notify, send
+from medseg.system.notices import notify, passing_once
 
 Row: TypeAlias = dict[str, object]
 
@@ -82,7 +81,8 @@ def evaluate_cases(
     for number, case in enumerate(cases, start=1):
         about: Row = {"case": case.id, "patient": case.patient, "group": case.group}
         try:
-            truth = _said_once(partial(read_truth, case, labels, coding), said)
+            with passing_once(HARMLESS, said):
+                truth = read_truth(case, labels, coding)
             if _has_thick_slices(truth, nsd_tolerance_mm):
                 thick[case.id] = truth.grid.spacing_mm
             started = time.perf_counter()
@@ -170,17 +170,6 @@ def read_truth(case: Case, labels: Sequence[Label], coding: MaskCoding = DEFAULT
     sized = picture_ending(case.label) is not None and picture_ending(image) is None
     scan = read_channels([image])[0] if sized or is_dicom_mask(case.label) else None
     return read_mask(case.label, labels, scan, coding=coding)
-
-
-def _said_once(read: Callable[[], Mask], said: set[str]) -> Mask:
-    """The mask that ``read`` returns; notices that concern all pictures alike are given once."""
-    notices: list[Notice] = []
-    try:
-        with collect_notices() as notices:
-            return read()
-    finally:
-        send(each for each in notices if each.reason not in said)
-        said.update(each.reason for each in notices if each.reason in HARMLESS)
 
 
 def _reason(error: Exception, known: MedsegError) -> str:

@@ -23,6 +23,7 @@ from medseg.io.formats import mask_ending
 from medseg.io.mask_files import is_own_mask, write_mask
 from medseg.io.overwrite_guard import OverwriteGuard
 from medseg.io.picture.masks import DEFAULT_CODING, MaskCoding
+from medseg.io.picture.reader import displayed
 from medseg.io.sidecar import facts_of, is_own_sidecar, sidecar_path
 from medseg.recipe import Recipe
 from medseg.system.file_names import file_name
@@ -215,7 +216,8 @@ def _segmenting(
         if folder is not None:
             write_mask(mask, _mask_path(folder, case), facts_of(mask, segment))
             with (folder / _THUMBNAILS).open("a", encoding="utf-8") as file:
-                picture, slices = encoded(thumbnail(volumes[0], mask)), case_slices(volumes[0], mask)
+                shown = displayed(volumes)
+                picture, slices = encoded(thumbnail(shown, mask)), case_slices(shown, mask)
                 file.write(line(case.id, "", picture, slices))
         done.append(case.id)
         advance(len(done), total, f"{case.id}: segmented")

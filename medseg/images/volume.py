@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from medseg.visualization.overlays import Picture
 
 Voxels: TypeAlias = npt.NDArray[Any]
+PICTURE = "picture"
+"""Format and modality of the source of a picture (PNG, JPEG, TIFF)."""
 # Labels that were scaled to 16 bits and back are up to 0.0009 off for TotalSegmentator's 117 classes.
 _ROUNDING = 1e-3
 
@@ -33,8 +35,8 @@ class Source:
         path: The file or folder that was read; None for data made in memory.
         files: DICOM: the files of the slices in the order of the third array axis, or the
             one multi-frame file. Empty for other formats.
-        format: ``nifti``, ``dicom``, ``nrrd``, ``mha`` or ``memory``.
-        modality: DICOM modality such as ``CT`` or ``MR``; None for other formats.
+        format: ``nifti``, ``dicom``, ``nrrd``, ``mha``, ``picture`` or ``memory``.
+        modality: DICOM modality such as ``CT`` or ``MR``, or ``picture``; None for other formats.
         sform_code: NIfTI sform code of the source; None for other formats.
         qform_code: NIfTI qform code of the source; None for other formats.
         xyzt_units: NIfTI units byte of the source; None for other formats.
@@ -181,6 +183,11 @@ class Mask:
             label.name: float(counts[sorted(set(label.values))].sum()) * self.grid.voxel_ml
             for label in self.labels
         }
+
+    def pixels(self) -> dict[str, int]:
+        """Number of voxels of every label, which are the pixels of a picture; 0 for an empty label."""
+        counts = value_counts(self.array)
+        return {label.name: int(counts[sorted(set(label.values))].sum()) for label in self.labels}
 
     def oriented(self, axcodes: str) -> Mask:
         """The same mask with its array axes permuted and flipped to ``axcodes`` (a view)."""

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
-from medseg.images.volume import Mask
+from medseg.images.volume import PICTURE, Mask
 from medseg.system.atomic_write import replacing
 from medseg.system.notices import RESEARCH
 
@@ -67,10 +67,11 @@ def facts_of(mask: Mask, by: Made) -> dict[str, Any]:
 
 
 def meaning_of(mask: Mask) -> dict[str, Any]:
-    """Labels, volumes and grid of a mask."""
+    """Labels, volumes and grid of a mask, and the pixels of each label if its scan is a picture."""
     return {
         "labels": {label.name: list(label.values) for label in mask.labels},
         "volumes_ml": {name: round(ml, 4) for name, ml in mask.volumes_ml().items()},
+        **({"pixels": mask.pixels()} if mask.source.format == PICTURE else {}),
         "shape": list(mask.grid.shape),
         "affine": mask.grid.affine.tolist(),
     }

@@ -13,12 +13,16 @@ from scipy import ndimage
 from medseg.datasets.manifest import Case
 from medseg.errors import UsageError
 from medseg.images.connected_components import components
+from medseg.images.label import Label
 from medseg.images.mask_placement import placed_on
 from medseg.images.run_length import Runs
 from medseg.images.volume import Voxels
 from medseg.io import read_channels, read_mask
-from medseg.planning.fingerprint import CaseSize, Fingerprint, Intensities, LabelSize
+from medseg.io.picture.masks import DEFAULT_CODING, MaskCoding
+from medseg.io.picture.raster import HARMLESS
+from medseg.planning.fingerprint import MODALITIES, CaseSize, Fingerprint, Intensities, LabelSize, Modality
 from medseg.preprocessing.nnunet import nonzero_box
+from medseg.system.notices import passing_once
 from medseg.system.progress import Shown, progress_bar
 
 # nnU-Net draws 1e8 voxels from all cases together. A tenth is enough for percentiles of 0.5 (the standard
@@ -55,7 +59,7 @@ class CaseMeasurement:
         size: Its grid.
         drawn: Foreground intensities of each channel, drawn with replacement; none without foreground.
         parts: The parts of each value of the label map.
-        modality: ``CT`` or ``MR`` where the file says so, else empty.
+        modality: ``CT``, ``MR`` or ``picture`` where the file says so, else empty.
         lowest: Smallest intensity of the first channel.
     """
 
@@ -67,7 +71,12 @@ class CaseMeasurement:
 
 
 def measure_case(
-    case: Case, *, channels: int, draws: int, ignore_value: int | None = None
+    case: Case,
+    *,
+    channels: int,
+    draws: int,
+    labels: Sequence[Label] = (),
+    coding: MaskCoding = DEFAULT_CODING,
 ) -> CaseMeasurement:
     """The measurements of a case with a label.
 
@@ -75,7 +84,8 @@ def measure_case(
         case: The case.
         channels: Number of channels.
         draws: Number of foreground voxels to draw, with replacement.
-        ignore_value: The value of voxels that are unknown; they are no foreground.
+        labels: The labels that ``coding`` gives colours.
+        coding: The value of voxels that are unknown, which are no foreground, and colours of mask pictures.
 
     Raises:
         UsageError: the case has no label (``no-label``).
@@ -84,24 +94,26 @@ def measure_case(
     if case.label is None:
         raise UsageError("a case to plan from needs a label", where=case.id, reason="no-label")
     volumes = [volume.oriented("RAS") for volume in read_channels(case.images, channels=channels)]
-    truth = placed_on(read_mask(case.label, (), volumes[0]), volumes[0].grid, names=("label", "scan"))
+    found_mask = read_mask(case.label, labels, volumes[0], coding=coding)
+    truth = placed_on(found_mask, volumes[0].grid, names=("label", "scan"))
+    ignore_value = coding.ignore_value
     box = nonzero_box([volume.array for volume in volumes])
-    labels = truth.oriented("RAS").array
+    values_of = truth.oriented("RAS").array
     x, y, z = (each.stop - each.start for each in box)
     spacing = volumes[0].grid.spacing_mm
-    foreground = (labels[box] > 0) & (labels[box] != (ignore_value or 0))
+    foreground = (values_of[box] > 0) & (values_of[box] != (ignore_value or 0))
     rng = np.random.RandomState(_SEED)
     drawn = []
     for volume in volumes:
         inside = np.asarray(volume.array[box][foreground], np.float32)
         drawn.append(rng.choice(inside, draws, replace=True) if len(inside) else inside)
     values = [
-        number for number, found in enumerate(ndimage.find_objects(labels), start=1) if found is not None
+        number for number, found in enumerate(ndimage.find_objects(values_of), start=1) if found is not None
     ]
     return CaseMeasurement(
         CaseSize(spacing_mm=spacing, stored=volumes[0].grid.shape, shape=(x, y, z)),
         tuple(drawn),
-        {value: _part(labels, value, spacing) for value in values if value != ignore_value},
+        {value: _part(values_of, value, spacing) for value in values if value != ignore_value},
         volumes[0].source.modality or "",
         float(volumes[0].array.min()),
     )
@@ -129,8 +141,8 @@ def make_fingerprint(
     *,
     name: str,
     channels: Sequence[str],
-    modality: str | None = None,
-    ignore_value: int | None = None,
+    modality: Modality | None = None,
+    coding: MaskCoding = DEFAULT_CODING,
     names: dict[int, str] | None = None,
     progress: Shown = None,
 ) -> Fingerprint:
@@ -140,8 +152,9 @@ def make_fingerprint(
         cases: The cases; those without a label are left out.
         name: Name of the data set.
         channels: Names of the channels.
-        modality: ``CT`` or ``MR``; None: what the files say, or CT if the first channel has air in HU.
-        ignore_value: The value of unknown voxels in label maps.
+        modality: ``CT``, ``MR`` or ``picture``; None: what the files say, or CT if the first channel has air
+            in HU.
+        coding: The value of unknown voxels in label maps, and colours of ``names`` in mask pictures.
         names: Names of the values of label maps.
         progress: Whether to show a progress bar; None shows it on a terminal or in a notebook only.
 
@@ -158,10 +171,18 @@ def make_fingerprint(
             reason="no-label",
         )
     draws = min(_DRAWN // len(labelled), _DRAWN_FROM_CASE)
-    measured = []
+    labels = [Label(name=name, values=(value,)) for value, name in (names or {}).items()]
+    measured, said = [], set[str]()
     with progress_bar("reading", progress) as advance:
         for number, case in enumerate(labelled, start=1):
-            made = measure_case(case, channels=len(channels), draws=draws, ignore_value=ignore_value)
+            with passing_once(HARMLESS, said):
+                made = measure_case(
+                    case,
+                    channels=len(channels),
+                    draws=draws,
+                    labels=labels if coding.colours else (),
+                    coding=coding,
+                )
             measured.append(made)
             advance(number, len(labelled))
     if not any(each.parts for each in measured):
@@ -173,15 +194,15 @@ def make_fingerprint(
         )
     return Fingerprint(
         name=name,
-        modality="CT" if (modality or _modality(measured)) == "CT" else "MR",
+        modality=modality or _modality(measured),
         cases=tuple(each.size for each in measured),
         channels=tuple(_intensities(each, n, measured) for n, each in enumerate(channels)),
         labels=_labels(measured, names or {}),
     )
 
 
-def _modality(measured: Sequence[CaseMeasurement]) -> str:
-    said = {each.modality for each in measured if each.modality in ("CT", "MR")}
+def _modality(measured: Sequence[CaseMeasurement]) -> Modality:
+    said = {known for known in MODALITIES if any(each.modality == known for each in measured)}
     if len(said) == 1:
         return said.pop()
     low = sum(each.lowest < _AIR_HU for each in measured)

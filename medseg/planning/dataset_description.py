@@ -1,4 +1,4 @@
-"""What a data set's ``dataset.json`` says about channels and labels, for MSD and nnU-Net."""
+"""What a data set's ``dataset.json`` or ``colours.yaml`` says about channels and labels."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from pathlib import Path
 
 from medseg.errors import UsageError
 from medseg.images.label import Label
-from medseg.system.safe_parsing import json_data, text_of
+from medseg.io.picture.colours import BACKGROUND, IGNORE, colour_table
+from medseg.io.picture.masks import MaskCoding
+from medseg.system.safe_parsing import json_data, text_of, yaml_data
 
+COLOURS = "colours.yaml"
 _MOST_BYTES = 64 << 20
 _SHOWN = '"labels": {"background": 0, "liver": 1}'
 
@@ -23,21 +26,34 @@ class Description:
         names: Name of each integer of the label maps.
         regions: Names of regions of several integers (nnU-Net), with these integers; the first is painted.
         ignore_value: The integer of unknown voxels, or None.
+        colours: Colour of each name in mask pictures (``colours.yaml``), and of background and ignore.
     """
 
     channels: tuple[str, ...] = ()
     names: Mapping[int, str] = field(default_factory=dict)
     regions: tuple[Label, ...] = ()
     ignore_value: int | None = None
+    colours: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def coding(self) -> MaskCoding:
+        """What pixels of mask pictures stand for."""
+        return MaskCoding(self.colours, self.ignore_value)
 
 
 def describe_dataset(source: Path) -> Description:
     """The description in ``dataset.json``: the file itself, or the one in a folder.
 
+    A folder of pictures may have a ``colours.yaml`` instead, with the colour of each label in its masks
+    (``nucleus: '#ff0000'``); it may also lie beside a manifest. Labels are numbered in its order.
+
     Raises:
         UsageError: the file cannot be read, or its channels or labels are not as MSD or nnU-Net write them
-            (``plan-dataset``).
+            (``plan-dataset``), or a colour is none (``colours``).
     """
+    table = (source if source.is_dir() else source.parent) / COLOURS
+    if table.is_file():
+        return _coloured(table)
     file = source / "dataset.json" if source.is_dir() else source
     if file.name != "dataset.json" or not file.is_file():
         return Description()
@@ -55,6 +71,21 @@ def describe_dataset(source: Path) -> Description:
         raise _wrong(f"{missing} is missing or not numbered from 0", file, 'add it, such as {"0": "CT"}')
     channels = tuple(str(found[str(number)]) for number in range(len(found)))
     return _described(labels, data.get("regions_class_order"), channels, file)
+
+
+def _coloured(file: Path) -> Description:
+    try:
+        data = yaml_data(text_of(file, most_bytes=_MOST_BYTES))
+    except (OSError, ValueError) as error:
+        raise _wrong(f"not valid YAML: {error}", file, "correct the syntax") from None
+    if not isinstance(data, dict) or not data:
+        raise _wrong("it is not a table of colours", file, "write lines such as nucleus: '#ff0000'")
+    colours = {str(name): str(colour) for name, colour in data.items()}
+    labels = [Label(name=name, values=(1,)) for name in colours if name not in (BACKGROUND, IGNORE)]
+    names = {number: label.name for number, label in enumerate(labels, start=1)}
+    ignored = len(names) + 1 if IGNORE in colours else None
+    colour_table(colours, labels, ignored)
+    return Description(names=names, ignore_value=ignored, colours=colours)
 
 
 def _described(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -11,6 +11,10 @@ from medseg.recipe.section import Finite, NotNegative, Positive
 
 Counts = Annotated[int, Field(ge=0)]
 Side = Annotated[int, Field(ge=1)]
+
+
+Modality = Literal["CT", "MR", "picture"]
+MODALITIES: tuple[Modality, ...] = get_args(Modality)
 
 
 class _Value(BaseModel):
@@ -86,7 +90,7 @@ class Fingerprint(_Value):
 
     Attributes:
         name: Name of the data set.
-        modality: ``CT`` or ``MR``.
+        modality: ``CT``, ``MR`` or ``picture``.
         cases: Grid of each case with a label.
         channels: Foreground intensities of each channel.
         labels: Integers of the label maps, ascending.
@@ -101,7 +105,7 @@ class Fingerprint(_Value):
     """
 
     name: str
-    modality: Literal["CT", "MR"]
+    modality: Modality
     cases: Annotated[tuple[CaseSize, ...], Field(min_length=1)]
     channels: Annotated[tuple[Intensities, ...], Field(min_length=1)]
     labels: tuple[LabelSize, ...] = ()

@@ -146,6 +146,8 @@ def intensity(found: Fingerprint) -> dict[str, Any]:
             "low_hu": float(round(middle - half)),
             "high_hu": float(round(middle + half)),
         }
+    if found.modality == "picture":
+        return {"kind": "zscore", "nonzero": False}
     return {"kind": "zscore", "nonzero": found.kept_by_crop < _MASKED_BELOW}
 
 
@@ -153,6 +155,8 @@ def intensity_reason(found: Fingerprint) -> str:
     """Why, as a sentence."""
     if found.modality == "CT":
         return "CT: percentiles 0.5 and 99.5 of the foreground of all cases, in HU."
+    if found.modality == "picture":
+        return "Pictures differ in exposure: a z-score of each, which also fits any number of bits."
     share = f"the box of non-zero voxels is {100 * found.kept_by_crop:.0f} % of a scan"
     return f"MR has no absolute unit: a z-score per scan; {share} (nnU-Net: of these voxels only below 75 %)."
 

@@ -16,11 +16,11 @@ from medseg.errors import UsageError
 from medseg.planning.case_measurement import make_fingerprint
 from medseg.planning.dataset_description import describe_dataset
 from medseg.planning.default_plan import budget, default_recipe
-from medseg.planning.fingerprint import Fingerprint
+from medseg.planning.fingerprint import Fingerprint, Modality
 from medseg.planning.nnunet_planner import PLANNERS
 from medseg.planning.nnunet_recipe import nnunet_recipe, plan_like_nnunet
 from medseg.planning.recipe_draft import RecipeDraft
-from medseg.planning.structures import Modality, channel_names, named_modality, structures
+from medseg.planning.structures import channel_names, is_of_pictures, named_modality, structures
 from medseg.recipe import Recipe
 from medseg.system import memory_budget
 from medseg.system.atomic_write import replacing
@@ -43,7 +43,7 @@ class PlanOptions:
         like: A planner of nnU-Net: ``nnunet``, ``nnunet-resenc-m``, ``-l`` or ``-xl``; None: medseg's own.
         configuration: With ``like``: ``2d``, ``3d_fullres`` or ``3d_lowres``; None: the full resolution.
         memory_gb: Memory that a step may use; None: half of what is free, or that of nnU-Net's planner.
-        modality: ``CT`` or ``MR``; None: what names of channels, files or intensities say.
+        modality: ``CT``, ``MR`` or ``picture``; None: what names of channels, files or intensities say.
         device: Device of the training.
         measure: Whether three steps are measured.
 
@@ -176,14 +176,14 @@ def plan(
         else describe_dataset(manifest.root)
     )
     cases = [case for case in manifest.cases if case.label is not None and case.split != "test"]
-    modality = options.modality or named_modality(described)
+    modality = options.modality or ("picture" if is_of_pictures(cases) else named_modality(described))
     channels = channel_names(cases, described, modality)
     found = make_fingerprint(
         cases,
         name=manifest.name,
         channels=channels,
         modality=modality,
-        ignore_value=described.ignore_value,
+        coding=described.coding,
         names=dict(described.names),
         progress=progress,
     )
@@ -198,6 +198,7 @@ def plan(
         "channels": list(channels),
         "labels": [label.model_dump(mode="json", exclude_none=True) for label in known.labels],
         **({"ignore_value": described.ignore_value} if described.ignore_value else {}),
+        **({"colours": dict(described.colours)} if described.colours else {}),
     }
     device = resolved(options.device)
     if options.like:

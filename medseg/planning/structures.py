@@ -10,10 +10,12 @@ from typing import Literal
 from medseg.datasets.manifest import Case
 from medseg.errors import UsageError
 from medseg.images.label import Label
+from medseg.io.formats import picture_ending
+from medseg.io.picture.reader import count_channels
 from medseg.planning.dataset_description import Description
-from medseg.planning.fingerprint import Fingerprint
+from medseg.planning.fingerprint import Fingerprint, Modality
+from medseg.system.notices import collect_notices
 
-Modality = Literal["CT", "MR"]
 _SIDES: dict[str, Literal["left", "right"]] = {"right": "right", "rt": "right", "left": "left", "lt": "left"}
 
 
@@ -57,8 +59,39 @@ def channel_names(
             reason="channel-count",
         )
     (number,) = counts or {1: ""}
+    if modality == "picture" and number == 1:
+        return _channels_of_pictures(cases)
     plain = modality or "image"
     return (plain,) if number == 1 else tuple(f"{plain}_{each}" for each in range(1, number + 1))
+
+
+def _channels_of_pictures(cases: Sequence[Case]) -> tuple[str, ...]:
+    """``grey``, or ``red``, ``green`` and ``blue`` if any picture is in colour.
+
+    Raises:
+        UsageError: a picture has another number of channels (``channel-count``).
+        InputRefused: a picture cannot be read.
+    """
+    counts = {}
+    for case in cases:
+        if case.label is not None and picture_ending(case.images[0]):
+            with collect_notices():  # they are given when the case is measured
+                counts[count_channels(case.images[0])] = case.id
+    odd = set(counts) - {1, 3}
+    if odd:
+        raise UsageError(
+            f"the picture of case {counts[min(odd)]} has {min(odd)} channels",
+            where="images",
+            remedy="save it as grey or RGB, or write the recipe by hand",
+            reason="channel-count",
+        )
+    return ("red", "green", "blue") if 3 in counts else ("grey",)
+
+
+def is_of_pictures(cases: Sequence[Case]) -> bool:
+    """Whether the image of each labelled case is a picture (PNG, JPEG, TIFF)."""
+    images = [case.images[0] for case in cases if case.label is not None]
+    return bool(images) and all(picture_ending(image) for image in images)
 
 
 def named_modality(described: Description) -> Modality | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextvars
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -128,6 +128,24 @@ def collect_notices(
 def notify(reason: str, text: str, *, path: str | Path | None = None, remedy: str | None = None) -> None:
     """Sends a notice to the current collector, else issues an `InputWarning`; arguments as for `Notice`."""
     send([Notice(reason, text, remedy=remedy).at(path)])
+
+
+@contextmanager
+def passing_once(reasons: Container[str], said: set[str]) -> Iterator[None]:
+    """A block whose notices are sent when it ends; those with certain reasons only the first time.
+
+    Args:
+        reasons: Reasons that concern many inputs alike.
+        said: Which of them were sent before; updated.
+    """
+    notices: list[Notice] = []
+    try:
+        with collect_notices() as notices:
+            yield
+    finally:
+        fresh = [each for each in notices if each.reason not in said]
+        said.update(each.reason for each in notices if each.reason in reasons)
+        send(fresh)
 
 
 def send(notices: Iterable[Notice]) -> None:

@@ -9,7 +9,7 @@ from typing import TypedDict
 import numpy as np
 
 from medseg.images.palette import colour_of, rgb
-from medseg.images.volume import Mask, Volume, members
+from medseg.images.volume import PICTURE, Mask, Volume, members
 from medseg.visualization.annotations import annotate
 from medseg.visualization.planes import AXIAL, coloured, grey_levels, inner_border
 from medseg.visualization.thumbnails import encoded, window
@@ -70,7 +70,8 @@ def case_slices(
                 drawn = np.asarray(scaled.resize((width, height), Image.Resampling.NEAREST))
                 tile[inner_border(drawn > 0, 2)] = rgb(colour_of(number))
         whole = Image.fromarray(tile)
-        annotate(whole, AXIAL, per_mm, size=16)
+        if volume.source.format != PICTURE:
+            annotate(whole, AXIAL, per_mm, size=16)
         out = io.BytesIO()
         whole.save(out, "WEBP", quality=_QUALITY, method=2)
         mm = float((scan.grid.affine @ (0, 0, at, 1))[2])

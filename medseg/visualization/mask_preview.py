@@ -6,7 +6,10 @@ from pathlib import Path
 
 from medseg.images.volume import Mask, Volume
 from medseg.io.foreign_images import MaskLike, ScanLike, as_mask, as_volume
+from medseg.io.formats import picture_ending
 from medseg.io.overwrite_guard import OverwriteGuard, is_own_picture
+from medseg.io.path_checks import existing
+from medseg.io.picture.reader import read_luminance
 from medseg.io.read_options import DEFAULT_OPTIONS, ReadOptions
 from medseg.recipe import Recipe, Window
 from medseg.visualization.labelled_masks import label_every_value, read_named
@@ -53,7 +56,8 @@ def preview(
     if output is not None:
         guard = OverwriteGuard(each for each in (scan, mask) if isinstance(each, str | Path))
         guard.check(output, is_own=is_own_picture)
-    volume = as_volume(scan, options)
+    is_picture = isinstance(scan, str | Path) and picture_ending(Path(scan)) is not None
+    volume = read_luminance(existing(str(scan)), options) if is_picture else as_volume(scan, options)
     drawn = named_mask(mask, volume, recipe)
     limits = window_hu or (_window_of(recipe) if recipe else None)
     if output is None:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from medseg.errors import InputRefused, UsageError
 from medseg.images.mask_placement import placed_on
 from medseg.images.palette import colour_of
-from medseg.images.volume import Mask, Volume, Voxels, members
+from medseg.images.volume import PICTURE, Mask, Volume, Voxels, members
 from medseg.io.overwrite_guard import PICTURE_SOFTWARE
 from medseg.system.atomic_write import replacing
 from medseg.visualization.planes import AXIAL, PLANES, Plane, upright
@@ -48,7 +48,8 @@ def overlay(
     """Writes a PNG of three planes through the largest labelled areas, with a contour for each label.
 
     Radiological view: the patient's left is on the right of the picture. Pixels have their
-    physical aspect ratio. With an empty mask the planes go through the centre of the scan.
+    physical aspect ratio. With an empty mask the planes go through the centre of the scan. A scan of
+    one plane is drawn without and with contours.
 
     Args:
         volume: The scan.
@@ -94,6 +95,8 @@ def _drawn(
         ) from error
     scan, labels = volume.oriented("RAS"), mask.oriented("RAS")
     limits = window_hu or window(volume)
+    if scan.grid.shape[2] == 1:
+        return _flat(scan, labels, limits, title)
     middle = centre(labels, scan)
     below = _ROW if slices else 0.0
     height = 5.6 + below
@@ -115,6 +118,22 @@ def _drawn(
     if title:
         figure.text(0.5, 0.97, title, color=_INK, ha="center", va="top", fontsize=13)
     figure.text(0.99, 0.97, "research use only", color=_INK, ha="right", va="top", fontsize=8, alpha=0.7)
+    return figure
+
+
+def _flat(scan: Volume, labels: Mask, limits: tuple[float, float], title: str | None) -> Figure:
+    """The figure of a scan of one plane: without and with contours, side by side."""
+    wide, tall = AXIAL.size_mm(scan.grid)
+    height = min(max(7.2 * tall / wide, 2.0), 14.0)
+    figure = _figure(15, height + 1)
+    plain = Mask(np.zeros_like(labels.array), labels.grid, labels.labels)
+    for number, drawn in enumerate((plain, labels)):
+        axes = figure.add_axes((0.01 + number * 0.495, 0.6 / (height + 1), 0.485, height / (height + 1)))
+        _plane(axes, scan, drawn, AXIAL, 0, limits)
+    _legend(figure, labels)
+    if title:
+        figure.text(0.5, 0.99, title, color=_INK, ha="center", va="top", fontsize=13)
+    figure.text(0.99, 0.99, "research use only", color=_INK, ha="right", va="top", fontsize=8, alpha=0.7)
     return figure
 
 
@@ -288,14 +307,15 @@ def _scale_bar(axes: Axes, extent: tuple[float, float], length_mm: float = 50.0)
 
 
 def _legend(figure: Figure, mask: Mask, a_row: int = 8) -> None:
-    """Writes names and volumes in up to two rows, and the number of labels that do not fit."""
-    entries = list(mask.volumes_ml().items())
+    """Writes names and volumes (pixels of a picture) in up to two rows, and how many do not fit."""
+    flat = mask.source.format == PICTURE
+    entries = list((mask.pixels() if flat else mask.volumes_ml()).items())
     shown = entries[: 2 * a_row] if len(entries) <= 2 * a_row else entries[: 2 * a_row - 1]
     columns = min(max(len(shown), 6), a_row)
-    for number, (name, volume_ml) in enumerate(shown):
+    for number, (name, size) in enumerate(shown):
         row, column = divmod(number, columns)
-        digits = 0 if volume_ml >= 10 else 1 if volume_ml >= 1 else 2
-        text = f"■ {name.replace('_', ' ')}  {volume_ml:.{digits}f} ml"
+        digits = 0 if flat or size >= 10 else 1 if size >= 1 else 2
+        text = f"■ {name.replace('_', ' ')}  {size:.{digits}f} {'pixels' if flat else 'ml'}"
         x, y = 0.015 + column * 0.98 / columns, 0.045 - 0.035 * row
         figure.text(x, y, text, color=colour_of(number), fontsize=10)
     if len(shown) < len(entries):

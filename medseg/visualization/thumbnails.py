@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medseg.images.palette import colour_of, rgb
-from medseg.images.volume import Mask, Volume, members
+from medseg.images.volume import PICTURE, Mask, Volume, members
 from medseg.system.html import render
 from medseg.visualization.annotations import annotate
 from medseg.visualization.planes import AXIAL, PLANES, coloured, fullest, grey_levels, inner_border
@@ -32,8 +32,8 @@ _QUALITY = 72
 def thumbnail(volume: Volume, mask: Mask | None = None, *, pixels: int = PIXELS) -> bytes:
     """A WebP picture of the axial, coronal and sagittal plane, with a coloured contour for each label.
 
-    Radiological view: the patient's right is on the left. Voxels have their physical aspect ratio. Each plane
-    has the letters of its sides, and the first one a scale of 50 mm.
+    A scan of one plane is drawn once. Radiological view: the patient's right is on the left. Voxels have their physical aspect ratio. Each plane
+    has the letters of its sides, and the first one a scale of 50 mm, but for pictures (PNG, JPEG, TIFF).
 
     Args:
         volume: The scan.
@@ -46,10 +46,11 @@ def thumbnail(volume: Volume, mask: Mask | None = None, *, pixels: int = PIXELS)
     scan = volume.oriented("RAS")
     labels = None if mask is None else mask.oriented("RAS")
     limits, middle = window(volume), centre(labels, scan)
-    height_mm = max(plane.size_mm(scan.grid)[1] for plane in PLANES)
+    planes = PLANES if scan.grid.shape[2] > 1 else (AXIAL,)
+    height_mm = max(plane.size_mm(scan.grid)[1] for plane in planes)
     per_mm = min(pixels, max(scan.grid.shape)) / height_mm
     tiles: list[npt.NDArray[np.uint8]] = []
-    for plane in PLANES:
+    for plane in planes:
         at = middle[plane.across]
         width, height = (max(1, round(mm * per_mm)) for mm in plane.size_mm(scan.grid))
         picture = Image.fromarray(grey_levels(plane.cut(scan.array, at), limits))
@@ -61,7 +62,8 @@ def thumbnail(volume: Volume, mask: Mask | None = None, *, pixels: int = PIXELS)
                 scaled = np.asarray(inside.resize((width, height), Image.Resampling.NEAREST))
                 tile[inner_border(scaled > 0)] = rgb(colour_of(number))
         whole = Image.fromarray(tile)
-        annotate(whole, plane, per_mm if plane is AXIAL else math.inf, size=11, ends=plane is not AXIAL)
+        if volume.source.format != PICTURE:
+            annotate(whole, plane, per_mm if plane is AXIAL else math.inf, size=11, ends=plane is not AXIAL)
         tiles.append(np.asarray(whole))
     tall = max(len(tile) for tile in tiles)
     padded = [np.pad(tile, ((0, tall - len(tile)), (0, 2), (0, 0))) for tile in tiles]

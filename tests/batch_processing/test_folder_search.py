@@ -5,6 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
+from PIL import Image
 from pydicom import dcmread
 from pydicom.uid import generate_uid
 from support.batches import chest, config_for, run
@@ -137,3 +138,13 @@ def test_long_names_are_shortened_with_a_digest(tmp_path, letter):
     assert all(len(item.id.encode()) <= 180 for item in found)
     ended = run(found, config_for(tmp_path / "out", overlays=True))
     assert (ended.done, ended.failed) == (2, 0)
+
+
+def test_pictures_are_scans_only_where_there_are_no_others(tmp_path):
+    for name in ("a.png", "deep/b.JPG", "deep/c.tiff"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        Image.new("L", (4, 3)).save(path)
+    assert quiet(tmp_path) == ["a", "deep_b", "deep_c"]
+    chest().save(tmp_path / "scan.nii.gz")
+    assert quiet(tmp_path) == ["scan"]

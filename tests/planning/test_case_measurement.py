@@ -9,6 +9,7 @@ from medseg.datasets.manifest import Case
 from medseg.errors import InputRefused, UsageError
 from medseg.images.grid import Grid
 from medseg.images.volume import Mask, Volume
+from medseg.io.picture.masks import MaskCoding
 from medseg.planning.case_measurement import make_fingerprint
 from medseg.planning.fingerprint import Fingerprint
 
@@ -61,7 +62,7 @@ def test_the_modality_follows_from_air(tmp_path):
 
 def test_ignored_voxels_are_no_foreground(tmp_path):
     with pytest.raises(UsageError, match="empty") as refused:
-        fingerprint(case(tmp_path), ignore_value=2)
+        fingerprint(case(tmp_path), coding=MaskCoding(ignore_value=2))
     assert refused.value.reason == "plan-empty"
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from medseg.datasets.manifest import Case
 from medseg.errors import UsageError
-from medseg.io.formats import is_image
+from medseg.io.formats import is_image, picture_ending
 from medseg.system.folder_walk import walk
 
 
@@ -30,9 +30,13 @@ class Found:
 
 
 def images(folder: Path, *, deep: bool = False) -> list[Path]:
-    """The image files in a folder (``deep``: also below it) without hidden ones, in order of name."""
+    """The image files in a folder (``deep``: also below it) without hidden ones, in order of name.
+
+    Pictures (PNG, JPEG, TIFF) are images where there are no others.
+    """
     every = walk(folder).files if deep else folder.iterdir()
-    return sorted(p for p in every if is_image(p) and p.is_file() and not p.name.startswith("."))
+    visible = sorted(p for p in every if not p.name.startswith(".") and p.is_file())
+    return [p for p in visible if is_image(p)] or [p for p in visible if picture_ending(p)]
 
 
 def safe(text: str) -> str:

@@ -5,6 +5,7 @@
 - In one folder: ``a.nii.gz`` and ``a_mask.nii.gz`` (also ``_seg``, ``_label``, ``-label``, ``_gt`` ...).
 - In one folder per case, with one image and one label that is named as such: ``case/ct.nii.gz`` and
   ``case/lung_mask.nii.gz``. In deeper folders (``person/visit/ct.nii.gz``) the first is the patient.
+- Pictures (PNG, JPEG, TIFF) likewise, if the folder holds no scans.
 - Under other names, where the values of the voxels show which files are labels (`pairs_by_values`).
 """
 
@@ -17,7 +18,7 @@ from medseg.datasets.layouts import pairs_by_values
 from medseg.datasets.layouts.case_naming import Found, ambiguous, distinct, images, safe
 from medseg.datasets.manifest import Case
 from medseg.errors import UsageError
-from medseg.io.formats import stem
+from medseg.io.formats import is_image, stem
 from medseg.system.notices import collect_notices
 
 _WORDS = (
@@ -61,7 +62,10 @@ def named(scans: Path, labels: Path) -> Found:
 
 
 def _side_by_side(folder: Path) -> Found:
-    inner = [p for p in sorted(folder.iterdir()) if p.is_dir() and not p.name.startswith(".") and images(p)]
+    found = {p: images(p) for p in sorted(folder.iterdir()) if p.is_dir() and not p.name.startswith(".")}
+    inner = [p for p, files in found.items() if files]
+    if any(is_image(found[p][0]) for p in inner):  # pictures beside scans are previews
+        inner = [p for p in inner if is_image(found[p][0])]
     labels = [p for p in inner if _FOLDER_OF_LABELS.search(p.name)]
     scans = [p for p in inner if p not in labels]
     if len(labels) != 1 or len(scans) != 1:

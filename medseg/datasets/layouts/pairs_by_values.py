@@ -11,7 +11,7 @@ from pathlib import Path
 
 from medseg.datasets.layouts.case_naming import Found, images, safe
 from medseg.datasets.manifest import Case
-from medseg.io.formats import stem
+from medseg.io.formats import is_image, stem
 from medseg.io.label_maps import is_label_map
 from medseg.system.notices import notify
 
@@ -28,6 +28,8 @@ def _side_by_side(folder: Path) -> Found:
     inner = [p for p in sorted(folder.iterdir()) if p.is_dir() and not p.name.startswith(".")]
     names = {place: {stem(path): path for path in images(place)} for place in inner}
     names = {place: files for place, files in names.items() if files}
+    scans = {place: files for place, files in names.items() if is_image(next(iter(files.values())))}
+    names = scans or names
     if len(names) != 2 or not set.intersection(*map(set, names.values())):
         return Found(())
     one, other = names
@@ -35,9 +37,9 @@ def _side_by_side(folder: Path) -> Found:
     sure = [is_label_map(names[place][shared[0]]) for place in (one, other)]
     if sure[0] == sure[1]:
         return Found(())
-    labels, scans = (one, other) if sure[0] else (other, one)
+    labels, unlabelled = (one, other) if sure[0] else (other, one)
     _notify(labels, f"the files in {labels.name} are taken as labels by their values")
-    cases = [Case(id=safe(n), images=(names[scans][n],), label=names[labels][n]) for n in shared]
+    cases = [Case(id=safe(n), images=(names[unlabelled][n],), label=names[labels][n]) for n in shared]
     alone = [path for files in names.values() for name, path in files.items() if name not in shared]
     return Found(tuple(cases), tuple(alone))
 

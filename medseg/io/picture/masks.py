@@ -11,11 +11,11 @@ import numpy as np
 from medseg.errors import InputRefused
 from medseg.images.grid import Grid
 from medseg.images.label import Label
-from medseg.images.volume import Mask, Source, Voxels, whole_numbers
+from medseg.images.volume import PICTURE, Mask, Source, Voxels, whole_numbers
 from medseg.io.error_context import refusing
 from medseg.io.picture import colours
 from medseg.io.picture.raster import Raster
-from medseg.io.picture.reader import PICTURE, check_alpha, decode, grid_of, is_grey
+from medseg.io.picture.reader import check_alpha, decode, grid_of, is_grey
 from medseg.system.notices import notify
 
 

@@ -8,13 +8,14 @@ unless `medseg.io.read_options.ReadOptions.pixel_mm` gives a size.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from medseg.errors import InputRefused, UsageError
 from medseg.images.grid import Grid
-from medseg.images.volume import Source, Volume, Voxels
+from medseg.images.volume import PICTURE, Source, Volume, Voxels
 from medseg.io import path_checks, unsupported_formats
 from medseg.io.error_context import refusing
 from medseg.io.formats import PICTURES
@@ -23,9 +24,6 @@ from medseg.io.read_options import DEFAULT_OPTIONS, ReadOptions
 from medseg.io.rescaling import rescaled
 from medseg.system import memory_budget
 from medseg.system.notices import notify
-
-PICTURE = "picture"
-"""Format and modality of the source of a picture."""
 
 # The decoded picture, upright, and as a scan of up to 4 bytes per sample.
 _BYTES_PER_STORED_BYTE = 4
@@ -111,6 +109,17 @@ def read_luminance(path: Path, options: ReadOptions = DEFAULT_OPTIONS) -> Volume
     source = Source(path=path, format=PICTURE, modality=PICTURE)
     array = rescaled(grey.T[..., None], nonfinite=0.0, where=path)
     return Volume(array, grid_of(grey, _pixel_mm(raster, path, options)), source)
+
+
+def displayed(volumes: Sequence[Volume]) -> Volume:
+    """The volume to show for a scan: the luminance of a picture in colour, otherwise the first channel."""
+    first = volumes[0]
+    if first.source.format != PICTURE or len(volumes) != 3:
+        return first
+    parts = [
+        share * volume.array.astype(np.float32) for share, volume in zip(_LUMINANCE, volumes, strict=True)
+    ]
+    return Volume(np.asarray(sum(parts)), first.grid, first.source)
 
 
 def grid_of(plane: Voxels, pixel_mm: tuple[float, float] = (1.0, 1.0)) -> Grid:

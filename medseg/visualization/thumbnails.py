@@ -32,8 +32,9 @@ _QUALITY = 72
 def thumbnail(volume: Volume, mask: Mask | None = None, *, pixels: int = PIXELS) -> bytes:
     """A WebP picture of the axial, coronal and sagittal plane, with a coloured contour for each label.
 
-    A scan of one plane is drawn once. Radiological view: the patient's right is on the left. Voxels have their physical aspect ratio. Each plane
-    has the letters of its sides, and the first one a scale of 50 mm, but for pictures (PNG, JPEG, TIFF).
+    A scan of one plane is drawn once. Radiological view: the patient's right is on the left. Voxels have
+    their physical aspect ratio. Each plane has the letters of its sides, and the first one a scale of 50 mm,
+    but not those of pictures (PNG, JPEG, TIFF).
 
     Args:
         volume: The scan.

@@ -148,6 +148,23 @@ def test_a_trachea_in_a_threshold_mask_is_not_lung_if_no_network_says_so(chest, 
     assert lungs[30, 12, 12]
 
 
+@pytest.mark.parametrize(
+    ("hu", "fine", "slices", "lung"),
+    [
+        (40, 0.55, 0.0, True),
+        (40, 0.45, 0.0, False),
+        (40, 0.25, 0.9, True),  # a vessel on which the slice network agrees
+        (40, 0.15, 0.9, False),
+        (-90, 0.25, 0.9, False),  # fat
+    ],
+)
+def test_dense_voxels_in_a_threshold_mask(chest, hu, fine, slices, lung):
+    vessel = np.s_[28:32, 10:14, 10:14]
+    chest.hu[vessel], chest.fine[vessel], chest.slices[vessel] = hu, fine, slices
+    assert found(chest)[29:31, 11:13, 11:13].all() == lung
+    assert found(chest)[29:31, 11:13, 11:13].any() == lung
+
+
 def test_an_airless_component_is_not_lung(chest):
     chest.hu[LEFT] = 40
     chest.dark[1][:] = False

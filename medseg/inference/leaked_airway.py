@@ -7,6 +7,7 @@ from math import prod
 import numpy as np
 
 from medseg.images.run_length import Binary
+from medseg.inference.neighbourhood import grown, opened
 
 LEAST_ML, DENIED_SHARE = 10.0, 0.5
 """A part is airway if no network holds this much of it, and this share, for lung. The trachea with the main
@@ -32,7 +33,7 @@ def leaked_airway(air: Binary, denied: Binary, spacing_mm: tuple[float, float, f
     voxel_ml = prod(spacing_mm) / 1000
     if np.count_nonzero(denied) * voxel_ml < LEAST_ML:
         return np.zeros_like(air)
-    parts, count = ndimage.label(ndimage.binary_opening(air, _CORNERS), _CORNERS)
+    parts, count = ndimage.label(opened(air), _CORNERS)
     sizes = np.bincount(parts.ravel(), minlength=count + 1)
     agreed = np.bincount(parts[denied], minlength=count + 1)
     airway = (agreed * voxel_ml >= LEAST_ML) & (agreed >= DENIED_SHARE * sizes)
@@ -40,4 +41,4 @@ def leaked_airway(air: Binary, denied: Binary, spacing_mm: tuple[float, float, f
     if not airway.any():
         return np.zeros_like(air)
     # The opening has removed the edge of the part.
-    return np.asarray(ndimage.binary_dilation(airway[parts], _CORNERS) & air)
+    return np.asarray(grown(airway[parts]) & air)

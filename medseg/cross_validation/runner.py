@@ -197,7 +197,7 @@ def _assignment(
         )
     folder.mkdir(parents=True, exist_ok=True)
     prepared = {case.id: cached(case, recipe, cache) for case in takes_part}
-    data = {case: each.folder.name for case, each in prepared.items()}
+    data = {case: each.digest for case, each in prepared.items()}
     if held is None:
         present = {case: _present(each, recipe) for case, each in prepared.items()}
         held = FoldAssignment.draw(cases, recipe, count, data, present)

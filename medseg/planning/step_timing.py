@@ -76,7 +76,7 @@ def time_steps(recipe: Recipe, cases: Sequence[Case], device: str) -> StepTiming
             batch = next(batches)
             with torch.autocast(torch.device(device).type, dtype, enabled=dtype != torch.float32):
                 outputs = network(batch["image"].to(device))
-            loss = module.loss(outputs, batch["label"].to(device))
+            loss = module.loss(outputs, batch["label"].to(device), batch["table"].to(device))
             loss.backward()
             nn.utils.clip_grad_norm_(network.parameters(), recipe.train.gradient_clip)
             optimiser.step()

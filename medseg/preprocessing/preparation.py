@@ -16,20 +16,23 @@ import numpy.typing as npt
 
 from medseg.errors import InputRefused, ResourceError
 from medseg.images.grid import Grid
-from medseg.images.label import HALF, TIE
 from medseg.images.mask_placement import placed_on
-from medseg.images.volume import Mask, Volume, Voxels, members
+from medseg.images.volume import Mask, Volume, Voxels
+from medseg.preprocessing.label_classes import UNKNOWN, LabelClasses
+from medseg.preprocessing.label_resampling import channel_regions, regions, resample_labels
 from medseg.preprocessing.resampling import resample, resampled_grid
 from medseg.recipe import Crop, Intensity, Percentile, Recipe, ValueRange, Window
 from medseg.system import memory_budget
 
-UNKNOWN = -1
-"""Value of voxels in a prepared label for which it is unknown whether they belong to the label."""
+__all__ = ["UNKNOWN", "Array", "CaseArrays", "Prepared", "Step", "prepare", "steps"]
 
 Array = npt.NDArray[np.float32]
 
 CaseArrays: TypeAlias = Mapping[str, npt.NDArray[Any]]
-"""The arrays (C, X, Y, Z) of a case by name: ``image``, and for training ``label`` and ``unknown``."""
+"""The arrays (C, X, Y, Z) of a case by name: ``image``, and for training ``label`` and ``unknown``.
+
+A step that has to change labels gets them as channels, one per label.
+"""
 
 
 @dataclass(frozen=True)
@@ -39,13 +42,20 @@ class Prepared:
     Attributes:
         image: float32 (C, X, Y, Z), normalised.
         grid: Grid of the image; its axes are parallel to those of the scan.
-        label: int8 (L, X, Y, Z), one channel per label in the recipe's order: 1 inside, 0 outside,
-            -1 unknown (the recipe's ``ignore_value``). None without a truth.
+        classes: The labels, one integer per voxel. None without a truth.
     """
 
     image: Array
     grid: Grid
-    label: npt.NDArray[np.int8] | None = None
+    classes: LabelClasses | None = None
+
+    @property
+    def label(self) -> npt.NDArray[np.int8] | None:
+        """The labels as channels, int8 (L, X, Y, Z), in the recipe's order; None without a truth.
+
+        1 is inside, 0 outside, and -1 unknown (the recipe's ``ignore_value``).
+        """
+        return None if self.classes is None else self.classes.channels()
 
 
 class Step(Protocol):
@@ -60,10 +70,8 @@ class Step(Protocol):
 class Resample:
     """Resamples to ``spacing_mm`` along ``axcodes`` over the same field of view, linear and anti-aliased.
 
-    One step for both needs no reoriented copy of the scan. See :mod:`medseg.preprocessing.resampling`.
-    Labels, in 0..1, are interpolated as well. Labels that may overlap are thresholded at one half; of
-    mutually exclusive labels and the background each voxel gets the one with the largest share, see
-    :func:`largest_share`.
+    One step for both needs no reoriented copy of the scan. See :mod:`medseg.preprocessing.resampling`, and
+    :func:`medseg.preprocessing.label_resampling.resample_labels` for labels.
     """
 
     axcodes: str
@@ -72,15 +80,20 @@ class Resample:
 
     def __call__(self, case: CaseArrays, grid: Grid) -> tuple[CaseArrays, Grid]:
         """The case with each array float32 (C, X, Y, Z) on the new grid."""
-        target = resampled_grid(grid.oriented(self.axcodes), self.spacing_mm)
-        moved = {name: resample(values, grid, target) for name, values in case.items()}
-        if "label" in moved:
-            shares = moved["label"]
-            moved["label"] = largest_share(shares) if self.exclusive else (shares >= HALF).astype(np.float32)
+        target = self.target(grid)
+        moved = {name: resample(values, grid, target) for name, values in case.items() if name != "label"}
+        if "label" in case:
+            labels = channel_regions(case["label"])
+            classes = resample_labels(labels, grid, target, exclusive=self.exclusive)
+            moved["label"] = classes.channels().astype(np.float32)
         if "unknown" in moved:
             # A voxel that is unknown in any part is unknown.
             moved["unknown"] = (moved["unknown"] > 0).astype(np.float32)
         return moved, target
+
+    def target(self, grid: Grid) -> Grid:
+        """The new grid of a case on ``grid``."""
+        return resampled_grid(grid.oriented(self.axcodes), self.spacing_mm)
 
 
 @dataclass(frozen=True)
@@ -161,38 +174,15 @@ def _standardise(values: Array, *, nonzero: bool) -> None:
     np.divide(values, np.float32(deviation), out=values, where=chosen)
 
 
-def largest_share(shares: Array) -> Array:
-    """Mutually exclusive masks: each voxel gets the label, or the background, with the largest share.
-
-    If several have the largest share, they take turns from voxel to voxel, as on a chessboard: a fixed
-    choice would enlarge or shrink every structure whose surface lies in the middle of voxels.
-
-    Args:
-        shares: float32 (L, X, Y, Z), share of each label in each voxel, 0..1; the background has the rest.
-            It is overwritten.
-
-    Returns:
-        float32 (L, X, Y, Z) of 0 and 1, at most one 1 per voxel.
-    """
-    count, *shape = shares.shape
-    y, z = np.meshgrid(np.arange(shape[1]), np.arange(shape[2]), indexing="ij")
-    for x in range(shape[0]):  # a plane at a time, because of the memory
-        plane = shares[:, x]
-        classes = np.concatenate([1 - plane.sum(axis=0, keepdims=True), plane])
-        tied = classes >= classes.max(axis=0) - TIE
-        turn = (x + y + z) % tied.sum(axis=0)
-        # The one of the tied classes whose turn it is.
-        chosen = tied & (tied.cumsum(axis=0) == turn + 1)
-        shares[:, x] = chosen[1 : count + 1]
-    return shares
-
-
 def steps(recipe: Recipe) -> tuple[Step, ...]:
     """The steps of the preparation, in order."""
     rules = recipe.prepare
-    resampling = Resample(rules.orientation, rules.spacing_mm, recipe.exclusive)
-    crop = () if rules.crop is None else (_crop(rules.crop, rules.spacing_mm),)
-    return (resampling, *crop, Normalise(rules.intensity))
+    crop: tuple[Step, ...] = () if rules.crop is None else (_crop(rules.crop, rules.spacing_mm),)
+    return (_resampling(recipe), *crop, Normalise(rules.intensity))
+
+
+def _resampling(recipe: Recipe) -> Resample:
+    return Resample(recipe.prepare.orientation, recipe.prepare.spacing_mm, recipe.exclusive)
 
 
 def _crop(crop: Crop, spacing_mm: tuple[float, float, float]) -> CropForeground:
@@ -213,31 +203,28 @@ def prepare(recipe: Recipe, volumes: Sequence[Volume], truth: Mask | None = None
             or the truth is not on the grid of the first channel (``grid-mismatch``).
         ResourceError: the prepared scan does not fit into memory (``memory``).
     """
-    case, grid = case_arrays(recipe, volumes, truth)
-    for step in steps(recipe):
-        case, grid = step(case, grid)
-    label = case["label"].astype(np.int8) if truth is not None else None
-    if label is not None and "unknown" in case:
-        label[:, (case["unknown"] > 0)[0]] = UNKNOWN
-    return Prepared(np.ascontiguousarray(case["image"]), grid, label)
-
-
-def case_arrays(
-    recipe: Recipe, volumes: Sequence[Volume], truth: Mask | None = None
-) -> tuple[CaseArrays, Grid]:
-    """The arrays of a case before any step, and the scan's grid.
-
-    Arguments and errors are those of :func:`prepare`.
-    """
-    grid = check_channels(recipe, volumes)
-    _check_memory(recipe, grid, len(volumes) + (len(recipe.labels) if truth is not None else 0))
-    case = {"image": _channels([volume.array for volume in volumes])}
+    scan_grid = check_channels(recipe, volumes)
+    _check_memory(recipe, scan_grid, len(volumes) + (truth is not None))
+    case: dict[str, npt.NDArray[Any]] = {"image": _channels([volume.array for volume in volumes])}
     if truth is not None:
-        truth = placed_on(truth, grid, names=("truth", "scan"))
-        case["label"] = _channels([members(truth.array, label) for label in recipe.labels])
+        truth = placed_on(truth, scan_grid, names=("truth", "scan"))
         if recipe.ignore_value is not None:
-            case["unknown"] = _channels([truth.array == recipe.ignore_value])
-    return case, grid
+            case["unknown"] = (truth.array == recipe.ignore_value)[None]
+    moved, grid = _resampling(recipe)(case, scan_grid)
+    table = None
+    if truth is not None:
+        labels = regions(truth.array, recipe.labels)
+        classes = resample_labels(labels, scan_grid, grid, exclusive=recipe.exclusive)
+        moved, table = {**moved, "label": classes.classes[None]}, classes.table
+    for step in steps(recipe)[1:]:
+        moved, grid = step(moved, grid)
+    image = np.ascontiguousarray(moved["image"])
+    if table is None:
+        return Prepared(image, grid)
+    found = LabelClasses(moved["label"][0], table)
+    if "unknown" in moved:
+        found.classes[(moved["unknown"] > 0)[0]] = found.unknown_class
+    return Prepared(image, grid, found)
 
 
 def check_channels(recipe: Recipe, volumes: Sequence[Volume]) -> Grid:

@@ -130,7 +130,7 @@ def resample(values: npt.NDArray[Any], source: Grid, target: Grid) -> Array:
     rows = [row for row, _, _ in maps]
     flipped = [step < 0 for _, _, step in maps]
     across, down, through = (
-        _axis(source.shape[row], n_out, offset, step)
+        axis_weights(source.shape[row], n_out, offset, step)
         for (row, offset, step), n_out in zip(maps, target.shape, strict=True)
     )
     # x varies fastest, as in most files, which therefore need no transposition.
@@ -142,9 +142,9 @@ def resample(values: npt.NDArray[Any], source: Grid, target: Grid) -> Array:
         """Slices from ``first`` on, resampled to the target's x and y: float32 (C, slices, Y, X)."""
         part = stored[:, first : first + _SLICES].astype(np.float32, order="C")
         if across is not None:  # one product for all slices is faster than one for each
-            found = _banded(across, part.reshape(1, -1, part.shape[3]).swapaxes(1, 2)).swapaxes(1, 2)
+            found = banded(across, part.reshape(1, -1, part.shape[3]).swapaxes(1, 2)).swapaxes(1, 2)
             part = found.reshape(*part.shape[:3], -1)
-        return part if down is None else _banded(down, part)
+        return part if down is None else banded(down, part)
 
     done = np.empty((len(values), *target.shape), dtype=np.float32)
     slices = done.transpose(0, 3, 2, 1)
@@ -166,7 +166,7 @@ def resample(values: npt.NDArray[Any], source: Grid, target: Grid) -> Array:
     return done
 
 
-def _banded(matrix: Array, values: Array) -> Array:
+def banded(matrix: Array, values: Array) -> Array:
     """``matrix @ values`` over the second to last axis, without the products with the matrix's zeros.
 
     Each row of ``matrix`` has a few weights around the diagonal: blocks of rows need few columns. Sums of the
@@ -182,7 +182,7 @@ def _banded(matrix: Array, values: Array) -> Array:
     return made
 
 
-def _axis(n_in: int, n_out: int, offset: float, step: float) -> Array | None:
+def axis_weights(n_in: int, n_out: int, offset: float, step: float) -> Array | None:
     """The weights of an axis in the target's direction; None for the identity."""
     if step < 0:
         offset, step = n_in - 1 - offset, -step

@@ -15,6 +15,7 @@ from medseg.io.overwrite_guard import OverwriteGuard, is_own_picture
 from medseg.preprocessing.augmentation import augment
 from medseg.recipe import Recipe
 from medseg.training.case_cache import cached
+from medseg.training.deep_supervision import label_channels
 from medseg.training.patches import Patches
 from medseg.visualization.overlays import samples
 
@@ -90,14 +91,14 @@ def _changed(case: Case, recipe: Recipe, seed: int, count: int) -> tuple[Any, An
     centred = recipe.model_copy(update={"train": schedule})
     with TemporaryDirectory() as cache:
         patch = Patches([cached(case, recipe, Path(cache))], centred, augmented=False)[0, seed]
-    drawn = [{"image": patch["image"], "label": patch["label"]}]
+    drawn = [{"image": patch["image"], "label": patch["label"], "table": patch["table"]}]
     change = augment(recipe)
     for number in range(1, count):
         change.set_random_state(seed=int(np.random.default_rng([seed, number]).integers(2**31)))
         drawn.append(change(drawn[0]))
     # In 2D the slice itself lies between its neighbours.
     images = np.stack([one["image"][recipe.patch.neighbours * len(recipe.channels)] for one in drawn])
-    labels = np.stack([one["label"] for one in drawn])
+    labels = np.stack([label_channels(one["label"][None], one["table"][None])[0] for one in drawn])
     if recipe.spatial_dims == 3:
         at = int(np.argmax((labels[0] == 1).sum((0, 1, 2))))
         images, labels = images[..., at], labels[..., at]

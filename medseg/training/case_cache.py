@@ -30,15 +30,20 @@ from medseg.io.dicom.companions import companion_folders
 from medseg.io.dicom.series_reader import is_dicom
 from medseg.io.formats import is_split
 from medseg.io.image_files import data_files
-from medseg.preprocessing.preparation import UNKNOWN, Prepared, prepare
+from medseg.preprocessing.label_classes import UNKNOWN, LabelClasses
+from medseg.preprocessing.preparation import Prepared, prepare
 from medseg.recipe import Recipe, digest
 from medseg.system.atomic_write import replacing
 from medseg.system.notices import notify
 
 # Raise when `prepare` changes its output for an unchanged recipe, so that old entries are not used.
 CACHE_VERSION = 3
+# Raise when the files of an entry change, but not what they hold: entries of another format are made again,
+# while trainings recognise their cases.
+CACHE_FORMAT = 2
 _FOREGROUND_VOXELS = 10_000
 _DIGESTS = "digests.json"
+_FILES = {"image.npy", "label.npy", "table.npy", "grid.json"}
 
 
 @dataclass(frozen=True)
@@ -47,12 +52,18 @@ class CachedCase:
 
     Attributes:
         id: Id of the case.
-        folder: Folder with image.npy, label.npy, foreground_<label>.npy, facts.json, grid.json, and
-            digests.json with the sizes and digests of the others.
+        folder: Folder with image.npy, label.npy (the class of each voxel), table.npy (what classes mean),
+            foreground_<label>.npy, facts.json, grid.json, and digests.json with the sizes and digests of the
+            others.
     """
 
     id: str
     folder: Path
+
+    @property
+    def digest(self) -> str:
+        """Hexadecimal digest of the case's files and of its preparation."""
+        return self.folder.name.split("-")[0]
 
     @cached_property
     def _facts(self) -> dict[str, Any]:
@@ -63,8 +74,16 @@ class CachedCase:
         """The prepared case; its arrays are mapped copy-on-write, so that changes never reach the files."""
         grid = self._facts
         image = np.load(self.folder / "image.npy", mmap_mode="c")
-        label = np.load(self.folder / "label.npy", mmap_mode="c")
-        return Prepared(image, Grid(tuple(grid["shape"]), np.array(grid["affine"])), label)
+        return Prepared(image, Grid(tuple(grid["shape"]), np.array(grid["affine"])), self.labels())
+
+    def labels(self) -> LabelClasses:
+        """The labels, mapped like the image."""
+        return LabelClasses(np.load(self.folder / "label.npy", mmap_mode="c"), self._table)
+
+    @cached_property
+    def _table(self) -> npt.NDArray[np.int8]:
+        table: npt.NDArray[np.int8] = np.load(self.folder / "table.npy")
+        return table
 
     def facts(self) -> Facts:
         """Measurements of the original files, for comparing cases."""
@@ -82,8 +101,7 @@ class CachedCase:
     @cached_property
     def present_labels(self) -> tuple[int, ...]:
         """Indices of the labels that have any voxel in this case."""
-        count = len(np.load(self.folder / "label.npy", mmap_mode="r"))
-        return tuple(label for label in range(count) if len(self.foreground(label)))
+        return tuple(label for label in range(self._table.shape[1]) if len(self.foreground(label)))
 
 
 def cached(case: Case, recipe: Recipe, folder: Path) -> CachedCase:
@@ -125,7 +143,7 @@ def cached(case: Case, recipe: Recipe, folder: Path) -> CachedCase:
         # Normalised by MONAI, in single precision, before this entry.
         | ({} if recipe.prepare.intensity.kind == "window" else {"normalised": 2})
     )
-    place = folder / key
+    place = folder / f"{key}-{CACHE_FORMAT}"
     held = CachedCase(case.id, place)
     if place.exists():
         damage = _damage(place)
@@ -139,11 +157,13 @@ def cached(case: Case, recipe: Recipe, folder: Path) -> CachedCase:
     # Only the reader can give these warnings; all others follow from the facts and are given later.
     report_warnings([each for each in examined.findings if each.code == "reader-warning"])
     prepared = prepare(recipe, examined.volumes, examined.truth)
-    assert prepared.label is not None  # a case without a truth was refused
-    for label, channel in zip(recipe.labels, prepared.label, strict=True):
+    assert prepared.classes is not None  # a case without a truth was refused
+    table = prepared.classes.table.copy()
+    inside = np.arange(len(table)) != prepared.classes.outside_class
+    for number, label in enumerate(recipe.labels):
         if label.name not in known:
-            channel[...] = UNKNOWN
-    _store(prepared, examined.facts, place)
+            table[inside, number] = UNKNOWN
+    _store(prepared, LabelClasses(prepared.classes.classes, table), examined.facts, place)
     return held
 
 
@@ -183,14 +203,14 @@ def report_warnings(findings: Sequence[Finding]) -> None:
         notify(first.code, text, path=first.case or "all cases")
 
 
-def _store(prepared: Prepared, facts: Facts, place: Path) -> None:
-    assert prepared.label is not None  # `cached` prepares no case without a truth
+def _store(prepared: Prepared, labels: LabelClasses, facts: Facts, place: Path) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=place.parent, prefix=".making-"))
     try:
         np.save(temporary / "image.npy", prepared.image)
-        np.save(temporary / "label.npy", prepared.label)
-        _save_foreground(prepared.label, temporary)
+        np.save(temporary / "label.npy", labels.classes)
+        np.save(temporary / "table.npy", labels.table)
+        _save_foreground(labels, temporary)
         grid = {
             "shape": list(prepared.grid.shape),
             "affine": prepared.grid.affine.tolist(),
@@ -208,10 +228,14 @@ def _store(prepared: Prepared, facts: Facts, place: Path) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _save_foreground(label: npt.NDArray[np.int8], folder: Path) -> None:
+def _save_foreground(labels: LabelClasses, folder: Path) -> None:
     """Saves voxels of each label, at most 10,000, as possible centres of patches."""
-    for number, channel in enumerate(label):
-        voxels = np.argwhere(channel == 1).astype(np.int32)
+    for number, box in enumerate(labels.boxes()):
+        voxels = np.empty((0, 3), np.int32)
+        if box is not None:
+            inside = (labels.table[:, number] == 1)[labels.classes[box]]
+            corner = np.array([side.start for side in box], np.int32)
+            voxels = np.argwhere(inside).astype(np.int32) + corner
         if len(voxels) > _FOREGROUND_VOXELS:
             # At random: every n-th voxel would favour some slices if n divides the size of the label.
             chosen = np.random.default_rng(number).choice(len(voxels), _FOREGROUND_VOXELS, replace=False)
@@ -244,7 +268,7 @@ def _damage(place: Path) -> str | None:
             except ResourceError:  # a cache that is read-only, or full: usable as it is
                 return None
         recorded = json.loads((place / _DIGESTS).read_text())
-        if not isinstance(recorded, dict) or not {"image.npy", "label.npy", "grid.json"} <= recorded.keys():
+        if not isinstance(recorded, dict) or not recorded.keys() >= _FILES:
             return f"{_DIGESTS} is incomplete"
         for name, facts in recorded.items():
             path = place / Path(name).name
@@ -266,11 +290,10 @@ def _complete(place: Path) -> None:
         OSError, ValueError, KeyError, EOFError: the entry is damaged.
     """
     held = CachedCase("", place)
-    prepared, _ = held.load(), (held.facts(), held.minimum())
-    assert prepared.label is not None  # entries always have one
-    if not prepared.image.shape[1:] == prepared.label.shape[1:] == prepared.grid.shape:
+    prepared, labels, _ = held.load(), held.labels(), (held.facts(), held.minimum())
+    if not prepared.image.shape[1:] == labels.classes.shape == prepared.grid.shape:
         raise ValueError("image, label and grid have different shapes")
-    _save_foreground(prepared.label, place)
+    _save_foreground(labels, place)
     _write_digests(place)
 
 

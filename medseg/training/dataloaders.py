@@ -10,7 +10,8 @@ from types import TracebackType
 from typing import TypedDict
 
 import torch
-from torch.utils.data import DataLoader, Sampler
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Sampler, default_collate
 
 from medseg.errors import ResourceError
 from medseg.recipe import Recipe
@@ -28,10 +29,14 @@ _SHARED_MEMORY_ERRORS = (
 
 
 class Batch(TypedDict):
-    """A batch of patches: float32 ``image`` (N, in_channels, *patch) and ``label`` (N, L, *patch)."""
+    """A batch of patches; see :class:`medseg.training.patches.Sample`.
+
+    float32 ``image`` (N, in_channels, *patch), integer ``label`` (N, 1, *patch), int8 ``table`` (N, K, L).
+    """
 
     image: torch.Tensor
     label: torch.Tensor
+    table: torch.Tensor
     case: list[str]
     seed: torch.Tensor
 
@@ -87,6 +92,7 @@ class Loader:
             sampler=sampler,
             num_workers=workers,
             persistent_workers=workers > 0,
+            collate_fn=collated,
             worker_init_fn=_initialise_worker,
             # The loader draws a seed for its workers; drawn from torch's global state it would shift dropout.
             generator=torch.Generator(),
@@ -109,10 +115,11 @@ class Loader:
 
 
 class Scan(TypedDict):
-    """A whole prepared validation case: ``image`` (C, X, Y, Z), ``label`` (L, X, Y, Z) of 1, 0, -1."""
+    """A whole prepared validation case: ``image`` (C, X, Y, Z), ``label`` (X, Y, Z) and ``table`` (K, L)."""
 
     image: torch.Tensor
     label: torch.Tensor
+    table: torch.Tensor
     case: str
     spacing_mm: tuple[float, float, float]
 
@@ -147,12 +154,33 @@ def scans(cases: Sequence[CachedCase], *, rank: int, world_size: int) -> DataLoa
     """
     whole = []
     for case in cases[rank::world_size] or cases[-1:]:
-        prepared = case.load()
-        assert prepared.label is not None  # cached cases always have one
-        image, label = torch.from_numpy(prepared.image), torch.from_numpy(prepared.label)
-        spacing_mm = prepared.grid.spacing_mm
-        whole.append(Scan(image=image, label=label, case=case.id, spacing_mm=spacing_mm))
+        prepared, labels = case.load(), case.labels()
+        whole.append(
+            Scan(
+                image=torch.from_numpy(prepared.image),
+                label=torch.from_numpy(labels.classes),
+                table=torch.from_numpy(labels.table),
+                case=case.id,
+                spacing_mm=prepared.grid.spacing_mm,
+            )
+        )
     return DataLoader(whole, batch_size=None, collate_fn=_as_is)  # type: ignore[arg-type]  # a list is a dataset
+
+
+def collated(samples: Sequence[Sample]) -> Batch:
+    """The batch of patches; tables get the same number of classes, and labels the same type."""
+    classes = max(len(each["table"]) for each in samples)
+    dtype = max((each["label"].dtype for each in samples), key=lambda one: one.itemsize)
+    alike = [
+        each
+        | {
+            "label": each["label"].to(dtype),
+            "table": F.pad(each["table"], (0, 0, 0, classes - len(each["table"]))),
+        }
+        for each in samples
+    ]
+    batch: Batch = default_collate(alike)
+    return batch
 
 
 def raise_worker_error(error: BaseException) -> None:

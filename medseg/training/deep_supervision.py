@@ -25,8 +25,19 @@ class Supervised(nn.Module):
         self.loss = loss
         self.weights = [weight / sum(weights) for weight in weights]
 
-    def forward(self, logits: torch.Tensor | tuple[torch.Tensor, ...], truth: torch.Tensor) -> torch.Tensor:
-        """The loss, a float32 scalar, of logits (N, L, ...) or a tuple of them, and truth (N, L, ...)."""
+    def forward(
+        self,
+        logits: torch.Tensor | tuple[torch.Tensor, ...],
+        truth: torch.Tensor,
+        table: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """The loss, a float32 scalar.
+
+        Args:
+            logits: (N, L, ...), or a tuple of them.
+            truth: Classes (N, 1, ...) if there is a ``table``, otherwise channels (N, L, ...) of 1, 0 and -1.
+            table: int8 (N, K, L), which labels each class belongs to.
+        """
         outputs = (logits,) if isinstance(logits, torch.Tensor) else logits
         truth = truth.to(torch.float32)
         weights = self.weights if len(outputs) > 1 else [1.0]
@@ -37,5 +48,18 @@ class Supervised(nn.Module):
                 target = truth
                 if out.shape[2:] != truth.shape[2:]:
                     target = F.interpolate(truth, out.shape[2:], mode="nearest-exact")
+                if table is not None:
+                    target = label_channels(target, table)
                 total = total + weight * self.loss(out.float(), target)
         return total
+
+
+def label_channels(classes: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
+    """Channels float32 (N, L, ...) of 1, 0 and -1, from classes (N, 1, ...) and their table (N, K, L)."""
+    rows = table.to(torch.float32).transpose(1, 2)  # (N, L, K)
+    return torch.stack(
+        [
+            row.index_select(1, one.flatten().to(torch.int32)).reshape(-1, *one.shape[1:])
+            for one, row in zip(classes, rows, strict=True)
+        ]
+    )

@@ -15,6 +15,7 @@ from medseg.inference.label_decision import LabelDecision
 from medseg.inference.sliding_window import logits
 from medseg.networks import build as build_network
 from medseg.networks import channels_last
+from medseg.preprocessing.label_classes import LabelClasses
 from medseg.recipe import Recipe, Train
 from medseg.training.dataloaders import Batch, Scan
 from medseg.training.fine_tuning import FineTuning, freeze, parameter_groups
@@ -103,18 +104,22 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]  # lightning
         """The batch, augmented on its device unless the loader has done so."""
         if not self.trainer.training or self._augmenter is None:
             return batch
-        parts = zip(batch["image"], batch["label"], batch["case"], batch["seed"], strict=True)
+        parts = zip(*(batch[key] for key in ("image", "label", "table", "case", "seed")), strict=True)
         changed = [
-            self._augmenter.augmented_patch(Sample(image=image, label=label, case=case, seed=int(seed)))
-            for image, label, case, seed in parts
+            self._augmenter.augmented_patch(
+                Sample(image=image, label=label, table=table, case=case, seed=int(seed))
+            )
+            for image, label, table, case, seed in parts
         ]
-        return batch | {key: torch.stack([one[key] for one in changed]) for key in ("image", "label")}
+        return batch | {
+            key: torch.stack([one[key] for one in changed]) for key in ("image", "label", "table")
+        }
 
     def training_step(self, batch: Batch, _: int) -> torch.Tensor:
         """The loss of a batch."""
         self._cases = batch["case"]
         outputs = self.network(batch["image"])
-        loss: torch.Tensor = self.loss(outputs, batch["label"])
+        loss: torch.Tensor = self.loss(outputs, batch["label"], batch["table"])
         if not torch.isfinite(loss):
             first = outputs if isinstance(outputs, torch.Tensor) else outputs[0]
             raise self._not_finite_error(f"the loss is {loss.item()}", _not_finite(batch, first))
@@ -159,18 +164,22 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]  # lightning
 
     def validation_step(self, scan: Scan, _: int) -> None:
         """Segments a whole scan with the sliding window, and measures the result."""
-        truth = scan["label"]
         masks = self.segment(scan["image"])
         if self.trainer.is_global_zero and len(self._pictures) < _PICTURES:
-            image, true, predicted = (
-                each.cpu().numpy() for each in (scan["image"][0].float(), truth == 1, masks)
+            image, classes, table, predicted = (
+                each.cpu().numpy() for each in (scan["image"][0].float(), scan["label"], scan["table"], masks)
             )
             self._pictures[f"validation/{scan['case']}"] = snapshot(
-                image, true, predicted, scan["spacing_mm"]
+                image, LabelClasses(classes, table), predicted, scan["spacing_mm"]
             )
-        known = truth >= 0
-        dice = [_dice(mask & k, t == 1, k) for mask, t, k in zip(masks, truth, known, strict=True)]
-        self.scores.append((scan["case"], dice, [bool((each == 1).any()) for each in truth]))
+        dice, present = [], []
+        index = scan["label"].to(torch.int32)
+        for mask, row in zip(masks, scan["table"].T, strict=True):
+            truth = row.index_select(0, index.flatten()).view(index.shape)  # one label at a time
+            known = truth >= 0
+            dice.append(_dice(mask & known, truth == 1, known))
+            present.append(bool((truth == 1).any()))
+        self.scores.append((scan["case"], dice, present))
 
     def segment(self, image: torch.Tensor) -> torch.Tensor:
         """Masks, bool (L, X, Y, Z), of a prepared ``image`` (C, X, Y, Z) on its own grid."""

@@ -21,14 +21,16 @@ from medseg.training.case_cache import CachedCase
 
 
 class Sample(TypedDict):
-    """A training patch: float32 ``image`` (in_channels, *patch) and ``label`` (L, *patch).
+    """A training patch: float32 ``image`` (in_channels, *patch) and integer ``label`` (1, *patch).
 
-    ``label`` is 1, 0 or -1 (unknown). ``case`` is the id of its case, and ``seed`` determines its
-    augmentation.
+    ``label`` holds the class of each voxel, and ``table``, int8 (K, L), which labels a class belongs to; see
+    :class:`medseg.preprocessing.label_classes.LabelClasses`. ``case`` is the id of its case, and ``seed``
+    determines its augmentation.
     """
 
     image: torch.Tensor
     label: torch.Tensor
+    table: torch.Tensor
     case: str
     seed: int
 
@@ -59,21 +61,23 @@ class Patches(Dataset[Sample]):
         rng = np.random.default_rng([seed, epoch, number])
         order = np.random.default_rng([seed, epoch]).permutation(len(self.cases))
         case = self.cases[order[number % len(self.cases)]]
-        image, label = self._cut(case, rng)
-        patch = Sample(image=image, label=label, case=case.id, seed=int(rng.integers(2**31)))
+        image, label, table = self._cut(case, rng)
+        patch = Sample(image=image, label=label, table=table, case=case.id, seed=int(rng.integers(2**31)))
         return self.augmented_patch(patch) if self.augmented else patch
 
     def augmented_patch(self, patch: Sample) -> Sample:
         """The patch after augmentation, on its own device."""
         self._augmentation.set_random_state(seed=patch["seed"])
-        changed = self._augmentation({"image": patch["image"], "label": patch["label"]})
-        image, label = (torch.as_tensor(changed[key]).contiguous() for key in ("image", "label"))
-        return Sample(image=image, label=label, case=patch["case"], seed=patch["seed"])
+        tensors = {"image": patch["image"], "label": patch["label"], "table": patch["table"]}
+        changed = self._augmentation(tensors)
+        image, label, table = (torch.as_tensor(changed[key]).contiguous() for key in tensors)
+        return Sample(image=image, label=label, table=table, case=patch["case"], seed=patch["seed"])
 
-    def _cut(self, case: CachedCase, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        prepared = case.load()
-        assert prepared.label is not None  # cached cases always have one
-        image, label = torch.from_numpy(prepared.image), torch.from_numpy(prepared.label)
+    def _cut(
+        self, case: CachedCase, rng: np.random.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        prepared, labels = case.load(), case.labels()
+        image, label = torch.from_numpy(prepared.image), torch.from_numpy(labels.classes)[None]
         channels, *shape = image.shape
         centre = self._centre(case, shape, rng)
         size = self.recipe.patch.size
@@ -84,7 +88,9 @@ class Patches(Dataset[Sample]):
         at = centre[: len(size)]
         # The channels repeat for each neighbouring slice, and so do their minima.
         low = case.minimum().repeat(len(image) // channels)
-        return window(image, at, size, fill=low), window(label, at, size, fill=torch.zeros(len(label)))
+        beyond = torch.tensor([labels.outside_class], dtype=label.dtype)
+        table = torch.from_numpy(labels.table)
+        return window(image, at, size, fill=low), window(label, at, size, fill=beyond), table
 
     def _centre(
         self, case: CachedCase, shape: Sequence[int], rng: np.random.Generator
@@ -102,7 +108,7 @@ class Patches(Dataset[Sample]):
 def window(
     values: torch.Tensor, centre: npt.NDArray[np.int64], size: Sequence[int], *, fill: torch.Tensor
 ) -> torch.Tensor:
-    """A window of an array around ``centre``: float32 (C, *size) of (C, ...).
+    """A window of an array around ``centre``: (C, *size) of (C, ...).
 
     A window that would reach beyond the array is moved inside. An array smaller than the window is padded
     on both sides with ``fill``, one value per channel, as the sliding window pads.
@@ -113,7 +119,7 @@ def window(
         sources.append(slice(start, start + min(n, length)))
         before = max(length - n, 0) // 2
         targets.append(slice(before, before + min(n, length)))
-    inner = values[tuple(sources)].to(torch.float32)
+    inner = values[tuple(sources)]
     if inner.shape[1:] == tuple(size):
         return inner.clone()
     out = fill.reshape(-1, *[1] * len(size)).expand(len(values), *size).clone()

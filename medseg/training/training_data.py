@@ -31,12 +31,12 @@ class TrainingData:
     @property
     def digests(self) -> dict[str, str]:
         """Digest of each case's files and preparation, by case id."""
-        return {case.id: case.folder.name for case in (*self.train, *self.val)}
+        return {case.id: case.digest for case in (*self.train, *self.val)}
 
     @property
     def digest(self) -> str:
         """Hexadecimal digest of all prepared cases, whatever their ids and order."""
-        return digest(sorted(case.folder.name for case in (*self.train, *self.val)))
+        return digest(sorted(case.digest for case in (*self.train, *self.val)))
 
 
 def training_cases(cases: Sequence[Case]) -> tuple[Case, ...]:

@@ -9,7 +9,7 @@ from support.worlds import tiny
 from medseg.images.grid import Grid
 from medseg.images.volume import Mask, Volume
 from medseg.phantom.thorax import Thorax, default_grid, orientations
-from medseg.preprocessing.preparation import largest_share, prepare
+from medseg.preprocessing.preparation import prepare
 
 
 def exclusive(count: int, spacing_mm: float, *, loss: str = "dice_ce"):
@@ -50,18 +50,6 @@ def test_surfaces_in_voxel_centres_do_not_enlarge_a_cube(start):
     array[tuple(slice(6 + s, 15 + s) for s in start)] = 1
     assert int(prepared(array, exclusive(1, 2.0)).sum()) == 88
     assert int(prepared(array, exclusive(1, 2.0, loss="dice_bce")).sum()) == 112
-
-
-def test_ties_take_turns():
-    # Two labels with half of a voxel each, and one label with half of it beside the background.
-    halves = np.full((2, 2, 2, 2), 0.5, np.float32)
-    label = largest_share(halves.copy())
-    assert label[0].sum() == label[1].sum() == 4
-    assert label[0, 0, 0, 0] == label[0, 1, 1, 0] == 1
-    alone = largest_share(halves[:1].copy())
-    assert alone.sum() == 4
-    # The background has 0.4, so that the labels with 0.35 and 0.25 get nothing.
-    assert largest_share(np.float32([0.35, 0.25]).reshape(2, 1, 1, 1)).sum() == 0
 
 
 def test_at_the_same_voxel_size_labels_are_unchanged():

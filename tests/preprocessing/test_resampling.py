@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from medseg.errors import InputRefused
 from medseg.images.grid import Grid
-from medseg.preprocessing.resampling import _banded, axis_maps, resample, resampled_grid, weights
+from medseg.preprocessing.resampling import axis_maps, banded, resample, resampled_grid, weights
 
 
 def test_linear_weights_by_hand():
@@ -139,7 +139,7 @@ def test_many_slices_are_the_product_of_three_matrices(step):
 
 
 @pytest.mark.parametrize("rows", [1, 31, 32, 33, 100])
-def test_a_banded_product_is_the_product(rows):
+def test_abanded_product_is_the_product(rows):
     """Whole numbers have exact sums in any order, so that numpy's product is the truth to the last bit."""
     rng = np.random.default_rng(rows)
     matrix = np.zeros((rows, 70), dtype=np.float32)
@@ -148,4 +148,4 @@ def test_a_banded_product_is_the_product(rows):
         matrix[row, start : start + 4] = rng.integers(1, 9, 4)
     matrix[rows // 2] = 0  # a row beyond the reach
     values = rng.integers(-1000, 1000, (2, 70, 5)).astype(np.float32)
-    assert np.array_equal(_banded(matrix, values), matrix @ values)
+    assert np.array_equal(banded(matrix, values), matrix @ values)

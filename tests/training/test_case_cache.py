@@ -10,9 +10,16 @@ from medseg.datasets.validation.findings import finding
 from medseg.errors import InputRefused, InputWarning, UsageError
 from medseg.images.volume import Volume
 from medseg.phantom.thorax import Thorax, default_grid
+from medseg.preprocessing.label_classes import LabelClasses
 from medseg.training import case_cache
 from medseg.training.case_cache import CachedCase, cached, content_digest, report_warnings
+from medseg.training.deep_supervision import label_channels
 from medseg.training.patches import Patches, window
+
+
+def channels(patch):
+    """The labels of a patch, float32 (L, *patch)."""
+    return label_channels(patch["label"][None], patch["table"][None])[0]
 
 
 @pytest.fixture(scope="module")
@@ -87,16 +94,18 @@ def test_patches_depend_on_seed_epoch_and_number_only(cases, tmp_path, dims):
     for at in ((0, 0), (1, 3)):
         assert torch.equal(a[at]["image"], b[at]["image"])
         assert torch.equal(a[at]["label"], b[at]["label"])
+        assert torch.equal(a[at]["table"], b[at]["table"])
     assert not torch.equal(a[0, 0]["image"], a[1, 0]["image"])
     assert a[0, 0]["image"].shape == (recipe.in_channels, *recipe.patch.size)
-    assert set(np.unique(a[0, 0]["label"].numpy())) <= {0.0, 1.0}
+    assert a[0, 0]["label"].shape == (1, *recipe.patch.size)
+    assert set(np.unique(channels(a[0, 0]).numpy())) <= {0.0, 1.0}
 
 
 def test_foreground_patches_are_centred_on_a_label(cases, tmp_path):
     plain = {"rotate_degrees": 0, "scale": 0, "noise_sd": 0, "gamma": 0, "brightness": 0, "contrast": 0}
     recipe = tiny(train={"foreground_fraction": 1.0}, augment=plain, patch={"size": [8, 8, 8]})
     patches = Patches([cached(cases[0], recipe, tmp_path)], recipe)
-    assert all(patches[0, n]["label"].any() for n in range(20))
+    assert all(channels(patches[0, n]).any() for n in range(20))
 
 
 def test_windows_by_hand():
@@ -118,7 +127,7 @@ def test_labels_that_are_not_annotated_are_unknown(cases, tmp_path):
     assert (right == -1).all()
     assert set(np.unique(left).tolist()) == {0, 1}
     assert len(place.foreground(0)) == 0
-    patches = [Patches([place], recipe)[0, n]["label"] for n in range(6)]
+    patches = [channels(Patches([place], recipe)[0, n]) for n in range(6)]
     assert all((p[0] == -1).all() for p in patches)
     assert all(set(p[1].unique().tolist()) <= {0, 1} for p in patches)
 
@@ -210,7 +219,7 @@ def test_kept_centres_spread_over_the_whole_label(tmp_path, size):
     # Every n-th voxel of a box 40 voxels high keeps a single z if n is 40.
     label = np.zeros((1, 120, 125, 60), np.int8)
     label[0, 5 : 5 + size[0], 5 : 5 + size[1], 7 : 7 + size[2]] = 1
-    case_cache._save_foreground(label, tmp_path)
+    case_cache._save_foreground(LabelClasses.from_channels(label), tmp_path)
     voxels = np.load(tmp_path / "foreground_0.npy")
     assert len(voxels) == 10_000
     for axis, (first, length) in enumerate(zip((5, 5, 7), size, strict=True)):
@@ -226,8 +235,9 @@ def test_the_share_of_foreground_patches_is_that_of_the_recipe(tmp_path, labels,
     label = np.zeros((labels, 30, 30, 30), np.int8)
     for number in present:
         label[number, number % 25, 10:12, 10:12] = 1
-    case_cache._save_foreground(label, tmp_path)
-    np.save(tmp_path / "label.npy", label)
+    classes = LabelClasses.from_channels(label)
+    case_cache._save_foreground(classes, tmp_path)
+    np.save(tmp_path / "table.npy", classes.table)
     recipe = tiny(
         labels=[{"name": f"part_{value}", "values": [value]} for value in range(1, labels + 1)],
         train={"foreground_fraction": 0.5},
@@ -243,8 +253,9 @@ def test_the_share_of_foreground_patches_is_that_of_the_recipe(tmp_path, labels,
 
 def test_patches_of_a_case_without_labels_lie_anywhere(tmp_path):
     label = np.zeros((2, 8, 8, 8), np.int8)
-    case_cache._save_foreground(label, tmp_path)
-    np.save(tmp_path / "label.npy", label)
+    classes = LabelClasses.from_channels(label)
+    case_cache._save_foreground(classes, tmp_path)
+    np.save(tmp_path / "table.npy", classes.table)
     case = CachedCase("a", tmp_path)
     recipe = tiny(train={"foreground_fraction": 1.0})
     centres = [

@@ -66,7 +66,9 @@ def test_a_loss_that_is_not_finite_names_the_case():
     one = SegmentationModule(tiny(), "")
     image = torch.zeros(2, 1, 16, 24, 16)
     image[1, 0, 3, 4, 5] = float("nan")
-    batch = {"image": image, "label": torch.zeros(2, 2, 16, 24, 16), "case": ["good", "bad"]}
+    table = torch.zeros(2, 5, 2, dtype=torch.int8)
+    label = torch.zeros(2, 1, 16, 24, 16, dtype=torch.uint8)
+    batch = {"image": image, "label": label, "table": table, "case": ["good", "bad"]}
     with pytest.raises(UsageError, match=r"loss is nan in epoch 1, in the patch of bad\n.*medseg check"):
         one.training_step(batch, 0)
 

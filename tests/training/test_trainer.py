@@ -174,7 +174,7 @@ def test_checkpoints_that_are_damaged_or_not_ours_are_not_resumed(cases, tmp_pat
 def test_a_loss_that_is_not_finite_stops_with_a_remedy(cases, tmp_path, monkeypatch):
     monkeypatch.setattr(
         "medseg.training.lightning_module.build_loss",
-        lambda rules: lambda out, truth: out.sum() * float("nan"),
+        lambda rules: lambda out, truth, table: out.sum() * float("nan"),
     )
     with pytest.raises(
         UsageError, match=r"loss is nan in epoch 1, with patches of case_0, case_1\n.*learning_rate"

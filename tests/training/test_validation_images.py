@@ -2,7 +2,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from medseg.training.validation_images import BOTH, PREDICTION, TRUTH, snapshot
+from medseg.preprocessing.label_classes import LabelClasses
+from medseg.training import validation_images
+from medseg.training.validation_images import BOTH, PREDICTION, TRUTH
+
+
+def snapshot(image, truth, found, spacing_mm):
+    return validation_images.snapshot(image, LabelClasses.from_channels(truth), found, spacing_mm)
 
 
 def world() -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -35,9 +35,9 @@ def augment(recipe: Recipe) -> Compose:
             and voxel size what they refer to.
 
     Returns:
-        A `Compose` that maps float32 ``image`` (in_channels, *patch) and ``label`` (L, *patch) of 1, 0 and
-        -1 to tensors of the same form, on the same device, without changing its input. It is determined by
-        ``set_random_state`` alone.
+        A `Compose` that maps float32 ``image`` (in_channels, *patch) and its labels, in either form of
+        :data:`Patch`, to tensors of the same form, on the same device, without changing its input. It is
+        determined by ``set_random_state`` alone.
     """
     rules = recipe.augment
     return Compose(

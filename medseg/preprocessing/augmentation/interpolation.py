@@ -91,7 +91,7 @@ def read_at(
 
     Args:
         image: float32 (C, *patch).
-        label: float32 (L, *patch); the result has no values but those of the label.
+        label: (L, *patch) of any type; the result has no values but those of the label.
         control: float64 (axes, *control points), positions in voxels of the patch, for control points
             laid out along each axis as in :func:`spline_places`.
         distances: Distance between control points along each axis, in voxels.

@@ -38,9 +38,13 @@ class Flip(RandomTransform):
         if not self.flipped:
             return dict(data)
         image, label = (data[key].flip([axis + 1 for axis in self.flipped]) for key in ("image", "label"))
+        flipped = dict(data) | {"image": image, "label": label}
         if 0 in self.flipped and self.mirrored != sorted(self.mirrored):
-            label = torch.stack([label[place] for place in self.mirrored])
-        return dict(data) | {"image": image, "label": label}
+            if "table" in data:
+                flipped["table"] = data["table"][:, self.mirrored]
+            else:
+                flipped["label"] = label[self.mirrored]
+        return flipped
 
 
 class Deform(RandomTransform):

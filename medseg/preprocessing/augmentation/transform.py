@@ -13,7 +13,11 @@ from monai.transforms.transform import Randomizable, Transform
 from medseg.recipe import Recipe
 
 Patch = dict[str, torch.Tensor]
-"""``image`` float32 (in_channels, *patch) and ``label`` float32 (L, *patch) of 1, 0 and -1 (unknown)."""
+"""``image`` float32 (in_channels, *patch), and ``label``.
+
+The labels are either one integer map (1, *patch) of classes with ``table``, int8 (K, L), of the labels that
+each class belongs to, or float32 channels (L, *patch) of 1, 0 and -1 (unknown).
+"""
 
 Drawn = TypeVar("Drawn")
 

@@ -10,6 +10,7 @@ from medseg.images.label import Label
 from medseg.preprocessing.augmentation import augment
 from medseg.preprocessing.augmentation.interpolation import along, read_at
 from medseg.preprocessing.augmentation.spatial import Deform, Flip, placement, positions
+from medseg.preprocessing.label_classes import LabelClasses
 from medseg.recipe import Augment
 from medseg.recipe.augmentation import mirrored
 
@@ -224,3 +225,19 @@ def test_matrices_are_applied_along_each_axis():
         part = matrix[:, :1].expand(6, n) if n > 4 else matrix[:, :n]
         expected = np.moveaxis(np.tensordot(part.numpy(), values.numpy(), (1, axis)), 0, axis)
         np.testing.assert_allclose(along(values, part, axis), expected, atol=1e-5)
+
+
+def test_classes_with_a_table_move_as_channels_do():
+    of = tiny(3, augment=OFF | {"flip_axes": [0, 1], "rotate_degrees": 30, "elastic_mm": 8, "probability": 1})
+    change, size = augment(of), of.patch.size
+    labels = torch.randint(-1, 2, (2, *size), generator=torch.Generator().manual_seed(3))
+    given = LabelClasses.from_channels(labels.numpy())
+    table = torch.from_numpy(given.table)
+    classes = {"label": torch.from_numpy(given.classes)[None], "table": table}
+    for seed in range(6):
+        change.set_random_state(seed=seed)
+        expected = change({"image": some(1, *size), "label": labels.float()})
+        change.set_random_state(seed=seed)
+        done = change({"image": some(1, *size), **classes})
+        assert torch.equal(done["image"], expected["image"])
+        assert torch.equal(done["table"].T[:, done["label"][0].int()].float(), expected["label"])

@@ -20,6 +20,7 @@ ROOMS = {
     "recipe": "Recipes",
     "planning": "Planning",
     "cross_validation": "Cross-validation",
+    "tuning": "Searching for a better recipe",
     "training": "Training",
     "evaluation": "Evaluating",
     "model_import": "Models of other tools",

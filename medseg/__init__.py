@@ -70,6 +70,9 @@ if TYPE_CHECKING:
     from medseg.training.hardware import Hardware
     from medseg.training.options import TrainingOptions
     from medseg.training.session import rerun, train
+    from medseg.tuning.results import TuningResult
+    from medseg.tuning.search_space import SearchSpace
+    from medseg.tuning.tuner import TrialEvent, TuningOptions, tune
     from medseg.visualization.labelled_masks import read_named
     from medseg.visualization.mask_preview import preview
     from medseg.visualization.thumbnails import html_card
@@ -114,12 +117,16 @@ __all__ = [
     "ResourceError",
     "Runtime",
     "Score",
+    "SearchSpace",
     "SegmentedFile",
     "Segmenter",
     "SelfTest",
     "Source",
     "Thorax",
     "TrainingOptions",
+    "TrialEvent",
+    "TuningOptions",
+    "TuningResult",
     "UsageError",
     "Volume",
     "as_mask",
@@ -171,6 +178,7 @@ __all__ = [
     "serve_viewer",
     "split_manifest",
     "train",
+    "tune",
     "view",
     "write",
     "write_dicom_series",
@@ -215,12 +223,16 @@ _HOME = {
     "ResourceError": "medseg.errors",
     "Runtime": "medseg.inference.segmentation",
     "Score": "medseg.evaluation.scoring",
+    "SearchSpace": "medseg.tuning.search_space",
     "SegmentedFile": "medseg.inference.segmentation",
     "Segmenter": "medseg.inference.segmenter",
     "SelfTest": "medseg.inference.package_self_test",
     "Source": "medseg.images.volume",
     "Thorax": "medseg.phantom.thorax",
     "TrainingOptions": "medseg.training.options",
+    "TrialEvent": "medseg.tuning.tuner",
+    "TuningOptions": "medseg.tuning.tuner",
+    "TuningResult": "medseg.tuning.results",
     "UsageError": "medseg.errors",
     "Volume": "medseg.images.volume",
     "as_mask": "medseg.io.foreign_images",
@@ -272,6 +284,7 @@ _HOME = {
     "serve_viewer": "medseg.visualization.viewer.browser",
     "split_manifest": "medseg.datasets.manifest_builder",
     "train": "medseg.training.session",
+    "tune": "medseg.tuning.tuner",
     "view": "medseg.visualization.viewer.widget",
     "write": "medseg.io.scans_and_masks",
     "write_dicom_series": "medseg.io.dicom.series_writer",

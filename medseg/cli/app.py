@@ -37,6 +37,7 @@ from medseg.cli.recipe import recipe
 from medseg.cli.report import report
 from medseg.cli.segment import segment
 from medseg.cli.train import train
+from medseg.cli.tune import tune
 from medseg.cli.view import view
 from medseg.errors import MedsegError, UsageError
 from medseg.system.error_conversion import as_medseg_error
@@ -61,6 +62,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "check": check,
     "plan": plan,
     "train": train,
+    "tune": tune,
     "evaluate": evaluate,
     "compare": compare,
     "measure": measure,

@@ -1,0 +1,113 @@
+"""``medseg tune``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from medseg.cli.argument_order import check_recipe_and_manifest
+from medseg.cli.options import DataRoot, Device, seconds_of
+from medseg.cli.output import print_next
+
+if TYPE_CHECKING:
+    from medseg.tuning.tuner import TrialEvent
+
+_QUICK_TRIALS, _TRIALS = 6, 20
+
+
+def tune(
+    manifest: Annotated[
+        Path,
+        typer.Argument(help="Cases with the splits train and val: a CSV, JSON or YAML file, or a folder."),
+    ],
+    recipe: Annotated[str, typer.Option("--recipe", help="Recipe to vary: a file, or a shipped one's name.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Output folder; the same command continues in it.")
+    ],
+    space: Annotated[
+        Path | None,
+        typer.Option(
+            help="YAML file of what varies, such as train.learning_rate: {low: 1e-4, high: 1e-2, log: true}. "
+            "[default: learning rate, augmentation and a few more]"
+        ),
+    ] = None,
+    trials: Annotated[
+        int | None, typer.Option(min=1, help="Number of trials in total. [default: 20; 6 with --quick]")
+    ] = None,
+    time: Annotated[
+        str | None,
+        typer.Option("--time", help="Time limit of this command, such as 6h; the same command continues."),
+    ] = None,
+    max_time: Annotated[
+        str | None, typer.Option(help="Time limit of each trial's training, such as 40m, 2h or 90s.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Trials at a time, each in its own process.")] = 1,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Few steps and cases: a first answer within minutes.")
+    ] = False,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            envvar="MEDSEG_TUNE_STORAGE",
+            show_envvar=True,
+            help="A .sqlite or .journal file, or the URL of a database, which machines may share. "
+            "[default: study.sqlite in the output folder]",
+        ),
+    ] = None,
+    study: Annotated[
+        str | None, typer.Option(help="Name of the study in the storage. [default: the recipe's name]")
+    ] = None,
+    data_root: DataRoot = None,
+    device: Device = "auto",
+) -> None:
+    """Search for a better recipe: many short trainings, and whether the best beats the given one."""
+    check_recipe_and_manifest(recipe, manifest)
+    limit, each = seconds_of(time), seconds_of(max_time)
+    from medseg.datasets.manifest import Manifest
+    from medseg.recipe import Recipe
+    from medseg.tuning.tuner import TuningOptions
+    from medseg.tuning.tuner import tune as search
+
+    count = trials if trials is not None else _QUICK_TRIALS if quick else _TRIALS
+    given = Recipe.read(recipe)
+    try:
+        result = search(
+            Manifest.read(manifest, root=data_root),
+            output,
+            recipe=given,
+            space=space,
+            trials=count,
+            options=TuningOptions(workers, limit, each, quick, storage, study, device),
+            on_event=_show,
+        )
+    except KeyboardInterrupt:
+        print(
+            "stopped: the same command continues, each trial after its last finished epoch", file=sys.stderr
+        )
+        raise
+    ended = int((result.table["outcome"] != "running").sum()) if len(result.table) else 0
+    if ended < count:
+        print(f"{ended} of {count} trials have ended: the same command continues", file=sys.stderr)
+    print(result.verdict)
+    for name in ("best.yaml", "trials.csv", "summary.html"):
+        if (output / name).is_file():
+            print(f"wrote {output / name}")
+    if result.best is not None:
+        print_next("train", output / "best.yaml", manifest, "-o", output / "best")
+
+
+def _show(event: TrialEvent) -> None:
+    """Prints what happened to a trial on stderr, one line."""
+    said = {
+        "started": "started",
+        "continued": "continues after its last finished epoch",
+        "epoch": f"epoch {event.epoch}, validation Dice {event.dice or 0:.4f}",
+        "finished": f"finished, Dice {event.dice or 0:.4f}",
+        "pruned": "stopped early: below the median of the others at the same epoch",
+        "failed": f"failed: {event.why}",
+        "died": f"its process ended by {event.why}: it is started again",
+    }
+    print(f"trial {event.trial}: {said[event.kind]}", file=sys.stderr, flush=True)

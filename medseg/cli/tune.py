@@ -68,17 +68,21 @@ def tune(
     limit, each = seconds_of(time), seconds_of(max_time)
     from medseg.datasets.manifest import Manifest
     from medseg.recipe import Recipe
+    from medseg.tuning.search_space import SearchSpace
+
+    given = Recipe.read(recipe)
+    # Mistakes in both are named before the large imports.
+    chosen = None if space is None else SearchSpace.read(space, given)
     from medseg.tuning.tuner import TuningOptions
     from medseg.tuning.tuner import tune as search
 
     count = trials if trials is not None else _QUICK_TRIALS if quick else _TRIALS
-    given = Recipe.read(recipe)
     try:
         result = search(
             Manifest.read(manifest, root=data_root),
             output,
             recipe=given,
-            space=space,
+            space=chosen,
             trials=count,
             options=TuningOptions(workers, limit, each, quick, storage, study, device),
             on_event=_show,

@@ -183,14 +183,10 @@ def case_dice(table: pd.DataFrame) -> list[tuple[str, float, str]]:
 
 def _device(name: str, slot: int) -> str:
     """The device of a worker: several workers share out the GPUs of a machine."""
-    import torch
+    from medseg.system.devices import cuda_devices, resolved
 
-    from medseg.system.devices import resolved
-
-    device = torch.device(resolved(name))
-    if device.type == "cuda" and device.index is None:
-        return f"cuda:{slot % torch.cuda.device_count()}"
-    return str(device)
+    device = resolved(name)
+    return f"cuda:{slot % max(1, cuda_devices())}" if device == "cuda" else device
 
 
 def _epochs(folder: Path) -> int:

@@ -57,7 +57,8 @@ def test_a_killed_worker_and_a_killed_command_lose_and_double_nothing(
     ended = [event.trial for event in events if event.kind == "finished"]
 
     again: list[TrialEvent] = []
-    result = tune(cases, folder, recipe=RECIPE, space=SPACE, trials=4, options=TWO, on_event=again.append)
+    one = TuningOptions(device="cpu")
+    result = tune(cases, folder, recipe=RECIPE, space=SPACE, trials=4, options=one, on_event=again.append)
     ended += [event.trial for event in again if event.kind in ("finished", "pruned")]
     assert Counter(ended) == Counter(range(4))  # each once
     assert list(result.table["trial"]) == [0, 1, 2, 3]

@@ -138,7 +138,8 @@ def cached(case: Case, recipe: Recipe, folder: Path) -> CachedCase:
             "unknown": [label.name not in known for label in recipe.labels],
             "files": [content_digest(path) for path in (*case.images, case.label)],
         }
-        | ({"exclusive": 1} if recipe.exclusive else {})
+        # Before 2, what resampling leaves of each label was counted as if the labels did not compete.
+        | ({"exclusive": 2} if recipe.exclusive else {})
         | ({"colours": recipe.colours, "names": names} if recipe.colours else {})
         # Normalised by MONAI, in single precision, before this entry.
         | ({} if recipe.prepare.intensity.kind == "window" else {"normalised": 2})

@@ -117,6 +117,29 @@ def test_other_edited_files_of_a_case_are_kept(tmp_path, name, options, change):
     assert path.read_bytes() == first
 
 
+def test_an_edited_probability_map_is_kept_and_the_other_one_stays(tmp_path):
+    """A voxel of one label's map is changed; the mask and the other label's map are as they were."""
+    model, out = tmp_path / "tiny.safetensors", tmp_path / "out"
+    untrained(tiny()).save(model)
+    (tmp_path / "scans").mkdir()
+    write_dicom_series(chest(), tmp_path / "scans" / "ct")
+    found = items(tmp_path / "scans")
+    config = config_for(out, models=(str(model),), probabilities=True, any_modality=True, device="cpu")
+    assert run(found, config).done == 1
+    right, left = sorted((out / "probabilities").rglob("*.nii.gz"), key=lambda path: "left" in path.name)
+    first, other = right.read_bytes(), left.read_bytes()
+    corrected = edit(right)
+    assert corrected != first
+    with pytest.warns(InputWarning, match=f"{right.name} was edited"):
+        ended = run(found, config, resume=True)
+    assert (ended.done, ended.skipped, ended.edited) == (0, 1, ("ct",))
+    assert (right.read_bytes(), left.read_bytes()) == (corrected, other)
+    with pytest.warns(InputWarning, match="renamed"):
+        assert run(found, config, redo_edited=True).done == 1
+    assert (right.read_bytes(), left.read_bytes()) == (first, other)
+    assert [path.read_bytes() for path in right.parent.iterdir() if ".edited" in path.name] == [corrected]
+
+
 def test_pictures_of_another_origin_are_not_replaced(two, tmp_path):
     other = tmp_path / "out" / "overlays" / "c0.png"
     other.parent.mkdir(parents=True)

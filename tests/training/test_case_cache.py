@@ -22,6 +22,19 @@ def channels(patch):
     return label_channels(patch["label"][None], patch["table"][None])[0]
 
 
+@pytest.fixture
+def stored_by_an_earlier_version(monkeypatch):
+    """Lets the keys of exclusive labels be those of entries whose counts were taken label by label."""
+    key_of = case_cache.digest
+
+    def set_earlier(earlier):
+        monkeypatch.setattr(
+            case_cache, "digest", (lambda facts: key_of(facts | {"exclusive": 1})) if earlier else key_of
+        )
+
+    return set_earlier
+
+
 @pytest.fixture(scope="module")
 def cases(tmp_path_factory):
     """Two training patients and one for validation."""
@@ -212,6 +225,20 @@ def test_an_entry_of_an_earlier_version_is_completed(cases, tmp_path):
     (held.folder / "image.npy").write_bytes(b"")
     with pytest.warns(InputWarning, match="is made again"):
         cached(cases[0], tiny(), tmp_path)
+
+
+def test_counts_of_exclusive_labels_of_an_earlier_version_are_not_used(
+    cases, tmp_path, stored_by_an_earlier_version
+):
+    exclusive = tiny(loss={"kind": "dice_ce"})
+    stored_by_an_earlier_version(True)
+    old = cached(cases[0], exclusive, tmp_path)
+    stored_by_an_earlier_version(False)
+    new = cached(cases[0], exclusive, tmp_path)
+    assert new.folder != old.folder
+    made = (new.folder / "facts.json").stat().st_mtime_ns
+    assert cached(cases[0], exclusive, tmp_path) == new
+    assert (new.folder / "facts.json").stat().st_mtime_ns == made
 
 
 @pytest.mark.parametrize("size", [(100, 100, 40), (100, 64, 50), (90, 120, 20)])

@@ -295,11 +295,20 @@ def _nnunet(data: Record, root: Path, file: Path) -> list[Record]:
                 label = None
             records.append({"id": name, "image": images, "label": label, "split": split})
     expected, trained = data.get("numTraining"), sum(record["split"] == "train" for record in records)
+    missing = [f"{part}/" for part in ("imagesTr", "labelsTr") if not (root / part).is_dir()]
+    if missing and (expected or trained):
+        raise wrong(
+            f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing beside dataset.json",
+            file,
+            "put the scans into imagesTr/ as CASE_0000 and the masks into labelsTr/ as CASE, "
+            f"both ending in {ending}",
+            "nnunet",
+        )
     if isinstance(expected, int) and expected != trained:
         raise wrong(
-            f"numTraining is {expected}, but imagesTr has {trained} cases",
+            f"numTraining is {expected}, but imagesTr has {trained} cases named CASE_0000{ending}",
             file,
-            "add the missing files, or correct numTraining",
+            "add the missing files, or correct numTraining or file_ending",
             "nnunet",
         )
     return records

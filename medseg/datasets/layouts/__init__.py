@@ -12,6 +12,7 @@ from pathlib import Path
 from medseg.datasets.layouts import bids, dataset_json, dicom, image_label_pairs, lidc, totalsegmentator
 from medseg.datasets.layouts.case_naming import Found
 from medseg.datasets.layouts.folder_summary import summary
+from medseg.datasets.layouts.near_layouts import nearest_layout
 from medseg.datasets.manifest import Manifest
 from medseg.errors import UsageError
 from medseg.system.folder_walk import walk
@@ -143,10 +144,12 @@ def _kind(folder: Path) -> str:
             if matching
             else f"this folder does not have any known layout; it holds {summary(folder)}"
         )
+        near = None if matching else nearest_layout(folder)
+        choice = f"choose one with --layout: {', '.join(matching or REGISTRY)}; or write the CSV by hand"
         error = UsageError(
-            problem,
+            problem if near is None else f"{problem}; {near.problem}",
             where=folder,
-            remedy=f"choose one with --layout: {', '.join(matching or REGISTRY)}; or write the CSV by hand",
+            remedy=choice if near is None else near.remedy,
             reason="layout-ambiguous" if matching else "layout-unknown",
         )
         error.details = tuple(f"{kind:17s}{REGISTRY[kind].title}" for kind in matching or REGISTRY)

@@ -97,14 +97,8 @@ def nnunet_recipe(
         "loss": {"kind": "dice_ce" if known.exclusive else "dice_bce"},
         "augment": "full",
         "train": {
-            "epochs": 1000,
-            "steps_per_epoch": 250,
+            "preset": "nnunet",
             "batch_size": chosen.batch_size,
-            "foreground_fraction": 0.33,
-            "schedule": "poly",
-            "warm_up": 0,
-            "validate_every": 50,
-            "patience": 20,
         },
     }
     cautions = (
@@ -131,8 +125,9 @@ def _reasons(
         if known.exclusive
         else "One sigmoid per label, because there is one label, or labels overlap or are partly annotated.",
         "augment": "medseg's preset closest to nnU-Net's augmentation.",
-        "train": "nnU-Net's 1000 epochs of 250 steps, polynomial decay and a third of patches on foreground; "
-        "medseg's optimiser is AdamW, with its own learning rate. Users report convergence after 400 to 500.",
+        "train": "nnU-Net's 1000 epochs of 250 steps, polynomial decay and a third of patches on foreground "
+        "(nnU-Net: the last third of each batch), SGD with Nesterov momentum. "
+        "Users report convergence after 400 to 500.",
     }
 
 

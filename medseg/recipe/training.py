@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from medseg.recipe.section import Count, Fraction, NotNegative, Positive, Section, Size
+
+# nnU-Net v2 (Isensee et al. 2021, doi:10.1038/s41592-020-01008-z; nnUNetTrainer of version 2.8).
+_NNUNET: dict[str, object] = {
+    "epochs": 1000,
+    "steps_per_epoch": 250,
+    "batch_size": 2,
+    "foreground_fraction": 0.33,
+    "optimizer": "sgd",
+    "learning_rate": 0.01,
+    "warm_up": 0.0,
+    "schedule": "poly_epoch",
+    "weight_decay": 3e-5,
+    "gradient_clip": 12.0,
+    "validate_every": 50,
+    "patience": 20,
+}
 
 
 class Train(Section):
     """The training schedule.
+
+    ``preset: nnunet`` stands for nnU-Net's optimiser and schedule: SGD with Nesterov momentum, a rate of 0.01
+    that decays with every epoch, 1000 epochs of 250 steps; fields beside it take precedence. It is replaced
+    by its numbers when the recipe is read.
 
     Attributes:
         epochs: Largest number of epochs.
@@ -19,11 +39,14 @@ class Train(Section):
         accumulate: Number of batches whose gradients are averaged into one optimiser step. Equivalent to a
             batch that many times larger, except that batch Dice and batch normalisation use each batch.
         foreground_fraction: Fraction of patches centred on a voxel of a (randomly drawn) label.
-        learning_rate: Peak learning rate of AdamW.
+        optimizer: ``adamw`` (Loshchilov and Hutter 2019, arXiv:1711.05101), or ``sgd`` with Nesterov momentum
+            0.99, as in nnU-Net.
+        learning_rate: Peak learning rate.
         warm_up: Fraction of all steps during which the learning rate rises to its peak.
         schedule: Decay of the learning rate from its peak to 0: ``cosine`` (Loshchilov and Hutter
-            2017, arXiv:1608.03983), or ``poly``, (1 - t)^0.9 as in DeepLab and nnU-Net.
-        weight_decay: Weight decay of AdamW.
+            2017, arXiv:1608.03983); ``poly``, (1 - t)^0.9 as in DeepLab; or ``poly_epoch``, the same with the
+            epoch's first step, as in nnU-Net.
+        weight_decay: Weight decay: decoupled with ``adamw``, added to the gradient with ``sgd``.
         gradient_clip: Largest norm of the gradient; 12 as in nnU-Net.
         ema_decay: Decay per step of the exponential moving average of the weights, which becomes the
             model; smaller in the first steps. 0 uses the last weights themselves.
@@ -40,9 +63,10 @@ class Train(Section):
     batch_size: Size
     accumulate: Size = 1
     foreground_fraction: Fraction = 0.5
+    optimizer: Literal["adamw", "sgd"] = "adamw"
     learning_rate: Positive = 1e-3
     warm_up: Fraction = 0.1
-    schedule: Literal["cosine", "poly"] = "cosine"
+    schedule: Literal["cosine", "poly", "poly_epoch"] = "cosine"
     weight_decay: NotNegative = 1e-4
     gradient_clip: Positive = 12.0
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -51,6 +75,25 @@ class Train(Section):
     validate_every: Count = 5
     patience: Count = 10
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expanded(cls, data: Any) -> Any:
+        """The section with a preset replaced by its numbers."""
+        if not isinstance(data, dict) or "preset" not in data:
+            return data
+        given = {key: value for key, value in data.items() if key != "preset"}
+        if data["preset"] != "nnunet":
+            raise ValueError(f"train.preset is {data['preset']!r}: the only one is nnunet")
+        return {**_NNUNET, **given}
+
+    @model_serializer(mode="wrap")
+    def _without_default_optimizer(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Recipes written before this field existed keep their YAML and their digest.
+        data: dict[str, Any] = handler(self)
+        if self.optimizer == "adamw":
+            data.pop("optimizer", None)
+        return data
 
 
 class FineTune(Section):

@@ -26,6 +26,8 @@ from medseg.training.validation_images import snapshot
 
 # Number of validation cases that are shown, always the first ones.
 _PICTURES = 4
+# Of SGD, as in nnU-Net.
+_MOMENTUM = 0.99
 
 
 def learning_rate_factor(step: int, rules: Train) -> float:
@@ -42,6 +44,8 @@ def learning_rate_factor(step: int, rules: Train) -> float:
     warm = max(1, int(total * rules.warm_up)) if rules.warm_up else 0
     if step < warm:
         return (step + 1) / warm
+    if rules.schedule == "poly_epoch":
+        step = max(warm, step - step % rules.steps_per_epoch)
     done = min(1.0, (step - warm) / max(1, total - warm))
     return 0.5 * (1 + math.cos(math.pi * done)) if rules.schedule == "cosine" else (1 - done) ** 0.9
 
@@ -212,10 +216,20 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]  # lightning
         log_pictures(self.trainer.loggers, self._pictures, self.global_step)
 
     def configure_optimizers(self) -> dict[str, Any]:
-        """AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101) with the recipe's schedule."""
+        """The recipe's optimiser and schedule."""
         rules = self.recipe.train
         weights = parameter_groups(self.network, self._tuning, self.recipe)
-        optimizer = torch.optim.AdamW(weights, lr=rules.learning_rate, weight_decay=rules.weight_decay)
+        optimizer: torch.optim.Optimizer
+        if rules.optimizer == "sgd":
+            optimizer = torch.optim.SGD(
+                weights,
+                lr=rules.learning_rate,
+                momentum=_MOMENTUM,
+                weight_decay=rules.weight_decay,
+                nesterov=True,
+            )
+        else:
+            optimizer = torch.optim.AdamW(weights, lr=rules.learning_rate, weight_decay=rules.weight_decay)
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: learning_rate_factor(step, rules)
         )

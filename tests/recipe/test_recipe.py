@@ -4,10 +4,11 @@ import json
 
 import pytest
 import yaml
+from pydantic import ValidationError
 from support.worlds import tiny
 
 from medseg.errors import UsageError
-from medseg.recipe import Recipe, list_recipes
+from medseg.recipe import Recipe, Train, list_recipes
 
 SHIPPED = list_recipes()
 
@@ -151,3 +152,16 @@ def test_a_label_is_divided_into_its_two_sides():
 def test_labels_that_cannot_be_divided_are_refused(labels, divide, message):
     with pytest.raises(UsageError, match=message):
         tiny(labels=[{"name": n, "values": v} for n, v in labels], postprocess={"divide": list(divide)})
+
+
+def test_the_preset_of_a_schedule_is_replaced_by_its_numbers():
+    schedule = Train.model_validate({"preset": "nnunet", "batch_size": 4, "epochs": 200})
+    assert (schedule.epochs, schedule.steps_per_epoch, schedule.batch_size) == (200, 250, 4)
+    assert (schedule.optimizer, schedule.learning_rate, schedule.schedule) == ("sgd", 0.01, "poly_epoch")
+    assert Train.model_validate(schedule.model_dump()) == schedule
+    with pytest.raises(ValidationError, match="the only one is nnunet"):
+        Train.model_validate({"preset": "other"})
+
+
+def test_recipes_without_an_optimizer_keep_their_digest():
+    assert "optimizer" not in Recipe.read("lung_ct").yaml()

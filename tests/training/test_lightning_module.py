@@ -17,6 +17,18 @@ def rules(**changes) -> Train:
     return Train(epochs=10, steps_per_epoch=10, batch_size=1, **changes)
 
 
+def test_poly_by_epoch_and_sgd_are_those_of_nnunet():
+    # nnU-Net: 0.01 * (1 - epoch / epochs) ** 0.9; epoch 3 of 10 has steps 30 to 39.
+    recipe = tiny(train={"preset": "nnunet", "epochs": 10, "steps_per_epoch": 10})
+    schedule = recipe.train
+    assert [learning_rate_factor(step, schedule) for step in (0, 9)] == [1, 1]
+    assert learning_rate_factor(30, schedule) == learning_rate_factor(39, schedule) == pytest.approx(0.7**0.9)
+    optimizer = SegmentationModule(recipe, "").configure_optimizers()["optimizer"]
+    assert isinstance(optimizer, torch.optim.SGD)
+    (group,) = optimizer.param_groups
+    assert [group[key] for key in ("momentum", "nesterov", "weight_decay", "lr")] == [0.99, True, 3e-5, 0.01]
+
+
 def test_the_learning_rate_rises_over_the_warm_up_then_falls_to_zero():
     factors = [learning_rate_factor(step, rules()) for step in range(101)]
     assert factors[0] == pytest.approx(0.1)

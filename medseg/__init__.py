@@ -17,6 +17,7 @@ from __future__ import annotations
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
+    from medseg.batch_processing.annotation_order import RankedCase, rank_cases
     from medseg.batch_processing.launcher import batch
     from medseg.batch_processing.settings import BatchMonitor, BatchOptions, BatchResources, RayCluster
     from medseg.batch_processing.summary import BatchSummary, merge_batch
@@ -111,6 +112,7 @@ __all__ = [
     "Plan",
     "PlanOptions",
     "Prediction",
+    "RankedCase",
     "RayCluster",
     "ReadOptions",
     "Recipe",
@@ -165,6 +167,7 @@ __all__ = [
     "plan",
     "preview",
     "preview_augmentation",
+    "rank_cases",
     "read",
     "read_evaluation",
     "read_mask",
@@ -217,6 +220,7 @@ _HOME = {
     "Plan": "medseg.planning.planner",
     "PlanOptions": "medseg.planning.planner",
     "Prediction": "medseg.inference.prediction",
+    "RankedCase": "medseg.batch_processing.annotation_order",
     "RayCluster": "medseg.batch_processing.settings",
     "ReadOptions": "medseg.io.read_options",
     "Recipe": "medseg.recipe",
@@ -271,6 +275,7 @@ _HOME = {
     "plan": "medseg.planning.planner",
     "preview": "medseg.visualization.mask_preview",
     "preview_augmentation": "medseg.training.augmentation_preview",
+    "rank_cases": "medseg.batch_processing.annotation_order",
     "read": "medseg.io.scans_and_masks",
     "read_evaluation": "medseg.evaluation.evaluation_files",
     "read_mask": "medseg.io.scans_and_masks",

@@ -33,6 +33,7 @@ from medseg.cli.output import print_error, print_notice
 from medseg.cli.phantom import phantom
 from medseg.cli.plan import plan
 from medseg.cli.preview import preview
+from medseg.cli.rank import rank
 from medseg.cli.recipe import recipe
 from medseg.cli.report import report
 from medseg.cli.segment import segment
@@ -69,6 +70,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "preview": preview,
     "view": view,
     "report": report,
+    "rank": rank,
     "augment": augment,
     "convert": convert,
     "info": info,

@@ -12,11 +12,12 @@ from medseg.errors import UsageError
 from medseg.images.label import Label
 from medseg.images.volume import Mask, Volume
 from medseg.inference.cleaning_steps import clean
+from medseg.inference.lobe_checks import lobe_findings
 from medseg.inference.prediction import Prediction
 from medseg.recipe import Recipe
 from medseg.recipe.pipeline import EnsemblePipeline, LungmaskPipeline
 from medseg.system.memory import trim_heap
-from medseg.system.notices import Notice, collect_notices
+from medseg.system.notices import Notice, collect_notices, send
 
 if TYPE_CHECKING:
     from medseg.inference.backends import Engine
@@ -93,4 +94,5 @@ class PreparedPipeline:
             painted = case.label_map()
             clean(painted, self._grid, self._labels, self._steps)
             mask = Mask(painted, self._grid, self._labels, self._source)
+            send(each.at(self._source.path) for each in lobe_findings(mask))
         return Prediction(mask, notices=(*self._notices, *notices))

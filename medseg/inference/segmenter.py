@@ -20,6 +20,7 @@ from medseg.images.volume import Mask, Volume
 from medseg.inference.backends import Engine, load
 from medseg.inference.backends.network_source import FoldNetwork, graph_forms, window_shape
 from medseg.inference.ensemble_runtime import EnsembleRuntime
+from medseg.inference.lobe_checks import lobe_findings
 from medseg.inference.lung_evidence import RULES
 from medseg.inference.mask_assembly import Target, build_mask
 from medseg.inference.model_file import ModelFile
@@ -322,7 +323,8 @@ class _PreparedScan:
                 kept = list(planes)
                 mask = build_mask(kept, found.grid, self._target, self._recipe)
                 maps = self._restored(kept, found.grid)
-            send(each.at(self._target.source.path) for each in found.check_sides(mask))
+            odd = (*found.check_sides(mask), *lobe_findings(mask))
+            send(each.at(self._target.source.path) for each in odd)
         return Prediction(mask, entropy.bits(), maps, (*self._notices, *notices))
 
     def _restored(self, planes: Planes, prepared: Grid) -> dict[str, npt.NDArray[np.float32]]:

@@ -143,15 +143,50 @@ def test_masks_that_do_not_fit_are_refused():
     assert refused.value.reason == "grid-mismatch"
 
 
-def test_an_unknown_bundle_is_refused(monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    ("installed", "text", "accepted"),
+    [
+        ("2.4.4", "a;var Xy$=class extends Q{async attachToCanvas(", "Xy$"),
+        ("2.4.9", "a,B=class{async attachToCanvas(", "B"),
+        ("2.4.4", "export default {}", ""),
+        ("2.5.0", "a,B=class{async attachToCanvas(", ""),
+        ("2.40.0", "a,B=class{async attachToCanvas(", ""),
+        ("", "a,B=class{async attachToCanvas(", ""),
+    ],
+)
+def test_only_known_versions_of_the_bundle_are_used(monkeypatch, tmp_path, installed, text, accepted):
     (tmp_path / "static").mkdir()
-    (tmp_path / "static" / "widget.js").write_text("export default {}")
+    (tmp_path / "static" / "widget.js").write_text(text)
     spec = type("Spec", (), {"origin": str(tmp_path / "__init__.py")})
-    for found, reason in ((spec, "viewer"), (None, "missing-extra")):
-        monkeypatch.setattr(bundles, "find_spec", lambda name, found=found: found)
-        with pytest.raises(ResourceError) as refused:
-            bundles.bundle.__wrapped__()
-        assert refused.value.reason == reason
+    monkeypatch.setattr(bundles, "find_spec", lambda name: spec)
+    monkeypatch.setattr(bundles, "_version", lambda: installed)
+    if accepted:
+        assert bundles.bundle.__wrapped__().endswith(f"export{{{accepted} as Niivue}};\n".encode())
+        return
+    with pytest.raises(ResourceError, match=r"ipyniivue==2\.4") as refused:
+        bundles.bundle.__wrapped__()
+    assert refused.value.reason == "viewer"
+
+
+def test_a_missing_bundle_is_named(monkeypatch):
+    monkeypatch.setattr(bundles, "find_spec", lambda name: None)
+    with pytest.raises(ResourceError) as refused:
+        bundles.bundle.__wrapped__()
+    assert refused.value.reason == "missing-extra"
+
+
+def test_a_difference_tells_three_kinds_apart(tmp_path):
+    """By hand: four voxels are only in the first, only in the second, right for left, and equal."""
+    first, second = np.zeros((2, *GRID.shape), np.uint8)
+    first[:4, 0, 0], second[:4, 0, 0] = (1, 0, 1, 2), (0, 2, 2, 2)
+    masks = [(name, Mask(array, GRID, LABELS[:2])) for name, array in (("a", first), ("b", second))]
+    files = scene(Thorax().scan(GRID), masks).files
+    (tmp_path / "difference.nii").write_bytes(files["mask2.nii"])
+    differ = np.asarray(nib.load(tmp_path / "difference.nii").dataobj)
+    assert differ[:4, 0, 0].tolist() == [1, 2, 3, 0]
+    first_mask, _, difference = json.loads(files["scene.json"])["masks"]
+    colours = [[label["colour"] for label in mask["labels"]] for mask in (first_mask, difference)]
+    assert len(set(colours[0]) | set(colours[1])) == 5
 
 
 def tinted(picture: np.ndarray, *, blue: bool) -> np.ndarray:
@@ -160,13 +195,19 @@ def tinted(picture: np.ndarray, *, blue: bool) -> np.ndarray:
     return np.argwhere(other - red > 0.12 if blue else (red - other > 0.12) & (green - other > 0.06))
 
 
+def reddish(picture: np.ndarray) -> np.ndarray:
+    """Places of vermillion: what only the first mask has."""
+    red, green, other = np.moveaxis(picture, -1, 0)
+    return np.argwhere((red - green > 0.08) & (green - other > 0.04))
+
+
 @pytest.mark.slow
 def test_left_is_on_the_right_and_masks_are_visible(server, tmp_path):
     with page(viewport={"width": 1000, "height": 700}) as tab:
         tab.goto(server.url)
-        tab.wait_for_selector("body[data-ready=yes]", timeout=120_000)
+        tab.wait_for_selector("body[data-ready=yes]", timeout=240_000)
         assert all(url.startswith(f"http://127.0.0.1:{server.server_port}/") for url in tab.asked)
-        tab.get_by_label("axial").check()
+        tab.get_by_label("axial", exact=True).check()
         tab.wait_for_timeout(500)
 
         def shot(number: int) -> np.ndarray:
@@ -184,12 +225,95 @@ def test_left_is_on_the_right_and_masks_are_visible(server, tmp_path):
         assert len(tinted(shot(0), blue=True)) < 300
         tab.get_by_label("difference", exact=True).check()
         tab.wait_for_timeout(500)
-        apart = tinted(shot(1), blue=True)
+        apart = reddish(shot(1))
+        assert len(apart) > 1000
         assert apart[:, 1].mean() > both.shape[1] / 2  # the left lung, only in the first
         bright = shot(0).mean()
         tab.get_by_role("button", name="mediastinum").click()
         tab.wait_for_timeout(500)
         assert shot(0).mean() < bright
+
+
+@pytest.mark.slow
+def test_pointer_keys_wheel_and_window(tmp_path):
+    """The phantom has no symmetry, and its axes have different sizes: no axis can be exchanged."""
+    scan = Thorax().scan(GRID)
+    with (
+        Server(scene(scan, [("lungs", lungs())])) as one,
+        page(viewport={"width": 900, "height": 700}) as tab,
+    ):
+        threading.Thread(target=one.serve_forever, daemon=True).start()
+        tab.goto(one.url)
+        tab.wait_for_selector("body[data-ready=yes]", timeout=240_000)
+        place = tab.locator("#place")
+        assert place.inner_text().endswith(f"of {GRID.shape[2]}")  # from the start
+        assert " HU · " in place.inner_text()
+        presets = tab.locator("#presets button").all_inner_texts()
+        assert presets == ["lung", "mediastinum", "bone", "brain", "liver"]
+        volume = f"right lung {lungs().volumes_ml()['right_lung']:.1f} ml"
+        assert tab.locator("#labels").inner_text().lstrip("■ ").startswith(volume)
+
+        tab.get_by_label("axial", exact=True).check()
+        box = tab.locator("canvas").bounding_box()
+        for across, down in ((0.42, 0.45), (0.55, 0.6)):
+            tab.mouse.move(box["x"] + box["width"] * across, box["y"] + box["height"] * down)
+            tab.wait_for_timeout(300)
+            value, right, front, up = place.inner_text().split(" · ")[:4]
+            mm = [
+                float(text.split()[1]) * (1 if text.split()[0] in ("R", "A", "S") else -1)
+                for text in (right, front, up)
+            ]
+            voxel = np.linalg.solve(GRID.affine, [*mm, 1])[:3].round().astype(int)
+            assert (across < 0.5) == (mm[0] > 0)  # the right is on the left
+            assert int(value.split()[0]) == scan.array[tuple(voxel)]
+
+        def number() -> int:
+            return int(place.inner_text().split(" slice ")[1].split()[0])
+
+        start = number()
+        for key, moved in (("ArrowUp", 1), ("PageUp", 11), ("PageDown", 1), ("ArrowDown", 0)):
+            tab.keyboard.press(key)
+            assert number() == start + moved
+        for key in "vcphjkl":  # NiiVue's own keys
+            tab.keyboard.press(key)
+        assert tab.evaluate("medsegViews[0].opts.sliceType") == 0
+        assert number() == start
+        tab.mouse.wheel(0, 100)
+        tab.wait_for_timeout(300)
+        assert number() != start
+
+        tab.get_by_role("button", name="liver").click()
+        assert (tab.input_value("#level"), tab.input_value("#width")) == ("30", "150")
+        tab.locator("#width").fill("400")
+        tab.keyboard.press("Tab")
+        limits = "[medsegViews[0].volumes[0].cal_min, medsegViews[0].volumes[0].cal_max]"
+        assert tab.evaluate(limits) == [-170, 230]
+        middle = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        tab.mouse.move(*middle)
+        tab.mouse.down(button="right")
+        tab.mouse.move(middle[0] + 60, middle[1] + 30, steps=6)
+        tab.mouse.up(button="right")
+        tab.wait_for_timeout(300)
+        low, high = tab.evaluate(limits)
+        assert (low, high) != (-170, 230)
+        assert int(tab.input_value("#width")) == pytest.approx(high - low, abs=1)
+
+        tab.get_by_label("distance").check()
+        tab.mouse.move(*middle)
+        tab.mouse.down()
+        tab.mouse.move(middle[0] + 80, middle[1], steps=4)
+        tab.mouse.up()
+        assert tab.evaluate("medsegViews[0].document.completedMeasurements.length") == 1
+        tab.get_by_label("contour").check()
+        assert tab.evaluate("medsegViews[0].opts.atlasOutline") == 1
+        with tab.expect_download(timeout=60_000) as saved:
+            tab.get_by_role("button", name="Screenshot").click()
+        assert saved.value.suggested_filename == "medseg.png"
+        tab.get_by_role("button", name="Reset").click()
+        assert tab.evaluate(limits) == [-1400, 200]
+        assert tab.evaluate("medsegViews[0].document.completedMeasurements.length") == 0
+        assert tab.get_by_label("planes and 3D").is_checked()
+        one.shutdown()
 
 
 def test_a_notebook_gets_a_widget(tmp_path):

@@ -4,25 +4,41 @@ from __future__ import annotations
 
 import json
 import tempfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from medseg.errors import InputRefused, UsageError
 from medseg.images.label import Label
 from medseg.images.mask_placement import placed_on
-from medseg.images.palette import colour_of
+from medseg.images.palette import BLUE, PURPLE, VERMILLION, colour_of
 from medseg.images.volume import Mask, Volume
 from medseg.io import write
 from medseg.visualization.thumbnails import window
 
-PRESETS = {"lung": (-1400.0, 200.0), "mediastinum": (-160.0, 240.0), "bone": (-500.0, 1300.0)}
-"""Black and white point in HU: level -600 width 1600, level 40 width 400, level 400 width 1800."""
+PRESETS = {
+    "lung": (-1400.0, 200.0),
+    "mediastinum": (-160.0, 240.0),
+    "bone": (-500.0, 1300.0),
+    "brain": (0.0, 80.0),
+    "liver": (-45.0, 105.0),
+}
+"""Black and white point in HU: levels -600, 40, 400, 40 and 30, widths 1600, 400, 1800, 80 and 150, as in
+Murphy and Baba, Windowing (CT), Radiopaedia (doi.org/10.53347/rID-52108), for brain and liver.
+"""
 
-_DIFFERENCE = (Label(name="only_in_the_first", values=(1,)), Label(name="only_in_the_second", values=(2,)))
+_DIFFERENCE = (
+    Label(name="only_in_the_first", values=(1,)),
+    Label(name="only_in_the_second", values=(2,)),
+    Label(name="another_label", values=(3,)),
+)
+_APART = (VERMILLION, BLUE, PURPLE)
+"""Colours of the difference, which the first labels do not have."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +75,9 @@ def scene(scan: Volume, masks: Sequence[tuple[str, Mask]]) -> Scene:
         files[f"mask{number}.nii"] = _nifti(_numbered(mask))
         described.append({"name": name, "file": f"mask{number}.nii", "labels": _labels(mask)})
     presets = PRESETS if window(scan) == PRESETS["lung"] else {"scan": window(scan)}
-    facts = {"presets": presets, "masks": described, "grid": str(scan.grid)}
+    is_hounsfield = presets is PRESETS
+    facts = {"presets": presets, "unit": "HU" if is_hounsfield else "", "masks": described}
+    facts["grid"] = str(scan.grid)
     return Scene(files | {"scene.json": json.dumps(facts).encode()})
 
 
@@ -78,7 +96,7 @@ def _labels(mask: Mask) -> list[dict[str, Any]]:
         {
             "name": label.name,
             "value": number + 1,
-            "colour": colour_of(number),
+            "colour": (_APART[number] if mask.labels == _DIFFERENCE else colour_of(number)),
             "ml": round(volumes_ml[label.name], 1),
         }
         for number, label in enumerate(mask.labels)
@@ -94,10 +112,18 @@ def _numbered(mask: Mask) -> Mask:
 
 
 def _difference(first: Mask, second: Mask) -> Mask:
-    """Voxels labelled in only one of two masks; those with different labels count as only in the first."""
-    a, b = np.asarray(first.array), np.asarray(second.array)
-    differ = np.where(a != b, np.where(a > 0, 1, 2), 0).astype(np.uint8)
+    """Voxels labelled in only the first mask (1), only the second (2), or in both, differently (3)."""
+    a, b = _by_name(first), _by_name(second)
+    differ = np.select([(a > 0) & (b == 0), (a == 0) & (b > 0), a != b], [1, 2, 3], 0).astype(np.uint8)
     return Mask(differ, first.grid, _DIFFERENCE)
+
+
+def _by_name(mask: Mask) -> npt.NDArray[np.int64]:
+    """The labels as integers that are equal in two masks if names are; other values are dropped."""
+    painted = np.zeros(mask.array.shape, np.int64)
+    for label in mask.labels:
+        painted[mask.of(label.name)] = 1 + zlib.crc32(label.name.encode())
+    return painted
 
 
 def _nifti(image: Volume | Mask) -> bytes:

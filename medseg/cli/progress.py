@@ -30,6 +30,7 @@ class Progress:
             disable=not self.console.is_terminal,
         )
         self.waiting: float | None = None
+        self.fold = ""
         self.task = self.bar.add_task("training", total=epochs, facts="preparing")
 
     def __enter__(self) -> Progress:
@@ -38,6 +39,11 @@ class Progress:
 
     def __exit__(self, *_: object) -> None:
         self.bar.stop()
+
+    def begin_fold(self, fold: int) -> None:
+        """Names the fold that is trained from now on, from 0."""
+        self.fold = f"fold {fold}, "
+        self.bar.reset(self.task, description=f"fold {fold}", facts="preparing")
 
     def prepared(self, done: int, cases: int, facts: str = "", /) -> None:
         """Shows how many cases are prepared."""
@@ -58,7 +64,7 @@ class Progress:
             facts += " · " + " ".join(f"{name} {value:.4f}" for name, value in known.items())
         self.bar.update(self.task, completed=end.epoch, total=end.epochs, facts=facts)
         if not self.console.is_terminal:
-            print(f"epoch {end.epoch}/{end.epochs}: {facts}", file=sys.stderr, flush=True)
+            print(f"{self.fold}epoch {end.epoch}/{end.epochs}: {facts}", file=sys.stderr, flush=True)
 
 
 class Cases:

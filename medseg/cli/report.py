@@ -12,7 +12,9 @@ from medseg.system.notices import RESEARCH
 
 
 def report(
-    folder: Annotated[Path, typer.Argument(help="Output folder of medseg batch, evaluate or train.")],
+    folder: Annotated[
+        Path, typer.Argument(help="Output folder of medseg batch, evaluate or train, also with --folds.")
+    ],
 ) -> None:
     """Make a self-contained HTML report of a batch, an evaluation or a training, worst cases first."""
     from medseg.reporting import report as write_report

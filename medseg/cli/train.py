@@ -99,7 +99,9 @@ def train(
     if folder is not None:
         from medseg.cli.plan import plan_before_training
 
-        planned, manifest = plan_before_training(folder, output, device=device, resume=resume)
+        # Of a fold on another machine the recipe may be there already.
+        again = resume or fold is not None
+        planned, manifest = plan_before_training(folder, output, device=device, resume=again)
         recipe = str(planned)
     from medseg.datasets.manifest import Manifest
     from medseg.recipe import Recipe
@@ -149,6 +151,7 @@ def train(
                     data,
                     output,
                     folds=Folds(folds, fold),
+                    on_fold=progress.begin_fold,
                     **settings,
                 )
             elif rerun is not None:
@@ -169,6 +172,7 @@ def train(
         return
     if folds is not None:
         _print_folds(result, output)
+        print(f"wrote {report(output)}", file=sys.stderr)
         return
     report(output)
     if progress.waiting is not None:

@@ -17,7 +17,9 @@ from medseg.cross_validation.postprocessing_choice import (
     choose_postprocessing,
 )
 from medseg.datasets.manifest import Case
+from medseg.errors import MedsegError
 from medseg.evaluation import summary_table, tables
+from medseg.evaluation.evaluation_files import read_evaluation
 from medseg.evaluation.evaluator import evaluate_cases, read_truth
 from medseg.evaluation.scoring import on_one_grid
 from medseg.images.grid import ROUNDED_GRID_MM
@@ -65,7 +67,7 @@ def score_out_of_fold(
         fold = assignment.fold_of[case.id]
         if fold not in loaded:
             loaded.clear()  # one model in memory at a time
-            loaded[fold] = load_segmenter(fold_folder(folder, fold) / "model.safetensors", device=device)
+            loaded[fold] = load_segmenter(_model_path(folder, fold), device=device)
         segment = loaded[fold]
         mask = segment(read_channels(case.images, channels=len(segment.channels)))
         write_mask(mask, _mask_path(folder, case), facts_of(mask, segment))
@@ -147,7 +149,7 @@ def save_ensemble(folder: Path, assignment: FoldAssignment, choice: Postprocessi
         assignment: The folds.
         choice: Cleaning steps for the model's recipe, after those it has.
     """
-    models = [Model.load(fold_folder(folder, fold) / "model.safetensors") for fold in range(assignment.count)]
+    models = [Model.load(_model_path(folder, fold)) for fold in range(assignment.count)]
     recipe = models[0].recipe
     facts: dict[str, Any] = {
         "medseg": version("medseg"),
@@ -166,6 +168,30 @@ def save_ensemble(folder: Path, assignment: FoldAssignment, choice: Postprocessi
     ensemble.save(folder / "model.safetensors")
     exported_graphs.export(ensemble)
     return ensemble
+
+
+def read_ensemble(folder: Path, assignment: FoldAssignment) -> tuple[pd.DataFrame, Model] | None:
+    """The scores and the ensemble in a folder, if they were made of the folds that are there now.
+
+    Args:
+        folder: Folder of the cross-validation; all folds are finished.
+        assignment: The folds.
+    """
+    path, table = folder / "model.safetensors", folder / FOLDER / summary_table.FILES[0]
+    if not (path.is_file() and table.is_file()):
+        return None
+    try:
+        ensemble = Model.load(path)
+    except MedsegError:
+        return None
+    made_of = [each.get("digest") for each in ensemble.provenance.get("folds", [])]
+    if made_of != [Model.load(_model_path(folder, fold)).digest for fold in range(assignment.count)]:
+        return None
+    return read_evaluation(table), ensemble
+
+
+def _model_path(folder: Path, fold: int) -> Path:
+    return fold_folder(folder, fold) / "model.safetensors"
 
 
 def _plain(dice: float) -> float | None:

@@ -13,6 +13,7 @@ from medseg.cross_validation.fold_assignment import FILE, FoldAssignment
 from medseg.cross_validation.out_of_fold import (
     choose_steps,
     fold_folder,
+    read_ensemble,
     save_ensemble,
     score_out_of_fold,
 )
@@ -26,6 +27,9 @@ from medseg.training.case_cache import CachedCase, cached
 from medseg.training.hardware import Hardware, is_first_process
 from medseg.training.history import EpochEnd
 from medseg.training.options import TrainingOptions
+
+# Longer than the slowest evaluation of all cases.
+_FINISHING_SECONDS = 24 * 3600.0
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,7 @@ def cross_validate(
     hardware: Hardware | None = None,
     options: TrainingOptions | None = None,
     on_epoch: Callable[[EpochEnd], None] = lambda end: None,
+    on_fold: Callable[[int], None] = lambda fold: None,
 ) -> CrossValidation:
     """Trains a recipe once per fold, and measures each case with the model that has not seen it.
 
@@ -102,6 +107,7 @@ def cross_validate(
         hardware: Device and number of processes. Several processes need ``Folds.only``.
         options: As for :func:`medseg.train`; a time limit holds for each fold.
         on_epoch: Called after every epoch.
+        on_fold: Called with the number of a fold before it is trained.
 
     Raises:
         UsageError: there are fewer patients than folds, or fewer than two folds (``manifest-folds``); no such
@@ -133,6 +139,7 @@ def cross_validate(
     for fold in _numbers(folds):
         run = fold_folder(folder, fold)
         if not _is_finished(run):
+            on_fold(fold)
             trainer.train(
                 chosen,
                 assignment.cases(listed, fold),
@@ -145,7 +152,11 @@ def cross_validate(
     finished = all(_is_finished(fold_folder(folder, fold)) for fold in range(folds.count))
     if not finished or not is_first_process():
         return CrossValidation(assignment.fold_of)
-    with run_folder.lock(folder):
+    # Two folds may end at the same time, on two machines: the second one finds what the first has made.
+    with run_folder.lock(folder, wait_seconds=_FINISHING_SECONDS):
+        made = read_ensemble(folder, assignment)
+        if made is not None:
+            return CrossValidation(assignment.fold_of, *made)
         table = score_out_of_fold(folder, listed, assignment, chosen, hardware.device)
         choice = choose_steps(folder, listed, table, chosen)
         return CrossValidation(assignment.fold_of, table, save_ensemble(folder, assignment, choice))

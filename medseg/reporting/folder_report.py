@@ -1,9 +1,10 @@
-"""The report of a batch, an evaluation or a training."""
+"""The report of a batch, an evaluation, a training or a cross-validation."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from medseg.reporting import cross_validation
 from medseg.reporting.page import report_cases
 from medseg.system.progress import Shown
 
@@ -12,13 +13,15 @@ _TRAINING = "run.json"
 
 
 def report(folder: str | Path, *, progress: Shown = False) -> Path:
-    """Writes an HTML report of a batch, an evaluation or a training, and returns its path.
+    """Writes an HTML report of a batch, an evaluation, a training or a cross-validation; returns its path.
 
     The file opens from the disk and loads nothing from elsewhere. For a batch or an evaluation it is
-    ``report.html``, with the worst cases first; for a training ``summary.html``, with the learning curves.
+    ``report.html``, with the worst cases first; for a training ``summary.html``, with the learning curves;
+    for a cross-validation ``report.html``, with scores out of fold and the curves of each fold.
 
     Args:
-        folder: The output folder of :func:`medseg.batch`, :func:`medseg.evaluate` or :func:`medseg.train`.
+        folder: The output folder of :func:`medseg.batch`, :func:`medseg.evaluate`, :func:`medseg.train` or
+            :func:`medseg.cross_validate`.
         progress: Whether to show a bar; None for only on a terminal. A function is called instead.
 
     Raises:
@@ -33,4 +36,6 @@ def report(folder: str | Path, *, progress: Shown = False) -> Path:
         from medseg.reporting.training import summary  # imports torch, which other reports do not need
 
         return summary(folder)
+    if (Path(folder) / cross_validation.FOLDS).is_file():
+        return cross_validation.summary(folder)
     return report_cases(folder, progress=progress)

@@ -21,10 +21,14 @@ _LOCK = ".lock"
 
 
 @contextmanager
-def lock(folder: Path) -> Iterator[None]:
+def lock(folder: Path, *, wait_seconds: float = 0.0) -> Iterator[None]:
     """Keeps other trainings out of a folder while the block runs; the folder is made if necessary.
 
     The first process of a training holds the lock for all.
+
+    Args:
+        folder: Folder of the training.
+        wait_seconds: How long to wait for another process to leave the folder.
 
     Raises:
         UsageError: another training is running in the folder (``in-use``).
@@ -34,7 +38,8 @@ def lock(folder: Path) -> Iterator[None]:
         yield
         return
     folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder / _LOCK, remedy="wait until that training has ended, or choose another folder"):
+    remedy = "wait until that training has ended, or choose another folder"
+    with locked(folder / _LOCK, remedy=remedy, wait_seconds=wait_seconds):
         yield
 
 

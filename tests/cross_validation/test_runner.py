@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +13,8 @@ import pytest
 import torch
 from support.worlds import phantoms, tiny
 
-from medseg.cross_validation.fold_assignment import FILE
+from medseg.cross_validation.fold_assignment import FILE, FoldAssignment
+from medseg.cross_validation.out_of_fold import read_ensemble
 from medseg.cross_validation.runner import Folds, cross_validate
 from medseg.datasets.manifest import Case
 from medseg.errors import UsageError
@@ -20,6 +23,7 @@ from medseg.inference.cleaning_steps import cleaned
 from medseg.inference.model import Model
 from medseg.inference.segmenter import Segmenter
 from medseg.io import read, read_mask
+from medseg.training import run_folder
 from medseg.training.hardware import Hardware
 
 CPU = Hardware("cpu", workers=0)
@@ -128,3 +132,34 @@ def test_impossible_folds_are_refused(cases: list[Case], tmp_path: Path) -> None
         assert caught.value.reason == reason
     with pytest.raises(UsageError, match="each fold with its own command"):
         cross_validate(RECIPE, cases, tmp_path / "cv", folds=3, hardware=Hardware("cpu", devices=2))
+
+
+def test_the_finisher_waits_for_another_and_takes_what_it_made(
+    cases: list[Case], whole: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "cv"
+    shutil.copytree(whole, folder)
+    table = folder / "out_of_fold" / "evaluation.csv"
+    before = table.stat().st_mtime_ns
+    begun, end = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with run_folder.lock(folder):
+            begun.set()
+            end.wait(60)
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    begun.wait(60)
+    threading.Timer(0.5, end.set).start()
+    result = cross_validate(RECIPE, cases, folder, folds=Folds(3, only=1), hardware=CPU, resume=True)
+    thread.join()
+    assert result.model is not None
+    assert result.model.digest == Model.load(whole / "model.safetensors").digest
+    assert result.table is not None
+    assert sorted(result.table["fold"].unique()) == [0, 1, 2]
+    assert table.stat().st_mtime_ns == before
+    shutil.copy(
+        folder / "fold_1" / "model.safetensors", folder / "fold_2" / "model.safetensors"
+    )  # another fold
+    assert read_ensemble(folder, FoldAssignment(3, "", {}, {})) is None

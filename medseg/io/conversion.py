@@ -114,6 +114,10 @@ def _on_scan(mask: str | Path | Mask, labels: Sequence[Label], scan: Volume | No
         made = placed_on(made, scan.grid, crop=True)
     except InputRefused as error:
         if not resample or error.reason != "grid-mismatch":
+            if error.reason == "grid-mismatch":
+                error.remedy = (
+                    "pass the scan that was segmented, or --resample to use the nearest voxels of the mask"
+                )
             raise
         # A DICOM SEG is refused on a scan's grid that is not its own; without a scan it brings its own.
         made = resampled_on(mask if isinstance(mask, Mask) else read_mask(mask, labels), scan.grid)

@@ -164,7 +164,7 @@ def read_mask(
     if path.is_file() and formats.picture_ending(path) and not series_reader.is_dicom(path):
         own_grid = grid if grid is None or isinstance(grid, Grid) else grid.grid
         return picture_masks.read_mask(path, labels, own_grid, coding)
-    if _names_segments(path):
+    if names_segments(path):
         return slicer_segments.read(path, labels)
     volume = read(path)
     rounding = nifti.label_rounding(path) if volume.source.format == "nifti" else 0.0
@@ -193,7 +193,7 @@ def list_segments(path: str | Path) -> tuple[Segment, ...]:
         ['right_lung', 'left_lung']
     """
     path = path_checks.existing(path)
-    if _names_segments(path):
+    if names_segments(path):
         return slicer_segments.list_segments(path)
     kind = _derived(path)
     if not kind:
@@ -208,7 +208,7 @@ def list_segments(path: str | Path) -> tuple[Segment, ...]:
     return seg.list_segments(path)
 
 
-def _names_segments(path: Path) -> bool:
+def names_segments(path: Path) -> bool:
     """Whether this is an NRRD file whose header names segments, as those of 3D Slicer."""
     known = formats.SUFFIXES.get(formats.ending(path) or "")
     is_nrrd = path.is_file() and known is not None and known.format is formats.NRRD

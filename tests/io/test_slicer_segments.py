@@ -12,6 +12,7 @@ from medseg.errors import InputRefused, InputWarning
 from medseg.images.grid import Grid
 from medseg.images.label import Label
 from medseg.images.volume import Mask, Volume
+from medseg.io import scan_info
 from medseg.io.conversion import convert_mask
 
 LEFT, RIGHT = Label(name="left_lung", values=(2,)), Label(name="right_lung", values=(1,))
@@ -78,6 +79,30 @@ def test_layers_hold_segments_that_overlap(tmp_path):
     assert np.array_equal(mask.array, A)
 
 
+def test_the_layers_and_segments_of_a_file_are_described(tmp_path):
+    # 48 of 2 x 120 voxels are 1: those of layer 0 are 2 + 6 = 8, of layer 1 a block of 2 x 4 x 5 = 40.
+    block = np.zeros_like(A)
+    block[:2, :4, :5] = 1
+    layers = np.stack([A > 0, block]).astype(np.uint8)
+    path = a_file(tmp_path / "s.seg.nrrd", layers, ("lung", 1, 0), ("block", 1, 1))
+    facts = scan_info.info(path)
+    assert (facts["format"], facts["shape"], facts["layers"]) == ("nrrd", [4, 5, 6], 2)
+    assert facts["segments"] == 2
+    assert (facts["spacing_mm"], facts["orientation"], facts["dtype"]) == ([1, 2, 5], "LPS", "uint8")
+    assert (facts["minimum"], facts["maximum"], facts["mean"]) == (0, 1, 48 / 240)
+    one = scan_info.info(a_file(tmp_path / "t.seg.nrrd", A, ("a", 1, 0), ("b", 2, 0)))
+    assert (one["shape"], one["maximum"], one["layers"], one["segments"]) == ([4, 5, 6], 2, 1, 2)
+    assert "segments" not in scan_info.info(a_file(tmp_path / "u.nrrd", A))
+
+
+def test_layers_are_no_scan_but_a_mask(tmp_path):
+    path = a_file(tmp_path / "s.seg.nrrd", np.stack([A, A]), ("a", 1, 0), ("b", 1, 1))
+    with pytest.raises(InputRefused) as refused:
+        io.read(path)
+    assert refused.value.reason == "several-channels"
+    assert "--as-mask" in str(refused.value)
+
+
 @pytest.mark.parametrize(
     ("segments", "reason"),
     [
@@ -141,6 +166,7 @@ def test_converting_a_cropped_mask_puts_it_on_its_scan(tmp_path, name):
     with pytest.raises(InputRefused) as refused:
         convert_mask(path, tmp_path / "n.nii.gz", scan=other)
     assert refused.value.reason == "grid-mismatch"
+    assert "--resample" in str(refused.value)
     with pytest.warns(InputWarning, match="resampled to the scan's grid"):
         made = convert_mask(path, tmp_path / "n.nii.gz", scan=other, resample=True)
     # Slices of 5 mm from 15 to 40 mm; those of 4 mm at 16, 20, 24 ... lie in slice 0, 1, 2, 2, 3, 4, 5, ...

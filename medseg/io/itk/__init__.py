@@ -199,7 +199,7 @@ def _check_axes(header: TextHeader, choices: ReadOptions) -> None:
             f"{len(header.sizes)}D data ({dims}) with {header.channels} number(s) a voxel"
             " where one 3D channel is expected",
             reason="several-channels",
-            remedy="export one 3D volume with one number a voxel",
+            remedy="export one 3D volume with one number a voxel; segments in layers are a mask (--as-mask)",
         )
     if choices.volume not in (None, 1):
         raise InputRefused(

@@ -12,13 +12,15 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from medseg.errors import InputRefused
 from medseg.images.grid import Grid
+from medseg.images.intensity_stats import describe as describe_volume
 from medseg.images.label import Label
-from medseg.images.volume import Mask, Source, Voxels
+from medseg.images.volume import Mask, Source, Volume, Voxels
 from medseg.io.dicom.coded_terms import Meaning, Term
 from medseg.io.dicom.segments import Painting, Segment
 from medseg.io.error_context import refusing
@@ -112,6 +114,26 @@ def list_segments(path: Path) -> tuple[Segment, ...]:
         Segment(each.number, each.name, value, each.meaning)
         for each, value in zip(stored, values, strict=True)
     )
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """The facts of :func:`medseg.describe` over the stored values of all layers, with two more.
+
+    These are the numbers of ``layers`` and ``segments``; names are free text, which may hold patient data.
+
+    Raises:
+        InputRefused: as :func:`read_layers`.
+    """
+    with refusing(path, "NRRD file"):
+        layers, grid = read_layers(path)
+    each = [describe_volume(Volume(layer, grid, Source(path, "nrrd"))) for layer in layers]
+    return each[0] | {
+        "minimum": min(facts["minimum"] for facts in each),
+        "maximum": max(facts["maximum"] for facts in each),
+        "mean": round(sum(float(layer.mean(dtype=np.float64)) for layer in layers) / len(layers), 4),
+        "layers": len(layers),
+        "segments": len(stored_segments(path)),
+    }
 
 
 def read(path: Path, labels: Sequence[Label]) -> Mask:

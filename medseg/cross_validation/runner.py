@@ -152,13 +152,20 @@ def cross_validate(
     finished = all(_is_finished(fold_folder(folder, fold)) for fold in range(folds.count))
     if not finished or not is_first_process():
         return CrossValidation(assignment.fold_of)
+    return _finish(folder, listed, assignment, chosen, hardware.device)
+
+
+def _finish(
+    folder: Path, cases: Sequence[Case], assignment: FoldAssignment, recipe: Recipe, device: str
+) -> CrossValidation:
+    """Out-of-fold masks and scores, and the model of all folds, once every fold is trained."""
     # Two folds may end at the same time, on two machines: the second one finds what the first has made.
     with run_folder.lock(folder, wait_seconds=_FINISHING_SECONDS):
         made = read_ensemble(folder, assignment)
         if made is not None:
             return CrossValidation(assignment.fold_of, *made)
-        table = score_out_of_fold(folder, listed, assignment, chosen, hardware.device)
-        choice = choose_steps(folder, listed, table, chosen)
+        table = score_out_of_fold(folder, cases, assignment, recipe, device)
+        choice = choose_steps(folder, cases, table, recipe)
         return CrossValidation(assignment.fold_of, table, save_ensemble(folder, assignment, choice))
 
 

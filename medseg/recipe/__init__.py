@@ -24,10 +24,9 @@ from pydantic import (
 
 from medseg.errors import UsageError
 from medseg.images.label import Label
-from medseg.images.volume import check_labels
-from medseg.io.picture.colours import colour_table
 from medseg.io.picture.masks import MaskCoding
-from medseg.recipe.augmentation import PRESETS, Augment, misfit, preset
+from medseg.recipe.augmentation import PRESETS, Augment, preset
+from medseg.recipe.consistency import check_consistency
 from medseg.recipe.context import Context
 from medseg.recipe.loss import DiceBCE, DiceCE, Loss
 from medseg.recipe.network import Network, UNet
@@ -159,167 +158,8 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
-        try:
-            check_labels(self.labels)
-        except UsageError as error:
-            raise ValueError(error.problem) from None
-        if any(self.ignore_value in label.values for label in self.labels):
-            raise ValueError(f"ignore_value {self.ignore_value} is also a value of a label")
-        if self.colours:
-            try:
-                colour_table(self.colours, self.labels, self.ignore_value)
-            except UsageError as error:
-                raise ValueError(error.problem) from None
-        problem = misfit(
-            self.augment,
-            labels=self.labels,
-            intensity=self.prepare.intensity,
-            spatial_dims=self.spatial_dims,
-        )
-        if problem:
-            raise ValueError(problem)
-        if self.modality == "CT" and not isinstance(self.prepare.intensity, Window):
-            raise ValueError("CT intensities have an absolute unit (HU): use intensity kind 'window'")
-        unknown = sorted(set(self.loss.class_weights) - {label.name for label in self.labels})
-        if unknown:
-            raise ValueError(f"loss.class_weights names {unknown[0]!r}, which is not a label of the recipe")
-        if not any(self.loss.class_weights.get(label.name, 1.0) for label in self.labels):
-            raise ValueError("loss.class_weights are 0 for every label: nothing would be learned")
-        if self.exclusive and self.predict.threshold != Predict().threshold:
-            raise ValueError(
-                f"predict.threshold {self.predict.threshold} has no effect with loss dice_ce, which picks "
-                "the most probable label: remove it"
-            )
-        values = [value for label in self.labels for value in label.values]
-        if self.exclusive and len(set(values)) < len(values):
-            raise ValueError("loss dice_ce needs mutually exclusive labels, but these labels share values")
-        if self.predict.whole_planes:
-            self._check_whole_planes()
-        if self.context:
-            self._check_context(self.context)
-        if isinstance(self.pipeline, EnsemblePipeline):
-            self._check_ensemble(self.pipeline)
-        elif self.pipeline:
-            self._check_pipeline(self.pipeline)
-        if self.postprocess.divide:
-            self._check_divided(self.postprocess.divide)
-        self._check_steps(self.postprocess.steps)
-        problem = self.network.misfit(self.spatial_dims)
-        if problem:
-            raise ValueError(problem)
-        self._check_patch()
+        check_consistency(self)
         return self
-
-    def _check_patch(self) -> None:
-        size, factors = self.patch.size, self.network.divisors(self.spatial_dims)
-        if any(n % factor for n, factor in zip(size, factors, strict=True)):
-            lower = [max(n // factor, 1) * factor for n, factor in zip(size, factors, strict=True)]
-            upper = [-(-n // factor) * factor for n, factor in zip(size, factors, strict=True)]
-            multiple = factors[0] if len(set(factors)) == 1 else list(factors)
-            raise ValueError(
-                f"patch.size {list(size)} does not fit network {self.network.kind}: each "
-                f"number must be a multiple of {multiple}, such as {lower} or {upper}"
-            )
-        if self.network.normalised and size == factors:
-            raise ValueError(
-                f"patch.size {list(size)} shrinks to one voxel, which the normalisation of network "
-                f"{self.network.kind} cannot handle: make at least one number {2 * min(factors)} or more"
-            )
-
-    def _check_whole_planes(self) -> None:
-        if self.spatial_dims != 2:
-            raise ValueError("predict.whole_planes needs a 2D patch (patch.size with two numbers)")
-        norm = getattr(self.network, "norm", "instance")
-        if norm not in ("batch", "none"):
-            raise ValueError(
-                f"predict.whole_planes needs network.norm batch or none: with norm {norm} the output depends "
-                "on the size of the plane"
-            )
-
-    def _check_context(self, context: Context) -> None:
-        if self.modality != "CT" or [label.side for label in self.labels] != ["right", "left"]:
-            raise ValueError(
-                "context is only for lungs on CT: it needs labels with side right and left, in this order"
-            )
-        if self.spatial_dims != 3 or not self.exclusive or len(self.channels) != 1:
-            raise ValueError("context needs one channel, a 3D patch, and loss dice_ce")
-        factor = context.network.divisor
-        if any(n % factor for n in context.size):
-            raise ValueError(f"context.size {list(context.size)}: each must be a multiple of {factor}")
-
-    def _check_pipeline(self, pipeline: NnunetPipeline | LungmaskPipeline) -> None:
-        if (
-            self.predict != Predict()
-            or self.postprocess.rules != Postprocess()
-            or self.context
-            or self.prepare.crop
-        ):
-            raise ValueError(
-                "with a pipeline, predict and postprocess (but for its steps) keep their defaults, and there "
-                "is neither context nor prepare.crop: the pipeline decides everything"
-            )
-        if self.patch.neighbours:
-            raise ValueError("with a pipeline, patch.neighbours must be 0")
-        if isinstance(pipeline, LungmaskPipeline):
-            if self.modality != "CT" or len(self.channels) != 1 or not self.exclusive:
-                raise ValueError("pipeline lungmask needs modality CT, one channel, and loss dice_ce")
-            if self.patch.size != (256, 256):
-                raise ValueError(
-                    f"pipeline lungmask needs patch.size [256, 256], not {list(self.patch.size)}"
-                )
-            return
-        names = {label.name for label in self.labels}
-        for each in pipeline.configurations:
-            size = each.patch_size or self.patch.size
-            if len(size) != len(each.spacing_mm):
-                raise ValueError(
-                    f"configuration {each.name!r}: spacing_mm has {len(each.spacing_mm)} numbers, but the "
-                    f"patch has {len(size)}"
-                )
-            if len(each.intensity) != len(self.channels):
-                raise ValueError(
-                    f"configuration {each.name!r} has {len(each.intensity)} intensities, but there are "
-                    f"{len(self.channels)} channels"
-                )
-            unknown = sorted(set(each.labels or ()) - names)
-            if unknown:
-                raise ValueError(f"configuration {each.name!r} names {unknown[0]!r}, which is not a label")
-        if (pipeline.combine != "mean" or len(pipeline.configurations) > 1) and not self.exclusive:
-            raise ValueError(
-                f"pipeline.combine {pipeline.combine} of several configurations needs exclusive labels: loss "
-                "dice_ce, not regions"
-            )
-
-    def _check_ensemble(self, pipeline: EnsemblePipeline) -> None:
-        if self.context:
-            raise ValueError("pipeline ensemble cannot be used with context")
-        names = sorted(label.name for label in self.labels)
-        for number, each in enumerate(pipeline.members):
-            if sorted(each.labels) != names:
-                raise ValueError(f"pipeline.members[{number}].labels {list(each.labels)} must be {names}")
-        for recipe in self.member_recipes():
-            Recipe.model_validate(recipe.model_dump())
-
-    def _check_divided(self, parts: tuple[Label, Label]) -> None:
-        if len(self.labels) > 1:
-            raise ValueError(f"postprocess.divide needs exactly one label, but there are {len(self.labels)}")
-        if [part.side for part in parts] != ["right", "left"]:
-            raise ValueError("postprocess.divide needs two labels, with side right and left, in this order")
-        values = sorted(value for part in parts for value in part.values)
-        if values != sorted(self.labels[0].values):
-            raise ValueError(
-                f"postprocess.divide has the values {values}, but label {self.labels[0].name} has "
-                f"{sorted(self.labels[0].values)}: they must be the same"
-            )
-
-    def _check_steps(self, steps: tuple[CleaningStep, ...]) -> None:
-        if steps and self.context:
-            raise ValueError("postprocess.steps cannot be used with context: lung_ct decides its masks")
-        names = {label.name for label in self.painted}
-        for number, step in enumerate(steps):
-            unknown = sorted(set(step.labels) - names)
-            if unknown:
-                raise ValueError(f"postprocess.steps[{number}] names {unknown[0]!r}, which is not a label")
 
     @model_serializer(mode="wrap")
     def _without_absent_sections(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

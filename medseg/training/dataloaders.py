@@ -12,6 +12,7 @@ from typing import TypedDict
 import torch
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Sampler, default_collate
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from medseg.errors import ResourceError
 from medseg.recipe import Recipe
@@ -112,6 +113,12 @@ class Loader:
             finally:
                 self.waited_seconds += time.monotonic() - started
             yield batch
+
+    def close(self) -> None:
+        """Ends the worker processes, which otherwise live as long as this object is referred to."""
+        iterator, self._loader._iterator = self._loader._iterator, None
+        if isinstance(iterator, _MultiProcessingDataLoaderIter):
+            iterator._shutdown_workers()
 
 
 class Scan(TypedDict):

@@ -141,6 +141,8 @@ class LightningRun:
             if interruption.received is not None:  # a worker ended first
                 raise interruption.error() from None
             raise
+        finally:
+            loader.close()
 
     def wait_for_all(self) -> None:
         """Returns once every process of the training has called it."""

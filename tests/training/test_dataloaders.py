@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import multiprocessing
 from types import SimpleNamespace
 
 import pytest
@@ -41,6 +42,17 @@ def test_batches_are_the_same_with_and_without_workers(prepared, workers):
     assert torch.equal(batches[1]["image"][0], direct[1, 2]["image"])
     assert batches[1]["case"] == [direct[1, 2]["case"], direct[1, 3]["case"]]
     assert batches[1]["seed"].tolist() == [direct[1, 2]["seed"], direct[1, 3]["seed"]]
+
+
+def test_a_closed_loader_leaves_no_process_behind_and_can_be_used_again(prepared):
+    before = set(multiprocessing.active_children())
+    loader = Loader(Patches(prepared, tiny()), EpochSampler(3, 2), workers=1)
+    loader.close()  # nothing has begun
+    for _ in range(2):
+        assert len(list(loader)) == 3
+        assert len(set(multiprocessing.active_children()) - before) == 1
+        loader.close()
+        assert set(multiprocessing.active_children()) <= before
 
 
 def test_the_waiting_time_is_measured_in_the_loader(prepared, monkeypatch):

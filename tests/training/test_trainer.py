@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import multiprocessing
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,7 @@ def test_it_learns_the_phantom(cases, tmp_path):
 
 def test_resumed_training_equals_uninterrupted_training(cases, tmp_path):
     recipe = tiny(train={"epochs": 4, "steps_per_epoch": 2}, network={"norm": "batch", "dropout": 0.1})
+    others = set(multiprocessing.active_children())
     whole = train(recipe, cases, tmp_path / "whole", hardware=Hardware(workers=0))
 
     class Stop(Exception):
@@ -87,6 +89,7 @@ def test_resumed_training_equals_uninterrupted_training(cases, tmp_path):
     resumed = train(recipe, cases, tmp_path / "parts", hardware=Hardware(workers=1), resume=True)
     assert equal(whole, resumed)
     assert equal(whole, train(recipe, cases, tmp_path / "workers", hardware=Hardware(workers=1)))
+    assert set(multiprocessing.active_children()) <= others  # no worker is left behind
     curves = []
     for name in ("whole", "parts"):
         curves.append(curve(tmp_path / name))

@@ -10,7 +10,8 @@ from medseg.batch_processing.messages import BatchConfig
 from medseg.errors import MedsegError
 from medseg.images.volume import Volume
 from medseg.io import ReadOptions, read_channels
-from medseg.io.formats import picture_ending
+from medseg.io.formats import partner, picture_ending
+from medseg.io.image_files import data_files
 from medseg.system.notices import collect_notices
 
 
@@ -33,6 +34,12 @@ def input_digest(images: Sequence[Path], config: BatchConfig) -> str:
 
 
 def read_files(volumes: Sequence[Volume], images: Sequence[Path]) -> list[Path]:
-    """The files that were read: for DICOM the slices, else the given paths."""
+    """The files that were read: for DICOM the slices, else the given paths and the voxels of headers."""
     files = [path for volume in volumes for path in volume.source.files]
-    return files or [path for path in images if path.is_file()]
+    return files or [file for path in images if path.is_file() for file in _with_voxels(path)]
+
+
+def _with_voxels(image: Path) -> list[Path]:
+    """An image and the files that hold its voxels, if it is a header without them."""
+    other = partner(image)
+    return [image, *data_files(image), *([] if other is None else [other])]

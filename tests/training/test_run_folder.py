@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 from support.worlds import phantoms, tiny
@@ -109,6 +110,20 @@ def test_other_hardware_is_refused_or_accepted_and_recorded(cases, interrupted, 
 def test_an_unchanged_training_is_resumed(cases, interrupted):
     assert resume(interrupted, cases).provenance["epoch"] in (1, 2)
     assert "changes" not in provenance.read(interrupted).facts
+
+
+def test_a_training_of_moved_data_is_resumed(cases, interrupted, tmp_path):
+    """Names and folders of the files do not count, their content does."""
+    (tmp_path / "moved").mkdir()
+    placed = []
+    for number, case in enumerate(cases):
+        image, label = (tmp_path / "moved" / f"{kind}{number}.nii.gz" for kind in "ab")
+        shutil.copy(case.images[0], image)
+        shutil.copy(case.label, label)
+        placed.append(case.model_copy(update={"images": (image,), "label": label}))
+    assert resume(interrupted, placed).provenance["epoch"] <= 2
+    epochs = [line.split(",")[0] for line in (interrupted / "history.csv").read_text().splitlines()]
+    assert epochs == ["epoch", "1", "2"]
 
 
 def test_a_training_started_anew_replaces_the_record_of_a_killed_one(cases, tmp_path):

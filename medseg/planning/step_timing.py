@@ -17,6 +17,7 @@ from medseg.recipe import Recipe
 from medseg.training.case_cache import cached
 from medseg.training.dataloaders import patches
 from medseg.training.lightning_module import SegmentationModule
+from medseg.training.optimizer import build as build_optimizer
 
 _STEPS = 3
 _TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -67,7 +68,7 @@ def time_steps(recipe: Recipe, cases: Sequence[Case], device: str) -> StepTiming
         loader = patches([case], recipe, workers=0, first_epoch=0, augmented=True, rank=0, world_size=1)
         module = SegmentationModule(recipe, "")
         network = module.network.to(device).train()
-        optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.train.learning_rate)
+        optimiser = build_optimizer(network.parameters(), recipe.train)
         dtype = _TYPES[recipe.train.precision]
         taken = []
         batches = chain.from_iterable(repeat(loader))  # an epoch may have fewer steps

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from medseg.recipe.section import Count, Fraction, NotNegative, Positive, Section, Size
 
@@ -23,6 +23,15 @@ _NNUNET: dict[str, object] = {
     "validate_every": 50,
     "patience": 20,
 }
+
+
+def _or_a_preset(schema: dict[str, Any]) -> None:
+    """Adds ``preset``, which is no field of the model, and makes the others optional beside it."""
+    # writeOnly: may be given, but is never part of a recipe that medseg writes.
+    known = {"enum": ["nnunet"], "title": "Preset", "type": "string", "writeOnly": True}
+    schema["properties"] = {"preset": known, **schema["properties"]}
+    schema["if"] = {"not": {"required": ["preset"]}}
+    schema["then"] = {"required": schema.pop("required")}
 
 
 class Train(Section):
@@ -57,6 +66,8 @@ class Train(Section):
         patience: Validations without a better Dice before training stops early.
         seed: Seed of initial weights, order of cases, patches and augmentation.
     """
+
+    model_config = ConfigDict(json_schema_extra=_or_a_preset)
 
     epochs: Count
     steps_per_epoch: Count

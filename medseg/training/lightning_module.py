@@ -21,13 +21,12 @@ from medseg.training.dataloaders import Batch, Scan
 from medseg.training.fine_tuning import FineTuning, freeze, parameter_groups
 from medseg.training.loggers import Picture, log_pictures
 from medseg.training.losses import build as build_loss
+from medseg.training.optimizer import build as build_optimizer
 from medseg.training.patches import Patches, Sample
 from medseg.training.validation_images import snapshot
 
 # Number of validation cases that are shown, always the first ones.
 _PICTURES = 4
-# Of SGD, as in nnU-Net.
-_MOMENTUM = 0.99
 
 
 def learning_rate_factor(step: int, rules: Train) -> float:
@@ -219,17 +218,7 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]  # lightning
         """The recipe's optimiser and schedule."""
         rules = self.recipe.train
         weights = parameter_groups(self.network, self._tuning, self.recipe)
-        optimizer: torch.optim.Optimizer
-        if rules.optimizer == "sgd":
-            optimizer = torch.optim.SGD(
-                weights,
-                lr=rules.learning_rate,
-                momentum=_MOMENTUM,
-                weight_decay=rules.weight_decay,
-                nesterov=True,
-            )
-        else:
-            optimizer = torch.optim.AdamW(weights, lr=rules.learning_rate, weight_decay=rules.weight_decay)
+        optimizer = build_optimizer(weights, rules)
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: learning_rate_factor(step, rules)
         )

@@ -13,13 +13,14 @@ from medseg.networks import channels_last
 from medseg.recipe import Recipe
 from medseg.system.error_conversion import is_out_of_memory
 from medseg.training.losses import build as build_loss
+from medseg.training.optimizer import build as build_optimizer
 
 
 def out_of_memory(recipe: Recipe, device: torch.device) -> ResourceError:
     """The error for a training that ran out of memory, with sizes that fit.
 
     The candidates are smaller batches of the same patches, and the same batch of smaller patches. On a
-    GPU each is tested with a training step on random numbers, beside whatever else the device holds. On
+    GPU each is tested with training steps on random numbers, beside whatever else the device holds. On
     a CPU the next smaller ones are named untested: a process at the limit of its address space cannot
     grow its stack, so that a trial could end it before the error is shown.
 
@@ -53,18 +54,23 @@ def _sizes(recipes: Iterable[Recipe | None]) -> str:
 
 
 def fits(recipe: Recipe, device: torch.device) -> bool:
-    """Whether one training step of this recipe fits into memory."""
+    """Whether training steps of this recipe fit into memory.
+
+    Two are tried, because only the first one allocates what the optimiser keeps beside the weights: once
+    their size with ``sgd``, twice with ``adamw``.
+    """
     try:
         with torch.random.fork_rng(devices=[]):
             network = channels_last(build_network(recipe)).to(device)
-            optimizer = torch.optim.AdamW(network.parameters())
+            optimizer = build_optimizer(network.parameters(), recipe.train)
             shape = (recipe.train.batch_size, recipe.in_channels, *recipe.patch.size)
             truth = (recipe.train.batch_size, len(recipe.labels), *recipe.patch.size)
-            loss = build_loss(recipe)(
-                network(torch.rand(shape, device=device)), torch.zeros(truth, device=device)
-            )
-            loss.backward()
-            optimizer.step()
+            measure = build_loss(recipe)
+            for _ in range(2):
+                optimizer.zero_grad()
+                outputs = network(torch.rand(shape, device=device))
+                measure(outputs, torch.zeros(truth, device=device)).backward()
+                optimizer.step()
     except RuntimeError as error:
         # oneDNN reports this when memory runs out, but also for unsupported operations.
         if not is_out_of_memory(error) and "could not create a primitive" not in str(error):

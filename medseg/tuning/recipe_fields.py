@@ -67,6 +67,8 @@ class RecipeFields:
         yield path
         for each in self._alternatives(node, None, True):
             for part, child in each.get("properties", {}).items():
+                if child.get("writeOnly"):
+                    continue
                 yield from self._names(child, f"{path}.{part}")
 
     def _alternatives(self, node: Schema, data: Any, resolved: bool) -> list[Schema]:
@@ -86,6 +88,8 @@ class RecipeFields:
 
 def _children(node: Schema, part: str, value: Any) -> Iterator[tuple[Schema, Any]]:
     """The schema and the present value of one part of a section or list."""
+    if node.get("properties", {}).get(part, {}).get("writeOnly"):
+        return  # stands for other fields, which are searched themselves
     if part in node.get("properties", {}):
         yield node["properties"][part], value.get(part) if isinstance(value, Mapping) else None
     elif node.get("type") == "array" and part.isdecimal():

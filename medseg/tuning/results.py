@@ -15,7 +15,7 @@ from medseg.evaluation import tables
 from medseg.evaluation.confidence_intervals import mean_interval
 from medseg.recipe import Recipe
 from medseg.system.atomic_write import replacing
-from medseg.tuning.search_space import SearchSpace
+from medseg.tuning.search_space import SearchSpace, own_value
 from medseg.tuning.summary_page import write_page
 from medseg.tuning.trial_record import TrialRecord
 
@@ -184,8 +184,6 @@ def _value(trial: TrialRecord, name: str) -> object:
     if (
         value is None and trial.is_start and trial.recipe is not None
     ):  # the recipe's own, outside of the space
-        data: Any = trial.recipe.model_dump(mode="json")
-        for part in name.split("."):
-            data = data[int(part)] if isinstance(data, list) else data.get(part, {})
-        return "" if isinstance(data, dict) else str(data)
+        own = own_value(trial.recipe, name)
+        return "" if own is None or isinstance(own, dict) else str(own)
     return value

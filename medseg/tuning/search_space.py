@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pydantic import ValidationError
+from pydantic_core import to_jsonable_python
 
 from medseg.errors import UsageError
 from medseg.recipe import Recipe, digest
@@ -90,7 +91,7 @@ class Choice:
 
     def encoded(self, value: object) -> object | None:
         """The value as the study keeps it; None if it is none of them."""
-        kept = _kept(_plain(value))
+        kept = _kept(value)
         return kept if any(kept == _kept(each) for each in self.values) else None
 
     def distribution(self) -> BaseDistribution:
@@ -186,7 +187,7 @@ class SearchSpace:
         """The recipe's own values, as the study keeps them, as far as they lie in the space."""
         data = recipe.model_dump(mode="json")
         own = {
-            name: parameter.encoded(_get(data, name))
+            name: parameter.encoded(own_value(recipe, name))
             for name, parameter in self._in_order()
             if _FIELDS.at(name, data)
         }
@@ -345,17 +346,18 @@ def _set(data: dict[str, Any], path: str, value: Any) -> None:
     section[last] = copy.deepcopy(value)
 
 
-def _get(data: Any, path: str) -> Any:
+def own_value(recipe: Recipe, path: str) -> Any:
+    """A recipe's value of a field, as plain data; None if it has no such field.
+
+    Includes fields that are left out of the recipe's YAML while they have their default.
+    """
+    value: Any = recipe
     for part in path.split("."):
         try:
-            data = data[int(part)] if isinstance(data, list) else data[part]
-        except (KeyError, IndexError, TypeError, ValueError):
+            value = value[int(part)] if isinstance(value, tuple) else getattr(value, part)
+        except (AttributeError, IndexError, ValueError):
             return None
-    return data
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
+    return to_jsonable_python(value)
 
 
 def _kept(value: Any) -> Any:

@@ -154,6 +154,25 @@ def test_labels_that_cannot_be_divided_are_refused(labels, divide, message):
         tiny(labels=[{"name": n, "values": v} for n, v in labels], postprocess={"divide": list(divide)})
 
 
+def test_the_json_schema_knows_the_preset_of_a_schedule():
+    """Without a preset the numbers without a default are needed; optimiser and schedule may be chosen."""
+    checker = pytest.importorskip("jsonschema").Draft202012Validator(Recipe.json_schema())
+    good = tiny().model_dump(mode="json")
+    numbers = {"epochs": 2, "steps_per_epoch": 2, "batch_size": 1}
+    for train in (
+        {"preset": "nnunet"},
+        {"preset": "nnunet", "epochs": 5},
+        numbers,
+        numbers | {"optimizer": "sgd", "schedule": "poly_epoch"},
+    ):
+        assert checker.is_valid(good | {"train": train})
+        Recipe.checked(good | {"train": train})
+    for train in ({"preset": "other"}, {"epochs": 5}, numbers | {"optimizer": "adam"}, {}):
+        assert not checker.is_valid(good | {"train": train})
+        with pytest.raises(UsageError):
+            Recipe.checked(good | {"train": train})
+
+
 def test_the_preset_of_a_schedule_is_replaced_by_its_numbers():
     schedule = Train.model_validate({"preset": "nnunet", "batch_size": 4, "epochs": 200})
     assert (schedule.epochs, schedule.steps_per_epoch, schedule.batch_size) == (200, 250, 4)

@@ -53,6 +53,20 @@ def test_fits_runs_a_real_training_step():
     assert memory_search.fits(tiny(), torch.device("cpu"))
 
 
+@pytest.mark.parametrize(("optimizer", "kind"), [("adamw", "AdamW"), ("sgd", "SGD")])
+def test_two_steps_with_the_recipes_optimiser_are_tried(monkeypatch, optimizer, kind):
+    """The second step holds the optimiser's state beside the feature maps."""
+    steps, step = [], getattr(torch.optim, kind).step
+
+    def counted(self, *args, **kwargs):
+        steps.append(type(self).__name__)
+        return step(self, *args, **kwargs)
+
+    monkeypatch.setattr(getattr(torch.optim, kind), "step", counted)
+    assert memory_search.fits(tiny(train={"optimizer": optimizer}), torch.device("cpu"))
+    assert steps == [kind, kind]
+
+
 def test_other_errors_are_passed_on(monkeypatch):
     monkeypatch.setattr(memory_search, "build_network", lambda recipe: 1 / 0)
     with pytest.raises(ZeroDivisionError):

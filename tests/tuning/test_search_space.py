@@ -56,6 +56,8 @@ def test_ranges_and_choices_are_read_from_yaml(tmp_path: Path) -> None:
         ({"train.batch_size": []}, "no choice"),
         ({"train.schedule": {"low": 0, "high": 1}}, "train.schedule is not a number"),
         ({"train.schedule": ["polly"]}, "did you mean poly?"),
+        ({"train.optimizer": ["sdg"]}, "did you mean sgd?"),
+        ({"train.preset": ["nnunet"]}, "train.preset: recipes have no such field to search"),
         ({"network.kind": ["unett"]}, "did you mean unet?"),
         ({"network.units": [2]}, "neither the recipe's kind nor a searched one has this field"),
         ({"network.widths.7": [2]}, "no such place"),
@@ -118,6 +120,16 @@ def test_the_recipes_own_values_are_known_as_far_as_they_lie_in_the_space() -> N
         "train.weight_decay": 1e-4,
         "network.widths": "[4, 8, 8]",
     }
+
+
+def test_optimiser_and_schedule_are_searched_from_their_defaults() -> None:
+    # adamw is the default, which a recipe's YAML leaves out.
+    data = {"train.optimizer": ["adamw", "sgd"], "train.schedule": ["cosine", "poly_epoch"]}
+    space = SearchSpace.checked(data, FLAT)
+    assert space.start(FLAT) == {"train.optimizer": "adamw", "train.schedule": "cosine"}
+    changed = space.applied(FLAT, {"train.optimizer": "sgd", "train.schedule": "poly_epoch"})
+    assert (changed.train.optimizer, changed.train.schedule) == ("sgd", "poly_epoch")
+    assert space.applied(changed, {"train.optimizer": "adamw", "train.schedule": "cosine"}) == FLAT
 
 
 def test_equal_spaces_have_equal_digests_in_any_order() -> None:

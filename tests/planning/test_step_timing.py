@@ -19,7 +19,7 @@ def test_steps_are_measured_with_the_recipes_optimiser(tmp_path, monkeypatch, op
 
     monkeypatch.setattr(getattr(torch.optim, kind), "step", counted)
     recipe = tiny(train={"optimizer": optimizer})
-    timing = time_steps(recipe, phantoms(tmp_path, "train").cases, "cpu")
+    timing = time_steps(recipe, phantoms(tmp_path, "train"), "cpu")
     assert steps == [kind] * 3
     assert timing.parameters > 0
     assert timing.step_s > 0

@@ -16,6 +16,7 @@ from medseg.io.overwrite_guard import OverwriteGuard
 from medseg.system.atomic_write import replacing
 from medseg.system.csv_cells import to_cell
 
+_SILENT = "no entropy"
 _COLUMNS = ("case", "entropy_bits", "note", "input")
 
 
@@ -26,7 +27,8 @@ class RankedCase:
     Attributes:
         case: Id of the case.
         entropy_bits: Mean entropy of its labels, over all models, in 0..1; nan if no label was found.
-        note: ``nothing found``, the reason of a failure, or empty.
+        note: ``nothing found``, ``no entropy`` (a mask of a method without probabilities), the reason of a
+            failure, or empty.
         input: Path of the scan.
 
     Example:
@@ -45,16 +47,17 @@ def rank_cases(folder: str | Path, output: str | Path | None = None) -> tuple[Ra
 
     The measure is the mean of the entropies in ``results.csv``, see
     :class:`medseg.inference.uncertainty.Entropy`. Cases in which no label was found come first, because a
-    missed structure has no entropy; cases that failed come last. It orders the scans of one batch; between
-    models it means little.
+    missed structure has no entropy; cases that failed, and masks without an entropy, come last. It orders the
+    scans of one batch; between models it means little.
 
     Args:
         folder: Output folder of :func:`medseg.batch`, or its ``results.csv``.
         output: CSV to write, with the columns case, entropy_bits, note and input.
 
     Raises:
-        UsageError: there is no such table (``nothing-to-report``), it is damaged (``table``), or the output
-            would replace another file (``foreign-file``, ``overwrites-input``).
+        UsageError: there is no such table (``nothing-to-report``), it is damaged (``table``), none of its
+            masks has an entropy (``no-entropy``), or the output would replace another file (``foreign-file``,
+            ``overwrites-input``).
         ResourceError: the disk fails (``disk``).
 
     Example:
@@ -86,6 +89,14 @@ def rank_cases(folder: str | Path, output: str | Path | None = None) -> tuple[Ra
     for result in results:
         by_case.setdefault(result.case, []).append(result)
     ranked = sorted((_ranked(each) for each in by_case.values()), key=_order)
+    notes = {each.note for each in ranked if not each.note.startswith("failed")}
+    if notes == {_SILENT}:
+        raise UsageError(
+            "no case can be ranked: none of the masks has an entropy",
+            where=path,
+            remedy="run medseg batch in a new folder with a network: thresholds give no probabilities",
+            reason="no-entropy",
+        )
     if output is not None:
         _write(Path(output), ranked)
     return tuple(ranked)
@@ -94,14 +105,16 @@ def rank_cases(folder: str | Path, output: str | Path | None = None) -> tuple[Ra
 def _ranked(results: Sequence[CaseResult]) -> RankedCase:
     first, done = results[0], [each for each in results if each.status != "failed"]
     bits = [value for each in done for value in each.entropy.values()]
-    note = "" if bits else "nothing found" if done else f"failed: {first.reason}"
+    silent = not bits and any(volume > 0 for each in done for volume in each.volumes_ml.values())
+    note = "" if bits else _SILENT if silent else "nothing found" if done else f"failed: {first.reason}"
     mean = sum(bits) / len(bits) if bits else nan
     return RankedCase(first.case, mean, note, " | ".join(first.inputs))
 
 
 def _order(case: RankedCase) -> tuple[bool, float, str]:
     known = case.entropy_bits == case.entropy_bits  # not nan
-    return case.note.startswith("failed"), -case.entropy_bits if known else -inf, case.case
+    last = case.note.startswith("failed") or case.note == _SILENT
+    return last, -case.entropy_bits if known else -inf, case.case
 
 
 def _write(path: Path, ranked: Sequence[RankedCase]) -> None:

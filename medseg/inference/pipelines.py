@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
@@ -14,6 +14,7 @@ from medseg.images.volume import Mask, Volume
 from medseg.inference.cleaning_steps import clean
 from medseg.inference.lobe_checks import lobe_findings
 from medseg.inference.prediction import Prediction
+from medseg.inference.uncertainty import Entropy
 from medseg.recipe import Recipe
 from medseg.recipe.pipeline import EnsemblePipeline, LungmaskPipeline
 from medseg.system.memory import trim_heap
@@ -23,13 +24,19 @@ if TYPE_CHECKING:
     from medseg.inference.backends import Engine
 
 LabelMap: TypeAlias = npt.NDArray[np.uint8 | np.uint16]
+Maps: TypeAlias = Mapping[str, npt.NDArray[np.float32]]
 
 
 class PipelineCase(Protocol):
     """A scan that a pipeline has prepared; it can be used once."""
 
-    def label_map(self) -> LabelMap:
-        """The label map (X, Y, Z) on the scan's grid."""
+    def label_map(self, *, entropy: Entropy | None = None, maps: Maps | None = None) -> LabelMap:
+        """The label map (X, Y, Z) on the scan's grid.
+
+        Args:
+            entropy: Uncertainty, to which the case's is added.
+            maps: For each label, an array float32 (X, Y, Z) of zeros, into which its probability is written.
+        """
         ...
 
 
@@ -83,7 +90,13 @@ class PreparedPipeline:
         self._notices = notices
 
     def predict(self, *, probabilities: bool = False) -> Prediction:
-        """The mask; pipelines give neither probabilities nor entropy."""
+        """See :meth:`medseg.inference.prediction.PreparedScan.predict`.
+
+        Entropy and probabilities are those of the networks, before the mask is cleaned: the mean of several
+        configurations; of a cascade, those of its last one; of parts that share a label, the larger
+        probability; of lungmask's fused mode, those of the first network. Outside the box of non-zero voxels,
+        or of the body, probabilities are 0.
+        """
         case, self._case = self._case, None
         if case is None:
             raise UsageError(
@@ -91,8 +104,11 @@ class PreparedPipeline:
             )
         with collect_notices(pass_on=True) as notices:
             trim_heap()  # memory that reading and preparing used temporarily
-            painted = case.label_map()
+            names = [label.name for label in self._labels]
+            entropy = Entropy(names)
+            maps = {name: np.zeros(self._grid.shape, np.float32) for name in (names if probabilities else ())}
+            painted = case.label_map(entropy=entropy, maps=maps or None)
             clean(painted, self._grid, self._labels, self._steps)
             mask = Mask(painted, self._grid, self._labels, self._source)
             send(each.at(self._source.path) for each in lobe_findings(mask))
-        return Prediction(mask, notices=(*self._notices, *notices))
+        return Prediction(mask, entropy.bits(), maps, (*self._notices, *notices))

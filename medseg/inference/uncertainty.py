@@ -31,13 +31,24 @@ class Entropy:
     def watch(self, planes: Planes) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
         """The same planes, added to the entropy as they pass."""
         for first, probabilities in planes:
-            for number, values in enumerate(probabilities):
-                inside = values[values >= 0.5].astype(np.float64)
-                rest = 1 - inside
-                surprise = inside * np.log(inside) + rest * np.log(np.where(rest > 0, rest, 1))
-                self._bits[number] -= float(surprise.sum())
-                self._voxels[number] += len(inside)
+            self.add(probabilities)
             yield first, probabilities
+
+    def add(self, probabilities: npt.NDArray[np.float32], labels: Sequence[str] | None = None) -> None:
+        """Adds voxels to the entropy.
+
+        Args:
+            probabilities: float32 (L, ...) in 0..1.
+            labels: The name of each of them; None: all of `labels`, in order.
+        """
+        names = self.labels if labels is None else labels
+        for name, values in zip(names, probabilities, strict=True):
+            inside = values[values >= 0.5].astype(np.float64)
+            rest = 1 - inside
+            surprise = inside * np.log(inside) + rest * np.log(np.where(rest > 0, rest, 1))
+            number = self.labels.index(name)
+            self._bits[number] -= float(surprise.sum())
+            self._voxels[number] += len(inside)
 
     def bits(self) -> dict[str, float]:
         """The entropy of each label that was found, in 0..1."""

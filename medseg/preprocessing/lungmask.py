@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ import numpy.typing as npt
 Voxels: TypeAlias = npt.NDArray[Any]
 Binary: TypeAlias = npt.NDArray[np.bool_]
 Box: TypeAlias = tuple[slice, slice]
+_Number = TypeVar("_Number", np.uint8, np.float32)
 
 SIDE = 256
 """Rows and columns of the network's input."""
@@ -37,10 +38,10 @@ class BodySlice:
     image: npt.NDArray[np.float32]
     box: Box
 
-    def restored(self, labels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        """Labels (256, 256) at the resolution of the box, each voxel with the nearest one."""
+    def restored(self, values: npt.NDArray[_Number]) -> npt.NDArray[_Number]:
+        """Values (256, 256) at the resolution of the box: each voxel has the nearest one."""
         rows, columns = (nearest(SIDE, each.stop - each.start) for each in self.box)
-        return labels[np.ix_(rows, columns)]
+        return values[np.ix_(rows, columns)]
 
 
 def body_slice(axial: Voxels) -> BodySlice:

@@ -59,3 +59,15 @@ def test_other_files_are_neither_read_nor_replaced(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         rank_cases(table(tmp_path / "batch"), tmp_path / "mine.csv")
     assert caught.value.reason == "foreign-file"
+
+
+def test_masks_without_an_entropy_come_late_and_are_refused_alone(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    silent = CaseResult("thresholds", "a", status="done", volumes_ml={"lung": 4000.0})
+    sure = CaseResult("sure", "a", status="done", entropy={"lung": 0.1}, volumes_ml={"lung": 4000.0})
+    results.write(tmp_path / "b" / results.NAME, [silent, sure])
+    assert [each.note for each in rank_cases(tmp_path / "b")] == ["", "no entropy"]
+    results.write(tmp_path / "b" / results.NAME, [silent])
+    with pytest.raises(UsageError, match="none of the masks has an entropy") as caught:
+        rank_cases(tmp_path / "b")
+    assert caught.value.reason == "no-entropy"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TypeAlias, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,8 @@ import numpy.typing as npt
 from medseg.images.volume import Volume
 from medseg.inference.label_decision import empty_label_map
 from medseg.inference.lungmask.cleaning import Labels, cleaned
+from medseg.inference.nnunet.restoring import softmax
+from medseg.inference.uncertainty import Entropy
 from medseg.preprocessing.lungmask import BodySlice, body_slice
 from medseg.preprocessing.nnunet import oriented_view
 from medseg.recipe import Recipe
@@ -49,22 +51,37 @@ class LungmaskCase:
 
     def __init__(self, runtime: LungmaskRuntime, scan: Volume) -> None:
         self._runtime, self._grid = runtime, scan.grid
-        axial = oriented_view(np.asarray(scan.array), scan.grid, "LPS").transpose(2, 1, 0)
+        axial = self._axial(np.asarray(scan.array))
         self._shape = axial.shape
         self._slices: list[BodySlice] = [body_slice(each) for each in axial]
 
-    def label_map(self) -> npt.NDArray[np.uint8 | np.uint16]:
-        """The label map (X, Y, Z) on the scan's grid."""
+    def label_map(
+        self, *, entropy: Entropy | None = None, maps: Mapping[str, Floats] | None = None
+    ) -> npt.NDArray[np.uint8 | np.uint16]:
+        """See :meth:`medseg.inference.pipelines.PipelineCase.label_map`."""
         painted = empty_label_map(self._grid.shape, [1])
-        found = [self._labels(folds) for folds in self._runtime.networks]
-        view = oriented_view(painted, self._grid, "LPS").transpose(2, 1, 0)
-        self._paint(found[0], view)
+        views = [self._axial(maps[label.name]) for label in self._runtime.recipe.labels] if maps else []
+        first, *others = self._runtime.networks
+        found = [self._labels(first, entropy, views), *(self._labels(each) for each in others)]
+        self._paint(found[0], self._axial(painted))
         if len(found) > 1:
             self._fuse(found[1], painted)
         return painted
 
-    def _labels(self, folds: Sequence[Network]) -> Labels:
-        """Labels of all slices, uint8 (slices, 256, 256)."""
+    def _axial(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """An array (X, Y, Z) of the scan as slices from the feet up, rows to posterior, columns to left."""
+        return oriented_view(array, self._grid, "LPS").transpose(2, 1, 0)
+
+    def _labels(
+        self, folds: Sequence[Network], entropy: Entropy | None = None, maps: Sequence[Floats] = ()
+    ) -> Labels:
+        """Labels of all slices, uint8 (slices, 256, 256).
+
+        Args:
+            folds: The network of each fold.
+            entropy: Uncertainty to add to.
+            maps: For each label, probabilities to write (slices, rows, columns).
+        """
         labels = np.empty((len(self._slices), 256, 256), dtype=np.uint8)
         for number, each in enumerate(self._slices):
             window = each.image[None, None]
@@ -72,6 +89,12 @@ class LungmaskCase:
             for network in folds[1:]:
                 logits = logits + network(window)
             labels[number] = logits[0].argmax(0)
+            if entropy is not None or maps:
+                values = softmax(logits[0] / np.float32(len(folds)))[1:]
+                if entropy is not None:
+                    entropy.add(values)
+                for whole, one in zip(maps, values, strict=False):
+                    whole[number][each.box] = each.restored(one)
         return cleaned(labels) if self._runtime.clean else labels
 
     def _paint(self, labels: Labels, view: npt.NDArray[np.uint8 | np.uint16]) -> None:
@@ -81,7 +104,7 @@ class LungmaskCase:
     def _fuse(self, fill: Labels, painted: npt.NDArray[np.uint8 | np.uint16]) -> None:
         """Fills the labels with what the fill model found, in place (``LMInferer.apply``)."""
         lung = empty_label_map(self._grid.shape, [1])
-        self._paint(fill, oriented_view(lung, self._grid, "LPS").transpose(2, 1, 0))
+        self._paint(fill, self._axial(lung))
         spare = int(painted.max()) + 1
         painted[(painted == 0) & (lung > 0)] = spare
         painted[lung == 0] = 0

@@ -8,7 +8,7 @@ tiles are made of, memory does not grow with the number of classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -21,6 +21,7 @@ from medseg.recipe.pipeline import Configuration
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 Halves: TypeAlias = npt.NDArray[np.float16]
+Box: TypeAlias = tuple[slice, slice, slice]
 Planes: TypeAlias = Iterable[tuple[int, Halves]]
 """Portions of a network's grid along its first axis: the number of the first plane, and logits float16
 (heads, planes, B, C). They come in order and without gaps."""
@@ -42,7 +43,7 @@ class Tile:
         weights: Interpolation weights along each axis, (new, old) float32; None leaves the axis as it is.
     """
 
-    place: tuple[slice, slice, slice]
+    place: Box
     stack: Floats
     weights: tuple[Floats | None, Floats | None, Floats | None]
 
@@ -80,17 +81,29 @@ class Tile:
 
     def probabilities(self) -> Floats:
         """Softmax of the interpolated logits, float32 (heads, A, B, C)."""
+        return softmax(np.stack([self.logits(head) for head in range(len(self.stack))]))
+
+    def sigmoids(self) -> Floats:
+        """Sigmoid of the interpolated logits, float32 (heads, A, B, C)."""
         values = np.stack([self.logits(head) for head in range(len(self.stack))])
-        values -= values.max(axis=0)
-        np.exp(values, out=values)
-        values /= values.sum(axis=0)
-        return values
+        small = np.exp(-np.abs(values))  # never overflows
+        found: Floats = np.where(values >= 0, 1, small) / (1 + small)
+        return found
 
     def regions(self) -> Iterator[tuple[int, npt.NDArray[np.bool_]]]:
         """Of each region that may be present: its number, and where its sigmoid is above one half."""
         for head, most in enumerate(self.stack.max(axis=(1, 2, 3))):
             if most >= SURE:
                 yield head, self.logits(head) >= SURE
+
+
+def softmax(logits: Floats) -> Floats:
+    """Softmax along the first axis, computed in place."""
+    if logits.size:
+        logits -= logits.max(axis=0)
+        np.exp(logits, out=logits)
+        logits /= logits.sum(axis=0)
+    return logits
 
 
 def tiles(planes: Planes, place: Frame, rules: Configuration) -> Iterator[Tile]:
@@ -177,6 +190,7 @@ def paint_mean(
     several: Iterable[tuple[Tile, ...]],
     painted: npt.NDArray[np.uint8 | np.uint16],
     values: npt.NDArray[np.int64],
+    seen: Callable[[Box, Floats], None] = lambda *_: None,
 ) -> None:
     """Paints the class with the largest mean probability of several configurations.
 
@@ -184,10 +198,12 @@ def paint_mean(
         several: The same tile of each configuration.
         painted: As in :func:`paint_classes`.
         values: As in :func:`paint_classes`.
+        seen: Called with the place and the mean probabilities (heads, A, B, C) of each tile.
     """
     for group in several:
         total = group[0].probabilities()
         for tile in group[1:]:
             total += tile.probabilities()
         total /= np.float32(len(group))
+        seen(group[0].place, total)
         np.copyto(painted[group[0].place], values[total.argmax(axis=0)], casting="unsafe")

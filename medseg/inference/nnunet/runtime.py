@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias, cast
 
@@ -11,8 +11,10 @@ import numpy.typing as npt
 
 from medseg.images.volume import Volume
 from medseg.inference.label_decision import empty_label_map
+from medseg.inference.nnunet.label_probabilities import LabelProbabilities
 from medseg.inference.nnunet.restoring import Tile, paint_classes, paint_mean, paint_regions, tiles
 from medseg.inference.nnunet.windows import Network, logit_planes
+from medseg.inference.uncertainty import Entropy
 from medseg.preprocessing.nnunet import (
     Floats,
     Frame,
@@ -36,6 +38,7 @@ class Stage:
         rules: The configuration.
         window: Size of its windows.
         heads: Number of output channels.
+        labels: Names of the labels, in the order of the output channels without the background.
         values: The value in a label map of each output channel.
         networks: The network of each fold.
     """
@@ -43,6 +46,7 @@ class Stage:
     rules: Configuration
     window: tuple[int, ...]
     heads: int
+    labels: tuple[str, ...]
     values: npt.NDArray[np.int64]
     networks: Sequence[Network]
 
@@ -66,7 +70,7 @@ class NnunetRuntime:
             names = rules.labels or tuple(label.name for label in recipe.labels)
             values = [*([0] if recipe.exclusive else []), *(value_of[name] for name in names)]
             window = rules.patch_size or recipe.patch.size
-            self.stages.append(Stage(rules, window, heads, np.array(values), each))
+            self.stages.append(Stage(rules, window, heads, names, np.array(values), each))
 
     def prepare(self, volumes: Sequence[Volume]) -> NnunetCase:
         """The scan, prepared for the first configuration."""
@@ -91,28 +95,42 @@ class NnunetCase:
         self._first: Floats | None = network_input(volumes, self._stages[0].rules, self._frames[0])
         self._volumes = tuple(volumes) if len(self._stages) > 1 else ()
 
-    def label_map(self) -> LabelMap:
-        """The label map (X, Y, Z) on the scan's grid."""
+    def label_map(
+        self, *, entropy: Entropy | None = None, maps: Mapping[str, Floats] | None = None
+    ) -> LabelMap:
+        """See :meth:`medseg.inference.pipelines.PipelineCase.label_map`."""
         painted = self._empty()
         stages = list(enumerate(zip(self._stages, self._frames, strict=True)))
         if len(stages) > 1 and self._pipeline.combine == "mean":
-            inputs = [self._input(number) for number, _ in stages]
-            found = [self._tiles(*pair, image) for (_, pair), image in zip(stages, inputs, strict=True)]
-            target = self._target(painted, self._frames[0])
-            paint_mean(zip(*found, strict=True), target, self._stages[0].values)
+            found = [self._tiles(*pair, self._input(number)) for number, pair in stages]
+            target, values = self._target(painted, self._frames[0]), self._stages[0].values
+            mean = self._probabilities(0, entropy, maps)
+            paint_mean(zip(*found, strict=True), target, values, mean.add_mean)
             return painted
         paint = paint_classes if self._recipe.exclusive else paint_regions
         for number, (stage, place) in stages:
-            image = self._input(number)
+            image, watched = self._input(number), self._probabilities(number)
             if number and self._pipeline.combine == "cascade":
                 image = np.concatenate([image, self._previous(painted, number)])
                 painted = self._empty()
-            paint(self._tiles(stage, place, image), self._target(painted, place), stage.values)
+            if self._pipeline.combine != "cascade" or number == len(stages) - 1:
+                watched = self._probabilities(number, entropy, maps)
+            paint(self._tiles(stage, place, image, watched), self._target(painted, place), stage.values)
             del image
             trim_heap()
         return painted
 
-    def _tiles(self, stage: Stage, place: Frame, image: Floats) -> Iterator[Tile]:
+    def _probabilities(
+        self, number: int, entropy: Entropy | None = None, maps: Mapping[str, Floats] | None = None
+    ) -> LabelProbabilities:
+        """Where the probabilities of a configuration go; nowhere if neither is given."""
+        stage, place = self._stages[number], self._frames[number]
+        views = [place.view(maps[name])[place.box] for name in stage.labels] if maps else []
+        return LabelProbabilities(stage.labels, self._recipe.exclusive, entropy, views)
+
+    def _tiles(
+        self, stage: Stage, place: Frame, image: Floats, watched: LabelProbabilities | None = None
+    ) -> Iterator[Tile]:
         planes = logit_planes(
             image,
             stage.networks,
@@ -121,7 +139,9 @@ class NnunetCase:
             step=self._pipeline.step,
             mirror_axes=stage.rules.mirror_axes if self._pipeline.tta == "mirror" else (),
         )
-        return tiles(planes, place, stage.rules)
+        if watched is None:
+            return tiles(planes, place, stage.rules)
+        return watched.watch_tiles(tiles(watched.watch_planes(planes), place, stage.rules))
 
     def _empty(self) -> LabelMap:
         return empty_label_map(self._shape, [label.value for label in self._recipe.labels])

@@ -7,6 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 from support.batches import chest, config_for, run, table, voxels
@@ -14,6 +15,7 @@ from support.worlds import tiny, untrained
 
 from medseg import Volume, merge_batch, write_dicom_series
 from medseg.batch_processing.case_discovery import items
+from medseg.errors import InputWarning
 
 
 @pytest.mark.parametrize("ahead_s", [400 * 86400, -50 * 365 * 86400])
@@ -121,3 +123,22 @@ def test_thumbnails_are_drawn_again_whatever_became_of_their_file(scans, tmp_pat
         path.write_bytes(left)
     assert run(found, config_for(out), resume=True).skipped == 2
     assert set(before) <= set(path.read_bytes().splitlines())
+
+
+def test_an_edited_mask_of_one_label_is_kept(scans, tmp_path):
+    out, found = tmp_path / "out", items(scans / "cases.csv")[:1]
+    config = config_for(out, per_label=True)
+    run(found, config)
+    place, first = out / "per_label/c0/left_lung.nii.gz", (out / "per_label/c0/left_lung.nii.gz").read_bytes()
+    image = nib.load(place)
+    array = np.asarray(image.dataobj).copy()
+    array[0, 0, :3] = 1
+    nib.save(nib.Nifti1Image(array, image.affine, image.header), place)
+    corrected = place.read_bytes()
+    with pytest.warns(InputWarning, match="edited"):
+        assert run(found, config, resume=True).edited == ("c0",)
+    assert place.read_bytes() == corrected
+    with pytest.warns(InputWarning, match="renamed"):
+        assert run(found, config, redo_edited=True).done == 1
+    assert place.read_bytes() == first
+    assert place.with_name("left_lung.edited.nii.gz").read_bytes() == corrected

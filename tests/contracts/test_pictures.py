@@ -50,11 +50,17 @@ def test_a_picture_in_a_picture_out(folder, tmp_path):
     assert facts["pixels"] == {"cell": int((mask == 1).sum())}
 
 
-def test_the_input_is_never_replaced(folder):
+@pytest.mark.parametrize("link", ["same", "symbolic", "hard"])
+def test_the_input_is_never_replaced(folder, tmp_path, link):
     path = folder / "images" / "c5.png"
     before = path.read_bytes()
+    output = path if link == "same" else tmp_path / "mask.png"
+    if link == "symbolic":
+        output.symlink_to(path)
+    elif link == "hard":
+        output.hardlink_to(path)
     with pytest.raises(UsageError) as caught:
-        medseg.segment_file(path, path, model=model(folder))
+        medseg.segment_file(path, output, model=model(folder))
     assert caught.value.reason == "overwrites-input"
     assert path.read_bytes() == before
 

@@ -1,12 +1,14 @@
 """Pictures from a folder to a report: plan, check, train, segment, evaluate, batch, preview."""
 
+import base64
+import io
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from support.pictures import CELLS, cell_folder
+from support.pictures import CELLS, cell_folder, cells
 
 import medseg
 from medseg.errors import InputRefused, UsageError
@@ -170,3 +172,73 @@ def test_colours_from_the_folder_to_the_scores(tmp_path):
     truth = medseg.read_mask(data / "masks" / "c0.png", recipe.labels, coding=recipe.coding)
     assert set(np.unique(truth.array)) == {0, 1, 2}
     assert (truth.array[:5] == 2).all()
+
+
+STAINS = """
+name: stains
+modality: picture
+channels: [red, green, blue]
+labels:
+  - {name: red_cell, values: [1]}
+  - {name: blue_cell, values: [2]}
+colours: {background: '#ffffff', red_cell: '#ff0000', blue_cell: '#0000ff'}
+prepare:
+  spacing_mm: [1, 1, 1]
+  intensity: {kind: range}
+patch: {size: [32, 32]}
+network: {kind: unet, widths: [8, 16], norm: batch}
+loss: {kind: dice_ce}
+augment: none
+train: {epochs: 3, steps_per_epoch: 25, batch_size: 4, learning_rate: 0.01, seed: 1}
+"""
+PAINT = np.uint8([(255, 255, 255), (255, 0, 0), (0, 0, 255)])
+
+
+def stained(folder: Path, count: int) -> Path:
+    """A folder of pictures in which cells of equal brightness are red on the left and blue on the right."""
+    for name in ("images", "masks"):
+        (folder / name).mkdir(parents=True)
+    random = np.random.default_rng(2)
+    for number, (_, cell) in enumerate(cells(count, seed=6)):
+        values = cell.copy()
+        values[:, cell.shape[1] // 2 :] *= 2
+        image = 60 + random.normal(0, 12, (*cell.shape, 3))
+        image[values == 1, 0] += 120
+        image[values == 2, 2] += 120
+        Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(folder / "images" / f"s{number}.png")
+        Image.fromarray(PAINT[values]).save(folder / "masks" / f"s{number}.png")
+    return folder
+
+
+def test_a_batch_of_pictures_in_colour_with_thumbnails_and_a_report(tmp_path):
+    data = stained(tmp_path / "data", 6)
+    rows = [f"s{n},images/s{n}.png,masks/s{n}.png,{split}" for n, split in enumerate(SPLITS)]
+    (data / "cases.csv").write_text("\n".join(["id,image,label,split", *rows, ""]))
+    (data / "stains.yaml").write_text(STAINS)
+    medseg.train(data / "stains.yaml", data / "cases.csv", tmp_path / "run", progress=False)
+
+    (data / "images" / "broken.png").write_bytes((data / "images" / "s0.png").read_bytes()[:200])
+    out, one = tmp_path / "out", medseg.BatchResources(workers=1)
+    done = medseg.batch(data / "images", out, model=model(tmp_path), resources=one)
+    assert (done.done, done.failures) == (6, ("broken",))
+
+    names = sorted(path.name for path in (out / "masks").iterdir())
+    assert names == ["labels.json", *(f"s{n}.png" for n in range(6))]
+    for number in range(6):
+        mask = np.asarray(Image.open(out / "masks" / f"s{number}.png"))
+        truth = np.asarray(Image.open(data / "masks" / f"s{number}.png"))
+        assert mask.shape == truth.shape[:2]
+        for value in (1, 2):
+            assert dice(mask == value, (truth == PAINT[value]).all(-1)) > 0.9
+
+    lines = [json.loads(line) for line in (out / "thumbnails.jsonl").read_text().splitlines()]
+    assert sorted(line["case"] for line in lines) == [f"s{n}" for n in range(6)]
+    for line in lines:
+        shown = Image.open(io.BytesIO(base64.b64decode(line["image"])))
+        width, height = shown.size
+        assert (width - 2) / height == pytest.approx(64 / 48, abs=0.02)  # with a border of two columns
+        pixels = np.asarray(shown.convert("RGB")).astype(int)
+        assert (np.ptp(pixels, axis=-1) > 60).sum() > 50  # contours in colour on grey
+
+    page = medseg.report(out).read_text(encoding="utf-8")
+    assert all(name in page for name in ("broken", "red cell", "blue cell", *(f"s{n}" for n in range(6))))

@@ -114,6 +114,11 @@ class SearchSpace:
 
     Attributes:
         parameters: What each field may be, by its dotted name.
+
+    Example:
+        >>> recipe = medseg.Recipe.read("lung_ct")
+        >>> medseg.SearchSpace.checked({"train.optimizer": ["adamw", "sgd"]}, recipe).start(recipe)
+        {'train.optimizer': 'adamw'}
     """
 
     parameters: dict[str, Parameter]

@@ -68,6 +68,11 @@ class TrialEvent:
         epoch: Number of the epoch, from 1.
         why: Reason of a failure.
         process: Id of the worker process.
+
+    Example:
+        >>> event = medseg.TrialEvent("epoch", trial=3, dice=0.81, epoch=5)
+        >>> f"trial {event.trial}, epoch {event.epoch}: {event.dice}"
+        'trial 3, epoch 5: 0.81'
     """
 
     kind: str

@@ -61,8 +61,10 @@ def rank_cases(folder: str | Path, output: str | Path | None = None) -> tuple[Ra
         ResourceError: the disk fails (``disk``).
 
     Example:
-        >>> [each.case for each in medseg.rank_cases("first")]
-        ['chest']
+        >>> _ = medseg.batch("dataset/images", "ranked", model="model.safetensors",
+        ...                  resources=medseg.BatchResources(workers=1))
+        >>> len(medseg.rank_cases("ranked"))
+        4
     """
     path = Path(folder)
     path = path / NAME if path.is_dir() else path

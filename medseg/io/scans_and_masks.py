@@ -288,9 +288,10 @@ def check_source(source: Source, path: str | Path) -> None:
 
 
 def _format(path: Path) -> Format:
-    known = formats.SUFFIXES.get(formats.ending(path) or "") or PICTURES.get(
-        formats.picture_ending(path) or ""
-    )
+    ending = formats.ending(path) or ""
+    if ending in FORMATS:
+        return FORMATS[ending]
+    known = formats.SUFFIXES.get(ending) or PICTURES.get(formats.picture_ending(path) or "")
     if known is not None:
         return known.format
     raise unsupported_formats.refusal(path, path_checks.head(path), ", ".join([*FORMATS, *PICTURES]))

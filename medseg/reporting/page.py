@@ -42,7 +42,8 @@ def report_cases(folder: str | Path, *, progress: Shown = False) -> Path:
         ResourceError: the disk fails (``disk``).
     """
     folder = Path(folder)
-    check_page(folder / NAME)
+    if folder.is_dir():
+        check_page(folder / NAME)
     with progress_bar("making the report", progress) as advance:
         return save(folder / NAME, _text(gather(folder), advance))
 

@@ -70,9 +70,8 @@ class TrialEvent:
         process: Id of the worker process.
 
     Example:
-        >>> event = medseg.TrialEvent("epoch", trial=3, dice=0.81, epoch=5)
-        >>> f"trial {event.trial}, epoch {event.epoch}: {event.dice}"
-        'trial 3, epoch 5: 0.81'
+        >>> medseg.TrialEvent("epoch", trial=3, dice=0.8, epoch=10).dice
+        0.8
     """
 
     kind: str
@@ -124,8 +123,8 @@ def tune(
     Example:
         >>> result = medseg.tune(
         ...     "cases.csv", "search", recipe="tiny.yaml", trials=2, space={"train.learning_rate": [0.01]}
-        ... )  # doctest: +SKIP
-        >>> result.best.values  # doctest: +SKIP
+        ... )
+        >>> result.best.values
         {'train.learning_rate': 0.01}
     """
     storages.check_installed()

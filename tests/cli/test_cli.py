@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import json
 import re
 import subprocess
@@ -413,5 +414,6 @@ def test_report_of_an_evaluation_has_pictures(world, tmp_path):
     output("evaluate", world / "cases.csv", *words)
     out = output("report", tmp_path / "e")
     text = Path(out.strip()).read_text()
-    assert '"0": "' in text.split('id="pictures">')[1]
+    details = json.loads(text.split('id="details">')[1].split("</script>")[0])
+    assert base64.b64decode(details["0"]["image"])[8:12] == b"WEBP"
     output("report", tmp_path, code=2)

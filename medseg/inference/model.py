@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import save, save_file
 from torch import nn
 
 from medseg.errors import ModelRefused
@@ -65,8 +66,22 @@ class Model:
         """
         return tuple(_network(self.recipe, weights) for weights in self.folds)
 
+    def check(self) -> None:
+        """Refuses weights that do not fit; unlike :meth:`networks`, it holds one fold's network at a time.
+
+        Raises:
+            ModelRefused: the weights do not fit the recipe's network (reason ``weights``).
+        """
+        for weights in self.folds:
+            _network(self.recipe, weights)
+
     def to_bytes(self) -> bytes:
         """The content of the model file. Equal models give equal bytes."""
+        content: bytes = save(*self._content())
+        return content
+
+    def _content(self) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+        """The tensors of the model file by name, which share their memory, and its metadata."""
         header = {
             "format": FORMAT,
             "folds": len(self.folds),
@@ -79,14 +94,19 @@ class Model:
             for name, tensor in weights.items()
         }
         # One header key: safetensors writes several in no fixed order.
-        content: bytes = save(tensors, {HEADER: json.dumps(header, sort_keys=True, allow_nan=False)})
-        return content
+        return tensors, {HEADER: json.dumps(header, sort_keys=True, allow_nan=False)}
 
     def save(self, path: str | Path) -> Path:
-        """Writes the model file atomically and returns its path."""
-        path, content = Path(path), self.to_bytes()
+        """Writes the model file atomically and returns its path; the weights are not copied."""
+        path, (tensors, metadata) = Path(path), self._content()
         with replacing(path) as fresh:
-            fresh.write_bytes(content)
+            fresh.touch()
+            mode = fresh.stat().st_mode
+            try:
+                save_file(tensors, fresh, metadata)
+                fresh.chmod(mode)  # safetensors makes files that only their owner can read
+            except SafetensorError as error:
+                raise OSError(str(error)) from error
         return path
 
     @classmethod
@@ -122,7 +142,7 @@ class Model:
                 for fold in range(file.folds)
             )
             model = cls(file.recipe, folds, file.provenance)
-            model.networks()
+            model.check()
         except ModelRefused as error:
             error.where = str(file.path)
             raise

@@ -91,7 +91,7 @@ def import_model(
         recipe, weights, facts = _weights_file(source, name, None if fill is None else Path(fill))
     model = Model(recipe, weights, _provenance(recipe, facts))
     try:
-        model.networks()
+        model.check()
     except ModelRefused as error:
         error.where = str(source)
         raise

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from support.worlds import tiny, untrained
 
-from medseg.errors import ModelRefused, UsageError
+from medseg.errors import ModelRefused, ResourceError, UsageError
 from medseg.inference.model import Model
 from medseg.inference.model_files import find, names, own_folder, shipped
 from medseg.inference.safetensors_header import TensorFile
@@ -31,6 +32,25 @@ def test_a_saved_and_loaded_model_gives_bitwise_equal_logits(tmp_path, dims):
     for ours, theirs in zip(model.networks(), loaded.networks(), strict=True):
         assert torch.equal(ours(image), theirs(image))
     assert loaded.digest == model.digest
+
+
+def test_a_saved_file_has_the_bytes_of_the_model_and_the_usual_permissions(tmp_path):
+    model = untrained(tiny(), folds=2)
+    path = model.save(tmp_path / "m.safetensors")
+    assert path.read_bytes() == model.to_bytes()
+    (tmp_path / "other").touch()
+    assert path.stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
+def test_a_file_that_cannot_be_written_is_a_resource_error(tmp_path, monkeypatch):
+    def full(*_: object) -> None:
+        raise SafetensorError("I/O error: No space left on device")
+
+    monkeypatch.setattr("medseg.inference.model.save_file", full)
+    with pytest.raises(ResourceError, match="No space left") as caught:
+        untrained(tiny()).save(tmp_path / "m.safetensors")
+    assert caught.value.reason == "disk"
+    assert not list(tmp_path.iterdir())
 
 
 def test_equal_models_are_equal_bytes(tmp_path):
@@ -127,7 +147,7 @@ def test_weights_that_do_not_fit_are_refused_by_name(tmp_path):
 
 
 def test_nothing_is_left_when_saving_fails(tmp_path, monkeypatch):
-    monkeypatch.setattr(Model, "to_bytes", lambda self: 1 / 0)
+    monkeypatch.setattr("medseg.inference.model.save_file", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         untrained(tiny()).save(tmp_path / "m.safetensors")
     assert list(tmp_path.iterdir()) == []

@@ -40,11 +40,6 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         self.bar.stop()
 
-    def begin_fold(self, fold: int) -> None:
-        """Names the fold that is trained from now on, from 0."""
-        self.fold = f"fold {fold}, "
-        self.bar.reset(self.task, description=f"fold {fold}", facts="preparing")
-
     def prepared(self, done: int, cases: int, facts: str = "", /) -> None:
         """Shows how many cases are prepared."""
         self.bar.update(self.task, facts=f"prepared {done} of {cases} cases")
@@ -65,6 +60,12 @@ class Progress:
         self.bar.update(self.task, completed=end.epoch, total=end.epochs, facts=facts)
         if not self.console.is_terminal:
             print(f"{self.fold}epoch {end.epoch}/{end.epochs}: {facts}", file=sys.stderr, flush=True)
+
+    def show_fold(self, fold: int, end: EpochEnd) -> None:
+        """Shows the result of a finished epoch of a fold, from 0."""
+        self.fold = f"fold {fold}, "
+        self.bar.update(self.task, description=f"fold {fold}")
+        self.show(end)
 
 
 class Cases:

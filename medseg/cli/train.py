@@ -146,12 +146,12 @@ def train(
                 assert recipe is not None  # checked above
                 assert manifest is not None
                 del settings["progress"]
+                settings["on_epoch"] = progress.show_fold
                 result = cross_validate(
                     recipe,
                     data,
                     output,
                     folds=Folds(folds, fold),
-                    on_fold=progress.begin_fold,
                     **settings,
                 )
             elif rerun is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -83,8 +84,7 @@ def cross_validate(
     resume: bool = False,
     hardware: Hardware | None = None,
     options: TrainingOptions | None = None,
-    on_epoch: Callable[[EpochEnd], None] = lambda end: None,
-    on_fold: Callable[[int], None] = lambda fold: None,
+    on_epoch: Callable[[int, EpochEnd], None] = lambda fold, end: None,
 ) -> CrossValidation:
     """Trains a recipe once per fold, and measures each case with the model that has not seen it.
 
@@ -106,8 +106,7 @@ def cross_validate(
         resume: Continue: finished folds are not trained again.
         hardware: Device and number of processes. Several processes need ``Folds.only``.
         options: As for :func:`medseg.train`; a time limit holds for each fold.
-        on_epoch: Called after every epoch.
-        on_fold: Called with the number of a fold before it is trained.
+        on_epoch: Called after every epoch with the number of its fold, from 0, and its result.
 
     Raises:
         UsageError: there are fewer patients than folds, or fewer than two folds (``manifest-folds``); no such
@@ -139,7 +138,6 @@ def cross_validate(
     for fold in _numbers(folds):
         run = fold_folder(folder, fold)
         if not _is_finished(run):
-            on_fold(fold)
             trainer.train(
                 chosen,
                 assignment.cases(listed, fold),
@@ -147,7 +145,7 @@ def cross_validate(
                 resume=resume and checkpointing.is_used(run),
                 hardware=hardware,
                 options=options,
-                on_epoch=on_epoch,
+                on_epoch=partial(on_epoch, fold),
             )
     finished = all(_is_finished(fold_folder(folder, fold)) for fold in range(folds.count))
     if not finished or not is_first_process():

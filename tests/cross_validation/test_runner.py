@@ -92,15 +92,16 @@ def test_the_ensemble_cleans_its_masks_by_the_steps_of_the_summary(cases: list[C
 def test_an_interrupted_cross_validation_goes_on_with_the_same_bits(
     cases: list[Case], whole: Path, tmp_path: Path
 ) -> None:
-    epochs: list[int] = []
+    folds: list[int] = []
 
-    def stop(end: object) -> None:
-        epochs.append(end.epoch)  # type: ignore[attr-defined]
-        if len(epochs) == 4:  # in the last epoch of the second fold
+    def stop(fold: int, end: object) -> None:
+        folds.append(fold)
+        if len(folds) == 4:  # in the last epoch of the second fold
             raise Stop
 
     with pytest.raises(Stop):
         cross_validate(RECIPE, cases, tmp_path / "cv", folds=3, hardware=CPU, on_epoch=stop)
+    assert folds == [0, 0, 1, 1]
     with pytest.raises(UsageError, match="fold 0 has already begun") as caught:
         cross_validate(RECIPE, cases, tmp_path / "cv", folds=3, hardware=CPU)
     assert caught.value.reason == "has-results"

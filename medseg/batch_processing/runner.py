@@ -51,9 +51,10 @@ from medseg.batch_processing.settings import BatchMonitor, BatchResources
 from medseg.batch_processing.summary import BatchSummary
 from medseg.batch_processing.thumbnail_log import NAME as THUMBNAILS
 from medseg.batch_processing.thumbnail_log import ThumbnailLog
-from medseg.errors import MedsegError, ResourceError, UsageError
+from medseg.errors import MedsegError, UsageError
 from medseg.inference.case_result import CaseResult, ModelIdentity
 from medseg.io.overwrite_guard import OverwriteGuard
+from medseg.system.output_folder import make_output_folder
 
 
 class Workers(Protocol):
@@ -101,7 +102,7 @@ def run(
     resources, monitor = resources or BatchResources(), monitor or BatchMonitor()
     folder, shard = Path(os.path.abspath(config.folder)), resources.shard_name  # noqa: PTH100
     memory_bytes = resources.memory_bytes
-    _make(folder)
+    make_output_folder(folder)
     with ExitStack() as stack:
         stack.enter_context(lock_folder(folder, shard))
         records = read(journals(folder))
@@ -182,18 +183,6 @@ def _check_tables(folder: Path, shard: str | None, records: Sequence[Record]) ->
         path = folder / _with_shard(name, shard)
         if path.exists() and path.stat().st_size:
             OverwriteGuard([]).check(path, is_own=is_unfinished_journal)
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ResourceError(
-            f"cannot create the output folder: {error.strerror or error}",
-            where=folder,
-            remedy="correct the permissions, or choose another folder",
-            reason="disk",
-        ) from error
 
 
 def _with_shard(name: str, shard: str | None) -> str:

@@ -32,6 +32,7 @@ from medseg.errors import UsageError
 from medseg.io.formats import stem
 from medseg.system.error_conversion import as_medseg_error
 from medseg.system.notices import RESEARCH
+from medseg.system.output_folder import make_output_folder
 
 if TYPE_CHECKING:
     from medseg.inference.registry import SegmentationMethod
@@ -103,7 +104,7 @@ def segment(
     folders = {target.mask: per_label or Path() for target in targets}
     if output is not None and targets[0].mask != Path(output):
         folders = {mask: folder / stem(mask) for mask, folder in folders.items()}
-        Path(output).mkdir(parents=True, exist_ok=True)
+        make_output_folder(Path(output))
     for target in targets:
         check_mask(target.mask, format_)
     from medseg.images.label_selection import select_labels

@@ -17,6 +17,7 @@ from medseg.cli.output import print_next
 from medseg.cli.progress import Progress
 from medseg.errors import UsageError
 from medseg.system.notices import RESEARCH
+from medseg.system.output_folder import check_output_folder
 
 if TYPE_CHECKING:
     from medseg.cross_validation.runner import CrossValidation
@@ -96,6 +97,7 @@ def train(
             reason="usage",
         )
     seconds = seconds_of(max_time)
+    check_output_folder(output)
     if folder is not None:
         from medseg.cli.plan import plan_before_training
 

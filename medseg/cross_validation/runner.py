@@ -23,6 +23,7 @@ from medseg.errors import UsageError
 from medseg.evaluation import summary_table
 from medseg.inference.model import Model
 from medseg.recipe import Recipe
+from medseg.system.output_folder import make_output_folder
 from medseg.training import checkpointing, provenance, run_folder, trainer
 from medseg.training.case_cache import CachedCase, cached
 from medseg.training.hardware import Hardware, is_first_process
@@ -211,7 +212,7 @@ def _assignment(
             remedy="add labels",
             reason="no-training-case",
         )
-    folder.mkdir(parents=True, exist_ok=True)
+    make_output_folder(folder)
     prepared = {case.id: cached(case, recipe, cache) for case in takes_part}
     data = {case: each.digest for case, each in prepared.items()}
     if held is None:

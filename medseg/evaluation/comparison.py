@@ -17,6 +17,7 @@ from medseg.evaluation.evaluation_files import read_evaluations
 from medseg.evaluation.summary_table import ALL_LABELS, BOUNDS, METRICS
 from medseg.io.overwrite_guard import OverwriteGuard
 from medseg.system.atomic_write import replacing
+from medseg.system.output_folder import check_output_folder, make_output_folder
 
 Named: TypeAlias = tuple[str, pd.DataFrame]
 
@@ -95,6 +96,8 @@ def compare(
         >>> found.table[["a", "b", "label", "pairs"]].iloc[0].to_dict()
         {'a': 'first', 'b': 'second', 'label': 'right_lung', 'pairs': 1}
     """
+    if output is not None:
+        check_output_folder(Path(output))
     if output is not None and not isinstance(evaluations, Mapping):
         guard, first = OverwriteGuard(evaluations), Path(output) / FILES[0]
         for name in FILES:
@@ -102,7 +105,7 @@ def compare(
     frames = evaluations if isinstance(evaluations, Mapping) else read_evaluations(evaluations)
     comparison = _compared(frames, metrics)
     if output is not None:
-        Path(output).mkdir(parents=True, exist_ok=True)
+        make_output_folder(Path(output))
         write(comparison, output)
     return comparison
 

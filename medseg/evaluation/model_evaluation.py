@@ -27,6 +27,7 @@ from medseg.io.picture.reader import displayed
 from medseg.io.sidecar import facts_of, is_own_sidecar, sidecar_path
 from medseg.recipe import Recipe
 from medseg.system.file_names import file_name
+from medseg.system.output_folder import make_output_folder
 from medseg.system.progress import Advance, Shown, progress_bar
 from medseg.visualization.case_slices import case_slices
 from medseg.visualization.thumbnails import encoded, line, thumbnail
@@ -127,7 +128,7 @@ def evaluate(
         files = [Path(each) for each in (cases, model, labels) if isinstance(each, str | Path)]
         named = [path for path in files if path.is_file()]
         _check_outputs(folder, chosen, named, writes_masks=model is not None)
-        folder.mkdir(parents=True, exist_ok=True)
+        make_output_folder(folder)
     with progress_bar("evaluating", progress) as advance:
         if model is not None:
             by = _segmenting(model, folder, len(chosen), advance)

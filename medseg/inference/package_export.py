@@ -18,6 +18,7 @@ from medseg.inference.model_package import FORMAT, PIPELINE, ModelPackage, is_ow
 from medseg.inference.package_self_test import check_package, write_self_test
 from medseg.inference.segmenter import SLICES
 from medseg.io.overwrite_guard import OverwriteGuard, foreign_file
+from medseg.system.output_folder import make_output_folder
 
 
 def export_model(source: str | Path, output: str | Path, *, engine: str = "auto") -> ModelPackage:
@@ -48,7 +49,7 @@ def export_model(source: str | Path, output: str | Path, *, engine: str = "auto"
     OverwriteGuard([file.path]).check(output)
     if os.path.lexists(output) and not is_own_package(output):
         raise foreign_file(output)
-    output.parent.mkdir(parents=True, exist_ok=True)
+    make_output_folder(output.parent)
     part = Path(tempfile.mkdtemp(prefix=".medseg-", dir=output.parent))
     try:
         _write(file, part, engine)

@@ -21,6 +21,7 @@ from medseg.io.overwrite_guard import foreign_file, replacing_equal
 from medseg.io.sidecar import facts_of
 from medseg.phantom.thorax import LABELS, Thorax, default_grid, rotated
 from medseg.system.atomic_write import replacing
+from medseg.system.output_folder import make_output_folder
 from medseg.visualization.overlays import overlay
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def run_demo(folder: str | Path, *, seed: int = 2026, model: str | Path = MODEL)
             remedy="remove it, or choose another with -o",
             reason="has-results",
         )
-    series.mkdir(parents=True, exist_ok=True)
+    make_output_folder(series)
     patient = Thorax.random(seed)
     grid = default_grid()
     write_dicom_series(patient.scan(grid, seed=seed), series)
@@ -147,7 +148,7 @@ def make_phantom(folder: str | Path, cases: int = 10, *, seed: int = 0) -> Path:
     """
     folder = Path(folder)
     for name in ("images", "labels"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
+        make_output_folder(folder / name)
     manifest, text = folder / "manifest.csv", io.StringIO(newline="")
     rows = [_row(number, split=_split(number - seed)) for number in range(seed, seed + cases)]
     csv.writer(text, lineterminator="\n").writerows([("id", "image", "label", "split"), *rows])

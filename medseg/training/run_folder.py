@@ -11,6 +11,7 @@ from medseg.errors import UsageError
 from medseg.recipe import Recipe
 from medseg.system.atomic_write import replacing
 from medseg.system.file_lock import locked
+from medseg.system.output_folder import make_output_folder
 from medseg.training import checkpointing, provenance
 from medseg.training.fine_tuning import SOURCE, FineTuning
 from medseg.training.hardware import Hardware, is_first_process
@@ -37,7 +38,7 @@ def lock(folder: Path, *, wait_seconds: float = 0.0) -> Iterator[None]:
     if not is_first_process():
         yield
         return
-    folder.mkdir(parents=True, exist_ok=True)
+    make_output_folder(folder)
     remedy = "wait until that training has ended, or choose another folder"
     with locked(folder / _LOCK, remedy=remedy, wait_seconds=wait_seconds):
         yield

@@ -15,6 +15,7 @@ from medseg.errors import UsageError
 from medseg.recipe import Recipe, digest
 from medseg.system.atomic_write import replacing
 from medseg.system.file_lock import locked
+from medseg.system.output_folder import make_output_folder
 from medseg.system.processes import thread_count
 from medseg.tuning import storage as storages
 from medseg.tuning.quick import quick_cases, quick_recipe
@@ -133,7 +134,7 @@ def tune(
     varied = quick_recipe(given) if options.quick else given
     chosen = _space(space, varied, quick=options.quick)
     listed = _cases(cases, quick=options.quick)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_output_folder(folder)
     with locked(folder / ".lock", remedy="wait until that command has ended, or choose another folder"):
         book = _open(folder, varied, chosen, listed, trials=trials, options=options)
         run = _Run(book, folder, listed, options, on_event)

@@ -137,8 +137,8 @@ class LightningRun:
         except SystemExit:
             # Lightning turns KeyboardInterrupt into this, after it has made the process ignore Ctrl-C.
             raise interruption.error() from None
-        except RuntimeError:
-            if interruption.received is not None:  # a worker ended first
+        except (RuntimeError, OSError, EOFError):
+            if interruption.received is not None:  # a worker ended first, perhaps while it sent a batch
                 raise interruption.error() from None
             raise
         finally:

@@ -15,6 +15,11 @@ from support.commands import invoke, output
 from support.processes import MEDSEG, PATIENCE, environment, forked
 from support.worlds import phantoms, tiny
 
+from medseg.datasets.manifest import Manifest
+from medseg.training.dataloaders import Loader
+from medseg.training.hardware import Hardware
+from medseg.training.trainer import train
+
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = environment(OMP_NUM_THREADS="1")
 
@@ -41,6 +46,30 @@ def medseg(*arguments: str) -> list[str]:
 def losses(run: Path) -> list[float]:
     with (run / "history.csv").open() as file:
         return [float(row["train_loss"]) for row in csv.DictReader(file)]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("DataLoader worker (pid 7) exited unexpectedly"),
+        ConnectionResetError(104, "Connection reset by peer"),  # it ended while it sent a batch
+        FileNotFoundError(2, "No such file or directory"),
+        EOFError(),
+    ],
+)
+def test_a_worker_that_ends_first_does_not_hide_the_signal(world, monkeypatch, error):
+    def interrupted(loader):
+        signal.raise_signal(signal.SIGINT)
+        raise error
+
+    monkeypatch.setattr(Loader, "__iter__", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(
+            tiny(),
+            Manifest.read(world / "manifest.csv").cases,
+            world / "run",
+            hardware=Hardware("cpu", workers=0),
+        )
 
 
 @pytest.mark.slow

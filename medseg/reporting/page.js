@@ -28,6 +28,9 @@
     image.className = "small";
     image.alt = "";
     image.decoding = "async";
+    // Its place is kept free, or a click would hit the row that moves under the pointer.
+    const size = details[row.dataset.n].size;
+    if (size) image.style.aspectRatio = size.join(" / ");
     row.querySelector(".picture").append(image);
     visible.observe(row);
   }

@@ -21,6 +21,7 @@ from medseg.system.atomic_write import check_folder, replacing
 from medseg.system.html import own_file, render
 from medseg.system.notices import RESEARCH
 from medseg.system.progress import Advance, Shown, progress_bar
+from medseg.visualization import thumbnails
 from medseg.visualization.thumbnails import read_slices
 
 NAME = "report.html"
@@ -175,7 +176,7 @@ def _detail(
     ]
     detail: dict[str, Any] = {"reasons": _reasons(row), "numbers": numbers}
     if row.picture:
-        detail["image"] = row.picture
+        detail |= {"image": row.picture, "size": thumbnails.size(row.picture)}
     slices = read_slices(row.slices) if with_slices and row.slices else []
     return detail | ({"slices": slices} if slices else {})
 

@@ -129,6 +129,17 @@ def encoded(picture: bytes) -> str:
     return base64.b64encode(picture).decode()
 
 
+def size(picture: str) -> tuple[int, int] | None:
+    """Width and height of the result of :func:`encoded`; None if it is damaged or something else."""
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(base64.b64decode(picture)), formats=["WEBP"]) as image:
+            return image.size
+    except (OSError, ValueError, Image.DecompressionBombError):
+        return None
+
+
 def read(paths: Iterable[Path]) -> dict[tuple[str, str], str]:
     """The last picture of each case and model, in base 64; incomplete lines are skipped."""
     return {key: record["image"] for key, record, _ in _records(paths)}

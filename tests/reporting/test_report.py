@@ -306,12 +306,36 @@ def test_the_page_and_a_case_fit_the_width(batch, width):
         assert tab.locator("html").evaluate(fits)
         assert tab.locator(NAMES).nth(1).is_visible()
         tab.locator(NAMES).nth(1).get_by_role("button").click()
+        tab.locator("dialog").wait_for()
         assert tab.locator("dialog").evaluate(fits)
         tab.locator("#montage button").first.click()
         assert tab.locator("dialog").evaluate(fits)
         box = tab.locator("#single img").bounding_box()
         assert box["x"] >= 0
         assert box["x"] + box["width"] <= width
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1280, 420])
+def test_rows_do_not_move_when_their_pictures_appear(batch, width):
+    path = reporting.report(batch)
+    with page(offline=True, viewport={"width": width, "height": 400}) as tab:
+        tab.goto(path.as_uri())
+        last = tab.locator("#cases img.small").last
+        assert last.get_attribute("src") is None  # far below the window
+        before = last.evaluate("each => each.getBoundingClientRect().height")
+        last.scroll_into_view_if_needed()
+        tab.wait_for_function("each => each.naturalHeight > 0", arg=last.element_handle())
+        assert last.evaluate("each => each.getBoundingClientRect().height") == before
+        ratio = last.evaluate(
+            "each => each.clientWidth / each.clientHeight * each.naturalHeight / each.naturalWidth"
+        )
+        assert ratio == pytest.approx(1, abs=0.02)  # not distorted
+
+
+def test_a_picture_that_is_none_gets_no_size(tmp_path):
+    for damaged in ("", "no base 64", "UklGRg==", "UklGRiQAAABXRUJQVlA4IBgAAAA="):
+        assert thumbnails.size(damaged) is None
 
 
 def test_the_place_of_the_page_is_checked_first(batch, monkeypatch):

@@ -15,6 +15,7 @@ from medseg.inference.case_result import CaseResult
 from medseg.io.overwrite_guard import OverwriteGuard
 from medseg.system.atomic_write import replacing
 from medseg.system.csv_cells import to_cell
+from medseg.system.error_conversion import damaged_table
 
 _SILENT = "no entropy"
 _COLUMNS = ("case", "entropy_bits", "note", "input")
@@ -81,12 +82,7 @@ def rank_cases(folder: str | Path, output: str | Path | None = None) -> tuple[Ra
         with path.open(newline="", encoding="utf-8-sig") as file:
             results = [CaseResult.from_row(row) for row in csv.DictReader(file)]
     except (KeyError, ValueError, TypeError, AttributeError) as error:
-        raise UsageError(
-            f"cannot read the table: {type(error).__name__}: {str(error)[:200]}",
-            where=path,
-            remedy="write it again with medseg batch",
-            reason="table",
-        ) from error
+        raise damaged_table(error, path, remedy="write it again with medseg batch") from error
     by_case: dict[str, list[CaseResult]] = {}
     for result in results:
         by_case.setdefault(result.case, []).append(result)

@@ -11,9 +11,8 @@ from typing import Any
 from medseg.errors import MedsegError, UsageError
 from medseg.inference import exported_graphs
 from medseg.inference.model import Model
-from medseg.io.overwrite_guard import OverwriteGuard
+from medseg.inference.model_output import check_model_output
 from medseg.recipe import Recipe
-from medseg.system.atomic_write import check_folder
 
 _PARTS = "ensemble_of"
 """Key of a model's provenance: the models that it was made of."""
@@ -54,7 +53,9 @@ def ensemble(
             reason="usage",
         )
     if output is not None:
-        _check_output(Path(output), [each for each in sources if not isinstance(each, Model)])
+        check_model_output(
+            Path(output), [each for each in sources if not isinstance(each, Model)], is_own=_is_ensemble
+        )
     models = [each if isinstance(each, Model) else Model.load(each) for each in sources]
     named = [each.recipe.name if isinstance(each, Model) else str(each) for each in sources]
     for model, where in zip(models, named, strict=True):
@@ -136,18 +137,6 @@ def _check_fits(first: Recipe, other: Recipe, where: str, first_name: str) -> No
             remedy="give models for the same labels and scans, trained with medseg",
             reason="ensemble",
         )
-
-
-def _check_output(output: Path, inputs: Sequence[str | Path]) -> None:
-    if output.suffix != ".safetensors":
-        raise UsageError(
-            "the name of a model file must end in .safetensors",
-            where=output,
-            remedy="choose a name such as both.safetensors",
-            reason="format",
-        )
-    check_folder(output)
-    OverwriteGuard(inputs).check(output, is_own=_is_ensemble)
 
 
 def _is_ensemble(path: Path) -> bool:

@@ -16,13 +16,12 @@ import torch
 from medseg.errors import ModelRefused, UsageError
 from medseg.inference import exported_graphs
 from medseg.inference.model import Model
-from medseg.io.overwrite_guard import OverwriteGuard
+from medseg.inference.model_output import check_model_output
 from medseg.model_import.checkpoint import Checkpoint, refused
 from medseg.model_import.lungmask_model import is_lungmask, lungmask_model
 from medseg.model_import.model_sources import TrainingFolder, training_folders, unpacked
 from medseg.model_import.nnunet_model import Training, fold_weights, recipe_of, training_in
 from medseg.recipe import Recipe
-from medseg.system.atomic_write import check_folder
 from medseg.training.checkpoint_files import IMPORTED, is_imported
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -75,7 +74,7 @@ def import_model(
     """
     source = Path(source)
     if output is not None:
-        _check_output(Path(output), [source, *([] if fill is None else [fill])])
+        check_model_output(Path(output), [source, *([] if fill is None else [fill])], is_own=is_imported)
     if name is not None:
         _check_name(name)
     if not source.exists():
@@ -99,18 +98,6 @@ def import_model(
         model.save(output)
         exported_graphs.export(model)
     return model
-
-
-def _check_output(output: Path, inputs: Iterable[str | Path]) -> None:
-    if output.suffix != ".safetensors":
-        raise UsageError(
-            "the name of a model file must end in .safetensors",
-            where=output,
-            remedy="choose a name such as model.safetensors",
-            reason="format",
-        )
-    check_folder(output)
-    OverwriteGuard(inputs).check(output, is_own=is_imported)
 
 
 def _check_unused(problem: str, source: Path, given: bool) -> None:

@@ -18,6 +18,7 @@ from medseg.images.mask_quality import descriptions
 from medseg.inference.batch_events import BatchStart
 from medseg.inference.case_result import CaseResult
 from medseg.reporting.quantities import quantity_of
+from medseg.system.error_conversion import damaged_table
 from medseg.visualization import thumbnails
 
 # Iglewicz and Hoaglin 1993, How to detect and handle outliers: modified z scores beyond 3.5 by the median
@@ -127,12 +128,8 @@ def gather(folder: Path) -> Content:
         start, modalities = _journal(folder)
         made = () if start is None else tuple(_provenance(start))
     except (KeyError, ValueError, TypeError, AttributeError, OSError) as error:
-        raise UsageError(
-            f"cannot read its tables: {type(error).__name__}: {error}",
-            where=folder,
-            remedy="write them again with medseg batch or medseg evaluate",
-            reason="table",
-        ) from error
+        remedy = "write them again with medseg batch or medseg evaluate"
+        raise damaged_table(error, folder, remedy=remedy) from error
     logs = sorted(folder.glob("thumbnails*.jsonl"))
     pictures, places = thumbnails.read(logs), thumbnails.places(logs)
     several = len({row.model for row in rows}) > 1

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from medseg.errors import UsageError
 from medseg.reporting import charts
 from medseg.reporting.content import Content, gather
 from medseg.reporting.page import NAME, render_page, save
+from medseg.system.error_conversion import damaged_table
 from medseg.visualization.overlays import history
 
 FOLDS = "folds.json"
@@ -44,12 +44,8 @@ def summary(folder: str | Path) -> Path:
         folds = list(_folds(folder, held))
         cleaned = _rows(scored / "postprocessing.csv") if content else []
     except (KeyError, ValueError, TypeError, AttributeError, OSError) as error:
-        raise UsageError(
-            f"cannot read its tables: {type(error).__name__}: {str(error)[:200]}",
-            where=folder,
-            remedy="write them again with medseg train --folds and --resume",
-            reason="table",
-        ) from error
+        remedy = "write them again with medseg train --folds and --resume"
+        raise damaged_table(error, folder, remedy=remedy) from error
     text = render_page(
         "cross_validation.html",
         folder.resolve().name,

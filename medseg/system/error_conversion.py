@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
+from pathlib import Path
 
-from medseg.errors import MedsegError, ResourceError
+from medseg.errors import MedsegError, ResourceError, UsageError
 
 _OUT_OF_MEMORY = (
     "out of memory",  # torch on a GPU (CUDA, MPS), and the CUDA driver itself
@@ -43,4 +44,14 @@ def as_medseg_error(error: BaseException) -> MedsegError:
         f"{type(error).__name__}: {text[:300]}",
         remedy="this is a bug in medseg: please report it",
         reason="unexpected",
+    )
+
+
+def damaged_table(error: Exception, where: Path, *, remedy: str) -> UsageError:
+    """The refusal of tables that medseg wrote, but that cannot be read any more (``table``)."""
+    return UsageError(
+        f"cannot read its tables: {type(error).__name__}: {str(error)[:200]}",
+        where=where,
+        remedy=remedy,
+        reason="table",
     )

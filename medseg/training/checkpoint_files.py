@@ -20,13 +20,12 @@ from typing import Any
 
 import torch
 
-from medseg.errors import MedsegError, ModelRefused, UsageError
+from medseg.errors import MedsegError, ModelRefused
 from medseg.inference import exported_graphs
 from medseg.inference.model import Model, needed_bytes
+from medseg.inference.model_output import check_model_output
 from medseg.inference.safetensors_header import shown
-from medseg.io.overwrite_guard import OverwriteGuard
 from medseg.recipe import Recipe
-from medseg.system.atomic_write import check_folder
 
 IMPORTED = "imported_from_sha256"
 """Field of the provenance of a model that was imported, not trained."""
@@ -67,13 +66,8 @@ def import_weights(
     """
     if output is not None:
         output = Path(output)
-        if output.suffix != ".safetensors":
-            raise UsageError(
-                "the name of a model file must end in .safetensors", where=output, reason="format"
-            )
-        check_folder(output)
-        OverwriteGuard([path, *([] if isinstance(recipe, Recipe) else [recipe])]).check(
-            output, is_own=is_imported
+        check_model_output(
+            output, [path, *([] if isinstance(recipe, Recipe) else [recipe])], is_own=is_imported
         )
     recipe = recipe if isinstance(recipe, Recipe) else Recipe.read(recipe)
     path = Path(path)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
-from medseg.tuning.search_space import Choice, Parameter, Range
+from medseg.tuning.parameter import Choice, Parameter, Range
 from medseg.tuning.trial_record import TrialRecord
 
 _WIDTH, _HEIGHT = 640, 240

@@ -5,12 +5,11 @@ from __future__ import annotations
 import copy
 import difflib
 import itertools
-import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 from pydantic_core import to_jsonable_python
@@ -19,6 +18,7 @@ from medseg.errors import UsageError
 from medseg.recipe import Recipe, digest
 from medseg.system.safe_parsing import text_of, yaml_data
 from medseg.system.validation_words import validation_words
+from medseg.tuning.parameter import Choice, Parameter, Range, as_stored
 from medseg.tuning.recipe_fields import RecipeFields, is_numeric, is_whole, listed_values
 
 if TYPE_CHECKING:
@@ -28,84 +28,6 @@ if TYPE_CHECKING:
 _BYTES = 256 << 10
 _RANGE = ("low", "high", "log", "step")
 _FIELDS = RecipeFields()
-
-
-@dataclass(frozen=True)
-class Range:
-    """Numbers from ``low`` to ``high``.
-
-    Attributes:
-        low: Smallest value.
-        high: Largest value.
-        log: Whether equal ratios are equally likely, instead of equal differences.
-        step: Distance between neighbouring values, from ``low``; None for 1 (whole numbers) or any value.
-        whole: Whether the values are whole numbers.
-    """
-
-    low: float
-    high: float
-    log: bool = False
-    step: float | None = None
-    whole: bool = False
-
-    def suggest(self, trial: BaseTrial, name: str) -> float:
-        """A value of the trial."""
-        if self.whole:
-            step = int(self.step or 1)
-            return trial.suggest_int(name, int(self.low), int(self.high), log=self.log, step=step)
-        return trial.suggest_float(name, self.low, self.high, log=self.log, step=self.step)
-
-    def encoded(self, value: object) -> object | None:
-        """The value as the study keeps it; None if it lies outside."""
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            return None
-        if not self.low <= value <= self.high:
-            return None
-        if self.step and not math.isclose((value - self.low) / self.step % 1, 0, abs_tol=1e-9):
-            return None
-        return value
-
-    def distribution(self) -> BaseDistribution:
-        """The same for Optuna."""
-        from optuna.distributions import FloatDistribution, IntDistribution
-
-        if self.whole:
-            return IntDistribution(int(self.low), int(self.high), log=self.log, step=int(self.step or 1))
-        return FloatDistribution(self.low, self.high, log=self.log, step=self.step)
-
-    def examples(self) -> tuple[object, ...]:
-        """The ends."""
-        return self.low, self.high
-
-
-@dataclass(frozen=True)
-class Choice:
-    """Some values, each a number, text, true or false, or a list."""
-
-    values: tuple[Any, ...]
-
-    def suggest(self, trial: BaseTrial, name: str) -> Any:
-        """A value of the trial."""
-        kept = [_kept(value) for value in self.values]
-        return copy.deepcopy(self.values[kept.index(trial.suggest_categorical(name, kept))])
-
-    def encoded(self, value: object) -> object | None:
-        """The value as the study keeps it; None if it is none of them."""
-        kept = _kept(value)
-        return kept if any(kept == _kept(each) for each in self.values) else None
-
-    def distribution(self) -> BaseDistribution:
-        """The same for Optuna."""
-        from optuna.distributions import CategoricalDistribution
-
-        return CategoricalDistribution([_kept(value) for value in self.values])
-
-    def examples(self) -> tuple[object, ...]:
-        """All values."""
-        return self.values
-
-
-Parameter: TypeAlias = Range | Choice
 
 
 @dataclass(frozen=True)
@@ -262,7 +184,7 @@ def _choice(name: str, data: list[Any], where: str | Path) -> Choice:
             near = difflib.get_close_matches(value, map(str, listed), 1, 0.5)
             remedy = f"did you mean {near[0]}?" if near else f"choose among {', '.join(map(str, listed))}"
             raise _refused(f"{name}: {value!r} is not one of its values", where, remedy)
-    kept = [_kept(value) for value in data]
+    kept = [as_stored(value) for value in data]
     if not data or len(set(map(repr, kept))) < len(kept):
         raise _refused(
             f"{name}: {'no choice' if not data else 'a choice is given twice'}", where, "correct it"
@@ -363,11 +285,6 @@ def own_value(recipe: Recipe, path: str) -> Any:
         except (AttributeError, IndexError, ValueError):
             return None
     return to_jsonable_python(value)
-
-
-def _kept(value: Any) -> Any:
-    """A choice as Optuna keeps it: lists and sections as JSON text."""
-    return json.dumps(value) if isinstance(value, list | tuple | dict) else value
 
 
 def _nearest(name: str) -> str:

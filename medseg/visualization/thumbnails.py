@@ -40,7 +40,7 @@ def thumbnail(volume: Volume, mask: Mask | None = None, *, pixels: int = PIXELS)
         volume: The scan.
         mask: A mask on the same grid; the planes go through its largest areas, or without a mask through the
             middle of the scan.
-        pixels: Height of the picture; planes with fewer voxels are not enlarged.
+        pixels: Height of the picture; less if the longest axis of the scan has fewer voxels.
     """
     from PIL import Image
 

@@ -1,12 +1,10 @@
 from __future__ import annotations
 
 import json
-import shlex
-import sys
 
 import pytest
+from support.commands import run
 
-from medseg import cli
 from medseg.images.volume import Mask
 from medseg.phantom.thorax import LABELS, Thorax, default_grid
 
@@ -20,13 +18,6 @@ def desk(tmp_path, monkeypatch):
     lungs.save(tmp_path / "lungs.nii.gz")
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def run(monkeypatch, command: str) -> int:
-    monkeypatch.setattr(sys, "argv", shlex.split(command))
-    with pytest.raises(SystemExit) as stopped:
-        cli.main()
-    return int(stopped.value.code or 0)
 
 
 def test_measures_become_a_table(desk, monkeypatch, capsys):

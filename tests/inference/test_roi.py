@@ -1,15 +1,13 @@
 """Masks of some of a model's labels, from `medseg segment --roi` and `segment_file`."""
 
 import json
-import shlex
-import sys
 
 import numpy as np
 import pytest
 from support.batches import chest
+from support.commands import run
 
 import medseg
-from medseg import cli
 
 LEFT_ML = 4 * 12 * 6 * 2.88  # the left box of the chest
 
@@ -20,13 +18,6 @@ def desk(tmp_path, monkeypatch):
     chest(5).save(tmp_path / "other.nii.gz")
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def run(monkeypatch, command: str) -> int:
-    monkeypatch.setattr(sys, "argv", shlex.split(command))
-    with pytest.raises(SystemExit) as stopped:
-        cli.main()
-    return int(stopped.value.code or 0)
 
 
 def test_the_mask_has_the_labels_asked_for_with_the_values_of_the_model(desk, monkeypatch, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
@@ -32,3 +33,11 @@ def invoke(*arguments: object, code: int = 0) -> tuple[str, str]:
 def output(*arguments: object, code: int = 0) -> str:
     """Run a command as the shell would and return its standard output."""
     return invoke(*arguments, code=code)[0]
+
+
+def run(monkeypatch: pytest.MonkeyPatch, command: str) -> int:
+    """Run a command line that begins with ``medseg`` and return its exit code."""
+    monkeypatch.setattr(sys, "argv", shlex.split(command))
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    return int(stopped.value.code or 0)

@@ -11,8 +11,9 @@ from support.worlds import tiny
 
 from medseg.errors import UsageError
 from medseg.recipe import Recipe, list_recipes
+from medseg.tuning.parameter import Choice, Range
 from medseg.tuning.recipe_fields import RecipeFields
-from medseg.tuning.search_space import Choice, Range, SearchSpace, default_space
+from medseg.tuning.search_space import SearchSpace, default_space
 
 FLAT = tiny()
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from medseg.batch_processing.folder_search import FolderSearch, absolute
 from medseg.datasets.layouts.case_naming import distinct, safe
-from medseg.datasets.manifest import read_rows
+from medseg.datasets.manifest import Case, read_rows
 from medseg.errors import MedsegError, UsageError
 from medseg.io import formats
 from medseg.system.notices import notify
@@ -28,7 +28,8 @@ class Item:
         images: Absolute paths, one per channel.
         patient: Id of the patient from the manifest; in a folder the first folder above the scan, such as
             ``p1`` for ``p1/2020/ct.nii.gz``; empty if there is none.
-        study: In a folder the second of these folders, such as ``2020``; empty if there is none.
+        study: Study of the case from the manifest; in a folder the second of these folders, such as ``2020``;
+            empty if there is none.
         error: What is wrong with its row of the manifest; such a case has no images.
     """
 
@@ -99,10 +100,10 @@ def _person(path: Path, source: Path) -> tuple[str, str]:
     return above[0] if above else "", above[1] if len(above) > 1 else ""
 
 
-def _item(place: str, name: str, row: object) -> Item:
+def _item(place: str, name: str, row: Case | UsageError) -> Item:
     if isinstance(row, MedsegError):
         return Item(safe(name or place), error=row)
-    return Item(row.id, tuple(absolute(path) for path in row.images), row.patient)  # type: ignore[attr-defined]
+    return Item(row.id, tuple(absolute(path) for path in row.images), row.patient, row.study or "")
 
 
 def _short(name: str) -> str:

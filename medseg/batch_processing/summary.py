@@ -54,8 +54,12 @@ def failed_and_warned(found: Sequence[CaseResult]) -> tuple[tuple[str, ...], tup
     return tuple(failed), tuple(case for case in warned if case not in failed)
 
 
-def merge_batch(folder: str | Path) -> BatchSummary:
+def merge_batch(folder: str | Path, *, bom: bool = False) -> BatchSummary:
     """Writes one table for all shards of a batch, from their journals; shards may still be running.
+
+    Args:
+        folder: Output folder of the batch.
+        bom: Start the table with a byte order mark, so that Excel reads it as UTF-8.
 
     Raises:
         UsageError: the folder has no journal (``no-journal``).
@@ -83,5 +87,5 @@ def merge_batch(folder: str | Path) -> BatchSummary:
     cases = {result.case for result in ordered}
     left = max(0, sum(planned.values()) - len(cases))
     keep_edited_table(folder, results.NAME, list(case_results(records)))
-    table = results.write(folder / results.NAME, ordered)
+    table = results.write(folder / results.NAME, ordered, bom=bom)
     return BatchSummary(0, len(cases) - len(failed), left, table, failed, warned)

@@ -113,7 +113,7 @@ def batch(
             raise UsageError(
                 "--merge takes only its folder, without cases or -o", where="--merge", reason="usage"
             )
-        _end(summary.merge_batch(merge), as_json)
+        _end(summary.merge_batch(merge, bom=bom), as_json)
         return
     if source is None or output is None:
         raise UsageError(

@@ -3,8 +3,8 @@
 A manifest is read from CSV, JSON or YAML, or from a data set in the layout of the Medical Segmentation
 Decathlon (MSD) or nnU-Net (v2 raw). No image is opened here.
 
-CSV has one case per row. The columns ``id`` and ``image`` are required; ``patient``, ``label``, ``group``,
-``split`` and ``annotated`` are optional, and further channels are ``image_2``, ``image_3`` and so on.
+CSV has one case per row. The columns ``id`` and ``image`` are required; ``patient``, ``study``, ``label``,
+``group``, ``split`` and ``annotated`` are optional, and further channels are ``image_2``, ``image_3``, ...
 In JSON and YAML, ``cases`` is a list of the same fields, and ``image`` may be a list with one file per
 channel; ``name``, ``description`` and ``root`` (the folder of the data) are optional.
 """
@@ -41,6 +41,8 @@ class Case(BaseModel):
     Attributes:
         id: Name of the case in tables and output files; must be usable as a file name.
         patient: Patient of the scan; by default the id. Splits never divide a patient.
+        study: Examination of the patient, such as a date or an accession number; a column of the results of
+            a batch. None if not given.
         images: One file (or DICOM folder) per channel, or a single 4D file with all channels.
         label: Label map of the truth; None if there is none.
         group: Site, scanner or similar; splits keep the proportions of groups.
@@ -58,6 +60,7 @@ class Case(BaseModel):
 
     id: str
     patient: str = Field(default="", validate_default=False)
+    study: str | None = None
     images: tuple[Path, ...] = Field(min_length=1)
     label: Path | None = None
     group: str | None = None
@@ -336,17 +339,19 @@ def _record(case: Case, root: Path) -> Record:
         record["label"] = _within(case.label, root)
     if case.annotated is not None:
         record["annotated"] = list(case.annotated)
-    return record | {name: value for name in ("group", "split") if (value := getattr(case, name)) is not None}
+    optional = {"study": case.study, "group": case.group, "split": case.split}
+    return record | {name: value for name, value in optional.items() if value is not None}
 
 
 def _as_csv(cases: Sequence[Case], folder: Path) -> str:
     widest = max(len(case.images) for case in cases)
     further = [f"image_{number}" for number in range(2, widest + 1)]
+    study = ["study"] if any(case.study is not None for case in cases) else []
     annotated = ["annotated"] if any(case.annotated is not None for case in cases) else []
     out = io.StringIO(newline="")
     table = csv.DictWriter(
         out,
-        ["id", "patient", "image", *further, "label", "group", "split", *annotated],
+        ["id", "patient", *study, "image", *further, "label", "group", "split", *annotated],
         lineterminator="\n",
     )
     table.writeheader()

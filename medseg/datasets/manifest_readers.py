@@ -22,7 +22,7 @@ from medseg.system.safe_parsing import PlainLoader, json_data, text_of, yaml_dat
 
 Record: TypeAlias = dict[str, object]
 
-FIELDS = ("id", "patient", "image", "label", "group", "split", "annotated")
+FIELDS = ("id", "patient", "study", "image", "label", "group", "split", "annotated")
 _HEADER = ("name", "description", "root", "cases")
 # Room for a hundred thousand cases. PyYAML reads about 100 kB per second, so 4 MB take under a minute.
 _MOST_BYTES = {".csv": 64 << 20, ".json": 64 << 20, ".yaml": 4 << 20, ".yml": 4 << 20}

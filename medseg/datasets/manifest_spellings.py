@@ -19,6 +19,7 @@ _COLUMNS = {
     "patient_id": "patient",
     "patientid": "patient",
     "subject": "patient",
+    "study_id": "study",
 }
 _SPLITS = {
     "training": "train",

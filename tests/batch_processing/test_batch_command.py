@@ -1,6 +1,7 @@
 """The command `medseg batch`."""
 
 import subprocess
+from codecs import BOM_UTF8
 
 from support.batches import medseg
 
@@ -18,6 +19,10 @@ def test_the_command_line_reports_failures(scans, tmp_path):
         medseg("batch", "--merge", tmp_path / "out"), capture_output=True, text=True, check=True
     )
     assert merged.stdout.strip() == "0 done, 5 already done, 1 failed"
+    assert not (tmp_path / "out" / "results.csv").read_bytes().startswith(BOM_UTF8)
+    with_mark = medseg("batch", "--merge", tmp_path / "out", "--bom")
+    subprocess.run(with_mark, capture_output=True, text=True, check=True)
+    assert (tmp_path / "out" / "results.csv").read_bytes().startswith(BOM_UTF8)
 
 
 def test_a_closed_pipe_ends_the_batch_without_a_traceback(scans, tmp_path):

@@ -59,6 +59,11 @@ def test_patient_and_study_are_the_folders_above_a_scan(tmp_path, name, patient,
     assert (item.patient, item.study) == (patient, study)
 
 
+def test_the_study_of_a_manifest_is_in_the_table(tmp_path):
+    (tmp_path / "m.csv").write_text("id,patient,Study ID,image\na,p1,2020,a.nii\nb,,,b.nii\n")
+    assert [(item.patient, item.study) for item in items(tmp_path / "m.csv")] == [("p1", "2020"), ("b", "")]
+
+
 def test_a_batch_writes_path_patient_and_mark(tmp_path):
     put(tmp_path, "scans/p1/2020/ct.nii.gz")
     out = tmp_path / "out"

@@ -423,6 +423,25 @@ def test_annotated_labels_survive_every_format(tmp_path: Path) -> None:
     assert "annotated" not in plain.read_text()
 
 
+@pytest.mark.parametrize("name", ["m.csv", "m.json", "m.yaml"])
+def test_the_study_of_a_case_survives_every_format(tmp_path: Path, name: str) -> None:
+    cases = (
+        Case(id="a1", patient="a", study="2020-03-01", images=(tmp_path / "1.nii",)),
+        Case(id="a2", patient="a", images=(tmp_path / "2.nii",)),
+    )
+    written = Manifest("m", cases, root=tmp_path).write(tmp_path / name)
+    assert [(case.patient, case.study) for case in Manifest.read(written).cases] == [
+        ("a", "2020-03-01"),
+        ("a", None),
+    ]
+
+
+def test_a_manifest_without_studies_is_written_as_before(tmp_path: Path) -> None:
+    cases = (Case(id="a1", patient="a", images=(tmp_path / "1.nii",)),)
+    written = Manifest("m", cases, root=tmp_path).write(tmp_path / "m.csv")
+    assert written.read_text() == "id,patient,image,label,group,split\na1,a,1.nii,,,\n"
+
+
 @pytest.mark.parametrize("text", ["lung;;heart", "lung;lung", ";"])
 def test_annotated_labels_must_be_distinct(tmp_path: Path, text: str) -> None:
     assert "annotated" in refusal(written(tmp_path, "m.csv", f"id,image,annotated\na,a.nii.gz,{text}\n"))

@@ -108,8 +108,9 @@ def segment(
     for target in targets:
         check_mask(target.mask, format_)
     from medseg.images.label_selection import select_labels
+    from medseg.inference.case_reading import CaseReading
     from medseg.inference.registry import load_segmenter
-    from medseg.inference.segmentation import Runtime, segment_file
+    from medseg.inference.segmentation import Runtime, segment_case
     from medseg.io.conversion import check_mask_output
     from medseg.io.label_files import check_label_files, write_label_files
     from medseg.io.sidecar import sidecar_path
@@ -124,19 +125,14 @@ def segment(
             outputs = [target.mask, sidecar_path(target.mask), *([] if stats is None else [stats])]
             check_label_files(folders[target.mask], labels, [*target.channels, *outputs])
     options = choices_of(series, volume, trust, nonfinite, pixel_mm)
-    failed = 0
-    for target in targets:
+    cases = [CaseReading(target.channels, options) for target in targets]
+    runtime, failed = Runtime(device, engine, any_modality, aerated_only, names), 0
+    for target, case, then in zip(targets, cases, [*cases[1:], None], strict=True):
         started = time.perf_counter()
         try:
             with mention_older_output(target.mask):
-                made = segment_file(
-                    target.channels,
-                    target.mask,
-                    model=method,
-                    stats=stats,
-                    format=format_,
-                    options=options,
-                    runtime=Runtime(device, engine, any_modality, aerated_only, names),
+                made = segment_case(
+                    case, target.mask, model=method, runtime=runtime, stats=stats, format=format_, then=then
                 )
                 if per_label is not None:
                     write_label_files(made.mask, folders[target.mask], made.facts)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -13,16 +12,17 @@ from medseg.images.intensity_stats import intensities
 from medseg.images.label_selection import label_names, select_labels
 from medseg.images.volume import Mask, Volume
 from medseg.inference.airless_lung import aerated, airless_ml, lungs_of
+from medseg.inference.case_reading import CaseReading
 from medseg.inference.registry import SegmentationMethod, load_segmenter
-from medseg.io import check_source, read_channels
+from medseg.io import check_source
 from medseg.io.conversion import check_mask_output
-from medseg.io.foreign_images import ScanLike, as_volume, is_image
+from medseg.io.foreign_images import ScanLike, is_image
 from medseg.io.mask_files import write_mask
 from medseg.io.overwrite_guard import OverwriteGuard
 from medseg.io.read_options import DEFAULT_OPTIONS, ReadOptions
 from medseg.io.sidecar import facts_of, is_own_sidecar, write_json
 from medseg.system.memory import no_gc
-from medseg.system.notices import Notice, collect_notices, in_context
+from medseg.system.notices import Notice, collect_notices
 from medseg.system.progress import Shown, progress_bar
 
 
@@ -115,9 +115,9 @@ def segment(
     """
     if series is not None:
         options = replace(options, series=series)
-    scans = _listed(scan)
+    case = CaseReading(_listed(scan), options)
     with progress_bar("segmenting", progress):
-        _, mask, first = _segmented(scans, _loader(model, Runtime(device, engine)), options)
+        _, mask, first = _segmented(case, _loader(model, Runtime(device, engine)))
     return aerated(mask, first) if aerated_only and _has_air(first, mask) else mask
 
 
@@ -159,20 +159,51 @@ def segment_file(
         >>> result.facts["warnings"]
         []
     """
-    output, scans = Path(output), _listed(scan)
-    paths = [each for each in scans if isinstance(each, str | Path)]
-    inputs = [*paths, *([model] if isinstance(model, str | Path) else [])]
+    return segment_case(
+        CaseReading(_listed(scan), options),
+        Path(output),
+        model=model,
+        runtime=runtime or Runtime(),
+        stats=stats,
+        format=format,
+        progress=progress,
+    )
+
+
+def segment_case(
+    case: CaseReading,
+    output: Path,
+    *,
+    model: str | Path | SegmentationMethod | None,
+    runtime: Runtime,
+    stats: str | Path | None = None,
+    format: str | None = None,
+    progress: Shown = None,
+    then: CaseReading | None = None,
+) -> SegmentedFile:
+    """The mask of a case, written as by :func:`segment_file`, which has the same arguments and errors.
+
+    Args:
+        case: The scans, which may be on their way already.
+        output: The mask file to write.
+        model: The model; one that is already loaded is not loaded again.
+        runtime: How the model runs.
+        stats: A JSON file to write volumes and intensities inside each label to.
+        format: Format of a ``.dcm`` file.
+        progress: Whether to show progress.
+        then: The case that follows: it is read while this one is segmented, if there is memory to spare.
+    """
+    inputs = [*case.paths, *([model] if isinstance(model, str | Path) else [])]
     check_mask_output(output, inputs, format)
     if stats is not None:
         OverwriteGuard([*inputs, output]).check(stats, is_own=is_own_sidecar)
-    runtime = runtime or Runtime()
-    with collect_notices(pass_on=True) as notices, progress_bar(_title(scans), progress):
+    with collect_notices(pass_on=True) as notices, progress_bar(_title(case), progress):
         method, mask, first = _segmented(
-            scans,
+            case,
             _loader(model, runtime),
-            options,
             check=lambda volume: check_source(volume.source, output),
             keep=stats is not None,
+            then=then,
         )
     choices: dict[str, Any] = {"roi": list(runtime.roi)} if runtime.roi else {}
     if _has_air(first, mask):
@@ -185,7 +216,7 @@ def segment_file(
             mask = aerated(mask, first)
     if runtime.roi:
         mask = mask.only(*runtime.roi)
-    facts = facts_of(mask, method) | choices | {"warnings": _without_paths(notices, paths)}
+    facts = facts_of(mask, method) | choices | {"warnings": _without_paths(notices, case.paths)}
     sidecar = write_mask(mask, output, facts, format=format)
     if stats is not None and first is not None:
         # With the digests too: this may be the sidecar itself.
@@ -194,37 +225,30 @@ def segment_file(
 
 
 def _segmented(
-    scans: Sequence[ScanLike],
+    case: CaseReading,
     load: Callable[[], SegmentationMethod],
-    options: ReadOptions,
     *,
     check: Callable[[Volume], None] = lambda volume: None,
     keep: bool = False,
+    then: CaseReading | None = None,
 ) -> tuple[SegmentationMethod, Mask, Volume | None]:
     """The method, the mask, and the first channel if it is to be kept or the labels are lungs."""
-    with ThreadPoolExecutor(1) as beside, no_gc():
-        # The scan is read while the model is being loaded.
-        reading = beside.submit(in_context(_read), scans, len(scans), options)
+    with no_gc():
+        case.start()  # the scan is read while the model is being loaded
         method = load()
-    channels = len(method.channels)
-    volumes = reading.result() if channels == len(scans) else _read(scans, channels, options)
+    volumes = case.volumes(len(method.channels))
     check(volumes[0])
     keep = keep or bool(lungs_of(method.labels))  # methods that divide lungs keep the scan, too
     prepared, first = method.prepare(volumes), volumes[0] if keep else None
-    del volumes, reading  # frees the scan's memory for the network
+    del volumes  # frees the scan's memory for the network
+    if then is not None:
+        then.start_ahead()
     return method, prepared.predict().mask, first
 
 
 def _has_air(scan: Volume | None, mask: Mask) -> TypeGuard[Volume]:
     """Whether a mask has lungs, and the scan shows by its HU which of their voxels are aerated."""
     return scan is not None and scan.source.modality != "MR" and bool(lungs_of(mask.labels))
-
-
-def _read(scans: Sequence[ScanLike], channels: int, options: ReadOptions) -> tuple[Volume, ...]:
-    paths = [scan for scan in scans if isinstance(scan, str | Path)]
-    if len(paths) == len(scans):
-        return read_channels(paths, channels=channels, choices=options)
-    return tuple(as_volume(scan, options) for scan in scans)
 
 
 def _listed(scan: ScanLike | Sequence[ScanLike]) -> list[ScanLike]:
@@ -252,8 +276,8 @@ def _loader(
     return load
 
 
-def _title(scans: Sequence[ScanLike]) -> str:
-    first = scans[0]
+def _title(case: CaseReading) -> str:
+    first = case.scans[0]
     return f"segmenting {Path(first).name}" if isinstance(first, str | Path) else "segmenting"
 
 

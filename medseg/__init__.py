@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from medseg.measurement.measure_picture import draw_measures
     from medseg.measurement.measurement_table import Measurement
     from medseg.measurement.methods_section import methods_text
+    from medseg.measurement.pair_measurement import measure_pair
     from medseg.measurement.scan_measurement import measure
     from medseg.model_import.model_import import import_model
     from medseg.phantom.demo import DemoResult, make_phantom, phantom_grid, run_demo
@@ -161,6 +162,7 @@ __all__ = [
     "make_manifest",
     "make_phantom",
     "measure",
+    "measure_pair",
     "merge_batch",
     "methods_text",
     "phantom_grid",
@@ -269,6 +271,7 @@ _HOME = {
     "make_manifest": "medseg.datasets.manifest_builder",
     "make_phantom": "medseg.phantom.demo",
     "measure": "medseg.measurement.scan_measurement",
+    "measure_pair": "medseg.measurement.pair_measurement",
     "merge_batch": "medseg.batch_processing.summary",
     "methods_text": "medseg.measurement.methods_section",
     "phantom_grid": "medseg.phantom.demo",

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from medseg.cli.argument_order import scan_before_mask
 from medseg.cli.options import AsJson, Nonfinite, Series, Trust, VolumeNumber, choices_of
 from medseg.cli.output import print_notice
+from medseg.errors import UsageError
 from medseg.system.notices import RESEARCH
+
+if TYPE_CHECKING:
+    from medseg.measurement.measurement_table import Measurement
 
 
 def measure(
@@ -35,6 +40,20 @@ def measure(
     lesions: Annotated[
         Path | None, typer.Option(help="Mask of lesions: count, volumes, NELSON classes, share and place.")
     ] = None,
+    expiration: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(
+            metavar="SCAN MASK",
+            help="The same patient in expiration and its lungs: changes of volume and density, air trapping.",
+        ),
+    ] = None,
+    registration: Annotated[
+        str | None,
+        typer.Option(
+            help="How the expiration lies on the inspiration, for the response map (PRM): simpleitk "
+            "registers it here; or a displacement field (NIfTI, MHA), or the registered scan."
+        ),
+    ] = None,
     methods: Annotated[
         Path | None, typer.Option(help="Markdown file: a paragraph for a methods section, with BibTeX.")
     ] = None,
@@ -54,11 +73,23 @@ def measure(
     from medseg.measurement.measure_picture import draw_measures
     from medseg.measurement.measurement_table import check_output, is_own_table
     from medseg.measurement.methods_section import methods_text
+    from medseg.measurement.pair_measurement import measure_pair
     from medseg.measurement.scan_measurement import measure as measured
     from medseg.system.atomic_write import check_folder
 
     check_output(output)
-    guard = OverwriteGuard([scan, mask, *([lesions] if lesions else [])])
+    _check_pair(
+        expiration,
+        registration,
+        {
+            "--lesions": lesions,
+            "--correct-air": correct_air or None,
+            "--picture": picture,
+            "--recipe": recipe,
+        },
+    )
+    field = [Path(registration)] if registration and registration != "simpleitk" else []
+    guard = OverwriteGuard([scan, mask, *([lesions] if lesions else []), *(expiration or ()), *field])
     guard.check(output, is_own=is_own_table)
     for other, is_own in ((methods, None), (picture, is_own_picture)):
         if other:
@@ -66,16 +97,27 @@ def measure(
             guard.check(other, is_own=is_own)
     options = choices_of(series, volume, trust, nonfinite)
     with scan_before_mask(scan, mask):
-        found = measured(
-            scan,
-            mask,
-            kind=kind,
-            rind_mm=rind_mm,
-            correct_air=correct_air,
-            lesions=lesions,
-            recipe=recipe,
-            options=options,
-        )
+        if expiration:
+            found = measure_pair(
+                scan,
+                mask,
+                *expiration,
+                registration=registration,
+                kind=kind,
+                rind_mm=rind_mm,
+                options=options,
+            )
+        else:
+            found = measured(
+                scan,
+                mask,
+                kind=kind,
+                rind_mm=rind_mm,
+                correct_air=correct_air,
+                lesions=lesions,
+                recipe=recipe,
+                options=options,
+            )
     found.save(output)
     if picture:
         draw_measures(found, scan, mask, picture, kind=kind, recipe=recipe, options=options)
@@ -87,7 +129,46 @@ def measure(
     if as_json:
         print(json.dumps(found.to_json()))
     else:
-        for row in found.rows:
-            if row.region == "whole":
-                print(f"{row.structure:20s} {row.values['volume_ml']:10.1f} ml")
+        for line in _summary(found, pair=expiration is not None):
+            print(line)
     print(f"wrote {output}. {RESEARCH}", file=sys.stderr)
+
+
+def _check_pair(
+    expiration: tuple[Path, Path] | None, registration: str | None, others: dict[str, object]
+) -> None:
+    """Raises UsageError for options that do not go together."""
+    given = [name for name, value in others.items() if value is not None]
+    if expiration and given:
+        raise UsageError(
+            f"{given[0]} does not go with --expiration",
+            remedy=f"measure the pair without {given[0]}, and each scan in a command of its own",
+            reason="usage",
+        )
+    if registration and not expiration:
+        raise UsageError(
+            "--registration without --expiration",
+            remedy="give the scan in expiration and its mask: --expiration SCAN MASK",
+            reason="usage",
+        )
+
+
+def _summary(found: Measurement, *, pair: bool) -> Iterator[str]:
+    """One line for each whole structure."""
+    for row in found.rows:
+        if row.region == "whole":
+            text = _pair_text(row.values) if pair else f"{row.values['volume_ml']:10.1f} ml"
+            yield f"{row.structure:20s} {text}"
+
+
+def _pair_text(values: Mapping[str, float | None]) -> str:
+    parts = [f"{values['insp_volume_ml']:.0f} -> {values['exp_volume_ml']:.0f} ml"]
+    for name, text in (
+        ("air_trapping_percent", "air trapping {:.1f} %"),
+        ("prm_emphysema_percent", "PRM emphysema {:.1f} %"),
+        ("prm_small_airways_percent", "small airways {:.1f} %"),
+    ):
+        value = values.get(name)
+        if value is not None:
+            parts.append(text.format(value))
+    return ", ".join(parts)

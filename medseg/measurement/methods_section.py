@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
-from medseg.measurement import lesions, lung_measures, measures, structures
+from medseg.measurement import lesions, lung_measures, measures, response_map, structures
 from medseg.measurement.measurement_table import Measurement
 from medseg.measurement.references import bibtex
+
+_CLASSES = ("emphysema", "small_airways", "normal")
 
 
 def methods_text(found: Measurement) -> str:
@@ -23,7 +25,16 @@ def methods_text(found: Measurement) -> str:
     columns = {name for row in found.rows for name in row.values}
     parts = [_masks(found)]
     keys: list[str] = []
-    lung = [name for name in measures.REGISTRY if "rind_mm" in found.settings]
+    if found.settings.get("pair"):
+        parts.append(_pair(found))
+        keys += [
+            "copdgene2010",
+            "gevenois1996",
+            *(["galban2012"] if "registration" in found.settings else []),
+        ]
+    lung = (
+        [] if found.settings.get("pair") else list(measures.REGISTRY) if "rind_mm" in found.settings else []
+    )
     if lung:
         clauses = []
         for name in lung:
@@ -58,6 +69,38 @@ def methods_text(found: Measurement) -> str:
             f"{high:g} mm³) [@nelson2009]."
         )
     return f"{' '.join(part for part in parts if part)}\n\n```bibtex\n{bibtex(keys)}```\n"
+
+
+def _pair(found: Measurement) -> str:
+    """Scans in inspiration and expiration: what was compared, and how they were registered."""
+    text = (
+        "For each lung and both together, whole and in thirds by volume and by height, ventral and dorsal "
+        f"halves, and a core and a rind of {found.settings['rind_mm']:g} mm of each scan, we computed volume "
+        "and mean density in inspiration and expiration with their changes, LAA-950 in inspiration (share of "
+        "voxels with HU < -950) [@gevenois1996], and air trapping (share with HU < -856 in expiration) "
+        "[@copdgene2010]. HU were not corrected."
+    )
+    how = found.settings.get("registration")
+    if how is None:
+        return text
+    ways = {
+        "simpleitk": "The expiration was registered to the inspiration with SimpleITK (alignment of the "
+        "lungs' boxes, then fast symmetric forces demons on relative density at 3 mm)",
+        "displacement field": "The expiration was put on the inspiration's grid by a displacement field made "
+        "as described elsewhere",
+        "registered scan": "The expiration was registered to the inspiration's grid as described elsewhere",
+    }
+    dice = found.fitness.get("registration_dice")
+    fit = (
+        f"; both lungs then overlap with a Dice of {float(str(dice)):.3f} in this pair"
+        if dice is not None
+        else ""
+    )
+    classes = "; ".join(response_map.DEFINITIONS[f"prm_{name}_percent"] for name in _CLASSES)
+    return (
+        f"{text} {ways[how]}{fit}. The parametric response map, without smoothing, has: {classes} "
+        "[@galban2012]."
+    )
 
 
 def _masks(found: Measurement) -> str:

@@ -57,6 +57,13 @@ BIBTEX: dict[str, str] = {
     "lungctanalyzer": """@misc{lungctanalyzer,
   title = {{LungCTAnalyzer} for {3D} {Slicer}}, url = {https://github.com/rbumm/SlicerLungCTAnalyzer}
 }""",
+    "galban2012": """@article{galban2012,
+  author = {Galb{\\'a}n, C. J. and Han, M. K. and Boes, J. L. and others},
+  title = {Computed tomography-based biomarker provides unique signature for diagnosis of {COPD} phenotypes
+           and disease progression},
+  journal = {Nature Medicine}, volume = {18}, number = {11}, pages = {1711--1715}, year = {2012},
+  doi = {10.1038/nm.2971}
+}""",
     "nelson2009": """@article{nelson2009,
   author = {van Klaveren, R. J. and Oudkerk, M. and Prokop, M. and others},
   title = {Management of lung nodules detected by volume {CT} scanning},

@@ -82,3 +82,25 @@ def test_own_tables_and_pictures_are_replaced_and_edited_methods_are_not(desk, m
     assert run(monkeypatch, command) == 2
     assert "was changed since" in capsys.readouterr().err
     assert (desk / "methods.md").read_text() == edited
+
+
+def test_a_pair_with_a_registered_scan(desk, monkeypatch, capsys):
+    command = "medseg measure chest.nii.gz lungs.nii.gz -o pair.csv --expiration chest.nii.gz lungs.nii.gz"
+    more = "--kind lung --registration chest.nii.gz --methods pair.md"
+    assert run(monkeypatch, f"{command} {more}") == 0
+    assert "air trapping" in capsys.readouterr().out
+    assert "prm_normal_percent" in (desk / "pair.csv").read_text().splitlines()[0]
+    assert "@galban2012" in (desk / "pair.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ("--registration simpleitk", "--registration without --expiration"),
+        ("--expiration chest.nii.gz lungs.nii.gz --correct-air", "--correct-air does not go with"),
+        ("--expiration chest.nii.gz lungs.nii.gz --lesions lungs.nii.gz", "--lesions does not go with"),
+    ],
+)
+def test_options_that_do_not_go_together(desk, monkeypatch, capsys, options, named):
+    assert run(monkeypatch, f"medseg measure chest.nii.gz lungs.nii.gz -o m.csv {options}") == 2
+    assert named in capsys.readouterr().err

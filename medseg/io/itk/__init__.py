@@ -73,18 +73,26 @@ def write(image: Volume | Mask, path: Path) -> None:
     array = image.array
     if array.dtype in (np.dtype(bool), np.dtype(np.float16)):  # ITK has neither
         array = array.astype(np.uint8 if array.dtype == np.dtype(bool) else np.float32)
-    itk = sitk.GetImageFromArray(np.ascontiguousarray(array.T))
-    lps = LPS_RAS @ image.affine
-    spacing = np.asarray(image.grid.spacing_mm)
-    itk.SetSpacing(spacing.tolist())
-    itk.SetOrigin(lps[:3, 3].tolist())
-    itk.SetDirection((lps[:3, :3] / spacing).ravel().tolist())
+    itk = as_itk(array, image.grid)
     # ITK knows some suffixes only, in lower case: .MHA would become a header without data.
     known = path.with_name(formats.stem(path) + formats.common_ending(path))
     sitk.WriteImage(itk, str(known), useCompression=True)
     _check_whole(known, path)
     if known != path:
         known.rename(path)
+
+
+def as_itk(array: Voxels, grid: Grid) -> Any:
+    """A ``SimpleITK.Image`` of numbers (X, Y, Z), with a copy of them, in world LPS."""
+    import SimpleITK as sitk  # noqa: N813
+
+    image = sitk.GetImageFromArray(np.ascontiguousarray(array.T))
+    lps = LPS_RAS @ grid.affine
+    spacing = np.asarray(grid.spacing_mm)
+    image.SetSpacing(spacing.tolist())
+    image.SetOrigin(lps[:3, 3].tolist())
+    image.SetDirection((lps[:3, :3] / spacing).ravel().tolist())
+    return image
 
 
 def _check_whole(written: Path, path: Path) -> None:
@@ -135,6 +143,21 @@ def read_layers(path: Path) -> tuple[list[Voxels], Grid]:
     array, grid = _decoded(header, path, "NrrdImageIO", "nrrd")
     parts = [array] if header.channels == 1 else [array[..., n] for n in range(header.channels)]
     return [whole_numbers(part.T, path) for part in parts], grid
+
+
+def read_vectors(path: Path) -> tuple[Voxels, Grid] | None:
+    """Three numbers per voxel of a MetaImage file, (X, Y, Z, 3), and their grid; None of other contents.
+
+    Raises:
+        InputRefused: as :func:`read_metaimage`.
+    """
+    with refusing(path, "MHA file"):
+        header = text_header.metaimage(path)
+        if header.channels != 3 or len(header.sizes) != 3:
+            return None
+        _check_metaimage(header)
+        array, grid = _decoded(header, path, "MetaImageIO", "mha")
+        return np.moveaxis(array.T, 0, -1), grid
 
 
 def _decoded(header: TextHeader, path: Path, imageio: str, name: str) -> tuple[Voxels, Grid]:

@@ -67,6 +67,23 @@ def read_channels(path: Path, choices: ReadOptions = DEFAULT_OPTIONS, *, channel
         return _volumes(path, header, tuple(range(channels)), choices)
 
 
+def read_vectors(path: Path) -> tuple[tuple[Voxels, Grid], int] | tuple[None, int]:
+    """Three numbers per voxel, (X, Y, Z, 3), their grid, and the intent code; None instead of other contents.
+
+    Vectors lie along the fifth axis, as the standard says, or along the fourth.
+
+    Raises:
+        InputRefused: as :func:`read`.
+    """
+    with refusing(path, "NIfTI file"):
+        header = header_of(path)
+        intent = int(header.fields["intent_code"])
+        if header.dims[3:] not in ((3,), (1, 3)):
+            return None, intent
+        volumes = _volumes(path, header, (0, 1, 2), DEFAULT_OPTIONS)
+        return (np.stack([each.array for each in volumes], axis=-1), volumes[0].grid), intent
+
+
 def label_rounding(path: Path) -> float:
     """How far the labels in a file may be off whole numbers: see :func:`scale_rounding`."""
     return scale_rounding(float(header_of(path).fields["scl_slope"]))

@@ -138,13 +138,14 @@ class Ledger:
         for result in found:
             case = result.case
             if result.thumbnail:
-                self.thumbnail_log.add(case, result.model, result.thumbnail, result.slices)
+                self.thumbnail_log.add(result)
             if result.status == "failed":
                 result = self._without_stale_mask(result)
             whole = replace(
                 result,
                 thumbnail="",
                 slices=(),
+                lung={},
                 time=time.time(),
                 patient=self.sources[case].patient,
                 study=self.sources[case].study,

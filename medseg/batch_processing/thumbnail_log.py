@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from medseg.batch_processing.journal import cut_off
@@ -14,9 +15,12 @@ from medseg.inference.case_result import CaseResult, ModelIdentity
 from medseg.io import ReadOptions, read_channels, read_mask
 from medseg.io.formats import picture_ending
 from medseg.io.picture.reader import read_luminance
+from medseg.measurement.measure_picture import lung_figure
+from medseg.measurement.scan_measurement import measure
 from medseg.system.notices import collect_notices
 from medseg.visualization import thumbnails
 from medseg.visualization.case_slices import case_slices
+from medseg.visualization.lung_record import lung_record
 
 NAME = "thumbnails.jsonl"
 
@@ -40,19 +44,20 @@ class ThumbnailLog:
         except OSError as error:
             raise self._refused(error) from error
 
-    def add(self, case: str, model: str, image: str, slices: Sequence[Mapping[str, object]] = ()) -> None:
-        """Adds a picture and slices, and returns when the disk has it.
+    def add(self, result: CaseResult) -> None:
+        """Adds the pictures of a case, and returns when the disk has them.
 
         Raises:
             ResourceError: the disk fails (``disk``).
         """
         try:
-            self._file.write(thumbnails.line(case, model, image, slices).encode())
+            pictures = result.thumbnail, result.slices, result.lung
+            self._file.write(thumbnails.line(result.case, result.model, *pictures).encode())
             self._file.flush()
             os.fsync(self._file.fileno())
         except OSError as error:
             raise self._refused(error) from error
-        self._known.add((case, model))
+        self._known.add((result.case, result.model))
 
     def ensure(
         self,
@@ -82,10 +87,11 @@ class ThumbnailLog:
                 else:
                     scan = read_channels(images, channels=len(images), choices=options)[0]
                 mask = read_mask(folder / result.mask, labels)
+                lung = lung_record(lung_figure(measure(scan, mask), scan, mask)) if result.measures else None
             image, slices = thumbnails.encoded(thumbnails.thumbnail(scan, mask)), case_slices(scan, mask)
         except MedsegError:  # a case without a picture is still done
             return
-        self.add(result.case, result.model, image, slices)
+        self.add(replace(result, thumbnail=image, slices=slices, lung=lung or {}))
 
     def close(self) -> None:
         """Closes the file; lines that did not fit on a full disk are discarded."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from medseg.cli.argument_order import scan_before_mask
 from medseg.cli.early_checks import check_scans
 from medseg.cli.options import Nonfinite, Series, Trust, VolumeNumber, choices_of
+from medseg.cli.output import print_notice
 from medseg.errors import UsageError
+from medseg.io.read_options import ReadOptions
 from medseg.system.notices import RESEARCH
 
 
@@ -29,6 +31,16 @@ def preview(
         ),
     ] = None,
     slices: Annotated[int, typer.Option(min=0, max=20, help="Number of axial slices in the bottom row.")] = 8,
+    measure: Annotated[
+        Literal["lung"] | None,
+        typer.Option(
+            help="lung: instead draw low attenuation in colour, histograms with thresholds, "
+            "and LAA-950 by region."
+        ),
+    ] = None,
+    width: Annotated[
+        int, typer.Option(min=300, max=10_000, help="Width in pixels, with --measure lung.")
+    ] = 1280,
     series: Series = None,
     volume: VolumeNumber = None,
     trust: Trust = None,
@@ -41,18 +53,35 @@ def preview(
 
     options = choices_of(series, volume, trust, nonfinite)
     with scan_before_mask(scan, mask):
-        draw(
-            scan,
-            mask,
-            output,
-            recipe=recipe,
-            window_hu=limits,
-            slices=slices,
-            title=scan.name,
-            options=options,
-        )
+        if measure:
+            _draw_lungs(scan, mask, output, recipe, width, options)
+        else:
+            draw(
+                scan,
+                mask,
+                output,
+                recipe=recipe,
+                window_hu=limits,
+                slices=slices,
+                title=scan.name,
+                options=options,
+            )
     print(output)
     print(RESEARCH, file=sys.stderr)
+
+
+def _draw_lungs(
+    scan: Path, mask: Path, output: Path, recipe: str | None, width_px: int, options: ReadOptions
+) -> None:
+    from medseg.io.overwrite_guard import OverwriteGuard, is_own_picture
+    from medseg.measurement.measure_picture import draw_measures
+    from medseg.measurement.scan_measurement import measure
+
+    OverwriteGuard([scan, mask]).check(output, is_own=is_own_picture)
+    found = measure(scan, mask, recipe=recipe, options=options)
+    draw_measures(found, scan, mask, output, recipe=recipe, width_px=width_px, options=options)
+    for notice in found.notices:
+        print_notice(notice)
 
 
 def _limits(text: str | None) -> tuple[float, float] | None:

@@ -96,6 +96,7 @@ class CaseResult:
         inodes: Digest of the inodes and change times of the input; empty if unknown.
         thumbnail: A small picture in base 64; not kept in the journal.
         slices: Larger pictures of slices, as JSON objects; not kept in the journal.
+        lung: Picture, histograms and regions of measured lungs, as a JSON object; not kept in the journal.
     """
 
     case: str
@@ -128,6 +129,7 @@ class CaseResult:
     inodes: str = ""
     thumbnail: str = field(default="", repr=False)
     slices: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
+    lung: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
     def failure(cls, case: str, model: ModelIdentity, error: MedsegError, *, lasting: bool) -> CaseResult:
@@ -191,7 +193,7 @@ class CaseResult:
         extra |= {"airless_ml": dict(self.airless_ml)}
         extra |= {"study": self.study, "inputs": list(self.inputs)}
         extra |= {"inodes": self.inodes, "notices": notices, "thumbnail": self.thumbnail}
-        extra |= {"slices": [dict(each) for each in self.slices]}
+        extra |= {"slices": [dict(each) for each in self.slices], "lung": dict(self.lung)}
         return record | {name: value for name, value in extra.items() if value}
 
     @classmethod

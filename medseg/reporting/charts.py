@@ -41,8 +41,8 @@ def histogram(name: str, values: Sequence[float], unit: str = "") -> Markup:
             if abs(value - middle) > FAR * width:
                 dot = Markup('<circle class="far" cx="{:.1f}" cy="{}" r="3"/>')
                 parts.append(dot.format(x(value), _HEIGHT - _BOTTOM + 5))
-    summary = f"{name}: {len(finite)} values from {_number(min(finite))} to {_number(max(finite))}"
-    middle_value = f"median {_number(float(np.median(finite)))}"
+    summary = f"{name}: {len(finite)} values from {short_number(min(finite))} to {short_number(max(finite))}"
+    middle_value = f"median {short_number(float(np.median(finite)))}"
     return _svg(f"{summary}, {middle_value} {unit}".rstrip(), parts)
 
 
@@ -139,14 +139,14 @@ def _axes(
     parts = [
         Markup('<text class="name" x="{}" y="14">{}</text>').format(_LEFT, name),
         Markup('<path class="axis" d="M{} {}V{}H{}"/>').format(_LEFT, _TOP, floor, end),
-        right_aligned.format(_LEFT - 4, floor, _number(low)),
-        right_aligned.format(_LEFT - 4, _TOP + 8, _number(high)),
+        right_aligned.format(_LEFT - 4, floor, short_number(low)),
+        right_aligned.format(_LEFT - 4, _TOP + 8, short_number(high)),
         middle.format((_LEFT + end) / 2, _HEIGHT - 8, "middle", across),
         middle.format(_LEFT - 4, (_TOP + floor) / 2 + 4, "end", up),
     ]
     if left is not None and right is not None:
-        parts.append(Markup('<text x="{}" y="{}">{}</text>').format(_LEFT, _HEIGHT - 8, _number(left)))
-        parts.append(right_aligned.format(end, _HEIGHT - 8, _number(right)))
+        parts.append(Markup('<text x="{}" y="{}">{}</text>').format(_LEFT, _HEIGHT - 8, short_number(left)))
+        parts.append(right_aligned.format(end, _HEIGHT - 8, short_number(right)))
     return Markup("").join(parts)
 
 
@@ -157,5 +157,6 @@ def _svg(description: str, parts: Sequence[Markup]) -> Markup:
     ).format(width=_WIDTH, height=_HEIGHT, description=description, drawn=Markup("").join(parts))
 
 
-def _number(value: float) -> str:
+def short_number(value: float) -> str:
+    """A number in three digits, without decimals from 100 on."""
     return f"{value:.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"

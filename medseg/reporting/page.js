@@ -142,6 +142,16 @@
       tile.addEventListener("click", () => { scroll(number); part("#slice").focus(); });
     });
     montage();
+    const lung = part("#lung");
+    lung.hidden = !detail.lung;
+    lung.innerHTML = detail.lung ? detail.lung.charts : ""; // charts are made by medseg, with all text escaped
+    if (detail.lung) {
+      const box = document.createElement("figure"), image = add(box, "img");
+      image.src = uri(detail.lung.image);
+      image.alt = "Lungs of " + row.dataset.case + ", " + detail.lung.caption;
+      add(box, "figcaption", detail.lung.caption);
+      lung.prepend(box);
+    }
     part("#numbers").replaceChildren();
     for (const [label, values] of count_by_label(detail.numbers)) {
       const box = add(part("#numbers"), "table"), body = add(box, "tbody");

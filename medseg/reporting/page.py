@@ -16,12 +16,14 @@ from markupsafe import Markup
 from medseg.io.overwrite_guard import OverwriteGuard
 from medseg.reporting import charts
 from medseg.reporting.content import Content, Row, gather
+from medseg.reporting.lung_charts import case_charts
 from medseg.reporting.quantities import Quantity, quantity_of
 from medseg.system.atomic_write import check_folder, replacing
 from medseg.system.html import own_file, render
 from medseg.system.notices import RESEARCH
 from medseg.system.progress import Advance, Shown, progress_bar
 from medseg.visualization import thumbnails
+from medseg.visualization.lung_record import read_lung_record
 from medseg.visualization.thumbnails import read_slices
 
 NAME = "report.html"
@@ -87,6 +89,7 @@ def _text(content: Content, advance: Advance) -> str:
     for number, row in enumerate(content.rows):
         details[str(number)] = shown = _detail(row, columns, quantities, with_slices=left > 0)
         left -= sum(len(str(each["image"])) for each in shown.get("slices", ()))
+        left -= sum(map(len, shown.get("lung", {}).values()))
         advance(number + 1, len(content.rows), "cases")
     script = own_file(_PACKAGE, "page.js")
     return render_page(
@@ -177,8 +180,14 @@ def _detail(
     detail: dict[str, Any] = {"reasons": _reasons(row), "numbers": numbers}
     if row.picture:
         detail |= {"image": row.picture, "size": thumbnails.size(row.picture)}
-    slices = read_slices(row.slices) if with_slices and row.slices else []
-    return detail | ({"slices": slices} if slices else {})
+    if not with_slices or row.slices is None:
+        return detail
+    slices, lung = read_slices(row.slices), read_lung_record(row.slices)
+    detail |= {"slices": slices} if slices else {}
+    if lung:
+        caption = f"below {lung['below_hu']:g} HU in colour, one coronal plane"
+        detail["lung"] = {"image": lung["image"], "caption": caption, "charts": case_charts(lung)}
+    return detail
 
 
 def _number(row: Row, name: str) -> tuple[str, str]:

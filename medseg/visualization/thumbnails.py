@@ -1,7 +1,8 @@
 """Small pictures of a scan and its mask: three planes side by side, a few kilobytes each.
 
-They are stored as lines of JSON, ``{"case", "model", "image", "slices"}``, with pictures in base 64, so that
-one file holds thousands. The slices are those of :mod:`medseg.visualization.case_slices`.
+They are stored as lines of JSON, ``{"case", "model", "image", "slices", "lung"}``, with pictures in base 64,
+so that one file holds thousands. The slices are those of :mod:`medseg.visualization.case_slices`; ``lung``,
+for measured lungs, is that of :mod:`medseg.visualization.lung_record`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -118,10 +120,18 @@ def html_card(image: Volume | Mask) -> str:
     )
 
 
-def line(case: str, model: str, image: str, slices: Sequence[Mapping[str, object]] = ()) -> str:
+def line(
+    case: str,
+    model: str,
+    image: str,
+    slices: Sequence[Mapping[str, object]] = (),
+    lung: Mapping[str, object] | None = None,
+) -> str:
     """A line of the file; ``image`` is the result of :func:`encoded`."""
     record: dict[str, object] = {"case": case, "model": model, "image": image}
-    return json.dumps(record | ({"slices": list(slices)} if slices else {})) + "\n"
+    record |= {"slices": list(slices)} if slices else {}
+    record |= {"lung": dict(lung)} if lung else {}
+    return json.dumps(record) + "\n"
 
 
 def encoded(picture: bytes) -> str:
@@ -156,11 +166,7 @@ def read_slices(place: tuple[Path, int]) -> list[dict[str, object]]:
     Returns:
         Objects with exactly the fields of :class:`medseg.visualization.case_slices.SlicePicture`.
     """
-    path, start = place
-    with path.open("rb") as file:
-        file.seek(start)
-        record = json.loads(file.readline())
-    slices = record.get("slices", [])
+    slices = record_at(place).get("slices", [])
     kinds: dict[str, type | tuple[type, ...]] = {"number": int, "of": int, "mm": (int, float), "image": str}
     sound = isinstance(slices, list) and all(
         isinstance(each, dict)
@@ -169,6 +175,15 @@ def read_slices(place: tuple[Path, int]) -> list[dict[str, object]]:
         for each in slices
     )
     return slices if sound else []
+
+
+def record_at(place: tuple[Path, int]) -> dict[str, Any]:
+    """The line at a place of :func:`places`."""
+    path, start = place
+    with path.open("rb") as file:
+        file.seek(start)
+        record: dict[str, Any] = json.loads(file.readline())
+    return record
 
 
 def _records(

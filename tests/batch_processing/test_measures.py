@@ -14,6 +14,8 @@ from medseg.inference.case_result import CaseResult
 from medseg.measurement.scan_measurement import measure
 from medseg.reporting.content import gather
 from medseg.visualization.labelled_masks import read_named
+from medseg.visualization.lung_record import read_lung_record
+from medseg.visualization.thumbnails import places
 
 
 @pytest.fixture
@@ -73,3 +75,19 @@ def test_a_model_without_lungs_is_refused_at_once(monkeypatch, tmp_path):
     with pytest.raises(UsageError) as refused:
         CasePipeline(config_for(tmp_path, measure="lung"))
     assert refused.value.reason == "measure"
+
+
+def test_pictures_of_measured_lungs_are_drawn_again_if_they_were_lost(measured, scans):
+    log = measured / "thumbnails.jsonl"
+    expected = {key: read_lung_record(place) for key, place in places([log]).items()}
+    assert len(expected) == 6
+    assert all(record and record["bars"]["left_lung"]["core"] == 0.0 for record in expected.values())
+    log.unlink()
+    assert run(items(scans / "cases.csv"), config_for(measured, measure="lung"), resume=True).skipped == 6
+    assert {key: read_lung_record(place) for key, place in places([log]).items()} == expected
+
+
+def test_without_measures_there_is_no_picture_of_them(scans, tmp_path):
+    run(items(scans / "cases.csv"), config_for(tmp_path / "out"))
+    log = tmp_path / "out" / "thumbnails.jsonl"
+    assert {read_lung_record(place) for place in places([log]).values()} == {None}

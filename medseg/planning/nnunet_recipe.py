@@ -84,7 +84,7 @@ def nnunet_recipe(
         "prepare": {
             "spacing_mm": [round(along[axis], 6) for axis in range(3)],
             **({"crop": {"above": 0, "margin_mm": 0}} if _is_cropped(found) else {}),
-            "intensity": intensity(found),
+            "intensity": _ct_z_score(found) or intensity(found),
         },
         "patch": {"size": _turned(chosen.network.patch_size, order)},
         "network": {
@@ -94,8 +94,11 @@ def nnunet_recipe(
             "strides": [_turned(each, order) for each in chosen.network.strides],
             "deep_supervision": [0.5**level for level in range(max(stages - 2, 1))],
         },
-        "loss": {"kind": "dice_ce" if known.exclusive else "dice_bce"},
-        "augment": "full",
+        "loss": {
+            "kind": "dice_ce" if known.exclusive else "dice_bce",
+            **({} if chosen.batch_dice else {"batch_dice": False}),
+        },
+        "augment": "nnunet",
         "train": {
             "preset": "nnunet",
             "batch_size": chosen.batch_size,
@@ -105,7 +108,7 @@ def nnunet_recipe(
         *known.cautions,
         f"nnU-Net 2.8 plans this as its configuration {name} (--like {like}); there are "
         f"{' and '.join(plan.configurations)}.",
-        "medseg prepares the data: RAS orientation, its own resampling, and CT windows scaled to 0..1.",
+        "medseg prepares the data: RAS orientation and its own resampling.",
     )
     return RecipeDraft(data, _reasons(found, known, name, chosen, median), cautions)
 
@@ -116,7 +119,10 @@ def _reasons(
     return {
         "labels": known.reason,
         "prepare.spacing_mm": f"nnU-Net's target spacing: cases have a median of {median} voxels then.",
-        "prepare.intensity": intensity_reason(found),
+        "prepare.intensity": "CT: percentiles 0.5 and 99.5, mean and standard deviation of the foreground "
+        "of all cases, in HU, as nnU-Net normalises CT."
+        if _ct_z_score(found)
+        else intensity_reason(found),
         "patch": f"nnU-Net's patch for {name}, with {chosen.elements / 1e6:.0f} million feature-map values: "
         "as large as its GPU and a median case allow.",
         "network": "An axis is halved while it is long enough and its voxels are not the longest; no loss at "
@@ -124,9 +130,9 @@ def _reasons(
         "loss": "Dice and cross-entropy of exclusive labels."
         if known.exclusive
         else "One sigmoid per label, because there is one label, or labels overlap or are partly annotated.",
-        "augment": "medseg's preset closest to nnU-Net's augmentation.",
-        "train": "nnU-Net's 1000 epochs of 250 steps, polynomial decay and a third of patches on foreground "
-        "(nnU-Net: the last third of each batch), SGD with Nesterov momentum. "
+        "augment": "nnU-Net's own changes with its probabilities; `full` is medseg's preset.",
+        "train": "nnU-Net's 1000 epochs of 250 steps, polynomial decay, the last third of each batch on "
+        "foreground, SGD with Nesterov momentum. "
         "Users report convergence after 400 to 500.",
     }
 
@@ -144,6 +150,15 @@ def intensity(found: Fingerprint) -> dict[str, Any]:
     if found.modality == "picture":
         return {"kind": "zscore", "nonzero": False}
     return {"kind": "zscore", "nonzero": found.kept_by_crop < _MASKED_BELOW}
+
+
+def _ct_z_score(found: Fingerprint) -> dict[str, Any] | None:
+    """nnU-Net's normalisation of CT; None for other data, several channels, or a constant foreground."""
+    channel = found.channels[0]
+    if found.modality != "CT" or len(found.channels) > 1 or channel.low >= channel.high or channel.sd <= 0:
+        return None
+    numbers = {"low_hu": channel.low, "high_hu": channel.high, "mean_hu": channel.mean, "sd_hu": channel.sd}
+    return {"kind": "window", **{name: round(value, 4) for name, value in numbers.items()}}
 
 
 def intensity_reason(found: Fingerprint) -> str:

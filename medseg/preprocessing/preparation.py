@@ -127,7 +127,8 @@ class CropForeground:
 class Normalise:
     """Normalises the intensities of the image, each channel for itself.
 
-    A window maps its HU to 0..1, a range its values, and percentiles those of the voxels, all clipped. A
+    A window maps its HU to 0..1, or clips to them and makes z-scores with its own mean and standard
+    deviation. A range maps its values to 0..1, and percentiles those of the voxels, all clipped. A
     z-score has mean 0 and standard deviation 1, over all voxels or those that are not 0; the others then
     remain 0.
     """
@@ -137,7 +138,11 @@ class Normalise:
     def __call__(self, case: CaseArrays, grid: Grid) -> tuple[CaseArrays, Grid]:
         """The case with its image, float32 (C, X, Y, Z), changed in place: a copy would need memory."""
         for channel in case["image"]:
-            if isinstance(self.intensity, Window):
+            if isinstance(self.intensity, Window) and self.intensity.sd_hu is not None:
+                np.clip(channel, self.intensity.low_hu, self.intensity.high_hu, out=channel)
+                channel -= self.intensity.mean_hu
+                channel /= self.intensity.sd_hu
+            elif isinstance(self.intensity, Window):
                 _scale(channel, self.intensity.low_hu, self.intensity.high_hu)
             elif isinstance(self.intensity, ValueRange):
                 _scale(channel, self.intensity.low, self.intensity.high)

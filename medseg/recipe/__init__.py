@@ -25,7 +25,15 @@ from pydantic import (
 from medseg.errors import UsageError
 from medseg.images.label import Label
 from medseg.io.picture.masks import MaskCoding
-from medseg.recipe.augmentation import PRESETS, Augment, preset
+from medseg.recipe.augmentation import (
+    NNUNET,
+    PRESETS,
+    AnyAugment,
+    Augment,
+    NnunetAugment,
+    nnunet_preset,
+    preset,
+)
 from medseg.recipe.consistency import check_consistency
 from medseg.recipe.context import Context
 from medseg.recipe.loss import DiceBCE, DiceCE, Loss
@@ -65,6 +73,7 @@ __all__ = [
     "Loss",
     "LungmaskPipeline",
     "Network",
+    "NnunetAugment",
     "NnunetPipeline",
     "Patch",
     "Percentile",
@@ -85,7 +94,8 @@ _RECIPE_BYTES = 256 << 10
 
 
 def _or_a_preset(schema: dict[str, Any]) -> None:
-    schema["anyOf"] = [{"$ref": schema.pop("$ref")}, {"enum": list(PRESETS)}]
+    kinds = {key: schema.pop(key) for key in ("oneOf", "discriminator")}
+    schema["anyOf"] = [kinds, {"enum": [*PRESETS, NNUNET]}]
 
 
 class Recipe(Section):
@@ -110,7 +120,7 @@ class Recipe(Section):
             models of an ensemble; None for medseg's own way.
         loss: The training loss.
         augment: Random changes of training patches: explicit numbers, or one of the presets ``none``,
-            ``light`` and ``full``, which are replaced by their numbers when the recipe is read.
+            ``light``, ``full`` and ``nnunet``, which are replaced by their numbers when the recipe is read.
         train: The training schedule.
         fine_tune: For trainings that start from another model (``medseg train --from``): a lower learning
             rate for its weights, and frozen stages. None: all weights are trained alike.
@@ -136,7 +146,7 @@ class Recipe(Section):
     context: Context | None = None
     pipeline: Pipeline | None = None
     loss: Loss = DiceBCE()
-    augment: Annotated[Augment, Field(json_schema_extra=_or_a_preset)] = Augment()
+    augment: Annotated[AnyAugment, Field(json_schema_extra=_or_a_preset)] = Augment()
     train: Train
     fine_tune: FineTune | None = None
     predict: Predict = Predict()
@@ -146,14 +156,27 @@ class Recipe(Section):
     @classmethod
     def _expanded(cls, data: Any, handler: ModelWrapValidatorHandler[Recipe]) -> Recipe:
         """The recipe with a preset's name in ``augment`` replaced by the preset's numbers."""
-        name = data.get("augment") if isinstance(data, dict) else None
+        if not isinstance(data, dict):
+            return handler(data)
+        train = data.get("train")
+        like = NNUNET if isinstance(train, dict) and train.get("preset") == NNUNET else None
+        name = data.get("augment", like)
         if not isinstance(name, str):
             return handler(data)
-        if name not in PRESETS:
-            raise ValueError(f"augment is {name!r}: give {', '.join(PRESETS)}, or its fields")
+        known = next((each for each in PRESETS if each == name), None)
+        if known is None and name != NNUNET:
+            raise ValueError(f"augment is {name!r}: give {', '.join(PRESETS)}, {NNUNET}, or its fields")
         # The other sections are validated first, because a preset depends on them.
         rest = handler({**data, "augment": Augment()})
-        chosen = preset(name, modality=rest.modality, intensity=rest.prepare.intensity, labels=rest.labels)
+        chosen: Augment | NnunetAugment
+        if known is None:
+            chosen = nnunet_preset(
+                size=rest.patch.size, spacing_mm=rest.prepare.spacing_mm, labels=rest.labels
+            )
+        else:
+            chosen = preset(
+                known, modality=rest.modality, intensity=rest.prepare.intensity, labels=rest.labels
+            )
         return handler({**data, "augment": chosen})
 
     @model_validator(mode="after")
@@ -294,7 +317,10 @@ class Recipe(Section):
             return cls.model_validate(data)
         except ValidationError as error:
             first = error.errors()[0]
-            field = ".".join(str(part) for part in first["loc"]) or "recipe"
+            place = [*first["loc"]]
+            if place[:2] == ["augment", "medseg"]:  # the kind of a section that usually names none
+                del place[1]
+            field = ".".join(str(part) for part in place) or "recipe"
             seen = "" if first["type"] in ("missing", "value_error") else f" (got {first['input']!r:.60})"
             words = validation_words(first)
             more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""

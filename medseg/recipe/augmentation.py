@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
-from pydantic import Field, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from medseg.images.label import Label
-from medseg.recipe.preprocessing import Intensity, Window
+from medseg.recipe.preprocessing import Intensity, Window, is_standardised
 from medseg.recipe.section import Fraction, NotNegative, Section
 
 Preset = Literal["none", "light", "full"]
 PRESETS: tuple[Preset, ...] = get_args(Preset)
+NNUNET = "nnunet"
+"""Name of the preset with nnU-Net's own list of changes, :class:`NnunetAugment`."""
 
 # A cubic B-spline whose control points move by less than this fraction of their spacing cannot fold:
 # Choi and Lee 2000, doi:10.1006/gmod.2000.0531 (0.4033 in 3D, 0.4886 in 2D).
@@ -32,6 +40,7 @@ class Augment(Section):
     sources.
 
     Attributes:
+        kind: ``medseg``; the other kind is :class:`NnunetAugment`.
         flip_axes: Axes of the prepared scan (0 R-L, 1 A-P, 2 S-I) along which half of the patches
             are flipped. A flip along axis 0 swaps the labels of the two sides.
         rotate_degrees: Largest rotation in the axial plane (2D) or about each axis (3D).
@@ -56,8 +65,11 @@ class Augment(Section):
         clip: Clip intensities to 0..1 at the end. Only for intensities that are prepared
             to 0..1 (window or percentile), where the network never sees other values.
         probability: Probability of each change (flips: always 0.5; clip: always applied).
+        larger_cut: Cut patches so much larger before they are rotated, scaled, sheared, shifted or deformed
+            that all their voxels come from the scan. Otherwise the outermost voxels are repeated.
     """
 
+    kind: Literal["medseg"] = "medseg"
     flip_axes: tuple[Literal[0, 1, 2], ...] = ()
     rotate_degrees: Annotated[float, Field(ge=0, le=180)] = 15.0
     scale: Annotated[float, Field(ge=0, lt=0.9)] = 0.1
@@ -77,6 +89,16 @@ class Augment(Section):
     cutout: Annotated[float, Field(ge=0, le=0.9)] = 0.0
     clip: bool = False
     probability: Fraction = 0.5
+    larger_cut: bool = False
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Recipes written before these fields existed keep their YAML and their digest.
+        data: dict[str, Any] = handler(self)
+        data.pop("kind", None)
+        if not self.larger_cut:
+            data.pop("larger_cut", None)
+        return data
 
     @model_validator(mode="after")
     def _unfolded(self) -> Augment:
@@ -87,6 +109,82 @@ class Augment(Section):
                 f"elastic_grid_mm {self.elastic_grid_mm:g}"
             )
         return self
+
+
+class NnunetAugment(Section):
+    """nnU-Net's default augmentation (version 2.8), with its probabilities and ranges.
+
+    These are, with probabilities and ranges: rotation (0.2), scaling (0.2; 1 / 1.4 to 1 / 0.7), noise (0.1;
+    standard deviation up to 0.1), blur (0.2, half of the channels; 0.5 to 1 voxel), brightness (0.15; times
+    0.75 to 1.25), contrast (0.15; 0.75 to 1.25 about the mean, within the range of the patch), resolution
+    (0.25, half of the channels; 0.5 to 1), gamma of the inverted image (0.1) and of the image (0.3; 0.7 to
+    1.5, with mean and standard deviation restored), flips (0.5). Angles are those of the voxel grid, and
+    patches are cut so much larger that no edge is smeared.
+    See :mod:`medseg.preprocessing.augmentation.nnunet` for the formulas.
+
+    Attributes:
+        kind: ``nnunet``.
+        flip_axes: Axes of the prepared scan along which half of the patches are flipped.
+        rotate_degrees: Largest rotation in the plane (2D, or with ``flat_axis``) or about each axis (3D).
+        flat_axis: Axis of thick slices: patches are rotated and scaled in the plane of the two others only,
+            and keep their resolution along this one. None: all three axes are alike.
+    """
+
+    kind: Literal["nnunet"]
+    flip_axes: tuple[Literal[0, 1, 2], ...] = (0, 1, 2)
+    rotate_degrees: Annotated[float, Field(ge=0, le=180)] = 30.0
+    flat_axis: Literal[0, 1, 2] | None = None
+
+    @property
+    def larger_cut(self) -> bool:
+        """True: patches are always cut larger before they are moved."""
+        return True
+
+
+def _medseg_by_default(data: Any) -> Any:
+    return {"kind": "medseg", **data} if isinstance(data, dict) else data
+
+
+AnyAugment: TypeAlias = Annotated[
+    Annotated[Augment | NnunetAugment, Field(discriminator="kind")], BeforeValidator(_medseg_by_default)
+]
+"""Either kind of section; one without ``kind`` is :class:`Augment`."""
+
+_FLAT = 3  # nnU-Net's threshold for the anisotropy of patches
+
+
+def nnunet_preset(
+    *, size: Sequence[int], spacing_mm: Sequence[float], labels: Sequence[Label]
+) -> NnunetAugment:
+    """The section that ``augment: nnunet`` stands for.
+
+    Patches more than 3 times as long as along the axis of the largest voxels are turned in the plane only,
+    by any angle, as are 2D patches unless they are longer than 1.5 : 1 (then up to 15 degrees); others by up
+    to 30 degrees about each axis. If a label has a side, flips along R-L and rotations above 90 degrees are
+    left out, unlike in nnU-Net, which then exchanges right and left.
+
+    Args:
+        size: Size of the patch.
+        spacing_mm: Voxel size of the prepared scan.
+        labels: The recipe's labels.
+    """
+    flat, degrees = None, 30.0
+    if len(size) == 2:
+        degrees = 15.0 if max(size) / min(size) > 1.5 else 180.0
+    else:
+        # Of equal voxel sizes the last axis: nnU-Net's first, as its axes are in the opposite order.
+        thick = max(range(3), key=lambda axis: (spacing_mm[axis], axis))
+        if max(size) / size[thick] > _FLAT:
+            flat, degrees = thick, 180.0
+    sided = any(label.side for label in labels)
+    return NnunetAugment.model_validate(
+        {
+            "kind": "nnunet",
+            "flip_axes": tuple(axis for axis in range(len(size)) if axis or not sided),
+            "rotate_degrees": min(degrees, 90.0) if sided else degrees,
+            "flat_axis": flat,
+        }
+    )
 
 
 def preset(
@@ -128,12 +226,12 @@ def preset(
         "rotate_degrees": 30 * share,
         "scale": 0.3 * share,
         "gamma": 0.3 * share,
-        "clip": intensity.kind != "zscore",
+        "clip": not is_standardised(intensity),
         "probability": 0.3,
     }
     if isinstance(intensity, Window):
-        width_hu = intensity.high_hu - intensity.low_hu
-        noise, brightness = 50 / width_hu, 20 / width_hu
+        unit_hu = intensity.sd_hu or intensity.high_hu - intensity.low_hu
+        noise, brightness = 50 / unit_hu, 20 / unit_hu
     else:
         sd = 1.0 if intensity.kind == "zscore" else _SD_OF_PERCENTILES
         noise, brightness = 0.3 * sd, 0.2 * sd
@@ -151,7 +249,9 @@ def preset(
     return Augment.model_validate(numbers)
 
 
-def misfit(rules: Augment, *, labels: Sequence[Label], intensity: Intensity, spatial_dims: int) -> str | None:
+def misfit(
+    rules: Augment | NnunetAugment, *, labels: Sequence[Label], intensity: Intensity, spatial_dims: int
+) -> str | None:
     """Why the section does not fit the rest of its recipe; None if it does.
 
     Rotation is limited to 90 degrees if labels have sides: up to there, right lies at larger x in every
@@ -172,7 +272,11 @@ def misfit(rules: Augment, *, labels: Sequence[Label], intensity: Intensity, spa
             f"augment.rotate_degrees {rules.rotate_degrees:g} would exchange right and left, but {sided} "
             f"have sides: use at most 90"
         )
-    if rules.clip and intensity.kind == "zscore":
+    if isinstance(rules, NnunetAugment):
+        if spatial_dims == 2 and rules.flat_axis is not None:
+            return "augment.flat_axis is for 3D patches: remove it"
+        return None
+    if rules.clip and is_standardised(intensity):
         return "augment.clip limits intensities to 0..1, but z-scores exceed that range: remove it"
     return None
 

@@ -106,6 +106,8 @@ def _check_context(recipe: Recipe, context: Context) -> None:
         )
     if recipe.spatial_dims != 3 or not recipe.exclusive or len(recipe.channels) != 1:
         raise ValueError("context needs one channel, a 3D patch, and loss dice_ce")
+    if isinstance(recipe.prepare.intensity, Window) and recipe.prepare.intensity.sd_hu is not None:
+        raise ValueError("context needs a window that is mapped to 0..1: remove mean_hu and sd_hu")
     factor = context.network.divisor
     if any(n % factor for n in context.size):
         raise ValueError(f"context.size {list(context.size)}: each must be a multiple of {factor}")

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from medseg.recipe.section import Fraction, NotNegative, Positive, Section
 
@@ -25,7 +31,19 @@ class _Weighted(Section):
         return ()
 
 
-class DiceBCE(_Weighted):
+class _WithDice(_Weighted):
+    batch_dice: bool = True
+
+    @model_serializer(mode="wrap")
+    def _without_default(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Recipes written before this field existed keep their YAML and their digest.
+        data: dict[str, Any] = handler(self)
+        if self.batch_dice:
+            data.pop("batch_dice", None)
+        return data
+
+
+class DiceBCE(_WithDice):
     """Dice and binary cross-entropy with one sigmoid channel per label: labels may overlap.
 
     As in nnU-Net's region training (Isensee et al. 2021, doi:10.1038/s41592-020-01008-z).
@@ -35,6 +53,8 @@ class DiceBCE(_Weighted):
         class_weights: Weights of labels, by name; 1 for labels not named.
         dice_weight: Weight of the Dice part.
         bce_weight: Weight of the cross-entropy part.
+        batch_dice: Whether Dice is computed over all patches of a batch together, so that a patch without the
+            label does not dominate, or for each patch. nnU-Net's plans decide by configuration.
     """
 
     kind: Literal["dice_bce"] = "dice_bce"
@@ -46,7 +66,7 @@ class DiceBCE(_Weighted):
         return "dice_weight", "bce_weight"
 
 
-class DiceCE(_Weighted):
+class DiceCE(_WithDice):
     """Dice and cross-entropy of a softmax over background and mutually exclusive labels.
 
     nnU-Net's default (Isensee et al. 2021). Each voxel of the mask gets its most probable class.
@@ -56,6 +76,8 @@ class DiceCE(_Weighted):
         class_weights: Weights of labels, by name; 1 for labels not named and for the background.
         dice_weight: Weight of the Dice part.
         ce_weight: Weight of the cross-entropy part.
+        batch_dice: Whether Dice is computed over all patches of a batch together, so that a patch without the
+            label does not dominate, or for each patch. nnU-Net's plans decide by configuration.
     """
 
     kind: Literal["dice_ce"]

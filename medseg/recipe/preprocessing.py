@@ -3,25 +3,42 @@
 from __future__ import annotations
 
 from math import prod
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from medseg.recipe.section import Finite, NotNegative, Section, Size, SpacingMm
+from medseg.recipe.section import Finite, NotNegative, Positive, Section, Size, SpacingMm
 
 
 class Window(Section):
-    """CT window: ``low_hu..high_hu`` is mapped to 0..1 and values outside are clipped."""
+    """CT window: values outside of ``low_hu..high_hu`` are clipped, and the window is mapped to 0..1.
+
+    With ``mean_hu`` and ``sd_hu`` the clipped values become z-scores, (v - mean_hu) / sd_hu, as nnU-Net
+    normalises CT: with percentiles 0.5 and 99.5, mean and standard deviation of the foreground of all cases.
+    """
 
     kind: Literal["window"] = "window"
     low_hu: Finite
     high_hu: Finite
+    mean_hu: Finite | None = None
+    sd_hu: Positive | None = None
 
     @model_validator(mode="after")
     def _ordered(self) -> Window:
         if self.low_hu >= self.high_hu:
             raise ValueError(f"low_hu {self.low_hu:g} must be below high_hu {self.high_hu:g}")
+        if (self.mean_hu is None) != (self.sd_hu is None):
+            raise ValueError("give both mean_hu and sd_hu, or neither")
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_absent_mean(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Recipes written before these fields existed keep their YAML and their digest.
+        data: dict[str, Any] = handler(self)
+        if self.mean_hu is None:
+            data.pop("mean_hu", None)
+            data.pop("sd_hu", None)
+        return data
 
 
 class ValueRange(Section):
@@ -86,6 +103,11 @@ class Prepare(Section):
     spacing_mm: tuple[SpacingMm, SpacingMm, SpacingMm]
     crop: Crop | None = None
     intensity: Intensity
+
+
+def is_standardised(intensity: Intensity) -> bool:
+    """Whether intensities are z-scores rather than within 0..1."""
+    return isinstance(intensity, ZScore) or (isinstance(intensity, Window) and intensity.sd_hu is not None)
 
 
 _PATCH_VOXELS = 512**3

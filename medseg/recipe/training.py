@@ -14,6 +14,7 @@ _NNUNET: dict[str, object] = {
     "steps_per_epoch": 250,
     "batch_size": 2,
     "foreground_fraction": 0.33,
+    "forced_foreground": True,
     "optimizer": "sgd",
     "learning_rate": 0.01,
     "warm_up": 0.0,
@@ -37,9 +38,10 @@ def _or_a_preset(schema: dict[str, Any]) -> None:
 class Train(Section):
     """The training schedule.
 
-    ``preset: nnunet`` stands for nnU-Net's optimiser and schedule: SGD with Nesterov momentum, a rate of 0.01
-    that decays with every epoch, 1000 epochs of 250 steps; fields beside it take precedence. It is replaced
-    by its numbers when the recipe is read.
+    ``preset: nnunet`` stands for nnU-Net's default training: SGD with Nesterov momentum, a rate of 0.01
+    that decays with every epoch, 1000 epochs of 250 steps, and the last third of each batch on foreground;
+    fields beside it take precedence. A recipe without a section ``augment`` gets nnU-Net's augmentation, too.
+    It is replaced by its numbers when the recipe is read.
 
     Attributes:
         epochs: Largest number of epochs.
@@ -48,6 +50,9 @@ class Train(Section):
         accumulate: Number of batches whose gradients are averaged into one optimiser step. Equivalent to a
             batch that many times larger, except that batch Dice and batch normalisation use each batch.
         foreground_fraction: Fraction of patches centred on a voxel of a (randomly drawn) label.
+        forced_foreground: False: each patch is centred on a label by chance. True: in each batch exactly the
+            last ``batch_size * foreground_fraction`` patches are (rounded, as in nnU-Net), and each patch
+            is from a random case.
         optimizer: ``adamw`` (Loshchilov and Hutter 2019, arXiv:1711.05101), or ``sgd`` with Nesterov momentum
             0.99, as in nnU-Net.
         learning_rate: Peak learning rate.
@@ -74,6 +79,7 @@ class Train(Section):
     batch_size: Size
     accumulate: Size = 1
     foreground_fraction: Fraction = 0.5
+    forced_foreground: bool = False
     optimizer: Literal["adamw", "sgd"] = "adamw"
     learning_rate: Positive = 1e-3
     warm_up: Fraction = 0.1
@@ -99,11 +105,13 @@ class Train(Section):
         return {**_NNUNET, **given}
 
     @model_serializer(mode="wrap")
-    def _without_default_optimizer(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Recipes written before this field existed keep their YAML and their digest.
+    def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Recipes written before these fields existed keep their YAML and their digest.
         data: dict[str, Any] = handler(self)
         if self.optimizer == "adamw":
             data.pop("optimizer", None)
+        if not self.forced_foreground:
+            data.pop("forced_foreground", None)
         return data
 
 

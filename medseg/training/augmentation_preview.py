@@ -12,7 +12,6 @@ import numpy as np
 from medseg.datasets.manifest import Case, Manifest
 from medseg.errors import UsageError
 from medseg.io.overwrite_guard import OverwriteGuard, is_own_picture
-from medseg.preprocessing.augmentation import augment
 from medseg.recipe import Recipe
 from medseg.training.case_cache import cached
 from medseg.training.deep_supervision import label_channels
@@ -90,12 +89,9 @@ def _changed(case: Case, recipe: Recipe, seed: int, count: int) -> tuple[Any, An
     schedule = recipe.train.model_copy(update={"foreground_fraction": 1.0})
     centred = recipe.model_copy(update={"train": schedule})
     with TemporaryDirectory() as cache:
-        patch = Patches([cached(case, recipe, Path(cache))], centred, augmented=False)[0, seed]
-    drawn = [{"image": patch["image"], "label": patch["label"], "table": patch["table"]}]
-    change = augment(recipe)
-    for number in range(1, count):
-        change.set_random_state(seed=int(np.random.default_rng([seed, number]).integers(2**31)))
-        drawn.append(change(drawn[0]))
+        patches = Patches([cached(case, recipe, Path(cache))], centred)
+        seeds = [int(np.random.default_rng([seed, number]).integers(2**31)) for number in range(1, count)]
+        drawn = [patches.variant((0, seed), each) for each in (None, *seeds)]
     # In 2D the slice itself lies between its neighbours.
     images = np.stack([one["image"][recipe.patch.neighbours * len(recipe.channels)] for one in drawn])
     labels = np.stack([label_channels(one["label"][None], one["table"][None])[0] for one in drawn])

@@ -89,6 +89,12 @@ class CachedCase:
         """Measurements of the original files, for comparing cases."""
         return Facts.model_validate_json((self.folder / "facts.json").read_text())
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Number of voxels of the prepared scan along each axis."""
+        x, y, z = self._facts["shape"]
+        return x, y, z
+
     def minimum(self) -> torch.Tensor:
         """Smallest value of each scan channel, float32 (C,), with which the sliding window pads."""
         return torch.tensor(self._facts["minimum"], dtype=torch.float32)

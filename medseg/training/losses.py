@@ -45,6 +45,12 @@ class Loss(nn.Module, ABC):
     def forward(self, logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
         """The loss, a scalar, of float32 logits (N, L, ...) and truth (N, L, ...) of 1, 0 and -1."""
 
+    def mean_over_patches(self, dice: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+        """The weighted mean of values (N, L), over labels and patches of all processes with a known voxel."""
+        weights = self.weights * (counts > 0)
+        total, weight = _global_sums(dice * weights, weights)
+        return total.sum() / weight.sum().clamp_min(1e-12)
+
     def mean_over_labels(self, values: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
         """The weighted mean of one value per label, over the labels with any known voxel."""
         weights = self.weights * (counts > 0)
@@ -58,24 +64,39 @@ class DiceBCE(Loss):
     Dice = 1 - (2 sum(p y) + e) / (sum(p) + sum(y) + e), e = 1e-5, measures the overlap and is not dominated
     by the background (Milletari et al. 2016, doi:10.1109/3DV.2016.79, with the denominator of MONAI's
     DiceLoss, which is not squared). Dice is computed over the whole batch for each label (nnU-Net's batch
-    Dice), so that a patch without the label does not dominate. Both are means over labels.
+    Dice), so that a patch without the label does not dominate, or for each patch. Both are means over labels.
 
     Args:
         weights: One per label.
         dice_weight: Weight of the Dice part.
         bce_weight: Weight of the cross-entropy part.
+        batch_dice: Whether Dice is that of the whole batch.
     """
 
-    def __init__(self, weights: Sequence[float], dice_weight: float = 1.0, bce_weight: float = 1.0) -> None:
+    def __init__(
+        self,
+        weights: Sequence[float],
+        dice_weight: float = 1.0,
+        bce_weight: float = 1.0,
+        batch_dice: bool = True,
+    ) -> None:
         super().__init__(weights)
         self.dice_weight, self.bce_weight = dice_weight, bce_weight
+        self.batch_dice = batch_dice
 
     def forward(self, logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
         """The loss; see :meth:`Loss.forward`."""
         known, y = _known(truth)
         bce = F.binary_cross_entropy_with_logits(logits, y, reduction="none") * known
-        parts = _global_sums(known, bce, *_overlap(torch.sigmoid(logits) * known, y))
-        counts, bce_sum, both, predicted, true = parts
+        overlap = _overlap(torch.sigmoid(logits) * known, y)
+        if not self.batch_dice:
+            (counts, bce_sum) = _global_sums(known, bce)
+            cross = self.mean_over_labels(bce_sum / counts.clamp_min(1), counts)
+            each = _patch_dice(*overlap)
+            return self.bce_weight * cross + self.dice_weight * self.mean_over_patches(
+                each, known.flatten(2).sum(2)
+            )
+        counts, bce_sum, both, predicted, true = _global_sums(known, bce, *overlap)
         dice = 1 - (2 * both + _SMOOTH) / (predicted + true + _SMOOTH)
         value = self.dice_weight * dice + self.bce_weight * bce_sum / counts.clamp_min(1)
         return self.mean_over_labels(value, counts)
@@ -175,11 +196,15 @@ class DiceCE(Loss):
         weights: One per label; that of the background is 1.
         dice_weight: Weight of the Dice part.
         ce_weight: Weight of the cross-entropy part.
+        batch_dice: Whether Dice is that of the whole batch, or the mean over its patches.
     """
 
-    def __init__(self, weights: Sequence[float], dice_weight: float, ce_weight: float) -> None:
+    def __init__(
+        self, weights: Sequence[float], dice_weight: float, ce_weight: float, batch_dice: bool = True
+    ) -> None:
         super().__init__(weights)
         self.dice_weight, self.ce_weight = dice_weight, ce_weight
+        self.batch_dice = batch_dice
 
     def forward(self, logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
         """The loss; see :meth:`Loss.forward`."""
@@ -201,16 +226,22 @@ class DiceCE(Loss):
         weight = some * torch.where(labelled > 0, (y * self.weights.view(shape)).sum(1, keepdim=True), 1.0)
         ce = -torch.logsumexp(possible, 1, keepdim=True) * weight
         probabilities = logs[:, 1:].exp() * known
-        counts, both, p, t = _global_sums(known, *_overlap(probabilities, y))
         (ce_sum, weight_sum) = _global_sums(ce, weight)
-        dice = 1 - (2 * both + _SMOOTH) / (p + t + _SMOOTH)
         cross = (ce_sum / weight_sum.clamp_min(1e-12)).sum()
+        if not self.batch_dice:
+            each = _patch_dice(*_overlap(probabilities, y))
+            dice = self.mean_over_patches(each, known.flatten(2).sum(2))
+            return self.dice_weight * dice + self.ce_weight * cross
+        counts, both, p, t = _global_sums(known, *_overlap(probabilities, y))
+        dice = 1 - (2 * both + _SMOOTH) / (p + t + _SMOOTH)
         return self.dice_weight * self.mean_over_labels(dice, counts) + self.ce_weight * cross
 
 
 REGISTRY: dict[str, Callable[..., Loss]] = {
-    "dice_bce": lambda rules, weights: DiceBCE(weights, rules.dice_weight, rules.bce_weight),
-    "dice_ce": lambda rules, weights: DiceCE(weights, rules.dice_weight, rules.ce_weight),
+    "dice_bce": lambda rules, weights: DiceBCE(
+        weights, rules.dice_weight, rules.bce_weight, rules.batch_dice
+    ),
+    "dice_ce": lambda rules, weights: DiceCE(weights, rules.dice_weight, rules.ce_weight, rules.batch_dice),
     "bce": lambda rules, weights: DiceBCE(weights, 0.0, 1.0),
     "tversky": lambda rules, weights: Tversky(
         weights, rules.false_positives, rules.false_negatives, rules.gamma
@@ -235,6 +266,12 @@ def _known(truth: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 def _overlap(p: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return p * y, p, y
+
+
+def _patch_dice(both: torch.Tensor, p: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """1 - Dice (N, L) of each patch and label."""
+    overlap, predicted, true = (each.flatten(2).sum(2) for each in (both, p, y))
+    return 1 - (2 * overlap + _SMOOTH) / (predicted + true + _SMOOTH)
 
 
 def _global_sums(*values: torch.Tensor) -> tuple[torch.Tensor, ...]:

@@ -20,6 +20,15 @@ import medseg
 from medseg.inference.nnunet.restoring import tiles
 from medseg.inference.nnunet.windows import importance, starts
 from medseg.planning.nnunet_planner import PLANNERS, make_nnunet_plan
+from medseg.preprocessing.augmentation.interpolation import read_at
+from medseg.preprocessing.augmentation.nnunet import (
+    PatchBlur,
+    PatchBrightness,
+    PatchContrast,
+    PatchGamma,
+    PatchLowResolution,
+)
+from medseg.preprocessing.augmentation.spatial import placement, positions
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "benchmarks" / "nnunet"
@@ -241,3 +250,46 @@ def configuration_of(theirs: dict) -> dict:
         "batch": theirs["batch_size"],
         "batch_dice": theirs["batch_dice"],
     }
+
+
+@pytest.fixture(scope="module")
+def changed_patches(tmp_path_factory) -> dict[str, np.ndarray]:
+    path = tmp_path_factory.mktemp("augmentation") / "patches.npz"
+    run("augmentation.py", path)
+    with np.load(path) as held:
+        return dict(held)
+
+
+CHANGES = {
+    "brightness": lambda dims: (PatchBrightness(1), 1.2),
+    "contrast": lambda dims: (PatchContrast(1), 1.2),
+    "blur": lambda dims: (PatchBlur(1), (0.9, 0.5, 0.7)[:dims]),
+    "low_resolution": lambda dims: (PatchLowResolution(1), 0.63),
+    "flat_low_resolution": lambda dims: (PatchLowResolution(1, flat_axis=0), 0.63),
+    "gamma": lambda dims: (PatchGamma(1), 1.4),
+    "inverted_gamma": lambda dims: (PatchGamma(1, inverted=True), 1.4),
+}
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("name", CHANGES)
+def test_changes_of_patches_equal_those_of_batchgenerators(changed_patches, name, dims):
+    change, drawn = CHANGES[name](dims)
+    done = change.change(torch.from_numpy(changed_patches[f"image_{dims}"]), drawn).numpy()
+    theirs = changed_patches[f"{name}_{dims}"]
+    assert np.abs(theirs - changed_patches[f"image_{dims}"]).max() > 0.05
+    np.testing.assert_allclose(done, theirs, atol=2e-5)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_rotated_and_scaled_patches_equal_those_of_batchgenerators(changed_patches, dims):
+    larger = torch.from_numpy(changed_patches[f"larger_{dims}"])
+    theirs = changed_patches[f"moved_{dims}"]
+    radians = np.array([0.4] if dims == 2 else [0.3, -0.2, 0.4])
+    matrix = placement(np.degrees(-radians), [1 / 1.3] * dims, [0.0] * (dims * (dims - 1) // 2))
+    size, ones = theirs.shape[1:], np.ones(dims)
+    control = positions(size, size, matrix, np.zeros(dims), ones)
+    start = [(n - length) / 2 for n, length in zip(larger.shape[1:], size, strict=True)]
+    control = control + np.reshape(start, (-1, *[1] * dims))
+    ours, _ = read_at(larger, larger, control, [float(n) for n in size], size)
+    np.testing.assert_allclose(ours.numpy(), theirs, atol=2e-4)

@@ -93,7 +93,7 @@ def threads(count: int) -> Iterator[None]:
 def test_every_field_has_its_row():
     fields = [field for row in REGISTRY.values() for field in row.fields]
     assert sorted(fields) == sorted(ON)
-    assert set(Augment.model_fields) == {*fields, "elastic_grid_mm", "probability"}
+    assert set(Augment.model_fields) == {*fields, "elastic_grid_mm", "probability", "kind", "larger_cut"}
 
 
 @in_2d_and_3d

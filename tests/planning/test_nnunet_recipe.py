@@ -75,3 +75,17 @@ def test_what_cannot_be_expressed_is_refused():
 
 def test_memory_scales_the_patch():
     assert recipe(CHEST, memory_gb=4).patch.size < recipe(CHEST).patch.size
+
+
+def test_training_and_intensities_are_those_of_nnunet():
+    made = recipe(CHEST)
+    intensity = made.prepare.intensity
+    assert (intensity.low_hu, intensity.high_hu) == (-500, 300)
+    assert (intensity.mean_hu, intensity.sd_hu) == (0, 1)
+    assert made.augment.kind == "nnunet"
+    # 192 / 56 = 3.4 > 3: turned in the plane only.
+    assert (made.augment.flat_axis, made.augment.rotate_degrees) == (2, 180)
+    assert (made.train.forced_foreground, made.train.foreground_fraction) == (True, 0.33)
+    assert made.loss.batch_dice  # there is a low resolution as well
+    assert not recipe(data_set((1.0, 1.0, 1.0), (36, 50, 35), 9)).loss.batch_dice
+    assert recipe(CHEST, configuration="2d").loss.batch_dice

@@ -212,3 +212,11 @@ def test_a_spacing_that_needs_too_much_memory_is_refused_in_advance():
     with pytest.raises(ResourceError, match=r"4000 x 4000 x 4000 voxels: 476\.8 GiB") as caught:
         prepare(tiny(prepare={"spacing_mm": [0.01] * 3, "crop": None}), [cube()])
     assert caught.value.reason == "memory"
+
+
+def test_a_window_with_mean_and_deviation_gives_z_scores_as_nnunet_does():
+    # Clipped to -100..200: -100, 0, 200; minus 50, divided by 100: -1.5, -0.5, 1.5.
+    window = Window(low_hu=-100, high_hu=200, mean_hu=50, sd_hu=100)
+    values = np.array([-1000, 0, 900], np.float32).reshape(1, 3, 1, 1)
+    done, _ = Normalise(window)({"image": values}, Grid((3, 1, 1), np.eye(4)))
+    assert done["image"].ravel().tolist() == [-1.5, -0.5, 1.5]

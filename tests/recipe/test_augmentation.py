@@ -24,7 +24,10 @@ def test_presets_become_numbers_at_once(name, dims):
     for base in (tiny(dims), tiny(dims, **MR)):
         made = checked(base, name)
         rules = yaml.safe_load(made.yaml())["augment"]
-        assert set(rules) == set(Augment.model_fields)
+        assert set(rules) == set(Augment.model_fields) - {
+            "kind",
+            "larger_cut",
+        }  # written only if not the default
         assert all(isinstance(value, (bool, int, float, list)) for value in rules.values())
         assert Recipe.parse(made.yaml()) == made
         assert Recipe.checked(yaml.safe_load(made.yaml())).digest == made.digest
@@ -74,7 +77,7 @@ def test_recipes_from_before_mean_what_they_did():
     rules = Recipe.read("hippocampus_mr_3d").augment
     assert (rules.flip_axes, rules.rotate_degrees, rules.scale, rules.noise_sd) == ((0,), 15, 0.15, 0.1)
     assert (rules.gamma, rules.brightness, rules.contrast, rules.probability) == (0, 0.05, 0.1, 0.5)
-    new = set(Augment.model_fields) - {*OFF, "flip_axes", "probability", "elastic_grid_mm"}
+    new = set(Augment.model_fields) - {*OFF, "kind", "flip_axes", "probability", "elastic_grid_mm"}
     assert not any(getattr(rules, field) for field in new)
     held = Model.load(Path(cli.__file__).parents[1] / "models" / "phantom_lungs.safetensors").recipe.augment
     assert (held.rotate_degrees, held.scale, held.probability) == (20, 0.15, 0.5)
@@ -118,4 +121,57 @@ def test_possible_augmentations_are_accepted():
 
 def test_the_schema_knows_the_presets():
     schema = Recipe.json_schema()["properties"]["augment"]
-    assert {"enum": list(PRESETS)} in schema["anyOf"]
+    assert {"enum": [*PRESETS, "nnunet"]} in schema["anyOf"]
+
+
+HEARTS = {"labels": [{"name": "heart", "values": [1]}]}
+
+
+@pytest.mark.parametrize(
+    ("size", "spacing_mm", "degrees", "flat"),
+    [
+        ([32, 32, 32], [1, 1, 1], 30, None),
+        ([32, 32, 8], [1, 1, 4], 180, 2),
+        ([8, 32, 32], [4, 1, 1], 180, 0),
+        ([32, 32, 8], [4, 1, 1], 30, None),  # the patch is thin along an axis of small voxels
+        ([32, 24], [1, 1, 4], 180, None),
+        ([48, 24], [1, 1, 4], 15, None),
+    ],
+)
+def test_the_preset_nnunet_follows_the_shape_of_the_patch(size, spacing_mm, degrees, flat):
+    made = tiny(
+        len(size), **HEARTS, prepare={"spacing_mm": spacing_mm}, patch={"size": size}, augment="nnunet"
+    )
+    assert made.augment.model_dump() == {
+        "kind": "nnunet",
+        "flip_axes": tuple(range(len(size))),
+        "rotate_degrees": degrees,
+        "flat_axis": flat,
+    }
+    assert Recipe.parse(made.yaml()) == made
+
+
+def test_the_preset_of_the_training_brings_the_augmentation_unless_there_is_one():
+    train = {"preset": "nnunet"}
+    assert tiny(**HEARTS, train=train).augment.kind == "nnunet"
+    assert tiny(**HEARTS, train=train, augment={"gamma": 0.1}).augment.kind == "medseg"
+    assert tiny(**HEARTS, train=train, augment="none").augment.probability == 0
+    sided = tiny(train=train).augment
+    assert sided.flip_axes == (1, 2)  # an exchange of right and left would contradict the labels
+
+
+def test_recipes_without_the_newer_fields_keep_their_text():
+    text = tiny().yaml()
+    for field in ("larger_cut", "kind: medseg", "forced_foreground", "batch_dice", "mean_hu"):
+        assert field not in text
+    assert "larger_cut: true" in checked(tiny(), {"larger_cut": True}).yaml()
+
+
+def test_clipping_does_not_fit_ct_as_z_scores():
+    hu = {"kind": "window", "low_hu": -900, "high_hu": 100, "mean_hu": -300.0, "sd_hu": 250.0}
+    full = tiny(prepare={"intensity": hu}, augment="full").augment
+    assert (full.clip, full.noise_sd) == (False, 0.2)  # 50 HU of 250
+    with pytest.raises(UsageError, match="exceed that range"):
+        tiny(prepare={"intensity": hu}, augment={"clip": True})
+    with pytest.raises(UsageError, match="both mean_hu and sd_hu"):
+        tiny(prepare={"intensity": {key: hu[key] for key in hu if key != "sd_hu"}})

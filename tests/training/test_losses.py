@@ -346,3 +346,34 @@ def test_two_processes_have_the_loss_and_the_gradient_of_one(tmp_path):
         out, errors = child.communicate(timeout=PATIENCE)
         assert child.returncode == 0, errors
         assert "equal" in out
+
+
+def test_dice_of_each_patch_is_that_of_monai(world):
+    """nnU-Net's ``batch_dice: False``; with equal patches it makes no difference."""
+    logits, truth = world
+    ours = DiceBCE(TWO, bce_weight=0, batch_dice=False)
+    theirs = DiceLoss(sigmoid=True, batch=False, smooth_nr=1e-5, smooth_dr=1e-5)
+    assert float(ours(logits, truth)) == pytest.approx(float(theirs(logits, truth)), abs=1e-6)
+    softmax = DiceLoss(softmax=True, batch=False, include_background=False, smooth_nr=1e-5, smooth_dr=1e-5)
+    with_background = [
+        torch.cat([torch.zeros_like(logits[:, :1]), logits], 1),
+        torch.cat([1 - truth.sum(1, keepdim=True), truth], 1),
+    ]
+    exclusive = DiceCE(TWO, 1.0, 0.0, batch_dice=False)(logits, truth)
+    assert float(exclusive) == pytest.approx(float(softmax(*with_background)), abs=1e-6)
+    same = [torch.cat([each[:1]] * 2) for each in world]
+    for kind in (DiceBCE, DiceCE):
+        whole, each = (kind(TWO, 1.0, 1.0, batch_dice=batch)(*same) for batch in (True, False))
+        assert float(whole) == pytest.approx(float(each), abs=1e-5)
+
+
+def test_an_unknown_label_of_one_patch_does_not_count_in_the_dice_of_each_patch(world):
+    logits, truth = world
+    half = truth.clone()
+    half[1, 0] = -1
+    expected = [
+        float(DiceBCE(ONE, bce_weight=0)(logits[n : n + 1, k : k + 1], truth[n : n + 1, k : k + 1]))
+        for n, k in ((0, 0), (0, 1), (1, 1))
+    ]
+    loss = DiceBCE(TWO, bce_weight=0, batch_dice=False)
+    assert float(loss(logits, half)) == pytest.approx(sum(expected) / 3, abs=1e-6)

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 from monai.transforms.compose import Compose
 
-from medseg.preprocessing.augmentation import intensity, mr_artefacts, resolution, spatial
+from medseg.preprocessing.augmentation import intensity, mr_artefacts, nnunet, resolution, spatial
+from medseg.preprocessing.augmentation.spatial import movement
 from medseg.preprocessing.augmentation.transform import Augmentation, Patch, RandomTransform
-from medseg.recipe import Recipe
+from medseg.recipe import NnunetAugment, Recipe
 
-__all__ = ["REGISTRY", "Augmentation", "Patch", "RandomTransform", "augment"]
+__all__ = ["REGISTRY", "Augmentation", "Patch", "RandomTransform", "augment", "movement"]
 
 # In the order of their origin: patient, scanner, image, noise.
 REGISTRY: dict[str, Augmentation] = {
@@ -37,9 +38,12 @@ def augment(recipe: Recipe) -> Compose:
     Returns:
         A `Compose` that maps float32 ``image`` (in_channels, *patch) and its labels, in either form of
         :data:`Patch`, to tensors of the same form, on the same device, without changing its input. It is
-        determined by ``set_random_state`` alone.
+        determined by ``set_random_state`` alone. It lacks what :func:`movement` does while patches are cut.
     """
     rules = recipe.augment
+    if isinstance(rules, NnunetAugment):
+        return Compose(nnunet.transforms(recipe))
+    chosen = [name for name, row in REGISTRY.items() if any(getattr(rules, f) for f in row.fields)]
     return Compose(
-        [row.build(recipe) for row in REGISTRY.values() if any(getattr(rules, f) for f in row.fields)]
+        [REGISTRY[name].build(recipe) for name in chosen if not (name == "deform" and rules.larger_cut)]
     )

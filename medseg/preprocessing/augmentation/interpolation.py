@@ -83,20 +83,26 @@ def _control_range(n: int, distance: float) -> tuple[int, int]:
 
 
 def read_at(
-    image: torch.Tensor, label: torch.Tensor, control: Matrix, distances: Sequence[float]
+    image: torch.Tensor,
+    label: torch.Tensor,
+    control: Matrix,
+    distances: Sequence[float],
+    shape: Sequence[int] = (),
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Image (linear) and label (nearest neighbour), sampled at the positions of a spline.
 
-    Beyond the patch its outermost voxels are repeated, in the image and in the label.
+    Beyond the image its outermost voxels are repeated, in the image and in the label.
 
     Args:
-        image: float32 (C, *patch).
-        label: (L, *patch) of any type; the result has no values but those of the label.
-        control: float64 (axes, *control points), positions in voxels of the patch, for control points
-            laid out along each axis as in :func:`spline_places`.
+        image: float32 (C, *source).
+        label: (L, *source) of any type; the result has no values but those of the label.
+        control: float64 (axes, *control points), positions in voxels of the source, for control points
+            laid out along each axis of the result as in :func:`spline_places`.
         distances: Distance between control points along each axis, in voxels.
+        shape: Shape of the result; by default that of the source.
     """
-    shape = image.shape[1:]
+    bounds = image.shape[1:]
+    shape = tuple(shape) or bounds
     bases = [torch.from_numpy(spline_weights(n, d)).to(image) for n, d in zip(shape, distances, strict=True)]
     # All axes but the first are evaluated for the whole patch; the result is still small.
     coarse = torch.from_numpy(control).to(image)
@@ -105,19 +111,19 @@ def read_at(
     coarse = coarse.flatten(2)
     rest = prod(shape[1:])
     rows = max(1, _SLAB_VOXELS // rest)
-    new_image, new_label = torch.empty_like(image), torch.empty_like(label)
+    new_image, new_label = (each.new_empty((len(each), *shape)) for each in (image, label))
     sources = [channel.reshape(-1) for channel in image]
     for first in range(0, shape[0], rows):
         slab = slice(first, min(first + rows, shape[0]))
         with one_thread():
             sampled = [bases[0][slab] @ one for one in coarse]
-        at = [one.flatten().clamp_(0, n - 1) for one, n in zip(sampled, shape, strict=True)]
-        lower = [one.to(torch.int32).clamp_max_(max(n - 2, 0)) for one, n in zip(at, shape, strict=True)]
+        at = [one.flatten().clamp_(0, n - 1) for one, n in zip(sampled, bounds, strict=True)]
+        lower = [one.to(torch.int32).clamp_max_(max(n - 2, 0)) for one, n in zip(at, bounds, strict=True)]
         shares = [one - low for one, low in zip(at, lower, strict=True)]
-        begin = _index(lower, shape)
+        begin = _index(lower, bounds)
         for target, source in zip(new_image, sources, strict=True):
-            target[slab] = _between(source, begin, shares, shape).view(-1, *shape[1:])
-        nearest = _index([one.add_(0.5).to(torch.int32) for one in at], shape)
+            target[slab] = _between(source, begin, shares, bounds).view(-1, *shape[1:])
+        nearest = _index([one.add_(0.5).to(torch.int32) for one in at], bounds)
         new_label[:, slab] = label.flatten(1).index_select(1, nearest).view(-1, slab.stop - first, *shape[1:])
     return new_image, new_label
 

@@ -19,7 +19,7 @@ from medseg.preprocessing.augmentation.transform import (
     RandomTransform,
     by_amount,
 )
-from medseg.recipe import Recipe
+from medseg.recipe import Augment, Recipe
 
 _DEGREE = 3
 _GHOSTS = (4, 10)
@@ -141,6 +141,7 @@ def _filtered(values: torch.Tensor, lines: npt.NDArray[np.complex128], axis: int
 
 def _motion(recipe: Recipe) -> RandomTransform:
     rules, spacing_mm = recipe.augment, recipe.prepare.spacing_mm[: recipe.spatial_dims]
+    assert isinstance(rules, Augment)
     return Motion(rules.motion_mm, rules.probability, spacing_mm, channels=len(recipe.channels))
 
 

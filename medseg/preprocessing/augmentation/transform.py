@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 import torch
 from monai.transforms.transform import Randomizable, Transform
 
-from medseg.recipe import Recipe
+from medseg.recipe import Augment, Recipe
 
 Patch = dict[str, torch.Tensor]
 """``image`` float32 (in_channels, *patch), and ``label``.
@@ -121,6 +121,7 @@ def by_amount(transform: Callable[..., RandomTransform], field: str) -> Augmenta
 
     def build(recipe: Recipe) -> RandomTransform:
         rules = recipe.augment
+        assert isinstance(rules, Augment)
         return transform(getattr(rules, field), rules.probability, channels=len(recipe.channels))
 
     return Augmentation((field,), build)

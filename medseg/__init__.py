@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from medseg.io.read_options import ReadOptions
     from medseg.io.scan_info import info
     from medseg.io.scans_and_masks import list_segments, read, read_mask, write
+    from medseg.measurement.lesion_growth import measure_growth
     from medseg.measurement.lesions import Growth, growth
     from medseg.measurement.measure_picture import draw_measures
     from medseg.measurement.measurement_table import Measurement
@@ -162,6 +163,7 @@ __all__ = [
     "make_manifest",
     "make_phantom",
     "measure",
+    "measure_growth",
     "measure_pair",
     "merge_batch",
     "methods_text",
@@ -271,6 +273,7 @@ _HOME = {
     "make_manifest": "medseg.datasets.manifest_builder",
     "make_phantom": "medseg.phantom.demo",
     "measure": "medseg.measurement.scan_measurement",
+    "measure_growth": "medseg.measurement.lesion_growth",
     "measure_pair": "medseg.measurement.pair_measurement",
     "merge_batch": "medseg.batch_processing.summary",
     "methods_text": "medseg.measurement.methods_section",

@@ -40,6 +40,15 @@ def measure(
     lesions: Annotated[
         Path | None, typer.Option(help="Mask of lesions: count, volumes, NELSON classes, share and place.")
     ] = None,
+    earlier_lesions: Annotated[
+        Path | None,
+        typer.Option(
+            help="Mask of lesions of an earlier scan: change and doubling time, of each value of both masks."
+        ),
+    ] = None,
+    days: Annotated[
+        float | None, typer.Option(help="Days from the earlier scan to this one, for --earlier-lesions.")
+    ] = None,
     expiration: Annotated[
         tuple[Path, Path] | None,
         typer.Option(
@@ -70,6 +79,7 @@ def measure(
 ) -> None:
     """Measure lungs by side and part (volume, mass, Perc15, LAA-950, ...), and the shape of other labels."""
     from medseg.io.overwrite_guard import OverwriteGuard, is_own_picture, replacing_equal
+    from medseg.measurement.lesion_growth import measure_growth, with_growth
     from medseg.measurement.measure_picture import draw_measures
     from medseg.measurement.measurement_table import check_output, is_own_table
     from medseg.measurement.methods_section import methods_text
@@ -88,8 +98,10 @@ def measure(
             "--recipe": recipe,
         },
     )
+    _check_growth(lesions, earlier_lesions, days)
     field = [Path(registration)] if registration and registration != "simpleitk" else []
-    guard = OverwriteGuard([scan, mask, *([lesions] if lesions else []), *(expiration or ()), *field])
+    masks = [each for each in (lesions, earlier_lesions) if each]
+    guard = OverwriteGuard([scan, mask, *masks, *(expiration or ()), *field])
     guard.check(output, is_own=is_own_table)
     for other, is_own in ((methods, None), (picture, is_own_picture)):
         if other:
@@ -118,6 +130,8 @@ def measure(
                 recipe=recipe,
                 options=options,
             )
+    if earlier_lesions and lesions and days:
+        found = with_growth(found, measure_growth(earlier_lesions, lesions, days))
     found.save(output)
     if picture:
         draw_measures(found, scan, mask, picture, kind=kind, recipe=recipe, options=options)
@@ -153,10 +167,30 @@ def _check_pair(
         )
 
 
+def _check_growth(lesions: Path | None, earlier: Path | None, days: float | None) -> None:
+    """Raises UsageError if the three options of growth are not complete."""
+    if earlier and lesions and (days is None or not 0 < days < float("inf")):
+        raise UsageError(
+            f"--earlier-lesions with --days {days}",
+            remedy="give the number of days between the scans: --days N, above 0",
+            reason="usage",
+        )
+    if (earlier or days) and not (earlier and lesions):
+        raise UsageError(
+            "--earlier-lesions and --days need the lesions of both scans",
+            remedy="give --lesions MASK of this scan, --earlier-lesions MASK and --days N",
+            reason="usage",
+        )
+
+
 def _summary(found: Measurement, *, pair: bool) -> Iterator[str]:
     """One line for each whole structure."""
     for row in found.rows:
-        if row.region == "whole":
+        if row.region == "growth" and row.values["change_percent"] is not None:
+            change = f"{row.values['earlier_mm3']:.0f} -> {row.values['later_mm3']:.0f} mm³"
+            doubling = row.values["doubling_days"]
+            yield f"{row.structure:20s} {change}" + (f", doubling in {doubling:.0f} days" if doubling else "")
+        elif row.region == "whole":
             text = _pair_text(row.values) if pair else f"{row.values['volume_ml']:10.1f} ml"
             yield f"{row.structure:20s} {text}"
 

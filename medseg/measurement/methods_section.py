@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
-from medseg.measurement import lesions, lung_measures, measures, response_map, structures
+from medseg.measurement import lesion_growth, lesions, lung_measures, measures, response_map, structures
 from medseg.measurement.measurement_table import Measurement
 from medseg.measurement.references import bibtex
 
@@ -67,6 +67,15 @@ def methods_text(found: Measurement) -> str:
         parts.append(
             f"Lesions are 26-connected and were classed by volume (below {low:g}, up to {high:g} and above "
             f"{high:g} mm³) [@nelson2009]."
+        )
+    if "growth_days" in found.settings:
+        keys.append("nelson2009")
+        grown = lesion_growth.DEFINITIONS
+        parts.append(
+            f"Between two scans ({found.settings['growth_days']:g} days here) lesions were compared by "
+            f"{grown['doubling_days']}. A change counts only beyond {lesions.REPEATABILITY_PERCENT:g} %, the "
+            f"repeatability of volumes; a lesion grows from {lesions.GROWTH_PERCENT:g} % on, with a doubling "
+            f"time below {lesions.GROWING_DAYS:g} days [@nelson2009]."
         )
     return f"{' '.join(part for part in parts if part)}\n\n```bibtex\n{bibtex(keys)}```\n"
 

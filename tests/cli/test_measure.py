@@ -96,6 +96,9 @@ def test_a_pair_with_a_registered_scan(desk, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("options", "named"),
     [
+        ("--lesions lungs.nii.gz --earlier-lesions lungs.nii.gz", "--days"),
+        ("--lesions lungs.nii.gz --earlier-lesions lungs.nii.gz --days 0", "--days 0"),
+        ("--days 90", "lesions of both scans"),
         ("--registration simpleitk", "--registration without --expiration"),
         ("--expiration chest.nii.gz lungs.nii.gz --correct-air", "--correct-air does not go with"),
         ("--expiration chest.nii.gz lungs.nii.gz --lesions lungs.nii.gz", "--lesions does not go with"),
@@ -104,3 +107,23 @@ def test_a_pair_with_a_registered_scan(desk, monkeypatch, capsys):
 def test_options_that_do_not_go_together(desk, monkeypatch, capsys, options, named):
     assert run(monkeypatch, f"medseg measure chest.nii.gz lungs.nii.gz -o m.csv {options}") == 2
     assert named in capsys.readouterr().err
+
+
+def test_growth_between_two_dates(desk, monkeypatch, capsys):
+    import numpy as np
+
+    marks = Thorax().truth(GRID).array == 3
+    earlier, later = marks.astype(np.uint8), (marks | np.roll(marks, 1, axis=2)).astype(np.uint8)
+    Mask(earlier, GRID, ()).save(desk / "first.nii.gz")
+    Mask(later, GRID, ()).save(desk / "second.nii.gz")
+    options = "--kind lung --lesions second.nii.gz --earlier-lesions first.nii.gz --days 92 --methods m.md"
+    assert run(monkeypatch, f"medseg measure chest.nii.gz lungs.nii.gz -o m.json {options}") == 0
+    assert "doubling in" in capsys.readouterr().out
+    rows = {
+        (row["structure"], row["region"]): row
+        for row in json.loads((desk / "m.json").read_text())["measures"]
+    }
+    volume = GRID.voxel_ml * 1000
+    assert rows["lesions", "growth"]["earlier_mm3"] == pytest.approx(earlier.sum() * volume)
+    assert rows["lesions", "growth"]["later_mm3"] == pytest.approx(later.sum() * volume)
+    assert "92 days" in (desk / "m.md").read_text()

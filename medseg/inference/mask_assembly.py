@@ -11,8 +11,9 @@ from medseg.inference.cleaning_steps import clean
 from medseg.inference.label_decision import LabelDecision, empty_label_map
 from medseg.inference.lung_checks import qc_findings
 from medseg.inference.lungs import find_sides
-from medseg.inference.native_grid import Planes, label_map, label_runs
+from medseg.inference.native_grid import label_map, label_runs
 from medseg.inference.postprocessing import postprocess
+from medseg.inference.restored_tile import Planes
 from medseg.recipe import Postprocess, Recipe
 from medseg.system.memory import trim_heap
 from medseg.system.notices import send

@@ -10,30 +10,23 @@ the length of the scan.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from medseg.images.grid import Grid
 from medseg.images.run_length import Binary, Runs
+from medseg.inference.device_labels import DEVICE_THICK, device_labels, device_planes, device_slabs
 from medseg.inference.label_decision import LabelDecision, empty_label_map
+from medseg.inference.restored_tile import Floats, Planes, Tile
 from medseg.preprocessing.resampling import axis_maps, weights
-
-Floats: TypeAlias = npt.NDArray[np.float32]
-
-Planes: TypeAlias = Iterable[tuple[int, Floats]]
-"""Portions of a prepared grid along its third axis: the number of the first plane, and probabilities
-float32 (L, X, Y, planes). They come in order, without gaps, and cover the whole grid."""
+from medseg.system.arrays import namespace
 
 # Size of a tile in source voxels, small enough for the processor's cache.
 _THICK, _WIDE = 16, 128
-
-# Interpolated values may exceed the largest of their inputs by rounding.
-_ROUNDING = 1e-5
 
 
 def label_map(
@@ -53,6 +46,13 @@ def label_map(
     painted = empty_label_map(source.shape, decision.values)
     view = painted.transpose(_axes(prepared, source))
     value_of = np.array([0, *decision.values], dtype=painted.dtype)
+    planes, on_device = device_planes(planes)
+    if on_device:
+        width, height = view.shape[2], view.shape[1]
+        rows = _rows(_tiles(planes, prepared, source, on_device=True))
+        for first, numbers in device_labels(rows, (height, width), decision):
+            view[first : first + len(numbers)] = value_of[numbers]
+        return painted
     for tile in _tiles(planes, prepared, source):
         numbers = tile.most_probable(decision)
         if numbers.any():
@@ -73,15 +73,29 @@ def label_runs(planes: Planes, prepared: Grid, source: Grid, *, decision: LabelD
     order = _axes(prepared, source)
     pieces: list[list[Runs]] = [[] for _ in decision.values]
     width, height = source.shape[order[2]], source.shape[order[1]]
-    for rows, found in groupby(_tiles(planes, prepared, source), key=lambda tile: tile.place[0]):
-        tiles = list(found)
-        for number, slab in _slabs(tiles, (rows.stop - rows.start, height, width), decision):
-            pieces[number].append(Runs.of_slab(slab, source.shape, order, rows.start))
+    planes, on_device = device_planes(planes)
+    rows = _rows(_tiles(planes, prepared, source, on_device=on_device))
+    if on_device:
+        slabs = device_slabs(rows, (height, width), decision)
+    else:
+        slabs = (
+            (start, *slab)
+            for start, stop, tiles in rows
+            for slab in _slabs(tiles, (stop - start, height, width), decision)
+        )
+    for start, number, slab in slabs:
+        pieces[number].append(Runs.of_slab(slab, source.shape, order, start))
     return [Runs.together(each, source.shape, order) for each in pieces]
 
 
+def _rows(tiles: Iterator[Tile]) -> Iterator[tuple[int, int, list[Tile]]]:
+    """Start and stop of each row of tiles, and the tiles."""
+    for rows, found in groupby(tiles, key=lambda tile: tile.place[0]):
+        yield rows.start, rows.stop, list(found)
+
+
 def _slabs(
-    tiles: Sequence[_Tile], shape: tuple[int, int, int], decision: LabelDecision
+    tiles: Sequence[Tile], shape: tuple[int, int, int], decision: LabelDecision
 ) -> Iterator[tuple[int, Binary]]:
     """The number, from 0, of each label present in a row of tiles, and its mask over all of them."""
     labels = len(decision.values)
@@ -191,43 +205,6 @@ def _last(axis: _Axis, rows: range) -> int:
 
 
 @dataclass(frozen=True)
-class _Tile:
-    """A box of the source grid, with the probabilities it is interpolated from.
-
-    Attributes:
-        place: Its position in an array of the source's shape with axes permuted by :func:`_axes`.
-        stack: Probabilities (L, Z, Y, X) around it on the prepared grid.
-        matrices: Interpolation weights along z, y and x.
-    """
-
-    place: tuple[slice, slice, slice]
-    stack: Floats
-    matrices: tuple[Floats, Floats, Floats]
-
-    def interpolated(self, values: Floats) -> Floats:
-        """Values float32 (z, y, x) in the box, from one label's probabilities (Z, Y, X)."""
-        z, y, x = self.matrices
-        depth, height, width = values.shape
-        slices = (z @ values.reshape(depth, -1)).reshape(len(z), height, width)
-        # A product along y and one along x for all slices together: much faster than one for each slice.
-        rows = y @ slices.transpose(1, 0, 2).reshape(height, -1)
-        made = (rows.reshape(-1, width) @ x.T).reshape(len(y), len(z), len(x))
-        return made.transpose(1, 0, 2)
-
-    def most_probable(self, decision: LabelDecision) -> npt.NDArray[np.int16]:
-        """The number, from 1, of the most probable label (z, y, x); 0 for the background."""
-        background = self.interpolated(1 - self.stack.sum(0))
-        return decision.most_probable(
-            background, self.upper(), lambda number: self.interpolated(self.stack[number])
-        )
-
-    def upper(self) -> list[float]:
-        """An upper bound of the interpolated values of each label."""
-        most: list[float] = (self.stack.max(axis=(1, 2, 3)) * (1 + _ROUNDING)).tolist()
-        return most
-
-
-@dataclass(frozen=True)
 class _Axis:
     """Interpolation along one axis of the prepared grid.
 
@@ -256,9 +233,9 @@ class _Axis:
         columns = slice(int(self.first[rows].min()), int(self.last[rows].max()) + 1)
         return columns, np.ascontiguousarray(self.matrix[rows.start : rows.stop, columns])
 
-    def blocks(self) -> list[range]:
+    def blocks(self, wide: int = _WIDE) -> list[range]:
         """The source voxels near the prepared grid, in blocks."""
-        return [self.within[i : i + _WIDE] for i in range(0, len(self.within), _WIDE)]
+        return [self.within[i : i + wide] for i in range(0, len(self.within), wide)]
 
 
 def _axes(prepared: Grid, source: Grid) -> tuple[int, int, int]:
@@ -267,38 +244,41 @@ def _axes(prepared: Grid, source: Grid) -> tuple[int, int, int]:
     return rows.index(2), rows.index(1), rows.index(0)
 
 
-def _tiles(planes: Planes, prepared: Grid, source: Grid) -> Iterator[_Tile]:
+def _tiles(planes: Planes, prepared: Grid, source: Grid, *, on_device: bool = False) -> Iterator[Tile]:
     """Tiles of the source grid near the prepared one, each as soon as the planes it needs have arrived."""
     maps = axis_maps(prepared, source)
     z, y, x = (
         _Axis.of(prepared.shape[maps[axis][0]], source.shape[axis], maps[axis][1], maps[axis][2])
         for axis in _axes(prepared, source)
     )
-    across = [(high, *y.part(high), wide, *x.part(wide)) for high in y.blocks() for wide in x.blocks()]
+    thick_most, wide_most = (DEVICE_THICK, max(source.shape)) if on_device else (_THICK, _WIDE)
+    across = [
+        (high, *y.part(high), wide, *x.part(wide))
+        for high in y.blocks(wide_most)
+        for wide in x.blocks(wide_most)
+    ]
     # In the order in which planes arrive, which is backwards if the axis is flipped.
     rows = list(z.within)
     if rows and z.last[rows[0]] > z.last[rows[-1]]:
         rows.reverse()
     # The same tiles however the planes arrive: matrix products of another size may differ in the last bit.
-    waiting = [rows[start : start + _THICK] for start in range(0, len(rows), _THICK)]
+    waiting = [rows[start : start + thick_most] for start in range(0, len(rows), thick_most)]
     held: list[tuple[int, Floats]] = []
     for first, values in planes:
-        held.append((first, np.asarray(values).transpose(0, 3, 2, 1)))
+        held.append((first, (values if on_device else np.asarray(values)).swapaxes(1, 3)))
         end = first + values.shape[-1]
         while waiting and max(z.last[row] for row in waiting[0]) < end:
             thick = waiting.pop(0)
             lowest, highest = min(thick), max(thick)
             depth, z_weights = z.part(range(lowest, highest + 1))
-            stack = np.concatenate(
-                [
-                    part[:, max(0, depth.start - start) : depth.stop - start]
-                    for start, part in held
-                    if start < depth.stop
-                ],
-                1,
-            )
+            parts = [
+                part[:, max(0, depth.start - start) : depth.stop - start]
+                for start, part in held
+                if start < depth.stop
+            ]
+            stack = namespace(parts[0]).concat(parts, 1)
             for high, height, y_weights, wide, width, x_weights in across:
-                yield _Tile(
+                yield Tile(
                     (
                         slice(lowest, highest + 1),
                         slice(high.start, high.stop),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -25,10 +25,11 @@ from medseg.inference.lung_evidence import RULES
 from medseg.inference.mask_assembly import Target, build_mask
 from medseg.inference.model_file import ModelFile
 from medseg.inference.model_package import ModelPackage, read_model
-from medseg.inference.native_grid import Planes, restored
-from medseg.inference.network_planes import probability_planes
+from medseg.inference.native_grid import restored
+from medseg.inference.network_planes import device_probability_planes, probability_planes
 from medseg.inference.pipelines import PipelineRuntime, PreparedPipeline, pipeline_runtime
 from medseg.inference.prediction import Prediction, PreparedScan
+from medseg.inference.restored_tile import Planes
 from medseg.inference.scan_checks import check_finite
 from medseg.inference.two_stage import Found, TwoStage
 from medseg.inference.uncertainty import Entropy
@@ -260,19 +261,29 @@ class Segmenter:
         own = prepare(self.recipe, volumes)
         return (own, prepare(self.assembly, volumes)) if self.recipe.context else (own,)
 
-    def found(self, parts: Sequence[Prepared], target: Target) -> Found:
+    def found(self, parts: Sequence[Prepared], target: Target, *, on_device: bool = False) -> Found:
         """The probabilities from which the mask is made.
 
         Args:
             parts: The result of :meth:`prepared_parts`.
             target: The scan.
+            on_device: Leave them on the network's device, as tensors, where that is possible.
         """
         if self._ensemble is not None:
             grid = target.grid.oriented("RAS")
             return Found(self._ensemble.planes(parts, grid), grid)
         if self._two_stage is not None:
             return self.lungs(parts[0], parts[1], target.source.path)
+        if on_device and self.device != "cpu":
+            return Found(self.device_planes(parts[0], self.device), parts[0].grid)
         return Found(self.planes(parts[0]), parts[0].grid)
+
+    def device_planes(self, prepared: Prepared, device: str) -> Planes:
+        """The same as :meth:`planes` in tensors on a device that the engines run on."""
+        from torch import device as torch_device
+
+        found = device_probability_planes(self.recipe, self._engines, prepared.image, torch_device(device))
+        return cast(Planes, found)
 
     def lungs(self, prepared: Prepared, slices: Prepared, path: str | Path | None = None) -> Found:
         """Both lungs, by a model whose recipe has a section ``context`` and the slice network.
@@ -315,7 +326,7 @@ class _PreparedScan:
         maps: dict[str, npt.NDArray[np.float32]] = {}
         entropy = Entropy([label.name for label in self._recipe.labels])
         with collect_notices(pass_on=True) as notices:
-            found = self._planes()
+            found = self._planes(on_device=not probabilities)
             planes = entropy.watch(found.planes)
             if not probabilities:
                 mask = build_mask(planes, found.grid, self._target, self._recipe)
@@ -332,13 +343,13 @@ class _PreparedScan:
         maps = restored(planes, prepared, self._target.grid, labels=len(names))
         return dict(zip(names, maps, strict=True))
 
-    def _planes(self) -> Found:
+    def _planes(self, *, on_device: bool) -> Found:
         parts, self._parts = self._parts, None
         if parts is None:
             raise UsageError(
                 "this prepared scan was already segmented", remedy="prepare the scan again", reason="used-up"
             )
-        return self._segmenter.found(parts, self._target)
+        return self._segmenter.found(parts, self._target, on_device=on_device)
 
 
 def _checked_device(device: str) -> str:

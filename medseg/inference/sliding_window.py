@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from itertools import product
+from itertools import islice, product
 from typing import TYPE_CHECKING, Generic
 
 import numpy as np
 import numpy.typing as npt
 
+from medseg.inference.window_gathering import Box, Level, gathered, levels
 from medseg.recipe import Patch, Predict
 from medseg.system.arrays import Array, namespace
 from medseg.system.notices import notify
@@ -118,35 +119,36 @@ def planes(
     except _out_of_memory_errors():
         _out_of_memory("the scan is held in main memory")
         sums = _Sums(padded, inner, labels, shape, weight)
-    runner = _Runner(_without_gradients(network, image), predict.window_batch)
 
-    def gathered(image: Array, boxes: list[Box]) -> list[Array]:
-        return [_gather(image, box, patch.neighbours, flat) for box in boxes]
+    def gather(boxes: Sequence[Box]) -> Array:
+        return gathered(sums.image, boxes, patch.neighbours, flat=flat)
 
-    def run(boxes: list[Box]) -> list[Array]:
-        windows = gathered(padded, boxes)
-        # Computed from the copy in main memory: reading values back from a GPU would wait for it.
-        levels = [_level(window) for window in windows]
+    runner = _Runner(_without_gradients(network, image), gather, predict.window_batch)
+
+    def run(boxes: list[Box], values: list[Level]) -> list[Array]:
         try:
-            return runner.run(windows if sums.image is padded else gathered(sums.image, boxes), levels)
+            return runner.run(boxes, values)
         except _out_of_memory_errors():
             if str(sums.image.device) == "cpu":
                 raise
             _out_of_memory("the scan is held in main memory")
             sums.to("cpu")
-            return runner.run(gathered(sums.image, boxes), levels)
+            return runner.run(boxes, values)
 
-    waiting: list[Box] = []
-    for box in _boxes(padded.shape[1:], window, predict.overlap):
-        waiting.append(box)
-        if len(waiting) == predict.window_batch:
-            for place, out in zip(waiting, run(waiting), strict=True):
-                yield from sums.before(place)
-                sums.add(place, out[..., None] if flat else out)
-            waiting = []
-    for place, out in zip(waiting, run(waiting), strict=True):
-        yield from sums.before(place)
-        sums.add(place, out[..., None] if flat else out)
+    def compared(boxes: Sequence[Box]) -> Iterator[Level]:
+        try:
+            yield from levels(sums.image, boxes, patch.neighbours, flat=flat)
+        except _out_of_memory_errors():
+            _out_of_memory("windows are compared in main memory")
+            yield from levels(padded, boxes, patch.neighbours, flat=flat)
+
+    boxes = list(_boxes(padded.shape[1:], window, predict.overlap))
+    constant = compared(boxes)
+    for first in range(0, len(boxes), predict.window_batch):
+        waiting = boxes[first : first + predict.window_batch]
+        for place, out in zip(waiting, run(waiting, list(islice(constant, len(waiting)))), strict=True):
+            yield from sums.before(place)
+            sums.add(place, out[..., None] if flat else out)
     yield from sums.rest()
 
 
@@ -212,43 +214,37 @@ def _advance(values: Array, planes: int) -> None:
 class _Runner(Generic[Array]):
     """Runs windows through a network in batches; constant windows of one value are run once."""
 
-    def __init__(self, network: Callable[[Array], Array], most: int) -> None:
+    def __init__(
+        self, network: Callable[[Array], Array], gather: Callable[[Sequence[Box]], Array], most: int
+    ) -> None:
         self.network: Callable[[Array], Array] = network
+        self.gather: Callable[[Sequence[Box]], Array] = gather
         self.most = most
-        self.constant: tuple[float, ...] | None = None
+        self.constant: Level = None
         self.answer: Array
 
-    def run(self, windows: Sequence[Array], levels: Sequence[tuple[float, ...] | None]) -> list[Array]:
-        """Logits (labels, ...) of each window (channels, ...), given its :func:`_level`."""
-        fresh = [n for n, level in enumerate(levels) if level is None or level != self.constant]
-        found = self._outputs([windows[n] for n in fresh]) if fresh else []
+    def run(self, boxes: Sequence[Box], values: Sequence[Level]) -> list[Array]:
+        """Logits (labels, ...) of each window, given the values of those that are constant."""
+        fresh = [n for n, level in enumerate(values) if level is None or level != self.constant]
+        found = self._outputs([boxes[n] for n in fresh]) if fresh else []
         outs = dict(zip(fresh, found, strict=True))
         # Not `get`: there is no answer before the first constant window.
-        done = [outs[n] if n in outs else self.answer for n in range(len(windows))]  # noqa: SIM401
+        done = [outs[n] if n in outs else self.answer for n in range(len(boxes))]  # noqa: SIM401
         for n in fresh:
-            if levels[n] is not None:
-                self.constant, self.answer = levels[n], outs[n]
+            if values[n] is not None:
+                self.constant, self.answer = values[n], outs[n]
         return done
 
-    def _outputs(self, windows: Sequence[Array]) -> list[Array]:
-        math = namespace(windows[0])
+    def _outputs(self, boxes: Sequence[Box]) -> list[Array]:
         while True:
             try:
-                parts = [windows[n : n + self.most] for n in range(0, len(windows), self.most)]
-                return [out for part in parts for out in self.network(math.stack(list(part)))]
+                parts = [boxes[n : n + self.most] for n in range(0, len(boxes), self.most)]
+                return [out for part in parts for out in self.network(self.gather(part))]
             except _out_of_memory_errors():
-                if self.most == 1 or len(windows) == 1:
+                if self.most == 1 or len(boxes) == 1:
                     raise
-                self.most = max(1, min(self.most, len(windows)) // 2)
+                self.most = max(1, min(self.most, len(boxes)) // 2)
                 _out_of_memory(f"{self.most} windows are run at once")
-
-
-def _level(window: Array) -> tuple[float, ...] | None:
-    """The value of each channel of a constant window; None if any channel varies."""
-    axes = tuple(range(1, window.ndim))
-    math = namespace(window)
-    low, high = math.amin(window, axes).tolist(), math.amax(window, axes).tolist()
-    return tuple(low) if low == high else None
 
 
 def _filled(like: Array, shape: Sequence[int], value: float | None = None) -> Array:
@@ -282,29 +278,10 @@ def _out_of_memory(action: str) -> None:
     notify("device-memory", f"the device is out of memory: now {action}, which is slower")
 
 
-def stacked_slices(image: Array, z: int, neighbours: int) -> Array:
-    """2D input of slice ``z``: (C * (2n + 1), X, Y) from (C, X, Y, Z), lowest slice first.
-
-    The first and the last slice are repeated beyond the ends.
-    """
-    depth = image.shape[-1]
-    at = [min(max(z + k, 0), depth - 1) for k in range(-neighbours, neighbours + 1)]
-    stacked: Array = namespace(image).concat([image[..., i] for i in at])
-    return stacked
-
-
-Box = tuple[slice, slice, slice]
-
-
 def _boxes(shape: Sequence[int], window: Sequence[int], overlap: float) -> Iterator[Box]:
     places = [starts(n, w, overlap) for n, w in zip(shape, window, strict=True)]
     for z, x, y in product(places[2], places[0], places[1]):
         yield slice(x, x + window[0]), slice(y, y + window[1]), slice(z, z + window[2])
-
-
-def _gather(image: Array, box: Box, neighbours: int, flat: bool) -> Array:
-    x, y, z = box
-    return stacked_slices(image[:, x, y], z.start, neighbours) if flat else image[:, x, y, z]
 
 
 def _inner(image: Array, window: Sequence[int]) -> Box:

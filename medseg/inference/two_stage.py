@@ -25,7 +25,7 @@ from medseg.inference.backends import Engine, load
 from medseg.inference.backends.network_source import FoldNetwork, graph_forms
 from medseg.inference.label_decision import LabelDecision
 from medseg.inference.lung_evidence import Evidence, combine_evidence
-from medseg.inference.native_grid import Planes
+from medseg.inference.restored_tile import Planes
 from medseg.inference.sliding_window import logits
 from medseg.inference.threshold_segmenter import threshold_lungs
 from medseg.preprocessing.preparation import Prepared

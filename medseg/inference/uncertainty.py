@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from medseg.inference.native_grid import Planes
+from medseg.inference.restored_tile import Planes
 
 
 class Entropy:
@@ -25,8 +27,9 @@ class Entropy:
 
     def __init__(self, labels: Sequence[str]) -> None:
         self.labels = tuple(labels)
-        self._bits = [0.0] * len(self.labels)
-        self._voxels = [0] * len(self.labels)
+        # On a device, these are tensors.
+        self._bits: list[Any] = [0.0] * len(self.labels)
+        self._voxels: list[Any] = [0] * len(self.labels)
 
     def watch(self, planes: Planes) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
         """The same planes, added to the entropy as they pass."""
@@ -43,17 +46,34 @@ class Entropy:
         """
         names = self.labels if labels is None else labels
         for name, values in zip(names, probabilities, strict=True):
-            inside = values[values >= 0.5].astype(np.float64)
-            rest = 1 - inside
-            surprise = inside * np.log(inside) + rest * np.log(np.where(rest > 0, rest, 1))
             number = self.labels.index(name)
-            self._bits[number] -= float(surprise.sum())
-            self._voxels[number] += len(inside)
+            surprise, voxels = _sums(values) if isinstance(values, np.ndarray) else _device_sums(values)
+            self._bits[number] -= surprise
+            self._voxels[number] += voxels
 
     def bits(self) -> dict[str, float]:
         """The entropy of each label that was found, in 0..1."""
         return {
-            label: total / voxels / math.log(2)
+            label: float(total) / int(voxels) / math.log(2)
             for label, total, voxels in zip(self.labels, self._bits, self._voxels, strict=True)
-            if voxels
+            if int(voxels)
         }
+
+
+def _sums(values: npt.NDArray[np.float32]) -> tuple[float, int]:
+    """The sum of p log p + (1 - p) log (1 - p) where p is at least one half, and the number of voxels."""
+    inside = values[values >= 0.5].astype(np.float64)
+    rest = 1 - inside
+    surprise = inside * np.log(inside) + rest * np.log(np.where(rest > 0, rest, 1))
+    return float(surprise.sum()), len(inside)
+
+
+def _device_sums(values: Any) -> tuple[Any, Any]:
+    """The same of a tensor, as tensors: reading them would wait for the device."""
+    torch = sys.modules["torch"]
+    inside = values >= 0.5
+    likely = torch.where(inside, values, 1).to(
+        torch.float32 if values.device.type == "mps" else torch.float64
+    )
+    surprise = torch.xlogy(likely, likely) + torch.xlogy(1 - likely, 1 - likely)
+    return surprise.sum(), inside.sum()

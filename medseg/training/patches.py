@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset
 
-from medseg.inference.sliding_window import stacked_slices
+from medseg.inference.window_gathering import stacked_slices
 from medseg.preprocessing.augmentation import augment, movement
 from medseg.preprocessing.augmentation.interpolation import read_at
 from medseg.recipe import Recipe

@@ -15,9 +15,9 @@ from medseg.inference.device_transfer import on_cpu
 from medseg.inference.sliding_window import (
     importance,
     logits,
-    stacked_slices,
     starts,
 )
+from medseg.inference.window_gathering import stacked_slices
 from medseg.recipe import Patch, Predict
 
 

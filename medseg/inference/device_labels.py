@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medseg.images.run_length import Binary
+from medseg.inference.device_transfer import on_cpu
 from medseg.inference.label_decision import LabelDecision
 from medseg.inference.restored_tile import Planes, Tile
 from medseg.system.notices import notify
@@ -80,7 +81,6 @@ def _arrived(
     *labels: int,
 ) -> Iterator[tuple[int, npt.NDArray[np.integer[Any]]]]:
     """What is decided for each row (*labels, thick, *sides), in main memory; the next is queued first."""
-    from medseg.inference.device_transfer import on_cpu
 
     def decided() -> Iterator[tuple[int, torch.Tensor]]:
         for start, stop, tiles in rows:

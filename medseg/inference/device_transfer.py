@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 
 def on_cpu(portions: Iterator[tuple[int, torch.Tensor]]) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
@@ -28,10 +32,11 @@ def _sent(values: torch.Tensor) -> tuple[torch.Tensor, torch.cuda.Event | None]:
     """A copy on its way to main memory, and the event that marks its arrival."""
     if values.device.type != "cuda":
         return values.cpu(), None
-    copy = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+    math: Any = sys.modules["torch"]
+    copy = math.empty(values.shape, dtype=values.dtype, pin_memory=True)
     copy.copy_(values, non_blocking=True)
-    event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-    event.record(torch.cuda.current_stream(values.device))
+    event = math.cuda.Event()
+    event.record(math.cuda.current_stream(values.device))
     return copy, event
 
 

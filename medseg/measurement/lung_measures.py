@@ -47,6 +47,7 @@ class LungScan:
         grid: Of both.
         hu_factor: Every HU is multiplied by this: 1, or the correction by tracheal air.
         lesions: bool (X, Y, Z); empty without lesions.
+        lobes: The number of each lobe, see `medseg.measurement.lobes`; uint8 (X, Y, Z), empty without lobes.
     """
 
     sides: Array
@@ -54,6 +55,7 @@ class LungScan:
     grid: Grid
     hu_factor: float = 1.0
     lesions: Array = field(default_factory=lambda: np.zeros((0, 0, 0), np.bool_))
+    lobes: Array = field(default_factory=lambda: np.zeros((0, 0, 0), np.uint8))
 
 
 def measure_lungs(

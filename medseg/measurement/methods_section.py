@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
-from medseg.measurement import lesion_growth, lesions, lung_measures, measures, response_map, structures
+from medseg.measurement import (
+    lesion_growth,
+    lesions,
+    lobes,
+    lung_measures,
+    measures,
+    response_map,
+    structures,
+)
 from medseg.measurement.measurement_table import Measurement
 from medseg.measurement.references import bibtex
 
@@ -53,6 +61,11 @@ def methods_text(found: Measurement) -> str:
             f"{_cited(('mishima1999',))}."
         )
         parts.append(_calibration(found))
+    if any(row.structure.endswith("_lobe") for row in found.rows):
+        parts.append("The same was computed for each lobe.")
+    if "ct_severity" in columns:
+        keys.append("pan2020")
+        parts.append(f"The CT severity score of a lobe is {lobes.DEFINITIONS['ct_severity']} [@pan2020].")
     if "surface_mm2" in columns:
         keys.append("ibsi2020")
         definitions = "; ".join(

@@ -70,6 +70,13 @@ BIBTEX: dict[str, str] = {
   journal = {New England Journal of Medicine}, volume = {361}, number = {23}, pages = {2221--2229},
   year = {2009}, doi = {10.1056/NEJMoa0906085}
 }""",
+    "pan2020": """@article{pan2020,
+  author = {Pan, F. and Ye, T. and Sun, P. and others},
+  title = {Time course of lung changes at chest {CT} during recovery from coronavirus disease 2019
+           ({COVID-19})},
+  journal = {Radiology}, volume = {295}, number = {3}, pages = {715--721}, year = {2020},
+  doi = {10.1148/radiol.2020200370}
+}""",
     "ibsi2020": """@article{ibsi2020,
   author = {Zwanenburg, A. and Valli{\\`e}res, M. and Abdalah, M. A. and others},
   title = {The {Image} {Biomarker} {Standardization} {Initiative}: standardized quantitative radiomics for

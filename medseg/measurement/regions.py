@@ -88,11 +88,7 @@ def lung_regions(sides: Array, hu: Array, grid: Grid, rind_mm: float = RIND_MM) 
         grid: Of both, oriented ``RAS``; it may be oblique.
         rind_mm: Voxels whose centre is at most this far from the nearest one outside of their lung are rind.
     """
-    low, high = (float(end) for end in (hu.min(), hu.max()))
-    step = (
-        1.0 if hu.dtype.kind in "iu" and high - low < _MOST_BINS else max(_BIN_HU, (high - low) / _MOST_BINS)
-    )
-    low, bins = float(np.floor(low)), int((high - np.floor(low)) / step) + 1
+    low, step, bins = _bins(hu)
     counts, sums = np.zeros((2, _CELLS * bins), np.int64), np.zeros(bins)
     for side in (RIGHT, LEFT):
         lung = sides == side
@@ -114,6 +110,37 @@ def lung_regions(sides: Array, hu: Array, grid: Grid, rind_mm: float = RIND_MM) 
     if hu.dtype.kind == "f":
         values[voxels > 0] = sums[voxels > 0] / voxels[voxels > 0]
     return LungRegions(values, counts.reshape(2, *_SIZES, bins), grid.voxel_ml)
+
+
+def value_distribution(hu: Array, inside: Array, voxel_ml: float) -> Distribution:
+    """The HU of one part, counted as :func:`lung_regions` counts them.
+
+    Args:
+        hu: The CT, (X, Y, Z).
+        inside: bool (X, Y, Z): the part.
+        voxel_ml: Volume of one voxel.
+    """
+    found = hu[inside]
+    if not found.size:
+        return Distribution(np.zeros(0), np.zeros(0, np.int64), voxel_ml)
+    low, step, bins = _bins(found)
+    bin_of = _bin(found, low, step)
+    counts = np.bincount(bin_of, minlength=bins)
+    values = low + step * np.arange(bins, dtype=np.float64)
+    if hu.dtype.kind == "f":
+        sums = np.bincount(bin_of, found, minlength=bins)
+        values[counts > 0] = sums[counts > 0] / counts[counts > 0]
+    return Distribution(values, counts, voxel_ml)
+
+
+def _bins(hu: Array) -> tuple[float, float, int]:
+    """Lower edge, width and number of bins for intensities."""
+    low, high = (float(end) for end in (hu.min(), hu.max()))
+    step = (
+        1.0 if hu.dtype.kind in "iu" and high - low < _MOST_BINS else max(_BIN_HU, (high - low) / _MOST_BINS)
+    )
+    low = float(np.floor(low))
+    return low, step, int((high - low) / step) + 1
 
 
 def _bin(hu: Array, low: float, step: float) -> npt.NDArray[np.int32]:

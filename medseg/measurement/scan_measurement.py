@@ -13,12 +13,15 @@ from medseg.errors import InputRefused, UsageError
 from medseg.images.grid import Grid
 from medseg.images.mask_placement import placed_on
 from medseg.images.volume import Mask, Volume
+from medseg.inference.lobe_checks import lobe_of
 from medseg.io.foreign_images import MaskLike, ScanLike, as_volume
 from medseg.io.read_options import DEFAULT_OPTIONS, ReadOptions
 from medseg.io.sidecar import sidecar_path
 from medseg.measurement import lung_measures, measures, regions, structures
 from medseg.measurement.lesions import DEFINITIONS as LESIONS
 from medseg.measurement.lesions import lesion_rows
+from medseg.measurement.lobes import DEFINITIONS as LOBES
+from medseg.measurement.lobes import lobe_map, lobe_rows, with_severity
 from medseg.measurement.lung_labels import Kind, divided, lung_labels, lung_side, painted
 from medseg.measurement.lung_measures import LungScan
 from medseg.measurement.measurement_table import Histogram, Measurement, StructureMeasures
@@ -42,7 +45,8 @@ def measure(
 
     Lungs are measured as articles do: volume, mass, histogram, percentiles, low and high attenuation areas,
     aeration, and the exponent of low attenuation clusters; for the right lung, the left one and both
-    together, whole, in thirds by volume and by height, ventral and dorsal halves, core and rind. Every
+    together, whole, in thirds by volume and by height, ventral and dorsal halves, core and rind; and for
+    each lobe if the mask has lobes, with its CT severity score if there are lesions as well. Every
     other label has volume, intensities, surface, sphericity, diameters and its number of parts. All
     definitions are in the result, and in docs/measures.md.
 
@@ -88,7 +92,9 @@ def measure(
         if correct_air:
             cut, fitness = _corrected(cut, fitness, volume)
         found, histograms = lung_measures.measure_lungs(cut, rind_mm)
-        rows += found
+        rows += with_severity((*found, *lobe_rows(cut)))
+        if cut.lobes.size and marked is not None:
+            definitions |= LOBES
         if marked is not None:
             rows += lesion_rows(cut.lesions, cut)
             definitions |= LESIONS
@@ -185,6 +191,9 @@ def cut_lungs(scan: Volume, mask: Mask, kind: Kind = "auto", lesions: Mask | Non
     upright = Mask(sides, grid, ()).oriented("RAS")
     hu = Volume(scan.array[box], grid).oriented("RAS")
     cut = LungScan(np.asfortranarray(upright.array), np.asfortranarray(hu.array), upright.grid)
+    if any(lobe_of(label) for label in labels):
+        lobes = Mask(lobe_map(mask.array[box], labels), grid, ()).oriented("RAS").array
+        cut = replace(cut, lobes=np.asfortranarray(lobes))
     if marked is None:
         return cut
     return replace(cut, lesions=Mask(marked[box], grid, ()).oriented("RAS").array > 0)

@@ -81,8 +81,9 @@ def test_logits_of_an_imported_network_are_those_of_the_original(case, logits):
 
 
 @pytest.mark.filterwarnings("ignore::medseg.InputWarning")  # noise is no chest
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
 @pytest.mark.parametrize("case", MASKS)
-def test_masks_of_an_imported_model_are_those_of_nnunet(case, tmp_path):
+def test_masks_of_an_imported_model_are_those_of_nnunet(case, engine, tmp_path):
     """Its sums have 16 bits: a tie may fall the other way, so of 60,000 voxels two may differ."""
     run("oracle.py", tmp_path, case)
     folder = tmp_path / case
@@ -94,7 +95,7 @@ def test_masks_of_an_imported_model_are_those_of_nnunet(case, tmp_path):
     )
     scans = sorted(folder.glob("scan_*.nii.gz"))
     mask = medseg.segment(
-        scans[0] if len(scans) == 1 else scans, model=folder / "model.safetensors", engine="torch"
+        scans[0] if len(scans) == 1 else scans, model=folder / "model.safetensors", engine=engine
     )
     truth = medseg.read(folder / "mask.nii.gz").array
     assert len(np.unique(truth)) > 2

@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU: 1.5 to 2.2 times as fast as eager torch, logits equal to about 1e-4."""
+"""OpenVINO on the CPU: 1.5 to 2.2 times as fast as eager torch, logits equal to about 1e-5 of the largest."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medseg.inference.backends.graph_engine import GraphEngine
+from medseg.inference.backends.instance_norms import replace_norms
 from medseg.system.processes import thread_count
 from medseg.system.quiet_libraries import without_package
 
@@ -51,6 +52,7 @@ class OpenVino(GraphEngine):
         model = core.read_model(graph, b"")
         if -1 in shape:
             model.reshape([*shape])
+        replace_norms(model)
         self._request = core.compile_model(model, "CPU", settings).create_infer_request()
         # A request has one input and one output: a second thread would overwrite them.
         self._lock = threading.Lock()

@@ -8,7 +8,7 @@ from medseg.images.grid import Grid
 from medseg.images.volume import Mask, Volume
 from medseg.measurement.measures import REGISTRY
 from medseg.measurement.regions import PARTS, bounding_box, lung_regions
-from medseg.measurement.scan_measurement import measure
+from medseg.measurement.scan_measurement import cut_lungs, measure
 from medseg.phantom.thorax import LABELS, Thorax, default_grid, orientations, rotated
 
 GRID = default_grid((11.0, 12.0, 13.0))
@@ -38,6 +38,60 @@ def test_sides_and_parts_are_those_of_the_truth_in_all_48_orders(patient):
         for row, expected in zip(found.rows, upright.rows, strict=True):
             for name, value in expected.values.items():
                 assert row.values[name] == pytest.approx(value), (axcodes, row.structure, row.region, name)
+
+
+def test_every_region_is_that_of_the_truth_in_all_48_orders(patient):
+    """The HU of each voxel name its side and its place, so that each region shows whose voxels it holds.
+
+    Each division has its own code, and its means are compared with those of the truth in world coordinates.
+    """
+    _, mask = patient
+    right = mask.of("right_lung")
+    world = mask.grid.world(np.argwhere(np.ones(mask.grid.shape, bool)).astype(float))
+    codes = {
+        "side": np.where(right, -900.0, -500.0),
+        "height": -900 + world[:, 2].reshape(mask.grid.shape),
+        "front": -900 + world[:, 1].reshape(mask.grid.shape),
+    }
+    depth = {
+        side: ndimage.distance_transform_edt(np.pad(mask.of(side), 1), sampling=mask.grid.spacing_mm)
+        for side in ("right_lung", "left_lung")
+    }
+    codes["depth"] = -900 + sum(depth.values())[1:-1, 1:-1, 1:-1]
+    for axcodes in orientations():
+        labels = mask.oriented(axcodes)
+        labels = Mask(np.ascontiguousarray(labels.array), labels.grid, mask.labels)
+        for code, values in codes.items():
+            hu = Volume(values.astype(np.float32), mask.grid).oriented(axcodes)
+            scan = Volume(np.ascontiguousarray(hu.array), hu.grid)
+            cut = cut_lungs(scan, labels)
+            found = lung_regions(cut.sides, cut.hu, cut.grid, 25.0)
+            for name, side in (("right_lung", 1), ("left_lung", 2)):
+                inside = values[mask.of(name)]
+                where = axcodes, name, code
+                whole = found.distribution((side,))
+                assert whole.mean == pytest.approx(inside.mean(), abs=0.01), where
+                parts = {part: found.distribution((side,), part).mean for part in PARTS}
+                if code == "side":
+                    assert set(parts.values()) == {-900.0 if name == "right_lung" else -500.0}, where
+                elif code == "height":
+                    for by in ("volume", "height"):
+                        upper, middle, lower = (
+                            parts[f"{third}_third_by_{by}"] for third in ("upper", "middle", "lower")
+                        )
+                        assert upper > middle + 10 > lower + 20, where
+                elif code == "front":
+                    assert parts["ventral_half"] > parts["dorsal_half"] + 10, where
+                    middle = (inside.min() + inside.max()) / 2
+                    front = inside[inside > middle + 0.02].mean()
+                    assert parts["ventral_half"] == pytest.approx(front, abs=1.0), where
+                else:
+                    assert parts["rind"] == pytest.approx(inside[inside <= -875 + 1e-4].mean(), abs=0.01), (
+                        where
+                    )
+                    assert parts["core"] == pytest.approx(inside[inside > -875 + 1e-4].mean(), abs=0.01), (
+                        where
+                    )
 
 
 def test_each_side_has_the_voxels_of_its_label(patient):

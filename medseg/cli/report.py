@@ -15,10 +15,23 @@ def report(
     folder: Annotated[
         Path, typer.Argument(help="Output folder of medseg batch, evaluate or train, also with --folds.")
     ],
+    clinical: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV table with a row for each case (column case or id) or patient, for measured lungs."
+        ),
+    ] = None,
+    group: Annotated[
+        str | None, typer.Option(help="Its column with the groups to compare. [default: group]")
+    ] = None,
+    visit: Annotated[
+        str | None,
+        typer.Option(help="Its column with visit or date, for paired plots. [default: visit or date]"),
+    ] = None,
 ) -> None:
     """Make a self-contained HTML report of a batch, an evaluation or a training, worst cases first."""
     from medseg.reporting import report as write_report
 
-    path = write_report(folder, progress=None)
+    path = write_report(folder, clinical=clinical, group=group, visit=visit, progress=None)
     print(path)
     print(RESEARCH, file=sys.stderr)

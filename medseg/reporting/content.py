@@ -47,6 +47,9 @@ class Row:
         picture: WebP in base64; empty if there is none.
         slices: Where the slices are, for :func:`medseg.visualization.thumbnails.read_slices`; or None.
         place: Path of the scan; empty if unknown.
+        patient: The patient; empty if unknown.
+        study: The study; empty if unknown.
+        measure_flags: What speaks against comparing the measures of the lungs with those of other scans.
         command: The command that opens the scan and its mask in the viewer; empty if there is no mask.
     """
 
@@ -60,6 +63,9 @@ class Row:
     slices: tuple[Path, int] | None = None
     place: str = ""
     command: str = ""
+    patient: str = ""
+    study: str = ""
+    measure_flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -160,7 +166,8 @@ def _of_batch(table: Sequence[dict[str, str]], folder: Path) -> list[Row]:
         row = _row(CaseResult.from_row(line), folder)
         cells = {f"both_lungs_{name}": line.get(f"both_lungs_{name}") for name in _MEASURES}
         measures = {_words(name): float(cell) for name, cell in cells.items() if cell}
-        rows.append(replace(row, numbers={**row.numbers, **measures}))
+        flags = tuple(dict.fromkeys((line.get("measure_flags") or "").split()))
+        rows.append(replace(row, numbers={**row.numbers, **measures}, measure_flags=flags))
     return rows
 
 
@@ -191,6 +198,8 @@ def _row(result: CaseResult, folder: Path) -> Row:
         (*findings, *result.warnings),
         place=" | ".join(result.inputs),
         command=command,
+        patient=result.patient,
+        study=result.study,
     )
 
 

@@ -15,6 +15,8 @@ from markupsafe import Markup
 
 from medseg.io.overwrite_guard import OverwriteGuard
 from medseg.reporting import charts
+from medseg.reporting.cohort import DEFAULT_COHORT, CohortOptions, cohort_of
+from medseg.reporting.cohort_section import cohort_section
 from medseg.reporting.content import Content, Row, gather
 from medseg.reporting.lung_charts import case_charts
 from medseg.reporting.quantities import Quantity, quantity_of
@@ -33,22 +35,26 @@ SLICES_MB = 40
 _PACKAGE = "medseg.reporting"
 
 
-def report_cases(folder: str | Path, *, progress: Shown = False) -> Path:
+def report_cases(
+    folder: str | Path, *, cohort: CohortOptions = DEFAULT_COHORT, progress: Shown = False
+) -> Path:
     """Writes ``report.html`` into the output folder of a batch or an evaluation, and returns its path.
 
     Args:
         folder: The output folder.
+        cohort: How the cases of a batch with measures of the lungs are divided.
         progress: Whether to show a bar; None for only on a terminal. A function is called instead.
 
     Raises:
-        UsageError: there is nothing to report on (``nothing-to-report``), or a table is damaged (``table``).
+        UsageError: there is nothing to report on (``nothing-to-report``), a table is damaged (``table``), or
+            the clinical table cannot be used (``clinical-table``).
         ResourceError: the disk fails (``disk``).
     """
     folder = Path(folder)
     if folder.is_dir():
         check_page(folder / NAME)
     with progress_bar("making the report", progress) as advance:
-        return save(folder / NAME, _text(gather(folder), advance))
+        return save(folder / NAME, _text(gather(folder), cohort, advance))
 
 
 def check_page(path: Path) -> None:
@@ -81,7 +87,7 @@ def render_page(template: str, title: str, **values: object) -> str:
     return render(_PACKAGE, template, title=title, research=RESEARCH, style=style, **values)
 
 
-def _text(content: Content, advance: Advance) -> str:
+def _text(content: Content, options: CohortOptions, advance: Advance) -> str:
     hounsfield = content.modalities <= {"CT"}
     quantities = {name: quantity_of(name, hounsfield=hounsfield) for name in content.columns}
     columns = sorted(content.columns, key=_by_label(content.columns, quantities))
@@ -91,6 +97,7 @@ def _text(content: Content, advance: Advance) -> str:
         left -= sum(len(str(each["image"])) for each in shown.get("slices", ()))
         left -= sum(map(len, shown.get("lung", {}).values()))
         advance(number + 1, len(content.rows), "cases")
+    found = cohort_of(content.rows, options)
     script = own_file(_PACKAGE, "page.js")
     return render_page(
         "report.html",
@@ -100,6 +107,7 @@ def _text(content: Content, advance: Advance) -> str:
         failures=_failures(content),
         agreement=_agreement(content),
         distributions=_distributions(content, quantities),
+        cohort=Markup(cohort_section(found) if found else ""),
         columns=columns,
         quantities=quantities,
         groups=[

@@ -74,7 +74,9 @@ class PlotFrame:
 
 
 def text_at(x: float, y: float, text: str, anchor: str = "start") -> Markup:
-    """A text element."""
+    """A text element; nothing for an empty text."""
+    if not text:
+        return Markup()
     return Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>').format(x, y, anchor, text)
 
 

@@ -25,7 +25,7 @@ class HistogramRecord(TypedDict):
 
     low: float
     width: float
-    counts: list[int]
+    counts: list[float]
 
 
 class LungRecord(TypedDict):

@@ -1,11 +1,12 @@
 """Measures how often lung is given the wrong side: slabs, lone lungs, strays, turned patients.
 
-    python benchmarks/lungs/sides.py --data ../shared/data
+    python benchmarks/lungs/sides.py --data ../shared/data [--model lung_ct_context --few]
 
-The masks are those of the scans (manual, or made by thresholds), given to the path of a model with one label
-"lungs" as if a network had found them; `threshold` makes its own. Sides are those of the whole mask of both
-lungs without the scan, which a picture of each confirmed. A case is wrong if more than 5 % of the true lung
-is on the wrong side, and unknown if more than half of it is on neither.
+Without a model, the masks are those of the scans (manual, or made by thresholds), given to the path of a
+model with one label "lungs" as if a network had found them; `threshold` makes its own. A model segments
+each case; `--few` leaves out those in which the scan is the same, and most slabs. Sides are those of the
+whole mask of both lungs without the scan, which a picture of each confirmed. A case is wrong if more than
+5 % of the true lung is on the wrong side, and unknown if more than half of it is on neither.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from medseg.images.run_length import Runs
 from medseg.images.volume import Mask, Volume
 from medseg.inference.lungs import split_left_right
 from medseg.inference.mask_assembly import Target, build_mask
+from medseg.inference.registry import SegmentationMethod
 
 Binary = npt.NDArray[np.bool_]
 RECIPE = medseg.Recipe.read("lung_ct")
@@ -76,15 +78,18 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--only", nargs="*", help="kinds (first words) to measure")
     parser.add_argument("--patients", nargs="*", help="patients to measure")
+    parser.add_argument("--model", help="segment the cases with this model instead")
+    parser.add_argument("--few", action="store_true", help="only some of the cases")
     arguments = parser.parse_args()
-    counts: dict[tuple[str, str], list[float]] = defaultdict(lambda: [0, 0, 0, 0.0])
+    segment = arguments.model and medseg.load_segmenter(arguments.model)
+    counts: dict[tuple[str, str], list[float]] = defaultdict(lambda: [0, 0, 0, 0.0, 0.0])
     for folder in sorted((arguments.data / "lung_ct_2mm").iterdir()):
         case = loaded(folder)
         if case is None or (arguments.patients and folder.name not in arguments.patients):
             continue
         before = {key: list(value) for key, value in counts.items()}
-        for kind, each in cases(case, arguments.only):
-            for method, mask in masks(kind, each):
+        for kind, each in chosen(case, arguments.only) if arguments.few else cases(case, arguments.only):
+            for method, mask in masks(kind, each) if segment is None else segmented(segment, each):
                 count(counts[kind, method], mask, each)
         changed = [
             f"{kind} [{method}] {now[1] - was[1]:.0f}+{now[2] - was[2]:.0f} of {now[0] - was[0]:.0f}"
@@ -92,9 +97,10 @@ def main() -> None:
             if (was := before.get((kind, method), [0, 0, 0, 0]))[1:3] != now[1:3]
         ]
         print(folder.name, "wrong+unknown:", "; ".join(changed) or "none", flush=True)
-    print("\n| kind | path | cases | wrong | unknown | most wrong |\n|---|---|---|---|---|---|")
-    for (kind, method), (number, wrong, unknown, most) in counts.items():
-        print(f"| {kind} | {method} | {number:.0f} | {wrong:.0f} | {unknown:.0f} | {100 * most:.0f} % |")
+    print("\n| kind | path | cases | wrong | unknown | most wrong | ml |\n|---|---|---|---|---|---|---|")
+    for (kind, method), (number, wrong, unknown, most, ml) in counts.items():
+        row = f"{number:.0f} | {wrong:.0f} | {unknown:.0f} | {100 * most:.1f} % | {ml:.1f}"
+        print(f"| {kind} | {method} | {row} |")
 
 
 def loaded(folder: Path) -> Case | None:
@@ -119,8 +125,31 @@ def masks(kind: str, case: Case) -> Iterator[tuple[str, Mask]]:
             yield "threshold", medseg.load_segmenter("threshold")(scan)
 
 
+def segmented(segment: SegmentationMethod, case: Case) -> Iterator[tuple[str, Mask]]:
+    """The mask of a case by a model."""
+    with medseg.collect_notices():
+        yield segment.name, segment(Volume(case.hu, case.grid))
+
+
+def chosen(case: Case, only: list[str] | None) -> Iterator[tuple[str, Case]]:
+    """The cases that differ for a network: without copies of the scan and with one slab of each kind."""
+    slabs_of: dict[str, list[Case]] = defaultdict(list)
+    for kind, each in cases(case, only or ["whole", "half", "lone", "turned", "slabs", "strays"]):
+        if kind.startswith("slab of"):
+            slabs_of[kind].append(each)
+        elif kind.startswith("stray"):
+            if kind.endswith("joined lungs") and not np.array_equal(each.hu, case.hu):
+                yield kind, each
+        elif not kind.endswith("in the mask only"):
+            yield kind, each
+    for kind, every in slabs_of.items():
+        if not kind.endswith("in the mask only"):
+            yield kind, every[len(every) // 2]
+
+
 def count(row: list[float], mask: Mask, case: Case) -> None:
-    """Adds a mask to a row of the table: cases, wrong ones, unknown ones, largest share on the wrong side."""
+    """Adds a mask to a row of the table: cases, wrong ones, unknown ones, the largest share and the largest
+    volume in ml on the wrong side."""
     painted = np.asarray(mask.array)
     number = max(1, case.right.sum() + case.left.sum())
     wrong = ((painted == 2) & case.right).sum() + ((painted == 1) & case.left).sum()
@@ -129,6 +158,7 @@ def count(row: list[float], mask: Mask, case: Case) -> None:
     row[1] += wrong > 0.05 * number
     row[2] += missing > 0.5 * number
     row[3] = max(row[3], wrong / number)
+    row[4] = max(row[4], wrong * case.grid.voxel_ml)
 
 
 def cases(case: Case, only: list[str] | None) -> Iterator[tuple[str, Case]]:
@@ -256,18 +286,27 @@ def orientations(case: Case) -> Iterator[tuple[str, Case]]:
     """A touching slab, a lone lung and a stray in each of 48 orders and directions of the axes."""
     some = [next(iter(slabs(case)), None), list(lone(case))[-1], list(strays(case))[1]]
     for each in (each for _, each in filter(None, some)):
-        for order, signs in product(permutations(range(3)), product("+-", repeat=3)):
-            codes = "".join(
-                ("LR", "PA", "IS")[axis][sign == "+"] for axis, sign in zip(order, signs, strict=True)
-            )
-            grid = each.grid.oriented(codes)
-            moves, flips = each.grid.moves_to(codes)
-            axes = tuple(n for n, flip in enumerate(flips) if flip)
-            hu = np.flip(each.hu.transpose(moves), axes)
-            mask, right, left = (
-                np.flip(a.transpose(moves), axes) for a in (each.mask, each.right, each.left)
-            )
-            yield "48 orientations", Case(hu, mask, right, left, grid)
+        yield from (("48 orientations", one) for one in oriented(each))
+
+
+def patient(case: Case) -> Iterator[tuple[str, Case]]:
+    """The scan as it is in each of 48 orders and directions of the axes."""
+    yield from (("whole scan, 48 orientations", one) for one in oriented(case))
+
+
+def oriented(case: Case) -> Iterator[Case]:
+    """A case in each of 48 orders and directions of the axes."""
+    for order, signs in product(permutations(range(3)), product("+-", repeat=3)):
+        codes = "".join(
+            ("LR", "PA", "IS")[axis][sign == "+"] for axis, sign in zip(order, signs, strict=True)
+        )
+        grid = case.grid.oriented(codes)
+        moves, flips = case.grid.moves_to(codes)
+        axes = tuple(n for n, flip in enumerate(flips) if flip)
+        hu, mask, right, left = (
+            np.flip(a.transpose(moves), axes) for a in (case.hu, case.mask, case.right, case.left)
+        )
+        yield Case(hu, mask, right, left, grid)
 
 
 KINDS = {
@@ -278,6 +317,7 @@ KINDS = {
     "turned": turned,
     "strays": strays,
     "orientations": orientations,
+    "patient": patient,
 }
 
 

@@ -18,6 +18,7 @@ TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from medseg.batch_processing.annotation_order import RankedCase, rank_cases
+    from medseg.batch_processing.container_job import JobSettings, run_job
     from medseg.batch_processing.launcher import batch
     from medseg.batch_processing.settings import BatchMonitor, BatchOptions, BatchResources, RayCluster
     from medseg.batch_processing.summary import BatchSummary, merge_batch
@@ -100,6 +101,7 @@ __all__ = [
     "Hardware",
     "InputRefused",
     "InputWarning",
+    "JobSettings",
     "Label",
     "ListedModel",
     "Manifest",
@@ -179,6 +181,7 @@ __all__ = [
     "report",
     "rerun",
     "run_demo",
+    "run_job",
     "score",
     "segment",
     "segment_file",
@@ -210,6 +213,7 @@ _HOME = {
     "Hardware": "medseg.training.hardware",
     "InputRefused": "medseg.errors",
     "InputWarning": "medseg.errors",
+    "JobSettings": "medseg.batch_processing.container_job",
     "Label": "medseg.images.label",
     "ListedModel": "medseg.inference.model_list",
     "Manifest": "medseg.datasets.manifest",
@@ -289,6 +293,7 @@ _HOME = {
     "report": "medseg.reporting.folder_report",
     "rerun": "medseg.training.session",
     "run_demo": "medseg.phantom.demo",
+    "run_job": "medseg.batch_processing.container_job",
     "score": "medseg.evaluation.scoring",
     "segment": "medseg.inference.segmentation",
     "segment_file": "medseg.inference.segmentation",

@@ -26,6 +26,7 @@ from medseg.cli.export import export
 from medseg.cli.import_model import import_model
 from medseg.cli.import_weights import import_weights
 from medseg.cli.info import info
+from medseg.cli.job import job
 from medseg.cli.manifest import manifest
 from medseg.cli.measure import measure
 from medseg.cli.models import models
@@ -59,6 +60,7 @@ INTERRUPTED = 130
 COMMANDS: dict[str, Callable[..., None]] = {
     "segment": segment,
     "batch": batch,
+    "job": job,
     "manifest": manifest,
     "check": check,
     "plan": plan,

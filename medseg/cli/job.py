@@ -1,0 +1,56 @@
+"""``medseg job``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medseg.errors import UsageError
+from medseg.system.notices import RESEARCH
+
+
+def job(
+    source: Annotated[
+        Path | None, typer.Argument(metavar="[IN]", help="Folder with DICOM files. [MERCURE_IN_DIR]")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Argument(metavar="[OUT]", help="Existing folder. [MERCURE_OUT_DIR]")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Model, instead of that of IN/task.json. [default: lung_ct_context]")
+    ] = None,
+) -> None:
+    """Segment the DICOM series of a folder, as the job of a container: DICOM SEG and result.json.
+
+    Exit code 1: a series failed; result.json says why.
+    """
+    given = {
+        name: path or (Path(os.environ[name]) if os.environ.get(name) else None)
+        for name, path in (("MERCURE_IN_DIR", source), ("MERCURE_OUT_DIR", output))
+    }
+    folders = [path for path in given.values() if path is not None]
+    if len(folders) < len(given):
+        missing = [name for name, path in given.items() if path is None]
+        raise UsageError(
+            f"no folder was given, and {' and '.join(missing)} is not set",
+            remedy="medseg job IN OUT",
+            reason="usage",
+        )
+    from dataclasses import replace
+
+    from medseg.batch_processing.container_job import RESULT, JobSettings, run_job
+
+    task = folders[0] / "task.json"
+    settings = JobSettings.read(task) if task.is_file() else JobSettings()
+    made = run_job(*folders, settings=settings if model is None else replace(settings, model=model))
+    print(made["__mercure_notification"]["text"])
+    for each in made["series"]:
+        if each["status"] == "failed":
+            print(f"{each['series_uid']}: {each['reason']}: {each['message']}", file=sys.stderr)
+    print(f"wrote {folders[1] / RESULT}. {RESEARCH}", file=sys.stderr)
+    if made["failed"]:
+        raise typer.Exit(1)

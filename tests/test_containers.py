@@ -1,0 +1,53 @@
+"""The Dockerfiles: no root, no shell form, every copied file exists and is sent to the build."""
+
+import re
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FILES = ("Dockerfile", "Dockerfile.gpu")
+
+
+def instructions(name):
+    """The instructions with their arguments; lines that end with a backslash are joined."""
+    text = re.sub(r"\\\n", " ", (ROOT / name).read_text())
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    return [tuple(line.split(None, 1)) for line in lines]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_last_stage_does_not_run_as_root_and_starts_medseg(name):
+    found = instructions(name)
+    last = max(number for number, (word, _) in enumerate(found) if word == "FROM")
+    final = dict(found[last:])
+    assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", final["USER"])  # by number, as Kubernetes checks it
+    assert final["ENTRYPOINT"] == '["medseg"]'
+    assert final["CMD"] == '["job"]'
+    assert "RUN" not in final
+    assert "EXPOSE" not in final
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_base_images_are_named_by_version_and_nothing_is_fetched_but_packages(name):
+    for word, rest in instructions(name):
+        assert word in ("FROM", "WORKDIR", "COPY", "RUN", "ENV", "USER", "ENTRYPOINT", "CMD")
+        if word == "FROM":
+            assert re.match(r"python:3\.\d+-slim-\w+( AS build)?$", rest)
+        if word == "RUN":
+            assert not re.search(r"curl|wget|git |apt|http", rest)
+            assert "--no-cache-dir" in rest
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_copied_files_exist_and_are_not_ignored(name):
+    allowed = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+    for word, rest in instructions(name):
+        if word == "COPY" and not rest.startswith("--from"):
+            for source in rest.split()[:-1]:
+                assert (ROOT / source).exists()
+                assert any(fnmatch(source, pattern) for pattern in allowed)
+        if word == "RUN":
+            for requirements in re.findall(r"-r (\S+)", rest):
+                assert (ROOT / requirements).exists()

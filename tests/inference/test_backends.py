@@ -263,6 +263,18 @@ def test_an_unwritable_cache_is_skipped(tmp_path, monkeypatch):
     assert onnx_export.graph(used(flat()), (1, 3, 32, 24))
 
 
+def test_auto_is_onnx_runtime_where_only_that_is_installed(monkeypatch):
+    installed = {"onnxruntime"}
+    monkeypatch.setattr("medseg.inference.backends.find_spec", lambda name: name in installed or None)
+    assert choose("auto", CPU) == "onnx"
+    installed.add("torch")
+    assert choose("auto", CPU) == "torch"
+    assert choose("auto", CPU, packaged=True) == "onnx"
+    installed.remove("torch")
+    with pytest.raises(ResourceError, match="torch is not installed"):
+        choose("torch", CPU)
+
+
 def test_auto_prefers_openvino_on_the_cpu_if_installed(monkeypatch):
     assert choose("auto", CPU) == "openvino"
     assert choose("auto", "cuda") == "torch"

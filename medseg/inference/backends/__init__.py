@@ -68,8 +68,12 @@ def _onnx(network: NetworkSource, shape: Shape, device: str, *, free: bool = Fal
 
 REGISTRY: dict[str, _Kind] = {"torch": _torch, "openvino": _openvino, "onnx": _onnx}
 
-_PACKAGES = {"openvino": "openvino", "onnx": "onnxruntime"}
-_EXTRAS = {"openvino": "fast", "onnx": "onnx"}
+_PACKAGES = {"torch": "torch", "openvino": "openvino", "onnx": "onnxruntime"}
+_INSTALL = {
+    "torch": "pip install medseg, with its dependencies",
+    "openvino": "pip install 'medseg[fast]'",
+    "onnx": "pip install 'medseg[onnx]'",
+}
 
 
 def check_known(name: str) -> None:
@@ -90,8 +94,8 @@ def check_known(name: str) -> None:
 def choose(name: str, device: str, *, packaged: bool = False) -> str:
     """A key of `REGISTRY`, from a key or ``auto``.
 
-    ``auto`` is OpenVINO on a CPU if it is installed, which is about twice as fast, and torch otherwise; for
-    the exported networks of a package, which torch cannot run, ONNX Runtime.
+    ``auto`` is OpenVINO on a CPU if it is installed, which is about twice as fast, and torch otherwise. It is
+    ONNX Runtime for the exported networks of a package, which torch cannot run, and on a CPU without torch.
 
     Args:
         name: A key of `REGISTRY`, or ``auto``.
@@ -105,7 +109,7 @@ def choose(name: str, device: str, *, packaged: bool = False) -> str:
     if name == "auto":
         if device == "cpu" and _installed("openvino"):
             return "openvino"
-        if not packaged:
+        if not packaged and (device != "cpu" or _installed("torch") or not _installed("onnx")):
             return "torch"
         name = "onnx"
     check_known(name)
@@ -120,7 +124,7 @@ def choose(name: str, device: str, *, packaged: bool = False) -> str:
         raise ResourceError(
             f"{name} is not installed",
             where="engine",
-            remedy=f"pip install 'medseg[{_EXTRAS[name]}]'" + ("" if packaged else ", or use auto"),
+            remedy=_INSTALL[name] + ("" if packaged else ", or use auto"),
             reason="missing-extra",
         )
     return name
@@ -170,4 +174,4 @@ def load(
 
 
 def _installed(name: str) -> bool:
-    return name not in _PACKAGES or find_spec(_PACKAGES[name]) is not None
+    return find_spec(_PACKAGES[name]) is not None

@@ -18,6 +18,7 @@ import numpy as np
 from medseg.batch_processing.fingerprint import digest
 from medseg.batch_processing.input_digest import read_files
 from medseg.batch_processing.intents import note_intent
+from medseg.batch_processing.lung_pictures import measured_lungs
 from medseg.batch_processing.messages import (
     DICOM,
     MASKS,
@@ -43,14 +44,12 @@ from medseg.io.label_files import label_masks
 from medseg.io.picture.reader import displayed
 from medseg.measurement.lung_labels import lung_side
 from medseg.measurement.lung_measures import columns_of
-from medseg.measurement.measure_picture import lung_figure
 from medseg.measurement.measurement_table import Measurement
 from medseg.measurement.scan_measurement import measure
 from medseg.system.error_conversion import as_medseg_error
 from medseg.system.file_names import file_name
 from medseg.system.notices import Notice, collect_notices
 from medseg.visualization.case_slices import case_slices
-from medseg.visualization.lung_record import lung_record
 from medseg.visualization.overlays import overlay
 from medseg.visualization.thumbnails import encoded, thumbnail
 
@@ -178,7 +177,7 @@ class CasePipeline:
             shown = displayed(case.volumes)
             picture, slices = encoded(thumbnail(shown, mask)), case_slices(shown, mask)
             measurement = measure(scan, mask) if self.config.measure else Measurement(())
-            lung = lung_record(lung_figure(measurement, scan, mask)) if measurement.histograms else None
+            lung = measured_lungs(measurement, scan, mask, model)
             files = self._write(case.job.case, model.name, shown, prediction, measurement)
         return CaseResult(
             case.job.case,
@@ -198,7 +197,7 @@ class CasePipeline:
             files=files,
             thumbnail=picture,
             slices=slices,
-            lung=lung or {},
+            lung=lung,
         )
 
     def _write(

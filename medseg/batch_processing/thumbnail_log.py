@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from medseg.batch_processing.journal import cut_off
+from medseg.batch_processing.lung_pictures import measured_lungs
 from medseg.batch_processing.messages import BatchConfig
 from medseg.errors import MedsegError, ResourceError
 from medseg.images.label import Label
@@ -15,12 +16,10 @@ from medseg.inference.case_result import CaseResult, ModelIdentity
 from medseg.io import ReadOptions, read_channels, read_mask
 from medseg.io.formats import picture_ending
 from medseg.io.picture.reader import read_luminance
-from medseg.measurement.measure_picture import lung_figure
 from medseg.measurement.scan_measurement import measure
 from medseg.system.notices import collect_notices
 from medseg.visualization import thumbnails
 from medseg.visualization.case_slices import case_slices
-from medseg.visualization.lung_record import lung_record
 
 NAME = "thumbnails.jsonl"
 
@@ -87,11 +86,11 @@ class ThumbnailLog:
                 else:
                     scan = read_channels(images, channels=len(images), choices=options)[0]
                 mask = read_mask(folder / result.mask, labels)
-                lung = lung_record(lung_figure(measure(scan, mask), scan, mask)) if result.measures else None
+                lung = measured_lungs(measure(scan, mask), scan, mask, model) if result.measures else {}
             image, slices = thumbnails.encoded(thumbnails.thumbnail(scan, mask)), case_slices(scan, mask)
         except MedsegError:  # a case without a picture is still done
             return
-        self.add(replace(result, thumbnail=image, slices=slices, lung=lung or {}))
+        self.add(replace(result, thumbnail=image, slices=slices, lung=lung))
 
     def close(self) -> None:
         """Closes the file; lines that did not fit on a full disk are discarded."""

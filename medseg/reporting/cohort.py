@@ -106,6 +106,7 @@ class Cohort:
         changes: By measure.
         unmatched: Cases without a row in the clinical table.
         flags: Number of cases by reason that speaks against comparing them.
+        methods: A paragraph for a methods section, of the first case; empty if unknown.
     """
 
     cases: int
@@ -122,6 +123,7 @@ class Cohort:
     changes: Mapping[str, Change] = field(default_factory=dict)
     unmatched: tuple[str, ...] = ()
     flags: Mapping[str, int] = field(default_factory=dict)
+    methods: str = ""
 
 
 @dataclass(frozen=True)
@@ -186,6 +188,7 @@ def cohort_of(rows: Sequence[Row], options: CohortOptions) -> Cohort | None:
         changes=changes,
         unmatched=tuple(each.row.case for each in members if table and not _has_row(table, each)),
         flags=dict(Counter(flag for each in members for flag in each.row.measure_flags).most_common()),
+        methods=next((record["methods"] for record in records.values()), ""),
     )
 
 

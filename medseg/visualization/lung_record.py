@@ -36,16 +36,24 @@ class LungRecord(TypedDict):
         below_hu: What is coloured, and the share in the bars.
         histograms: By structure, such as ``right_lung``.
         bars: Percentages of the voxels below that threshold, by side and part of the lung.
+        methods: A paragraph for a methods section, as Markdown.
     """
 
     image: str
     below_hu: float
     histograms: dict[str, HistogramRecord]
     bars: dict[str, dict[str, float | None]]
+    methods: str
 
 
-def lung_record(figure: LungFigure, *, pixels: int = PIXELS) -> LungRecord:
-    """The record of a figure; ``pixels`` is the longer side of its picture."""
+def lung_record(figure: LungFigure, *, methods: str = "", pixels: int = PIXELS) -> LungRecord:
+    """The record of a figure.
+
+    Args:
+        figure: What it shows.
+        methods: A paragraph for a methods section.
+        pixels: Longer side of the picture.
+    """
     from PIL import Image
 
     colours = attenuation_colours(figure)
@@ -65,6 +73,7 @@ def lung_record(figure: LungFigure, *, pixels: int = PIXELS) -> LungRecord:
             for name, (low, width_hu, counts) in figure.histograms.items()
         },
         "bars": {side: dict(parts) for side, parts in figure.bars.items()},
+        "methods": methods,
     }
 
 
@@ -85,6 +94,7 @@ def is_lung_record(value: object) -> TypeGuard[LungRecord]:
     histograms, bars = value["histograms"], value["bars"]
     return (
         isinstance(value["image"], str)
+        and isinstance(value["methods"], str)
         and _is_number(value["below_hu"])
         and isinstance(histograms, dict)
         and all(map(_is_histogram, histograms.values()))

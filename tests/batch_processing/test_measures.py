@@ -82,6 +82,7 @@ def test_pictures_of_measured_lungs_are_drawn_again_if_they_were_lost(measured, 
     expected = {key: read_lung_record(place) for key, place in places([log]).items()}
     assert len(expected) == 6
     assert all(record and record["bars"]["left_lung"]["core"] == 0.0 for record in expected.values())
+    assert all("by the model threshold (SHA-256 " in record["methods"] for record in expected.values())
     log.unlink()
     assert run(items(scans / "cases.csv"), config_for(measured, measure="lung"), resume=True).skipped == 6
     assert {key: read_lung_record(place) for key, place in places([log]).items()} == expected

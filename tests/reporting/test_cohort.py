@@ -26,6 +26,7 @@ def record(percent: float, counts: list[int]) -> dict[str, object]:
     histogram = {"low": -1000.0, "width": 100.0, "counts": counts}
     return {
         "image": "",
+        "methods": "Masks were made <by> m.",
         "below_hu": -950.0,
         "histograms": {"both_lungs": histogram},
         "bars": {"right_lung": bars, "left_lung": dict.fromkeys(bars, percent + 1)},
@@ -131,6 +132,7 @@ def test_the_report_has_the_section_with_units(batch):
     assert "Without a row in the clinical table: c07." in section
     assert "lung-thick-slices (3)" in section
     assert "unknown" in section
+    assert "Masks were made &lt;by&gt; m.</pre>" in section
     # Three measures by group and paired, the mean histogram and the regions.
     assert section.count("<svg") == 3 + 3 + 2
     assert "no mean 3 (95 % CI" in section

@@ -92,6 +92,7 @@ def test_axes_end_at_a_round_number(value, end):
     "damage",
     [
         {"image": 3},
+        {"methods": None},
         {"below_hu": "<script>"},
         {"histograms": {"right_lung": {"low": 0, "width": 0, "counts": [1]}}},
         {"histograms": {"right_lung": {"low": 0, "width": 1, "counts": ["<b>"]}}},

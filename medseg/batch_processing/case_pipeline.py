@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -36,7 +37,7 @@ from medseg.images.label_selection import select_labels
 from medseg.images.mask_quality import qc_flags
 from medseg.images.volume import Volume
 from medseg.inference.airless_lung import aerated, airless_ml
-from medseg.inference.case_result import CaseResult, ModelIdentity
+from medseg.inference.case_result import WAIT, CaseResult, ModelIdentity
 from medseg.inference.prediction import Prediction, PreparedScan
 from medseg.inference.registry import SegmentationMethod, load_segmenter
 from medseg.io import ReadOptions, read_channels, write
@@ -69,7 +70,7 @@ class _Case:
 
 
 class CasePipeline:
-    """The loaded models of a batch.
+    """The loaded models of a batch. Several threads may load cases.
 
     Attributes:
         config: How every case is processed.
@@ -101,6 +102,12 @@ class CasePipeline:
                     reason="measure",
                 )
         self._infos = self.models()
+        self._device, self._idle_since = threading.Lock(), 0.0
+
+    @property
+    def shares_device(self) -> bool:
+        """Whether several threads may finish cases: then a lock lets one at a time use the device."""
+        return self.config.device != "cpu"
 
     def models(self) -> list[ModelIdentity]:
         """The identities of the models, in the order of ``config.models``."""
@@ -140,7 +147,12 @@ class CasePipeline:
 
     def finish(self, case: _Case) -> list[CaseResult]:
         """Segments the case and writes its files; a result for each of its models."""
-        return [self._finish(case, number) for number in case.job.models]
+        results = []
+        for number in case.job.models:
+            results.append(self._finish(case, number))
+            if not self.shares_device:
+                self._idle_since = time.perf_counter()
+        return results
 
     def _finish(self, case: _Case, number: int) -> CaseResult:
         model = self._infos[number]
@@ -164,8 +176,12 @@ class CasePipeline:
     def _segment(self, case: _Case, number: int, model: ModelIdentity) -> CaseResult:
         """Segments a case with one model and writes its files."""
         scan = case.volumes[0]
-        with _timed(case, "segment"):
-            prediction = case.prepared.pop(number).predict(probabilities=self.config.probabilities)
+        with self._device:
+            if self._idle_since:
+                case.seconds[WAIT] = case.seconds.get(WAIT, 0.0) + time.perf_counter() - self._idle_since
+            with _timed(case, "segment"):
+                prediction = case.prepared.pop(number).predict(probabilities=self.config.probabilities)
+            self._idle_since = time.perf_counter()
         with _timed(case, "write"):
             airless = airless_ml(prediction.mask, scan) if scan.source.modality != "MR" else {}
             if airless and self.config.aerated_only:

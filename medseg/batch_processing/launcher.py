@@ -25,9 +25,6 @@ from medseg.io.overwrite_guard import OverwriteGuard
 from medseg.system import devices
 from medseg.system.progress import progress_bar
 
-# One prepares a scan while the other's is on the GPU.
-_WORKERS_PER_GPU = 2
-
 
 def batch(
     source: str | Path,
@@ -83,7 +80,7 @@ def batch(
     if resources.cluster is None:
         device = _devices(options)
         if device != "cpu" and resources.workers is None:
-            resources = replace(resources, workers=_WORKERS_PER_GPU * (device.count(",") + 1))
+            resources = replace(resources, workers=device.count(",") + 1)  # each owns a GPU
     models = [model] if isinstance(model, str | Path) else model
     config = replace(_config(options, models, output, device), pictures=pictures)
     with _monitor(progress) as monitor:

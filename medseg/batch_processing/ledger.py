@@ -17,7 +17,7 @@ from medseg.batch_processing.input_digest import input_digest
 from medseg.batch_processing.journal import Journal, Key, Record
 from medseg.batch_processing.messages import MASKS, BatchConfig, CaseJob
 from medseg.batch_processing.output_files import OutputFiles, mask_name, names_of
-from medseg.batch_processing.summary import BatchSummary, failed_and_warned
+from medseg.batch_processing.summary import BatchSummary, failed_and_warned, waited_share
 from medseg.batch_processing.thumbnail_log import ThumbnailLog
 from medseg.errors import ResourceError, UsageError
 from medseg.inference.batch_events import BatchEnd, BatchStart
@@ -183,7 +183,8 @@ class Ledger:
         left = {item.id for item in self.items} - self.finished - self.skipped
         skipped = self.skipped.difference(failed)
         edited = tuple(dict.fromkeys(case for case, _ in self.edited))
-        summary = BatchSummary(len(done), len(skipped), len(left), self.table, failed, warned, edited)
+        waited = waited_share(result for result in self._known_results() if result.case in self.finished)
+        summary = BatchSummary(len(done), len(skipped), len(left), self.table, failed, warned, edited, waited)
         end = BatchEnd(
             summary.done, summary.skipped, summary.failed, summary.left, len(edited), time=time.time()
         )

@@ -27,6 +27,10 @@ from medseg.system.pipe_reader import PipeReader
 WORKER_BYTES = 2 << 30
 """Least memory per worker: 512 x 512 x 300 voxels take 1.2 GB, and some 0.3 GB for the next scan."""
 
+AHEAD_BYTES = 1 << 29
+"""Memory of each further scan that is read ahead."""
+
+_MOST_READERS = 8
 _MEMORY_REASONS = ("memory", "too-large")
 _POLL_SECONDS = 0.2
 _START_SECONDS = 300
@@ -42,24 +46,35 @@ class PoolSize:
 
     Attributes:
         workers: Number of processes.
-        ahead: Whether each reads the next case while it segments one.
+        ahead: Number of cases that each reads while it segments one.
         worker_bytes: Memory of each worker.
         total_bytes: Memory of all workers together; a case that is tried alone gets it all.
     """
 
     workers: int
-    ahead: bool
+    ahead: int
     worker_bytes: int
     total_bytes: int
 
+    @property
+    def jobs(self) -> int:
+        """Cases that a worker has at once: one is segmented, and with several readers one is written."""
+        return self.ahead + (2 if self.ahead > 1 else 1)
+
     @classmethod
-    def planned(cls, *, cases: int, workers: int | None, memory_bytes: int | None) -> PoolSize:
-        """One worker per core as far as memory allows, and at most one per case.
+    def planned(
+        cls, *, cases: int, workers: int | None, memory_bytes: int | None, on_gpu: bool = False
+    ) -> PoolSize:
+        """One worker per core as far as memory allows, and at most one per case; each reads one case ahead.
+
+        On a GPU, each worker reads as many cases ahead as cores and memory allow, so that the GPU need not
+        wait.
 
         Args:
             cases: Number of cases to do.
             workers: Number chosen by the user; None to choose one.
             memory_bytes: Limit chosen by the user; None for nine tenths of the free memory.
+            on_gpu: Whether the networks run on GPUs.
 
         Raises:
             ResourceError: it is less than 1 GiB (``memory``).
@@ -77,7 +92,11 @@ class PoolSize:
             workers = min(_cores(), max(1, memory_bytes // WORKER_BYTES))
         workers = max(1, min(workers, cases))
         share = memory_bytes // workers
-        return cls(workers, share >= WORKER_BYTES, share, memory_bytes)
+        ahead = int(share >= WORKER_BYTES)
+        if on_gpu and ahead:
+            room = 1 + (share - WORKER_BYTES) // AHEAD_BYTES
+            ahead = max(1, min(_cores() // workers, room, _MOST_READERS))
+        return cls(workers, ahead, share, memory_bytes)
 
 
 @dataclass
@@ -165,9 +184,8 @@ class ProcessPool:
 
     def _hand_out(self, waiting: Iterator[CaseJob]) -> bool:
         """Gives jobs to workers that can take one; returns whether jobs may be left."""
-        depths = 2 if self.size.ahead else 1
-        # First one case for each worker, then a second one to read ahead.
-        for depth in range(depths):
+        # First one case for each worker, then those to read ahead.
+        for depth in range(self.size.jobs):
             for number in range(self.size.workers):
                 if number == len(self._workers):
                     if any(worker.models is None for worker in self._workers):
@@ -190,7 +208,7 @@ class ProcessPool:
                 if stop.asked:
                     return
                 if not self._workers:
-                    self._workers = [self._start(0, self.size.total_bytes, ahead=False)]
+                    self._workers = [self._start(0, self.size.total_bytes, ahead=0)]
                 (worker,) = self._workers
                 self._give(worker, job)
                 while worker.jobs and stop.asked < 2:
@@ -198,7 +216,7 @@ class ProcessPool:
         finally:
             self.end()
 
-    def _start(self, number: int, worker_bytes: int, *, ahead: bool) -> _Worker:
+    def _start(self, number: int, worker_bytes: int, *, ahead: int) -> _Worker:
         # One thread each: otherwise the order of sums, and so the masks, would depend on the number of
         # workers.
         stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the worker

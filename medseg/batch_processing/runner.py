@@ -101,7 +101,6 @@ def run(
     """
     resources, monitor = resources or BatchResources(), monitor or BatchMonitor()
     folder, shard = Path(os.path.abspath(config.folder)), resources.shard_name  # noqa: PTH100
-    memory_bytes = resources.memory_bytes
     make_output_folder(folder)
     with ExitStack() as stack:
         stack.enter_context(lock_folder(folder, shard))
@@ -119,8 +118,7 @@ def run(
         pictures = ThumbnailLog(folder / _with_shard(THUMBNAILS, shard))
         stack.callback(pictures.close)
         if start is None:
-            size = PoolSize.planned(cases=len(items), workers=resources.workers, memory_bytes=memory_bytes)
-            workers: Workers = ProcessPool(config, size, case_seconds=60 * resources.case_minutes)
+            workers: Workers = _processes(config, resources, len(items))
         else:
             workers = start(config, len(items))
         stack.callback(workers.end)
@@ -148,6 +146,17 @@ def run(
             raise
         ledger.write()
         return ledger.close()
+
+
+def _processes(config: BatchConfig, resources: BatchResources, cases: int) -> ProcessPool:
+    """Worker processes of this machine."""
+    size = PoolSize.planned(
+        cases=cases,
+        workers=resources.workers,
+        memory_bytes=resources.memory_bytes,
+        on_gpu=config.device != "cpu",
+    )
+    return ProcessPool(config, size, case_seconds=60 * resources.case_minutes)
 
 
 def _output_files(folder: Path, records: Sequence[Record], journal: Journal) -> OutputFiles:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,10 @@ from medseg.batch_processing import results
 from medseg.batch_processing.journal import case_results, journals, latest, read, starts
 from medseg.batch_processing.output_files import keep_edited_table
 from medseg.errors import UsageError
-from medseg.inference.case_result import CaseResult
+from medseg.inference.case_result import WAIT, CaseResult
+
+# Networks that wait for more than this share of the time are not the limit.
+_MUCH = 0.1
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,7 @@ class BatchSummary:
         failures: Names of the failed cases, of this run or an earlier one.
         warned: Names of the cases that were segmented with a warning, in this run or an earlier one.
         edited: Names of the cases whose mask was edited since, and was kept.
+        waited: Share of the time that networks waited for scans, in 0..1; None if no case followed another.
 
     Example:
         >>> results = Path("out/results.csv")
@@ -40,6 +44,14 @@ class BatchSummary:
     failures: tuple[str, ...] = ()
     warned: tuple[str, ...] = ()
     edited: tuple[str, ...] = ()
+    waited: float | None = None
+
+    @property
+    def limit(self) -> str:
+        """What the speed of the batch was bounded by: ``reading``, ``network``, or nothing if unknown."""
+        if self.waited is None:
+            return ""
+        return "reading" if self.waited > _MUCH else "network"
 
     @property
     def failed(self) -> int:
@@ -52,6 +64,15 @@ def failed_and_warned(found: Sequence[CaseResult]) -> tuple[tuple[str, ...], tup
     failed = dict.fromkeys(result.case for result in found if result.status == "failed")
     warned = dict.fromkeys(result.case for result in found if result.warnings)
     return tuple(failed), tuple(case for case in warned if case not in failed)
+
+
+def waited_share(found: Iterable[CaseResult]) -> float | None:
+    """The share of the time that networks waited for scans, over the cases that followed another one."""
+    # The last result of a case has the sums over its models.
+    seconds = {result.case: result.seconds for result in found if WAIT in result.seconds}
+    waited = sum(each[WAIT] for each in seconds.values())
+    total = waited + sum(each.get("segment", 0.0) for each in seconds.values())
+    return waited / total if total else None
 
 
 def merge_batch(folder: str | Path, *, bom: bool = False) -> BatchSummary:

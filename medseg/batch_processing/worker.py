@@ -2,7 +2,8 @@
 
 ``python -m medseg.batch_processing.worker`` reads requests from standard input, one line of JSON each: first
 the configuration, then jobs. It answers each with one line: the loaded models, then the results of a case.
-While one case is segmented, the next is already being read and prepared. Nothing is pickled.
+While one case is segmented, the next are already being read and prepared, and on a GPU the last one is being
+written: the process owns the GPU, and only one case at a time is on it. Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -14,12 +15,20 @@ import signal
 import threading
 import traceback
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from medseg.batch_processing.messages import BatchConfig, CaseJob, error_to_json
 from medseg.system.error_conversion import as_medseg_error
 from medseg.system.memory import no_gc, raise_thresholds
 from medseg.system.processes import ignore_signals, limit_growth, send, status_bytes, take_pipes
+
+if TYPE_CHECKING:
+    from medseg.batch_processing.case_pipeline import CasePipeline
+    from medseg.inference.case_result import CaseResult
+
+# One is segmented, the other one is written.
+_FINISHERS = 2
 
 _LEAST_BYTES = 256 << 20
 """Memory that a worker may use beyond its models in any case, enough for small scans."""
@@ -51,28 +60,55 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
     _answer(answers, {"models": [each.to_json() for each in pipeline.models()]})
     jobs: queue.Queue[Any] = queue.Queue()
     threading.Thread(target=_listen, args=(requests, jobs), daemon=True).start()
-    loaded: queue.Queue[Any] = queue.Queue(maxsize=1)
+    for results in _results(pipeline, _cases(pipeline, jobs, ahead)):
+        _answer(answers, {"results": [each.to_json() for each in results]})
 
-    def load() -> None:
+
+def _cases(pipeline: CasePipeline, jobs: queue.Queue[Any], ahead: int) -> Iterator[Any]:
+    """The loaded cases in the order of the jobs; so many threads read and prepare those that follow."""
+
+    def load(data: dict[str, Any]) -> Any:
         try:
-            for data in iter(jobs.get, None):
-                loaded.put(pipeline.load(CaseJob(data["case"], tuple(data["images"]), tuple(data["models"]))))
+            return pipeline.load(CaseJob(data["case"], tuple(data["images"]), tuple(data["models"])))
         except BaseException:  # otherwise the process would wait forever
             traceback.print_exc()
             os._exit(1)
 
-    if ahead:
-        threading.Thread(target=load, daemon=True).start()
-        cases: Iterator[Any] = iter(loaded.get, None)
-    else:
-        cases = (
-            pipeline.load(CaseJob(data["case"], tuple(data["images"]), tuple(data["models"])))
-            for data in iter(jobs.get, None)
-        )
-    for case in cases:
-        results = pipeline.finish(case)
-        del case
-        _answer(answers, {"results": [each.to_json() for each in results]})
+    if not ahead:
+        yield from map(load, iter(jobs.get, None))
+        return
+    loading: queue.Queue[Future[Any]] = queue.Queue(maxsize=ahead)
+    readers = ThreadPoolExecutor(ahead)
+
+    def feed() -> None:
+        for data in iter(jobs.get, None):
+            loading.put(readers.submit(load, data))
+
+    threading.Thread(target=feed, daemon=True).start()
+    while True:
+        yield loading.get().result()
+
+
+def _results(pipeline: CasePipeline, cases: Iterator[Any]) -> Iterator[list[CaseResult]]:
+    """The results in the order of the cases. On a GPU a case is written while the next one is segmented."""
+    if not pipeline.shares_device:
+        for case in cases:
+            results = pipeline.finish(case)
+            del case
+            yield results
+        return
+    done: queue.Queue[Future[list[CaseResult]]] = queue.Queue(maxsize=_FINISHERS)
+
+    def feed() -> None:
+        with ThreadPoolExecutor(_FINISHERS) as finishers:
+            for case in cases:
+                future = finishers.submit(pipeline.finish, case)
+                del case
+                done.put(future)
+
+    threading.Thread(target=feed, daemon=True).start()
+    while True:
+        yield done.get().result()
 
 
 def limit_memory(memory_bytes: int) -> None:

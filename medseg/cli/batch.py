@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 RAY = "ray"
 
 NAMED = 5
+_LIMITS = {"reading": "reading and preparing", "network": "the network"}
 """Number of failed cases listed at the end; the table has all of them."""
 
 
@@ -171,6 +172,9 @@ def _end(summary: BatchSummary, as_json: bool) -> None:
             print(f"{word}: {', '.join(cases[:NAMED])}{more}", file=sys.stderr)
     if summary.failures:
         print("retry them with --retry-failed", file=sys.stderr)
+    if summary.waited is not None:
+        text = f"networks waited for scans {summary.waited:.0%} of the time"
+        print(f"speed was bounded by {_LIMITS[summary.limit]}: {text}", file=sys.stderr)
     print(
         f"wrote {summary.results}; review the results with: medseg report {summary.results.parent}",
         file=sys.stderr,

@@ -16,6 +16,9 @@ from medseg.system.notices import Notice
 STAGES = ("read", "prepare", "segment", "write")
 """The stages of a case whose duration is measured."""
 
+WAIT = "wait"
+"""Key of `CaseResult.seconds`: how long the networks of a process had nothing to do before the case."""
+
 _STATISTICS = ("mean", "sd", "p5", "p50", "p95")
 _MADE_BY = ("engine", "model_sha256", "input_sha256")
 _BETWEEN_WARNINGS = " | "
@@ -85,7 +88,7 @@ class CaseResult:
         files: SHA-256 of every file written, by its path in the output folder.
         notices: What is unusual about the scan or the mask, without the path of the scan. Results read from a
             table, or from a journal of version 0.1.0, have texts only: their reason is empty.
-        seconds: Time spent in each of `STAGES`.
+        seconds: Time spent in each of `STAGES`, and `WAIT`.
         patient: The patient named in the manifest, or the first folder above the scan within the folder that
             was searched; empty if none.
         study: The second of these folders; empty if none.

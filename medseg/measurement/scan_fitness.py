@@ -11,8 +11,10 @@ from medseg.images.volume import Volume
 from medseg.inference.lungs import LEFT, RIGHT
 from medseg.io.dicom.acquisition import acquisition_of
 from medseg.measurement.airways import find_trachea
+from medseg.measurement.aorta import find_aorta_hu
 from medseg.measurement.kernels import is_sharp
 from medseg.measurement.lung_measures import LungScan
+from medseg.measurement.motion import outline_jump_mm
 from medseg.system.notices import Notice
 
 THICK_MM = 1.5
@@ -29,6 +31,10 @@ AIR_HU = (-1015.0, -985.0)
 
 MOST_CORRECTED_HU = (-1100.0, -900.0)
 """Air outside of this is no calibration error but something else, and is not corrected by; ours."""
+
+JUMP_MM = 2.5
+"""Outlines of 11 of 13 CTs jump by at most 2.2 mm, and by 3.1 mm or more if the upper half of the lungs is
+shifted by 8 mm; the limit is ours."""
 
 EXPIRATION_HU = -750.0
 """Healthy lungs have about -850 HU in full inspiration and -700 in expiration; the limit is ours."""
@@ -49,6 +55,8 @@ class ScanFitness:
         cut_cm2: Area of lung on the faces of the scan.
         mean_hu: Mean of both lungs.
         hu_factor: What every HU was multiplied by: 1 without air correction.
+        aorta_hu: Median of blood in the descending aorta.
+        outline_jump_mm: Largest sudden shift of the lungs' outline between two slices: breathing.
     """
 
     slice_thickness_mm: float | None = None
@@ -61,6 +69,8 @@ class ScanFitness:
     cut_cm2: float = 0.0
     mean_hu: float | None = None
     hu_factor: float = 1.0
+    aorta_hu: float | None = None
+    outline_jump_mm: float | None = None
 
     def to_json(self) -> dict[str, object]:
         """The facts by name."""
@@ -88,6 +98,8 @@ def fitness_of(scan: Volume, lungs: LungScan) -> ScanFitness:
         _heart_hu(lungs),
         _cut_cm2(scan, lungs),
         float(lungs.hu.mean(where=inside, dtype=np.float64)) if inside.any() else None,
+        aorta_hu=find_aorta_hu(lungs.sides, lungs.hu, lungs.grid),
+        outline_jump_mm=outline_jump_mm(lungs.sides, lungs.grid),
     )
 
 
@@ -110,11 +122,15 @@ def _notices(facts: ScanFitness) -> Iterator[Notice]:
             f"the kernel {kernel} is sharp: noise adds to shares below a threshold",
             remedy="measure a series with a smooth kernel",
         )
-    if facts.contrast_agent or (facts.heart_hu is not None and facts.heart_hu > CONTRAST_HU):
-        shown = "unknown" if facts.heart_hu is None else f"{facts.heart_hu:.0f} HU"
+    if facts.contrast_agent or any(
+        hu is not None and hu > CONTRAST_HU for hu in (facts.heart_hu, facts.aorta_hu)
+    ):
+        heart, aorta = (
+            "unknown" if hu is None else f"{hu:.0f} HU" for hu in (facts.heart_hu, facts.aorta_hu)
+        )
         yield Notice(
             "lung-contrast",
-            f"contrast medium (between the lungs {shown}): lungs look denser",
+            f"contrast medium (between the lungs {heart}, aorta {aorta}): lungs look denser",
             remedy="compare with scans of the same phase only",
         )
     if facts.cut_cm2 >= CUT_CM2:
@@ -122,6 +138,13 @@ def _notices(facts: ScanFitness) -> Iterator[Notice]:
             "lung-cut",
             f"{facts.cut_cm2:.1f} cm² of lung lie on a face of the scan: the lungs are not complete",
             remedy="use no volume, mass or regions of this scan",
+        )
+    if facts.outline_jump_mm is not None and facts.outline_jump_mm > JUMP_MM:
+        yield Notice(
+            "lung-motion",
+            f"the lungs' outline jumps by {facts.outline_jump_mm:.1f} mm between two slices: breathing, or a "
+            "fault of the mask",
+            remedy="look at the coronal plane",
         )
     if facts.mean_hu is not None and facts.mean_hu > EXPIRATION_HU:
         yield Notice(

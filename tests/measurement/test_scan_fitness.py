@@ -34,6 +34,8 @@ def test_the_air_of_the_trachea_and_the_tissue_of_the_heart_are_found():
     assert found.trachea_sd_hu == pytest.approx(8, abs=3)
     assert found.airway_in_mask is False
     assert found.heart_hu == pytest.approx(43, abs=6)
+    assert found.aorta_hu == pytest.approx(45, abs=6)
+    assert found.outline_jump_mm < 1.5
     assert found.slice_thickness_mm == 5.0
     assert (found.kernel, found.contrast_agent, found.cut_cm2) == (None, None, 0.0)
 
@@ -45,6 +47,8 @@ def test_the_facts_are_the_same_in_other_orders_of_axes():
         assert turned.trachea_hu == pytest.approx(upright.trachea_hu)
         assert turned.heart_hu == pytest.approx(upright.heart_hu, abs=2)  # every second voxel is looked at
         assert turned.slice_thickness_mm == 5.0
+        assert turned.aorta_hu == pytest.approx(upright.aorta_hu, abs=5)
+        assert turned.outline_jump_mm == pytest.approx(upright.outline_jump_mm, abs=0.3)
 
 
 def test_an_airway_in_the_mask_is_reported():
@@ -82,6 +86,8 @@ def test_contrast_medium_is_seen_between_the_lungs():
         ({"kernel": "BONEPLUS"}, "lung-sharp-kernel"),
         ({"contrast_agent": True}, "lung-contrast"),
         ({"heart_hu": 81.0}, "lung-contrast"),
+        ({"aorta_hu": 81.0}, "lung-contrast"),
+        ({"outline_jump_mm": 2.6}, "lung-motion"),
         ({"cut_cm2": 1.0}, "lung-cut"),
         ({"mean_hu": -749.0}, "lung-expiration"),
         ({"trachea_hu": -984.0}, "trachea-air"),
@@ -95,6 +101,7 @@ def test_each_fact_beyond_its_limit_gives_its_notice(change, reason):
 
 def test_values_at_the_limits_are_fit():
     at = {"slice_thickness_mm": 1.5, "heart_hu": 80.0, "mean_hu": -750.0, "trachea_hu": -985.0}
+    at |= {"aorta_hu": 80.0, "outline_jump_mm": 2.5}
     assert reasons(replace(GOOD, **at)) == []
     assert reasons(ScanFitness()) == []
 

@@ -62,6 +62,14 @@ def train(
         str | None,
         typer.Option("--from", help="Start from this model's weights: a .safetensors file, or a name."),
     ] = None,
+    keep_labels: Annotated[
+        bool,
+        typer.Option(
+            "--keep-labels",
+            help="With --from: the model segments its labels in cases that are not annotated for them, so "
+            "that they are not forgotten; as fine_tune.keep_labels in the recipe.",
+        ),
+    ] = False,
     track: Annotated[
         list[str] | None, typer.Option(help="Also log to wandb (offline) or mlflow; may be repeated.")
     ] = None,
@@ -90,6 +98,12 @@ def train(
         )
     if folder is None:
         check_recipe_and_manifest(recipe, manifest)
+    if keep_labels and (source is None or rerun is not None):
+        raise UsageError(
+            "--keep-labels needs --from, and --rerun repeats what the first training did",
+            remedy="medseg train RECIPE MANIFEST -o RUN --from MODEL --keep-labels",
+            reason="usage",
+        )
     if (fold is not None and folds is None) or (folds is not None and rerun is not None):
         raise UsageError(
             "--fold needs --folds, and --folds cannot be combined with --rerun",
@@ -106,10 +120,13 @@ def train(
         planned, manifest = plan_before_training(folder, output, device=device, resume=again)
         recipe = str(planned)
     from medseg.datasets.manifest import Manifest
-    from medseg.recipe import Recipe
+    from medseg.recipe import FineTune, Recipe
 
     if recipe is not None and manifest is not None:  # mistakes in them are named before the large imports
-        Recipe.read(recipe)
+        chosen = Recipe.read(recipe)
+        if keep_labels:
+            rules = chosen.fine_tune or FineTune()
+            chosen = chosen.model_copy(update={"fine_tune": rules.model_copy(update={"keep_labels": True})})
         data = Manifest.read(manifest, root=data_root)
     check_model(source)
     from medseg.cross_validation.runner import Folds, cross_validate
@@ -118,7 +135,7 @@ def train(
     if (
         recipe is not None and manifest is not None and folds is None
     ):  # a repetition is checked with its own recipe
-        provenance.check_outputs(output, [recipe, manifest], recipe)
+        provenance.check_outputs(output, [recipe, manifest], chosen if keep_labels else recipe)
     from medseg.reporting.folder_report import report
     from medseg.training import session
     from medseg.training.fine_tuning import FineTuning, summary_lines
@@ -131,7 +148,7 @@ def train(
     for tracker in NO_REPORTS.keys() & set(track or ()):
         os.environ.setdefault(*NO_REPORTS[tracker])  # this process is the command's own
     if source is not None and recipe is not None and is_first_process():
-        tuning = FineTuning.of(source, Recipe.read(recipe))
+        tuning = FineTuning.of(source, chosen)
         print("\n".join(summary_lines(tuning.facts())), file=sys.stderr)
     with Progress() as progress, sigterm_raises():
         settings: dict[str, Any] = {
@@ -150,7 +167,7 @@ def train(
                 del settings["progress"]
                 settings["on_epoch"] = progress.show_fold
                 result = cross_validate(
-                    recipe,
+                    chosen if keep_labels else recipe,
                     data,
                     output,
                     folds=Folds(folds, fold),
@@ -161,7 +178,7 @@ def train(
             else:
                 assert recipe is not None  # checked above
                 assert manifest is not None
-                model = session.train(recipe, data, output, **settings)
+                model = session.train(chosen if keep_labels else recipe, data, output, **settings)
         except KeyboardInterrupt as stopped:
             print(
                 "stopped: run the same command with --resume to continue after the last finished epoch",

@@ -124,9 +124,21 @@ class FineTune(Section):
         frozen: Stages of the network that are not trained: beginnings of the names of their weights, such as
             ``stem`` or ``encoder.0``. They stay in evaluation mode: no dropout, and a batch normalisation
             keeps its statistics.
+        keep_labels: Whether the trained model segments its labels in the training cases that are not
+            annotated for them (``annotated`` in the manifest). Its masks stand for them wherever the case's
+            own annotation has no label, so that a label is added without forgetting the others.
     """
 
     rate: Annotated[float, Field(gt=0, le=1)] = 1.0
     frozen: Annotated[
         tuple[Annotated[str, Field(min_length=1, max_length=200)], ...], Field(max_length=64)
     ] = ()
+    keep_labels: bool = False
+
+    @model_serializer(mode="wrap")
+    def _without_default(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Recipes written before this field existed keep their YAML and their digest.
+        data: dict[str, Any] = handler(self)
+        if not self.keep_labels:
+            data.pop("keep_labels", None)
+        return data

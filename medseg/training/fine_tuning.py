@@ -7,7 +7,7 @@ file.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,12 +38,15 @@ class FineTuning:
         digest: SHA-256 of its file.
         transfer: What is taken.
         content: The bytes of the model file.
+        pseudo_labels: For each case the labels for which the model's masks stand; see
+            :mod:`medseg.training.kept_labels`.
     """
 
     model: Model
     digest: str
     transfer: WeightTransfer
     content: bytes = field(repr=False)
+    pseudo_labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, source: Model | str | Path, recipe: Recipe) -> FineTuning:
@@ -71,7 +74,10 @@ class FineTuning:
     def facts(self) -> dict[str, Any]:
         """The source and what is taken from it, as plain data for the record and the new model."""
         count = len(self.model.folds)
-        return {"digest": self.digest, "fold": 0, "folds": count, **self.transfer.facts()}
+        facts = {"digest": self.digest, "fold": 0, "folds": count, **self.transfer.facts()}
+        if self.pseudo_labels:
+            facts["pseudo_labels"] = {case: list(names) for case, names in self.pseudo_labels.items()}
+        return facts
 
     def write(self, folder: Path) -> None:
         """Copies the source model into the folder of a new training.
@@ -186,6 +192,11 @@ def summary_lines(facts: dict[str, Any]) -> list[str]:
         lines.append(
             f"channels {', '.join(channels['source'])} adapted to {', '.join(channels['now'])}: "
             f"{', '.join(facts['by_channel'])}"
+        )
+    if facts.get("pseudo_labels"):
+        names = sorted({name for each in facts["pseudo_labels"].values() for name in each})
+        lines.append(
+            f"the model's masks stand for {', '.join(names)} in {len(facts['pseudo_labels'])} training cases"
         )
     lines += [f"{text}: {', '.join(facts[key])}" for key, text in _NAMED if facts[key]]
     return lines

@@ -12,7 +12,7 @@ from torch import distributed, nn
 
 from medseg.errors import UsageError
 from medseg.inference.label_decision import LabelDecision
-from medseg.inference.sliding_window import logits
+from medseg.inference.sliding_window import planes
 from medseg.networks import build as build_network
 from medseg.networks import channels_last
 from medseg.preprocessing.label_classes import LabelClasses
@@ -187,7 +187,10 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]  # lightning
     def segment(self, image: torch.Tensor) -> torch.Tensor:
         """Masks, bool (L, X, Y, Z), of a prepared ``image`` (C, X, Y, Z) on its own grid."""
         recipe = self.recipe
-        out = logits(
+        decision = LabelDecision.from_recipe(recipe)
+        # Plane by plane: the logits of all labels of a whole scan would take many times the memory.
+        masks = image.new_empty((len(recipe.labels), *image.shape[1:]), dtype=torch.bool)
+        portions = planes(
             image,
             self.product,
             labels=len(recipe.labels),
@@ -195,7 +198,9 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]  # lightning
             predict=recipe.predict,
             divisor=recipe.network.divisor,
         )
-        return LabelDecision.from_recipe(recipe).masks(out)
+        for first, values in portions:
+            masks[..., first : first + values.shape[-1]] = decision.masks(values)
+        return masks
 
     def on_validation_epoch_end(self) -> None:
         """Logs the mean Dice of every label over the scans of all processes, and the mean over labels.

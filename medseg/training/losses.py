@@ -214,11 +214,10 @@ class DiceCE(Loss):
         labelled = y.amax(1, keepdim=True)
         # Classes that agree with the truth: its label, or else the background and all unknown labels.
         allowed = torch.where(labelled > 0, y, 1 - known)
-        none = torch.full_like(logs[:, 1:], -torch.inf)
         possible = torch.cat(
             [
-                torch.where(labelled > 0, none[:, :1], logs[:, :1]),
-                torch.where(allowed > 0, logs[:, 1:], none),
+                torch.where(labelled > 0, -torch.inf, logs[:, :1]),
+                torch.where(allowed > 0, logs[:, 1:], -torch.inf),
             ],
             1,
         )

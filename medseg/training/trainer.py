@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import platform
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from medseg.inference.model import Model
 from medseg.recipe import Recipe
 from medseg.system.error_conversion import is_out_of_memory
 from medseg.system.quiet_libraries import quiet
-from medseg.training import checkpointing, fine_tuning, provenance, run_folder
+from medseg.training import checkpointing, fine_tuning, kept_labels, provenance, run_folder
 from medseg.training.checkpoint_files import network_weights
 from medseg.training.dataloaders import raise_worker_error
 from medseg.training.fine_tuning import FineTuning, notify_leaks
@@ -113,7 +114,14 @@ def _train(
     """The model of a training in a locked folder; see :func:`train`."""
     chosen = training_cases(cases)
     tuning = fine_tuning.prepare(options.source, recipe, folder, resume=resume, repeats=options.repeats)
+    keeps = recipe.fine_tune is not None and recipe.fine_tune.keep_labels
+    if tuning is not None and keeps:
+        kept = kept_labels.missing_labels(chosen, recipe, tuning.model.recipe)
+        tuning = replace(tuning, pseudo_labels=kept)
     resume_point = run_folder.start(folder, recipe, resume=resume, tuning=tuning)
+    if tuning is not None and keeps:
+        place = hardware.torch_device.type if hardware.kind == "gpu" else "cpu"
+        chosen = kept_labels.completed(chosen, recipe, tuning, folder, device=place, resume=resume)
     data = prepare_cases(
         chosen, recipe, options.cache or folder / "cache", processes=hardware.processes, on_case=on_case
     )

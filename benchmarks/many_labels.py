@@ -5,8 +5,8 @@ patches, and validating it.
 
 Every size is measured in a process of its own. The case is a CT of random cells, one for each label, on
 voxels of 1.5 mm that are prepared to 2 mm, or to 1.5 mm with ``--same``; labels are mutually exclusive. It
-prints the memory that preparing adds to that of the imports, what validating adds to that, and the size of the entry of the cache. An
-earlier version is measured with PYTHONPATH.
+prints the memory that preparing adds to that of the imports, what validating adds to that, and the size of
+the entry of the cache. An earlier version is measured with PYTHONPATH.
 """
 
 from __future__ import annotations

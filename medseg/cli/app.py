@@ -27,6 +27,7 @@ from medseg.cli.import_model import import_model
 from medseg.cli.import_weights import import_weights
 from medseg.cli.info import info
 from medseg.cli.job import job
+from medseg.cli.learn_curve import learn_curve
 from medseg.cli.manifest import manifest
 from medseg.cli.measure import measure
 from medseg.cli.models import models
@@ -73,6 +74,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "view": view,
     "report": report,
     "rank": rank,
+    "learn-curve": learn_curve,
     "augment": augment,
     "convert": convert,
     "info": info,

@@ -15,7 +15,8 @@ def import_model(
     source: Annotated[
         Path,
         typer.Argument(
-            help="nnU-Net v2 training folder, a zip of one, a TotalSegmentator task, or a lungmask .pth."
+            help="nnU-Net v2 training folder, TotalSegmentator task, MONAI bundle, a zip of one, or a "
+            "lungmask .pth."
         ),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Model file to write (.safetensors).")],
@@ -37,7 +38,7 @@ def import_model(
         Path | None, typer.Option(help="lungmask: weights of the network that fills gaps, such as R231.")
     ] = None,
 ) -> None:
-    """Convert a model of nnU-Net, TotalSegmentator or lungmask to a model file. No code in it is run."""
+    """Convert a model of nnU-Net, TotalSegmentator, lungmask or MONAI. No code in it is run."""
     import medseg
 
     model = medseg.import_model(

@@ -16,6 +16,7 @@ from medseg.inference.lobe_checks import lobe_findings
 from medseg.inference.prediction import Prediction
 from medseg.inference.uncertainty import Entropy
 from medseg.recipe import Recipe
+from medseg.recipe.bundle_pipeline import BundlePipeline
 from medseg.recipe.pipeline import EnsemblePipeline, LungmaskPipeline
 from medseg.system.memory import trim_heap
 from medseg.system.notices import Notice, collect_notices, send
@@ -58,7 +59,7 @@ def pipeline_windows(recipe: Recipe) -> tuple[tuple[int, ...], ...]:
     """The size of the windows of each network of a pipeline."""
     if isinstance(recipe.pipeline, EnsemblePipeline):
         return tuple(each.patch.size for each in recipe.pipeline.members for _ in range(each.folds))
-    if recipe.pipeline is None or isinstance(recipe.pipeline, LungmaskPipeline):
+    if recipe.pipeline is None or isinstance(recipe.pipeline, LungmaskPipeline | BundlePipeline):
         return (recipe.patch.size,) * len(recipe.network_sizes())
     return tuple(each.patch_size or recipe.patch.size for each in recipe.pipeline.configurations)
 
@@ -74,6 +75,10 @@ def pipeline_runtime(recipe: Recipe, engines: Sequence[Sequence[Engine]]) -> Pip
         from medseg.inference.lungmask.runtime import LungmaskRuntime
 
         return LungmaskRuntime(recipe, engines)
+    if isinstance(recipe.pipeline, BundlePipeline):
+        from medseg.inference.bundle.runtime import BundleRuntime
+
+        return BundleRuntime(recipe, engines)
     from medseg.inference.nnunet.runtime import NnunetRuntime
 
     return NnunetRuntime(recipe, engines)

@@ -17,6 +17,7 @@ from medseg.errors import ModelRefused, UsageError
 from medseg.inference import exported_graphs
 from medseg.inference.model import Model
 from medseg.inference.model_output import check_model_output
+from medseg.model_import.bundle_model import bundle_folder, bundle_model
 from medseg.model_import.checkpoint import Checkpoint, refused
 from medseg.model_import.lungmask_model import is_lungmask, lungmask_model
 from medseg.model_import.model_sources import TrainingFolder, training_folders, unpacked
@@ -43,7 +44,8 @@ def import_model(
     Args:
         source: A training folder of nnU-Net v2 (``<trainer>__<plans>__<configuration>``), a folder above one,
             a zip archive of one, the folder of a task of TotalSegmentator, whose parts become one model with
-            the labels of all, or a weights file of lungmask (``.pth``).
+            the labels of all, a bundle of MONAI (a folder or a zip archive of one), or a weights file of
+            lungmask (``.pth``).
         output: Model file to write, ending in ``.safetensors``; None to write none.
         folds: Folds of nnU-Net, 0 to 4 or ``all``; None takes all that there are. The logits of all folds are
             averaged.
@@ -82,12 +84,31 @@ def import_model(
     if source.is_dir() or _is_archive(source):
         _check_unused("fill is for weights of lungmask", source, fill is not None)
         with unpacked(source) as folder:
+            bundle = bundle_folder(folder)
+            if bundle is not None:
+                given = folds is not None or configuration is not None or step != 0.5 or not mirror
+                _check_unused(
+                    "folds, configuration, step and mirror are for models of nnU-Net", source, given
+                )
+                recipe, weights, facts = bundle_model(bundle, name)
+                return _finished(recipe, weights, facts, source, output)
             chosen = [] if folds is None else [str(fold) for fold in folds]
             recipe, weights, facts = _nnunet(folder, chosen, configuration, name, step, mirror)
     else:
         given = folds is not None or configuration is not None or step != 0.5 or not mirror
         _check_unused("folds, configuration, step and mirror are for models of nnU-Net", source, given)
         recipe, weights, facts = _weights_file(source, name, None if fill is None else Path(fill))
+    return _finished(recipe, weights, facts, source, output)
+
+
+def _finished(
+    recipe: Recipe,
+    weights: tuple[dict[str, torch.Tensor], ...],
+    facts: dict[str, Any],
+    source: Path,
+    output: str | Path | None,
+) -> Model:
+    """The model, checked, and written if there is an output."""
     model = Model(recipe, weights, _provenance(recipe, facts))
     try:
         model.check()

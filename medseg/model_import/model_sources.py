@@ -23,7 +23,9 @@ _MOST_FOLDERS = 2000
 _MOST_ENTRIES = 20_000
 _DIRECTORY_BYTES = 8 << 20
 _EXPANSION = 50  # JSON shrinks to a tenth, weights hardly
-_WANTED = re.compile(r"(?:plans|dataset)\.json|checkpoint_(?:final|best|latest)\.pth")
+_WANTED = re.compile(
+    r"(?:plans|dataset|inference|metadata)\.json|inference\.ya?ml|model\.pt|checkpoint_(?:final|best|latest)\.pth"
+)
 _DAMAGED = (
     OSError,
     ValueError,

@@ -34,6 +34,7 @@ from medseg.recipe.augmentation import (
     nnunet_preset,
     preset,
 )
+from medseg.recipe.bundle_pipeline import BundlePipeline
 from medseg.recipe.consistency import check_consistency
 from medseg.recipe.context import Context
 from medseg.recipe.loss import DiceBCE, DiceCE, Loss
@@ -260,6 +261,8 @@ class Recipe(Section):
         labels, channels, dims = len(self.labels), self.in_channels, self.spatial_dims
         if self.pipeline is None:
             return ((self.network, dims, channels, labels),)
+        if isinstance(self.pipeline, BundlePipeline):
+            return ((self.network, dims, channels, labels + self.exclusive),)
         if isinstance(self.pipeline, LungmaskPipeline):
             counts = [labels, *([] if self.pipeline.fill_labels is None else [self.pipeline.fill_labels])]
             return tuple((self.network, dims, channels, count + 1) for count in counts)

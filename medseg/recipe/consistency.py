@@ -9,6 +9,7 @@ from medseg.images.label import Label
 from medseg.images.volume import check_labels
 from medseg.io.picture.colours import colour_table
 from medseg.recipe.augmentation import misfit
+from medseg.recipe.bundle_pipeline import BundlePipeline
 from medseg.recipe.context import Context
 from medseg.recipe.pipeline import EnsemblePipeline, LungmaskPipeline, NnunetPipeline
 from medseg.recipe.prediction import CleaningStep, Postprocess, Predict
@@ -113,7 +114,7 @@ def _check_context(recipe: Recipe, context: Context) -> None:
         raise ValueError(f"context.size {list(context.size)}: each must be a multiple of {factor}")
 
 
-def _check_pipeline(recipe: Recipe, pipeline: NnunetPipeline | LungmaskPipeline) -> None:
+def _check_pipeline(recipe: Recipe, pipeline: NnunetPipeline | LungmaskPipeline | BundlePipeline) -> None:
     if (
         recipe.predict != Predict()
         or recipe.postprocess.rules != Postprocess()
@@ -126,6 +127,14 @@ def _check_pipeline(recipe: Recipe, pipeline: NnunetPipeline | LungmaskPipeline)
         )
     if recipe.patch.neighbours:
         raise ValueError("with a pipeline, patch.neighbours must be 0")
+    if isinstance(pipeline, BundlePipeline):
+        if recipe.spatial_dims != 3:
+            raise ValueError("pipeline bundle needs a patch.size of three numbers")
+        if recipe.exclusive != (pipeline.threshold is None) or (
+            not recipe.exclusive and len(recipe.labels) > 1
+        ):
+            raise ValueError("pipeline bundle needs loss dice_ce, or another one, a threshold and one label")
+        return
     if isinstance(pipeline, LungmaskPipeline):
         if recipe.modality != "CT" or len(recipe.channels) != 1 or not recipe.exclusive:
             raise ValueError("pipeline lungmask needs modality CT, one channel, and loss dice_ce")

@@ -11,6 +11,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, model_validator
 
+from medseg.recipe.bundle_pipeline import BundlePipeline
 from medseg.recipe.network import Network
 from medseg.recipe.prediction import Predict
 from medseg.recipe.preprocessing import Patch, Prepare
@@ -225,4 +226,6 @@ class EnsemblePipeline(Section):
     members: Annotated[tuple[EnsembleMember, ...], Field(min_length=2, max_length=32)]
 
 
-Pipeline = Annotated[NnunetPipeline | LungmaskPipeline | EnsemblePipeline, Field(discriminator="kind")]
+Pipeline = Annotated[
+    NnunetPipeline | LungmaskPipeline | BundlePipeline | EnsemblePipeline, Field(discriminator="kind")
+]

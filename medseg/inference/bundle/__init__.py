@@ -1,0 +1,1 @@
+"""Models of MONAI's bundles, applied as MONAI does: ``windows`` and ``runtime``."""

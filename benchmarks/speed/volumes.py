@@ -46,10 +46,10 @@ def path(folder: Path, slices: int) -> Path:
     return folder / f"ct_512x512x{slices}.nii.gz"
 
 
-def chest(slices: int) -> Volume:
-    """Centre of the phantom's field of view."""
+def chest(slices: int, side: int = 512) -> Volume:
+    """Centre of the phantom's field of view, so many slices of ``side`` x ``side`` voxels."""
     whole = default_grid(SPACING_MM, "LPS")
-    shape = (512, 512, slices)
+    shape = (side, side, slices)
     start = [(a - b) // 2 for a, b in zip(whole.shape, shape, strict=True)]
     affine = whole.affine.copy()
     affine[:3, 3] += affine[:3, :3] @ start

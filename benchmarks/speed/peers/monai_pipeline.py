@@ -40,8 +40,11 @@ for step in before.transforms[2:]:
     case = step(case)
 stages.done("prepare")
 batch = list_data_collate([case])
-with torch.no_grad():
-    batch["pred"] = sliding_window_inference(batch["image"], WINDOW, 1, net, overlap=OVERLAP, mode="gaussian")
+net, gpu = net.to(given.device), given.device != "cpu"
+with torch.no_grad(), torch.autocast("cuda", torch.float16, gpu):
+    batch["pred"] = sliding_window_inference(
+        batch["image"].to(given.device), WINDOW, 4 if gpu else 1, net, overlap=OVERLAP, mode="gaussian"
+    )
 stages.done("network")
 after = Compose(
     [

@@ -86,8 +86,8 @@ predictor = nnUNetPredictor(
     tile_step_size=1 - OVERLAP,
     use_gaussian=True,
     use_mirroring=False,
-    perform_everything_on_device=False,
-    device=torch.device("cpu"),
+    perform_everything_on_device=given.device != "cpu",
+    device=torch.device(given.device),
     verbose=False,
     allow_tqdm=False,
 )

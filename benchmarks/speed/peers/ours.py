@@ -19,18 +19,24 @@ reading = ThreadPoolExecutor(1).submit(medseg.read, given.scan)
 with no_gc():
     from medseg.inference.mask_assembly import Target, build_mask
     from medseg.inference.segmenter import Segmenter
-    from medseg.preprocessing.preparation import prepare
 
     stages.done("import")
-    segment = Segmenter(str(given.model) if given.model.is_file() else given.model.name, engine=given.engine)
+    segment = Segmenter(
+        str(given.model) if given.model.is_file() else given.model.name,
+        device=given.device,
+        engine=given.engine,
+    )
 stages.done("model")
 scan = reading.result()
 stages.done("read")
-recipe = segment.recipe
-target, prepared = Target.of(scan, recipe), prepare(recipe, [scan])
-planes, grid = segment.planes(prepared), prepared.grid
-del scan, reading, prepared  # as the command line does
+recipe = segment.assembly
+target, parts = Target.of(scan, recipe), segment.prepared_parts([scan])
+del scan, reading  # as the command line does
 stages.done("prepare")
+found = segment.found(parts, target, on_device=True)
+planes, grid = iter(found.planes), found.grid
+del parts
+stages.done("network")  # with a context, all networks have run; otherwise nothing has
 
 
 def timed():

@@ -25,12 +25,22 @@ class Stages:
         self._last = time.perf_counter()
 
     def done(self, name: str) -> None:
+        if (cuda := _cuda()) is not None:
+            cuda.synchronize()
         now = time.perf_counter()
         self.seconds[name] = self.seconds.get(name, 0.0) + now - self._last
         self._last = now
 
     def tell(self) -> None:
+        if (cuda := _cuda()) is not None:
+            self.seconds["gpu_mb"] = cuda.max_memory_allocated() / 2**20
         print(json.dumps(self.seconds))
+
+
+def _cuda() -> Any:
+    """torch's module for GPUs if it is in use."""
+    torch = sys.modules.get("torch")
+    return torch.cuda if torch is not None and torch.cuda.is_initialized() else None
 
 
 def arguments() -> argparse.Namespace:
@@ -41,6 +51,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("mask", type=Path)
     parser.add_argument("--allocator", action="store_true")
     parser.add_argument("--engine", default="auto")
+    parser.add_argument("--device", default="cpu")
     found = parser.parse_args()
     if found.allocator:
         libc = ctypes.CDLL("libc.so.6")

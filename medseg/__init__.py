@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from medseg.measurement.measurement_table import Measurement
     from medseg.measurement.methods_section import methods_text
     from medseg.measurement.pair_measurement import measure_pair
+    from medseg.measurement.radiomics import measure_radiomics
     from medseg.measurement.scan_measurement import measure
     from medseg.model_import.model_import import import_model
     from medseg.phantom.demo import DemoResult, make_phantom, phantom_grid, run_demo
@@ -167,6 +168,7 @@ __all__ = [
     "measure",
     "measure_growth",
     "measure_pair",
+    "measure_radiomics",
     "merge_batch",
     "methods_text",
     "phantom_grid",
@@ -279,6 +281,7 @@ _HOME = {
     "measure": "medseg.measurement.scan_measurement",
     "measure_growth": "medseg.measurement.lesion_growth",
     "measure_pair": "medseg.measurement.pair_measurement",
+    "measure_radiomics": "medseg.measurement.radiomics",
     "merge_batch": "medseg.batch_processing.summary",
     "methods_text": "medseg.measurement.methods_section",
     "phantom_grid": "medseg.phantom.demo",

@@ -63,6 +63,17 @@ def measure(
             "registers it here; or a displacement field (NIfTI, MHA), or the registered scan."
         ),
     ] = None,
+    radiomics: Annotated[
+        Literal["mirp"] | None,
+        typer.Option(
+            help="Hand scan and mask (with --lesions: the lesions) over to mirp, and add its features of "
+            "each label. Needs medseg[radiomics]."
+        ),
+    ] = None,
+    radiomics_settings: Annotated[
+        Path | None,
+        typer.Option(help="mirp's XML file of settings. [default: bins of 25 HU, -1000 to 400 HU]"),
+    ] = None,
     methods: Annotated[
         Path | None, typer.Option(help="Markdown file: a paragraph for a methods section, with BibTeX.")
     ] = None,
@@ -79,11 +90,12 @@ def measure(
 ) -> None:
     """Measure lungs by side and part (volume, mass, Perc15, LAA-950, ...), and the shape of other labels."""
     from medseg.io.overwrite_guard import OverwriteGuard, is_own_picture, replacing_equal
-    from medseg.measurement.lesion_growth import measure_growth, with_growth
+    from medseg.measurement.lesion_growth import measure_growth
     from medseg.measurement.measure_picture import draw_measures
     from medseg.measurement.measurement_table import check_output, is_own_table
     from medseg.measurement.methods_section import methods_text
     from medseg.measurement.pair_measurement import measure_pair
+    from medseg.measurement.radiomics import check_installed, measure_radiomics
     from medseg.measurement.scan_measurement import measure as measured
     from medseg.system.atomic_write import check_folder
 
@@ -94,14 +106,22 @@ def measure(
         {
             "--lesions": lesions,
             "--correct-air": correct_air or None,
+            "--radiomics": radiomics,
             "--picture": picture,
             "--recipe": recipe,
         },
     )
+    if radiomics:
+        check_installed()
+    elif radiomics_settings:
+        raise UsageError(
+            "--radiomics-settings without --radiomics", remedy="add --radiomics mirp", reason="usage"
+        )
     _check_growth(lesions, earlier_lesions, days)
     field = [Path(registration)] if registration and registration != "simpleitk" else []
-    masks = [each for each in (lesions, earlier_lesions) if each]
-    guard = OverwriteGuard([scan, mask, *masks, *(expiration or ()), *field])
+    masks = [each for each in (lesions, earlier_lesions, radiomics_settings) if each]
+    inputs = [*masks, *(expiration or ()), *field]
+    guard = OverwriteGuard([scan, mask, *inputs])
     guard.check(output, is_own=is_own_table)
     for other, is_own in ((methods, None), (picture, is_own_picture)):
         if other:
@@ -131,7 +151,13 @@ def measure(
                 options=options,
             )
     if earlier_lesions and lesions and days:
-        found = with_growth(found, measure_growth(earlier_lesions, lesions, days))
+        found = found.joined(measure_growth(earlier_lesions, lesions, days))
+    if radiomics:
+        found = found.joined(
+            measure_radiomics(
+                scan, lesions or mask, settings=radiomics_settings, recipe=recipe, options=options
+            )
+        )
     found.save(output)
     if picture:
         draw_measures(found, scan, mask, picture, kind=kind, recipe=recipe, options=options)

@@ -89,16 +89,6 @@ def measure_growth(earlier: MaskLike, later: MaskLike, days: float) -> Measureme
     return Measurement(tuple(rows), {}, {"growth_days": days, **spacing}, DEFINITIONS)
 
 
-def with_growth(found: Measurement, grown: Measurement) -> Measurement:
-    """A measurement with the rows, definitions and settings of :func:`measure_growth` added."""
-    return replace(
-        found,
-        rows=(*found.rows, *grown.rows),
-        settings={**grown.settings, **found.settings},
-        definitions={**found.definitions, **grown.definitions},
-    )
-
-
 def _labelled(mask: MaskLike) -> Mask:
     """The mask with its labels, those beside its file, or one for each value."""
     plain = as_mask(mask)

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -106,6 +106,15 @@ class Measurement:
             f"no measures of {structure!r}, region {region!r}",
             remedy=f"measured were: {known}",
             reason="no-such-label",
+        )
+
+    def joined(self, other: Measurement) -> Measurement:
+        """This measurement with the rows, definitions and settings of another of the same scan added."""
+        return replace(
+            self,
+            rows=(*self.rows, *other.rows),
+            settings={**other.settings, **self.settings},
+            definitions={**self.definitions, **other.definitions},
         )
 
     def to_json(self) -> dict[str, Any]:

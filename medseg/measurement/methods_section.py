@@ -81,6 +81,13 @@ def methods_text(found: Measurement) -> str:
             f"Lesions are 26-connected and were classed by volume (below {low:g}, up to {high:g} and above "
             f"{high:g} mm³) [@nelson2009]."
         )
+    if "radiomics" in found.settings:
+        keys += ["mirp2024", "ibsi2020"]
+        made = found.settings["radiomics"]
+        chosen = ", ".join(f"{name} {value}" for name, value in made["settings"].items())
+        parts.append(
+            f"Radiomic features were computed by mirp {made['mirp']} ({chosen}) [@mirp2024; @ibsi2020]."
+        )
     if "growth_days" in found.settings:
         keys.append("nelson2009")
         grown = lesion_growth.DEFINITIONS

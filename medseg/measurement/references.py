@@ -77,6 +77,12 @@ BIBTEX: dict[str, str] = {
   journal = {Radiology}, volume = {295}, number = {3}, pages = {715--721}, year = {2020},
   doi = {10.1148/radiol.2020200370}
 }""",
+    "mirp2024": """@article{mirp2024,
+  author = {Zwanenburg, A. and L{\\"o}ck, S.},
+  title = {{MIRP}: A {Python} package for standardised radiomics},
+  journal = {Journal of Open Source Software}, volume = {9}, number = {99}, pages = {6413}, year = {2024},
+  doi = {10.21105/joss.06413}
+}""",
     "ibsi2020": """@article{ibsi2020,
   author = {Zwanenburg, A. and Valli{\\`e}res, M. and Abdalah, M. A. and others},
   title = {The {Image} {Biomarker} {Standardization} {Initiative}: standardized quantitative radiomics for

@@ -98,6 +98,7 @@ def test_a_pair_with_a_registered_scan(desk, monkeypatch, capsys):
     [
         ("--lesions lungs.nii.gz --earlier-lesions lungs.nii.gz", "--days"),
         ("--lesions lungs.nii.gz --earlier-lesions lungs.nii.gz --days 0", "--days 0"),
+        ("--radiomics-settings lungs.nii.gz", "without --radiomics"),
         ("--days 90", "lesions of both scans"),
         ("--registration simpleitk", "--registration without --expiration"),
         ("--expiration chest.nii.gz lungs.nii.gz --correct-air", "--correct-air does not go with"),

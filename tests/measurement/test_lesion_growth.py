@@ -8,7 +8,7 @@ import pytest
 from medseg.errors import UsageError
 from medseg.images.grid import Grid
 from medseg.images.volume import Mask
-from medseg.measurement.lesion_growth import measure_growth, with_growth
+from medseg.measurement.lesion_growth import measure_growth
 from medseg.measurement.measurement_table import Measurement
 from medseg.measurement.methods_section import methods_text
 
@@ -88,7 +88,7 @@ def test_a_time_that_is_none_is_refused(days):
 
 def test_growth_is_added_to_a_measurement_and_to_its_paragraph():
     grown = measure_growth(mask(FIRST, v1=(0, 10)), mask(FIRST, v1=(0, 12)), 92)
-    found = with_growth(Measurement((), settings={"spacing_mm": [1.0, 1.0, 1.0]}), grown)
+    found = Measurement((), settings={"spacing_mm": [1.0, 1.0, 1.0]}).joined(grown)
     assert found.settings["spacing_mm"] == [1.0, 1.0, 1.0]
     assert found.of("lesions", "growth")["change_percent"] == pytest.approx(20)
     text = methods_text(found)

@@ -21,14 +21,15 @@ from medseg.inference.leaked_airway import leaked_airway
 from medseg.inference.missed_lung import lung_and_gas
 from medseg.inference.neighbourhood import grown, opened, within
 
-RULES = 4
+RULES = 5
 """Number of these rules. It is part of the digest of every output, and changes whenever masks do."""
 
 AIR_HU = -500.0
 """Air or aerated lung is below this: about half way from lung (-850) to soft tissue (50)."""
 
-EDGE_HU, EDGE_WIDTH_HU = -450.0, 600.0
-"""HU at the surface of aerated lung, and the range of HU over which its probability rises from 0 to 1."""
+EDGE_HU, EDGE_WIDTH_HU = -400.0, 600.0
+"""HU at the surface of aerated lung, half way from lung (-850) to soft tissue (50) as for thresholds, and the
+range of HU over which its probability rises from 0 to 1."""
 
 SOFT_HU, SOFT_PROBABILITY = -300.0, 0.6
 """Voxels above this HU need this probability of the fine network."""
@@ -181,6 +182,8 @@ def _probabilities(lungs: Binary, confirmed: Binary, evidence: Evidence) -> Prob
     # Not the airway beside it, which is as dark as lung.
     surface = grown(confirmed) & ~lungs & (hu >= AIR_HU)
     likely = np.where(confirmed | surface, np.maximum(likely, aerated), likely)
+    # Air that is not lung, such as a bronchus, mostly lacks the agreement of the slice network alone.
+    likely = np.where(~lungs & (hu < AIR_HU), np.minimum(likely, evidence.slices), likely)
     found = np.where(lungs, np.maximum(likely, 0.5 + _INSIDE), np.minimum(likely, 0.5 - _INSIDE))
     return np.asarray(np.clip(found, 0, 1), dtype=np.float32)
 

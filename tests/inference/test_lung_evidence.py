@@ -180,7 +180,7 @@ def test_without_air_there_is_no_lung(chest):
 
 
 def test_the_surface_of_aerated_lung_lies_between_voxels_as_their_hu_say(chest):
-    # -850 is 400 below -450 of 600: 0.5 + 0.5 (at most); fine 0.9 + 0.5 - 0.5 = 0.9: the larger is 1.
+    # -850 is 450 below -400 of 600: 0.5 + 0.5 (at most); fine 0.9 + 0.5 - 0.5 = 0.9: the larger is 1.
     probable = combine_evidence(chest)
     assert probable[30, 12, 12] == 1
     # Soft tissue of probability 0: 0.5 + 0 - (0.5 + 0.1 + 0.3) = -0.4, and not below 0.
@@ -188,8 +188,8 @@ def test_the_surface_of_aerated_lung_lies_between_voxels_as_their_hu_say(chest):
 
 
 def test_the_surface_of_aerated_lung_follows_the_hu_beyond_the_mask(chest):
-    # -420 is 30 above -450 of 600: 0.5 - 30 / 600 = 0.45; the fine network alone would give 0.
-    chest.hu[30, 12, 20], chest.hu[30, 12, 22] = -420, -420
+    # -370 is 30 above -400 of 600: 0.5 - 30 / 600 = 0.45; the fine network alone would give 0.
+    chest.hu[30, 12, 20], chest.hu[30, 12, 22] = -370, -370
     probable = combine_evidence(chest)
     assert probable[30, 12, 20] == pytest.approx(0.45)
     assert probable[30, 12, 22] == 0  # no lung beside it
@@ -198,3 +198,10 @@ def test_the_surface_of_aerated_lung_follows_the_hu_beyond_the_mask(chest):
 def test_air_beside_the_mask_does_not_move_its_surface(chest):
     chest.hu[30, 12, 20] = -990  # airway
     assert combine_evidence(chest)[30, 12, 20] == 0
+
+
+def test_a_bronchus_that_only_the_slice_network_denies_has_its_probability(chest):
+    # Without the slice network it would be 0.48, just below lung, and lung between it and the next voxel.
+    chest.hu[30, 12, 20], chest.fine[30, 12, 20], chest.coarse[30, 12, 20] = -990, 0.9, 0.9
+    chest.slices[30, 12, 20] = 0.1
+    assert combine_evidence(chest)[30, 12, 20] == pytest.approx(0.1)

@@ -39,6 +39,7 @@ from medseg.cli.rank import rank
 from medseg.cli.recipe import recipe
 from medseg.cli.report import report
 from medseg.cli.segment import segment
+from medseg.cli.serve import serve
 from medseg.cli.train import train
 from medseg.cli.tune import tune
 from medseg.cli.view import view
@@ -72,6 +73,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "measure": measure,
     "preview": preview,
     "view": view,
+    "serve": serve,
     "report": report,
     "rank": rank,
     "learn-curve": learn_curve,

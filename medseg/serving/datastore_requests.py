@@ -182,7 +182,7 @@ def _row(service: Service, request: Request) -> Submission:
         raise UsageError(
             "the scan has no label of this tag",
             remedy="GET /datastore/?output=all lists the labels",
-            reason="no-such-label",
+            reason="not-labelled",
         )
     return row
 

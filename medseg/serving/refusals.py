@@ -12,7 +12,7 @@ from medseg.system.error_conversion import as_medseg_error
 
 _STATUS = {
     "no-such-image": 404,
-    "no-such-label": 404,
+    "not-labelled": 404,
     "no-such-session": 404,
     "no-such-page": 404,
     "model-not-found": 404,

@@ -123,7 +123,7 @@ def test_what_is_refused_has_a_reason_and_a_remedy(served):
         ("POST", "/infer/threshold?image=a&output=gif", 400, "params"),
         ("POST", "/infer/threshold?session_id=none", 404, "no-such-session"),
         ("POST", "/activelearning/magic", 400, "params"),
-        ("GET", "/datastore/label?label=a&tag=final", 404, "no-such-label"),
+        ("GET", "/datastore/label?label=a&tag=final", 404, "not-labelled"),
         ("GET", "/train/?check_if_running=true", 404, "not-training"),
         ("POST", "/train/threshold", 400, "nothing-to-train"),
         ("GET", "/nowhere", 404, "no-such-page"),

@@ -62,8 +62,8 @@ def test_a_server_under_many_hands_and_its_end(tmp_path):
         with socket.create_connection(address) as left:
             left.sendall(
                 b"POST /infer/threshold HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999\r\n"
-                b"Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\nContent-Disposition: form-data; "
-                b'name="file"; filename="x.nii"\r\n\r\nabc'
+                b"Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\n"
+                b'Content-Disposition: form-data; name="file"; filename="x.nii"\r\n\r\nabc'
             )
         assert get(f"{url}/info/")["name"] == "medseg"
         (own,) = temporary.iterdir()

@@ -28,12 +28,12 @@ LIMIT = "----------lImIt_of_THE_fIle_eW_$"
 
 
 def scans(folder: Path, *names: str) -> Path:
-    """A data folder with phantoms, each with another amount of air in its lungs."""
+    """A data folder with phantoms, each with less of its lungs than the one before."""
     folder.mkdir(parents=True, exist_ok=True)
     for number, name in enumerate(names):
         scan = Thorax().scan(GRID)
         array = scan.array.copy()
-        array[:, :, : 2 * number] = -1000  # so that masks differ
+        array[:, :, : 12 * number] = 40  # HU of soft tissue
         medseg.write(medseg.Volume(array, scan.grid), folder / f"{name}.nii.gz")
     return folder
 

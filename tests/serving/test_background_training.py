@@ -42,7 +42,7 @@ def test_a_training_runs_is_stopped_and_its_model_is_served(tmp_path):
     folder = scans(tmp_path / "data", "a", "b")
     with in_process(tmp_path / "t", data=folder, models=("phantom_lungs",), device="cpu") as (
         client,
-        service,
+        _,
     ):
         assert list(client.get("/info/").json()["trainers"]) == ["phantom_lungs"]
         for name in ("a", "b"):

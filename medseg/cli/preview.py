@@ -78,8 +78,8 @@ def _draw_lungs(
     from medseg.measurement.scan_measurement import measure
 
     OverwriteGuard([scan, mask]).check(output, is_own=is_own_picture)
-    found = measure(scan, mask, recipe=recipe, options=options)
-    draw_measures(found, scan, mask, output, recipe=recipe, width_px=width_px, options=options)
+    found = measure(scan, mask, kind="lung", recipe=recipe, options=options)
+    draw_measures(found, scan, mask, output, kind="lung", recipe=recipe, width_px=width_px, options=options)
     for notice in found.notices:
         print_notice(notice)
 

@@ -53,6 +53,30 @@ def test_lesions_methods_and_a_picture(desk, monkeypatch, capsys):
     assert run(monkeypatch, "medseg measure chest.nii.gz lungs.nii.gz -o m.csv --picture lungs.nii.gz") == 2
 
 
+def test_a_preview_of_measures_has_the_width_that_was_asked_for(desk, monkeypatch, capsys):
+    from PIL import Image
+
+    command = "medseg preview chest.nii.gz lungs.nii.gz --measure lung --width 420"
+    assert run(monkeypatch, f"{command} -o look.png") == 0
+    assert Image.open(desk / "look.png").width == 420
+    assert "slices of 12 mm" in capsys.readouterr().err
+    assert run(monkeypatch, f"{command} -o look.png") == 0  # its own picture
+    assert run(monkeypatch, f"{command} -o lungs.nii.gz") == 2
+    assert "replace the input" in capsys.readouterr().err
+
+
+def test_a_report_by_groups_of_a_clinical_table(desk, monkeypatch, capsys):
+    (desk / "out").mkdir()
+    header = "case,patient,study,model,status,reason,message,mask,warnings,both_lungs_mean_hu"
+    rows = [f"c{n},p{n},,m,done,,,,,{-800 - n}" for n in range(4)]
+    (desk / "out" / "results.csv").write_text("\n".join([header, *rows]))
+    (desk / "clinic.csv").write_text("patient;copd\np0;yes\np1;no\np2;yes\np3;no\n")
+    assert run(monkeypatch, "medseg report out --clinical clinic.csv --group copd") == 0
+    assert "column copd of clinic.csv" in (desk / "out" / "report.html").read_text()
+    assert run(monkeypatch, "medseg report out --clinical clinic.csv --group age") == 2
+    assert "there is no column 'age'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("option", "name", "content"),
     [

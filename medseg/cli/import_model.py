@@ -40,6 +40,7 @@ def import_model(
 ) -> None:
     """Convert a model of nnU-Net, TotalSegmentator, lungmask or MONAI. No code in it is run."""
     import medseg
+    from medseg.io.dicom.coded_terms import uncoded
 
     model = medseg.import_model(
         source,
@@ -56,4 +57,8 @@ def import_model(
         f"wrote {output} (sha256 {model.digest[:12]}): {model.recipe.name}, {len(model.folds)} folds, "
         f"{labels} label{'s' if labels > 1 else ''}. {RESEARCH}"
     )
+    unknown = uncoded(model.recipe.labels)
+    if unknown:
+        listed = ", ".join(unknown[:20]) + (f" and {len(unknown) - 20} more" if len(unknown) > 20 else "")
+        print(f"No SNOMED CT code is known for {listed}: DICOM masks call them a tissue, beside their name.")
     print_next("segment", "SCAN", "-o", "mask.nii.gz", "--model", output)

@@ -10,6 +10,7 @@ from pydantic import Field
 from pydicom.dataset import Dataset
 
 from medseg.images.label import Label
+from medseg.io.dicom.organ_codes import ORGANS
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,8 @@ _UPPER_LOBE = (ANATOMY, Term("45653009", "Upper lobe of lung"))
 _MIDDLE_LOBE = (ANATOMY, Term("72481006", "Middle lobe of right lung"))
 _LOWER_LOBE = (ANATOMY, Term("90572001", "Lower lobe of lung"))
 TABLE: dict[str, tuple[Term, Term]] = {
+    **{name: (ANATOMY, Term(*code)) for name, code in ORGANS.items()},
+    **{f"rib_{number}": (ANATOMY, Term(*ORGANS["rib"])) for number in range(1, 13)},
     "lung": _LUNG,
     "lungs": _LUNG,
     "lobe_of_lung": (ANATOMY, Term("31094006", "Lobe of lung")),
@@ -155,6 +158,11 @@ def meaning(label: Label) -> Meaning:
         return Meaning(category, kind, (BOTH_SIDES,))
     part = (parts[0],) if len(parts) == 1 else ()
     return Meaning(category, kind, ((SIDES[side],) if side else ()) + part)
+
+
+def uncoded(labels: Sequence[Label]) -> tuple[str, ...]:
+    """Names of the labels whose meaning is not known, which DICOM objects call a tissue."""
+    return tuple(label.name for label in labels if meaning(label).type == TISSUE)
 
 
 def read_meaning(item: Dataset) -> Meaning | None:

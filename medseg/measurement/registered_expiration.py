@@ -90,7 +90,7 @@ def of_field(inspiration: LungScan, expiration: LungScan, field: DisplacementFie
     moved = _on(as_itk(inside.astype(np.uint8), expiration.grid), fixed, transform, 0, nearest=True) > 0
     unmoved = _on(as_itk(inside.astype(np.uint8), expiration.grid), fixed, None, 0, nearest=True) > 0
     covered = np.asarray(lung & moved)
-    # Expiration's lung beyond the box around the inspiration's counts as well: by its volume.
+    # Unmoved, lung of the expiration beyond the inspiration's box counts as well.
     volume = float(np.count_nonzero(inside)) * expiration.grid.voxel_ml
     return RegisteredExpiration(
         hu,
@@ -100,9 +100,7 @@ def of_field(inspiration: LungScan, expiration: LungScan, field: DisplacementFie
             _dice(lung, moved, inspiration.grid),
             _correlation(inspiration.hu, hu, covered),
             _residual(inspiration.hu, hu, jacobian, covered),
-            100 * float(np.count_nonzero(jacobian[lung] <= 0)) / np.count_nonzero(lung)
-            if lung.any()
-            else None,
+            _share(np.asarray(jacobian[lung] <= 0)),
         ),
     )
 
@@ -132,6 +130,11 @@ def _dice(lung: Array, other: Array, grid: Grid, other_ml: float | None = None) 
     both = float(np.count_nonzero(lung & other)) * grid.voxel_ml
     second = second if other_ml is None else other_ml
     return 2 * both / (first + second) if first + second else None
+
+
+def _share(found: Array) -> float | None:
+    """The percentage that is true; None of nothing."""
+    return 100 * float(np.count_nonzero(found)) / found.size if found.size else None
 
 
 def _correlation(first: Array, second: Array, inside: Array) -> float | None:

@@ -80,6 +80,7 @@ def test_a_displacement_field_moves_the_expiration(tmp_path, form):
     shares = [lung[f"prm_{name}_percent"] for name in ("emphysema", "small_airways", "normal", "covered")]
     assert shares == [25, 25, 50, 100]
     assert found.settings["registration"] == "displacement field"
+    assert "np." not in found.save(tmp_path / "pair.csv").read_text()
     assert found.fitness["registration_dice"] == 1
     # Voxels 1 to 4 of one and, unmoved, 4 to 7 of the other.
     assert found.fitness["registration_dice_before"] == pytest.approx(2 / 8)

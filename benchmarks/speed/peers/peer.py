@@ -18,22 +18,27 @@ THREADS = 2
 
 
 class Stages:
-    """Seconds per stage, printed as one JSON line at the end."""
+    """Seconds per stage, printed as one JSON line at the end; CPU seconds are printed on standard error."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
-        self._last = time.perf_counter()
+        self.cpu_seconds: dict[str, float] = {}
+        self._last, self._last_cpu = time.perf_counter(), 0.0
 
     def done(self, name: str) -> None:
         if (cuda := _cuda()) is not None:
             cuda.synchronize()
-        now = time.perf_counter()
+        now, cpu = time.perf_counter(), time.process_time()
         self.seconds[name] = self.seconds.get(name, 0.0) + now - self._last
-        self._last = now
+        self.cpu_seconds[name] = self.cpu_seconds.get(name, 0.0) + cpu - self._last_cpu
+        self._last, self._last_cpu = now, cpu
 
     def tell(self) -> None:
         if (cuda := _cuda()) is not None:
             self.seconds["gpu_mb"] = cuda.max_memory_allocated() / 2**20
+        print(
+            json.dumps({name: round(value, 2) for name, value in self.cpu_seconds.items()}), file=sys.stderr
+        )
         print(json.dumps(self.seconds))
 
 

@@ -7,6 +7,8 @@ import torch
 from support.worlds import tiny
 
 from medseg.errors import UsageError
+from medseg.inference.label_decision import LabelDecision
+from medseg.inference.sliding_window import logits
 from medseg.recipe import Train
 from medseg.training import lightning_module
 from medseg.training.checkpoint_files import network_weights
@@ -101,3 +103,19 @@ def test_gradients_are_clipped_to_the_norm():
     one.configure_gradient_clipping(torch.optim.SGD(one.network.parameters(), 0.1))
     squares = sum(float((p.grad**2).sum()) for p in one.network.parameters())
     assert math.sqrt(squares) == pytest.approx(3.0, rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["dice_ce", "dice_bce"])
+def test_masks_of_a_validation_are_those_of_all_logits_at_once(kind):
+    labels = [{"name": f"l{n}", "values": [n]} for n in (1, 2, 3)]
+    recipe = tiny(labels=labels, loss={"kind": kind}, patch={"size": [16, 16, 8]})
+    module = SegmentationModule(recipe, "")
+    image = torch.rand((1, 20, 18, 40), generator=torch.Generator().manual_seed(0))
+    module.eval()
+    with torch.no_grad():
+        masks = module.segment(image)
+        whole = logits(image, module.network, labels=3, patch=recipe.patch, predict=recipe.predict)
+    expected = LabelDecision.from_recipe(recipe).masks(whole)
+    assert masks.dtype == torch.bool
+    assert torch.equal(masks, expected)
+    assert 0 < int(masks.sum()) < masks.numel()

@@ -23,7 +23,7 @@ from medseg.io.read_options import DEFAULT_OPTIONS, ReadOptions
 from medseg.io.sidecar import facts_of, is_own_sidecar, write_json
 from medseg.system.memory import no_gc
 from medseg.system.notices import Notice, collect_notices
-from medseg.system.progress import Shown, progress_bar
+from medseg.system.progress import Shown, progress_bar, steps_shown
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def segment(
     if series is not None:
         options = replace(options, series=series)
     case = CaseReading(_listed(scan), options)
-    with progress_bar("segmenting", progress):
+    with progress_bar("segmenting", progress) as advance, steps_shown(advance):
         _, mask, first = _segmented(case, _loader(model, Runtime(device, engine)))
     return aerated(mask, first) if aerated_only and _has_air(first, mask) else mask
 
@@ -197,7 +197,11 @@ def segment_case(
     check_mask_output(output, inputs, format)
     if stats is not None:
         OverwriteGuard([*inputs, output]).check(stats, is_own=is_own_sidecar)
-    with collect_notices(pass_on=True) as notices, progress_bar(_title(case), progress):
+    with (
+        collect_notices(pass_on=True) as notices,
+        progress_bar(_title(case), progress) as advance,
+        steps_shown(advance),
+    ):
         method, mask, first = _segmented(
             case,
             _loader(model, runtime),

@@ -17,6 +17,7 @@ from medseg.inference.window_gathering import Box, Level, gathered, levels
 from medseg.recipe import Patch, Predict
 from medseg.system.arrays import Array, namespace
 from medseg.system.notices import notify
+from medseg.system.progress import show_step
 
 if TYPE_CHECKING:
     import torch
@@ -149,6 +150,7 @@ def planes(
         for place, out in zip(waiting, run(waiting, list(islice(constant, len(waiting)))), strict=True):
             yield from sums.before(place)
             sums.add(place, out[..., None] if flat else out)
+        show_step(first + len(waiting), len(boxes), "windows")
     yield from sums.rest()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
@@ -19,6 +20,9 @@ class Advance(Protocol):
 
 Shown: TypeAlias = "bool | Advance | None"
 """Whether to show a bar: None for only on a terminal or in a notebook; a function to call instead."""
+
+
+_steps: ContextVar[Advance | None] = ContextVar("steps", default=None)
 
 
 def is_watched(console: Console) -> bool:
@@ -69,6 +73,26 @@ def progress_bar(what: str, shown: Shown = None) -> Iterator[Advance]:
             bar.update(task, completed=done, total=total, facts=facts)
 
         yield advance
+
+
+@contextmanager
+def steps_shown(advance: Advance) -> Iterator[None]:
+    """Within the block, :func:`show_step` calls ``advance``; not in other threads.
+
+    For steps deep inside a computation, such as the windows of a network, to which no bar is handed down.
+    """
+    before = _steps.set(advance)
+    try:
+        yield
+    finally:
+        _steps.reset(before)
+
+
+def show_step(done: int, total: int, facts: str = "") -> None:
+    """Advances the bar of the enclosing :func:`steps_shown`; without one nothing happens."""
+    advance = _steps.get()
+    if advance is not None:
+        advance(done, total, facts)
 
 
 def _nothing(done: int, total: int, facts: str = "", /) -> None:

@@ -81,3 +81,11 @@ def test_open_questions_are_answered_by_options(model):
 def test_an_empty_list_of_scans_is_refused(model):
     with pytest.raises(UsageError):
         medseg.segment([], model=model)
+
+
+def test_progress_counts_the_windows_of_the_network(scan, model):
+    steps: list[tuple[int, int, str]] = []
+    medseg.segment(scan, model=model, progress=lambda *step: steps.append(step))
+    assert steps[-1][0] == steps[-1][1] > 1
+    assert [done for done, _, _ in steps] == sorted({done for done, _, _ in steps})
+    assert {facts for _, _, facts in steps} == {"windows"}

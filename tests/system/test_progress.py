@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from medseg.system.progress import progress_bar
+from medseg.system.progress import progress_bar, show_step, steps_shown
 
 
 class Terminal(io.StringIO):
@@ -46,3 +46,15 @@ def test_an_error_in_the_block_is_the_callers(monkeypatch):
     monkeypatch.setattr(sys, "stderr", Terminal())
     with pytest.raises(KeyError), progress_bar("checking"):
         raise KeyError("x")
+
+
+def test_steps_deep_inside_advance_the_bar_of_their_block_alone():
+    seen = []
+    show_step(1, 3, "before")
+    with steps_shown(lambda *step: seen.append(step)):
+        show_step(1, 3, "windows")
+        with steps_shown(lambda *_: None):
+            show_step(2, 3, "hidden")
+        show_step(3, 3)
+    show_step(1, 3, "after")
+    assert seen == [(1, 3, "windows"), (3, 3, "")]

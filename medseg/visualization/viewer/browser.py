@@ -10,6 +10,7 @@ from pathlib import Path
 
 from medseg.io.foreign_images import MaskLike, ScanLike, as_volume
 from medseg.io.read_options import DEFAULT_OPTIONS, ReadOptions
+from medseg.system.progress import Shown, progress_bar
 from medseg.visualization.mask_preview import named_mask
 from medseg.visualization.viewer.scene import scene
 from medseg.visualization.viewer.server import Server
@@ -21,6 +22,7 @@ def serve_viewer(
     recipe: str | Path | None = None,
     port: int = 0,
     options: ReadOptions = DEFAULT_OPTIONS,
+    progress: Shown = None,
 ) -> Server:
     """A server of the viewer: open its ``url`` in a browser while ``serve_forever()`` runs.
 
@@ -30,6 +32,7 @@ def serve_viewer(
         recipe: A recipe that names the labels of masks read from files.
         port: Port of the server; 0 for any free one.
         options: How to read the scan when the file leaves a question open.
+        progress: Whether to show progress; None shows it on a terminal or in a notebook only.
 
     Raises:
         InputRefused: the scan or a mask cannot be read or trusted.
@@ -41,12 +44,15 @@ def serve_viewer(
         ...     server.url.startswith("http://127.0.0.1:")
         True
     """
-    volume = as_volume(scan, options)
-    named = []
-    for number, mask in enumerate(masks, start=1):
-        name = Path(mask).name if isinstance(mask, str | Path) else f"mask {number}"
-        named.append((name, named_mask(mask, volume, recipe)))
-    return Server(scene(volume, named), port=port)
+    with progress_bar("reading", progress) as advance:
+        volume = as_volume(scan, options)
+        named = []
+        for number, mask in enumerate(masks, start=1):
+            advance(number, len(masks) + 2, "masks")
+            name = Path(mask).name if isinstance(mask, str | Path) else f"mask {number}"
+            named.append((name, named_mask(mask, volume, recipe)))
+        advance(len(masks) + 1, len(masks) + 2, "preparing the viewer")
+        return Server(scene(volume, named), port=port)
 
 
 @contextmanager

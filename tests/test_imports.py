@@ -9,6 +9,7 @@ from support.foreign_models import lungmask_weights, training_folder
 from support.processes import command_code, heavy_imports
 
 import medseg
+from medseg import Grid
 from medseg.inference.backends import graph_cache
 from medseg.inference.backends.network_source import graph_forms
 from medseg.inference.model_file import ModelFile
@@ -116,12 +117,14 @@ def test_a_model_with_an_exported_graph_is_used_without_torch(arguments: tuple[s
 @pytest.mark.parametrize("source", ["nnunet", "lungmask"])
 def test_an_imported_model_is_used_without_torch(source: str, tmp_path: Path):
     model, scan = tmp_path / "model.safetensors", tmp_path / "ct.nii.gz"
+    grid = default_grid((16, 16, 24))
     if source == "nnunet":
+        grid = Grid.from_spacing((5, 5, 4), (16, 16, 24))  # of windows of 1 mm, a whole chest has thousands
         medseg.import_model(training_folder(tmp_path, folds=2), output=model)
     else:
         fill = lungmask_weights(tmp_path / "fill.pth")
         medseg.import_model(lungmask_weights(tmp_path / "lobes.pth", 6), fill=fill, output=model)
-    Thorax().scan(default_grid((16, 16, 24))).save(scan)
+    Thorax().scan(grid).save(scan)
     code = command_code("segment", str(scan), "-o", "mask.nii.gz", "--model", str(model))
     assert not {"torch", "monai", "lightning"} & set(heavy_imports(code, cwd=tmp_path))
 

@@ -29,7 +29,7 @@ def job(
     Exit code 1: a series failed; result.json says why.
     """
     given = {
-        name: path or (Path(os.environ[name]) if os.environ.get(name) else None)
+        name: path or (Path(folder) if (folder := os.environ.get(name)) else None)
         for name, path in (("MERCURE_IN_DIR", source), ("MERCURE_OUT_DIR", output))
     }
     folders = [path for path in given.values() if path is not None]

@@ -7,7 +7,6 @@ Standardisation Initiative; its version and settings are recorded in the result.
 from __future__ import annotations
 
 import tempfile
-import warnings
 from collections.abc import Mapping
 from hashlib import sha256
 from importlib.metadata import version
@@ -24,6 +23,7 @@ from medseg.io.path_checks import existing
 from medseg.io.read_options import DEFAULT_OPTIONS, ReadOptions
 from medseg.measurement.measurement_table import Measurement, StructureMeasures
 from medseg.measurement.scan_measurement import on_scan
+from medseg.system import quiet_libraries
 from medseg.visualization.mask_preview import named_mask
 
 REGION = "radiomics"
@@ -108,8 +108,7 @@ def check_installed() -> None:
 
 def _mirp() -> Any:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet_libraries.quiet():
             import mirp
     except ImportError as error:
         raise ResourceError(
@@ -125,8 +124,7 @@ def _features(
 ) -> dict[str, float | None]:
     """Mirp's table of one region as numbers by column; None where it has none."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet_libraries.quiet():
             (table,) = mirp.extract_features(
                 image=str(image), mask=str(mask), image_modality="ct", **settings
             )

@@ -22,6 +22,7 @@ from medseg.images.grid import Grid
 from medseg.images.run_length import Binary
 from medseg.images.volume import Mask
 from medseg.inference.backends import Engine, load
+from medseg.inference.backends.graph_engine import GraphEngine
 from medseg.inference.backends.network_source import FoldNetwork, graph_forms
 from medseg.inference.label_decision import LabelDecision
 from medseg.inference.lung_evidence import Evidence, combine_evidence
@@ -201,6 +202,9 @@ class TwoStage:
 
         labels = len(self.recipe.labels)
         found = logits(image, mean, labels=labels, patch=patch, predict=predict, divisor=divisor)
+        for engine in engines:  # the feature maps of a whole chest: the next network needs the room
+            if isinstance(engine, GraphEngine):
+                engine.release_memory()
         return LabelDecision.from_recipe(self.recipe).probabilities(found)
 
 

@@ -106,6 +106,15 @@ def test_a_result_is_not_overwritten_by_the_next_call(name):
     np.testing.assert_array_equal(first, kept)
 
 
+@pytest.mark.parametrize("name", ["openvino", "onnx"])
+def test_an_engine_runs_as_before_after_its_memory_was_released(name):
+    engine = REGISTRY[name](LoadedNetwork(used(flat())), (2, 3, 32, 24), CPU)
+    windows = np.random.default_rng(0).normal(size=(2, 3, 32, 24)).astype(np.float32)
+    before = engine(windows)
+    engine.release_memory()
+    np.testing.assert_allclose(engine(windows), before, rtol=1e-6)
+
+
 def test_masks_of_all_engines_agree():
     model = untrained(tiny())
     scan = Thorax().scan(default_grid(COARSE))

@@ -33,6 +33,10 @@ class GraphEngine(ABC):
     def __call__(self, windows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:  # noqa: D102
         return self._run(filled(windows, self._batch))[: len(windows)]
 
+    def release_memory(self) -> None:
+        """Frees what a run has left for the next one, which then allocates it again."""
+        return
+
     @abstractmethod
     def _compile(self, graph: bytes, shape: tuple[int, ...]) -> None:
         """Prepares an ONNX file for inputs of a shape, in which -1 is a side of any length."""

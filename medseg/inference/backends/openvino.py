@@ -53,9 +53,15 @@ class OpenVino(GraphEngine):
         if -1 in shape:
             model.reshape([*shape])
         replace_norms(model)
-        self._request = core.compile_model(model, "CPU", settings).create_infer_request()
+        self._compiled = core.compile_model(model, "CPU", settings)
+        self._request = self._compiled.create_infer_request()
         # A request has one input and one output: a second thread would overwrite them.
         self._lock = threading.Lock()
+
+    def release_memory(self) -> None:
+        """Frees the network's feature maps, which OpenVINO keeps from one run to the next."""
+        with self._lock:
+            self._compiled.release_memory()
 
     def _run(self, batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         with self._lock:

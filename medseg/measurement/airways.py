@@ -9,8 +9,8 @@ import numpy as np
 from medseg.images.connected_components import components
 from medseg.images.grid import Grid
 from medseg.images.run_length import Array, Runs
-from medseg.inference.lungs import LEFT, RIGHT
 from medseg.measurement.erosion import core
+from medseg.measurement.lung_labels import middle_column
 
 ASIDE_MM = 30.0
 """How far from the middle between the lungs the trachea is looked for."""
@@ -52,10 +52,9 @@ def find_trachea(sides: Array, hu: Array, grid: Grid) -> Trachea | None:
         hu: The CT, (X, Y, Z).
         grid: Of both.
     """
-    columns = [np.flatnonzero((sides == side).any(axis=(1, 2))) for side in (RIGHT, LEFT)]
-    if not all(len(each) for each in columns):
+    middle = middle_column(sides)
+    if middle is None:
         return None
-    middle = float(np.mean([each.mean() for each in columns]))
     reach = ASIDE_MM / grid.spacing_mm[0]
     low, high = max(0, int(middle - reach)), int(middle + reach) + 1
     part = (slice(low, high), slice(None), slice(sides.shape[2] // 2, None))

@@ -7,6 +7,7 @@ import numpy as np
 from medseg.images.grid import Grid
 from medseg.images.run_length import Array
 from medseg.inference.lungs import LEFT, RIGHT
+from medseg.measurement.lung_labels import middle_column
 
 DISC_MM = 7.0
 """Radius of the disc that is measured; an adult's descending aorta has a radius of 10 to 15 mm."""
@@ -43,10 +44,9 @@ def find_aorta_hu(sides: Array, hu: Array, grid: Grid) -> float | None:
         hu: The CT, (X, Y, Z).
         grid: Of both.
     """
-    columns = [np.flatnonzero((sides == side).any(axis=(1, 2))) for side in (RIGHT, LEFT)]
-    if not all(len(each) for each in columns):
+    middle = middle_column(sides)
+    if middle is None:
         return None
-    middle = float(np.mean([each.mean() for each in columns]))
     height = sides.shape[2]
     low, high = (int(share * height) for share in HEIGHT)
     step = [max(1, round(_STEP_MM / mm)) for mm in grid.spacing_mm[:2]]

@@ -79,3 +79,11 @@ def divided(mask: Mask, labels: Sequence[Label], scan: Volume) -> Array:
     right.paint(sides, RIGHT)
     left.paint(sides, LEFT)
     return sides
+
+
+def middle_column(sides: Array) -> float | None:
+    """Column half way between the lungs, of a label map of sides (X, Y, Z); None without both lungs."""
+    columns = [np.flatnonzero((sides == side).any(axis=(1, 2))) for side in (RIGHT, LEFT)]
+    if not all(len(each) for each in columns):
+        return None
+    return float(np.mean([each.mean() for each in columns]))

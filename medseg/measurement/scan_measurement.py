@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,8 @@ from medseg.images.mask_placement import placed_on
 from medseg.images.volume import Mask, Volume
 from medseg.inference.lobe_checks import lobe_of
 from medseg.io.foreign_images import MaskLike, ScanLike, as_volume
+from medseg.io.mask_origin import mask_origin
 from medseg.io.read_options import DEFAULT_OPTIONS, ReadOptions
-from medseg.io.sidecar import sidecar_path
 from medseg.measurement import lung_measures, measures, regions, structures
 from medseg.measurement.lesions import DEFINITIONS as LESIONS
 from medseg.measurement.lesions import lesion_rows
@@ -105,7 +104,7 @@ def measure(
     if names:
         rows += structures.measure_structures(volume.oriented("RAS"), named.oriented("RAS"), names)
         definitions = structures.DEFINITIONS | definitions
-    maker = _maker_of(named)
+    maker = {} if named.source.path is None else mask_origin(named.source.path)
     if maker:
         settings["mask_by"] = maker
     settings |= {"shape": list(volume.grid.shape), "spacing_mm": list(volume.grid.spacing_mm)}
@@ -126,17 +125,6 @@ def _corrected(lungs: LungScan, fitness: ScanFitness, scan: Volume) -> tuple[Lun
     factor = -1000 / air
     mean = None if fitness.mean_hu is None else fitness.mean_hu * factor
     return replace(lungs, hu_factor=factor), replace(fitness, hu_factor=factor, mean_hu=mean)
-
-
-def _maker_of(mask: Mask) -> dict[str, str]:
-    """Model, digest and engine from the sidecar of a mask that medseg wrote; empty without one."""
-    if mask.source.path is None:
-        return {}
-    try:
-        facts = json.loads(sidecar_path(mask.source.path).read_text(encoding="utf-8"))
-        return {name: str(facts[name]) for name in ("recipe", "model_sha256", "engine")}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
 
 
 def _check_rind(rind_mm: float) -> None:

@@ -53,6 +53,7 @@ def test_it_tells_of_lesions_and_correction_only_where_they_are():
 def test_it_names_the_model_of_a_mask_with_a_sidecar(tmp_path):
     path = LUNGS.save(tmp_path / "lungs.nii.gz")
     facts = {"labels": {"right_lung": [1, 3], "left_lung": [2, 4]}, "engine": "torch 2.10"}
+    facts |= {"shape": list(GRID.shape), "affine": GRID.affine.tolist()}
     sidecar_path(path).write_text(json.dumps(facts | {"recipe": "lung_ct", "model_sha256": "ab" * 32}))
     assert f"lung_ct (SHA-256 {'ab' * 32}, torch 2.10)" in methods_text(measure(SCAN, path))
     assert "as described elsewhere" in methods_text(measure(SCAN, LUNGS))

@@ -41,6 +41,7 @@ def learn_curve(
     check_output_folder(output)
     from medseg.cross_validation.learning_curve import TABLE, learning_curve
     from medseg.datasets.manifest import Manifest
+    from medseg.reporting.folder_report import report
     from medseg.training.hardware import Hardware
     from medseg.training.history import EpochEnd
     from medseg.training.options import TrainingOptions
@@ -61,4 +62,4 @@ def learn_curve(
         more = "" if math.isnan(row["gain"]) else f", {row['gain']:+.4f} to the smaller number"
         interval = f"95 % CI {row['dice_ci_low']:.4f} to {row['dice_ci_high']:.4f}; n = {row['n']}"
         print(f"{row['cases']} cases, {row['label']}: Dice {row['dice_mean']:.4f} ({interval}){more}")
-    print(f"wrote {output / TABLE}", file=sys.stderr)
+    print(f"wrote {output / TABLE} and {report(output)}", file=sys.stderr)

@@ -13,7 +13,10 @@ from medseg.system.notices import RESEARCH
 
 def report(
     folder: Annotated[
-        Path, typer.Argument(help="Output folder of medseg batch, evaluate or train, also with --folds.")
+        Path,
+        typer.Argument(
+            help="Output folder of medseg batch, evaluate, train (also with --folds) or learn-curve."
+        ),
     ],
     clinical: Annotated[
         Path | None,

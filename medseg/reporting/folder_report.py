@@ -1,10 +1,10 @@
-"""The report of a batch, an evaluation, a training or a cross-validation."""
+"""The report of a batch, an evaluation, a training, a cross-validation or a learning curve."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from medseg.reporting import cross_validation
+from medseg.reporting import cross_validation, learning_curve
 from medseg.reporting.cohort import CohortOptions
 from medseg.reporting.page import report_cases
 from medseg.system.progress import Shown
@@ -21,15 +21,16 @@ def report(
     visit: str | None = None,
     progress: Shown = False,
 ) -> Path:
-    """Writes an HTML report of a batch, an evaluation, a training or a cross-validation; returns its path.
+    """Writes an HTML report of the folder of a verb and returns its path.
 
     The file opens from the disk and loads nothing from elsewhere. For a batch or an evaluation it is
     ``report.html``, with the worst cases first; for a training ``summary.html``, with the learning curves;
-    for a cross-validation ``report.html``, with scores out of fold and the curves of each fold.
+    for a cross-validation ``report.html``, with scores out of fold and the curves of each fold; for a
+    learning curve ``report.html``, with its chart.
 
     Args:
-        folder: The output folder of :func:`medseg.batch`, :func:`medseg.evaluate`, :func:`medseg.train` or
-            :func:`medseg.cross_validate`.
+        folder: The output folder of :func:`medseg.batch`, :func:`medseg.evaluate`, :func:`medseg.train`,
+            :func:`medseg.cross_validate` or ``medseg learn-curve``.
         clinical: A CSV table of a batch that measured lungs, with a row for each case (column ``case`` or
             ``id``) or patient (``patient``).
         group: Its column with the groups that are compared; by default ``group``, if there is one.
@@ -53,4 +54,6 @@ def report(
         return summary(folder)
     if (Path(folder) / cross_validation.FOLDS).is_file():
         return cross_validation.summary(folder)
+    if (Path(folder) / learning_curve.TABLE).is_file():
+        return learning_curve.summary(folder)
     return report_cases(folder, cohort=cohort, progress=progress)

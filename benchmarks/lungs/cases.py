@@ -36,6 +36,12 @@ LABELS = (
 )
 BOTH = (Label(name="lungs", values=(1,)),)
 COPIES_OF_MANUAL, COPIES_OF_SILVER, COPIES_OF_PHANTOMS = 20, 10, 2
+PATIENTS = (
+    *(f"LCTSC-00{number}" for number in (0, 1, 2, 3, 4, 6, 7, 8)),
+    "LIDC-IDRI-0001",
+    "LIDC-IDRI-0003",
+    "4DLung-113",
+)
 # Smooth organs without fat between them, which no patient has; that of `medseg demo` is none of these.
 PHANTOMS = range(900, 908)
 # How often a copy gets each disease. What hides the edge of the lung is hardest to learn, and comes oftenest.
@@ -63,7 +69,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    folders = sorted((arguments.data / "lung_ct_2mm").iterdir())
+    folders = [arguments.data / "lung_ct_2mm" / name for name in PATIENTS]
     with Pool(arguments.workers) as pool:
         made = pool.starmap(patient, [(f, arguments.out) for f in folders], 1)
         made += pool.starmap(phantom, [(seed, arguments.out) for seed in PHANTOMS], 1)

@@ -1,4 +1,4 @@
-"""Results of a device on their way to main memory."""
+"""Scans on their way to a device, and results on their way back to main memory."""
 
 from __future__ import annotations
 
@@ -9,8 +9,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from medseg.inference.window_runner import tell_out_of_memory
+
 if TYPE_CHECKING:
     import torch
+
+
+def sent(image: npt.NDArray[np.float32], device: str) -> Any:
+    """A prepared scan on a device: a tensor, or the array itself for the CPU.
+
+    If the device has no memory left, the tensor is in main memory, with a notice.
+    """
+    if device == "cpu":
+        return image
+    torch: Any = sys.modules["torch"]  # imported by the engine that works on a device
+    try:
+        return torch.from_numpy(image).to(device)
+    except torch.OutOfMemoryError:
+        tell_out_of_memory("the scan is held in main memory")
+        return torch.from_numpy(image)
 
 
 def on_cpu(portions: Iterator[tuple[int, torch.Tensor]]) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
@@ -19,12 +36,12 @@ def on_cpu(portions: Iterator[tuple[int, torch.Tensor]]) -> Iterator[tuple[int, 
     The next portion is queued on a GPU before the last one is waited for, so that the GPU keeps computing
     while that one is used.
     """
-    sent: list[tuple[int, torch.Tensor, torch.cuda.Event | None]] = []
+    queue: list[tuple[int, torch.Tensor, torch.cuda.Event | None]] = []
     for first, values in portions:
-        sent.append((first, *_sent(values)))
-        if len(sent) > 1 or sent[0][2] is None:
-            yield _arrived(*sent.pop(0))
-    for each in sent:
+        queue.append((first, *_sent(values)))
+        if len(queue) > 1 or queue[0][2] is None:
+            yield _arrived(*queue.pop(0))
+    for each in queue:
         yield _arrived(*each)
 
 

@@ -64,12 +64,15 @@ def pipeline_windows(recipe: Recipe) -> tuple[tuple[int, ...], ...]:
     return tuple(each.patch_size or recipe.patch.size for each in recipe.pipeline.configurations)
 
 
-def pipeline_runtime(recipe: Recipe, engines: Sequence[Sequence[Engine]]) -> PipelineRuntime:
+def pipeline_runtime(
+    recipe: Recipe, engines: Sequence[Sequence[Engine]], device: str = "cpu"
+) -> PipelineRuntime:
     """The pipeline of a recipe.
 
     Args:
         recipe: A recipe with a section ``pipeline``.
         engines: For each of its networks, the engine of each fold.
+        device: Device of the engines.
     """
     if isinstance(recipe.pipeline, LungmaskPipeline):
         from medseg.inference.lungmask.runtime import LungmaskRuntime
@@ -81,7 +84,7 @@ def pipeline_runtime(recipe: Recipe, engines: Sequence[Sequence[Engine]]) -> Pip
         return BundleRuntime(recipe, engines)
     from medseg.inference.nnunet.runtime import NnunetRuntime
 
-    return NnunetRuntime(recipe, engines)
+    return NnunetRuntime(recipe, engines, device)
 
 
 class PreparedPipeline:

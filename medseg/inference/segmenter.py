@@ -96,7 +96,7 @@ class Segmenter:
             self._ensemble = EnsembleRuntime(self.recipe, self._engines, self.device)
         elif self.recipe.pipeline is not None:
             stages = self._stages(engine)
-            self._engines, self._runtime = stages[0], pipeline_runtime(self.recipe, stages)
+            self._engines, self._runtime = stages[0], pipeline_runtime(self.recipe, stages, self.device)
         elif self.recipe.context is None:
             shape, free = window_shape(self.recipe), self.recipe.predict.whole_planes
             self._engines = load(engine, self._networks(), shape, self.device, free=free)

@@ -5,7 +5,6 @@ The scan is a numpy array, or a torch tensor on any device; the network is given
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice, product
 from typing import TYPE_CHECKING, Generic
@@ -14,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from medseg.inference.window_gathering import Box, Level, gathered, levels
+from medseg.inference.window_runner import WindowRunner, out_of_memory_errors, tell_out_of_memory
 from medseg.recipe import Patch, Predict
 from medseg.system.arrays import Array, namespace
-from medseg.system.notices import notify
 from medseg.system.progress import show_step
 
 if TYPE_CHECKING:
@@ -117,30 +116,30 @@ def planes(
     weight = importance(window)
     try:
         sums = _Sums(_moved(padded, device or padded.device), inner, labels, shape, weight)
-    except _out_of_memory_errors():
-        _out_of_memory("the scan is held in main memory")
+    except out_of_memory_errors():
+        tell_out_of_memory("the scan is held in main memory")
         sums = _Sums(padded, inner, labels, shape, weight)
 
     def gather(boxes: Sequence[Box]) -> Array:
         return gathered(sums.image, boxes, patch.neighbours, flat=flat)
 
-    runner = _Runner(_without_gradients(network, image), gather, predict.window_batch)
+    runner = WindowRunner(_without_gradients(network, image), gather, predict.window_batch)
 
     def run(boxes: list[Box], values: list[Level]) -> list[Array]:
         try:
             return runner.run(boxes, values)
-        except _out_of_memory_errors():
+        except out_of_memory_errors():
             if str(sums.image.device) == "cpu":
                 raise
-            _out_of_memory("the scan is held in main memory")
+            tell_out_of_memory("the scan is held in main memory")
             sums.to("cpu")
             return runner.run(boxes, values)
 
     def compared(boxes: Sequence[Box]) -> Iterator[Level]:
         try:
             yield from levels(sums.image, boxes, patch.neighbours, flat=flat)
-        except _out_of_memory_errors():
-            _out_of_memory("windows are compared in main memory")
+        except out_of_memory_errors():
+            tell_out_of_memory("windows are compared in main memory")
             yield from levels(padded, boxes, patch.neighbours, flat=flat)
 
     boxes = list(_boxes(padded.shape[1:], window, predict.overlap))
@@ -213,42 +212,6 @@ def _advance(values: Array, planes: int) -> None:
         channel[..., kept:] = 0
 
 
-class _Runner(Generic[Array]):
-    """Runs windows through a network in batches; constant windows of one value are run once."""
-
-    def __init__(
-        self, network: Callable[[Array], Array], gather: Callable[[Sequence[Box]], Array], most: int
-    ) -> None:
-        self.network: Callable[[Array], Array] = network
-        self.gather: Callable[[Sequence[Box]], Array] = gather
-        self.most = most
-        self.constant: Level = None
-        self.answer: Array
-
-    def run(self, boxes: Sequence[Box], values: Sequence[Level]) -> list[Array]:
-        """Logits (labels, ...) of each window, given the values of those that are constant."""
-        fresh = [n for n, level in enumerate(values) if level is None or level != self.constant]
-        found = self._outputs([boxes[n] for n in fresh]) if fresh else []
-        outs = dict(zip(fresh, found, strict=True))
-        # Not `get`: there is no answer before the first constant window.
-        done = [outs[n] if n in outs else self.answer for n in range(len(boxes))]  # noqa: SIM401
-        for n in fresh:
-            if values[n] is not None:
-                self.constant, self.answer = values[n], outs[n]
-        return done
-
-    def _outputs(self, boxes: Sequence[Box]) -> list[Array]:
-        while True:
-            try:
-                parts = [boxes[n : n + self.most] for n in range(0, len(boxes), self.most)]
-                return [out for part in parts for out in self.network(self.gather(part))]
-            except _out_of_memory_errors():
-                if self.most == 1 or len(boxes) == 1:
-                    raise
-                self.most = max(1, min(self.most, len(boxes)) // 2)
-                _out_of_memory(f"{self.most} windows are run at once")
-
-
 def _filled(like: Array, shape: Sequence[int], value: float | None = None) -> Array:
     """An array of the kind, type and device of another, filled with a value or, if None, with anything."""
     math = namespace(like)
@@ -268,16 +231,6 @@ def _without_gradients(network: Callable[[Array], Array], image: Array) -> Calla
         return network
     wrapped: Callable[[Array], Array] = namespace(image).inference_mode()(network)
     return wrapped
-
-
-def _out_of_memory_errors() -> tuple[type[BaseException], ...]:
-    """What torch raises if a device has no memory left; nothing if torch was never imported."""
-    return (sys.modules["torch"].OutOfMemoryError,) if "torch" in sys.modules else ()
-
-
-def _out_of_memory(action: str) -> None:
-    sys.modules["torch"].cuda.empty_cache()
-    notify("device-memory", f"the device is out of memory: now {action}, which is slower")
 
 
 def _boxes(shape: Sequence[int], window: Sequence[int], overlap: float) -> Iterator[Box]:

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,7 @@ from medseg.images.volume import Mask
 from medseg.inference.backends import Engine, load
 from medseg.inference.backends.graph_engine import GraphEngine
 from medseg.inference.backends.network_source import FoldNetwork, graph_forms
+from medseg.inference.device_transfer import sent
 from medseg.inference.label_decision import LabelDecision
 from medseg.inference.lung_evidence import Evidence, combine_evidence
 from medseg.inference.restored_tile import Planes
@@ -110,7 +111,7 @@ class TwoStage:
     """
 
     def __init__(self, recipe: Recipe, folds: Sequence[FoldNetwork], *, device: str, engine: str) -> None:
-        self.recipe = recipe
+        self.recipe, self._device = recipe, device
         self.context = cast(Context, recipe.context)
         self.coarse, self.fine = (
             load(engine, [replace(fold, stage=stage) for fold in folds], shape, device)
@@ -194,14 +195,19 @@ class TwoStage:
         return (x, y, z), found
 
     def _probabilities(self, image: Floats, engines: list[Engine], patch: Patch, divisor: int) -> Floats:
-        predict = Predict(overlap=self.recipe.predict.overlap, window_batch=1)
-
-        def mean(windows: Floats) -> Floats:
-            total = sum(np.asarray(engine(windows)) for engine in engines)
-            return np.asarray(total / len(engines), dtype=np.float32)
-
+        batch = 1 if self._device == "cpu" else getattr(engines[0], "batch", 1)
+        predict = Predict(overlap=self.recipe.predict.overlap, window_batch=batch)
         labels = len(self.recipe.labels)
-        found = logits(image, mean, labels=labels, patch=patch, predict=predict, divisor=divisor)
+
+        def mean(windows: Any) -> Any:
+            total = engines[0](windows)
+            for engine in engines[1:]:
+                total = total + engine(windows)
+            return total / len(engines)
+
+        given = sent(image, self._device)
+        made = logits(given, mean, labels=labels, patch=patch, predict=predict, divisor=divisor)
+        found = made if isinstance(made, np.ndarray) else made.cpu().numpy()
         for engine in engines:  # the feature maps of a whole chest: the next network needs the room
             if isinstance(engine, GraphEngine):
                 engine.release_memory()

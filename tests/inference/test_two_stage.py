@@ -152,3 +152,22 @@ def test_cubes_are_averaged_and_interpolated_between_their_middles():
     assert coarse.ravel().tolist() == [0.5, 2.5, 4.5, 6.5]
     # Between the middles the line is exact; beyond the first and last middle the value is repeated.
     assert _enlarged(coarse, 2)[0, :, 0, 0].tolist() == [0.5, 1, 2, 3, 4, 5, 6, 6.5]
+
+
+def test_networks_on_a_device_are_given_batches_of_tensors(segment, scan):
+    """The CPU under another name is taken for a device of its own."""
+    stages = segment._two_stage
+    image = prepare(RECIPE, [scan]).image
+    dark = np.ones(image.shape[1:], dtype=bool)
+    expected = stages._coarse(image, dark, (3.0, 3.0, 4.0))
+    kinds = []
+    run, engine = stages.coarse[0]._run, stages.coarse[0]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stages, "_device", "cpu:0")
+        patch.setattr(engine, "batch", 2)
+        patch.setattr(engine, "_run", lambda windows: (kinds.append(len(windows)), run(windows))[1])
+        found = stages._coarse(image, dark, (3.0, 3.0, 4.0))
+    assert set(kinds) <= {1, 2}
+    assert kinds
+    assert isinstance(found, np.ndarray)
+    np.testing.assert_allclose(found, expected, atol=1e-5)

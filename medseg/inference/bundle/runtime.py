@@ -84,7 +84,7 @@ class BundleCase:
     def _probabilities(self, logits: Floats) -> Floats:
         """Softmax or sigmoid, in place."""
         if self._runtime.recipe.exclusive:
-            return softmax(logits)
+            return cast(Floats, softmax(logits))
         np.negative(logits, out=logits)
         np.exp(logits, out=logits)
         logits += 1

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from medseg.inference.nnunet.restoring import Box, Floats, Planes, Tile, softmax
 from medseg.inference.uncertainty import Entropy
 
-Portion: TypeAlias = tuple[int, npt.NDArray[np.float16]]
+Portion: TypeAlias = tuple[int, Any]
 
 
 @dataclass(frozen=True)
@@ -46,21 +45,25 @@ class LabelProbabilities:
                 self._write(tile.place, tile.probabilities()[1:] if self.exclusive else tile.sigmoids())
             yield tile
 
-    def add_mean(self, place: Box, probabilities: Floats) -> None:
+    def add_mean(self, place: Box, probabilities: Any) -> None:
         """Adds the mean of several configurations on the cropped scan.
 
         Args:
             place: A box of the cropped scan.
-            probabilities: float32 (heads, A, B, C) in it, the background first.
+            probabilities: float32 (heads, A, B, C) in it, the background first; an array or a tensor.
         """
         if self.entropy is not None:
             self.entropy.add(probabilities[1:], self.labels)
         if self.maps:
             self._write(place, probabilities[1:])
 
-    def _add(self, plane: npt.NDArray[np.float16]) -> None:
+    def _add(self, plane: Any) -> None:
         """Adds one plane of logits (heads, B, C) to the entropy."""
         if self.entropy is None:
+            return
+        if not isinstance(plane, np.ndarray):
+            values = plane.float()
+            self.entropy.add(values.softmax(0)[1:] if self.exclusive else values.sigmoid(), self.labels)
             return
         if not self.exclusive:
             for label, values in zip(self.labels, plane, strict=True):
@@ -74,6 +77,7 @@ class LabelProbabilities:
             found |= values.astype(np.float32) >= background
         self.entropy.add(softmax(plane[:, found].astype(np.float32))[1:], self.labels)
 
-    def _write(self, place: Box, probabilities: Floats) -> None:
-        for whole, values in zip(self.maps, probabilities, strict=True):
+    def _write(self, place: Box, probabilities: Any) -> None:
+        in_memory = probabilities if isinstance(probabilities, np.ndarray) else probabilities.cpu().numpy()
+        for whole, values in zip(self.maps, in_memory, strict=True):
             np.maximum(whole[place], values, out=whole[place])

@@ -4,20 +4,26 @@ nnU-Net resamples the logits of all classes to the scan and keeps them as 16-bit
 Here one class of one tile is resampled and rounded at a time, and a class whose largest logit in a tile
 cannot win anywhere is left out: linear interpolation never exceeds its inputs. Apart from the planes that
 tiles are made of, memory does not grow with the number of classes.
+
+Logits that are torch tensors are resampled and compared on their device, in tiles as wide as the scan.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
+from itertools import chain
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
 
+from medseg.inference.device_transfer import on_cpu
 from medseg.preprocessing.nnunet import Frame
 from medseg.preprocessing.spline_resizing import Axis, axis_weights, separate_axis
 from medseg.recipe.pipeline import Configuration
+from medseg.system.arrays import namespace
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 Halves: TypeAlias = npt.NDArray[np.float16]
@@ -27,6 +33,7 @@ Planes: TypeAlias = Iterable[tuple[int, Halves]]
 (heads, planes, B, C). They come in order and without gaps."""
 
 _THICK, _WIDE = 16, 128
+_DEVICE_WIDE = 1024
 
 SURE = 2.0**-23
 """The smallest 16-bit logit whose sigmoid is above one half in single precision; that of the only smaller
@@ -39,28 +46,35 @@ class Tile:
 
     Attributes:
         place: Its position in the cropped scan, axes as the network's.
-        stack: Logits float32 (heads, A, B, C) around it, rounded to 16 bits.
-        weights: Interpolation weights along each axis, (new, old) float32; None leaves the axis as it is.
+        stack: Logits (heads, A, B, C) around it, rounded to 16 bits: an array float32, or a tensor float16.
+        weights: Interpolation weights along each axis, (new, old) float32, of the stack's kind; None leaves
+            the axis as it is.
     """
 
     place: Box
-    stack: Floats
-    weights: tuple[Floats | None, Floats | None, Floats | None]
+    stack: Any
+    weights: tuple[Any, Any, Any]
 
-    def logits(self, head: int) -> Floats:
-        """Interpolated logits of one class, rounded to 16 bits."""
-        values: Floats = self.stack[head]
+    @property
+    def on_device(self) -> bool:
+        """Whether the logits are tensors."""
+        return not isinstance(self.stack, np.ndarray)
+
+    def logits(self, head: int) -> Any:
+        """Interpolated logits of one class, rounded to 16 bits and then float32."""
+        values = _single_precision(self.stack[head])
         a, b, c = self.weights
         if a is None and b is None and c is None:
             return values
         if a is not None:
             values = (a @ values.reshape(len(values), -1)).reshape(len(a), *values.shape[1:])
         if b is not None:
-            values = np.matmul(b, values)
+            values = b @ values
         if c is not None:
             values = (values.reshape(-1, values.shape[2]) @ c.T).reshape(*values.shape[:2], len(c))
-        rounded: Floats = values.astype(np.float16).astype(np.float32)
-        return rounded
+        if self.on_device:
+            return values.half().float()
+        return values.astype(np.float16).astype(np.float32)
 
     def winners(self) -> npt.NDArray[np.int16]:
         """The class with the largest logit in each voxel, the first of equal ones; 0 is the background."""
@@ -79,26 +93,45 @@ class Tile:
             floor = float(largest.min())
         return best
 
-    def probabilities(self) -> Floats:
+    def device_winners(self) -> Any:
+        """The same as a tensor, without waiting for the device: uint8, or int16 for many classes."""
+        heads, largest = len(self.stack), self.logits(0)
+        torch = namespace(largest)
+        best = torch.zeros_like(largest, dtype=torch.uint8 if heads <= 256 else torch.int16)
+        for head in range(1, heads):
+            values = self.logits(head)
+            best.masked_fill_(values > largest, head)
+            largest = torch.maximum(largest, values)
+        return best
+
+    def probabilities(self) -> Any:
         """Softmax of the interpolated logits, float32 (heads, A, B, C)."""
-        return softmax(np.stack([self.logits(head) for head in range(len(self.stack))]))
+        return softmax(self._every_head())
 
     def sigmoids(self) -> Floats:
-        """Sigmoid of the interpolated logits, float32 (heads, A, B, C)."""
-        values = np.stack([self.logits(head) for head in range(len(self.stack))])
+        """Sigmoid of the interpolated logits, float32 (heads, A, B, C), in main memory."""
+        values = self._every_head()
+        if self.on_device:
+            return cast(Floats, values.sigmoid().cpu().numpy())
         small = np.exp(-np.abs(values))  # never overflows
-        found: Floats = np.where(values >= 0, 1, small) / (1 + small)
-        return found
+        return cast(Floats, np.where(values >= 0, 1, small) / (1 + small))
+
+    def _every_head(self) -> Any:
+        values = [self.logits(head) for head in range(len(self.stack))]
+        return namespace(values[0]).stack(values)
 
     def regions(self) -> Iterator[tuple[int, npt.NDArray[np.bool_]]]:
         """Of each region that may be present: its number, and where its sigmoid is above one half."""
-        for head, most in enumerate(self.stack.max(axis=(1, 2, 3))):
+        for head, most in enumerate(namespace(self.stack).amax(self.stack, (1, 2, 3)).tolist()):
             if most >= SURE:
-                yield head, self.logits(head) >= SURE
+                inside = self.logits(head) >= SURE
+                yield head, inside.cpu().numpy() if self.on_device else inside
 
 
-def softmax(logits: Floats) -> Floats:
-    """Softmax along the first axis, computed in place."""
+def softmax(logits: Any) -> Any:
+    """Softmax along the first axis, computed in place for an array."""
+    if not isinstance(logits, np.ndarray):
+        return logits.softmax(0)
     if logits.size:
         logits -= logits.max(axis=0)
         np.exp(logits, out=logits)
@@ -114,16 +147,21 @@ def tiles(planes: Planes, place: Frame, rules: Configuration) -> Iterator[Tile]:
         place: Where the network's grid lies in the scan.
         rules: Order of the interpolation.
     """
+    arriving = iter(planes)
+    begun = next(arriving)
+    arriving = chain([begun], arriving)
+    math, device = namespace(begun[1]), begun[1].device
+    wide = _WIDE if math is np else _DEVICE_WIDE
+    del begun
     lead = separate_axis(place.input_mm, place.stored_mm)
     a, b, c = (
-        _weights(n_in, n_out, rules.logits_order_z if axis == lead else rules.logits_order, thick)
-        for axis, (n_in, n_out, thick) in enumerate(
-            zip(place.shape, place.cropped, (_THICK, _WIDE, _WIDE), strict=True)
+        _weights(n_in, n_out, rules.logits_order_z if axis == lead else rules.logits_order, rows)
+        for axis, (n_in, n_out, rows) in enumerate(
+            zip(place.shape, place.cropped, (_THICK, wide, wide), strict=True)
         )
     )
     same = place.shape == place.cropped
     held: list[tuple[int, Halves]] = []
-    arriving = iter(planes)
     end = 0
     for rows, old, along in a.blocks:
         while end < old.stop:
@@ -132,18 +170,16 @@ def tiles(planes: Planes, place: Frame, rules: Configuration) -> Iterator[Tile]:
             end = first + values.shape[1]
         held = [(first, values) for first, values in held if first + values.shape[1] > old.start]
         parts = [values[:, max(0, old.start - first) : old.stop - first] for first, values in held]
-        stack = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+        stack = parts[0] if len(parts) == 1 else math.concat(parts, 1)
         for high, height, down in b.blocks:
-            for wide, width, right in c.blocks:
-                yield Tile(
-                    (rows, high, wide),
-                    stack[:, :, height, width].astype(np.float32),
-                    (
-                        _single(along, same or a.n_in == a.n_out),
-                        _single(down, same or b.n_in == b.n_out),
-                        _single(right, same or c.n_in == c.n_out),
-                    ),
+            for across, width, right in c.blocks:
+                part = stack[:, :, height, width]
+                used = (
+                    None if same or axis.n_in == axis.n_out else weights.astype(np.float32)
+                    for axis, weights in ((a, along), (b, down), (c, right))
                 )
+                x, y, z = (each if each is None else math.asarray(each, device=device) for each in used)
+                yield Tile((rows, high, across), _single_precision(part) if math is np else part, (x, y, z))
     for _ in arriving:
         pass
 
@@ -152,8 +188,26 @@ def _weights(n_in: int, n_out: int, order: int, rows: int) -> Axis:
     return axis_weights(n_in, n_out, order, rows)
 
 
-def _single(weights: npt.NDArray[np.float64], same: bool) -> Floats | None:
-    return None if same else weights.astype(np.float32)
+def _single_precision(values: Any) -> Any:
+    return values.astype(np.float32) if isinstance(values, np.ndarray) else values.float()
+
+
+def _numbers(tiles: Iterable[Tile]) -> Iterator[tuple[Box, npt.NDArray[np.integer[Any]]]]:
+    """The place of each tile and the classes of its voxels; a device goes on while the last ones are used."""
+    places: deque[Box] = deque()
+
+    def queued(some: Iterable[Tile]) -> Iterator[tuple[int, Any]]:
+        for tile in some:
+            places.append(tile.place)
+            yield 0, tile.device_winners()
+
+    rest = iter(tiles)
+    for tile in rest:
+        if tile.on_device:
+            for _, numbers in on_cpu(queued(chain([tile], rest))):
+                yield places.popleft(), cast(Any, numbers)
+        else:
+            yield tile.place, tile.winners()
 
 
 def paint_classes(
@@ -166,11 +220,11 @@ def paint_classes(
         painted: The cropped scan's label map, changed in place.
         values: The value of each class in the label map, 0 for the background.
     """
-    for tile in tiles:
-        numbers = values[tile.winners()]
+    for place, classes in _numbers(tiles):
+        numbers = values[classes]
         inside = numbers != 0
         if inside.any():
-            np.copyto(painted[tile.place], numbers, where=inside, casting="unsafe")
+            np.copyto(painted[place], numbers, where=inside, casting="unsafe")
 
 
 def paint_regions(
@@ -190,7 +244,7 @@ def paint_mean(
     several: Iterable[tuple[Tile, ...]],
     painted: npt.NDArray[np.uint8 | np.uint16],
     values: npt.NDArray[np.int64],
-    seen: Callable[[Box, Floats], None] = lambda *_: None,
+    seen: Callable[[Box, Any], None] = lambda *_: None,
 ) -> None:
     """Paints the class with the largest mean probability of several configurations.
 
@@ -203,7 +257,10 @@ def paint_mean(
     for group in several:
         total = group[0].probabilities()
         for tile in group[1:]:
-            total += tile.probabilities()
-        total /= np.float32(len(group))
+            more = tile.probabilities()
+            total += more if isinstance(more, np.ndarray) else more.to(total.device)
+        total /= len(group)
         seen(group[0].place, total)
-        np.copyto(painted[group[0].place], values[total.argmax(axis=0)], casting="unsafe")
+        best = total.argmax(0)
+        numbers = best if isinstance(best, np.ndarray) else best.cpu().numpy()
+        np.copyto(painted[group[0].place], values[numbers], casting="unsafe")

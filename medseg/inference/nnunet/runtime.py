@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medseg.images.volume import Volume
+from medseg.inference.device_transfer import sent
 from medseg.inference.label_decision import empty_label_map
 from medseg.inference.nnunet.label_probabilities import LabelProbabilities
 from medseg.inference.nnunet.restoring import Tile, paint_classes, paint_mean, paint_regions, tiles
@@ -58,10 +59,11 @@ class NnunetRuntime:
         recipe: The recipe.
         networks: For each configuration, the network of each fold, which maps float32 (1, C, *window) to
             logits float32 (1, heads, *window).
+        device: Device of the networks. If it is not the CPU, they take and return tensors.
     """
 
-    def __init__(self, recipe: Recipe, networks: Sequence[Sequence[Network]]) -> None:
-        self.recipe = recipe
+    def __init__(self, recipe: Recipe, networks: Sequence[Sequence[Network]], device: str = "cpu") -> None:
+        self.recipe, self.device = recipe, device
         self.pipeline = cast(NnunetPipeline, recipe.pipeline)
         value_of = {label.name: label.value for label in recipe.labels}
         self.stages = []
@@ -89,7 +91,7 @@ class NnunetCase:
 
     def __init__(self, runtime: NnunetRuntime, volumes: Sequence[Volume]) -> None:
         self._recipe, self._pipeline, self._stages = runtime.recipe, runtime.pipeline, runtime.stages
-        self._shape = volumes[0].grid.shape
+        self._shape, self._device = volumes[0].grid.shape, runtime.device
         orientation = self._pipeline.orientation
         self._frames = [frame(volumes, stage.rules, orientation=orientation) for stage in self._stages]
         self._first: Floats | None = network_input(volumes, self._stages[0].rules, self._frames[0])
@@ -132,12 +134,13 @@ class NnunetCase:
         self, stage: Stage, place: Frame, image: Floats, watched: LabelProbabilities | None = None
     ) -> Iterator[Tile]:
         planes = logit_planes(
-            image,
+            sent(image, self._device),
             stage.networks,
             window=stage.window,
             heads=stage.heads,
             step=self._pipeline.step,
             mirror_axes=stage.rules.mirror_axes if self._pipeline.tta == "mirror" else (),
+            batch=1 if self._device == "cpu" else getattr(stage.networks[0], "batch", 1),
         )
         if watched is None:
             return tiles(planes, place, stage.rules)

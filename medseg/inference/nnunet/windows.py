@@ -3,18 +3,24 @@
 nnU-Net keeps sums of weighted logits as 16-bit floats, also on a CPU. Rounding decides ties, of which there
 are some thousand on a surface, so the same mask needs the same rounding in the same order. Windows advance
 along the first axis, and planes that no later window changes are given away: memory is as deep as a window.
+The sums are numpy arrays, or torch tensors on the device of the networks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
-from itertools import combinations, product
+from itertools import combinations, islice, product
 from math import ceil
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+from medseg.inference.window_gathering import Box, gathered, levels
+from medseg.inference.window_runner import WindowRunner, out_of_memory_errors, tell_out_of_memory
+from medseg.system.arrays import Array, namespace
+from medseg.system.progress import show_step
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 Halves: TypeAlias = npt.NDArray[np.float16]
@@ -61,126 +67,173 @@ def importance(window: tuple[int, ...]) -> Halves:
 
 
 def logit_planes(
-    image: Floats,
-    networks: Sequence[Network],
+    image: Array,
+    networks: Sequence[Callable[[Array], Array]],
     *,
     window: Sequence[int],
     heads: int,
     step: float = 0.5,
     mirror_axes: Sequence[int] = (),
-) -> Iterator[tuple[int, Halves]]:
+    batch: int = 1,
+) -> Iterator[tuple[int, Any]]:
     """Logits of a prepared scan, a few planes at a time, as soon as they are final.
 
+    Windows that are constant in each channel, such as air, share one result if their values are equal.
+
     Args:
-        image: The prepared scan, (C, A, B, C).
-        networks: The network of each fold, which maps (1, C, *window) to (1, heads, *window). The logits of
+        image: The prepared scan, (C, A, B, C), an array or a tensor on the networks' device.
+        networks: The network of each fold, which maps (N, C, *window) to (N, heads, *window). The logits of
             the folds are averaged.
         window: Size of a window; two numbers for a network of slices (B, C).
         heads: Number of output channels.
         step: Largest distance of two windows, as a fraction of a window.
         mirror_axes: Logits are averaged over windows mirrored along all combinations of these axes of the
             window.
+        batch: Number of windows that are run at once.
 
     Yields:
-        The number of the first plane along A, and float16 (heads, planes, B, C).
+        The number of the first plane along A, and float16 (heads, planes, B, C), of the image's kind. If a
+        GPU has no memory left for the sums, tensors are in main memory, with a notice.
     """
-    size = (1, *window) if len(window) == 2 else tuple(window)
+    flat = len(window) == 2
+    size = (1, *window) if flat else tuple(window)
+    padded: Array
     padded, inner = _padded(image, size)
-    runners = [_Mirrored(network, mirror_axes, flat=len(window) == 2) for network in networks]
-    weight = importance(tuple(window)).reshape(size)
-    along = range(padded.shape[1]) if len(window) == 2 else starts(padded.shape[1], size[0], step)
+    along = range(padded.shape[1]) if flat else starts(padded.shape[1], size[0], step)
     across = [starts(padded.shape[axis + 1], size[axis], step) for axis in (1, 2)]
-    sums = np.zeros((len(networks), heads, size[0], *padded.shape[2:]), dtype=np.float16)
-    weights = np.zeros((size[0], *padded.shape[2:]), dtype=np.float16)
-    for number, first in enumerate(along):
-        for at_b, at_c in product(*across):
-            b, c = slice(at_b, at_b + size[1]), slice(at_c, at_c + size[2])
-            part = padded[None, :, first : first + size[0], b, c]
-            for total, runner in zip(sums, runners, strict=True):
-                found = runner(part)
-                found *= weight
-                place = total[:, :, b, c]
-                np.add(place, found, out=place, casting="unsafe")
-            weights[:, b, c] += weight
-        following = along[number + 1] if number + 1 < len(along) else first + size[0]
-        done = following - first
-        low, high = max(first, inner[0].start), min(following, inner[0].stop)
-        if low < high:
-            final = slice(low - first, high - first)
-            b, c = inner[1:]
-            yield low - inner[0].start, _mean(sums[:, :, final, b, c], weights[final, b, c])
-        _advance(sums, weights, done)
+    boxes: list[Box] = [_box(corner, size) for corner in product(along, *across)]
+    weight = importance(tuple(window)).reshape(size)
+    shape = (len(networks), heads, size[0], *padded.shape[2:])
+    try:
+        sums = _Sums(namespace(image), image.device, shape, weight, inner)
+    except out_of_memory_errors():
+        tell_out_of_memory("logits are added up in main memory")
+        sums = _Sums(namespace(image), "cpu", shape, weight, inner)
+
+    def gather(places: Sequence[Box]) -> Array:
+        return gathered(padded, places, 0, flat=False)
+
+    runners = [WindowRunner(_mirrored(each, mirror_axes, flat=flat), gather, batch) for each in networks]
+    constant = levels(padded, boxes, 0, flat=False)
+    for first in range(0, len(boxes), batch):
+        waiting = boxes[first : first + batch]
+        yield from sums.before(waiting[0])  # while no window's logits are held
+        values = list(islice(constant, len(waiting)))
+        found = [runner.run(waiting, values) for runner in runners]
+        for number, box in enumerate(waiting):
+            yield from sums.before(box)
+            sums.add(box, [each[number] for each in found])
+        del found
+        show_step(first + len(waiting), len(boxes), "windows")
+    yield from sums.rest()
 
 
-def _mean(sums: Halves, weights: Halves) -> Halves:
-    """Mean logits over windows, then folds."""
-    total: Halves = sums[0] / weights
-    for other in sums[1:]:
-        total += other / weights
-    if len(sums) > 1:
-        np.divide(total, np.float32(len(sums)), out=total, casting="unsafe")
-    return total
+class _Sums:
+    """Sums of weighted logits and of weights, 16 bits, for as many planes as a window is deep.
+
+    Args:
+        math: numpy, or torch for tensors.
+        device: Where the sums are.
+        shape: (folds, heads, planes, B, C).
+        weight: Weight of each voxel of a window.
+        inner: The place of the scan in the padded one.
+    """
+
+    def __init__(self, math: Any, device: object, shape: Sequence[int], weight: Halves, inner: Box) -> None:
+        self._math, self._inner, self._first = math, inner, 0
+        self._weight: Any = math.asarray(weight, device=device)
+        self._total: Any = math.zeros(tuple(shape), dtype=math.float16, device=device)
+        self._weights: Any = math.zeros(tuple(shape[2:]), dtype=math.float16, device=device)
+
+    def before(self, box: Box) -> Iterator[tuple[int, Any]]:
+        """The planes that are final once windows begin at this one's, which makes room for it."""
+        following = box[0].start
+        if following > self._first:
+            yield from self._final(following)
+            self._advance(following - self._first)
+            self._first = following
+
+    def rest(self) -> Iterator[tuple[int, Any]]:
+        """The remaining planes."""
+        yield from self._final(self._inner[0].stop)
+
+    def add(self, box: Box, logits: Sequence[Any]) -> None:
+        """Adds the logits (heads, A, B, C) of each fold for a window."""
+        place = (slice(box[0].start - self._first, box[0].stop - self._first), *box[1:])
+        for total, found in zip(self._total, logits, strict=True):
+            if isinstance(found, np.ndarray):
+                for sums, values in zip(total, found, strict=True):  # one class at a time: less memory
+                    np.add(sums[place], values * self._weight, out=sums[place], casting="unsafe")
+            else:
+                total[:, *place] += found.to(total.device) * self._weight
+        self._weights[place] += self._weight
+
+    def _final(self, stop: int) -> Iterator[tuple[int, Any]]:
+        """Mean logits over windows, then folds, of the planes before ``stop``."""
+        low, high = max(self._first, self._inner[0].start), min(stop, self._inner[0].stop)
+        if low >= high:
+            return
+        place = (slice(low - self._first, high - self._first), *self._inner[1:])
+        weights = self._weights[place]
+        total = self._total[0][:, *place] / weights
+        for other in self._total[1:]:
+            total += other[:, *place] / weights
+        if len(self._total) > 1:
+            total /= len(self._total)
+        yield low - self._inner[0].start, total
+
+    def _advance(self, planes: int) -> None:
+        """Drops the first planes and adds as many of zeros at the end, in place."""
+        kept = self._weights.shape[0] - planes
+        for values in (*(channel for total in self._total for channel in total), self._weights):
+            values[:kept] = self._math.asarray(values[planes:], copy=True)
+            values[kept:] = 0
 
 
-def _advance(sums: Halves, weights: Halves, planes: int) -> None:
-    """Drops the first planes and adds as many of zeros at the end, in place."""
-    kept = weights.shape[0] - planes
-    for values in (*(channel for total in sums for channel in total), weights):
-        values[:kept] = values[planes:].copy()
-        values[kept:] = 0
+def _box(corner: Sequence[int], size: Sequence[int]) -> Box:
+    a, b, c = (slice(first, first + n) for first, n in zip(corner, size, strict=True))
+    return a, b, c
 
 
-def _padded(image: Floats, size: Sequence[int]) -> tuple[Floats, tuple[slice, slice, slice]]:
+def _padded(image: Array, size: Sequence[int]) -> tuple[Array, Box]:
     """The image padded with zeros to at least a window, an odd voxel at the end, and its place in it."""
     short = [max(0, w - n) for n, w in zip(image.shape[1:], size, strict=True)]
     a, b, c = (slice(d // 2, d // 2 + n) for n, d in zip(image.shape[1:], short, strict=True))
-    if any(short):
-        image = np.pad(image, [(0, 0), *((d // 2, d - d // 2) for d in short)])
-    return image, (a, b, c)
+    if not any(short):
+        return image, (a, b, c)
+    sides: list[int] = [n + d for n, d in zip(image.shape[1:], short, strict=True)]
+    padded: Array = namespace(image).zeros((len(image), *sides), dtype=image.dtype, device=image.device)
+    padded[:, a, b, c] = image
+    return padded, (a, b, c)
 
 
-class _Mirrored:
-    """A network whose logits are averaged over mirrored windows, (C, A, B, C) -> (heads, A, B, C).
-
-    All windows that are constant in each channel, such as air, share one result if their values are equal.
+def _mirrored(
+    network: Callable[[Array], Array], axes: Sequence[int], *, flat: bool
+) -> Callable[[Array], Array]:
+    """A network whose logits are averaged over mirrored windows, (N, C, A, B, C) -> (N, heads, A, B, C).
 
     Args:
-        network: Maps (1, C, *window) to (1, heads, *window).
+        network: Maps (N, C, *window) to (N, heads, *window).
         axes: Axes of the window to mirror along.
         flat: Whether the network works on slices.
     """
+    places = [axis + 2 for axis in axes]
+    flips = [some for count in range(1, len(places) + 1) for some in combinations(places, count)]
 
-    def __init__(self, network: Network, axes: Sequence[int], *, flat: bool) -> None:
-        self._network, self._flat = network, flat
-        places = [axis + 2 for axis in axes]
-        self._flips = [axes for count in range(1, len(places) + 1) for axes in combinations(places, count)]
-        self._level: tuple[float, ...] | None = None
-        self._answer: Floats | None = None
+    def run(windows: Array) -> Array:
+        math = namespace(windows)
+        given = windows[:, :, 0] if flat else windows
+        total = network(_contiguous(given))
+        if flips:
+            total = math.asarray(total, copy=True)
+            for some in flips:
+                total += math.flip(network(_contiguous(math.flip(given, some))), some)
+            total /= len(flips) + 1
+        found: Array = total[:, :, None] if flat else total
+        return found
 
-    def __call__(self, part: Floats) -> Floats:
-        """Mean logits, float32; the caller may overwrite them."""
-        level = _level(part[0])
-        if level is not None and level == self._level and self._answer is not None:
-            return self._answer.copy()
-        windows = part[:, :, 0] if self._flat else part
-        windows = np.ascontiguousarray(windows)
-        total = np.array(self._network(windows), dtype=np.float32)
-        for axes in self._flips:
-            found = self._network(np.ascontiguousarray(np.flip(windows, axes)))
-            total += np.flip(found, axes)
-        if self._flips:
-            total /= np.float32(len(self._flips) + 1)
-        answer: Floats = total[0][:, None] if self._flat else total[0]
-        if level is not None:
-            self._level, self._answer = level, answer.copy()
-        return answer
+    return run
 
 
-def _level(window: Floats) -> tuple[float, ...] | None:
-    """The value of each channel of a constant window; None if any channel varies."""
-    first = window[:, 0, 0, 0]
-    for channel, value in zip(window, first, strict=True):
-        # A corner usually differs, so that the whole window is rarely looked at.
-        if channel[-1, -1, -1] != value or not (channel == value).all():
-            return None
-    return tuple(float(value) for value in first)
+def _contiguous(values: Array) -> Array:
+    return np.ascontiguousarray(values) if isinstance(values, np.ndarray) else values.contiguous()

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from scipy.special import softmax
 from skimage.transform import resize
 
@@ -77,3 +78,42 @@ def test_probabilities_of_configurations_are_averaged():
     paint_mean(zip(*both, strict=True), painted, np.arange(4))
     mean = sum(softmax(resampled(each, shape).astype(np.float32), axis=0) for each in (first, second))
     np.testing.assert_array_equal(painted, mean.argmax(0))
+
+
+def tensors(values: np.ndarray, thick: int = 3):
+    return [(first, torch.from_numpy(part)) for first, part in portions(values, thick)]
+
+
+@pytest.mark.parametrize("cropped", [(40, 33, 150), (9, 13, 17), (20, 22, 24)])
+def test_tensors_are_painted_as_arrays_are(cropped):
+    values, frame = logits(7, (20, 22, 24)), place((20, 22, 24), cropped)
+    for paint, numbers in ((paint_classes, np.arange(7) * 50), (paint_regions, np.arange(1, 8))):
+        ours, expected = (np.zeros(cropped, dtype=np.uint16) for _ in range(2))
+        paint(tiles(tensors(values), frame, RULES), ours, numbers)
+        paint(tiles(portions(values), frame, RULES), expected, numbers)
+        # Products are summed in another order, and a logit of 16 bits may be rounded to its neighbour.
+        assert np.mean(ours != expected) < 1e-3
+        assert len(np.unique(expected)) > 3
+
+
+def test_the_first_of_equal_classes_wins_among_many_tensors():
+    values = np.zeros((300, 1, 1, 2), dtype=np.float16)
+    values[[280, 299], ..., 1] = 1
+    painted = np.zeros((1, 1, 2), dtype=np.uint16)
+    frame = place((1, 1, 2), (1, 1, 2))
+    paint_classes(tiles(tensors(values), frame, RULES), painted, np.arange(300))
+    assert painted.ravel().tolist() == [0, 280]
+
+
+def test_mean_probabilities_of_tensors_are_those_of_arrays():
+    first, second = logits(4, (12, 12, 12)), logits(4, (10, 9, 8))[::-1].copy()
+    shape, seen = (18, 17, 16), []
+    painted = [np.zeros(shape, dtype=np.uint8) for _ in range(2)]
+    for made, parts in zip(painted, (tensors, portions), strict=True):
+        both = (
+            tiles(parts(first), place((12, 12, 12), shape), RULES),
+            tiles(parts(second, 4), place((10, 9, 8), shape), RULES),
+        )
+        paint_mean(zip(*both, strict=True), made, np.arange(4), lambda *given: seen.append(given))
+    assert isinstance(seen[0][1], torch.Tensor)
+    assert np.mean(painted[0] != painted[1]) < 1e-3

@@ -2,9 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 from scipy import ndimage
 
+from medseg.inference.nnunet import windows
 from medseg.inference.nnunet.windows import importance, logit_planes, starts
+from medseg.system.notices import collect_notices
 
 
 def test_starts_on_paper():
@@ -92,3 +95,44 @@ def test_constant_windows_run_once():
 
     whole(np.full((1, 8, 8, 40), 3, dtype=np.float32), network, window=(8, 8, 8), heads=2)
     assert len(calls) == 1
+
+
+def smooth(windows):
+    """Two classes with context: the window shifted along its last axis, and its square; arrays or tensors."""
+    math = np if isinstance(windows, np.ndarray) else torch
+    return math.concat([math.roll(windows[:, :1], 1, -1), windows[:, :1] ** 2], 1)
+
+
+@pytest.mark.parametrize("batch", [1, 4, 100])
+@pytest.mark.parametrize(("size", "axes"), [((8, 8, 6), (0, 2)), ((8, 8, 6), ()), ((8, 6), (1,))])
+def test_batches_of_tensors_give_the_bits_of_single_windows_of_arrays(batch, size, axes):
+    """The sums are rounded to 16 bits in the same order, so that no bit differs; air is constant."""
+    image = np.random.default_rng(3).normal(size=(1, 19, 13, 9)).astype(np.float32)
+    image[:, :9, :, :] = -1
+    rules = {"window": size, "heads": 2, "mirror_axes": axes}
+    folds = (smooth, lambda windows: 3 * smooth(windows))
+    expected = whole(image, *folds, **rules)
+    found = list(logit_planes(torch.from_numpy(image), folds, batch=batch, **rules))
+    np.testing.assert_array_equal(torch.concat([values for _, values in found], 1).numpy(), expected)
+    again = np.concatenate([v for _, v in logit_planes(image, folds, batch=batch, **rules)], 1)
+    np.testing.assert_array_equal(again, expected)
+
+
+def test_sums_that_do_not_fit_on_a_device_are_in_main_memory(monkeypatch):
+    real, device = windows._Sums, []
+
+    class Full(real):
+        def __init__(self, math, where, *rest):
+            device.append(where)
+            if len(device) == 1:
+                raise torch.OutOfMemoryError("out of memory")
+            super().__init__(math, where, *rest)
+
+    monkeypatch.setattr(windows, "_Sums", Full)
+    image = np.random.default_rng(3).normal(size=(1, 8, 9, 8)).astype(np.float32)
+    with collect_notices() as notices:
+        found = list(logit_planes(torch.from_numpy(image), [smooth], window=(8, 8, 8), heads=2))
+    assert device[1] == "cpu"
+    assert [each.reason for each in notices] == ["device-memory"]
+    expected = whole(image, smooth, window=(8, 8, 8), heads=2)
+    np.testing.assert_array_equal(torch.concat([values for _, values in found], 1).numpy(), expected)

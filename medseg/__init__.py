@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from medseg.inference.model_package import ModelPackage
     from medseg.inference.package_export import export_model
     from medseg.inference.package_self_test import SelfTest, check_package
+    from medseg.inference.pipeline_schema import package_schema
     from medseg.inference.prediction import Prediction
     from medseg.inference.registry import load_segmenter
     from medseg.inference.segmentation import Runtime, SegmentedFile, segment, segment_file
@@ -171,6 +172,7 @@ __all__ = [
     "measure_radiomics",
     "merge_batch",
     "methods_text",
+    "package_schema",
     "phantom_grid",
     "plan",
     "preview",
@@ -284,6 +286,7 @@ _HOME = {
     "measure_radiomics": "medseg.measurement.radiomics",
     "merge_batch": "medseg.batch_processing.summary",
     "methods_text": "medseg.measurement.methods_section",
+    "package_schema": "medseg.inference.pipeline_schema",
     "phantom_grid": "medseg.phantom.demo",
     "plan": "medseg.planning.planner",
     "preview": "medseg.visualization.mask_preview",

@@ -12,7 +12,6 @@ import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal, get_args
@@ -28,6 +27,7 @@ from medseg.inference.registry import DEFAULT
 from medseg.io.dicom import part10
 from medseg.io.formats import DicomFormat
 from medseg.system.atomic_write import replacing
+from medseg.system.own_version import own_version
 from medseg.system.safe_parsing import json_data
 
 RESULT = "result.json"
@@ -153,7 +153,7 @@ def run_job(
     text = f"medseg: {len(series) - len(failed)} of {len(series)} series segmented with {settings.model}"
     text += f", {len(unusual)} to look at" if unusual else ""
     made: dict[str, Any] = {
-        "medseg": version("medseg"),
+        "medseg": own_version(),
         "model": settings.model,
         "series": series,
         "failed": len(failed),

@@ -8,7 +8,6 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 
 from medseg.batch_processing import fingerprint, results
@@ -25,6 +24,7 @@ from medseg.inference.case_result import CaseResult, ModelIdentity
 from medseg.io.overwrite_guard import OverwriteGuard
 from medseg.io.sidecar import LABELS, write_json
 from medseg.system.notices import Notice, notify
+from medseg.system.own_version import own_version
 
 _TABLE_SECONDS = 60.0
 
@@ -72,7 +72,7 @@ class Ledger:
         self.journal, self.thumbnail_log, self.table, self.redo = journal, thumbnail_log, table, redo
         self.show: Callable[[Record], None] = lambda event: None
         self.keep_table: Callable[[], None] = lambda: None  # called once, before the table is written
-        self.options = fingerprint.digest_of(config.decisive | {"medseg": version("medseg")})
+        self.options = fingerprint.digest_of(config.decisive | {"medseg": own_version()})
         self.stamps: dict[str, str | None] = {}
         self.inodes: dict[str, str] = {}
         self.sources = {item.id: item for item in items}
@@ -94,7 +94,7 @@ class Ledger:
         self._check_models()
         self._check_outputs()
         start = BatchStart(
-            version("medseg"),
+            own_version(),
             len(self.items),
             tuple(models),
             self.config.decisive,

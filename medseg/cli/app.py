@@ -99,9 +99,9 @@ def _first(
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
     if version:
-        from importlib.metadata import version as version_of
+        from medseg.system.own_version import own_version
 
-        print(f"medseg {version_of('medseg')}")
+        print(f"medseg {own_version()}")
         raise typer.Exit
     context.with_resource(collect_notices(show=print_notice))
 

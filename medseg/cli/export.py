@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -15,18 +16,32 @@ from medseg.system.notices import RESEARCH
 
 def export(
     source: Annotated[
-        str, typer.Argument(help="Model file, or name of `medseg models`; with --check: a package.")
-    ],
+        str | None, typer.Argument(help="Model file, or name of `medseg models`; with --check: a package.")
+    ] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Package to write, a folder.")] = None,
+    openvino: Annotated[
+        bool, typer.Option("--openvino", help="Also write the networks in OpenVINO's format, IR.")
+    ] = False,
+    licence: Annotated[
+        str | None, typer.Option(help="Licence of the weights. [default: as the model file says]")
+    ] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Check a package: its files, and its mask of the scan in it.")
+    ] = False,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON schema of a package's pipeline.json.")
     ] = False,
     engine: Engine = "auto",
 ) -> None:
     """Write a model as a package that runs without torch: its networks, its recipe and a self-test."""
-    if check == (output is not None):
+    if schema:
+        import medseg
+
+        print(json.dumps(medseg.package_schema(), indent=2))
+        return
+    if source is None or check == (output is not None):
         raise UsageError(
-            "need either -o or --check",
+            "need a model and either -o or --check",
             remedy="medseg export MODEL -o PACKAGE, or medseg export --check PACKAGE",
             reason="usage",
         )
@@ -40,7 +55,7 @@ def export(
             f"labelled voxels of its scan differ ({found.engine})"
         )
         return
-    package = medseg.export_model(source, output, engine=engine)
+    package = medseg.export_model(source, output, engine=engine, openvino=openvino, licence=licence)
     print(
         f"wrote {output} (pipeline.json sha256 {package.digest[:12]}). {RESEARCH}\n"
         f"next: medseg segment SCAN --model {output}"

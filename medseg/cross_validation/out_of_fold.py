@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +34,7 @@ from medseg.recipe import Recipe
 from medseg.system.atomic_write import replacing
 from medseg.system.file_names import file_name
 from medseg.system.notices import collect_notices
+from medseg.system.own_version import own_version
 
 FOLDER = "out_of_fold"
 
@@ -152,7 +152,7 @@ def save_ensemble(folder: Path, assignment: FoldAssignment, choice: Postprocessi
     models = [Model.load(_model_path(folder, fold)) for fold in range(assignment.count)]
     recipe = models[0].recipe
     facts: dict[str, Any] = {
-        "medseg": version("medseg"),
+        "medseg": own_version(),
         "recipe_digest": recipe.digest,
         "train_cases": sorted(assignment.fold_of),
         "folds": [{"digest": model.digest, **model.provenance} for model in models],

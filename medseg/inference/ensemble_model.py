@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from medseg.inference import exported_graphs
 from medseg.inference.model import Model
 from medseg.inference.model_output import check_model_output
 from medseg.recipe import Recipe
+from medseg.system.own_version import own_version
 
 _PARTS = "ensemble_of"
 """Key of a model's provenance: the models that it was made of."""
@@ -71,7 +71,7 @@ def ensemble(
     # A valid name has up to 64 characters.
     data = recipe.model_dump() | {"name": name or f"{recipe.name[:55]}_ensemble"}
     facts: dict[str, Any] = {
-        "medseg": version("medseg"),
+        "medseg": own_version(),
         _PARTS: [{"digest": model.digest, **model.provenance} for model in models],
         "train_cases": sorted({case for model in models for case in model.provenance.get("train_cases", [])}),
         "research_use_only": True,

@@ -28,6 +28,13 @@ def find(source: str | Path) -> Path:
     if not os.path.exists(path) and path.name == str(source) and os.path.exists(own):  # noqa: PTH110
         return own
     if not os.path.exists(path):  # noqa: PTH110 - Path.exists of 3.11 raises for a name that is too long
+        if not shipped():
+            raise UsageError(
+                "no such model: medseg-runtime brings none",
+                where=source,
+                remedy=f"medseg export {path.name} -o PACKAGE with medseg itself, then --model PACKAGE",
+                reason="model-not-found",
+            )
         raise UsageError(
             "no such model",
             where=source,
@@ -38,9 +45,11 @@ def find(source: str | Path) -> Path:
 
 
 def shipped() -> tuple[str, ...]:
-    """Names of the models in the package."""
+    """Names of the models that come with medseg; none with medseg-runtime."""
     folder = resources.files("medseg").joinpath("models")
     suffix = ".safetensors"
+    if not folder.is_dir():
+        return ()
     return tuple(sorted(f.name.removesuffix(suffix) for f in folder.iterdir() if f.name.endswith(suffix)))
 
 

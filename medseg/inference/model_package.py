@@ -60,7 +60,9 @@ class ModelPackage:
         provenance: That of the model.
         digest: Hexadecimal SHA-256 of ``pipeline.json``, which holds that of each network.
         path: The folder.
-        uses: Names and digests of the shipped models that are used as well.
+        uses: Names and digests of the other models that are used as well.
+        includes: For those in a subfolder of their name: the SHA-256 of their ``pipeline.json``.
+        others: Names and SHA-256 of the files that medseg itself does not use, such as OpenVINO's.
         self_test: Names and SHA-256 of the scan in the package and its mask.
 
     Example:
@@ -75,6 +77,8 @@ class ModelPackage:
     digest: str
     path: Path
     uses: Mapping[str, str]
+    includes: Mapping[str, str]
+    others: Mapping[str, str] = field(repr=False)
     self_test: Mapping[str, str] = field(repr=False)
     _weights: tuple[str, ...] = field(repr=False)
     _graphs: Mapping[str, PackagedFile] = field(repr=False)
@@ -98,13 +102,24 @@ class ModelPackage:
             )
         return self._graphs[key].content()
 
+    def included(self, name: str) -> ModelPackage | None:
+        """The package of another model that is used as well; None if this one was exported without it.
+
+        Raises:
+            ModelRefused: it is missing, or is not the one that was exported (``model-damaged``).
+        """
+        if name not in self.includes:
+            return None
+        PackagedFile(self.path / name / PIPELINE, self.includes[name]).content()
+        return ModelPackage.read(self.path / name)
+
     def check_use(self, name: str, digest: str) -> None:
         """Refuses a shipped model that is used as well, if it is not the one at export.
 
         Raises:
             ModelRefused: it has another digest (``model-format``).
         """
-        if self.uses.get(name) != digest:
+        if name not in self.includes and self.uses.get(name) != digest:
             raise ModelRefused(
                 f"exported with another {name} than the one in this version of medseg",
                 where=self.path,
@@ -112,9 +127,28 @@ class ModelPackage:
                 reason="model-format",
             )
 
+    def check_files(self) -> None:
+        """Checks the SHA-256 of every file, also in the packages of the models that are used as well.
+
+        Raises:
+            ModelRefused: one is missing, or is not the file that was exported (``model-damaged``).
+        """
+        for name, sha256 in {**self.self_test, **self.others}.items():
+            PackagedFile(self.path / name, sha256).content()
+        for graph in self._graphs.values():
+            graph.content()
+        for name in self.includes:
+            included = self.included(name)
+            if included is not None:
+                included.check_files()
+
     def file_names(self) -> set[str]:
-        """The names of all files that were exported."""
-        return {PIPELINE, *self.self_test, *(file.path.name for file in self._graphs.values())}
+        """The names of all files that were exported, with ``/`` for those in subfolders."""
+        names = {PIPELINE, *self.self_test, *self.others, *(f.path.name for f in self._graphs.values())}
+        for model in self.includes:
+            included = self.included(model)
+            names |= {f"{model}/{name}" for name in (included.file_names() if included else ())}
+        return names
 
     @classmethod
     def read(cls, folder: str | Path) -> ModelPackage:
@@ -144,7 +178,10 @@ class ModelPackage:
             }
             provenance = dict(content["model"]["provenance"])
             uses = {str(name): str(sha256) for name, sha256 in content["uses"].items()}
-            tests = {_plain_name(name): str(sha256) for name, sha256 in content["self_test"].items()}
+            # Packages written before these entries existed have neither.
+            includes = _digests(content.get("includes", {}))
+            others = _digests(content.get("openvino", {}))
+            tests = _digests(content["self_test"])
             written = content["recipe"]
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ModelRefused(
@@ -163,7 +200,19 @@ class ModelPackage:
                 reason="model-recipe",
             ) from None
         digest = hashlib.sha256(text).hexdigest()
-        return cls(recipe, len(weights), provenance, digest, folder, uses, tests, weights, graphs)
+        return cls(
+            recipe=recipe,
+            folds=len(weights),
+            provenance=provenance,
+            digest=digest,
+            path=folder,
+            uses=uses,
+            includes=includes,
+            others=others,
+            self_test=tests,
+            _weights=weights,
+            _graphs=graphs,
+        )
 
 
 def is_package(path: str | Path) -> bool:
@@ -186,10 +235,14 @@ def read_model(source: str | Path) -> ModelFile | ModelPackage:
 def is_own_package(folder: Path) -> bool:
     """Whether an existing folder may be replaced: it is empty, or a package without other files."""
     try:
-        names = {each.name for each in folder.iterdir()}
-        return not names or names <= ModelPackage.read(folder).file_names()
+        names = {each.relative_to(folder).as_posix() for each in folder.rglob("*") if not each.is_dir()}
+        return not any(folder.iterdir()) or names <= ModelPackage.read(folder).file_names()
     except (OSError, MedsegError):
         return False
+
+
+def _digests(files: Mapping[str, Any]) -> dict[str, str]:
+    return {_plain_name(name): str(sha256) for name, sha256 in files.items()}
 
 
 def _plain_name(name: object) -> str:

@@ -13,7 +13,7 @@ from medseg import io
 from medseg.errors import ModelRefused
 from medseg.images.grid import Grid
 from medseg.images.volume import Mask, Source, Volume
-from medseg.inference.model_package import ModelPackage, PackagedFile
+from medseg.inference.model_package import ModelPackage
 from medseg.inference.segmenter import Segmenter
 from medseg.recipe import Recipe
 from medseg.system.notices import collect_notices
@@ -66,8 +66,7 @@ def check_package(package: str | Path, *, engine: str = "auto") -> SelfTest:
         0
     """
     read = ModelPackage.read(package)
-    for name, sha256 in read.self_test.items():
-        PackagedFile(read.path / name, sha256).content()
+    read.check_files()
     segmenter = Segmenter(read.path, device="cpu", engine=engine, any_modality=True)
     with collect_notices():
         made = segmenter(

@@ -103,9 +103,12 @@ class Segmenter:
         else:
             self._two_stage = TwoStage(self.recipe, self._networks(), device=self.device, engine=engine)
             self._engines = self._two_stage.fine
-            self._slices = Segmenter(SLICES, device=device, engine=engine)
-            if isinstance(self._source, ModelPackage):
-                self._source.check_use(SLICES, self._slices.digest)
+            package = self._source if isinstance(self._source, ModelPackage) else None
+            included = None if package is None else package.included(SLICES)
+            slices = SLICES if included is None else included.path
+            self._slices = Segmenter(slices, device=device, engine=engine)
+            if package is not None:
+                package.check_use(SLICES, self._slices.digest)
             every = f"{self._digest} {self._slices.digest} {RULES}"
             self._digest = hashlib.sha256(every.encode()).hexdigest()
 

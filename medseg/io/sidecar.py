@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
 from medseg.images.volume import PICTURE, Mask
 from medseg.system.atomic_write import replacing
 from medseg.system.notices import RESEARCH
+from medseg.system.own_version import own_version
 
 LABELS = "labels.json"
 """File with the names and values of the labels of all masks in a folder, if they have no sidecars."""
@@ -58,7 +58,7 @@ def facts_of(mask: Mask, by: Made) -> dict[str, Any]:
     """The origin of a mask together with :func:`meaning_of` it."""
     return {
         "research_use_only": RESEARCH,
-        "medseg": version("medseg"),
+        "medseg": own_version(),
         "recipe": by.name,
         "model_sha256": by.digest,
         "engine": by.engine,

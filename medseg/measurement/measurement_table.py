@@ -7,7 +7,6 @@ import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from medseg.errors import UsageError
 from medseg.system.atomic_write import check_folder, replacing
 from medseg.system.csv_cells import to_cell
 from medseg.system.notices import RESEARCH, Notice
+from medseg.system.own_version import own_version
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -121,7 +121,7 @@ class Measurement:
         """The measurement as a JSON object, with definitions, settings and notices."""
         return {
             "research_use_only": RESEARCH,
-            "medseg": version("medseg"),
+            "medseg": own_version(),
             "settings": dict(self.settings),
             "fitness": dict(self.fitness),
             "notices": [notice.to_json() for notice in self.notices],

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
-
 from medseg.measurement import (
     lesion_growth,
     lesions,
@@ -15,6 +13,7 @@ from medseg.measurement import (
 )
 from medseg.measurement.measurement_table import Measurement
 from medseg.measurement.references import bibtex
+from medseg.system.own_version import own_version
 
 _CLASSES = ("emphysema", "small_airways", "normal")
 
@@ -137,7 +136,7 @@ def _masks(found: Measurement) -> str:
     by = f" by the model {made['recipe']} (SHA-256 {made['model_sha256']}, {made['engine']})" if made else ""
     shape = " x ".join(f"{mm:.3g}" for mm in found.settings["spacing_mm"])
     return (
-        f"Masks were made{by or ' as described elsewhere'} and measured with medseg {version('medseg')} on "
+        f"Masks were made{by or ' as described elsewhere'} and measured with medseg {own_version()} on "
         f"the grid of each scan, without resampling (voxels here: {shape} mm)."
     )
 

@@ -7,7 +7,6 @@ import json
 import re
 import zipfile
 from collections.abc import Iterable, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from medseg.model_import.lungmask_model import is_lungmask, lungmask_model
 from medseg.model_import.model_sources import TrainingFolder, training_folders, unpacked
 from medseg.model_import.nnunet_model import Training, fold_weights, recipe_of, training_in
 from medseg.recipe import Recipe
+from medseg.system.own_version import own_version
 from medseg.training.checkpoint_files import IMPORTED, is_imported
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -243,7 +243,7 @@ def _unclear(problem: str, named: Iterable[str], where: Path) -> UsageError:
 def _provenance(recipe: Recipe, facts: dict[str, Any]) -> dict[str, Any]:
     digests = [sha for part in facts["parts"] for sha in part["sha256"]]
     return {
-        "medseg": version("medseg"),
+        "medseg": own_version(),
         "torch": torch.__version__,
         "recipe_digest": recipe.digest,
         # The file itself if there is one, otherwise of the digests of all of them.

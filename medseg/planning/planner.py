@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +24,7 @@ from medseg.recipe import Recipe
 from medseg.system import memory_budget
 from medseg.system.atomic_write import replacing
 from medseg.system.devices import resolved
+from medseg.system.own_version import own_version
 from medseg.system.progress import Shown
 
 if TYPE_CHECKING:
@@ -234,7 +234,7 @@ def _finished(
 
         timing = time_steps(recipe, training, device)
     opening = [
-        f"Planned by medseg {version('medseg')} from {len(found.cases)} cases; the fingerprint lies beside. "
+        f"Planned by medseg {own_version()} from {len(found.cases)} cases; the fingerprint lies beside. "
         "Every number may be edited. A field that is not here has its default: medseg recipe --schema."
     ]
     if timing is not None:

@@ -8,7 +8,6 @@ import sys
 import time
 import traceback
 from collections.abc import Awaitable, Callable
-from importlib.metadata import version
 from typing import TypeAlias
 
 from starlette.applications import Starlette
@@ -29,6 +28,7 @@ from medseg.serving.service import Service
 from medseg.serving.submissions import MANIFEST
 from medseg.serving.uploads import body_chunks, json_object
 from medseg.system.notices import RESEARCH
+from medseg.system.own_version import own_version
 
 Handler: TypeAlias = Callable[[Service, Request], Awaitable[Response]]
 _CLIENT_GONE = 499
@@ -127,7 +127,7 @@ async def info(service: Service, request: Request) -> Response:
         {
             "name": "medseg",
             "description": f"medseg serve. {RESEARCH}",
-            "version": version("medseg"),
+            "version": own_version(),
             "labels": service.models.labels(),
             "models": {name: model.info() for name, model in service.models.all().items()},
             "trainers": service.training.trainers(),

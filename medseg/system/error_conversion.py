@@ -17,6 +17,10 @@ _OUT_OF_MEMORY = (
 )
 
 
+_DISTRIBUTIONS = {"PIL": "Pillow", "gdcm": "python-gdcm", "yaml": "PyYAML", "skimage": "scikit-image"}
+"""What to install for a package whose name is another one."""
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error means that the computer or a GPU is out of memory."""
     if isinstance(error, MemoryError):
@@ -30,9 +34,19 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def as_medseg_error(error: BaseException) -> MedsegError:
-    """The error itself if it is medseg's, else one with the reason ``memory``, ``disk`` or ``unexpected``."""
+    """The error itself if it is medseg's, else one with a reason of its kind.
+
+    That is ``memory``, ``missing-extra`` for a package that is not installed, ``disk``, or ``unexpected``.
+    """
     if isinstance(error, MedsegError):
         return error
+    package = str(getattr(error, "name", "")).partition(".")[0]
+    if isinstance(error, ModuleNotFoundError) and package not in ("", "None", "medseg"):
+        return ResourceError(
+            f"this needs the package {package}, which is not installed",
+            remedy=f"pip install {_DISTRIBUTIONS.get(package, package)}",
+            reason="missing-extra",
+        )
     if is_out_of_memory(error):
         return ResourceError(
             "out of memory", remedy="close other programs, or use a larger machine", reason="memory"

@@ -14,7 +14,6 @@ import stat
 import struct
 import zipfile
 from collections.abc import Iterable, Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from medseg.inference.model import Model, needed_bytes
 from medseg.inference.model_output import check_model_output
 from medseg.inference.safetensors_header import shown
 from medseg.recipe import Recipe
+from medseg.system.own_version import own_version
 
 IMPORTED = "imported_from_sha256"
 """Field of the provenance of a model that was imported, not trained."""
@@ -76,7 +76,7 @@ def import_weights(
         source = hashlib.file_digest(file, "sha256").hexdigest()
     weights = _weights(held, path)
     provenance = {
-        "medseg": version("medseg"),
+        "medseg": own_version(),
         "torch": torch.__version__,
         "recipe_digest": recipe.digest,
         IMPORTED: source,

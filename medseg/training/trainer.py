@@ -6,7 +6,6 @@ import logging
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -17,6 +16,7 @@ from medseg.inference import exported_graphs
 from medseg.inference.model import Model
 from medseg.recipe import Recipe
 from medseg.system.error_conversion import is_out_of_memory
+from medseg.system.own_version import own_version
 from medseg.system.quiet_libraries import quiet
 from medseg.training import checkpointing, fine_tuning, kept_labels, provenance, run_folder
 from medseg.training.checkpoint_files import network_weights
@@ -187,7 +187,7 @@ def _make_model(recipe: Recipe, folder: Path, data: TrainingData, tuning: FineTu
     """The model of the chosen checkpoint, with its provenance."""
     chosen = checkpointing.load_chosen(folder)
     facts = {
-        "medseg": version("medseg"),
+        "medseg": own_version(),
         "torch": torch.__version__,
         "python": platform.python_version(),
         "recipe_digest": recipe.digest,

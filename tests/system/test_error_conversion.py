@@ -70,3 +70,12 @@ def test_torchs_own_error_is_recognised():
     with pytest.raises(RuntimeError) as caught:
         torch.empty(1 << 60, dtype=torch.uint8)
     assert is_out_of_memory(caught.value)
+
+
+def test_a_package_that_is_not_installed_is_named():
+    for module, remedy in (("PIL.Image", "pip install Pillow"), ("SimpleITK", "pip install SimpleITK")):
+        error = as_medseg_error(ModuleNotFoundError(f"No module named {module!r}", name=module))
+        assert isinstance(error, ResourceError)
+        assert (error.reason, error.remedy) == ("missing-extra", remedy)
+    ours = as_medseg_error(ModuleNotFoundError("No module named 'medseg.x'", name="medseg.x"))
+    assert ours.reason == as_medseg_error(ModuleNotFoundError("x")).reason == "unexpected"

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import threading
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from medseg.errors import ResourceError
 from medseg.inference.backends.graph_engine import GraphEngine
 from medseg.inference.backends.instance_norms import replace_norms
 from medseg.system.processes import thread_count
@@ -67,3 +71,32 @@ class OpenVino(GraphEngine):
         with self._lock:
             # The output's memory belongs to the request and is overwritten by the next call, so it is copied.
             return np.asarray(self._request.infer([batch], share_inputs=True, share_outputs=False)[0])
+
+
+def write_intermediate(graph: bytes, path: Path) -> dict[str, str]:
+    """Writes an ONNX file in OpenVINO's own format; returns the name and SHA-256 of both files.
+
+    Its normalisations are those that medseg runs, so that other programs get the same logits.
+
+    Args:
+        graph: The ONNX file.
+        path: The ``.xml`` file to write; the weights, as float32, are in a ``.bin`` file beside it.
+
+    Raises:
+        ResourceError: OpenVINO is not installed (``missing-extra``).
+    """
+    if find_spec("openvino") is None:
+        raise ResourceError(
+            "OpenVINO's format needs the package openvino",
+            where="openvino",
+            remedy="pip install 'medseg[fast]'",
+            reason="missing-extra",
+        )
+    core = _core()
+    import openvino
+
+    model = core.read_model(graph, b"")
+    replace_norms(model)
+    openvino.save_model(model, path, compress_to_fp16=False)
+    files = (path, path.with_suffix(".bin"))
+    return {each.name: hashlib.sha256(each.read_bytes()).hexdigest() for each in files}

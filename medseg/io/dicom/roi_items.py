@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
-
 import numpy as np
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
@@ -18,6 +16,7 @@ from medseg.io.dicom.contours import outlines
 from medseg.io.dicom.regions import CONTOUR_DATA
 from medseg.io.dicom.segments import described
 from medseg.io.dicom.source_series import MANUFACTURER, Scan
+from medseg.system.own_version import own_version
 
 
 def contoured_images(scan: Scan) -> Dataset:
@@ -49,7 +48,7 @@ def roi(label: Label, scan: Scan) -> Dataset:
     ds.ReferencedFrameOfReferenceUID = scan.header.FrameOfReferenceUID
     ds.ROIGenerationAlgorithm = "AUTOMATIC"
     algorithm = Dataset()
-    algorithm.AlgorithmName, algorithm.AlgorithmVersion = MANUFACTURER, version("medseg")
+    algorithm.AlgorithmName, algorithm.AlgorithmVersion = MANUFACTURER, own_version()
     algorithm.AlgorithmFamilyCodeSequence = [ARTIFICIAL_INTELLIGENCE.item()]
     ds.ROIDerivationAlgorithmIdentificationSequence = [algorithm]
     return ds

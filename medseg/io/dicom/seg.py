@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from importlib.metadata import version
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,7 @@ from medseg.io.dicom.source_series import (
 from medseg.io.error_context import refusing
 from medseg.io.output_checks import check_highdicom
 from medseg.system import memory_budget
+from medseg.system.own_version import own_version
 from medseg.system.quiet_libraries import quiet
 
 _HEADER_BYTES = 64 << 20
@@ -142,7 +142,7 @@ def _built(
         instance_number=1,
         manufacturer=MANUFACTURER,
         manufacturer_model_name=MANUFACTURER,
-        software_versions=version("medseg"),
+        software_versions=own_version(),
         device_serial_number="none",  # required (PS3.3 C.7.5.2); software has none
         content_label="SEGMENTATION",
         content_description="Automatic segmentation. Research use only.",
@@ -193,7 +193,7 @@ def _description(number: int, label: Label, uids: Identifiers) -> Any:
         segmented_property_type=_concept(what.type),
         algorithm_type="AUTOMATIC",
         algorithm_identification=highdicom.AlgorithmIdentificationSequence(
-            name=MANUFACTURER, version=version("medseg"), family=_concept(ARTIFICIAL_INTELLIGENCE)
+            name=MANUFACTURER, version=own_version(), family=_concept(ARTIFICIAL_INTELLIGENCE)
         ),
         tracking_uid=uids[f"segment {number}"],
         tracking_id=label.name,

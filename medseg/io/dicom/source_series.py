@@ -6,7 +6,6 @@ import copy
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from medseg.io.dicom.slice import Slice
 from medseg.io.dicom.slice_headers import slices
 from medseg.io.dicom.stacking import stack
 from medseg.system.notices import collect_notices
+from medseg.system.own_version import own_version
 
 MANUFACTURER = "medseg"
 # Attributes copied from the Patient, General Study and Patient Study modules (PS3.3 C.7.1.1,
@@ -113,7 +113,7 @@ class Scan:
         ds = self.subject()
         ds.SpecificCharacterSet = "ISO_IR 192"
         ds.Manufacturer = ds.ManufacturerModelName = MANUFACTURER
-        ds.SoftwareVersions = version("medseg")
+        ds.SoftwareVersions = own_version()
         ds.FrameOfReferenceUID = self.header.FrameOfReferenceUID
         ds.PositionReferenceIndicator = self.header.get("PositionReferenceIndicator") or ""
         ds.SeriesNumber = self.series_number
@@ -207,7 +207,7 @@ class Identifiers:
     def __init__(self, kind: str, array: Voxels, labels: Sequence[Label], scan: Scan) -> None:
         total = hashlib.sha256(np.ascontiguousarray(array.T).tobytes())
         total.update(repr([(label.name, label.values, label.side) for label in labels]).encode())
-        total.update(repr((kind, version("medseg"), array.dtype.str, array.shape, scan.uids)).encode())
+        total.update(repr((kind, own_version(), array.dtype.str, array.shape, scan.uids)).encode())
         self._digest = total.hexdigest()
 
     def __getitem__(self, name: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, cast
 
 import numpy as np
@@ -17,6 +17,7 @@ from medseg.preprocessing.lungmask import BodySlice, body_slice
 from medseg.preprocessing.nnunet import oriented_view
 from medseg.recipe import Recipe
 from medseg.recipe.pipeline import LungmaskPipeline
+from medseg.system.progress import show_step
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 Network: TypeAlias = Callable[[Floats], Floats]
@@ -27,8 +28,8 @@ class LungmaskRuntime:
 
     Args:
         recipe: The recipe.
-        networks: For each of its networks, that of each fold, which maps float32 (1, 1, 256, 256) to logits
-            float32 (1, classes, 256, 256).
+        networks: For each of its networks, that of each fold, which maps float32 (N, 1, 256, 256) to logits
+            float32 (N, classes, 256, 256). N is at most its attribute ``batch``, or 1 if it has none.
     """
 
     def __init__(self, recipe: Recipe, networks: Sequence[Sequence[Network]]) -> None:
@@ -83,19 +84,26 @@ class LungmaskCase:
             maps: For each label, probabilities to write (slices, rows, columns).
         """
         labels = np.empty((len(self._slices), 256, 256), dtype=np.uint8)
-        for number, each in enumerate(self._slices):
-            window = each.image[None, None]
-            logits = np.asarray(folds[0](window))
-            for network in folds[1:]:
-                logits = logits + network(window)
-            labels[number] = logits[0].argmax(0)
+        for number, (each, logits) in enumerate(zip(self._slices, self._logits(folds), strict=True)):
+            labels[number] = logits.argmax(0)
             if entropy is not None or maps:
-                values = softmax(logits[0] / np.float32(len(folds)))[1:]
+                values = softmax(logits / np.float32(len(folds)))[1:]
                 if entropy is not None:
                     entropy.add(values)
                 for whole, one in zip(maps, values, strict=False):
                     whole[number][each.box] = each.restored(one)
         return cleaned(labels) if self._runtime.clean else labels
+
+    def _logits(self, folds: Sequence[Network]) -> Iterator[Floats]:
+        """The sum over folds of the logits (classes, 256, 256) of each slice."""
+        batch = getattr(folds[0], "batch", 1)
+        for first in range(0, len(self._slices), batch):
+            windows = np.stack([each.image for each in self._slices[first : first + batch]])[:, None]
+            total = np.asarray(folds[0](windows))
+            for network in folds[1:]:
+                total = total + network(windows)
+            show_step(first + len(windows), len(self._slices), "slices")
+            yield from total
 
     def _paint(self, labels: Labels, view: npt.NDArray[np.uint8 | np.uint16]) -> None:
         for each, part, target in zip(self._slices, labels, view, strict=True):

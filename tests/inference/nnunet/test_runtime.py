@@ -39,12 +39,11 @@ def trained(place, dataset, outputs):
     return folder
 
 
-@pytest.mark.parametrize("probabilities", [False, True])
 @pytest.mark.parametrize(("dataset", "outputs"), [(DATASET, 3), (REGIONS, 2)], ids=["classes", "regions"])
-def test_masks_are_those_of_the_way_through_main_memory(tmp_path, dataset, outputs, probabilities):
+def test_masks_are_those_of_the_way_through_main_memory(tmp_path, dataset, outputs):
     model = medseg.import_model(trained(tmp_path, dataset, outputs), mirror=True)
     segment = medseg.Segmenter(model, engine="torch", device="cpu")
-    expected = segment.prepare(scan()).predict(probabilities=probabilities)
+    expected = segment.prepare(scan()).predict(probabilities=True)
     runtime = segment._runtime
     assert isinstance(runtime, NnunetRuntime)
     segment._runtime = NnunetRuntime(runtime.recipe, [stage.networks for stage in runtime.stages], "cpu:0")
@@ -54,7 +53,7 @@ def test_masks_are_those_of_the_way_through_main_memory(tmp_path, dataset, outpu
             engine.batch = 3
             run = engine._run
             engine._run = lambda windows, run=run: (seen.append(windows), run(windows))[1]
-    ours = segment.prepare(scan()).predict(probabilities=probabilities)
+    ours = segment.prepare(scan()).predict(probabilities=True)
     assert max(len(windows) for windows in seen) == 3
     # Rounding of a batch differs from that of one window, by less than a step of 16 bits in most voxels.
     assert np.mean(ours.mask.array != expected.mask.array) < 2e-3

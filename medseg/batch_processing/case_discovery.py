@@ -13,6 +13,8 @@ from medseg.datasets.layouts.case_naming import distinct, safe
 from medseg.datasets.manifest import Case, read_rows
 from medseg.errors import MedsegError, UsageError
 from medseg.io import formats
+from medseg.io.dicomweb.address import DicomwebAddress, is_address
+from medseg.io.dicomweb.address_list import listed_series
 from medseg.system.notices import notify
 
 _LONGEST_BYTES = 180
@@ -25,7 +27,7 @@ class Item:
 
     Attributes:
         id: Names the output files; unique even if upper and lower case are not distinguished.
-        images: Absolute paths, one per channel.
+        images: Absolute paths, one per channel; or the address of a series, as a path.
         patient: Id of the patient from the manifest; in a folder the first folder above the scan, such as
             ``p1`` for ``p1/2020/ct.nii.gz``; empty if there is none.
         study: Study of the case from the manifest; in a folder the second of these folders, such as ``2020``;
@@ -48,14 +50,20 @@ def items(source: Path, *, root: Path | None = None, without: Path | None = None
 
     Args:
         source: A CSV, JSON or YAML manifest; a folder of scans, DICOM series and image files at any
-            depth; a folder with a ``dataset.json``; or one scan.
+            depth; a folder with a ``dataset.json``; one scan; the ``dicomweb://`` address of a study or a
+            series, or a ``.txt`` file with one of them a line.
         root: Folder that the paths of a manifest are relative to, instead of the manifest's own root.
         without: A folder that is not searched: the outputs.
 
     Raises:
         UsageError: the manifest cannot be read, or ``source`` does not exist or holds no case (``no-cases``).
+
+    Errors of a DICOMweb server that is asked for the series of a study are those of
+    :func:`medseg.io.dicomweb.retrieval.list_study`.
     """
-    if source.is_dir() and not (source / "dataset.json").is_file():
+    if is_address(source) or (source.suffix.lower() == ".txt" and source.is_file()):
+        found = [_remote(address) for address in listed_series(source)]
+    elif source.is_dir() and not (source / "dataset.json").is_file():
         found = [
             Item(safe(name), (path,), *_person(path, source))
             for name, path in FolderSearch(source, without).scans()
@@ -91,6 +99,11 @@ def shard(found: Sequence[Item], text: str) -> tuple[Item, ...]:
             reason="shard",
         )
     return tuple(found[int(first) - 1 :: int(count)])
+
+
+def _remote(address: DicomwebAddress) -> Item:
+    """A series of a server; its UID names the outputs, and the study is its UID."""
+    return Item(address.series, (Path(str(address)),), study=address.study)
 
 
 def _person(path: Path, source: Path) -> tuple[str, str]:

@@ -10,7 +10,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -41,6 +41,9 @@ from medseg.inference.case_result import WAIT, CaseResult, ModelIdentity
 from medseg.inference.prediction import Prediction, PreparedScan
 from medseg.inference.registry import SegmentationMethod, load_segmenter
 from medseg.io import ReadOptions, read_channels, write
+from medseg.io.dicomweb.address import DicomwebAddress
+from medseg.io.dicomweb.local_copies import LocalCopies
+from medseg.io.dicomweb.storage import store
 from medseg.io.label_files import label_masks
 from medseg.io.picture.reader import displayed
 from medseg.measurement.lung_labels import lung_side
@@ -67,6 +70,7 @@ class _Case:
     model_notices: dict[int, list[Notice]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     input_sha256: str = ""
+    copies: LocalCopies = field(default_factory=LocalCopies)
 
 
 class CasePipeline:
@@ -125,14 +129,15 @@ class CasePipeline:
 
     def load(self, job: CaseJob) -> _Case:
         """The case, read and prepared for all its models; errors are kept for :meth:`finish`."""
-        case = _Case(job)
-        images = [Path(image) for image in job.images]
+        case = _Case(job, copies=LocalCopies(Path(self.config.scratch)))
         options = ReadOptions(None, None, self.config.trust, self.config.nonfinite)  # type: ignore[arg-type]
         try:
-            with _timed(case, "read"), collect_notices() as case.notices:
+            with _timed(case, "read"), collect_notices() as case.notices, case.copies.named():
+                images = [Path(image) for image in case.copies.fetch([Path(image) for image in job.images])]
                 # The first model's channels; a model that needs others refuses the case itself.
                 channels = len(self.methods[job.models[0]].channels)
-                case.volumes = read_channels(images, channels=channels, choices=options)
+                volumes = read_channels(images, channels=channels, choices=options)
+                case.volumes = case.copies.named_sources(volumes)
                 case.input_sha256 = digest(read_files(case.volumes, images))
         except Exception as error:
             case.failed = dict.fromkeys(job.models, _reading_error(error))
@@ -148,10 +153,11 @@ class CasePipeline:
     def finish(self, case: _Case) -> list[CaseResult]:
         """Segments the case and writes its files; a result for each of its models."""
         results = []
-        for number in case.job.models:
-            results.append(self._finish(case, number))
-            if not self.shares_device:
-                self._idle_since = time.perf_counter()
+        with closing(case.copies):
+            for number in case.job.models:
+                results.append(self._finish(case, number))
+                if not self.shares_device:
+                    self._idle_since = time.perf_counter()
         return results
 
     def _finish(self, case: _Case, number: int) -> CaseResult:
@@ -160,7 +166,7 @@ class CasePipeline:
         try:
             if number in case.failed:
                 raise case.failed[number]
-            with collect_notices() as notices:
+            with collect_notices() as notices, case.copies.named():
                 result = self._segment(case, number, model)
         except Exception as error:
             named = as_medseg_error(error)
@@ -169,7 +175,7 @@ class CasePipeline:
         return replace(
             result,
             input_sha256=case.input_sha256,
-            notices=tuple(dict.fromkeys(_bare(each, case.job) for each in all_notices)),
+            notices=tuple(dict.fromkeys(_bare(case.copies.notice(each), case.job) for each in all_notices)),
             seconds={name: round(value, 3) for name, value in case.seconds.items()},
         )
 
@@ -194,7 +200,7 @@ class CasePipeline:
             picture, slices = encoded(thumbnail(shown, mask)), case_slices(shown, mask)
             measurement = measure(scan, mask) if self.config.measure else Measurement(())
             lung = measured_lungs(measurement, scan, mask, model)
-            files = self._write(case.job.case, model.name, shown, prediction, measurement)
+            files = self._write(case.job, model.name, shown, prediction, measurement)
         return CaseResult(
             case.job.case,
             model.name,
@@ -217,10 +223,10 @@ class CasePipeline:
         )
 
     def _write(
-        self, case: str, model: str, scan: Volume, prediction: Prediction, measurement: Measurement
+        self, job: CaseJob, model: str, scan: Volume, prediction: Prediction, measurement: Measurement
     ) -> dict[str, str]:
         """Writes all files of a case and moves them into place together; their digests, the mask first."""
-        mask, subfolder = prediction.mask, model if len(self.methods) > 1 else ""
+        case, mask, subfolder = job.case, prediction.mask, model if len(self.methods) > 1 else ""
         scratch = Path(self.config.scratch) / f"{os.getpid()}-{case}"
         written: dict[str, Path] = {}
 
@@ -239,7 +245,9 @@ class CasePipeline:
             if self.config.overlays:
                 overlay(scan, mask, place(OVERLAYS, f"{case}.png"), title=case)
             if self.config.dicom and scan.source.format == "dicom":
-                write(mask, place(DICOM, f"{case}.dcm"), format=self.config.dicom, flush=False)
+                made = write(mask, place(DICOM, f"{case}.dcm"), format=self.config.dicom, flush=False)
+                if self.config.store:
+                    store(made, DicomwebAddress.parse(Path(job.images[0])))
             for label, values in prediction.probabilities.items():
                 # Thousandths: as exact as a network is, and a tenth of the file size.
                 rounded = np.round(values, 3).astype(np.float32)

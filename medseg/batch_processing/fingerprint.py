@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 from medseg.io.dicom import part10
 from medseg.io.dicom.companions import companion_folders
+from medseg.io.dicomweb.address import DicomwebAddress, is_address
 from medseg.io.formats import partner
 from medseg.io.image_files import data_files
 
@@ -26,7 +27,8 @@ def stamp(images: Sequence[Path], listings: Listings) -> str | None:
     """Digest of the names, sizes and times of a case's files; None if one is missing.
 
     It covers all files below a folder, and all files beside a DICOM file, as they may belong to its series.
-    The location does not count, so that a data set may be moved.
+    The location does not count, so that a data set may be moved. A series of a DICOMweb server is known by
+    its UIDs, which stand for its content.
 
     Args:
         images: The files and folders of the case.
@@ -35,6 +37,10 @@ def stamp(images: Sequence[Path], listings: Listings) -> str | None:
     known = hashlib.sha256()
     try:
         for number, image in enumerate(images):
+            if is_address(image):
+                address = DicomwebAddress.parse(image)
+                known.update(f"{number}\0{address.study}\0{address.series}\n".encode())
+                continue
             for name, info in sorted(_files(image, listings)):
                 known.update(f"{number}\0{name}\0{info.st_size}\0{info.st_mtime_ns}\n".encode())
     except (OSError, ValueError):
@@ -55,6 +61,8 @@ def inodes(images: Sequence[Path], listings: Listings) -> str:
     known = hashlib.sha256()
     try:
         for image in images:
+            if is_address(image):
+                continue
             for name, info in sorted(_files(image, listings)):
                 known.update(f"{name}\0{info.st_ino}\0{info.st_ctime_ns}\n".encode())
     except (OSError, ValueError):

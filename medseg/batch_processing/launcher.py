@@ -17,9 +17,11 @@ from medseg.batch_processing.runner import Workers
 from medseg.batch_processing.settings import BatchMonitor, BatchOptions, BatchResources
 from medseg.batch_processing.summary import BatchSummary
 from medseg.batch_processing.thumbnail_log import NAME as THUMBNAILS
+from medseg.errors import UsageError
 from medseg.images.label_selection import label_names
 from medseg.inference.registry import DEFAULT
 from medseg.io import output_checks
+from medseg.io.dicomweb.address import is_address
 from medseg.io.formats import picture_ending
 from medseg.io.overwrite_guard import OverwriteGuard
 from medseg.system import devices
@@ -43,7 +45,8 @@ def batch(
     batch is resumed. :func:`medseg.report` turns it into an HTML page.
 
     Args:
-        source: A manifest, or a folder with scans and DICOM series at any depth.
+        source: A manifest, or a folder with scans and DICOM series at any depth; or the ``dicomweb://``
+            address of a study or a series, or a ``.txt`` file with one of them a line.
         output: The output folder; created if it does not exist.
         model: Name or file of a model, or several; each case is segmented by all of them.
         resume: Continue in a folder that holds results; without it such a folder is refused.
@@ -69,8 +72,12 @@ def batch(
     options, resources = options or BatchOptions(), resources or BatchResources()
     if options.dicom == "dicom-seg":
         output_checks.check_highdicom()
+    if options.store and options.dicom is None:
+        raise _no_store("no DICOM masks are written", "add --dicom dicom-seg, or --dicom rtstruct")
     found = items(Path(source), root=options.data_root, without=Path(output))
     pictures = all(picture_ending(path) for item in found for path in item.images[:1])
+    if options.store and not all(is_address(path) for item in found for path in item.images):
+        raise _no_store("the scans are files of this computer", "give dicomweb:// addresses")
     if resources.shard:
         found = part_of(found, resources.shard)
     guard = OverwriteGuard([source] if Path(source).is_file() else [])
@@ -112,11 +119,16 @@ def _config(
         probabilities=options.probabilities,
         per_label=options.per_label,
         dicom=options.dicom,
+        store=options.store,
         measure=options.measure,
         aerated_only=options.aerated_only,
         roi=label_names(options.roi),
         bom=options.bom,
     )
+
+
+def _no_store(problem: str, remedy: str) -> UsageError:
+    return UsageError(f"nothing can be stored: {problem}", where="--store", remedy=remedy, reason="usage")
 
 
 def _devices(options: BatchOptions) -> str:

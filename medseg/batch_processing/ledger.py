@@ -21,6 +21,7 @@ from medseg.batch_processing.thumbnail_log import ThumbnailLog
 from medseg.errors import ResourceError, UsageError
 from medseg.inference.batch_events import BatchEnd, BatchStart
 from medseg.inference.case_result import CaseResult, ModelIdentity
+from medseg.io.dicomweb.address import written
 from medseg.io.overwrite_guard import OverwriteGuard
 from medseg.io.sidecar import LABELS, write_json
 from medseg.system.notices import Notice, notify
@@ -149,7 +150,7 @@ class Ledger:
                 time=time.time(),
                 patient=self.sources[case].patient,
                 study=self.sources[case].study,
-                inputs=tuple(map(str, self.sources[case].images)),
+                inputs=tuple(map(written, self.sources[case].images)),
                 stamp=self.stamps.get(case),
                 inodes=self.inodes.get(case, ""),
                 options=self.options,

@@ -36,6 +36,7 @@ class BatchConfig:
         probabilities: Write a probability map for each label of a network.
         per_label: Write a binary mask of each label.
         dicom: ``dicom-seg`` or ``rtstruct``: also write this for scans that are DICOM.
+        store: Also store the DICOM masks on the DICOMweb server of the scans.
         measure: ``lung``: also measure the lungs of every mask.
         aerated_only: Leave airless voxels of the lungs out of the masks of CT scans.
         roi: Names of the labels to write, in alphabetical order; all if empty.
@@ -60,6 +61,7 @@ class BatchConfig:
     roi: tuple[str, ...] = ()
     pictures: bool = False
     bom: bool = False
+    store: bool = False
 
     @classmethod
     def of(cls, data: dict[str, Any]) -> BatchConfig:
@@ -82,7 +84,7 @@ class BatchConfig:
         # Later options count only if they are used, so that batches from before them keep their digests.
         others |= {
             name
-            for name in ("measure", "aerated_only", "roi", "per_label", "pictures")
+            for name in ("measure", "aerated_only", "roi", "per_label", "pictures", "store")
             if not getattr(self, name)
         }
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in others}

@@ -30,6 +30,7 @@ class BatchOptions:
         probabilities: Also write a probability map for every label.
         per_label: Also write a binary mask of each label, ``per_label/<case>/<label>.nii.gz``.
         dicom: For DICOM scans also write ``dicom-seg`` or ``rtstruct``.
+        store: Also store these on the DICOMweb server of the scans; a case is done once it has them.
         measure: ``lung``: also measure the lungs of every mask, see :func:`medseg.measure`. Whole lungs are
             columns of the table, all their parts are in ``measures/<case>.csv``.
         aerated_only: Leave out voxels of the lungs that are not darker than -500 HU.
@@ -59,6 +60,7 @@ class BatchOptions:
     data_root: Path | None = None
     bom: bool = False
     redo_edited: bool = False
+    store: bool = False
 
 
 @dataclass(frozen=True)

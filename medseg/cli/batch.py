@@ -33,7 +33,10 @@ _LIMITS = {"reading": "reading and preparing", "network": "the network"}
 def batch(
     source: Annotated[
         Path | None,
-        typer.Argument(help="Manifest, or a folder with scan files and DICOM series at any depth."),
+        typer.Argument(
+            help="Manifest, a folder with scan files and DICOM series at any depth, the dicomweb:// address "
+            "of a study or series, or a .txt file with one of these a line."
+        ),
     ] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Output folder.")] = None,
     model: Annotated[
@@ -76,6 +79,10 @@ def batch(
         DicomFormat | None,
         typer.Option(help="For DICOM scans, also write masks in this DICOM format to dicom/."),
     ] = None,
+    store: Annotated[
+        bool,
+        typer.Option("--store", help="Also store these on the DICOMweb server of the scans."),
+    ] = False,
     measure: Annotated[
         Literal["lung"] | None,
         typer.Option(help="lung: also measure the lungs of every mask, as `medseg measure` does."),
@@ -130,6 +137,7 @@ def batch(
         probabilities=probabilities,
         per_label=per_label,
         dicom=dicom,
+        store=store,
         measure=measure,
         aerated_only=aerated_only,
         roi=roi_of(roi),

@@ -9,6 +9,8 @@ from pathlib import Path
 from medseg.errors import UsageError
 from medseg.inference.backends import check_known
 from medseg.inference.model_files import find
+from medseg.io.dicomweb.address import DicomwebAddress, is_address
+from medseg.io.formats import is_dicom_output
 from medseg.io.output_checks import check_writable
 from medseg.io.path_checks import existing
 
@@ -17,13 +19,45 @@ _MANIFESTS = (".csv", ".json", ".yaml", ".yml")
 
 
 def check_scans(scans: Sequence[Path]) -> None:
-    """Refuses a scan that does not exist or must not be read.
+    """Refuses a scan that does not exist or must not be read; of an address only the form is checked.
 
     Raises:
         InputRefused: as :func:`medseg.io.path_checks.existing`.
+        UsageError, ResourceError: as :func:`check_address`.
     """
     for scan in scans:
-        existing(scan)
+        if is_address(scan):
+            check_address(scan)
+        else:
+            existing(scan)
+
+
+def check_address(address: Path) -> None:
+    """Refuses an address that is not one of DICOMweb, or that holds a password.
+
+    Raises:
+        UsageError: as :meth:`medseg.io.dicomweb.address.DicomwebAddress.parse`.
+        ResourceError: dicomweb-client is not installed (``missing-extra``).
+    """
+    from medseg.io.dicomweb.connection import check_installed
+
+    DicomwebAddress.parse(address)
+    check_installed()
+
+
+def check_store(scans: Sequence[Path], output: str | None) -> None:
+    """Refuses to store masks of scans that are no addresses, or masks that are not DICOM.
+
+    Raises:
+        UsageError: one of these (``usage``).
+    """
+    if not scans or not all(is_address(scan) for scan in scans):
+        problem, remedy = "--store needs scans of a DICOMweb server", "give dicomweb:// addresses"
+    elif output is not None and not is_dicom_output(Path(output)):
+        problem, remedy = f"--store needs a DICOM mask, not {output}", "leave out -o, or write -o mask.dcm"
+    else:
+        return
+    raise UsageError(problem, where="--store", remedy=remedy, reason="usage")
 
 
 def check_cases(source: Path) -> None:
@@ -32,6 +66,9 @@ def check_cases(source: Path) -> None:
     Raises:
         UsageError: it does not exist (``no-cases``).
     """
+    if is_address(source):
+        check_address(source)
+        return
     # Not Path.exists, which raises for a name that is too long.
     if not os.path.exists(source) and source.suffix.lower() not in _MANIFESTS:  # noqa: PTH110
         raise UsageError("no such file or folder", where=source, remedy="check the path", reason="no-cases")

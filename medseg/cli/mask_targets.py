@@ -10,6 +10,7 @@ from pathlib import Path
 
 from medseg.errors import UsageError
 from medseg.io import formats
+from medseg.io.dicomweb.address import is_address
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ def mask_targets(
         scans: Scans of one channel; without ``output`` the last one is the mask.
         channels: Channels of one scan (``-i``).
         output: A mask file, or a folder: an existing one, or a path that ends with a slash. Masks in a folder
-            are named after their scans.
+            are named after their scans; of an address, by its last UID.
         form: Format of a DICOM mask; None for NIfTI in folders, or PNG if the scan is a picture.
 
     Raises:
@@ -61,10 +62,11 @@ def mask_targets(
                 reason="usage",
             )
         return [MaskTarget(jobs[0], Path(output))]
+    names = [_name(job[0]) for job in jobs]
     endings = [formats.mask_ending(job[0]) if form is None else formats.DICOM[0] for job in jobs]
     targets = [
-        MaskTarget(job, Path(output) / f"{formats.stem(job[0].absolute())}{ending}")
-        for job, ending in zip(jobs, endings, strict=True)
+        MaskTarget(job, Path(output) / f"{name}{ending}")
+        for job, name, ending in zip(jobs, names, endings, strict=True)
     ]
     twice = [path for path, count in Counter(target.mask for target in targets).items() if count > 1]
     if twice:
@@ -75,6 +77,10 @@ def mask_targets(
             reason="same-mask",
         )
     return targets
+
+
+def _name(scan: Path) -> str:
+    return scan.name if is_address(scan) else formats.stem(scan.absolute())
 
 
 def _is_folder(output: str) -> bool:

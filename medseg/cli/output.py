@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from medseg.errors import MedsegError, printable
+from medseg.io.dicomweb.address import written
 from medseg.system.notices import Notice
 
 
@@ -27,7 +28,8 @@ def mention_older_output(target: Path) -> Iterator[None]:
 
 def print_notice(notice: Notice) -> None:
     """Prints a notice on stderr, one line."""
-    print(f"warning: {notice}", file=sys.stderr)
+    shown = notice if notice.path is None else notice.at(written(notice.path))
+    print(f"warning: {shown}", file=sys.stderr)
 
 
 def print_next(*words: object) -> None:
@@ -42,6 +44,7 @@ def print_next(*words: object) -> None:
 
 def print_error(error: MedsegError, code: int) -> None:
     """Prints an error on stderr, or with ``--json`` as one object on standard output."""
+    error.where = error.where and written(error.where)
     if "--json" in sys.argv:
         facts: dict[str, object] = {"reason": error.reason, "exit_code": code, "where": error.where}
         facts |= {"problem": error.problem, "remedy": error.remedy}

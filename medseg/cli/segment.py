@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medseg.cli.early_checks import check_mask, check_model, check_scans
-from medseg.cli.mask_targets import mask_targets
+from medseg.cli.early_checks import check_mask, check_model, check_scans, check_store
+from medseg.cli.mask_targets import MaskTarget, mask_targets
 from medseg.cli.options import (
     AeratedOnly,
     AsJson,
@@ -29,6 +32,7 @@ from medseg.cli.options import (
 )
 from medseg.cli.output import mention_older_output, print_error, print_next
 from medseg.errors import UsageError
+from medseg.io.dicomweb.address import DicomwebAddress, is_address
 from medseg.io.formats import stem
 from medseg.system.error_conversion import as_medseg_error
 from medseg.system.notices import RESEARCH
@@ -44,7 +48,8 @@ def segment(
         list[Path] | None,
         typer.Argument(
             metavar="SCAN",
-            help="NIfTI, NRRD or MHA, DICOM folders, pictures. Without -o, the last is the mask to write.",
+            help="NIfTI, NRRD or MHA, DICOM folders, pictures, or dicomweb://HOST/.../studies/UID/series/UID."
+            " Without -o, the last is the mask to write.",
         ),
     ] = None,
     inputs: Annotated[
@@ -71,6 +76,12 @@ def segment(
         ),
     ] = None,
     format_: MaskFormat = None,
+    store: Annotated[
+        bool,
+        typer.Option(
+            "--store", help="Also store the mask on the DICOMweb server of the scan; -o may be left out."
+        ),
+    ] = False,
     series: Series = None,
     volume: VolumeNumber = None,
     trust: Trust = None,
@@ -89,75 +100,106 @@ def segment(
 
     Examples: medseg segment chest.nii.gz -o lungs.nii.gz; medseg segment *.nii.gz -o masks/
     """
-    targets = mask_targets(scans or [], inputs or [], output, format_)
-    several, names = len(targets) > 1, roi_of(roi)
-    if several and stats is not None:
-        raise UsageError(
-            "--stats is one file for several scans",
-            where="--stats",
-            remedy="leave it out: the .json beside each mask has the volumes",
-            reason="usage",
-        )
-    with mention_older_output(targets[0].mask):
-        check_model(model, engine)
-        check_scans([each for target in targets for each in target.channels])
-    folders = {target.mask: per_label or Path() for target in targets}
-    if output is not None and targets[0].mask != Path(output):
-        folders = {mask: folder / stem(mask) for mask, folder in folders.items()}
-        make_output_folder(Path(output))
-    for target in targets:
-        check_mask(target.mask, format_)
-    from medseg.images.label_selection import select_labels
-    from medseg.inference.case_reading import CaseReading
-    from medseg.inference.registry import load_segmenter
-    from medseg.inference.segmentation import Runtime, segment_case
-    from medseg.io.conversion import check_mask_output
-    from medseg.io.label_files import check_label_files, write_label_files
-    from medseg.io.sidecar import sidecar_path
+    kept = not store or output is not None
+    if store:
+        check_store([*(scans or []), *(inputs or [])], output)
+    with ExitStack() as stack:
+        if not kept:
+            output = stack.enter_context(TemporaryDirectory(prefix="medseg-store-")) + os.sep
+            format_ = format_ or "dicom-seg"
+        targets = mask_targets(scans or [], inputs or [], output, format_)
+        several, names = len(targets) > 1, roi_of(roi)
+        if several and stats is not None:
+            raise UsageError(
+                "--stats is one file for several scans",
+                where="--stats",
+                remedy="leave it out: the .json beside each mask has the volumes",
+                reason="usage",
+            )
+        with mention_older_output(targets[0].mask):
+            check_model(model, engine)
+            check_scans([each for target in targets for each in target.channels])
+        folders = {target.mask: per_label or Path() for target in targets}
+        if output is not None and targets[0].mask != Path(output):
+            folders = {mask: folder / stem(mask) for mask, folder in folders.items()}
+            make_output_folder(Path(output))
+        for target in targets:
+            check_mask(target.mask, format_)
+        from medseg.images.label_selection import select_labels
+        from medseg.inference.case_reading import CaseReading
+        from medseg.inference.registry import load_segmenter
+        from medseg.inference.segmentation import Runtime, segment_case
+        from medseg.io.conversion import check_mask_output
+        from medseg.io.label_files import check_label_files, write_label_files
+        from medseg.io.sidecar import sidecar_path
 
-    for target in targets:
-        check_mask_output(target.mask, target.channels, format_)
-    method: SegmentationMethod | str | None = model
-    if several or per_label is not None:
-        method = load_segmenter(model, device=device, engine=engine, any_modality=any_modality)
-        labels = select_labels(method.labels, names, "--roi").labels if names else method.labels
-        for target in targets if per_label is not None else ():
-            outputs = [target.mask, sidecar_path(target.mask), *([] if stats is None else [stats])]
-            check_label_files(folders[target.mask], labels, [*target.channels, *outputs])
-    options = choices_of(series, volume, trust, nonfinite, pixel_mm)
-    cases = [CaseReading(target.channels, options) for target in targets]
-    runtime, failed = Runtime(device, engine, any_modality, aerated_only, names), 0
-    for target, case, then in zip(targets, cases, [*cases[1:], None], strict=True):
-        started = time.perf_counter()
-        try:
-            with mention_older_output(target.mask):
-                made = segment_case(
-                    case, target.mask, model=method, runtime=runtime, stats=stats, format=format_, then=then
+        for target in targets:
+            check_mask_output(target.mask, target.channels, format_)
+        method: SegmentationMethod | str | None = model
+        if several or per_label is not None:
+            method = load_segmenter(model, device=device, engine=engine, any_modality=any_modality)
+            labels = select_labels(method.labels, names, "--roi").labels if names else method.labels
+            for target in targets if per_label is not None else ():
+                outputs = [target.mask, sidecar_path(target.mask), *([] if stats is None else [stats])]
+                check_label_files(folders[target.mask], labels, [*target.channels, *outputs])
+        options = choices_of(series, volume, trust, nonfinite, pixel_mm)
+        cases = [CaseReading(target.channels, options) for target in targets]
+        runtime, failed = Runtime(device, engine, any_modality, aerated_only, names), 0
+        for target, case, then in zip(targets, cases, [*cases[1:], None], strict=True):
+            started = time.perf_counter()
+            try:
+                with mention_older_output(target.mask):
+                    made = segment_case(
+                        case,
+                        target.mask,
+                        model=method,
+                        runtime=runtime,
+                        stats=stats,
+                        format=format_,
+                        then=then,
+                    )
+                    if per_label is not None:
+                        write_label_files(made.mask, folders[target.mask], made.facts)
+                    stored = _stored(target) if store else ""
+            except Exception as error:
+                known = as_medseg_error(error)
+                if not several or known.reason == "unexpected":
+                    raise
+                print_error(known, known.exit_code)
+                failed += 1
+            else:
+                seconds = time.perf_counter() - started
+                _print_result(
+                    target.mask if kept else None, made, seconds, stored, as_json=as_json, named=several
                 )
-                if per_label is not None:
-                    write_label_files(made.mask, folders[target.mask], made.facts)
-        except Exception as error:
-            known = as_medseg_error(error)
-            if not several or known.reason == "unexpected":
-                raise
-            print_error(known, known.exit_code)
-            failed += 1
-        else:
-            _print_result(target.mask, made, time.perf_counter() - started, as_json=as_json, named=several)
-    last = targets[-1]
-    if failed < len(targets):
-        print_next("view", last.channels[0], last.mask)
-    if failed:
-        print(f"{failed} of {len(targets)} scans failed", file=sys.stderr)
-        raise typer.Exit(1)
+            finally:
+                case.close()
+        last = targets[-1]
+        if failed < len(targets) and not is_address(last.channels[0]):
+            print_next("view", last.channels[0], last.mask)
+        if failed:
+            print(f"{failed} of {len(targets)} scans failed", file=sys.stderr)
+            raise typer.Exit(1)
 
 
-def _print_result(path: Path, made: SegmentedFile, seconds: float, *, as_json: bool, named: bool) -> None:
+def _stored(target: MaskTarget) -> str:
+    """The address of the mask, now stored in the study of its scan."""
+    from medseg.io.dicomweb.storage import store
+
+    return str(store(target.mask, DicomwebAddress.parse(target.channels[0])))
+
+
+def _print_result(
+    path: Path | None, made: SegmentedFile, seconds: float, stored: str, *, as_json: bool, named: bool
+) -> None:
     """Prints the volumes on standard output, or one JSON object a line, and the rest on standard error."""
     if as_json:
-        print(json.dumps({"mask": str(path), **made.facts}), flush=True)
+        places = {"mask": str(path)} if path else {}
+        places |= {"stored": stored} if stored else {}
+        print(json.dumps({**places, **made.facts}), flush=True)
     else:
         for name, volume_ml in made.mask.volumes_ml().items():
-            print(f"{path.name + '  ' if named else ''}{name:20s} {volume_ml:10.1f} ml", flush=True)
+            print(f"{made.path.name + '  ' if named else ''}{name:20s} {volume_ml:10.1f} ml", flush=True)
     _, on, gpu = str(made.facts.get("engine", "")).partition(" on ")
-    print(f"wrote {path} in {seconds:.1f} s{on}{gpu}. {RESEARCH}", file=sys.stderr)
+    done = " and ".join([*([f"wrote {path}"] if path else []), *([f"stored {stored}"] if stored else [])])
+    print(f"{done} in {seconds:.1f} s{on}{gpu}. {RESEARCH}", file=sys.stderr)

@@ -9,6 +9,7 @@ from pathlib import Path
 from medseg.errors import InputRefused
 from medseg.images.volume import Volume
 from medseg.io import read_channels
+from medseg.io.dicomweb.local_copies import LocalCopies
 from medseg.io.foreign_images import ScanLike, as_volume
 from medseg.io.read_options import DEFAULT_OPTIONS, ReadOptions
 from medseg.system import memory_budget
@@ -23,7 +24,8 @@ class CaseReading:
     """The scans of one case, which may be read before they are needed.
 
     Args:
-        scans: One scan per channel: paths, or images that :func:`medseg.as_volume` accepts.
+        scans: One scan per channel: paths, images that :func:`medseg.as_volume` accepts, or ``dicomweb://``
+            addresses, of which :meth:`close` removes the copies.
         options: How to read them when a file leaves a question open.
 
     Attributes:
@@ -35,6 +37,7 @@ class CaseReading:
         self.scans, self.options = tuple(scans), options
         self._reading: Future[tuple[Volume, ...]] | None = None
         self._notices: list[Notice] = []
+        self._copies = LocalCopies()
 
     @property
     def paths(self) -> list[str | Path]:
@@ -75,11 +78,16 @@ class CaseReading:
             del reading
             return self._read(channels)
         finally:
-            send(self._notices)
+            send([self._copies.notice(each) for each in self._notices])
+
+    def close(self) -> None:
+        """Removes copies of scans of a DICOMweb server, once the mask that refers to them is written."""
+        self._copies.close()
 
     def _read(self, channels: int) -> tuple[Volume, ...]:
-        paths = self.paths
-        with collect_notices() as self._notices:
+        with collect_notices() as self._notices, self._copies.named():
+            paths = self._copies.fetch(self.paths)
             if len(paths) == len(self.scans):
-                return read_channels(paths, channels=channels, choices=self.options)
+                volumes = read_channels(paths, channels=channels, choices=self.options)
+                return self._copies.named_sources(volumes)
             return tuple(as_volume(scan, self.options) for scan in self.scans)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -116,7 +117,7 @@ def segment(
     if series is not None:
         options = replace(options, series=series)
     case = CaseReading(_listed(scan), options)
-    with progress_bar("segmenting", progress) as advance, steps_shown(advance):
+    with closing(case), progress_bar("segmenting", progress) as advance, steps_shown(advance):
         _, mask, first = _segmented(case, _loader(model, Runtime(device, engine)))
     return aerated(mask, first) if aerated_only and _has_air(first, mask) else mask
 
@@ -135,7 +136,8 @@ def segment_file(
     """The mask of one scan, written to ``output`` with a ``.json`` file beside it that records its origin.
 
     Args:
-        scan: The scan, as in :func:`segment`.
+        scan: The scan, as in :func:`segment`; also the ``dicomweb://`` address of a series, which is copied
+            into a temporary folder for the time of the call.
         output: The mask file to write; the suffix chooses the format.
         model: The model, as in :func:`segment`.
         stats: A JSON file to write volumes and intensities inside each label to.
@@ -159,15 +161,16 @@ def segment_file(
         >>> result.facts["warnings"]
         []
     """
-    return segment_case(
-        CaseReading(_listed(scan), options),
-        Path(output),
-        model=model,
-        runtime=runtime or Runtime(),
-        stats=stats,
-        format=format,
-        progress=progress,
-    )
+    with closing(CaseReading(_listed(scan), options)) as case:
+        return segment_case(
+            case,
+            Path(output),
+            model=model,
+            runtime=runtime or Runtime(),
+            stats=stats,
+            format=format,
+            progress=progress,
+        )
 
 
 def segment_case(

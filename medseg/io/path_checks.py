@@ -17,7 +17,8 @@ _SPECIAL: tuple[tuple[Callable[[int], bool], str], ...] = (
     (stat.S_ISBLK, "a block device"),
 )
 
-_ADDRESS = re.compile(r"^([a-z][a-z0-9+]{1,9}):/{1,2}(?=[^/])", re.IGNORECASE)
+_ADDRESS = re.compile(r"^([a-z][a-z0-9+]{1,13}):/{1,2}(?=[^/])", re.IGNORECASE)
+_SECRET = re.compile(r"(?<=://).*@|[?#].*")
 
 
 def existing(path: str | Path) -> Path:
@@ -67,7 +68,7 @@ def _missing(path: Path, error: OSError | ValueError) -> InputRefused:
     if "://" in address:
         return InputRefused(
             "this is an address, and medseg reads files of this computer only",
-            where=address,
+            where=_SECRET.sub("…", address),
             remedy="download it first, and give the path of the file",
             reason="not-found",
         )

@@ -1,0 +1,120 @@
+"""A DICOMweb server for tests that answers as each test wants, also wrongly."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pydicom
+
+from medseg.io.dicomweb.address import DicomwebAddress
+
+BOUNDARY = "b0undary"
+
+
+@dataclass
+class FakeServer:
+    """What a server of one series answers.
+
+    Attributes:
+        port: Its port on 127.0.0.1.
+        series: The files of the series, and what is listed and sent.
+        status: HTTP status of all answers.
+        listed: Number of objects that it lists; None leaves it out.
+        body: Body of the series' answer.
+        cut: The connection ends after so many bytes of it.
+        silent: It never answers with the series.
+        kind: Content type of the series' answer.
+        stored: Its answer to a mask: status and JSON.
+        authorizations: What requests brought as credentials.
+        posted: Bodies of masks.
+    """
+
+    port: int
+    series: Path
+    status: int = 200
+    listed: int | None = 0
+    body: bytes = b""
+    cut: int | None = None
+    silent: threading.Event | None = None
+    kind: str = f'multipart/related; type="application/dicom"; boundary={BOUNDARY}'
+    stored: tuple[int, Any] = (200, {})
+    authorizations: list[str] = field(default_factory=list)
+    posted: list[bytes] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        files = sorted(self.series.iterdir())
+        self.listed, self.body = len(files), multipart([path.read_bytes() for path in files])
+        head = pydicom.dcmread(files[0], stop_before_pixels=True)
+        self.study, self.uid = str(head.StudyInstanceUID), str(head.SeriesInstanceUID)
+
+    @property
+    def address(self) -> DicomwebAddress:
+        """The address of the series."""
+        return DicomwebAddress("http", f"127.0.0.1:{self.port}", "/dicom-web", self.study, self.uid)
+
+    def listing(self) -> list[dict[str, Any]]:
+        one = {"00080060": {"vr": "CS", "Value": ["CT"]}, "0020000E": {"vr": "UI", "Value": [self.uid]}}
+        if self.listed is not None:
+            one["00201209"] = {"vr": "IS", "Value": [self.listed]}
+        return [one]
+
+
+def multipart(contents: list[bytes], boundary: str = BOUNDARY) -> bytes:
+    """A body with these parts."""
+    head = f"\r\n--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode()
+    return b"".join(head + content for content in contents) + f"\r\n--{boundary}--\r\n".encode()
+
+
+@contextmanager
+def served(series: Path) -> Iterator[FakeServer]:
+    """A server of one series, on a free port."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            fake.authorizations.append(self.headers.get("Authorization", ""))
+            path = self.path.partition("?")[0]
+            if fake.status != 200:
+                self.answer(b"", "text/plain", fake.status)
+            elif path.endswith(f"/studies/{fake.study}/series"):
+                self.answer(json.dumps(fake.listing()).encode(), "application/dicom+json")
+            elif path.endswith(f"/series/{fake.uid}"):
+                if fake.silent is not None:
+                    fake.silent.wait(60)
+                    return
+                self.answer(fake.body, fake.kind)
+            else:
+                self.answer(b"[]", "application/dicom+json")
+
+        def do_POST(self) -> None:
+            size = self.headers.get("Content-Length")
+            fake.posted.append(self.rfile.read(int(size)) if size else b"")
+            status, facts = fake.stored
+            self.answer(json.dumps(facts).encode(), "application/dicom+json", status)
+
+        def answer(self, body: bytes, kind: str, status: int = 200) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body[: fake.cut] if "json" not in kind else body)
+
+        def log_message(self, *args: Any) -> None:
+            """Nothing is printed."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    fake = FakeServer(server.server_address[1], series)
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    try:
+        yield fake
+    finally:
+        if fake.silent is not None:
+            fake.silent.set()
+        server.shutdown()
+        server.server_close()

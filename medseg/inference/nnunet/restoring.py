@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medseg.inference.device_transfer import on_cpu
+from medseg.inference.nnunet.half_precision import round_to_half
 from medseg.preprocessing.nnunet import Frame
 from medseg.preprocessing.spline_resizing import Axis, axis_weights, separate_axis
 from medseg.recipe.pipeline import Configuration
@@ -74,7 +75,8 @@ class Tile:
             values = (values.reshape(-1, values.shape[2]) @ c.T).reshape(*values.shape[:2], len(c))
         if self.on_device:
             return values.half().float()
-        return values.astype(np.float16).astype(np.float32)
+        round_to_half(values)
+        return values
 
     def winners(self) -> npt.NDArray[np.int16]:
         """The class with the largest logit in each voxel, the first of equal ones; 0 is the background."""

@@ -3,7 +3,8 @@
 nnU-Net keeps sums of weighted logits as 16-bit floats, also on a CPU. Rounding decides ties, of which there
 are some thousand on a surface, so the same mask needs the same rounding in the same order. Windows advance
 along the first axis, and planes that no later window changes are given away: memory is as deep as a window.
-The sums are numpy arrays, or torch tensors on the device of the networks.
+The sums are numpy arrays, 32-bit floats that are rounded after each addition, which is faster than
+converting them; or 16-bit torch tensors on the device of the networks.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from medseg.inference.nnunet.half_precision import round_to_half
 from medseg.inference.window_gathering import Box, gathered, levels
 from medseg.inference.window_runner import WindowRunner, out_of_memory_errors, tell_out_of_memory
 from medseg.system.arrays import Array, namespace
@@ -27,6 +29,7 @@ Halves: TypeAlias = npt.NDArray[np.float16]
 Network: TypeAlias = Callable[[Floats], Floats]
 
 _PEAK = 10.0  # `value_scaling_factor` of nnU-Net's Gaussian
+_PLANES = 4  # added at a time, so that temporary numbers stay in the processor's cache
 
 
 def starts(length: int, window: int, step: float) -> tuple[int, ...]:
@@ -129,7 +132,7 @@ def logit_planes(
 
 
 class _Sums:
-    """Sums of weighted logits and of weights, 16 bits, for as many planes as a window is deep.
+    """Sums of weighted logits and of weights, rounded to 16 bits, for as many planes as a window is deep.
 
     Args:
         math: numpy, or torch for tensors.
@@ -141,9 +144,10 @@ class _Sums:
 
     def __init__(self, math: Any, device: object, shape: Sequence[int], weight: Halves, inner: Box) -> None:
         self._math, self._inner, self._first = math, inner, 0
-        self._weight: Any = math.asarray(weight, device=device)
-        self._total: Any = math.zeros(tuple(shape), dtype=math.float16, device=device)
-        self._weights: Any = math.zeros(tuple(shape[2:]), dtype=math.float16, device=device)
+        kind = math.float32 if math is np else math.float16
+        self._weight: Any = math.asarray(weight, dtype=kind, device=device)
+        self._total: Any = math.zeros(tuple(shape), dtype=kind, device=device)
+        self._weights: Any = math.zeros(tuple(shape[2:]), dtype=kind, device=device)
 
     def before(self, box: Box) -> Iterator[tuple[int, Any]]:
         """The planes that are final once windows begin at this one's, which makes room for it."""
@@ -163,10 +167,13 @@ class _Sums:
         for total, found in zip(self._total, logits, strict=True):
             if isinstance(found, np.ndarray):
                 for sums, values in zip(total, found, strict=True):  # one class at a time: less memory
-                    np.add(sums[place], values * self._weight, out=sums[place], casting="unsafe")
+                    _add(sums[place], values, self._weight)
             else:
                 total[:, *place] += found.to(total.device) * self._weight
-        self._weights[place] += self._weight
+        if self._math is np:
+            _add(self._weights[place], self._weight)
+        else:
+            self._weights[place] += self._weight
 
     def _final(self, stop: int) -> Iterator[tuple[int, Any]]:
         """Mean logits over windows, then folds, of the planes before ``stop``."""
@@ -175,6 +182,9 @@ class _Sums:
             return
         place = (slice(low - self._first, high - self._first), *self._inner[1:])
         weights = self._weights[place]
+        if self._math is np:
+            yield low - self._inner[0].start, _mean(self._total[:, :, *place], weights)
+            return
         total = self._total[0][:, *place] / weights
         for other in self._total[1:]:
             total += other[:, *place] / weights
@@ -188,6 +198,34 @@ class _Sums:
         for values in (*(channel for total in self._total for channel in total), self._weights):
             values[:kept] = self._math.asarray(values[planes:], copy=True)
             values[kept:] = 0
+
+
+def _add(total: Floats, values: Floats, weight: Floats | None = None) -> None:
+    """Adds values, or weighted values, to sums (A, B, C), a few planes at a time, and rounds the sums."""
+    for plane in range(0, len(total), _PLANES):
+        part = slice(plane, plane + _PLANES)
+        added = values[part] if weight is None else values[part] * weight[part]
+        added = added + total[part]
+        round_to_half(added)
+        total[part] = added
+
+
+def _mean(sums: Floats, weights: Floats) -> Halves:
+    """Mean logits over windows, then folds, rounded after each step: (folds, heads, A, B, C) without folds."""
+    mean = np.empty(sums.shape[1:], dtype=np.float16)
+    total, each = np.empty_like(weights), np.empty_like(weights) if len(sums) > 1 else None
+    for head in range(sums.shape[1]):
+        np.divide(sums[0, head], weights, out=total)
+        round_to_half(total)
+        for other in sums[1:, head]:
+            each = np.divide(other, weights, out=each)
+            round_to_half(each)
+            total += each
+            round_to_half(total)
+        if len(sums) > 1:
+            total /= np.float32(len(sums))
+        mean[head] = total
+    return mean
 
 
 def _box(corner: Sequence[int], size: Sequence[int]) -> Box:

@@ -8,7 +8,7 @@ from typing import TypedDict
 
 import numpy as np
 
-from medseg.images.palette import colour_of, rgb
+from medseg.images.palette import label_colour, rgb
 from medseg.images.volume import PICTURE, Mask, Volume, members
 from medseg.visualization.annotations import annotate
 from medseg.visualization.planes import AXIAL, coloured, grey_levels, inner_border
@@ -63,12 +63,12 @@ def case_slices(
         picture = Image.fromarray(grey).resize((width, height), Image.Resampling.BILINEAR)
         tile = coloured(np.asarray(picture))
         plane = AXIAL.cut(labels.array[box[:2]], at)
-        for number, label in enumerate(labels.labels):
+        for label in labels.labels:
             inside = members(plane, label)
             if inside.any():
                 scaled = Image.fromarray(inside.astype(np.uint8))
                 drawn = np.asarray(scaled.resize((width, height), Image.Resampling.NEAREST))
-                tile[inner_border(drawn > 0, 2)] = rgb(colour_of(number))
+                tile[inner_border(drawn > 0, 2)] = rgb(label_colour(label))
         whole = Image.fromarray(tile)
         if volume.source.format != PICTURE:
             annotate(whole, AXIAL, per_mm, size=16)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from medseg.errors import InputRefused, UsageError
 from medseg.images.mask_placement import placed_on
-from medseg.images.palette import colour_of
+from medseg.images.palette import colour_of, label_colour
 from medseg.images.volume import PICTURE, Mask, Volume, Voxels, members
 from medseg.io.overwrite_guard import PICTURE_SOFTWARE
 from medseg.system.atomic_write import replacing
@@ -148,8 +148,8 @@ def _plane(
     """Draws one plane of arrays in RAS order, with contours."""
     _image(axes, plane.cut(scan.array, at), plane.size_mm(scan.grid), limits)
     found = plane.cut(labels.array, at)
-    for row, label in enumerate(labels.labels):
-        _outline(axes, members(found, label), plane.pixel_mm(scan.grid), colour_of(row))
+    for label in labels.labels:
+        _outline(axes, members(found, label), plane.pixel_mm(scan.grid), label_colour(label))
 
 
 def _image(axes: Axes, picture: Voxels, size_mm: tuple[float, float], limits: tuple[float, float]) -> None:
@@ -317,7 +317,7 @@ def _legend(figure: Figure, mask: Mask, a_row: int = 8) -> None:
         digits = 0 if flat or size >= 10 else 1 if size >= 1 else 2
         text = f"■ {name.replace('_', ' ')}  {size:.{digits}f} {'pixels' if flat else 'ml'}"
         x, y = 0.015 + column * 0.98 / columns, 0.045 - 0.035 * row
-        figure.text(x, y, text, color=colour_of(number), fontsize=10)
+        figure.text(x, y, text, color=label_colour(mask.labels[number]), fontsize=10)
     if len(shown) < len(entries):
         text = f"+ {len(entries) - len(shown)} more"
         figure.text(0.015 + (columns - 1) * 0.98 / columns, 0.01, text, color=_INK, fontsize=10)

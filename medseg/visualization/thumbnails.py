@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from medseg.images.palette import colour_of, rgb
+from medseg.images.palette import label_colour, rgb
 from medseg.images.volume import PICTURE, Mask, Volume, members
 from medseg.system.html import render
 from medseg.visualization.annotations import annotate
@@ -60,10 +60,10 @@ def thumbnail(volume: Volume, mask: Mask | None = None, *, pixels: int = PIXELS)
         tile = coloured(np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR)))
         if labels is not None:
             found = plane.cut(labels.array, at)
-            for number, label in enumerate(labels.labels):
+            for label in labels.labels:
                 inside = Image.fromarray(members(found, label).astype(np.uint8))
                 scaled = np.asarray(inside.resize((width, height), Image.Resampling.NEAREST))
-                tile[inner_border(scaled > 0)] = rgb(colour_of(number))
+                tile[inner_border(scaled > 0)] = rgb(label_colour(label))
         whole = Image.fromarray(tile)
         if volume.source.format != PICTURE:
             annotate(whole, plane, per_mm if plane is AXIAL else math.inf, size=11, ends=plane is not AXIAL)

@@ -211,7 +211,7 @@ def _add(total: Floats, values: Floats, weight: Floats | None = None) -> None:
 
 
 def _mean(sums: Floats, weights: Floats) -> Halves:
-    """Mean logits over windows, then folds, rounded after each step: (folds, heads, A, B, C) without folds."""
+    """Mean logits over windows, then folds, of (folds, heads, A, B, C), rounded after each step."""
     mean = np.empty(sums.shape[1:], dtype=np.float16)
     total, each = np.empty_like(weights), np.empty_like(weights) if len(sums) > 1 else None
     for head in range(sums.shape[1]):

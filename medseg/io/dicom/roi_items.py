@@ -8,7 +8,7 @@ from pydicom.dataset import Dataset
 
 from medseg.images.grid import Array, flip_lps_ras
 from medseg.images.label import Label
-from medseg.images.palette import colour_of, rgb
+from medseg.images.palette import label_colour, rgb
 from medseg.images.volume import Voxels
 from medseg.io.dicom import sop_classes
 from medseg.io.dicom.coded_terms import ARTIFICIAL_INTELLIGENCE, meaning
@@ -54,18 +54,17 @@ def roi(label: Label, scan: Scan) -> Dataset:
     return ds
 
 
-def contours(label: Label, number: int, array: Voxels, scan: Scan) -> Dataset:
+def contours(label: Label, array: Voxels, scan: Scan) -> Dataset:
     """The item of ROIContourSequence: colour and contours of a region; a region without voxels has none.
 
     Args:
         label: The label.
-        number: Its index, which decides the colour.
         array: Label map (columns, rows, slices) of the scan.
         scan: The series that is contoured.
     """
     ds = Dataset()
     ds.ReferencedROINumber = label.value
-    ds.ROIDisplayColor = list(rgb(colour_of(number)))
+    ds.ROIDisplayColor = list(rgb(label_colour(label)))
     items = []
     for k, one in enumerate(scan.slices):
         region = np.isin(array[:, :, k], label.values)

@@ -68,7 +68,7 @@ def write(mask: Mask, path: Path) -> None:
     ds.ApprovalStatus = "UNAPPROVED"
     ds.ReferencedFrameOfReferenceSequence = [contoured_images(scan)]
     ds.StructureSetROISequence = [roi(label, scan) for label in labels]
-    ds.ROIContourSequence = [contours(label, n, array, scan) for n, label in enumerate(labels)]
+    ds.ROIContourSequence = [contours(label, array, scan) for label in labels]
     ds.RTROIObservationsSequence = [observation(label, n) for n, label in enumerate(labels, 1)]
     ds.file_meta = FileMetaDataset()
     # Implicit VR: with explicit 16-bit lengths a contour could hold at most 65,534 characters.

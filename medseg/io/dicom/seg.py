@@ -16,6 +16,7 @@ from pydicom.dataset import Dataset
 from medseg.errors import InputRefused
 from medseg.images.grid import Grid
 from medseg.images.label import Label
+from medseg.images.palette import label_colour, rgb
 from medseg.images.volume import Mask, Source, Volume, Voxels
 from medseg.io.dicom import part10
 from medseg.io.dicom.coded_terms import ARTIFICIAL_INTELLIGENCE, Term, meaning, read_meaning
@@ -197,6 +198,7 @@ def _description(number: int, label: Label, uids: Identifiers) -> Any:
         ),
         tracking_uid=uids[f"segment {number}"],
         tracking_id=label.name,
+        display_color=highdicom.color.CIELabColor.from_rgb(*rgb(label_colour(label))),
     )
     description.SegmentDescription = described(label)
     if what.modifiers:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from medseg.errors import InputRefused, UsageError
 from medseg.images.label import Label
 from medseg.images.mask_placement import placed_on
-from medseg.images.palette import BLUE, PURPLE, VERMILLION, colour_of
+from medseg.images.palette import BLUE, PURPLE, VERMILLION, label_colour
 from medseg.images.volume import Mask, Volume
 from medseg.io import write
 from medseg.visualization.thumbnails import window
@@ -96,7 +96,7 @@ def _labels(mask: Mask) -> list[dict[str, Any]]:
         {
             "name": label.name,
             "value": number + 1,
-            "colour": (_APART[number] if mask.labels == _DIFFERENCE else colour_of(number)),
+            "colour": (_APART[number] if mask.labels == _DIFFERENCE else label_colour(label)),
             "ml": round(volumes_ml[label.name], 1),
         }
         for number, label in enumerate(mask.labels)

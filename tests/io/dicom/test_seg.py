@@ -1,4 +1,5 @@
 import builtins
+import json
 import warnings
 
 import highdicom
@@ -8,6 +9,7 @@ import pytest
 from pydicom.sr._concepts_dict import concepts
 from pydicom.sr.codedict import codes
 from pydicom.uid import RLELossless
+from skimage.color import rgb2lab
 from support.dicom_masks import (
     DIRECTIONS,
     GHOST,
@@ -26,10 +28,12 @@ from support.dicom_masks import (
 from medseg import io
 from medseg.errors import InputRefused, InputWarning, ResourceError, UsageError
 from medseg.images.label import Label
+from medseg.images.palette import rgb
 from medseg.images.volume import Mask, Source, Volume
 from medseg.io import output_checks
-from medseg.io.dicom import coded_terms, seg, source_series
+from medseg.io.dicom import coded_terms, rtstruct, seg, source_series
 from medseg.io.dicom.segments import Segment
+from medseg.visualization.viewer.scene import scene
 
 
 @pytest.fixture
@@ -222,6 +226,24 @@ def test_coded_terms_and_algorithm(scan, tmp_path):
     assert nodule.SegmentedPropertyTypeCodeSequence[0].CodeMeaning == "Nodule"
     assert ghost.SegmentedPropertyTypeCodeSequence[0].CodeValue == "85756007"
     assert "SegmentedPropertyTypeModifierCodeSequence" not in ghost.SegmentedPropertyTypeCodeSequence[0]
+
+
+@pytest.mark.parametrize("name", ["first", "aorta", "lung_upper_lobe_left"])
+def test_a_class_has_one_colour_in_seg_rtstruct_and_viewer(scan, tmp_path, name):
+    """The SEG's colour is CIELab (PS3.3 C.10.7.1.1), of daylight D65 as viewers take it; scikit-image's."""
+    labels = (Label(name=name, values=(1,)), Label(name="other", values=(30,)))
+    array = np.zeros(scan.grid.shape, np.uint8)
+    array[1:4, 2:6, 1:3], array[5:8, 2:6, 1:3] = 1, 30
+    mask = Mask(array, scan.grid, labels, scan.source)
+    (layer,) = json.loads(scene(scan, [("mask", mask)]).files["scene.json"])["masks"]
+    shown = [each["colour"] for each in layer["labels"]]
+    rtstruct.write(mask, tmp_path / "rt.dcm")
+    items = pydicom.dcmread(tmp_path / "rt.dcm").ROIContourSequence
+    assert [tuple(item.ROIDisplayColor) for item in items] == [rgb(colour) for colour in shown]
+    for item, colour in zip(pydicom.dcmread(written(mask, tmp_path)).SegmentSequence, shown, strict=True):
+        lightness, a, b = np.array(item.RecommendedDisplayCIELabValue) / 65535
+        found = [100 * lightness, 255 * a - 128, 255 * b - 128]
+        np.testing.assert_allclose(found, rgb2lab(np.array(rgb(colour)) / 255), atol=0.3)
 
 
 def test_every_term_is_the_standards():

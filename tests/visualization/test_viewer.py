@@ -108,6 +108,15 @@ def test_other_pages_are_refused(server):
     assert ask(server, path, Origin=f"http://127.0.0.1:{server.server_port}")[0] == 200
 
 
+def test_a_page_that_is_closed_while_it_loads_is_no_error(server, capsys):
+    for error, shown in ((ConnectionResetError(), False), (BrokenPipeError(), False), (ValueError(), True)):
+        try:
+            raise error
+        except (OSError, ValueError):
+            server.handle_error(None, ("127.0.0.1", 1))
+        assert ("Traceback" in capsys.readouterr().err) == shown
+
+
 def test_the_scene_has_the_scan_and_numbered_masks_on_its_grid(server, tmp_path):
     facts = json.loads(ask(server, f"/{server.token}/scene.json")[2])
     assert [mask["name"] for mask in facts["masks"]] == ["all.nii.gz", "right.nii.gz", "difference"]
@@ -254,7 +263,7 @@ def test_pointer_keys_wheel_and_window(tmp_path):
         assert tab.locator("#labels").inner_text().lstrip("■ ").startswith(volume)
 
         tab.get_by_label("axial", exact=True).check()
-        box = tab.locator("canvas").bounding_box()
+        box = tab.locator("canvas").first.bounding_box()
         for across, down in ((0.42, 0.45), (0.55, 0.6)):
             tab.mouse.move(box["x"] + box["width"] * across, box["y"] + box["height"] * down)
             tab.wait_for_timeout(300)
@@ -305,7 +314,7 @@ def test_pointer_keys_wheel_and_window(tmp_path):
         tab.mouse.up()
         assert tab.evaluate("medsegViews[0].document.completedMeasurements.length") == 1
         tab.get_by_label("contour").check()
-        assert tab.evaluate("medsegViews[0].opts.atlasOutline") == 1
+        assert tab.evaluate("medsegViews[0].overlayAlphaShader") == 0
         with tab.expect_download(timeout=60_000) as saved:
             tab.get_by_role("button", name="Screenshot").click()
         assert saved.value.suggested_filename == "medseg.png"
@@ -313,6 +322,76 @@ def test_pointer_keys_wheel_and_window(tmp_path):
         assert tab.evaluate(limits) == [-1400, 200]
         assert tab.evaluate("medsegViews[0].document.completedMeasurements.length") == 0
         assert tab.get_by_label("planes and 3D").is_checked()
+        one.shutdown()
+
+
+LETTERS_DRAWN = """() => {
+  const view = medsegViews[0], found = {};
+  view.drawText = (at, text, ...rest) => {
+    found[text] = [at[0], at[1], view.textWidth(view.fontPx, text), view.fontPx];
+    return Object.getPrototypeOf(view).drawText.call(view, at, text, ...rest);
+  };
+  view.drawScene();
+  delete view.drawText;
+  return [found, view.screenSlices[0].leftTopWidthHeight];
+}"""
+
+
+@pytest.mark.slow
+def test_letters_and_contours_lie_inside_the_picture_that_comes_first(tmp_path):
+    with (
+        Server(scene(Thorax().scan(GRID), [("lungs", lungs())])) as one,
+        page(viewport={"width": 900, "height": 700}) as tab,
+    ):
+        threading.Thread(target=one.serve_forever, daemon=True).start()
+        tab.goto(one.url)
+        tab.wait_for_selector("body[data-ready=yes]", timeout=240_000)
+        # Three planes are seen before the viewer or a voxel is asked for.
+        names = [url.rpartition("/")[2] for url in tab.asked]
+        assert names.index("first0.webp") < names.index("niivue.js") < names.index("scan.nii")
+        asked = (
+            "performance.getEntriesByType('resource').find(each => each.name.endsWith('niivue.js')).startTime"
+        )
+        assert tab.evaluate(f"performance.getEntriesByName('first picture')[0].startTime <= {asked}")
+        assert tab.locator("img.first").count() == 0
+
+        def shot() -> np.ndarray:
+            tab.wait_for_timeout(300)
+            tab.locator("main > div").screenshot(path=tmp_path / "shot.png")
+            return images.imread(tmp_path / "shot.png")[..., :3]
+
+        for plane, letters in (("sagittal", "APSI"), ("coronal", "RLSI"), ("axial", "RLAP")):
+            tab.get_by_label(plane, exact=True).check()
+            found, (left, top, width, height) = tab.evaluate(LETTERS_DRAWN)
+            assert set(found) == set(letters)
+            left, width, picture = min(left, left + width), abs(width), shot()
+            for letter, (x, y, wide, tall) in found.items():
+                assert left <= x < x + wide <= left + width, (plane, letter)
+                assert top <= y < y + tall <= top + height, (plane, letter)
+                around = picture[int(y) : int(y + tall), int(x - 2) : int(x + wide + 2)]
+                assert around.max() > 0.9, (plane, letter)
+                assert np.median(around) < 0.4, (plane, letter)
+            for first, second, axis in ((letters[0], letters[1], 0), (letters[2], letters[3], 1)):
+                assert found[first][axis] < (left + width / 2, top + height / 2)[axis] < found[second][axis]
+
+        filled = tinted(shot(), blue=True)
+        assert len(filled) > 1000
+        tab.get_by_label("contour", exact=True).check()
+        lines = tinted(shot(), blue=True)
+        assert 100 < len(lines) < 0.3 * len(filled)
+        np.testing.assert_allclose([lines.min(0), lines.max(0)], [filled.min(0), filled.max(0)], atol=3)
+        with tab.expect_download(timeout=60_000) as saved:
+            tab.get_by_role("button", name="Screenshot").click()
+        saved.value.save_as(tmp_path / "saved.png")
+        assert len(tinted(images.imread(tmp_path / "saved.png")[..., :3], blue=True)) > 100
+        tab.locator("#opacity").fill("0")
+        assert len(tinted(shot(), blue=True)) == 0
+        tab.locator("#opacity").fill("1")
+        tab.get_by_label("right lung").uncheck()
+        assert len(tinted(shot(), blue=True)) < 50
+        tab.get_by_label("right lung").check()
+        tab.get_by_label("3D", exact=True).check()
+        assert len(tinted(shot(), blue=True)) > 1000  # the surface of the lung is not drawn as lines
         one.shutdown()
 
 

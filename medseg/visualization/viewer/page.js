@@ -1,12 +1,17 @@
-import { Niivue } from "./niivue.js";
+import { addContours } from "./contours.js";
+import { addLetters } from "./orientation_letters.js";
 
 const scene = await (await fetch("scene.json")).json();
 const stage = document.getElementById("stage");
 const shown = scene.masks.filter(mask => mask.name !== "difference");
 const difference = scene.masks.find(mask => mask.name === "difference");
 const hidden = new Set();
-const contour = document.getElementById("contour");
-let opacity = 0.5;
+const drawn = [...document.getElementsByName("drawn")];
+const style = () => drawn.find(each => each.checked).value;
+const differ = document.getElementById("differ");
+const apart = () => differ.querySelector("input").checked;
+const slider = document.getElementById("opacity");
+const strength = { fill: 0.5, contour: 1, both: 0.5 }; // opacity; of "both", that of the fill
 
 const colours = mask => {
   const rgb = colour => [1, 3, 5].map(at => parseInt(colour.slice(at, at + 2), 16));
@@ -32,6 +37,29 @@ const tell = (view, at) => {
   const sides = ["RL", "AP", "SI"].map((letters, axis) => letters[mm[axis] >= 0 ? 0 : 1] + " " + Math.abs(mm[axis]).toFixed(1));
   place.textContent = `${Number(value.toPrecision(5))} ${scene.unit} · ${sides.join(" · ")} mm · ${PLANES[plane]} slice ${vox[across()] + 1} of ${scan.dimsRAS[across() + 1]}`;
 };
+// Layers are opaque: how strong they are in the planes is decided when a plane is drawn, at once and without new textures.
+const paintLayers = (view, mask) => [mask, difference].filter(Boolean).forEach((layer, number) => {
+  view.volumes[number + 1].setColormapLabel(colours(layer));
+  view.volumes[number + 1].opacity = (layer === difference) === apart() ? 1 : 0;
+  view.overlayAlphaShader = style() === "contour" ? 0 : strength[style()];
+});
+// What is to have contours in a view: the layer, its colours, and their opacity.
+const outlined = (view, mask) => {
+  const layer = apart() ? difference : mask;
+  if (!layer || style() === "fill") return null;
+  const visible = layer.labels.filter(label => !hidden.has(label.name));
+  return {
+    layer: view.volumes[layer === mask ? 1 : 2], opacity: style() === "contour" ? strength.contour : 1,
+    colours: new Map(visible.map(label => [label.value, label.colour])),
+  };
+};
+const restyle = () => {
+  slider.value = strength[style()];
+  for (const { view } of panels) {
+    view.overlayAlphaShader = style() === "contour" ? 0 : strength[style()];
+    view.drawScene();
+  }
+};
 const shownWindow = view => {
   const { cal_min, cal_max } = view.volumes[0];
   document.getElementById("level").value = Math.round((cal_min + cal_max) / 2);
@@ -45,13 +73,22 @@ const shownWindow = view => {
 
 const here = name => new URL(name, location.href).href;
 const [low, high] = Object.values(scene.presets)[0];
+const add = (parent, kind, values = {}) => parent.appendChild(Object.assign(document.createElement(kind), values));
+const boxes = (shown.length ? shown : [null]).map((mask, number) => {
+  const box = add(stage, "div");
+  add(box, "h2", { textContent: shown.length > 1 ? mask.name : "" });
+  return { box, mask, first: add(box, "img", { className: "first", src: here(scene.first[number]), alt: "three planes" }) };
+});
+// Pictures of three planes come before the viewer and the scan, which take a while without a graphics card.
+place.textContent = "first look at the planes through the masks; loading the whole scan …";
+await Promise.all(boxes.map(({ first }) => first.decode()));
+await new Promise(done => requestAnimationFrame(() => setTimeout(done)));
+performance.mark("first picture");
+document.body.dataset.first = "yes";
+const { Niivue } = await import("./niivue.js");
 const panels = [];
-for (const mask of shown.length ? shown : [null]) {
-  const box = document.createElement("div"), head = document.createElement("h2");
-  const canvas = document.createElement("canvas");
-  head.textContent = shown.length > 1 ? mask.name : "";
-  box.append(head, canvas);
-  stage.append(box);
+for (const { box, mask, first } of boxes) {
+  const canvas = add(box, "canvas"), over = add(box, "canvas", { className: "over" });
   const view = new Niivue({
     isRadiologicalConvention: true, backColor: [0.06, 0.08, 0.09, 1], show3Dcrosshair: true,
     dragAndDropEnabled: false, isColorbar: false, crosshairWidth: 0.6, multiplanarForceRender: true, multiplanarLayout: 2, sagittalNoseLeft: true,
@@ -62,20 +99,25 @@ for (const mask of shown.length ? shown : [null]) {
   // The page has its own keys: NiiVue's would change what is seen behind the page's back.
   view.keyDownListener = view.keyUpListener = () => {};
   view.resetBriCon = () => {};
-  const draw = view.drawText.bind(view);
-  view.drawText = (at, text, scale, colour) => {
-    for (const [x, y] of [[-1, -1], [1, -1], [-1, 1], [1, 1]]) draw([at[0] + x, at[1] + y], text, scale, [0, 0, 0, 1]);
-    draw([...at], text, scale, colour);
-  };
+  addLetters(view, canvas);
+  addContours(view, canvas, over, () => outlined(view, mask));
   await view.attachToCanvas(canvas);
   const volumes = [{ url: here("scan.nii"), name: "scan.nii", colormap: "gray", cal_min: low, cal_max: high }];
-  if (mask) volumes.push({ url: here(mask.file), name: mask.file, opacity });
-  if (difference) volumes.push({ url: here(difference.file), name: difference.file, opacity: 0 });
+  if (mask) volumes.push({ url: here(mask.file), name: mask.file });
+  if (difference) volumes.push({ url: here(difference.file), name: difference.file });
+  // NiiVue computes all layers again for each one that is added; once is enough.
+  const refresh = view.updateGLVolume.bind(view);
+  view.updateGLVolume = () => {};
   await view.loadVolumes(volumes);
-  for (const layer of view.volumes.slice(1)) layer.hdr.intent_code = 1002; // labels: they can have contours
+  view.updateGLVolume = refresh;
+  for (const layer of view.volumes.slice(1)) layer.hdr.intent_code = 1002; // labels
+  paintLayers(view, mask);
+  view.setSliceType(0);
+  view.updateGLVolume();
   view.setClipPlane([-1, 0, 90]); // in 3D, all of the scan is cut away: only masks are seen
   view.moveCrosshairInVox(0, 0, 0); // to the middle of a voxel
-  panels.push({ view, mask });
+  first.remove();
+  panels.push({ view, mask, canvas, over });
   // NiiVue does not say when a drag changes the window.
   for (const kind of ["pointermove", "pointerup"]) canvas.addEventListener(kind, () => setTimeout(shownWindow, 0, view));
   canvas.addEventListener("pointermove", event => {
@@ -94,23 +136,17 @@ if (panels.length === 2) {
   panels[1].view.broadcastTo([panels[0].view], { "2d": true, "3d": true });
 }
 
-const differ = document.getElementById("differ");
 const paint = () => {
-  const apart = differ.querySelector("input").checked;
   for (const { view, mask } of panels) {
-    const layers = [mask, difference].filter(Boolean);
-    layers.forEach((layer, number) => {
-      view.volumes[number + 1].setColormapLabel(colours(layer));
-      view.setOpacity(number + 1, layer === difference ? (apart ? opacity : 0) : apart ? 0 : opacity);
-    });
+    paintLayers(view, mask);
     view.updateGLVolume();
   }
 };
 differ.hidden = !difference;
 differ.addEventListener("change", paint);
-document.getElementById("opacity").addEventListener("input", event => {
-  opacity = Number(event.target.value);
-  paint();
+slider.addEventListener("input", () => {
+  strength[style()] = Number(slider.value);
+  restyle();
 });
 const names = new Map();
 for (const mask of scene.masks) for (const label of mask.labels) {
@@ -158,15 +194,21 @@ const look = () => {
 const hold = () => {
   for (const { view } of panels) view.opts.dragModePrimary = Number(tools.find(each => each.checked).value);
 };
-for (const [choices, act] of [[views, look], [tools, hold]]) for (const choice of choices) choice.addEventListener("change", () => {
+for (const [choices, act] of [[views, look], [tools, hold], [drawn, restyle]]) for (const choice of choices) choice.addEventListener("change", () => {
   choice.blur(); // the arrow keys then move through slices
   act();
 });
-contour.addEventListener("change", () => {
-  for (const { view } of panels) view.setAtlasOutline(contour.checked ? 1 : 0);
-});
 document.getElementById("screenshot").addEventListener("click", () => {
-  panels.forEach(({ view }, number) => view.saveScene(panels.length > 1 ? `medseg-${number + 1}.png` : "medseg.png"));
+  panels.forEach(({ view, canvas, over }, number) => {
+    const whole = Object.assign(document.createElement("canvas"), { width: canvas.width, height: canvas.height });
+    view.drawScene(); // what WebGL has drawn can be read only now
+    for (const part of [canvas, over]) whole.getContext("2d").drawImage(part, 0, 0);
+    whole.toBlob(picture => {
+      const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(picture) });
+      link.download = panels.length > 1 ? `medseg-${number + 1}.png` : "medseg.png";
+      link.click();
+    });
+  });
 });
 document.getElementById("reset").addEventListener("click", () => {
   views[0].checked = tools[0].checked = true;
@@ -195,8 +237,8 @@ document.addEventListener("keydown", event => {
   step(STEPS[event.key]);
   event.preventDefault();
 });
-paint();
 shownWindow(panels[0].view);
 look();
 window.medsegViews = panels.map(each => each.view);
+performance.mark("ready");
 document.body.dataset.ready = "yes";

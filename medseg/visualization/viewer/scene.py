@@ -19,7 +19,7 @@ from medseg.images.mask_placement import placed_on
 from medseg.images.palette import BLUE, PURPLE, VERMILLION, label_colour
 from medseg.images.volume import Mask, Volume
 from medseg.io import write
-from medseg.visualization.thumbnails import window
+from medseg.visualization.thumbnails import thumbnail, window
 
 PRESETS = {
     "lung": (-1400.0, 200.0),
@@ -31,6 +31,9 @@ PRESETS = {
 """Black and white point in HU: levels -600, 40, 400, 40 and 30, widths 1600, 400, 1800, 80 and 150, as in
 Murphy and Baba, Windowing (CT), Radiopaedia (doi.org/10.53347/rID-52108), for brain and liver.
 """
+
+_FIRST_PIXELS = 448
+"""Height of the pictures that the page shows first."""
 
 _DIFFERENCE = (
     Label(name="only_in_the_first", values=(1,)),
@@ -46,7 +49,7 @@ class Scene:
     """The files that the viewer loads.
 
     Attributes:
-        files: ``scene.json`` and NIfTI files, by name.
+        files: ``scene.json``, NIfTI files, and pictures that the page shows until these are loaded, by name.
     """
 
     files: dict[str, bytes]
@@ -74,11 +77,21 @@ def scene(scan: Volume, masks: Sequence[tuple[str, Mask]]) -> Scene:
     for number, (name, mask) in enumerate(layers):
         files[f"mask{number}.nii"] = _nifti(_numbered(mask))
         described.append({"name": name, "file": f"mask{number}.nii", "labels": _labels(mask)})
+    pictures = {
+        f"first{number}.webp": picture for number, picture in enumerate(_first_pictures(scan, layers[:2]))
+    }
     presets = PRESETS if window(scan) == PRESETS["lung"] else {"scan": window(scan)}
     is_hounsfield = presets is PRESETS
     facts = {"presets": presets, "unit": "HU" if is_hounsfield else "", "masks": described}
     facts["grid"] = str(scan.grid)
-    return Scene(files | {"scene.json": json.dumps(facts).encode()})
+    facts["first"] = list(pictures)
+    return Scene(files | pictures | {"scene.json": json.dumps(facts).encode()})
+
+
+def _first_pictures(scan: Volume, layers: Sequence[tuple[str, Mask]]) -> list[bytes]:
+    """Three planes with contours, for each mask; those of the scan alone if there is none."""
+    masks = [mask for _, mask in layers] or [None]
+    return [thumbnail(scan, mask, pixels=_FIRST_PIXELS) for mask in masks]
 
 
 def _on_scan(name: str, mask: Mask, scan: Volume) -> Mask:
@@ -105,9 +118,13 @@ def _labels(mask: Mask) -> list[dict[str, Any]]:
 
 def _numbered(mask: Mask) -> Mask:
     """The labels as 1, 2, 3, and so on; later labels cover earlier ones, and other values are dropped."""
-    painted = np.zeros(mask.array.shape, np.uint16 if len(mask.labels) > 255 else np.uint8)
+    named = max((value for label in mask.labels for value in label.values), default=0)
+    numbers = np.zeros(
+        max(named, int(mask.array.max())) + 1, np.uint16 if len(mask.labels) > 255 else np.uint8
+    )
     for number, label in enumerate(mask.labels, start=1):
-        painted[mask.of(label.name)] = number
+        numbers[list(label.values)] = number
+    painted = numbers[mask.array]
     return Mask(painted, mask.grid, ())
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hmac
 import secrets
+import sys
 from collections.abc import Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
+from typing import Any
 
 from medseg.visualization.viewer.niivue_bundle import bundle
 from medseg.visualization.viewer.scene import Scene
@@ -19,11 +21,13 @@ _POLICY = (
     "img-src 'self' data: blob:; connect-src 'self' data: blob:; worker-src 'self' blob:; "
     "font-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+_PAGE = ("page.html", "page.css", "page.js", "contours.js", "orientation_letters.js")
 _KINDS = {
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
     ".css": "text/css; charset=utf-8",
     ".json": "application/json",
+    ".webp": "image/webp",
     ".nii": "application/octet-stream",
 }
 
@@ -42,12 +46,17 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self, scene: Scene, *, port: int = 0) -> None:
-        page = {name: _resource(name) for name in ("page.html", "page.js", "page.css")}
+        page = {name: _resource(name) for name in _PAGE}
         self.files: Mapping[str, bytes] = {**scene.files, **page, "niivue.js": bundle()}
         self.token = secrets.token_urlsafe(24)
         super().__init__((_HOST, port), _Handler)
         self.own = {f"{_HOST}:{self.server_port}", f"localhost:{self.server_port}"}
         self.url = f"http://{_HOST}:{self.server_port}/{self.token}/page.html"
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Says nothing of a page that was closed while it was loading; other errors are shown as usual."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -23,9 +23,20 @@ def scan_before_mask(scan: Path, mask: Path) -> Iterator[None]:
     """Explains, if the block refuses the voxels of the mask, which of both arguments is wrong.
 
     Raises:
-        UsageError: the scan is a label map and the mask is not: they are exchanged (``usage``).
+        UsageError: the scan is a label map and the mask is not: they are exchanged; or a mask is given as
+            its own scan (``usage``).
         InputRefused: the mask is not one, with a remedy that says so.
     """
+    if scan == mask:
+        from medseg.io.label_maps import is_label_map
+
+        if is_label_map(scan):
+            raise UsageError(
+                "a mask is given as its own scan",
+                where=scan,
+                remedy=f"give the scan first: medseg {' '.join(sys.argv[1:2])} SCAN {shlex.quote(str(mask))}",
+                reason="usage",
+            )
     try:
         yield
     except InputRefused as error:

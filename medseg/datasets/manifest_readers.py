@@ -16,6 +16,7 @@ import yaml
 
 from medseg.datasets import manifest_spellings as spellings
 from medseg.errors import UsageError
+from medseg.io.formats import is_image
 from medseg.system.csv_cells import from_cell
 from medseg.system.notices import notify
 from medseg.system.safe_parsing import PlainLoader, json_data, text_of, yaml_data
@@ -43,6 +44,9 @@ def read_records(file: Path, root: Path | None) -> tuple[Record, list[tuple[str,
     """
     suffix = file.suffix.lower()
     if file.is_file() and suffix not in (".csv", ".json", ".yaml", ".yml"):
+        if is_image(file):
+            hint = "`medseg manifest FOLDER -o cases.csv` makes one of a folder of scans and masks"
+            raise wrong("this is an image, not a manifest", file, hint, "suffix")
         raise wrong(f"unknown suffix {suffix!r}", file, "use .csv, .json, .yaml or a folder", "suffix")
     text = _text(file)
     if suffix == ".csv":

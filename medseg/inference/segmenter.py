@@ -33,6 +33,7 @@ from medseg.inference.restored_tile import Planes
 from medseg.inference.scan_checks import check_finite
 from medseg.inference.two_stage import Found, TwoStage
 from medseg.inference.uncertainty import Entropy
+from medseg.io.label_maps import has_label_values
 from medseg.preprocessing.preparation import Prepared, check_channels, prepare
 from medseg.recipe import EnsemblePipeline, Recipe
 from medseg.system.devices import resolved
@@ -382,10 +383,14 @@ def _check_hu(volumes: Sequence[Volume], recipe: Recipe) -> None:
     for volume in volumes:
         for finding in check_hu_units(volume, recipe):
             if finding.severity == "error":
+                problem, remedy = finding.problem, finding.remedy
+                if has_label_values(volume.array):
+                    problem = f"this is a mask, not a scan: whole values from 0 to {int(volume.array.max())}"
+                    remedy = "give the scan that the mask belongs to"
                 raise InputRefused(
-                    finding.problem,
+                    problem,
                     where=volume.source.path,
-                    remedy=f"{finding.remedy}; or pass --any-modality",
+                    remedy=f"{remedy}; or pass --any-modality",
                     reason="not-hu",
                 )
             notify(finding.code, finding.problem, path=volume.source.path, remedy=finding.remedy)

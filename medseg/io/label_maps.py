@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from medseg.errors import MedsegError
-from medseg.images.volume import Voxels
+from medseg.images.volume import PICTURE, Volume, Voxels
 from medseg.io.scans_and_masks import read
+from medseg.system.notices import notify
 
 # A label map of a whole body has about 120 structures; a scan of 8 bits usually has more values.
 _MOST_VALUES = 150
@@ -24,6 +25,18 @@ def has_label_values(array: Voxels) -> bool:
     values = np.unique(array)
     whole = np.array_equal(values, np.round(values))
     return bool(whole and values[0] == 0 and 1 < len(values) <= _MOST_VALUES)
+
+
+def notify_of_labels(scan: Volume) -> None:
+    """Sends the notice ``scan-labels`` if a scan that was read from a file has the values of a label map."""
+    if scan.source.path is None or scan.source.format == PICTURE or not has_label_values(scan.array):
+        return
+    notify(
+        "scan-labels",
+        f"the scan has only whole values from 0 to {int(scan.array.max())}, as a mask has",
+        path=scan.source.path,
+        remedy="if it is a mask, give its scan first and the mask after it",
+    )
 
 
 def is_label_map(path: Path) -> bool:

@@ -14,6 +14,7 @@ from medseg.images.mask_placement import placed_on
 from medseg.images.volume import Mask, Volume
 from medseg.inference.lobe_checks import lobe_of
 from medseg.io.foreign_images import MaskLike, ScanLike, as_volume
+from medseg.io.label_maps import notify_of_labels
 from medseg.io.mask_origin import mask_origin
 from medseg.io.read_options import DEFAULT_OPTIONS, ReadOptions
 from medseg.measurement import lung_measures, measures, regions, structures
@@ -25,7 +26,8 @@ from medseg.measurement.lung_labels import Kind, divided, lung_labels, lung_side
 from medseg.measurement.lung_measures import LungScan
 from medseg.measurement.measurement_table import Histogram, Measurement, StructureMeasures
 from medseg.measurement.scan_fitness import MOST_CORRECTED_HU, ScanFitness, fitness_of, notices_of
-from medseg.system.notices import Notice
+from medseg.system.notices import Notice, notify
+from medseg.visualization.labelled_masks import is_numbered
 from medseg.visualization.mask_preview import named_mask
 
 
@@ -75,8 +77,10 @@ def measure(
     """
     _check_rind(rind_mm)
     volume = as_volume(scan, options)
+    notify_of_labels(volume)
     named = on_scan(named_mask(mask, volume, recipe), volume)
     lungs = lung_labels(named, kind)
+    _notify_of_numbers(named, kind)
     names = {label.name for label in named.labels} - {label.name for label in lungs}
     rows: list[StructureMeasures] = []
     histograms: dict[str, Histogram] = {}
@@ -109,6 +113,17 @@ def measure(
         settings["mask_by"] = maker
     settings |= {"shape": list(volume.grid.shape), "spacing_mm": list(volume.grid.spacing_mm)}
     return Measurement(tuple(rows), histograms, settings, definitions, facts, notices)
+
+
+def _notify_of_numbers(mask: Mask, kind: Kind) -> None:
+    """Sends a notice if all labels of a mask are numbers, by which lungs cannot be recognised."""
+    if kind == "auto" and mask.labels and all(is_numbered(label) for label in mask.labels):
+        notify(
+            "unnamed-labels",
+            f"labels without names ({len(mask.labels)}): each was measured as a structure, not as lung",
+            path=mask.source.path,
+            remedy="--kind lung measures all of them together as both lungs; --recipe gives them names",
+        )
 
 
 def _corrected(lungs: LungScan, fitness: ScanFitness, scan: Volume) -> tuple[LungScan, ScanFitness]:

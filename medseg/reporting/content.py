@@ -118,7 +118,9 @@ def gather(folder: Path) -> Content:
         )
     if not batch.is_file() and not evaluation.is_file():
         raise UsageError(
-            "this folder has neither results.csv nor evaluation.csv",
+            "this folder has neither results.csv nor evaluation.csv"
+            if folder.is_dir()
+            else "there is no such folder",
             where=folder,
             remedy="give the output folder of medseg batch or medseg evaluate",
             reason="nothing-to-report",

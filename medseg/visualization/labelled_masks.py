@@ -56,6 +56,11 @@ def labels_beside(path: str | Path) -> tuple[Label, ...]:
     return ()
 
 
+def is_numbered(label: Label) -> bool:
+    """Whether a label has no name but that of :func:`label_every_value`."""
+    return label.name == f"label_{label.values[0]}"
+
+
 def label_every_value(mask: Mask) -> Mask:
     """The same mask with one label per value, named such as ``label_3``."""
     values = (int(value) for value in np.flatnonzero(value_counts(mask.array)) if value)

@@ -7,6 +7,7 @@ from pathlib import Path
 from medseg.images.volume import Mask, Volume
 from medseg.io.foreign_images import MaskLike, ScanLike, as_mask, as_volume
 from medseg.io.formats import picture_ending
+from medseg.io.label_maps import notify_of_labels
 from medseg.io.overwrite_guard import OverwriteGuard, is_own_picture
 from medseg.io.path_checks import existing
 from medseg.io.picture.reader import read_luminance
@@ -58,6 +59,7 @@ def preview(
         guard.check(output, is_own=is_own_picture)
     is_picture = isinstance(scan, str | Path) and picture_ending(Path(scan)) is not None
     volume = read_luminance(existing(str(scan)), options) if is_picture else as_volume(scan, options)
+    notify_of_labels(volume)
     drawn = named_mask(mask, volume, recipe)
     limits = window_hu or (_window_of(recipe) if recipe else None)
     if output is None:

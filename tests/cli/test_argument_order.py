@@ -78,3 +78,30 @@ def test_the_report_of_a_table_names_its_folder(tmp_path):
     (tmp_path / "results.csv").write_text("case\n")
     _, err = invoke("report", tmp_path / "results.csv", code=2)
     assert f"→ medseg report {tmp_path}" in err
+
+
+def test_a_mask_in_place_of_a_scan_is_named(pair, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    _, mask = pair
+    _, err = invoke("segment", mask, "-o", tmp_path / "m.nii.gz", "--model", "lung_ct", code=3)
+    assert "this is a mask, not a scan: whole values from 0 to 7" in err
+    for command in (("measure", "-o", "q.csv"), ("preview", "-o", "look.png"), ("view", "--no-browser")):
+        name, *rest = command
+        _, err = invoke(name, mask, mask, *rest, code=2)
+        assert "a mask is given as its own scan" in err
+        assert f"medseg {name} SCAN {mask}" in err
+    other = medseg.read_mask(mask, ()).save(tmp_path / "other.nii.gz")
+    _, err = invoke("measure", mask, other, "-o", "q.csv")
+    assert "the scan has only whole values from 0 to 7, as a mask has" in err
+
+
+def test_an_image_in_place_of_a_manifest_is_named(pair, tmp_path):
+    scan, _ = pair
+    _, err = invoke("evaluate", scan, "-o", tmp_path / "e", "--model", "threshold", code=2)
+    assert "this is an image, not a manifest" in err
+    assert "medseg manifest FOLDER -o cases.csv" in err
+
+
+def test_the_report_of_a_missing_folder_says_so(tmp_path):
+    _, err = invoke("report", tmp_path / "nowhere", code=2)
+    assert "there is no such folder" in err

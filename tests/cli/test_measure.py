@@ -26,6 +26,19 @@ def test_measures_become_a_table(desk, monkeypatch, capsys):
     assert (desk / "m.csv").read_text().startswith("structure,region,volume_ml,mass_g,mean_hu")
 
 
+def test_a_mask_without_names_is_measured_with_a_hint(desk, monkeypatch, capsys):
+    (desk / "named").mkdir()
+    array = Mask(Thorax().truth(GRID).array, GRID, ()).save(desk / "plain.nii.gz")
+    for options, hint in (("", True), ("--kind lung", False), ("--kind structures", False)):
+        assert run(monkeypatch, f"medseg measure chest.nii.gz {array.name} -o m.csv {options}") == 0
+        assert ("--kind lung measures all of them together" in capsys.readouterr().err) == hint
+    names = {"labels": {label.name: list(label.values) for label in LABELS}}
+    (desk / "named" / "labels.json").write_text(json.dumps(names))
+    array.rename(desk / "named" / array.name)
+    assert run(monkeypatch, f"medseg measure chest.nii.gz named/{array.name} -o m.csv") == 0
+    assert "--kind" not in capsys.readouterr().err
+
+
 def test_json_on_standard_output_is_what_the_file_holds(desk, monkeypatch, capsys):
     assert run(monkeypatch, "medseg measure chest.nii.gz lungs.nii.gz -o m.json --json") == 0
     assert json.loads(capsys.readouterr().out) == json.loads((desk / "m.json").read_text())

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from medseg.io.foreign_images import MaskLike, ScanLike, as_volume
+from medseg.io.label_maps import notify_of_labels
 from medseg.io.read_options import DEFAULT_OPTIONS, ReadOptions
 from medseg.system.progress import Shown, progress_bar
 from medseg.visualization.mask_preview import named_mask
@@ -46,6 +47,7 @@ def serve_viewer(
     """
     with progress_bar("reading", progress) as advance:
         volume = as_volume(scan, options)
+        notify_of_labels(volume)
         named = []
         for number, mask in enumerate(masks, start=1):
             advance(number, len(masks) + 2, "masks")

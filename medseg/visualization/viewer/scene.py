@@ -82,7 +82,7 @@ def scene(scan: Volume, masks: Sequence[tuple[str, Mask]]) -> Scene:
     }
     presets = PRESETS if window(scan) == PRESETS["lung"] else {"scan": window(scan)}
     is_hounsfield = presets is PRESETS
-    facts = {"presets": presets, "unit": "HU" if is_hounsfield else "", "masks": described}
+    facts: dict[str, Any] = {"presets": presets, "unit": "HU" if is_hounsfield else "", "masks": described}
     facts["grid"] = str(scan.grid)
     facts["first"] = list(pictures)
     return Scene(files | pictures | {"scene.json": json.dumps(facts).encode()})
@@ -90,8 +90,8 @@ def scene(scan: Volume, masks: Sequence[tuple[str, Mask]]) -> Scene:
 
 def _first_pictures(scan: Volume, layers: Sequence[tuple[str, Mask]]) -> list[bytes]:
     """Three planes with contours, for each mask; those of the scan alone if there is none."""
-    masks = [mask for _, mask in layers] or [None]
-    return [thumbnail(scan, mask, pixels=_FIRST_PIXELS) for mask in masks]
+    masks: list[Mask | None] = [mask for _, mask in layers]
+    return [thumbnail(scan, mask, pixels=_FIRST_PIXELS) for mask in masks or [None]]
 
 
 def _on_scan(name: str, mask: Mask, scan: Volume) -> Mask:

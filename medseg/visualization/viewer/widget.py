@@ -9,6 +9,7 @@ from medseg.errors import ResourceError
 from medseg.images.palette import rgb
 from medseg.images.volume import Mask, Volume
 from medseg.io.foreign_images import MaskLike, ScanLike, as_volume
+from medseg.io.label_maps import notify_of_labels
 from medseg.visualization.mask_preview import named_mask
 from medseg.visualization.viewer.scene import scene
 
@@ -88,4 +89,5 @@ def view(scan: ScanLike, *masks: MaskLike, height: int = 480) -> Any:
         2
     """
     volume = as_volume(scan)
+    notify_of_labels(volume)
     return widget(volume, *(named_mask(mask, volume) for mask in masks), height=height)

@@ -77,10 +77,9 @@ def measure(
     """
     _check_rind(rind_mm)
     volume = as_volume(scan, options)
-    notify_of_labels(volume)
     named = on_scan(named_mask(mask, volume, recipe), volume)
     lungs = lung_labels(named, kind)
-    _notify_of_numbers(named, kind)
+    _notify_of_arguments(volume, named, kind)
     names = {label.name for label in named.labels} - {label.name for label in lungs}
     rows: list[StructureMeasures] = []
     histograms: dict[str, Histogram] = {}
@@ -109,14 +108,14 @@ def measure(
         rows += structures.measure_structures(volume.oriented("RAS"), named.oriented("RAS"), names)
         definitions = structures.DEFINITIONS | definitions
     maker = {} if named.source.path is None else mask_origin(named.source.path)
-    if maker:
-        settings["mask_by"] = maker
+    settings |= {"mask_by": maker} if maker else {}
     settings |= {"shape": list(volume.grid.shape), "spacing_mm": list(volume.grid.spacing_mm)}
     return Measurement(tuple(rows), histograms, settings, definitions, facts, notices)
 
 
-def _notify_of_numbers(mask: Mask, kind: Kind) -> None:
-    """Sends a notice if all labels of a mask are numbers, by which lungs cannot be recognised."""
+def _notify_of_arguments(scan: Volume, mask: Mask, kind: Kind) -> None:
+    """Sends a notice if the scan looks like a mask, or if no label has a name to recognise lungs by."""
+    notify_of_labels(scan)
     if kind == "auto" and mask.labels and all(is_numbered(label) for label in mask.labels):
         notify(
             "unnamed-labels",

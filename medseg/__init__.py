@@ -35,10 +35,12 @@ if TYPE_CHECKING:
     from medseg.images.intensity_stats import describe
     from medseg.images.label import Label
     from medseg.images.volume import Mask, Source, Volume
+    from medseg.inference.bundle_export import export_bundle
     from medseg.inference.ensemble_model import ensemble
     from medseg.inference.model import Model, load_model
     from medseg.inference.model_list import ListedModel, list_models
     from medseg.inference.model_package import ModelPackage
+    from medseg.inference.network_export import export_network
     from medseg.inference.package_export import export_model
     from medseg.inference.package_self_test import SelfTest, check_package
     from medseg.inference.pipeline_schema import package_schema
@@ -152,7 +154,9 @@ __all__ = [
     "draw_measures",
     "ensemble",
     "evaluate",
+    "export_bundle",
     "export_model",
+    "export_network",
     "growth",
     "html_card",
     "import_model",
@@ -266,7 +270,9 @@ _HOME = {
     "draw_measures": "medseg.measurement.measure_picture",
     "ensemble": "medseg.inference.ensemble_model",
     "evaluate": "medseg.evaluation.model_evaluation",
+    "export_bundle": "medseg.inference.bundle_export",
     "export_model": "medseg.inference.package_export",
+    "export_network": "medseg.inference.network_export",
     "growth": "medseg.measurement.lesions",
     "html_card": "medseg.visualization.thumbnails",
     "import_model": "medseg.model_import.model_import",

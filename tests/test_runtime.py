@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
+from support.bundles import bundle
 from support.processes import command_code, heavy_imports
 
 import medseg
@@ -100,6 +101,7 @@ def desk(tmp_path, monkeypatch) -> Path:
     Thorax().scan(grid).save(tmp_path / "chest.nii.gz")
     (tmp_path / "dicom_folder").mkdir()
     write_dicom_series(Thorax().scan(grid), tmp_path / "dicom_folder")
+    medseg.import_model(bundle(tmp_path), output=tmp_path / "organs.safetensors")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -128,6 +130,8 @@ def test_every_command_and_example_of_the_guide_runs(desk, monkeypatch, capsys):
 def test_the_other_commands_of_the_guide_are_those_of_pip():
     commands = [line for kind, text in BLOCKS if not kind for line in text.splitlines()]
     others = [line for line in commands if not line.startswith("medseg ")]
-    assert others == ["python3 -m venv laptop", "laptop/bin/pip install ./runtime"]
+    # The last is run by tests/inference/test_bundle_export.py.
+    run = "python -m monai.bundle run --config_file configs/inference.json"
+    assert others == ["python3 -m venv laptop", "laptop/bin/pip install ./runtime", "cd bundle", run]
     extras = re.findall(r"^\| `(\w+)` \|", GUIDE, re.MULTILINE)
     assert extras == sorted(RUNTIME["optional-dependencies"])

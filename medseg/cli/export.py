@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -13,12 +13,25 @@ from medseg.cli.options import Engine
 from medseg.errors import UsageError
 from medseg.system.notices import RESEARCH
 
+_RUN = "python -m monai.bundle run --config_file configs/inference.json"
+ExportForm = Literal["package", "monai-bundle", "torchscript", "torch-export"]
+
 
 def export(
     source: Annotated[
         str | None, typer.Argument(help="Model file, or name of `medseg models`; with --check: a package.")
     ] = None,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Package to write, a folder.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Package or bundle to write, a folder; or a file.")
+    ] = None,
+    form: Annotated[
+        ExportForm,
+        typer.Option(
+            "--format",
+            help="package, for medseg without torch; monai-bundle; or the bare network: torchscript (.pt), "
+            "torch-export (.pt2).",
+        ),
+    ] = "package",
     openvino: Annotated[
         bool, typer.Option("--openvino", help="Also write the networks in OpenVINO's format, IR.")
     ] = False,
@@ -33,7 +46,7 @@ def export(
     ] = False,
     engine: Engine = "auto",
 ) -> None:
-    """Write a model as a package that runs without torch: its networks, its recipe and a self-test."""
+    """Write a model for use elsewhere: a package that runs without torch, a bundle of MONAI, or a network."""
     if schema:
         import medseg
 
@@ -45,6 +58,12 @@ def export(
             remedy="medseg export MODEL -o PACKAGE, or medseg export --check PACKAGE",
             reason="usage",
         )
+    if form != "package" and (check or openvino or (licence is not None and form != "monai-bundle")):
+        raise UsageError(
+            f"--check, --openvino and --licence are not for --format {form}",
+            remedy="leave them out, or export a package",
+            reason="usage",
+        )
     check_model(source, engine)
     import medseg
 
@@ -54,6 +73,13 @@ def export(
             f"{source}: all files are as exported; {found.differing_voxels} of {found.labelled_voxels} "
             f"labelled voxels of its scan differ ({found.engine})"
         )
+        return
+    if form == "monai-bundle":
+        medseg.export_bundle(source, output, licence=licence)
+        print(f"wrote {output}. {RESEARCH}\nnext, with scans in {output / 'data'}: cd {output}; {_RUN}")
+        return
+    if form != "package":
+        print(f"wrote {medseg.export_network(source, output, form=form)}. {RESEARCH}")
         return
     package = medseg.export_model(source, output, engine=engine, openvino=openvino, licence=licence)
     print(

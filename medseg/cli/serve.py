@@ -57,7 +57,7 @@ def serve(
     device: Device = "auto",
     engine: Engine = "auto",
 ) -> None:
-    """Serve models to 3D Slicer and other clients of MONAI Label, on this machine by default."""
+    """Serve models to 3D Slicer, MONAI Label clients and a page of its own, on this machine by default."""
     for each in model or ():
         check_model(each)
     from medseg.serving.limits import Limits

@@ -24,6 +24,8 @@ from medseg.serving.refusals import Redaction, answer
 
 AUTHENTICATED = "medseg_authenticated"
 """Key of a request's scope: whether it carries the token, or none is needed."""
+BASE = "medseg_base"
+"""Key of a request's scope: the address of the server's page as it was asked for, such as ``/TOKEN/``."""
 _PUBLIC = ("/auth", "/auth/", "/auth/token")
 _HEADERS = (
     (b"cross-origin-resource-policy", b"same-origin"),
@@ -106,7 +108,10 @@ class AccessControl:
 
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", []), *_HEADERS]
+                own = message.get("headers", [])
+                # The server's own page has a policy of its own, and two would hold together.
+                names = {name for name, _ in own}
+                message["headers"] = [*own, *(each for each in _HEADERS if each[0] not in names)]
             await send(message)
 
         try:
@@ -122,17 +127,18 @@ class AccessControl:
         self._check_host(headers)
         self._check_origin(headers)
         if self._check.token is None:
-            return {**scope, AUTHENTICATED: True}
+            return {**scope, AUTHENTICATED: True, BASE: "/"}
         address = (scope.get("client") or ("", 0))[0]
         self._check.check_address(address)
         kind, _, bearer = headers.get("authorization", "").partition(" ")
         first, _, rest = scope["path"].lstrip("/").partition("/")
         if kind.lower() == "bearer" and self._check.is_right(bearer.strip()):
-            return {**scope, AUTHENTICATED: True}
+            return {**scope, AUTHENTICATED: True, BASE: "/"}
         if self._check.is_right(first):
-            return {**scope, "path": f"/{rest}", "raw_path": f"/{rest}".encode(), AUTHENTICATED: True}
+            inner = {"path": f"/{rest}", "raw_path": f"/{rest}".encode(), BASE: scope["path"]}
+            return {**scope, **inner, AUTHENTICATED: True}
         if scope["path"] in _PUBLIC:
-            return {**scope, AUTHENTICATED: False}
+            return {**scope, AUTHENTICATED: False, BASE: "/"}
         self._check.count_wrong(address)
         raise _wrong_token()
 

@@ -19,6 +19,7 @@ from starlette.types import ASGIApp
 
 from medseg.errors import MedsegError, UsageError
 from medseg.serving import datastore_requests as datastore
+from medseg.serving import own_page
 from medseg.serving.access_control import AUTHENTICATED, AccessControl, token_answer
 from medseg.serving.case_queue import in_thread
 from medseg.serving.inference_requests import infer
@@ -27,6 +28,7 @@ from medseg.serving.refusals import answer
 from medseg.serving.service import Service
 from medseg.serving.submissions import MANIFEST
 from medseg.serving.uploads import body_chunks, json_object
+from medseg.serving.zip_archives import is_archive, unpack
 from medseg.system.notices import RESEARCH
 from medseg.system.own_version import own_version
 
@@ -43,7 +45,8 @@ def application(service: Service, hosts: frozenset[str]) -> ASGIApp:
         hosts: Names and addresses that the server may be asked by.
     """
     table: list[tuple[str, str, Handler]] = [
-        ("GET", "/", info),
+        ("GET", "/", own_page.page),
+        ("GET", "/page/{name}", own_page.page_file),
         ("GET", "/info/", info),
         ("GET", "/auth/", auth),
         ("POST", "/auth/token", login),
@@ -62,6 +65,8 @@ def application(service: Service, hosts: frozenset[str]) -> ASGIApp:
         ("PUT", "/session/", create_session),
         ("GET", "/session/{session}", get_session),
         ("DELETE", "/session/{session}", end_session),
+        ("POST", "/session/{session}/view", own_page.segment_session),
+        ("GET", "/session/{session}/view/{name}", own_page.view_file),
         ("GET", "/train/", training_status),
         ("POST", "/train/", start_training),
         ("POST", "/train/{model}", start_training),
@@ -158,13 +163,17 @@ async def logs(service: Service, request: Request) -> Response:
 
 
 async def create_session(service: Service, request: Request) -> Response:
-    """A session with an uploaded scan: a file, or the files of a DICOM series."""
+    """A session with an uploaded scan: a file, the files of a DICOM series, or a zip archive of them."""
     async with service.upload_folder() as folder:
         form = await service.receive(request, folder, dicom=True)
         if not form.files:
             raise UsageError("the form has no file", remedy="send the scan as files", reason="upload-form")
+        scan = form.files[0].path if len(form.files) == 1 else folder
+        if scan != folder and is_archive(form.files[0]):
+            archive = scan
+            scan = await service.files.run(lambda: unpack(archive, folder, service.limits))
         kept = folder.rename(folder.with_name(f"{folder.name}-session"))
-    scan = kept / form.files[0].path.name if len(form.files) == 1 else kept
+    scan = kept if scan == folder else kept / scan.name
     session = service.sessions.add(kept, scan)
     return JSONResponse(
         {"session_id": session.id, "session_info": session.info(service.limits.session_seconds)}

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from medseg.errors import UsageError
 from medseg.images.grid import LPS_RAS
 from medseg.images.label import Label
-from medseg.images.volume import Mask
+from medseg.images.volume import Mask, Volume
 from medseg.inference.registry import DEFAULT, SegmentationMethod, load_segmenter
 from medseg.io import formats, read_channels, write
 from medseg.io.read_options import DEFAULT_OPTIONS
@@ -151,18 +151,28 @@ def segmented(model: LoadedModel, scan: Path) -> Segmentation:
     Raises:
         InputRefused: the scan cannot be read or trusted, or does not fit the model.
     """
+    return segmented_with_scan(model, scan)[0]
+
+
+def segmented_with_scan(model: LoadedModel, scan: Path) -> tuple[Segmentation, Volume]:
+    """The same as :func:`segmented`, and the scan's first channel.
+
+    Raises:
+        InputRefused: the scan cannot be read or trusted, or does not fit the model.
+    """
     method = model.method
     with collect_notices() as notices:
         volumes = read_channels([scan], channels=len(method.channels), choices=DEFAULT_OPTIONS)
         prediction = method.prepare(volumes).predict()
     entropy = list(prediction.entropy.values())
-    return Segmentation(
+    result = Segmentation(
         numbered(prediction.mask),
         model.labels,
         sum(entropy) / len(entropy) if entropy else None,
         tuple(str(notice.at(None)) for notice in notices),
         method.digest,
     )
+    return result, volumes[0]
 
 
 def numbered(mask: Mask) -> Mask:

@@ -22,12 +22,14 @@ class Session:
         folder: Temporary folder of its files.
         scan: The file, or the folder of a DICOM series.
         used: When it was last used, by a monotonic clock.
+        step: What is being done with the scan, how many steps of it, and of how many; 0 if not known.
     """
 
     id: str
     folder: Path
     scan: Path
     used: float
+    step: tuple[str, int, int] = ("", 0, 0)
 
     def info(self, life_seconds: float) -> dict[str, object]:
         """The session as a client sees it."""
@@ -35,6 +37,7 @@ class Session:
             "name": self.id,
             "image": self.scan.suffix.lstrip(".") or "dicom",
             "expiry": int(life_seconds),
+            **dict(zip(("stage", "done", "total"), self.step, strict=True)),
         }
 
 

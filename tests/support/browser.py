@@ -27,7 +27,7 @@ def page(**options: Any) -> Iterator[Any]:
             fresh.on("pageerror", lambda error: errors.append(str(error)))
             asked: list[str] = []
             fresh.on("request", lambda request: asked.append(request.url))
-            fresh.asked = asked
+            fresh.asked, fresh.errors = asked, errors
             yield fresh
             assert not errors
         finally:

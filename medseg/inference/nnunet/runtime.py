@@ -117,8 +117,10 @@ class NnunetCase:
                 painted = self._empty()
             if self._pipeline.combine != "cascade" or number == len(stages) - 1:
                 watched = self._probabilities(number, entropy, maps)
-            paint(self._tiles(stage, place, image, watched), self._target(painted, place), stage.values)
-            del image
+            passing = self._tiles(stage, place, image, watched)
+            del image  # the windows keep a padded one
+            paint(passing, self._target(painted, place), stage.values)
+            del passing
             trim_heap()
         return painted
 

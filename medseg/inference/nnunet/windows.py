@@ -29,6 +29,7 @@ Halves: TypeAlias = npt.NDArray[np.float16]
 Network: TypeAlias = Callable[[Floats], Floats]
 
 _PEAK = 10.0  # `value_scaling_factor` of nnU-Net's Gaussian
+_YIELDED = 16  # planes at a time, so that few are held in both precisions
 _PLANES = 4  # added at a time, so that temporary numbers stay in the processor's cache
 
 
@@ -102,16 +103,19 @@ def logit_planes(
     size = (1, *window) if flat else tuple(window)
     padded: Array
     padded, inner = _padded(image, size)
+    math, device = namespace(image), image.device
+    del image  # only the padded one is needed
     along = range(padded.shape[1]) if flat else starts(padded.shape[1], size[0], step)
     across = [starts(padded.shape[axis + 1], size[axis], step) for axis in (1, 2)]
     boxes: list[Box] = [_box(corner, size) for corner in product(along, *across)]
     weight = importance(tuple(window)).reshape(size)
-    shape = (len(networks), heads, size[0], *padded.shape[2:])
+    deep, *wide = (part.stop - part.start for part in inner)
+    shape = (len(networks), heads, min(size[0], deep), *wide)
     try:
-        sums = _Sums(namespace(image), image.device, shape, weight, inner)
+        sums = _Sums(math, device, shape, weight, inner)
     except out_of_memory_errors():
         tell_out_of_memory("logits are added up in main memory")
-        sums = _Sums(namespace(image), "cpu", shape, weight, inner)
+        sums = _Sums(math, "cpu", shape, weight, inner)
 
     def gather(places: Sequence[Box]) -> Array:
         return gathered(padded, places, 0, flat=False)
@@ -137,7 +141,7 @@ class _Sums:
     Args:
         math: numpy, or torch for tensors.
         device: Where the sums are.
-        shape: (folds, heads, planes, B, C).
+        shape: (folds, heads, planes, B, C), B and C as the scan, not as the padded one.
         weight: Weight of each voxel of a window.
         inner: The place of the scan in the padded one.
     """
@@ -151,7 +155,7 @@ class _Sums:
 
     def before(self, box: Box) -> Iterator[tuple[int, Any]]:
         """The planes that are final once windows begin at this one's, which makes room for it."""
-        following = box[0].start
+        following = box[0].start - self._inner[0].start
         if following > self._first:
             yield from self._final(following)
             self._advance(following - self._first)
@@ -159,38 +163,40 @@ class _Sums:
 
     def rest(self) -> Iterator[tuple[int, Any]]:
         """The remaining planes."""
-        yield from self._final(self._inner[0].stop)
+        yield from self._final(self._inner[0].stop - self._inner[0].start)
 
     def add(self, box: Box, logits: Sequence[Any]) -> None:
         """Adds the logits (heads, A, B, C) of each fold for a window."""
-        place = (slice(box[0].start - self._first, box[0].stop - self._first), *box[1:])
+        place, inside = _inside(box, self._inner)
+        place = (slice(place[0].start - self._first, place[0].stop - self._first), *place[1:])
+        weight = self._weight[inside]
         for total, found in zip(self._total, logits, strict=True):
             if isinstance(found, np.ndarray):
                 for sums, values in zip(total, found, strict=True):  # one class at a time: less memory
-                    _add(sums[place], values, self._weight)
+                    _add(sums[place], values[inside], weight)
             else:
-                total[:, *place] += found.to(total.device) * self._weight
+                total[:, *place] += found[:, *inside].to(total.device) * weight
         if self._math is np:
-            _add(self._weights[place], self._weight)
+            _add(self._weights[place], weight)
         else:
-            self._weights[place] += self._weight
+            self._weights[place] += weight
 
     def _final(self, stop: int) -> Iterator[tuple[int, Any]]:
         """Mean logits over windows, then folds, of the planes before ``stop``."""
-        low, high = max(self._first, self._inner[0].start), min(stop, self._inner[0].stop)
-        if low >= high:
-            return
-        place = (slice(low - self._first, high - self._first), *self._inner[1:])
-        weights = self._weights[place]
+        portion = _YIELDED if self._math is np else len(self._weights)
+        for first in range(self._first, stop, portion):
+            some = slice(first - self._first, min(first + portion, stop) - self._first)
+            yield first, self._mean(self._total[:, :, some], self._weights[some])
+
+    def _mean(self, sums: Any, weights: Any) -> Any:
         if self._math is np:
-            yield low - self._inner[0].start, _mean(self._total[:, :, *place], weights)
-            return
-        total = self._total[0][:, *place] / weights
-        for other in self._total[1:]:
-            total += other[:, *place] / weights
-        if len(self._total) > 1:
-            total /= len(self._total)
-        yield low - self._inner[0].start, total
+            return _mean(sums, weights)
+        total = sums[0] / weights
+        for other in sums[1:]:
+            total += other / weights
+        if len(sums) > 1:
+            total /= len(sums)
+        return total
 
     def _advance(self, planes: int) -> None:
         """Drops the first planes and adds as many of zeros at the end, in place."""
@@ -226,6 +232,16 @@ def _mean(sums: Floats, weights: Floats) -> Halves:
             total /= np.float32(len(sums))
         mean[head] = total
     return mean
+
+
+def _inside(box: Box, inner: Box) -> tuple[Box, Box]:
+    """The part of a box that lies in another one: its place in the other one, and in the box itself."""
+    both = [(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(box, inner, strict=True)]
+    a, b, c = (
+        (slice(low - around.start, high - around.start), slice(low - own.start, high - own.start))
+        for (low, high), own, around in zip(both, box, inner, strict=True)
+    )
+    return (a[0], b[0], c[0]), (a[1], b[1], c[1])
 
 
 def _box(corner: Sequence[int], size: Sequence[int]) -> Box:

@@ -77,7 +77,7 @@ def test_without_models_the_way_to_one_is_named(monkeypatch):
     monkeypatch.setattr(model_files, "shipped", lambda: ())
     with pytest.raises(medseg.UsageError, match="medseg-runtime brings none") as refused:
         model_files.find("lung_ct_context")
-    assert "medseg export lung_ct_context" in refused.value.remedy
+    assert "medseg export MODEL" in refused.value.remedy
 
 
 def test_the_version_is_that_of_whichever_is_installed(monkeypatch):

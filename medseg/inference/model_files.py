@@ -32,7 +32,7 @@ def find(source: str | Path) -> Path:
             raise UsageError(
                 "no such model: medseg-runtime brings none",
                 where=source,
-                remedy=f"medseg export {path.name} -o PACKAGE with medseg itself, then --model PACKAGE",
+                remedy="give a package: the folder of medseg export MODEL -o PACKAGE, run with medseg itself",
                 reason="model-not-found",
             )
         raise UsageError(

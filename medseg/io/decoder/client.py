@@ -29,6 +29,7 @@ _SCRIPT = Path(__file__).with_name("worker.py")
 # The slowest decoder (GDCM, JPEG 2000) makes about 20 MB/s on one core; a loaded machine is
 # ten times slower. A first import of SimpleITK from a network disk takes up to half a minute.
 _SECONDS = 60
+_DECODERS = "pip install python-gdcm pylibjpeg pylibjpeg-openjpeg"
 _BYTES_PER_SECOND = 2 << 20
 _START_SECONDS = 120
 # A worker that does not exit in this time is killed.
@@ -99,11 +100,12 @@ def call(
     with _lock:
         answer, array = _running().ask({**request, "seconds": seconds}, payload, where, array_shape)
     if "error" in answer:
+        lacking = "missing dependencies" in answer["error"]  # pydicom's words
         raise InputRefused(
             f"{what}: {_one_line(answer['error'])}",
             where=where,
             reason=answer["reason"],
-            remedy="check that the file is complete; export or download it again",
+            remedy=_DECODERS if lacking else "check that the file is complete; export or download it again",
         )
     return answer["facts"], array
 

@@ -6,6 +6,7 @@ import threading
 import time
 from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pydicom
@@ -198,6 +199,16 @@ class TestDecoding:
         ds.SamplesPerPixel = 3
         with pytest.raises(InputRefused, match="colour"):
             decode(content(ds))
+
+    def test_decoders_that_are_not_installed_are_named(self, monkeypatch):
+        # As pydicom says it in an environment without GDCM and pylibjpeg.
+        error = "Unable to decompress 'JPEG 2000' pixel data because all plugins are missing dependencies:"
+        answer = {"error": error, "reason": "unreadable"}
+        lacking = SimpleNamespace(ask=lambda *_: (answer, np.empty(0)))
+        monkeypatch.setattr(client, "_running", lambda: lacking)
+        with pytest.raises(InputRefused) as refused:
+            client.decoded(b"", [0], shape=(2, 2), expected_bytes=8)
+        assert refused.value.remedy.startswith("pip install python-gdcm")
 
     def test_floats_are_refused(self, monkeypatch):
         monkeypatch.setattr(client, "call", lambda *_, **__: ({}, np.zeros((1, 2, 2), np.float32)))

@@ -399,3 +399,34 @@ def test_a_notebook_gets_a_widget(tmp_path):
     path = Thorax().scan(GRID).save(tmp_path / "scan.nii.gz")
     shown = medseg.view(path, lungs())
     assert [volume.name for volume in shown.volumes] == ["scan.nii", "mask0.nii"]
+
+
+def test_the_controls_of_the_notebook_change_window_mask_and_contours():
+    right = Mask(np.where(np.isin(lungs().array, LABELS[1].values), 0, lungs().array), GRID, LABELS[:2])
+    shown = medseg.view(Thorax().scan(GRID), lungs(), right)
+    scan, first, second, difference = shown.volumes
+    assert (scan.cal_min, scan.cal_max) == (-1400, 200)
+    assert [layer.opacity for layer in (first, second, difference)] == [0.5, 0, 0]
+    assert f"right lung {lungs().volumes_ml()['right_lung']:.1f} ml" in shown.children[2].children[0].value
+    assert shown.window.options == ("lung", "mediastinum", "bone", "brain", "liver")
+    shown.window.value = "mediastinum"
+    assert (scan.cal_min, scan.cal_max) == (-160, 240)
+    assert shown.layer.options == ("mask 1", "mask 2", "difference")
+    shown.layer.value, shown.opacity.value = "difference", 0.7
+    assert [layer.opacity for layer in (first, second, difference)] == [0, 0, 0.7]
+    shown.drawn.value = "contour"
+    assert difference.opacity < 0.01
+    assert shown.niivue.opts.atlas_outline == 0.7
+    shown.drawn.value = "fill"
+    assert (difference.opacity, shown.niivue.opts.atlas_outline) == (0.7, 0)
+
+
+def test_a_scan_without_masks_has_only_the_window_to_choose():
+    shown = medseg.view(Thorax().scan(GRID))
+    assert len(shown.children) == 2
+
+
+def test_masks_are_marked_as_label_maps(tmp_path):
+    for name, code in (("scan.nii", 0), ("mask0.nii", 1002)):
+        (tmp_path / name).write_bytes(scene(Thorax().scan(GRID), [("a", lungs())]).files[name])
+        assert nib.load(tmp_path / name).header["intent_code"] == code

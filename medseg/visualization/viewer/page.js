@@ -110,7 +110,6 @@ for (const { box, mask, first } of boxes) {
   view.updateGLVolume = () => {};
   await view.loadVolumes(volumes);
   view.updateGLVolume = refresh;
-  for (const layer of view.volumes.slice(1)) layer.hdr.intent_code = 1002; // labels
   paintLayers(view, mask);
   view.setSliceType(0);
   view.updateGLVolume();

@@ -75,7 +75,7 @@ def scene(scan: Volume, masks: Sequence[tuple[str, Mask]]) -> Scene:
     files = {"scan.nii": _nifti(scan)}
     described: list[dict[str, Any]] = []
     for number, (name, mask) in enumerate(layers):
-        files[f"mask{number}.nii"] = _nifti(_numbered(mask))
+        files[f"mask{number}.nii"] = _as_labels(_nifti(_numbered(mask)))
         described.append({"name": name, "file": f"mask{number}.nii", "labels": _labels(mask)})
     pictures = {
         f"first{number}.webp": picture for number, picture in enumerate(_first_pictures(scan, layers[:2]))
@@ -141,6 +141,11 @@ def _by_name(mask: Mask) -> npt.NDArray[np.int64]:
     for label in mask.labels:
         painted[mask.of(label.name)] = 1 + zlib.crc32(label.name.encode())
     return painted
+
+
+def _as_labels(nifti: bytes) -> bytes:
+    """The file with the intent code of label maps (NIFTI_INTENT_LABEL), by which NiiVue draws contours."""
+    return nifti[:68] + (1002).to_bytes(2, "little") + nifti[70:]
 
 
 def _nifti(image: Volume | Mask) -> bytes:

@@ -15,11 +15,11 @@ from medseg.visualization.viewer.scene import scene
 
 
 def widget(scan: Volume, *masks: Mask, height: int = 480) -> Any:
-    """A widget with the scan and up to two masks, in three planes and 3D, in radiological view.
+    """A widget with the scan and up to two masks, in three planes and 3D, with controls; radiological view.
 
     Args:
         scan: The scan.
-        masks: Masks on its grid. Two masks get a third layer for their difference, hidden at first.
+        masks: Masks on its grid. Two masks get a third layer for their difference; the first is shown first.
         height: Height of the widget in pixels.
 
     Raises:
@@ -44,19 +44,21 @@ def widget(scan: Volume, *masks: Mask, height: int = 480) -> Any:
     }
     volumes: list[dict[str, Any]] = [first]
     for layer in facts["masks"]:
-        opacity = 0.0 if layer["name"] == "difference" else 0.5
-        volumes.append({"data": files[layer["file"]], "name": layer["file"], "opacity": opacity})
+        volumes.append({"data": files[layer["file"]], "name": layer["file"]})
     shown = NiiVue(
         height=height,
         is_radiological_convention=True,
         sagittal_nose_left=True,
         multiplanar_force_render=True,
+        show_all_orientation_markers=True,
         back_color=(0.06, 0.08, 0.09, 1.0),
     )
     shown.load_volumes(volumes)
     for volume, layer in zip(shown.volumes[1:], facts["masks"], strict=True):
         volume.set_colormap_label(_colours(layer["labels"]))
-    return shown
+    from medseg.visualization.viewer.notebook_controls import NotebookViewer
+
+    return NotebookViewer(shown, facts)
 
 
 def _colours(labels: list[dict[str, Any]]) -> dict[str, Any]:
@@ -71,6 +73,8 @@ def _colours(labels: list[dict[str, Any]]) -> dict[str, Any]:
 def view(scan: ScanLike, *masks: MaskLike, height: int = 480) -> Any:
     """A notebook widget of a scan with up to two masks: three planes and 3D, without network access.
 
+    Buttons above choose the window, the mask (or the difference of two), fill or contour, and opacity. The
+    result has them as ``window``, ``layer``, ``drawn`` and ``opacity``, and its layers as ``volumes``.
     Outside a notebook use :func:`medseg.serve_viewer`.
 
     Args:

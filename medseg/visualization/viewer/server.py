@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
-from typing import Any
+from socket import socket
 
 from medseg.visualization.viewer.niivue_bundle import bundle
 from medseg.visualization.viewer.scene import Scene
@@ -53,7 +53,7 @@ class Server(ThreadingHTTPServer):
         self.own = {f"{_HOST}:{self.server_port}", f"localhost:{self.server_port}"}
         self.url = f"http://{_HOST}:{self.server_port}/{self.token}/page.html"
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
+    def handle_error(self, request: socket | tuple[bytes, socket], client_address: object) -> None:
         """Says nothing of a page that was closed while it was loading; other errors are shown as usual."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)

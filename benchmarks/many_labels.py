@@ -2,16 +2,19 @@
 patches, and validating it.
 
     python benchmarks/many_labels.py --labels 117 --size 64 200
+    python benchmarks/many_labels.py --labels 117 --size 64 --loss
 
 Every size is measured in a process of its own. The case is a CT of random cells, one for each label, on
 voxels of 1.5 mm that are prepared to 2 mm, or to 1.5 mm with ``--same``; labels are mutually exclusive. It
 prints the memory that preparing adds to that of the imports, what validating adds to that, and the size of
-the entry of the cache. An earlier version is measured with PYTHONPATH.
+the entry of the cache. With ``--loss``: seconds of the processor and memory of the loss and gradient of a
+patch of that size, and a digest of the gradient. An earlier version is measured with PYTHONPATH.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import resource
 import subprocess
@@ -28,7 +31,9 @@ import torch
 import medseg
 from medseg.datasets.manifest import Case
 from medseg.training.case_cache import CachedCase, cached
+from medseg.training.deep_supervision import Supervised
 from medseg.training.lightning_module import SegmentationModule
+from medseg.training.losses import DiceCE
 from medseg.training.patches import Patches
 
 
@@ -67,6 +72,21 @@ def validation_mb(recipe: medseg.Recipe, case: CachedCase) -> dict[str, float]:
         masks = module.segment(image)
     assert masks.shape == (len(recipe.labels), *image.shape[1:])
     return {"validate_s": time.perf_counter() - started, "validate_mb": peak_mb() - before}
+
+
+def loss_and_gradient(labels: int, size: int) -> dict[str, float | str]:
+    """The processor's seconds, and MB above the present peak, of the loss of one patch and its gradient."""
+    torch.manual_seed(0)
+    classes = torch.randint(0, labels + 1, (1, 1, size, size, size)).float()
+    table = torch.cat([torch.zeros(1, labels), torch.eye(labels)])[None].to(torch.int8)
+    logits = torch.randn(1, labels, size, size, size, requires_grad=True)
+    loss = Supervised(DiceCE([1.0] * labels, 1.0, 1.0), (1.0,))
+    before, started = peak_mb(), time.process_time()
+    loss(logits, classes, table).backward()
+    found = {"loss_cpu_s": time.process_time() - started, "loss_mb": peak_mb() - before}
+    assert logits.grad is not None
+    digest = hashlib.sha256(logits.grad.numpy().tobytes()).hexdigest()[:12]
+    return {**found, "logits_mb": logits.nbytes / 2**20, "gradient": digest}
 
 
 def measured(labels: int, size: int, spacing_mm: float) -> dict[str, float]:
@@ -110,7 +130,11 @@ def main() -> None:
     parser.add_argument("--labels", type=int, default=117)
     parser.add_argument("--size", type=int, nargs="+", default=[64, 200])
     parser.add_argument("--same", action="store_true", help="prepare to the voxels of the scan")
+    parser.add_argument("--loss", action="store_true", help="the loss of a patch of --size alone")
     chosen = parser.parse_args()
+    if chosen.loss:
+        print(json.dumps({"size": chosen.size[0], **loss_and_gradient(chosen.labels, chosen.size[0])}))
+        return
     if len(chosen.size) == 1:
         spacing_mm = 1.5 if chosen.same else 2.0
         found = measured(chosen.labels, chosen.size[0], spacing_mm)

@@ -27,6 +27,9 @@ from medseg.training.deep_supervision import Supervised
 # So small that it matters only for a label without any voxel (MONAI's default).
 _SMOOTH = 1e-5
 
+# Labels from which the memory of copies matters more than a pause of the GPU.
+_MANY = 16
+
 
 class Loss(nn.Module, ABC):
     """Base class of the losses, with one weight per label.
@@ -209,8 +212,39 @@ class DiceCE(Loss):
     def forward(self, logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
         """The loss; see :meth:`Loss.forward`."""
         known, y = _known(truth)
-        shape = (1, -1, *[1] * (logits.ndim - 2))
         logs = F.log_softmax(with_background(logits, 1), 1)
+        if y is truth and bool(y.sum(1).amax() <= 1):
+            ce, weight = self._cross_entropy_of_classes(logs, y)
+            probabilities = logs[:, 1:].exp()
+        else:
+            ce, weight = self._marginal_cross_entropy(logs, y, known)
+            probabilities = logs[:, 1:].exp() * known
+        (ce_sum, weight_sum) = _global_sums(ce, weight)
+        cross = (ce_sum / weight_sum.clamp_min(1e-12)).sum()
+        if not self.batch_dice:
+            each = _patch_dice(*_overlap(probabilities, y))
+            dice = self.mean_over_patches(each, known.flatten(2).sum(2))
+            return self.dice_weight * dice + self.ce_weight * cross
+        counts, both, p, t = _global_sums(known, *_overlap(probabilities, y))
+        dice = 1 - (2 * both + _SMOOTH) / (p + t + _SMOOTH)
+        return self.dice_weight * self.mean_over_labels(dice, counts) + self.ce_weight * cross
+
+    def _cross_entropy_of_classes(
+        self, logs: torch.Tensor, y: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cross-entropy times weight, and weight, (N, 1, ...) each, where every voxel has one known class.
+
+        The same bits as :meth:`_marginal_cross_entropy`, without its copies of all channels.
+        """
+        top, label = y.max(1, keepdim=True)
+        weight = torch.where(top > 0, self.weights[label], 1.0)
+        return -logs.gather(1, torch.where(top > 0, label + 1, 0)) * weight, weight
+
+    def _marginal_cross_entropy(
+        self, logs: torch.Tensor, y: torch.Tensor, known: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cross-entropy times weight, and weight, (N, 1, ...) each, of the classes that the truth allows."""
+        shape = (1, -1, *[1] * (logs.ndim - 2))
         labelled = y.amax(1, keepdim=True)
         # Classes that agree with the truth: its label, or else the background and all unknown labels.
         allowed = torch.where(labelled > 0, y, 1 - known)
@@ -223,17 +257,7 @@ class DiceCE(Loss):
         )
         some = known.amax(1, keepdim=True)
         weight = some * torch.where(labelled > 0, (y * self.weights.view(shape)).sum(1, keepdim=True), 1.0)
-        ce = -torch.logsumexp(possible, 1, keepdim=True) * weight
-        probabilities = logs[:, 1:].exp() * known
-        (ce_sum, weight_sum) = _global_sums(ce, weight)
-        cross = (ce_sum / weight_sum.clamp_min(1e-12)).sum()
-        if not self.batch_dice:
-            each = _patch_dice(*_overlap(probabilities, y))
-            dice = self.mean_over_patches(each, known.flatten(2).sum(2))
-            return self.dice_weight * dice + self.ce_weight * cross
-        counts, both, p, t = _global_sums(known, *_overlap(probabilities, y))
-        dice = 1 - (2 * both + _SMOOTH) / (p + t + _SMOOTH)
-        return self.dice_weight * self.mean_over_labels(dice, counts) + self.ce_weight * cross
+        return -torch.logsumexp(possible, 1, keepdim=True) * weight, weight
 
 
 REGISTRY: dict[str, Callable[..., Loss]] = {
@@ -259,7 +283,13 @@ def build(recipe: Recipe) -> Supervised:
 
 
 def _known(truth: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """A map that is 1 where the truth is known, and the truth with unknown voxels set to 0."""
+    """A map that is 1 where the truth is known, and the truth with unknown voxels set to 0.
+
+    If all is known, the map takes no memory, and the truth is returned itself.
+    """
+    # On a GPU the question waits for all that was queued before: only where the memory is worth it.
+    if (truth.device.type == "cpu" or truth.shape[1] >= _MANY) and bool(truth.amin() >= 0):
+        return torch.ones((), device=truth.device).expand_as(truth), truth
     return (truth >= 0).to(torch.float32), truth.clamp_min(0)
 
 

@@ -18,6 +18,7 @@ from support.worlds import tiny
 
 from medseg.errors import UsageError
 from medseg.recipe import Recipe
+from medseg.training import losses
 from medseg.training.border_weights import border_weights
 from medseg.training.deep_supervision import Supervised
 from medseg.training.losses import REGISTRY, BorderBCE, DiceBCE, DiceCE, Focal, Tversky, build
@@ -377,3 +378,39 @@ def test_an_unknown_label_of_one_patch_does_not_count_in_the_dice_of_each_patch(
     ]
     loss = DiceBCE(TWO, bce_weight=0, batch_dice=False)
     assert float(loss(logits, half)) == pytest.approx(sum(expected) / 3, abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", sorted(REGISTRY))
+@pytest.mark.parametrize("batch_dice", [True, False])
+def test_a_truth_without_unknown_voxels_saves_memory_and_no_bit(world, monkeypatch, kind, batch_dice):
+    """Loss and gradient are those of the formulas for unknown voxels."""
+    logits, truth = world
+    extra = {"batch_dice": batch_dice} if kind in ("dice_ce", "dice_bce") else {}
+    loss = build(of_kind(kind, **extra))
+    found = []
+    for known in (losses._known, lambda truth: ((truth >= 0).float(), truth.clamp_min(0))):
+        monkeypatch.setattr(losses, "_known", known)
+        start = logits.clone().requires_grad_(True)
+        value = loss(start, truth)
+        value.backward()
+        found.append((value.detach(), start.grad))
+    assert found[0][0] == found[1][0]
+    assert torch.equal(found[0][1], found[1][1])
+
+
+def test_many_labels_are_kept_for_the_gradient_in_few_copies():
+    """Softmax, its logarithm and the truth: three copies of all channels, not one for each step."""
+    labels = 20
+    classes = torch.randint(0, labels + 1, (1, 1, 8, 8, 8), generator=torch.Generator().manual_seed(0))
+    table = torch.cat([torch.zeros(1, labels), torch.eye(labels)])[None].to(torch.int8)
+    logits = torch.zeros(1, labels, 8, 8, 8, requires_grad=True)
+    storages = {}
+
+    def kept(tensor):
+        storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(kept, lambda tensor: tensor):
+        Supervised(DiceCE([1.0] * labels, 1.0, 1.0), [1.0])(logits, classes, table)
+    one = logits.untyped_storage().nbytes()
+    assert sum(storages.values()) < 3.3 * one

@@ -178,6 +178,7 @@ def turned_late():
 REFUSED = {
     "transform": (changed(PRE, 4, _target_="RandFlipd"), "RandFlipd"),
     "foreign": (changed(PRE, 4, _target_="os.system"), "os.system"),
+    "crop": (changed(PRE, 4, _target_="CropForegroundd"), "CropForegroundd"),
     "expression": (changed(PRE, 4, a_min="$__import__('os').system('touch hacked')"), "expression"),
     "macro": (changed(PRE, 4, a_min="%other.json::a"), "expression"),
     "argument": (changed(PRE, 3, min_pixdim=1), "min_pixdim"),

@@ -38,7 +38,7 @@ def main() -> None:
         damaged.write_bytes(damaged.read_bytes()[:5000])
         command = [sys.executable, "-m", "medseg"]
         subprocess.run(
-            [*command, "batch", "scans", "-o", "segmented", "--model", "lung_ct"], cwd=folder, check=False
+            [*command, "batch", "scans", "-o", "segmented", "--model", "threshold"], cwd=folder, check=False
         )
         subprocess.run([*command, "report", "segmented"], cwd=folder, check=True)
         photograph(folder / "segmented" / "report.html", HERE / "report.png")

@@ -10,6 +10,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
+from inspect import cleandoc
 from typing import Annotated, NoReturn
 
 import typer
@@ -22,6 +23,7 @@ from medseg.cli.convert import convert
 from medseg.cli.demo import demo
 from medseg.cli.ensemble import ensemble
 from medseg.cli.evaluate import evaluate
+from medseg.cli.examples import help_of
 from medseg.cli.export import export
 from medseg.cli.import_model import import_model
 from medseg.cli.import_weights import import_weights
@@ -51,7 +53,8 @@ from medseg.system.notices import RESEARCH, collect_notices
 app = typer.Typer(
     help=f"Turn CT and MR scans into checked segmentation masks.\n\n{RESEARCH}\n\n"
     "Exit codes: 0 success, 1 some cases failed, 2 usage error, 3 input refused, 4 model refused, "
-    "5 out of memory or disk space.",
+    "5 out of memory or disk space.\n\n"
+    "No scan at hand? `medseg phantom phantom_data --cases 1` makes one.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -90,7 +93,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "import-weights": import_weights,
 }
 for _name, _command in COMMANDS.items():
-    app.command(_name)(_command)
+    app.command(_name, help=help_of(_name, cleandoc(_command.__doc__ or "")))(_command)
 
 
 @app.callback(invoke_without_command=True)

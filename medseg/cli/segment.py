@@ -96,10 +96,7 @@ def segment(
     roi: Roi = None,
     as_json: AsJson = False,
 ) -> None:
-    """Segment one scan, or several with one loaded model. Each mask has exactly its scan's grid.
-
-    Examples: medseg segment chest.nii.gz -o lungs.nii.gz; medseg segment *.nii.gz -o masks/
-    """
+    """Segment one scan, or several with one loaded model. Each mask has exactly its scan's grid."""
     kept = not store or output is not None
     if store:
         check_store([*(scans or []), *(inputs or [])], output)

@@ -45,8 +45,11 @@ def export_bundle(source: str | Path, output: str | Path, *, licence: str | None
         ResourceError: writing fails (``disk``).
 
     Example:
-        >>> medseg.export_bundle("organs.safetensors", "bundle").name
-        'bundle'
+        >>> try:
+        ...     medseg.export_bundle("model.safetensors", "bundle")
+        ... except medseg.UsageError as error:  # its recipe has no pipeline of kind bundle
+        ...     print(error.reason)
+        export-format
     """
     file, output = ModelFile.read(source), Path(output)
     rules = _expressible(file)

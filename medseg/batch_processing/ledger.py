@@ -124,7 +124,9 @@ class Ledger:
             else:
                 self.skipped.add(item.id)
         self._report_absent_cases()
-        self.show(start.progress(skipped=len(self.skipped), todo=len(jobs) + len(bad)))
+        failed = self.skipped.intersection(failed_and_warned(self._known_results())[0])
+        due = len(jobs) + len(bad)
+        self.show(start.progress(skipped=len(self.skipped), failed=len(failed), todo=due))
         for item in bad:
             assert item.error is not None
             self.enter([CaseResult.failure(item.id, models[0], item.error, lasting=True)])

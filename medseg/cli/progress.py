@@ -109,7 +109,9 @@ class Cases:
             self.todo, self.since = event["todo"], time.monotonic()
             self.bar.update(self.task, total=self.todo, facts="")
             if event["skipped"]:
-                self.console.print(f"{event['skipped']} of {event['cases']} cases are already done")
+                failed = event["failed_before"]
+                text = f"{event['skipped'] - failed} of {event['cases']} cases are already done"
+                self.console.print(text + (f", {failed} failed before" if failed else ""))
         elif event["event"] == "case":
             self._case(event)
 

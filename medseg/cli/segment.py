@@ -173,7 +173,8 @@ def segment(
                 case.close()
         last = targets[-1]
         if failed < len(targets) and not is_address(last.channels[0]):
-            print_next("view", last.channels[0], last.mask)
+            chosen = ["--series", series] if series else []
+            print_next("view", last.channels[0], last.mask, *chosen)
         if failed:
             print(f"{failed} of {len(targets)} scans failed", file=sys.stderr)
             raise typer.Exit(1)

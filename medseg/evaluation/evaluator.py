@@ -14,7 +14,7 @@ from medseg.datasets.manifest import Case
 from medseg.errors import MedsegError, UsageError
 from medseg.evaluation.metrics import NSD_TOLERANCE_MM, REGISTRY
 from medseg.evaluation.scoring import Tolerances, score, tolerance_of
-from medseg.evaluation.unknown_values import UnknownValues
+from medseg.evaluation.unknown_values import AbsentLabels, UnknownValues
 from medseg.images.label import Label
 from medseg.images.volume import Mask
 from medseg.io import is_dicom_mask, read_channels, read_mask
@@ -77,7 +77,7 @@ def evaluate_cases(
     rows: list[Row] = []
     said: set[str] = set()
     thick: dict[str, tuple[float, float, float]] = {}
-    unknown = UnknownValues(labels, ignore_value)
+    unknown, absent = UnknownValues(labels, ignore_value), AbsentLabels(labels)
     for number, case in enumerate(cases, start=1):
         about: Row = {"case": case.id, "patient": case.patient, "group": case.group}
         try:
@@ -90,6 +90,7 @@ def evaluate_cases(
             seconds = time.perf_counter() - started
             unknown.look("truth", case.id, truth)
             unknown.look("prediction", case.id, prediction)
+            absent.look(truth, prediction, case.annotated)
             scores = score(
                 prediction,
                 truth,
@@ -109,6 +110,7 @@ def evaluate_cases(
         on_case(number, len(cases))
     _report_thick_slices(thick, len(cases))
     unknown.report(len(cases))
+    absent.report(len(cases))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 

@@ -1,4 +1,4 @@
-"""Values of masks that belong to no label, which would silently count as background."""
+"""Values of masks that belong to no label, and labels that no truth has: either way scores mislead."""
 
 from __future__ import annotations
 
@@ -13,6 +13,45 @@ from medseg.images.volume import Mask
 from medseg.system.notices import notify
 
 _MOST_LISTED = 10
+
+
+@dataclass
+class AbsentLabels:
+    """Labels that are in predictions but in no truth of an evaluation, as if the truth had other labels.
+
+    Attributes:
+        labels: The labels that are scored.
+    """
+
+    labels: Sequence[Label]
+    _predicted: dict[str, int] = field(default_factory=dict)
+    _true: set[str] = field(default_factory=set)
+
+    def look(self, truth: Mask, prediction: Mask, annotated: Sequence[str] | None = None) -> None:
+        """Notes the labels of a case; ``annotated`` are those of the truth that can be present, None: all."""
+        true, predicted = (value_counts(mask.array) for mask in (truth, prediction))
+        for label in self.labels:
+            values = list(label.values)
+            if true[[value for value in values if value < len(true)]].any():
+                self._true.add(label.name)
+            known = annotated is None or label.name in annotated
+            if known and predicted[[value for value in values if value < len(predicted)]].any():
+                self._predicted[label.name] = self._predicted.get(label.name, 0) + 1
+
+    def report(self, cases: int) -> None:
+        """A notice for all such labels."""
+        found = self._predicted.keys() - self._true
+        absent = [label for label in self.labels if label.name in found]
+        if not absent:
+            return
+        names = ", ".join(f"{each.name} (in {self._predicted[each.name]} predictions)" for each in absent)
+        values = ",".join(str(value) for label in self.labels for value in label.values)
+        notify(
+            "label-in-no-truth",
+            f"no truth of {cases} cases has a voxel of {names}, so the scores may compare different labels",
+            remedy="check the values of the truth; if it holds several labels as one, score them as one: "
+            f"evaluate the masks with --masks FOLDER --label NAME={values}",
+        )
 
 
 @dataclass

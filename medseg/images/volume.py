@@ -95,6 +95,9 @@ class Volume:
 
         return medseg.write(self, path)
 
+    def __repr__(self) -> str:
+        return f"Volume({np.asarray(self.array).dtype}, {self.grid})"
+
     def _repr_html_(self) -> str:
         import medseg
 
@@ -145,6 +148,10 @@ class Mask:
         array = array.astype(np.uint8 if top < 256 else np.uint16, copy=False)
         object.__setattr__(self, "array", _read_only(array, self.grid))
         object.__setattr__(self, "labels", tuple(self.labels))
+
+    def __repr__(self) -> str:
+        labels = ", ".join(f"{label.name}={'/'.join(map(str, label.values))}" for label in self.labels)
+        return f"Mask({labels or 'no labels'}, {self.grid})"
 
     @property
     def affine(self) -> npt.NDArray[np.float64]:

@@ -43,14 +43,15 @@ class BatchStart:
         models = [model.to_json() for model in self.models]
         return self._process() | {"command": self.command, "models": models, "options": dict(self.options)}
 
-    def progress(self, *, skipped: int, todo: int) -> dict[str, Any]:
+    def progress(self, *, skipped: int, failed: int, todo: int) -> dict[str, Any]:
         """The event as a JSON object for whoever follows the batch.
 
         Args:
-            skipped: Number of cases done before.
+            skipped: Number of cases that an earlier run has finished.
+            failed: How many of these failed.
             todo: Number of cases to do.
         """
-        return self._process() | {"skipped": skipped, "todo": todo}
+        return self._process() | {"skipped": skipped, "failed_before": failed, "todo": todo}
 
     def _process(self) -> dict[str, Any]:
         names = ("time", "cases", "shard", "pid", "host", "medseg")

@@ -35,6 +35,13 @@ def find(source: str | Path) -> Path:
                 remedy="give a package: the folder of medseg export MODEL -o PACKAGE, run with medseg itself",
                 reason="model-not-found",
             )
+        if str(source) == "threshold":
+            raise UsageError(
+                "it has no network and no weights, so there is no model file of it",
+                where=source,
+                remedy=f"give a model with a network: {', '.join(names())}",
+                reason="model-not-found",
+            )
         raise UsageError(
             "no such model",
             where=source,

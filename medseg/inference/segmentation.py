@@ -80,7 +80,7 @@ def segment(
     scan: ScanLike | Sequence[ScanLike],
     *,
     model: str | Path | SegmentationMethod | None = None,
-    series: str | None = None,
+    series: str | int | None = None,
     options: ReadOptions = DEFAULT_OPTIONS,
     device: str = "auto",
     engine: str = "auto",

@@ -29,7 +29,7 @@ class ReadOptions:
         'LPS'
     """
 
-    series: str | None = None
+    series: str | int | None = None
     volume: int | None = None
     trust: Trust | None = None
     nonfinite: float | None = None

@@ -26,7 +26,7 @@ from medseg.system import atomic_write
 def read(
     path: str | Path,
     *,
-    series: str | None = None,
+    series: str | int | None = None,
     volume: int | None = None,
     trust: Trust | None = None,
     nonfinite: float | None = None,

@@ -15,6 +15,8 @@ def test_the_command_line_reports_failures(scans, tmp_path):
     assert "1: threshold: failed: empty" in ended.stderr
     assert "\nfailed: 1\n" in ended.stderr
     assert f"medseg report {tmp_path / 'out'}" in ended.stderr
+    resumed = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=False)
+    assert "5 of 6 cases are already done, 1 failed before" in resumed.stderr
     merged = subprocess.run(
         medseg("batch", "--merge", tmp_path / "out"), capture_output=True, text=True, check=True
     )

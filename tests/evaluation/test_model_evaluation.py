@@ -20,6 +20,7 @@ from medseg.system.notices import collect_notices
 
 GRID = Grid.from_spacing((12, 10, 8), (2, 2, 2))
 LESION = (Label(name="lesion", values=(1,)),)
+SIDES = (Label(name="right_lung", values=(1,)), Label(name="left_lung", values=(2,)))
 
 
 def lungs() -> np.ndarray:
@@ -156,3 +157,27 @@ def test_dicom_masks_are_put_on_the_grid_of_their_scan(tmp_path: Path, format_: 
     found = evaluate([one], masks=tmp_path / "masks", labels=LESION)
     assert found.failures == {}
     assert found.table["dice"].tolist() == [1]
+
+
+@pytest.mark.parametrize("annotated", [None, ("right_lung",)])
+def test_a_label_that_no_truth_has_is_reported(tmp_path: Path, annotated: tuple[str, ...] | None) -> None:
+    """Truths of both lungs as one label, as in many data sets, and masks with sides."""
+    folder = masks(tmp_path, lungs())
+    one = case(tmp_path, (lungs() > 0).astype(np.uint8)).model_copy(update={"annotated": annotated})
+    with collect_notices() as notices:
+        evaluate([one], masks=folder, labels=SIDES)
+    found = [notice for notice in notices if notice.reason == "label-in-no-truth"]
+    assert len(found) == (annotated is None)
+    for notice in found:
+        assert "no truth of 1 cases has a voxel of left_lung (in 1 predictions)" in notice.text
+        assert "--label NAME=1,2" in notice.remedy
+
+
+def test_labels_that_some_truth_has_are_not_reported(tmp_path: Path) -> None:
+    """A patient with one lung beside others, and a label that neither truth nor mask has."""
+    masks(tmp_path, lungs())
+    folder = masks(tmp_path, lungs(), "c1.nii.gz")
+    cases = [case(tmp_path, (lungs() == 1).astype(np.uint8)), case(tmp_path, lungs(), "c1")]
+    with collect_notices() as notices:
+        evaluate(cases, masks=folder, labels=[*SIDES, Label(name="lesion", values=(3,))])
+    assert not [notice for notice in notices if notice.reason == "label-in-no-truth"]

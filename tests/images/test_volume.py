@@ -159,3 +159,10 @@ def test_opposite_infinities_and_very_large_numbers():
         Volume(array, Grid.from_spacing(array.shape))
     array[0, 0] = 1e308  # their sum overflows, and each is finite
     assert Volume(array, Grid.from_spacing(array.shape)).array.max() == 1e308
+
+
+def test_representations_name_type_labels_and_grid_but_no_voxels():
+    grid = "Grid(2 x 3 x 4 voxels, 1 x 2 x 5 mm, RAS)"
+    assert repr(Volume(np.zeros(GRID.shape, np.int16), GRID)) == f"Volume(int16, {grid})"
+    assert repr(a_mask()) == f"Mask(lung=1/2, lesion=2, {grid})"
+    assert repr(Mask(np.zeros(GRID.shape, np.uint8), GRID, ())) == f"Mask(no labels, {grid})"

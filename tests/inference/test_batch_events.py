@@ -51,8 +51,19 @@ def test_a_damaged_end_is_refused():
 
 
 def test_progress_has_the_counts_but_neither_models_nor_options():
-    event = BatchStart("0.1.0", 7, (MODEL,), host="host").progress(skipped=3, todo=4)
-    assert list(event) == ["event", "time", "cases", "shard", "pid", "host", "medseg", "skipped", "todo"]
+    event = BatchStart("0.1.0", 7, (MODEL,), host="host").progress(skipped=3, failed=1, todo=4)
+    assert list(event) == [
+        "event",
+        "time",
+        "cases",
+        "shard",
+        "pid",
+        "host",
+        "medseg",
+        "skipped",
+        "failed_before",
+        "todo",
+    ]
     assert (event["skipped"], event["todo"]) == (3, 4)
     end = BatchEnd(done=3, skipped=2, failed=1, left=1).progress(results="out/results.csv")
     assert list(end) == ["event", "done", "skipped", "failed", "left", "edited", "results"]

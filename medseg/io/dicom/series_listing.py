@@ -83,11 +83,12 @@ def listed(groups: Sequence[Sequence[Slice]]) -> tuple[Series, ...]:
     return tuple(found)
 
 
-def chosen(series: Sequence[Series], wanted: str) -> list[Series]:
+def chosen(series: Sequence[Series], wanted: str | int) -> list[Series]:
     """The series with a UID, a number of the list, or an ending of a UID, which several may share.
 
     A UID that equals ``wanted`` comes first, then a number from 1 to the last one, then endings.
     """
+    wanted = str(wanted)
     exact = [one for one in series if wanted and one.uid == wanted]
     numbered = [one for one in series if wanted.isascii() and wanted.isdigit() and one.number == int(wanted)]
     return exact or numbered or [one for one in series if one.uid.endswith(wanted)]
@@ -96,7 +97,7 @@ def chosen(series: Sequence[Series], wanted: str) -> list[Series]:
 def table(series: Sequence[Series]) -> tuple[str, ...]:
     """The series as lines of a table: what ``--series`` takes, and what tells one from another."""
     endings = _endings(series)
-    rows = [("--series", "or", "description", "kernel", "thickness", "spacing", "slices", "phase")]
+    rows = [("number", "end of UID", "description", "kernel", "thickness", "spacing", "slices", "phase")]
     for one, ending in zip(series, endings, strict=True):
         spacing = " x ".join(f"{value:.4g}" for value in one.spacing_mm or ()) or "unknown"
         thickness = "unknown" if one.thickness_mm is None else f"{one.thickness_mm:.4g} mm"

@@ -77,7 +77,7 @@ def read(path: Path, choices: ReadOptions = DEFAULT_OPTIONS) -> Volume:
         raise
 
 
-def _at(path: Path, series: str | None) -> tuple[tuple[Slice, ...], str | None, Path]:
+def _at(path: Path, series: str | int | None) -> tuple[tuple[Slice, ...], str | int | None, Path]:
     """The slices to choose from, the series wanted, and their folder."""
     if path.is_dir():
         return scan(path), series, path
@@ -115,7 +115,7 @@ def _is_bystander(group: Sequence[Slice]) -> bool:
     return group[0].is_localizer or (group[0].position_mm is None and group[0].cosines is None)
 
 
-def _chosen(found: Sequence[Slice], wanted: str | None, folder: Path) -> list[Slice]:
+def _chosen(found: Sequence[Slice], wanted: str | int | None, folder: Path) -> list[Slice]:
     """The slices of the requested series, or of the only one."""
     groups = _groups(found)
     if not groups:
@@ -127,7 +127,7 @@ def _chosen(found: Sequence[Slice], wanted: str | None, folder: Path) -> list[Sl
     series = listed(groups)
     wanted_series = list(series) if wanted is None else chosen(series, wanted)
     if not wanted_series:
-        raise several(series, f"no series has the number or the end {wanted!r}", "no-series")
+        raise several(series, f"no series has the number {wanted}, or a UID that ends in it", "no-series")
     numbers = {one.number for one in wanted_series}
     if len(numbers) > 1:
         raise several(wanted_series, f"{len(numbers)} series match", "several-series")

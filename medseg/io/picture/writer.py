@@ -51,7 +51,8 @@ def _plane(image: Volume | Mask, path: Path) -> Voxels:
     """The one plane as (rows, columns), the first row at the top."""
     array = image.oriented("LPS").array
     if array.shape[2] != 1:
-        raise _misfit(f"a picture is one plane, and this image has {array.shape[2]}", path, "write .nii.gz")
+        slices = f"{array.shape[2]} slices"
+        raise _misfit(f"a picture is one plane, and this image has {slices}", path, "write .nii.gz")
     plane = np.ascontiguousarray(array[..., 0].T)
     return plane.astype(np.uint8) if plane.dtype == np.bool_ else plane
 

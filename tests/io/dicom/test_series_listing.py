@@ -63,6 +63,7 @@ def test_the_refusal_has_a_table_and_each_number_reads_its_series(both):
     assert not any(word in f"{error}{error.details}" for word in ("Smith", "1953"))
     assert io.read(both, series="1").array.shape == NUMBERS.shape
     assert io.read(both, series="2").array.shape == NUMBERS[:, :, :3].shape
+    assert io.read(both, series=2).array.shape == NUMBERS[:, :, :3].shape
     assert [one.number for one in io.list_series(both)] == [1, 2]
     assert refusal(both, series="3").details == error.details
 
@@ -97,9 +98,12 @@ def test_info_lists_the_series_without_an_error_and_a_refusal_shows_the_table(bo
     listed = json.loads(output("info", both, "--json"))["series"]
     assert [(one["number"], one["slices"], one["kernel"]) for one in listed] == [(1, 5, "B70f"), (2, 3, None)]
     _, err = invoke("convert", both, "-o", tmp_path / "scan.nii.gz", code=3)
-    assert "--series  or" in err
+    assert "number  end of UID" in err
     assert "B70f" in err
     failed = json.loads(
         output("convert", both, "-o", tmp_path / "scan.nii.gz", "--series", "x", "--json", code=3)
     )
     assert len(failed["error"]["details"]) == 3
+    mask = tmp_path / "mask.nii.gz"
+    _, err = invoke("segment", both, "-o", mask, "--series", 2, "--model", "threshold")
+    assert f"Next: medseg view {both} {mask} --series 2\n" in err

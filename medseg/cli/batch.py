@@ -200,7 +200,8 @@ def _stopping() -> Iterator[StopRequest]:
     def ask(number: int, frame: object) -> None:
         stop.ask(number)
         if stop.asked == 1:
-            print("stopping after the current cases; press Ctrl-C again to stop immediately", file=sys.stderr)
+            again = "press Ctrl-C again" if number == signal.SIGINT else "send the signal again"
+            print(f"stopping after the current cases; {again} to stop immediately", file=sys.stderr)
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -10,6 +10,7 @@ import typer
 
 from medseg.cli.early_checks import check_model
 from medseg.cli.options import Engine
+from medseg.cli.output import print_next
 from medseg.errors import UsageError
 from medseg.system.notices import RESEARCH
 
@@ -82,7 +83,5 @@ def export(
         print(f"wrote {medseg.export_network(source, output, form=form)}. {RESEARCH}")
         return
     package = medseg.export_model(source, output, engine=engine, openvino=openvino, licence=licence)
-    print(
-        f"wrote {output} (pipeline.json sha256 {package.digest[:12]}). {RESEARCH}\n"
-        f"next: medseg segment SCAN --model {output}"
-    )
+    print(f"wrote {output} (pipeline.json sha256 {package.digest[:12]}). {RESEARCH}")
+    print_next("segment", "SCAN", "-o", "mask.nii.gz", "--model", output)

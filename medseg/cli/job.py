@@ -50,7 +50,8 @@ def job(
     print(made["__mercure_notification"]["text"])
     for each in made["series"]:
         if each["status"] == "failed":
-            print(f"{each['series_uid']}: {each['reason']}: {each['message']}", file=sys.stderr)
+            name = each["series_uid"] or "a series without UID"
+            print(f"{name}: {each['reason']}: {each['message']}", file=sys.stderr)
     print(f"wrote {folders[1] / RESULT}. {RESEARCH}", file=sys.stderr)
     if made["failed"]:
         raise typer.Exit(1)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from medseg.errors import ResourceError, UsageError, first_line
+from medseg.errors import MedsegError, ResourceError, UsageError, first_line
 
 _MARK = ".medseg-"
 _STALE_SECONDS = 24 * 3600.0
@@ -47,6 +47,10 @@ def replacing(path: Path, *, flush: bool = True) -> Iterator[Path]:
             if flush:
                 _flush(file)
             file.replace(path.parent / file.name)
+    except MedsegError as error:
+        if folder is not None and error.where == str(folder / path.name):
+            error.where = str(path)
+        raise
     except (OSError, RuntimeError) as error:  # RuntimeError is what SimpleITK raises
         raise ResourceError(
             f"cannot be written: {first_line(error)}",

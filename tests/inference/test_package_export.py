@@ -153,8 +153,10 @@ def test_the_self_test_finds_another_mask(model, tmp_path):
 
 
 def test_from_the_command_line(model, tmp_path):
-    out, _ = invoke("export", model, "-o", tmp_path / "package")
-    assert "next: medseg segment SCAN --model" in out
+    _, err = invoke("export", model, "-o", tmp_path / "package")
+    assert f"Next: medseg segment SCAN -o mask.nii.gz --model {tmp_path / 'package'}" in err
+    _, err = invoke("export", "threshold", "-o", tmp_path / "none", code=2)
+    assert "it has no network and no weights" in err
     out, _ = invoke("export", "--check", tmp_path / "package")
     assert "0 of" in out
     out, _ = invoke("export", "--schema")

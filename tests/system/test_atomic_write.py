@@ -80,3 +80,14 @@ def test_unwritable_paths_are_refused(tmp_path, path, reason):
     with pytest.raises(UsageError) as caught, atomic_write.replacing(tmp_path / path):
         pass
     assert caught.value.reason == reason
+
+
+def test_an_error_about_the_temporary_file_names_the_file_to_write(tmp_path):
+    def refuse(where):
+        with atomic_write.replacing(tmp_path / "lungs.png") as fresh:
+            raise UsageError("a picture is one plane", where=fresh if where is None else where)
+
+    for where, named in ((None, tmp_path / "lungs.png"), ("another file", "another file")):
+        with pytest.raises(UsageError) as caught:
+            refuse(where)
+        assert caught.value.where == str(named)

@@ -107,7 +107,9 @@ def measure(
     if names:
         rows += structures.measure_structures(volume.oriented("RAS"), named.oriented("RAS"), names)
         definitions = structures.DEFINITIONS | definitions
-    maker = {} if named.source.path is None else mask_origin(named.source.path)
+    # A DICOM mask that is placed on a scan has the source of the scan.
+    path = Path(mask) if isinstance(mask, str | Path) else named.source.path
+    maker = {} if path is None else mask_origin(path)
     settings |= {"mask_by": maker} if maker else {}
     settings |= {"shape": list(volume.grid.shape), "spacing_mm": list(volume.grid.spacing_mm)}
     return Measurement(tuple(rows), histograms, settings, definitions, facts, notices)

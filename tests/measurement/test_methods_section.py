@@ -4,8 +4,10 @@ import json
 import re
 
 import numpy as np
+from support.layouts import series
 
 from medseg.images.volume import Mask
+from medseg.inference.segmentation import segment_file
 from medseg.io.sidecar import sidecar_path
 from medseg.measurement.measures import REGISTRY
 from medseg.measurement.methods_section import methods_text
@@ -57,3 +59,11 @@ def test_it_names_the_model_of_a_mask_with_a_sidecar(tmp_path):
     sidecar_path(path).write_text(json.dumps(facts | {"recipe": "lung_ct", "model_sha256": "ab" * 32}))
     assert f"lung_ct (SHA-256 {'ab' * 32}, torch 2.10)" in methods_text(measure(SCAN, path))
     assert "as described elsewhere" in methods_text(measure(SCAN, LUNGS))
+
+
+def test_the_model_of_a_dicom_mask_is_named(tmp_path):
+    """Its sidecar says so; the source of such a mask, once placed on its scan, is the scan's."""
+    series(tmp_path / "ct", 1)
+    made = segment_file(tmp_path / "ct", tmp_path / "lungs.dcm", model="threshold", format="dicom-seg")
+    text = methods_text(measure(tmp_path / "ct", made.path))
+    assert f"by the model threshold (SHA-256 {made.facts['model_sha256']}" in text

@@ -19,13 +19,12 @@ from medseg.serving.sessions import Session
 from medseg.system.progress import steps_shown
 from medseg.visualization.viewer.niivue_bundle import bundle
 from medseg.visualization.viewer.scene import scene
+from medseg.visualization.viewer.server import PAGE
 
 MASK = "mask.nii.gz"
 _VIEW = "view"
 """Folder of a session with what the viewer loads."""
 _KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".json": "application/json"}
-_VIEWER = ("page.html", "page.js", "page.css")
-_SCENE = ("scene.json", "scan.nii", "mask0.nii")
 
 _SAME = "default-src 'none'; base-uri 'none'; form-action 'none'; "
 _PAGE_POLICY = _SAME + (
@@ -82,14 +81,14 @@ async def view_file(service: Service, request: Request) -> Response:
         UsageError: no such session (``no-such-session``), or file (``no-such-page``).
     """
     session, name = service.sessions.get(request.path_params["session"]), request.path_params["name"]
-    if name in _VIEWER:
+    if name in PAGE:
         return _text(name, _viewers(name), _VIEWER_POLICY)
     if name == "niivue.js":
         return _text(name, bundle(), _VIEWER_POLICY)
-    path = session.folder / _VIEW / name
-    if name not in (*_SCENE, MASK) or not path.is_file():
+    folder = session.folder / _VIEW
+    if not folder.is_dir() or name not in [path.name for path in folder.iterdir()]:
         raise _no_page()
-    return FileResponse(path, filename=MASK if name == MASK else None)
+    return FileResponse(folder / name, filename=MASK if name == MASK else None)
 
 
 def _segmented(session: Session, model: LoadedModel) -> dict[str, object]:

@@ -46,8 +46,19 @@ def test_one_file_holds_one_network(tmp_path):
 
 def test_another_network_is_not_written(tmp_path, monkeypatch):
     model = untrained(tiny()).save(tmp_path / "model.safetensors")
-    load = torch.jit.load
-    monkeypatch.setattr(torch.jit, "load", lambda path: lambda windows: load(path)(windows) + 0.1)
+    trace = torch.jit.trace
+
+    class Shifted(torch.nn.Module):
+        def __init__(self, network):
+            super().__init__()
+            self.network = network
+
+        def forward(self, windows):
+            return self.network(windows) + 0.1
+
+    monkeypatch.setattr(
+        torch.jit, "trace", lambda network, *rest, **options: trace(Shifted(network), *rest, **options)
+    )
     refusal(ModelRefused, "self-test", network_export.export_network, model, tmp_path / "network.pt")
     assert not (tmp_path / "network.pt").exists()
 

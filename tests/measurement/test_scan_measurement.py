@@ -88,7 +88,9 @@ def test_other_names_are_structures(name):
 
 def test_a_mask_without_names_is_lung_on_request():
     plain = Mask(np.isin(LUNGS.array, (1, 2, 3, 4)).astype(np.uint8), GRID, ())
-    assert [row.structure for row in measure(SCAN, plain).rows] == ["label_1"]
+    with collect_notices() as notices:
+        assert [row.structure for row in measure(SCAN, plain).rows] == ["label_1"]
+    assert "unnamed-labels" in [each.reason for each in notices]
     assert measure(SCAN, plain, kind="lung")["right_lung"] == pytest.approx(
         measure(SCAN, LUNGS)["right_lung"]
     )

@@ -21,7 +21,8 @@ _POLICY = (
     "img-src 'self' data: blob:; connect-src 'self' data: blob:; worker-src 'self' blob:; "
     "font-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-_PAGE = ("page.html", "page.css", "page.js", "contours.js", "orientation_letters.js")
+PAGE = ("page.html", "page.css", "page.js", "contours.js", "orientation_letters.js")
+"""Files of the page that do not depend on the scene."""
 _KINDS = {
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
@@ -46,7 +47,7 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self, scene: Scene, *, port: int = 0) -> None:
-        page = {name: _resource(name) for name in _PAGE}
+        page = {name: _resource(name) for name in PAGE}
         self.files: Mapping[str, bytes] = {**scene.files, **page, "niivue.js": bundle()}
         self.token = secrets.token_urlsafe(24)
         super().__init__((_HOST, port), _Handler)

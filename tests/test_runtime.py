@@ -75,7 +75,7 @@ def test_a_source_distribution_is_built_from_itself(hook, tmp_path):
 
 def test_without_models_the_way_to_one_is_named(monkeypatch):
     monkeypatch.setattr(model_files, "shipped", lambda: ())
-    with pytest.raises(medseg.UsageError, match="medseg-runtime brings none") as refused:
+    with pytest.raises(medseg.UsageError, match="medseg-runtime comes without models") as refused:
         model_files.find("lung_ct_context")
     assert "medseg export MODEL" in refused.value.remedy
 

@@ -35,7 +35,7 @@ def batch(
         Path | None,
         typer.Argument(
             help="Manifest, a folder with scan files and DICOM series at any depth, the dicomweb:// address "
-            "of a study or series, or a .txt file with one of these a line."
+            "of a study or series, or a .txt file with one of these per line."
         ),
     ] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Output folder.")] = None,

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from medseg.cli.mask_targets import is_folder
 from medseg.errors import UsageError
 from medseg.inference.backends import check_known
 from medseg.inference.model_files import find
@@ -45,7 +46,7 @@ def check_address(address: Path) -> None:
     check_installed()
 
 
-def check_store(scans: Sequence[Path], output: str | None) -> None:
+def check_store(scans: Sequence[Path], output: str | None, form: str | None = None) -> None:
     """Refuses to store masks of scans that are no addresses, or masks that are not DICOM.
 
     Raises:
@@ -53,8 +54,11 @@ def check_store(scans: Sequence[Path], output: str | None) -> None:
     """
     if not scans or not all(is_address(scan) for scan in scans):
         problem, remedy = "--store needs scans of a DICOMweb server", "give dicomweb:// addresses"
-    elif output is not None and not is_dicom_output(Path(output)):
-        problem, remedy = f"--store needs a DICOM mask, not {output}", "leave out -o, or write -o mask.dcm"
+    elif output is not None and not (is_dicom_output(Path(output)) or (form and is_folder(output))):
+        problem, remedy = (
+            f"--store needs a DICOM mask, not {output}",
+            "leave out -o, write -o mask.dcm, or add --format",
+        )
     else:
         return
     raise UsageError(problem, where="--store", remedy=remedy, reason="usage")

@@ -53,7 +53,7 @@ def mask_targets(
             reason="usage",
         )
     jobs = [tuple(channels)] if channels else [(scan,) for scan in scans]
-    if not _is_folder(output):
+    if not is_folder(output):
         if len(jobs) > 1:
             raise UsageError(
                 f"{len(jobs)} scans for one mask file",
@@ -83,5 +83,6 @@ def _name(scan: Path) -> str:
     return scan.name if is_address(scan) else formats.stem(scan.absolute())
 
 
-def _is_folder(output: str) -> bool:
+def is_folder(output: str) -> bool:
+    """Whether an output is a folder: an existing one, or a path that ends with a slash."""
     return output.endswith(("/", os.sep)) or os.path.isdir(output)  # noqa: PTH112 (Path raises for long names)

@@ -99,7 +99,7 @@ def segment(
     """Segment one scan, or several with one loaded model. Each mask has exactly its scan's grid."""
     kept = not store or output is not None
     if store:
-        check_store([*(scans or []), *(inputs or [])], output)
+        check_store([*(scans or []), *(inputs or [])], output, format_)
     with ExitStack() as stack:
         if not kept:
             output = stack.enter_context(TemporaryDirectory(prefix="medseg-store-")) + os.sep
@@ -141,6 +141,8 @@ def segment(
                 check_label_files(folders[target.mask], labels, [*target.channels, *outputs])
         options = choices_of(series, volume, trust, nonfinite, pixel_mm)
         cases = [CaseReading(target.channels, options) for target in targets]
+        for case in cases:
+            stack.callback(case.close)
         runtime, failed = Runtime(device, engine, any_modality, aerated_only, names), 0
         for target, case, then in zip(targets, cases, [*cases[1:], None], strict=True):
             started = time.perf_counter()

@@ -87,7 +87,7 @@ def _expressible(file: ModelFile) -> BundlePipeline:
     problem = ""
     if not isinstance(recipe.pipeline, BundlePipeline):
         kind = "medseg's own" if recipe.pipeline is None else f"that of {recipe.pipeline.kind}"
-        problem = f"its way to prepare scans and place windows is {kind}"
+        problem = f"the way it prepares scans and places windows is {kind}"
     elif len(recipe.channels) > 1:
         problem = f"it has {len(recipe.channels)} channels"
     elif recipe.postprocess != Postprocess():
@@ -96,7 +96,7 @@ def _expressible(file: ModelFile) -> BundlePipeline:
         problem = "its labels are not 1, 2, 3, ..."
     if problem:
         raise UsageError(
-            f"the model {recipe.name} cannot be said by MONAI's transforms: {problem}",
+            f"the model {recipe.name} cannot be expressed with MONAI's transforms: {problem}",
             where=file.path,
             remedy="medseg export MODEL -o PACKAGE; or --format torchscript for the network alone",
             reason="export-format",

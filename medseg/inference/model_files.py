@@ -30,7 +30,7 @@ def find(source: str | Path) -> Path:
     if not os.path.exists(path):  # noqa: PTH110 - Path.exists of 3.11 raises for a name that is too long
         if not shipped():
             raise UsageError(
-                "no such model: medseg-runtime brings none",
+                "no such model: medseg-runtime comes without models",
                 where=source,
                 remedy="give a package: the folder of medseg export MODEL -o PACKAGE, run with medseg itself",
                 reason="model-not-found",

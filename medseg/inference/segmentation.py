@@ -17,6 +17,7 @@ from medseg.inference.case_reading import CaseReading
 from medseg.inference.registry import SegmentationMethod, load_segmenter
 from medseg.io import check_source
 from medseg.io.conversion import check_mask_output
+from medseg.io.dicomweb.address import written
 from medseg.io.foreign_images import ScanLike, is_image
 from medseg.io.mask_files import write_mask
 from medseg.io.overwrite_guard import OverwriteGuard
@@ -292,5 +293,5 @@ def _without_paths(notices: Sequence[Notice], paths: Sequence[str | Path]) -> li
     """The notices without the paths of the scans, which may identify patients."""
     texts = [str(notice) for notice in notices]
     for path in paths:
-        texts = [text.replace(str(path), "scan") for text in texts]
+        texts = [text.replace(str(path), "scan").replace(written(path), "scan") for text in texts]
     return texts

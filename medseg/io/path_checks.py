@@ -67,7 +67,7 @@ def _missing(path: Path, error: OSError | ValueError) -> InputRefused:
     address = _ADDRESS.sub(r"\1://", str(path))  # a Path has lost one slash
     if "://" in address:
         return InputRefused(
-            "this is an address, and medseg reads files of this computer only",
+            "this is an address, and only segment and batch take addresses, of DICOMweb servers",
             where=_SECRET.sub("…", address),
             remedy="download it first, and give the path of the file",
             reason="not-found",

@@ -107,12 +107,17 @@ def measure(
     if names:
         rows += structures.measure_structures(volume.oriented("RAS"), named.oriented("RAS"), names)
         definitions = structures.DEFINITIONS | definitions
-    # A DICOM mask that is placed on a scan has the source of the scan.
-    path = Path(mask) if isinstance(mask, str | Path) else named.source.path
-    maker = {} if path is None else mask_origin(path)
+    maker = _maker(mask, named)
     settings |= {"mask_by": maker} if maker else {}
     settings |= {"shape": list(volume.grid.shape), "spacing_mm": list(volume.grid.spacing_mm)}
     return Measurement(tuple(rows), histograms, settings, definitions, facts, notices)
+
+
+def _maker(mask: MaskLike, named: Mask) -> dict[str, str]:
+    """The model that made a mask, if that is recorded."""
+    # A DICOM mask that is placed on a scan has the source of the scan.
+    path = Path(mask) if isinstance(mask, str | Path) else named.source.path
+    return {} if path is None else mask_origin(path)
 
 
 def _notify_of_arguments(scan: Volume, mask: Mask, kind: Kind) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from contextlib import ExitStack
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -98,11 +99,13 @@ def _segmented(session: Session, model: LoadedModel) -> dict[str, object]:
         session.step = (f"segmenting {text}".strip(), done, total)
 
     session.step = ("reading the scan", 0, 0)
-    try:
+    with ExitStack() as stack:
+        stack.callback(setattr, session, "step", ("", 0, 0))
         with steps_shown(advance):
             result, scan = segmented_with_scan(model, session.scan)
         session.step = ("preparing the viewer", 0, 0)
         fresh = Path(tempfile.mkdtemp(dir=session.folder))
+        stack.callback(shutil.rmtree, fresh, ignore_errors=True)
         result_file(result.mask, fresh, MASK)
         facts: dict[str, object] = {**result.params(), "viewer": True}
         try:
@@ -113,8 +116,6 @@ def _segmented(session: Session, model: LoadedModel) -> dict[str, object]:
             facts |= {"viewer": False, "no_viewer": f"{error.problem}: {error.remedy}"}
         shutil.rmtree(session.folder / _VIEW, ignore_errors=True)
         fresh.rename(session.folder / _VIEW)
-    finally:
-        session.step = ("", 0, 0)
     return facts
 
 

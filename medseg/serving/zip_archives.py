@@ -13,6 +13,8 @@ from medseg.serving.limits import Limits
 from medseg.serving.uploads import UploadedFile, suffix_of
 
 _CHUNK_BYTES = 1 << 20
+# zipfile unpacks the others a whole member at a time, whatever its size.
+_BOUNDED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
 def is_archive(upload: UploadedFile) -> bool:
@@ -42,6 +44,8 @@ def unpack(archive: Path, folder: Path, limits: Limits) -> Path:
             if len(members) > limits.files:
                 raise _too_much(f"more than {limits.files} files")
             for number, member in enumerate(members):
+                if member.compress_type not in _BOUNDED:
+                    raise _unusable(f"the archive is packed by method {member.compress_type}, not by deflate")
                 path = folder / f"{number:05d}-{secrets.token_hex(8)}{_suffix(member.filename)}"
                 with content.open(member) as source, path.open("xb") as out:
                     while part := source.read(_CHUNK_BYTES):

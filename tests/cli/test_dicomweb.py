@@ -16,6 +16,9 @@ from support.orthanc import PASSWORD, USER, Orthanc
 
 import medseg
 from medseg.batch_processing import runner
+from medseg.cli.early_checks import check_store
+from medseg.errors import UsageError
+from medseg.io.dicomweb import address_list
 from medseg.io.dicomweb.address import DicomwebAddress
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "pacs.md"
@@ -207,3 +210,19 @@ def test_every_command_of_the_guide_runs(server, storage, here):
     assert Path("lungs.dcm").is_file()
     assert len(list(Path("segmented/masks").glob("*.nii.gz"))) == 1
     assert len(list(Path("overnight/dicom").glob("*.dcm"))) == 2
+
+
+def test_masks_of_several_series_may_be_stored_from_a_folder(tmp_path):
+    scans = [Path(f"{EXAMPLE}/series/1.2.{number}") for number in (4, 5)]
+    check_store(scans, f"{tmp_path}/", "dicom-seg")
+    for output, form in ((f"{tmp_path}/", None), (str(tmp_path / "x.nii.gz"), "dicom-seg")):
+        with pytest.raises(UsageError, match="needs a DICOM mask"):
+            check_store(scans, output, form)
+
+
+def test_a_list_of_addresses_that_is_too_long_is_refused_and_not_cut(tmp_path, monkeypatch):
+    (tmp_path / "list.txt").write_text(f"{EXAMPLE}/series/1.2.4\n" * 2)
+    monkeypatch.setattr(address_list, "_MOST", 60)
+    with pytest.raises(UsageError, match="million characters") as refused:
+        address_list.listed_series(tmp_path / "list.txt")
+    assert refused.value.reason == "dicomweb-address"

@@ -152,7 +152,7 @@ def test_what_monai_cannot_say_is_refused_by_name(tmp_path):
     said = recipe(UNETS["residual_unet"]).model_dump(mode="json")
     refused = {
         "medseg's own": tiny(),
-        "way to prepare scans": tiny(**CONTEXT),
+        "way it prepares scans": tiny(**CONTEXT),
         "is cleaned afterwards": Recipe.checked(
             {**said, "postprocess": {"steps": [{"labels": ["lung"], "keep_components": 1}]}}
         ),

@@ -97,3 +97,16 @@ def test_a_bomb_ends_when_it_has_grown_too_large(tmp_path):
     with pytest.raises(MedsegError) as caught:
         packed(tmp_path / "more", [(f"{n}.dcm", b"") for n in range(9)], Limits(files=8))
     assert caught.value.reason == "upload-size"
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_methods_that_are_unpacked_whole_are_refused_unread(tmp_path, method):
+    """A few hundred bytes may stand for gigabytes, all of which zipfile would hold in memory."""
+    archive = tmp_path / "archive.dcm"
+    with zipfile.ZipFile(archive, "w", method) as content:
+        content.writestr("a.nii", b"\0" * (1 << 20))
+    with pytest.raises(MedsegError) as caught:
+        unpack(archive, tmp_path, LIMITS)
+    assert caught.value.reason == "upload-format"
+    assert f"method {method}" in str(caught.value)
+    assert list(tmp_path.iterdir()) == []

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medseg.inference.nnunet.half_precision import round_to_half
-from medseg.inference.window_gathering import Box, gathered, levels
+from medseg.inference.window_gathering import Box, Level, gathered, levels
 from medseg.inference.window_runner import WindowRunner, out_of_memory_errors, tell_out_of_memory
 from medseg.system.arrays import Array, namespace
 from medseg.system.progress import show_step
@@ -121,12 +121,19 @@ def logit_planes(
         return gathered(padded, places, 0, flat=False)
 
     runners = [WindowRunner(_mirrored(each, mirror_axes, flat=flat), gather, batch) for each in networks]
-    constant = levels(padded, boxes, 0, flat=False)
+    constant = _levels(padded, boxes)
     for first in range(0, len(boxes), batch):
         waiting = boxes[first : first + batch]
         yield from sums.before(waiting[0])  # while no window's logits are held
         values = list(islice(constant, len(waiting)))
-        found = [runner.run(waiting, values) for runner in runners]
+        try:
+            found = [runner.run(waiting, values) for runner in runners]
+        except out_of_memory_errors():
+            if str(sums.device) == "cpu":
+                raise
+            tell_out_of_memory("logits are added up in main memory")
+            sums.to_cpu()
+            found = [runner.run(waiting, values) for runner in runners]
         for number, box in enumerate(waiting):
             yield from sums.before(box)
             sums.add(box, [each[number] for each in found])
@@ -148,10 +155,16 @@ class _Sums:
 
     def __init__(self, math: Any, device: object, shape: Sequence[int], weight: Halves, inner: Box) -> None:
         self._math, self._inner, self._first = math, inner, 0
+        self.device = device
         kind = math.float32 if math is np else math.float16
         self._weight: Any = math.asarray(weight, dtype=kind, device=device)
         self._total: Any = math.zeros(tuple(shape), dtype=kind, device=device)
         self._weights: Any = math.zeros(tuple(shape[2:]), dtype=kind, device=device)
+
+    def to_cpu(self) -> None:
+        """Moves the sums, which are tensors, to main memory."""
+        self.device, self._weight = "cpu", self._weight.to("cpu")
+        self._total, self._weights = self._total.to("cpu"), self._weights.to("cpu")
 
     def before(self, box: Box) -> Iterator[tuple[int, Any]]:
         """The planes that are final once windows begin at this one's, which makes room for it."""
@@ -183,9 +196,8 @@ class _Sums:
 
     def _final(self, stop: int) -> Iterator[tuple[int, Any]]:
         """Mean logits over windows, then folds, of the planes before ``stop``."""
-        portion = _YIELDED if self._math is np else len(self._weights)
-        for first in range(self._first, stop, portion):
-            some = slice(first - self._first, min(first + portion, stop) - self._first)
+        for first in range(self._first, stop, _YIELDED):
+            some = slice(first - self._first, min(first + _YIELDED, stop) - self._first)
             yield first, self._mean(self._total[:, :, some], self._weights[some])
 
     def _mean(self, sums: Any, weights: Any) -> Any:
@@ -242,6 +254,17 @@ def _inside(box: Box, inner: Box) -> tuple[Box, Box]:
         for (low, high), own, around in zip(both, box, inner, strict=True)
     )
     return (a[0], b[0], c[0]), (a[1], b[1], c[1])
+
+
+def _levels(image: Array, boxes: Sequence[Box]) -> Iterator[Level]:
+    """The values of constant windows, compared in main memory if a GPU has no room for that."""
+    try:
+        yield from levels(image, boxes, 0, flat=False)
+    except out_of_memory_errors():
+        tell_out_of_memory("windows are compared in main memory")
+        # None of a GPU's windows is yielded before all are compared.
+        in_memory: Any = image
+        yield from levels(in_memory.to("cpu").numpy(), boxes, 0, flat=False)
 
 
 def _box(corner: Sequence[int], size: Sequence[int]) -> Box:

@@ -8,7 +8,7 @@ from medseg.errors import UsageError
 from medseg.io.dicomweb.address import DicomwebAddress, is_address
 from medseg.io.dicomweb.retrieval import list_study
 
-_MOST_BYTES = 16 << 20
+_MOST = 16 << 20
 
 
 def listed_series(source: Path) -> list[DicomwebAddress]:
@@ -21,6 +21,7 @@ def listed_series(source: Path) -> list[DicomwebAddress]:
     Raises:
         UsageError: a line is no address or holds a password, or the addresses are of several servers
             (``dicomweb-address``, ``dicomweb-credentials``); the message names the line.
+            Or the file has more than 16 million characters.
 
     Errors of a server that is asked for the series of a study are those of
     :func:`medseg.io.dicomweb.retrieval.list_study`.
@@ -43,6 +44,13 @@ def listed_series(source: Path) -> list[DicomwebAddress]:
 
 def _lines(source: Path) -> list[DicomwebAddress]:
     with source.open(encoding="utf-8-sig", errors="replace") as file:
-        text = file.read(_MOST_BYTES)
+        text = file.read(_MOST + 1)
+    if len(text) > _MOST:
+        raise UsageError(
+            f"the file has more than {_MOST >> 20} million characters",
+            where=source,
+            remedy="give a list of addresses, in several files if need be",
+            reason="dicomweb-address",
+        )
     lines = ((number, line.partition("#")[0].strip()) for number, line in enumerate(text.splitlines(), 1))
     return [DicomwebAddress.parse(line, where=f"{source}, line {number}") for number, line in lines if line]

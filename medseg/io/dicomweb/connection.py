@@ -218,7 +218,7 @@ def _interrupted(address: DicomwebAddress) -> ResourceError:
 
 def _silent(address: DicomwebAddress) -> ResourceError:
     return ResourceError(
-        "the server does not answer, or too slowly",
+        "the server answers too slowly or not at all",
         where=str(address),
         remedy="try again later; a batch continues with --resume",
         reason="dicomweb-timeout",

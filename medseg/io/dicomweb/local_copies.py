@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -24,6 +25,7 @@ class LocalCopies:
 
     def __init__(self, parent: Path | None = None) -> None:
         self._parent = parent
+        self._lock, self._closed = threading.Lock(), False
         self._folder: Path | None = None
         self._names: dict[str, str] = {}
 
@@ -39,18 +41,26 @@ class LocalCopies:
         from medseg.io.dicomweb.retrieval import fetch_series
 
         address = DicomwebAddress.parse(path)
-        if self._folder is None:
-            if self._parent is not None:
-                self._parent.mkdir(parents=True, exist_ok=True)
-            self._folder = Path(tempfile.mkdtemp(prefix="medseg-dicomweb-", dir=self._parent))
-        folder = self._folder / str(len(self._names))
-        folder.mkdir()
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("copies that are closed")
+            if self._folder is None:
+                if self._parent is not None:
+                    self._parent.mkdir(parents=True, exist_ok=True)
+                self._folder = Path(tempfile.mkdtemp(prefix="medseg-dicomweb-", dir=self._parent))
+            whole = self._folder
+        folder = whole / str(len(self._names))
         self._names[str(folder)] = str(address)
+        complete = False
         try:
-            return fetch_series(address, folder)
-        except BaseException:
-            self.close()
-            raise
+            folder.mkdir()
+            made = fetch_series(address, folder)
+            complete = True
+        finally:
+            # Closed meanwhile, by another thread: what has arrived since must not stay.
+            if self._closed or not complete:
+                self._discard(whole)
+        return made
 
     @contextmanager
     def named(self) -> Iterator[None]:
@@ -85,7 +95,13 @@ class LocalCopies:
         return replace(notice, text=self.text(notice.text), path=path)
 
     def close(self) -> None:
-        """Removes the copies; they can still be named."""
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            self._folder = None
+        """Removes the copies, also those that another thread is still fetching; they can still be named."""
+        with self._lock:
+            self._closed = True
+            folder = self._folder
+        if folder is not None:
+            self._discard(folder)
+
+    def _discard(self, folder: Path) -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        self._folder = None

@@ -135,7 +135,7 @@ def _save(answer: Any, folder: Path, address: DicomwebAddress) -> None:
                 raise InputRefused(
                     f"the series has more than {MOST_FILES} objects",
                     where=str(address),
-                    remedy="download it yourself if that is right",
+                    remedy="if the series really is that large, download it yourself",
                     reason="dicomweb-size",
                 )
             if out is not None:

@@ -81,7 +81,7 @@ const boxes = (shown.length ? shown : [null]).map((mask, number) => {
 });
 // Pictures of three planes come before the viewer and the scan, which take a while without a graphics card.
 place.textContent = "first look at the planes through the masks; loading the whole scan …";
-await Promise.all(boxes.map(({ first }) => first.decode()));
+await Promise.all(boxes.map(({ first }) => first.decode().catch(() => {})));  // without them the whole scan still comes
 await new Promise(done => requestAnimationFrame(() => setTimeout(done)));
 performance.mark("first picture");
 document.body.dataset.first = "yes";

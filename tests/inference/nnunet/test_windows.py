@@ -136,3 +136,45 @@ def test_sums_that_do_not_fit_on_a_device_are_in_main_memory(monkeypatch):
     assert [each.reason for each in notices] == ["device-memory"]
     expected = whole(image, smooth, window=(8, 8, 8), heads=2)
     np.testing.assert_array_equal(torch.concat([values for _, values in found], 1).numpy(), expected)
+
+
+def test_a_network_without_room_beside_the_sums_moves_them_to_main_memory():
+    """The CPU under another name is taken for a device of its own."""
+    image = np.random.default_rng(3).normal(size=(1, 20, 9, 8)).astype(np.float32)
+    calls = []
+
+    def short(given):
+        calls.append(len(given))
+        if len(calls) == 3:
+            raise torch.OutOfMemoryError("out of memory")
+        return smooth(given)
+
+    class Elsewhere(torch.Tensor):
+        device = "cpu:0"
+
+    tensor = torch.from_numpy(image).as_subclass(Elsewhere)
+    with collect_notices() as notices:
+        found = list(logit_planes(tensor, [short], window=(8, 8, 8), heads=2))
+    assert [each.reason for each in notices] == ["device-memory"]
+    expected = whole(image, smooth, window=(8, 8, 8), heads=2)
+    made = torch.concat([values for _, values in found], 1).as_subclass(torch.Tensor)
+    np.testing.assert_array_equal(made.numpy(), expected)
+
+
+def test_windows_that_a_device_has_no_room_to_compare_are_compared_in_main_memory(monkeypatch):
+    real, seen = windows.levels, []
+
+    def levels(image, *rest, **options):
+        seen.append(type(image))
+        if isinstance(image, torch.Tensor):
+            raise torch.OutOfMemoryError("out of memory")
+        return real(image, *rest, **options)
+
+    monkeypatch.setattr(windows, "levels", levels)
+    image = np.random.default_rng(3).normal(size=(1, 8, 9, 8)).astype(np.float32)
+    with collect_notices() as notices:
+        found = list(logit_planes(torch.from_numpy(image), [smooth], window=(8, 8, 8), heads=2))
+    assert seen == [torch.Tensor, np.ndarray]
+    assert [each.reason for each in notices] == ["device-memory"]
+    expected = whole(image, smooth, window=(8, 8, 8), heads=2)
+    np.testing.assert_array_equal(torch.concat([values for _, values in found], 1).numpy(), expected)

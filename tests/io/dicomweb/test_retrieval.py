@@ -192,3 +192,35 @@ def test_a_netrc_is_used_without_them(server, copies, monkeypatch, tmp_path):
     copies.fetch([str(server.address)])
     sent = base64.b64encode(b"reader:canary").decode()
     assert set(server.authorizations) == {f"Basic {sent}"}
+
+
+def test_copies_closed_while_another_thread_fetches_are_removed(server, copies, monkeypatch):
+    """As when the model of a command cannot be loaded while the scan of its first case arrives."""
+    begun, go = threading.Event(), threading.Event()
+
+    def slow(address, folder):
+        begun.set()
+        go.wait(30)
+        (folder / "late.dcm").write_bytes(b"x")  # fails: its folder is gone
+        return folder
+
+    monkeypatch.setattr(retrieval, "fetch_series", slow)
+    failed = []
+
+    def fetch():
+        try:
+            copies.fetch([str(server.address)])
+        except Exception as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=fetch)
+    thread.start()
+    assert begun.wait(30)
+    copies.close()
+    go.set()
+    thread.join(30)
+    assert len(failed) == 1
+    assert list(copies._parent.iterdir()) == []
+    with pytest.raises(RuntimeError):
+        copies.fetch([str(server.address)])
+    assert list(copies._parent.iterdir()) == []

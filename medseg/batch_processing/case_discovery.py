@@ -51,7 +51,7 @@ def items(source: Path, *, root: Path | None = None, without: Path | None = None
     Args:
         source: A CSV, JSON or YAML manifest; a folder of scans, DICOM series and image files at any
             depth; a folder with a ``dataset.json``; one scan; the ``dicomweb://`` address of a study or a
-            series, or a ``.txt`` file with one of them a line.
+            series, or a ``.txt`` file with one of them per line.
         root: Folder that the paths of a manifest are relative to, instead of the manifest's own root.
         without: A folder that is not searched: the outputs.
 

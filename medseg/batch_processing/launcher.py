@@ -46,7 +46,7 @@ def batch(
 
     Args:
         source: A manifest, or a folder with scans and DICOM series at any depth; or the ``dicomweb://``
-            address of a study or a series, or a ``.txt`` file with one of them a line.
+            address of a study or a series, or a ``.txt`` file with one of them per line.
         output: The output folder; created if it does not exist.
         model: Name or file of a model, or several; each case is segmented by all of them.
         resume: Continue in a folder that holds results; without it such a folder is refused.

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from medseg.errors import ResourceError, UsageError, first_line
+from medseg.errors import UsageError
 from medseg.inference.bundle_description import inference_config, metadata
 from medseg.inference.bundle_network import network_component, weights_of
 from medseg.inference.model_file import ModelFile
@@ -18,6 +16,7 @@ from medseg.inference.network_export import only_network, write_network
 from medseg.io.overwrite_guard import OverwriteGuard, foreign_file
 from medseg.recipe import Postprocess, Recipe
 from medseg.recipe.bundle_pipeline import BundlePipeline
+from medseg.system.atomic_write import replacing_folder
 from medseg.system.output_folder import make_output_folder
 
 if TYPE_CHECKING:
@@ -58,22 +57,8 @@ def export_bundle(source: str | Path, output: str | Path, *, licence: str | None
         raise foreign_file(output)
     network, form = only_network(file)
     make_output_folder(output.parent)
-    part = Path(tempfile.mkdtemp(prefix=".medseg-", dir=output.parent))
-    try:
+    with replacing_folder(output) as part:
         _write(file, rules, network, form.shape, part, licence)
-        if output.is_dir():
-            output.rmdir()
-        part.chmod(0o755)
-        part.rename(output)
-    except OSError as error:
-        raise ResourceError(
-            f"cannot be written: {first_line(error)}",
-            where=output,
-            remedy="check permissions and free space there",
-            reason="disk",
-        ) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return output
 
 

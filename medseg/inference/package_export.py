@@ -5,12 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from medseg.errors import ResourceError, first_line
 from medseg.inference.backends import graph_cache
 from medseg.inference.backends.network_source import graph_forms, submodule
 from medseg.inference.backends.openvino import write_intermediate
@@ -20,6 +17,7 @@ from medseg.inference.model_package import FORMAT, PIPELINE, ModelPackage, is_ow
 from medseg.inference.package_self_test import check_package, write_self_test
 from medseg.inference.segmenter import SLICES
 from medseg.io.overwrite_guard import OverwriteGuard, foreign_file
+from medseg.system.atomic_write import replacing_folder
 from medseg.system.output_folder import make_output_folder
 from medseg.system.own_version import own_version
 
@@ -64,23 +62,9 @@ def export_model(
     if os.path.lexists(output) and not is_own_package(output):
         raise foreign_file(output)
     make_output_folder(output.parent)
-    part = Path(tempfile.mkdtemp(prefix=".medseg-", dir=output.parent))
-    try:
+    with replacing_folder(output, remove=True) as part:
         _write(file, part, _Choices(engine, openvino, licence))
         check_package(part, engine=engine)
-        if output.is_dir():
-            shutil.rmtree(output)
-        part.chmod(0o755)
-        part.rename(output)
-    except OSError as error:
-        raise ResourceError(
-            f"cannot be written: {first_line(error)}",
-            where=output,
-            remedy="check permissions and free space there",
-            reason="disk",
-        ) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return ModelPackage.read(output)
 
 

@@ -1,4 +1,4 @@
-"""Atomic writes: a file appears complete or not at all."""
+"""Atomic writes: a file or a folder appears complete or not at all."""
 
 from __future__ import annotations
 
@@ -52,15 +52,47 @@ def replacing(path: Path, *, flush: bool = True) -> Iterator[Path]:
             error.where = str(path)
         raise
     except (OSError, RuntimeError) as error:  # RuntimeError is what SimpleITK raises
-        raise ResourceError(
-            f"cannot be written: {first_line(error)}",
-            where=path,
-            remedy="check permissions and free space there",
-            reason="disk",
-        ) from error
+        raise _not_written(path, error) from error
     finally:
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def replacing_folder(path: Path, *, remove: bool = False) -> Iterator[Path]:
+    """A temporary folder to fill; at the end it takes the place of ``path``, complete or not at all.
+
+    If the block fails, nothing remains and an older folder at ``path`` is untouched.
+
+    Args:
+        path: The folder to write, in an existing one.
+        remove: Whether a folder at ``path`` is removed with all it holds; otherwise it must be empty.
+
+    Raises:
+        ResourceError: writing fails (``disk``).
+    """
+    part: Path | None = None
+    try:
+        part = Path(tempfile.mkdtemp(prefix=_MARK, dir=path.parent))
+        yield part
+        if path.is_dir():
+            shutil.rmtree(path) if remove else path.rmdir()
+        part.chmod(0o755)
+        part.rename(path)
+    except OSError as error:
+        raise _not_written(path, error) from error
+    finally:
+        if part is not None:
+            shutil.rmtree(part, ignore_errors=True)
+
+
+def _not_written(path: Path, error: Exception) -> ResourceError:
+    return ResourceError(
+        f"cannot be written: {first_line(error)}",
+        where=path,
+        remedy="check permissions and free space there",
+        reason="disk",
+    )
 
 
 def _sweep(parent: Path) -> None:

@@ -91,3 +91,25 @@ def test_an_error_about_the_temporary_file_names_the_file_to_write(tmp_path):
         with pytest.raises(UsageError) as caught:
             refuse(where)
         assert caught.value.where == str(named)
+
+
+def test_a_folder_replaces_the_old_one_complete_or_not_at_all(tmp_path):
+    place = tmp_path / "package"
+    place.mkdir()
+    (place / "old").write_text("old")
+
+    def fail(error):
+        with atomic_write.replacing_folder(place) as part:
+            (part / "new").write_text("half")
+            raise error
+
+    for error, seen in ((ValueError("no"), ValueError), (OSError(errno.ENOSPC, "full"), ResourceError)):
+        with pytest.raises(seen):
+            fail(error)
+        assert [path.name for path in tmp_path.rglob("*")] == ["package", "old"]
+    with pytest.raises(ResourceError, match="not empty"), atomic_write.replacing_folder(place):
+        pass
+    assert [path.name for path in tmp_path.rglob("*")] == ["package", "old"]
+    with atomic_write.replacing_folder(place, remove=True) as part:
+        (part / "new").write_text("new")
+    assert [path.name for path in tmp_path.rglob("*")] == ["package", "new"]

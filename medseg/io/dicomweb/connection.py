@@ -146,7 +146,7 @@ class _BoundedBody:
                 raise InputRefused(
                     f"the server sends more than {self._most >> 20} MB",
                     where=str(self._address),
-                    remedy="look at what the series holds; download it yourself if it is right",
+                    remedy="if the series really is that large, download it yourself",
                     reason="dicomweb-size",
                 )
             seconds = time.monotonic() - start

@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test coverage docs lint format fuzz inject real peers bench-peers demo-model graphs clean
+.PHONY: help demo test coverage docs lint format fuzz inject real client peers bench-peers demo-model graphs clean
 
 help:  ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,15 @@ inject: $(READY_DEV)  ## Run commands under 500 faults: signals, closed pipes, l
 
 real: $(READY)  ## Train and evaluate on real scans (hours): docs/results.md; DATA=folder
 	$(BIN)/python benchmarks/real_data.py --data $(DATA)
+
+client: .venv-client/.ready  ## Install the client of MONAI Label alone; the tests of the server use it
+
+# Without the 60 packages of its server. It imports cgi, which Python has no longer.
+.venv-client/.ready:
+	$(PYTHON) -m venv .venv-client
+	.venv-client/bin/python -m pip install -qq --disable-pip-version-check requests 'legacy-cgi; python_version >= "3.13"'
+	.venv-client/bin/python -m pip install -qq --disable-pip-version-check --no-deps 'monailabel==0.8.*'
+	@touch $@
 
 peers: export OMP_NUM_THREADS = 1
 peers: $(READY_DEV) .venv-peers/.ready-peers  ## Compare imported models with nnU-Net and lungmask (minutes)

@@ -20,11 +20,12 @@ def augment(
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="PNG file to write.")],
     case: Annotated[
-        str | None, typer.Option("--case", help="Case id. [default: the first training case]")
+        str | None,
+        typer.Option("--case", help="Id of the case to draw.", show_default="the first training case"),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Random seed for the patch and its augmentations.")] = 0,
     count: Annotated[
-        int, typer.Option(min=2, max=64, help="Number of pictures, including the original.")
+        int, typer.Option(min=2, max=64, help="Number of pictures, the original included.")
     ] = 16,
     data_root: DataRoot = None,
 ) -> None:

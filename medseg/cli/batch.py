@@ -34,40 +34,49 @@ def batch(
     source: Annotated[
         Path | None,
         typer.Argument(
-            help="Manifest, a folder with scan files and DICOM series at any depth, the dicomweb:// address "
-            "of a study or series, or a .txt file with one of these per line."
+            help="What to segment: a folder with scan files and DICOM series at any depth, a manifest, "
+            "the dicomweb:// address of a study or series, or a .txt file with one such address per line."
         ),
     ] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Output folder.")] = None,
     model: Annotated[
         list[str] | None,
         typer.Option(
-            help="Model file, or a name listed by `medseg models`; may be repeated. "
-            "[default: lung_ct_context]"
+            help="Model file, or a name listed by `medseg models`; may be repeated.",
+            show_default="lung_ct_context",
         ),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue in a folder that already has results.")
     ] = False,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Like --resume, but also retry failed cases.")
+        bool, typer.Option("--retry-failed", help="Like --resume, and also try failed cases again.")
     ] = False,
     redo_edited: Annotated[
-        bool, typer.Option("--redo-edited", help="Replace masks that were edited since; copies are kept.")
+        bool,
+        typer.Option(
+            "--redo-edited",
+            help="Also redo cases whose masks were edited by hand; a copy of each edited mask is kept.",
+        ),
     ] = False,
     shard: Annotated[
-        str | None, typer.Option(metavar="I/N", help="Process only shard I of N (every N-th case).")
+        str | None, typer.Option(metavar="I/N", help="Process only shard I of N (every N-th case), I from 1.")
     ] = None,
     merge: Annotated[
-        Path | None, typer.Option(metavar="OUT", help="Only merge the tables of all shards in OUT.")
+        Path | None,
+        typer.Option(metavar="OUT", help="Segment nothing; merge the tables of all shards in OUT."),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Worker processes. [default: one per core, as memory allows]")
+        int | None,
+        typer.Option(min=1, help="Worker processes.", show_default="one per core, as memory allows"),
     ] = None,
     memory: Annotated[
-        str | None, typer.Option(help="Memory for all processes together, such as 8G. [default: free memory]")
+        str | None,
+        typer.Option(help="Memory for all processes together, such as 8G.", show_default="free memory"),
     ] = None,
-    case_minutes: Annotated[float, typer.Option(min=0.01, help="Time limit per case, in minutes.")] = 120.0,
+    case_minutes: Annotated[
+        float, typer.Option(min=0.01, help="Time limit for each case, in minutes.")
+    ] = 120.0,
     overlays: Annotated[bool, typer.Option("--overlays", help="Also draw a picture of every mask.")] = False,
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Also write a probability map for every label.")
@@ -81,11 +90,14 @@ def batch(
     ] = None,
     store: Annotated[
         bool,
-        typer.Option("--store", help="Also store these on the DICOMweb server of the scans."),
+        typer.Option(
+            "--store",
+            help="With --dicom: also store these masks on the DICOMweb server that the scans came from.",
+        ),
     ] = False,
     measure: Annotated[
         Literal["lung"] | None,
-        typer.Option(help="lung: also measure the lungs of every mask, as `medseg measure` does."),
+        typer.Option(help="lung: also measure the lungs in every mask, as `medseg measure` does."),
     ] = None,
     aerated_only: AeratedOnly = False,
     roi: Roi = None,
@@ -108,7 +120,7 @@ def batch(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Segment a folder or manifest of scans. Resumable; one bad scan never stops the rest."""
+    """Segment a folder or manifest of scans. Can be resumed; one bad scan never stops the rest."""
     if merge is None and source is not None:
         check_cases(source)
         for each in model or ():

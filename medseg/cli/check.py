@@ -25,13 +25,14 @@ def check(
         Path, typer.Argument(help="Cases: a CSV, JSON or YAML file, or an MSD or nnU-Net folder.")
     ],
     recipe: Annotated[
-        str | None, typer.Option(help="Recipe to train: also check its labels, channels and modality.")
+        str | None,
+        typer.Option(help="Recipe to be trained: also check that labels, channels and modality fit it."),
     ] = None,
     split: Annotated[SplitOrAll, typer.Option(help="Check only the cases of this split.")] = "all",
     data_root: DataRoot = None,
     as_json: AsJson = False,
 ) -> None:
-    """Open every scan and label of a manifest and report errors and oddities. Exits with 1 on errors."""
+    """Open every scan and label of a manifest and report errors and warnings. Exits with 1 on errors."""
     check_recipe_and_manifest(recipe, manifest)
     from medseg.datasets.validation import check as check_cases
 

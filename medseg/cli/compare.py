@@ -16,7 +16,7 @@ def compare(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the tables.")],
     metric: Annotated[
         list[str] | None,
-        typer.Option(help="Metric: dice, iou, nsd, hd95_mm, ...; may be repeated. [default: dice]"),
+        typer.Option(help="Metric: dice, iou, nsd, hd95_mm, ...; may be repeated.", show_default="dice"),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -21,19 +21,23 @@ def convert(
     input_: Annotated[Path | None, typer.Option("-i", "--input", help="Same as the first argument.")] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="File to write.")] = None,
     mask: Annotated[
-        bool, typer.Option("--as-mask", help="Treat the input as a mask; allows DICOM SEG and RTSTRUCT.")
+        bool, typer.Option("--as-mask", help="Treat the input as a mask; DICOM SEG and RTSTRUCT need this.")
     ] = False,
     reference: Annotated[
-        Path | None, typer.Option(help="With --as-mask: the scan that the mask belongs to; its grid is used.")
+        Path | None,
+        typer.Option(
+            help="With --as-mask: the scan that the mask belongs to; the mask is written on its grid."
+        ),
     ] = None,
     resample: Annotated[
         bool,
         typer.Option(
-            "--resample", help="With --reference: resample a mask on another grid (nearest neighbour)."
+            "--resample",
+            help="With --reference: resample a mask whose grid is not the scan's (nearest neighbour).",
         ),
     ] = False,
     recipe: Annotated[
-        str | None, typer.Option(help="With --as-mask: take the labels of its masks from this recipe.")
+        str | None, typer.Option(help="With --as-mask: take the names of the labels from this recipe.")
     ] = None,
     format_: MaskFormat = None,
     series: Series = None,

@@ -12,11 +12,11 @@ from medseg.system.notices import RESEARCH
 
 
 def ensemble(
-    models: Annotated[list[str], typer.Argument(help="Model files, or names of `medseg models`.")],
+    models: Annotated[list[str], typer.Argument(help="Model files, or names listed by `medseg models`.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Model file to write (.safetensors).")],
     name: Annotated[str | None, typer.Option(help="Name of the model.")] = None,
 ) -> None:
-    """Join models for the same labels in one file, which segments with their mean."""
+    """Combine models of the same labels in one model file, which averages their outputs."""
     import medseg
 
     made = medseg.ensemble(models, output, name=name)

@@ -24,9 +24,15 @@ def evaluate(
         Path, typer.Argument(help="Cases: a CSV, JSON or YAML file, or an MSD or nnU-Net folder.")
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the tables and masks.")],
-    model: Annotated[str | None, typer.Option(help="Segment the cases with this model.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Segment the cases with this model: a model file, or a name listed by `medseg models`."
+        ),
+    ] = None,
     masks: Annotated[
-        Path | None, typer.Option(help="Score the masks in this folder instead, named by case id.")
+        Path | None,
+        typer.Option(help="Score the masks in this folder instead; each is named by its case id."),
     ] = None,
     recipe: Annotated[
         str | None, typer.Option(help="With --masks: take the labels from this recipe.")
@@ -35,7 +41,7 @@ def evaluate(
         list[str] | None,
         typer.Option(
             metavar="NAME=VALUE[,VALUE]",
-            help="With --masks: a label, instead of --recipe; may be repeated.",
+            help="With --masks: a label of the masks, in place of --recipe; may be repeated.",
         ),
     ] = None,
     split: Annotated[SplitOrAll, typer.Option(help="Evaluate the cases of this split.")] = "test",
@@ -44,7 +50,8 @@ def evaluate(
         list[str] | None,
         typer.Option(
             metavar="MM|LABEL=MM",
-            help="Surface Dice tolerance, for all labels or for one; may be repeated. [default: 3]",
+            help="Tolerance of the surface Dice (NSD) in mm, for all labels or for one; may be repeated.",
+            show_default="3 mm",
         ),
     ] = None,
     device: Device = "auto",

@@ -20,34 +20,43 @@ ExportForm = Literal["package", "monai-bundle", "torchscript", "torch-export"]
 
 def export(
     source: Annotated[
-        str | None, typer.Argument(help="Model file, or name of `medseg models`; with --check: a package.")
+        str | None,
+        typer.Argument(help="Model file, or a name listed by `medseg models`; with --check: a package."),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Package or bundle to write, a folder; or a file.")
+        Path | None,
+        typer.Option("-o", "--output", help="Folder to write (package or bundle), or file (bare network)."),
     ] = None,
     form: Annotated[
         ExportForm,
         typer.Option(
             "--format",
-            help="package, for medseg without torch; monai-bundle; or the bare network: torchscript (.pt), "
-            "torch-export (.pt2).",
+            help="package: for medseg without torch; monai-bundle: for MONAI; torchscript (.pt) and "
+            "torch-export (.pt2): the bare network.",
         ),
     ] = "package",
     openvino: Annotated[
-        bool, typer.Option("--openvino", help="Also write the networks in OpenVINO's format, IR.")
+        bool, typer.Option("--openvino", help="Also write the networks in OpenVINO's format (IR).")
     ] = False,
     licence: Annotated[
-        str | None, typer.Option(help="Licence of the weights. [default: as the model file says]")
+        str | None,
+        typer.Option(
+            help="Licence of the weights, such as 'CC BY 4.0'.", show_default="as the model file says"
+        ),
     ] = None,
     check: Annotated[
-        bool, typer.Option("--check", help="Check a package: its files, and its mask of the scan in it.")
+        bool,
+        typer.Option(
+            "--check",
+            help="Check a package: compare its files with their digests and segment its scan again.",
+        ),
     ] = False,
     schema: Annotated[
         bool, typer.Option("--schema", help="Print the JSON schema of a package's pipeline.json.")
     ] = False,
     engine: Engine = "auto",
 ) -> None:
-    """Write a model for use elsewhere: a package that runs without torch, a bundle of MONAI, or a network."""
+    """Export a model: as a package that runs without torch, as a MONAI bundle, or as a bare network."""
     if schema:
         import medseg
 

@@ -21,24 +21,40 @@ def import_model(
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Model file to write (.safetensors).")],
     folds: Annotated[
-        str | None, typer.Option(help="Folds, such as 0,1,2,3,4 or all; by default all that there are.")
+        str | None,
+        typer.Option(
+            help="nnU-Net: folds to import, such as 0,1,2,3,4; all is the fold named all.",
+            show_default="every fold in the folder",
+        ),
     ] = None,
     configuration: Annotated[
         str | None,
-        typer.Option(help="Configuration, such as 3d_fullres; several, separated by commas, are averaged."),
+        typer.Option(
+            help="nnU-Net: configuration, such as 3d_fullres; several, separated by commas, are averaged."
+        ),
     ] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the model.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the model.", show_default="the name of its data set")
+    ] = None,
     step: Annotated[
-        float, typer.Option(min=0.1, max=1.0, help="Step of the window; TotalSegmentator uses 0.8.")
+        float,
+        typer.Option(
+            min=0.1,
+            max=1.0,
+            help="Step of the sliding window, as a share of its size; TotalSegmentator uses 0.8.",
+        ),
     ] = 0.5,
     mirror: Annotated[
-        bool, typer.Option(help="Mirror windows along the axes that the checkpoint allows, as nnU-Net does.")
+        bool,
+        typer.Option(
+            help="Mirror windows along the axes that the checkpoint allows, and average, as nnU-Net does."
+        ),
     ] = True,
     fill: Annotated[
         Path | None, typer.Option(help="lungmask: weights of the network that fills gaps, such as R231.")
     ] = None,
 ) -> None:
-    """Convert a model of nnU-Net, TotalSegmentator, lungmask or MONAI. No code in it is run."""
+    """Convert an nnU-Net, TotalSegmentator, lungmask or MONAI model. None of its code is run."""
     import medseg
     from medseg.io.dicom.coded_terms import uncoded
 

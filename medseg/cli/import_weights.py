@@ -13,7 +13,10 @@ from medseg.system.notices import RESEARCH
 def import_weights(
     weights: Annotated[Path, typer.Argument(help="PyTorch checkpoint (.pth, .pt, .ckpt).")],
     recipe: Annotated[
-        str, typer.Option(help="Recipe it was trained with: a file, or the name of a shipped recipe.")
+        str,
+        typer.Option(
+            help="Recipe that the weights were trained with: a file, or the name of a shipped recipe."
+        ),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Model file to write (.safetensors).")],
 ) -> None:

@@ -15,16 +15,27 @@ from medseg.system.notices import RESEARCH
 
 def job(
     source: Annotated[
-        Path | None, typer.Argument(metavar="[IN]", help="Folder with DICOM files. [MERCURE_IN_DIR]")
+        Path | None,
+        typer.Argument(
+            metavar="[IN]",
+            help="Folder with DICOM series; if left out, the variable MERCURE_IN_DIR names it.",
+        ),
     ] = None,
     output: Annotated[
-        Path | None, typer.Argument(metavar="[OUT]", help="Existing folder. [MERCURE_OUT_DIR]")
+        Path | None,
+        typer.Argument(
+            metavar="[OUT]", help="Existing folder for the results; if left out, MERCURE_OUT_DIR names it."
+        ),
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="Model, instead of that of IN/task.json. [default: lung_ct_context]")
+        str | None,
+        typer.Option(
+            help="Model file or name, instead of the model that IN/task.json names.",
+            show_default="lung_ct_context",
+        ),
     ] = None,
 ) -> None:
-    """Segment the DICOM series of a folder, as the job of a container: DICOM SEG and result.json.
+    """Segment every DICOM series in a folder, as a container job: writes DICOM masks and result.json.
 
     Exit code 1: a series failed; result.json says why.
     """

@@ -22,15 +22,15 @@ def learn_curve(
     output: Annotated[
         Path, typer.Option("-o", "--output", help="Output folder; the same command continues it.")
     ],
-    sizes: Annotated[str, typer.Option(help="Numbers of training cases, such as 2,4,8.")],
+    sizes: Annotated[str, typer.Option(help="Numbers of training cases to try, such as 2,4,8.")],
     data_root: DataRoot = None,
     max_time: Annotated[
         str | None, typer.Option(help="Time limit for each training, such as 40m, 2h or 90s.")
     ] = None,
-    workers: Annotated[int, typer.Option(min=0, help="Data loading processes per device.")] = 1,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that load data, per device.")] = 1,
     device: Device = "auto",
 ) -> None:
-    """Train with more and more cases, and list the Dice on the same validation cases."""
+    """Train on more and more cases, and list each model's Dice on the same validation cases."""
     try:
         counts = [int(each) for each in sizes.split(",")]
     except ValueError:

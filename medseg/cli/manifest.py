@@ -17,21 +17,23 @@ if TYPE_CHECKING:
 
 def manifest(
     source: Annotated[Path, typer.Argument(help="Folder of scans and labels, or a manifest to split again.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Manifest to write: .csv, .json, .yaml.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Manifest to write (.csv, .json or .yaml).")],
     layout: Annotated[
         str | None,
         typer.Option(
             help="Folder layout: dataset.json, bids, totalsegmentator, lidc, dicom, dicom-seg, "
-            "dicom-rtstruct or pairs. [default: detected]"
+            "dicom-rtstruct or pairs.",
+            show_default="detected",
         ),
     ] = None,
     labels: Annotated[
-        Path | None, typer.Option(help="Folder of labels that have the same file names as the images.")
+        Path | None, typer.Option(help="Folder with the labels, named like the images.")
     ] = None,
     organs: Annotated[
         str | None,
         typer.Option(
-            help="TotalSegmentator organs for the label map: heart,aorta (values 1, 2) or heart=1,aorta=1."
+            help="TotalSegmentator: organs to join in one label map, as heart,aorta (values 1, 2) or "
+            "heart=1,aorta=1 (one label)."
         ),
     ] = None,
     only: Annotated[
@@ -39,7 +41,7 @@ def manifest(
         typer.Option(help="Keep only cases whose id matches this pattern, such as 'coronacases_*'."),
     ] = None,
     name: Annotated[
-        str | None, typer.Option(help="Name of the manifest. [default: the folder's name]")
+        str | None, typer.Option(help="Name of the manifest.", show_default="the folder's name")
     ] = None,
     val: Annotated[float, typer.Option(min=0, max=0.99, help="Fraction of patients for validation.")] = 0.0,
     test: Annotated[float, typer.Option(min=0, max=0.99, help="Fraction of patients for testing.")] = 0.0,

@@ -33,55 +33,68 @@ def measure(
             "labels together are both lungs; structures: volume and shape of every label."
         ),
     ] = "auto",
-    rind_mm: Annotated[float, typer.Option(help="Depth of the rind below the surface of each lung.")] = 10.0,
+    rind_mm: Annotated[
+        float, typer.Option(help="Thickness of the rind, the outer layer of each lung, in mm.")
+    ] = 10.0,
     correct_air: Annotated[
-        bool, typer.Option("--correct-air", help="Scale HU so that the air in the trachea has -1000 HU.")
+        bool, typer.Option("--correct-air", help="Scale HU so that the air in the trachea is at -1000 HU.")
     ] = False,
     lesions: Annotated[
-        Path | None, typer.Option(help="Mask of lesions: count, volumes, NELSON classes, share and place.")
+        Path | None,
+        typer.Option(
+            help="Mask of lesions: adds their number, volumes, NELSON classes, share of the lung and place."
+        ),
     ] = None,
     earlier_lesions: Annotated[
         Path | None,
         typer.Option(
-            help="Mask of lesions of an earlier scan: change and doubling time, of each value of both masks."
+            help="Mask of the same lesions in an earlier scan, with the same values: adds the change and the "
+            "doubling time of each."
         ),
     ] = None,
     days: Annotated[
-        float | None, typer.Option(help="Days from the earlier scan to this one, for --earlier-lesions.")
+        float | None, typer.Option(help="With --earlier-lesions: days between the two scans.")
     ] = None,
     expiration: Annotated[
         tuple[Path, Path] | None,
         typer.Option(
             metavar="SCAN MASK",
-            help="The same patient in expiration and its lungs: changes of volume and density, air trapping.",
+            help="Scan of the same patient in expiration, and its lung mask: adds the changes in volume and "
+            "density, and air trapping.",
         ),
     ] = None,
     registration: Annotated[
         str | None,
         typer.Option(
-            help="How the expiration lies on the inspiration, for the response map (PRM): simpleitk "
-            "registers it here; or a displacement field (NIfTI, MHA), or the registered scan."
+            help="With --expiration: how to align the scans for the parametric response map (PRM). "
+            "simpleitk registers them; or give a displacement field (NIfTI, MHA) or the registered scan."
         ),
     ] = None,
     radiomics: Annotated[
         Literal["mirp"] | None,
         typer.Option(
-            help="Hand scan and mask (with --lesions: the lesions) over to mirp, and add its features of "
-            "each label. Needs medseg[radiomics]."
+            help="mirp: add the features that mirp computes of each label (with --lesions: of the lesions). "
+            "Needs the extra `radiomics`."
         ),
     ] = None,
     radiomics_settings: Annotated[
         Path | None,
-        typer.Option(help="mirp's XML file of settings. [default: bins of 25 HU, -1000 to 400 HU]"),
+        typer.Option(
+            help="With --radiomics: XML file with settings of mirp.",
+            show_default="bins of 25 HU, -1000 to 400 HU",
+        ),
     ] = None,
     methods: Annotated[
-        Path | None, typer.Option(help="Markdown file: a paragraph for a methods section, with BibTeX.")
+        Path | None,
+        typer.Option(help="Markdown file to write as well: a paragraph for a methods section, with BibTeX."),
     ] = None,
     picture: Annotated[
         Path | None,
-        typer.Option(help="PNG file: LAA-950 in colour, histograms with thresholds, LAA-950 by region."),
+        typer.Option(
+            help="PNG file to write as well: LAA-950 in colour and by region, histograms with thresholds."
+        ),
     ] = None,
-    recipe: Annotated[str | None, typer.Option(help="Recipe with the label names.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="Recipe with the names of the labels.")] = None,
     series: Series = None,
     volume: VolumeNumber = None,
     trust: Trust = None,

@@ -8,7 +8,7 @@ from medseg.cli.options import AsJson
 
 
 def models(as_json: AsJson = False) -> None:
-    """List the models that can be named: shipped, and in ~/.cache/medseg/models. Nothing is downloaded."""
+    """List the shipped models and those in ~/.cache/medseg/models. Nothing is downloaded."""
     from medseg.inference.model_list import list_models
 
     found = list_models()

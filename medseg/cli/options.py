@@ -21,17 +21,19 @@ Series = Annotated[
 
 
 VolumeNumber = Annotated[
-    int | None, typer.Option("--volume", min=1, help="Volume of a 4D file or series, counted from 1.")
+    int | None,
+    typer.Option("--volume", min=1, help="Which volume of a 4D file or series to read, counted from 1."),
 ]
 
 
 Trust = Annotated[
-    read_options.Trust | None, typer.Option(help="NIfTI: the geometry to use if they contradict.")
+    read_options.Trust | None, typer.Option(help="NIfTI: which geometry to use if sform and qform disagree.")
 ]
 
 
 AeratedOnly = Annotated[
-    bool, typer.Option("--aerated-only", help="Leave out airless lung: voxels not darker than -500 HU.")
+    bool,
+    typer.Option("--aerated-only", help="Leave airless lung out of the mask: voxels at or above -500 HU."),
 ]
 
 
@@ -40,7 +42,8 @@ Roi = Annotated[
     typer.Option(
         "--roi",
         metavar="NAME,NAME",
-        help="Write only these labels of the model; `medseg models` lists them. [default: all]",
+        help="Write only these labels of the model; `medseg models` lists them.",
+        show_default="all",
     ),
 ]
 
@@ -51,16 +54,20 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard out
 PixelMm = Annotated[
     str | None,
     typer.Option(
-        "--pixel-mm", help="Pictures: size of a pixel in mm, or `file` for the resolution tags of a TIFF."
+        "--pixel-mm",
+        help="Pictures: pixel size in mm, or `file` to take it from the resolution tags of a TIFF.",
     ),
 ]
 
 
-Nonfinite = Annotated[float | None, typer.Option(help="Replace NaN and infinite voxels with this value.")]
+Nonfinite = Annotated[
+    float | None,
+    typer.Option(help="Value that replaces NaN and infinite voxels, in the unit of the scan (CT: HU)."),
+]
 
 
 MaskFormat = Annotated[
-    DicomFormat | None, typer.Option("--format", help="Format of a .dcm mask. [default: dicom-seg]")
+    DicomFormat | None, typer.Option("--format", help="Format of a .dcm mask.", show_default="dicom-seg")
 ]
 
 
@@ -76,7 +83,7 @@ Device = Annotated[
         "-d",
         "--device",
         callback=_device,
-        help="Where the network runs: auto (a GPU if there is one), cpu, gpu, cuda, cuda:1, mps.",
+        help="Where the network runs: auto (a GPU if there is one), cpu, gpu, cuda, cuda:1 or mps.",
     ),
 ]
 
@@ -84,7 +91,7 @@ Device = Annotated[
 # Not a Literal: the table of engines imports torch, and a second list here would have to be kept in step
 # with it. An unknown name is refused with the names in the table.
 Engine = Annotated[
-    str, typer.Option(help="Inference engine: auto, torch, openvino or onnx. The masks are the same.")
+    str, typer.Option(help="Inference engine: auto, torch, openvino or onnx. All give the same masks.")
 ]
 
 
@@ -93,7 +100,10 @@ SplitOrAll: TypeAlias = Literal["train", "val", "test", "all"]
 
 
 DataRoot = Annotated[
-    Path | None, typer.Option(help="Folder of the manifest's files, instead of the root that it names.")
+    Path | None,
+    typer.Option(
+        help="Folder that paths in the manifest are relative to, instead of the root that it names."
+    ),
 ]
 
 

@@ -17,32 +17,40 @@ _UNITS = {"g": 1.0, "m": 1 / 1024}
 
 def plan(
     source: Annotated[
-        Path, typer.Argument(help="Folder of scans and labels, or a manifest: CSV, JSON, YAML.")
+        Path, typer.Argument(help="Folder of scans and labels, or a manifest (CSV, JSON or YAML).")
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Recipe to write: .yaml.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Recipe to write (.yaml).")],
     like: Annotated[
         Literal["nnunet", "nnunet-resenc-m", "nnunet-resenc-l", "nnunet-resenc-xl"] | None,
-        typer.Option(help="Plan as this planner of nnU-Net does. [default: medseg's own plan]"),
+        typer.Option(help="Plan like this planner of nnU-Net.", show_default="medseg's own plan"),
     ] = None,
     configuration: Annotated[
         Literal["2d", "3d_fullres", "3d_lowres"] | None,
-        typer.Option(help="With --like: nnU-Net's configuration. [default: 3d_fullres, or 2d for flat data]"),
+        typer.Option(
+            help="With --like: nnU-Net's configuration.", show_default="3d_fullres, or 2d for flat data"
+        ),
     ] = None,
     memory: Annotated[
         str | None,
-        typer.Option(help="Memory that training may use, such as 8G or 500M. [default: half of the free]"),
+        typer.Option(
+            help="Memory that training may use, such as 8G or 500M.", show_default="half of the free memory"
+        ),
     ] = None,
     modality: Annotated[
         Literal["CT", "MR", "picture"] | None,
-        typer.Option(help="Modality, if names and intensities do not show it."),
+        typer.Option(help="Modality of the images, if it cannot be told from their names and intensities."),
     ] = None,
     data_root: DataRoot = None,
     device: Device = "auto",
     measure: Annotated[
-        bool, typer.Option("--measure/--no-measure", help="Measure three steps and forecast the training.")
+        bool,
+        typer.Option(
+            "--measure/--no-measure",
+            help="Time three training steps and forecast how long the training takes.",
+        ),
     ] = True,
 ) -> None:
-    """Look at data and machine, and write a complete recipe with a reason for each number."""
+    """Inspect the data and the machine, and write a complete recipe with a reason for each number."""
     from medseg.planning.planner import PlanOptions, check_plan_outputs, describe_timing
     from medseg.planning.planner import plan as make_plan
 

@@ -27,19 +27,20 @@ def preview(
     window: Annotated[
         str | None,
         typer.Option(
-            help="Display window LOW,HIGH, such as -1400,200. [default: from the recipe or the scan]"
+            help="Display window LOW,HIGH (CT: in HU), such as -1400,200.",
+            show_default="from the recipe or the scan",
         ),
     ] = None,
     slices: Annotated[int, typer.Option(min=0, max=20, help="Number of axial slices in the bottom row.")] = 8,
     measure: Annotated[
         Literal["lung"] | None,
         typer.Option(
-            help="lung: instead draw low attenuation in colour, histograms with thresholds, "
+            help="lung: draw lung measures instead: low attenuation in colour, histograms with thresholds, "
             "and LAA-950 by region."
         ),
     ] = None,
     width: Annotated[
-        int, typer.Option(min=300, max=10_000, help="Width in pixels, with --measure lung.")
+        int, typer.Option(min=300, max=10_000, help="With --measure lung: width in pixels.")
     ] = 1280,
     series: Series = None,
     volume: VolumeNumber = None,

@@ -12,11 +12,11 @@ import typer
 def rank(
     folder: Annotated[Path, typer.Argument(help="Output folder of medseg batch.")],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Write the whole list to this CSV file.")
+        Path | None, typer.Option("-o", "--output", help="CSV file to write, with the whole list.")
     ] = None,
     count: Annotated[int, typer.Option("-n", "--count", min=1, help="Number of cases to print.")] = 20,
 ) -> None:
-    """List the cases of a batch to annotate next: those of which the model is least certain."""
+    """List the cases of a batch to annotate next, those that the model is least certain about first."""
     import medseg
 
     ranked = medseg.rank_cases(folder, output)

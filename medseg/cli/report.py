@@ -21,15 +21,19 @@ def report(
     clinical: Annotated[
         Path | None,
         typer.Option(
-            help="CSV table with a row for each case (column case or id) or patient, for measured lungs."
+            help="CSV table with one row per case (column case or id) or per patient, for measured lungs."
         ),
     ] = None,
     group: Annotated[
-        str | None, typer.Option(help="Its column with the groups to compare. [default: group]")
+        str | None,
+        typer.Option(help="Column of --clinical with the groups to compare.", show_default="group"),
     ] = None,
     visit: Annotated[
         str | None,
-        typer.Option(help="Its column with visit or date, for paired plots. [default: visit or date]"),
+        typer.Option(
+            help="Column of --clinical with the visit or date, for paired plots.",
+            show_default="visit or date",
+        ),
     ] = None,
 ) -> None:
     """Make a self-contained HTML report of a batch, an evaluation or a training, worst cases first."""

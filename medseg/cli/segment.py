@@ -48,38 +48,42 @@ def segment(
         list[Path] | None,
         typer.Argument(
             metavar="SCAN",
-            help="NIfTI, NRRD or MHA, DICOM folders, pictures, or dicomweb://HOST/.../studies/UID/series/UID."
-            " Without -o, the last is the mask to write.",
+            help="Scans: NIfTI, NRRD or MHA files, DICOM folders, pictures, or addresses such as "
+            "dicomweb://HOST/.../studies/UID/series/UID. Without -o, the last argument is the mask to write.",
         ),
     ] = None,
     inputs: Annotated[
-        list[Path] | None, typer.Option("-i", "--input", help="Scan; repeat it for each further channel.")
+        list[Path] | None,
+        typer.Option(
+            "-i", "--input", help="Scan to segment; for a model of several channels, give -i once for each."
+        ),
     ] = None,
     output: Annotated[
         str | None,
-        typer.Option(
-            "-o", "--output", help="Mask file to write, or a folder such as out/ for several scans."
-        ),
+        typer.Option("-o", "--output", help="Mask to write; for several scans a folder, such as masks/."),
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(help="Model file, or a name listed by `medseg models`. [default: lung_ct_context]"),
+        typer.Option(help="Model file, or a name listed by `medseg models`.", show_default="lung_ct_context"),
     ] = None,
     stats: Annotated[
-        Path | None, typer.Option(help="Also write volumes and intensities per label to this JSON file.")
+        Path | None,
+        typer.Option(help="JSON file to write as well, with the volume and intensities of each label."),
     ] = None,
     per_label: Annotated[
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="Also write FOLDER/LABEL.nii.gz for each label; in a folder per scan if -o is one.",
+            help="Also write one binary mask per label, FOLDER/LABEL.nii.gz; if -o is a folder, each scan "
+            "has a folder of its own in FOLDER.",
         ),
     ] = None,
     format_: MaskFormat = None,
     store: Annotated[
         bool,
         typer.Option(
-            "--store", help="Also store the mask on the DICOMweb server of the scan; -o may be left out."
+            "--store",
+            help="Also store the mask on the DICOMweb server that the scan came from; -o may be left out.",
         ),
     ] = False,
     series: Series = None,
@@ -96,7 +100,7 @@ def segment(
     roi: Roi = None,
     as_json: AsJson = False,
 ) -> None:
-    """Segment one scan, or several with one loaded model. Each mask has exactly its scan's grid."""
+    """Segment one scan or several, loading the model once. Each mask has exactly the grid of its scan."""
     kept = not store or output is not None
     if store:
         check_store([*(scans or []), *(inputs or [])], output, format_)

@@ -23,7 +23,8 @@ def serve(
     model: Annotated[
         list[str] | None,
         typer.Option(
-            help="Model file or package, or a name of `medseg models`; repeatable. [default: lung_ct_context]"
+            help="Model file, package, or name listed by `medseg models`; may be repeated.",
+            show_default="lung_ct_context",
         ),
     ] = None,
     output: Annotated[
@@ -31,7 +32,8 @@ def serve(
         typer.Option(
             "-o",
             "--output",
-            help="Folder for labels, uploaded scans, trainings. [default: DATA/medseg-serve]",
+            help="Folder for labels, uploaded scans and trainings.",
+            show_default="DATA/medseg-serve",
         ),
     ] = None,
     batch: Annotated[
@@ -46,18 +48,19 @@ def serve(
         typer.Option(
             envvar="MEDSEG_SERVE_TOKEN",
             show_envvar=True,
-            help="Token of the clients; every user can see an option, so prefer the variable. [default: new]",
+            help="Token that clients must send. Prefer the variable: other users can see options.",
+            show_default="a new one, if the address needs one",
         ),
     ] = None,
     allow_host: Annotated[
         list[str] | None,
-        typer.Option(help="Another name of this machine, as in its address; may be repeated."),
+        typer.Option(help="Another host name by which clients may address the server; may be repeated."),
     ] = None,
     max_upload: Annotated[int, typer.Option(min=1, help="Largest upload in MB.")] = 4096,
     device: Device = "auto",
     engine: Engine = "auto",
 ) -> None:
-    """Serve models to 3D Slicer, MONAI Label clients and a page of its own, on this machine by default."""
+    """Serve models to 3D Slicer, other MONAI Label clients and browsers; by default on this machine only."""
     for each in model or ():
         check_model(each)
     from medseg.serving.limits import Limits

@@ -27,7 +27,7 @@ def train(
     recipe: Annotated[
         str | None,
         typer.Argument(
-            help="Recipe file, or the name of a shipped recipe; or a folder of scans and labels, for which a "
+            help="Recipe file or name of a shipped recipe; or a folder of scans and labels, for which a "
             "recipe is planned first.",
             show_default=False,
         ),
@@ -43,31 +43,38 @@ def train(
     ] = None,
     data_root: DataRoot = None,
     cache: Annotated[
-        Path | None, typer.Option(help="Folder for the prepared cases. [default: RUN/cache]")
+        Path | None, typer.Option(help="Folder that keeps the prepared cases.", show_default="RUN/cache")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint.")] = False,
     accept_changes: Annotated[
-        bool, typer.Option("--accept-changes", help="With --resume: accept another device or process count.")
+        bool,
+        typer.Option(
+            "--accept-changes",
+            help="With --resume: continue although the device or the number of processes has changed.",
+        ),
     ] = False,
     rerun: Annotated[
-        Path | None, typer.Option(help="Repeat the training in this folder; replaces RECIPE and MANIFEST.")
+        Path | None, typer.Option(help="Repeat the training in this folder, in place of RECIPE and MANIFEST.")
     ] = None,
     folds: Annotated[
-        int | None, typer.Option(min=2, help="Cross-validate with this number of folds, by patient.")
+        int | None, typer.Option(min=2, help="Cross-validate with this many folds, divided by patient.")
     ] = None,
     fold: Annotated[
-        int | None, typer.Option(min=0, help="With --folds: train this fold alone, from 0.")
+        int | None, typer.Option(min=0, help="With --folds: train only this fold, counted from 0.")
     ] = None,
     source: Annotated[
         str | None,
-        typer.Option("--from", help="Start from this model's weights: a .safetensors file, or a name."),
+        typer.Option(
+            "--from",
+            help="Start from the weights of this model: a model file, or a name listed by `medseg models`.",
+        ),
     ] = None,
     keep_labels: Annotated[
         bool,
         typer.Option(
             "--keep-labels",
-            help="With --from: the model segments its labels in cases that are not annotated for them, so "
-            "that they are not forgotten; as fine_tune.keep_labels in the recipe.",
+            help="With --from: let that model segment its own labels in cases that are not annotated for "
+            "them, so that they are not forgotten. Same as fine_tune.keep_labels in the recipe.",
         ),
     ] = False,
     track: Annotated[
@@ -76,13 +83,15 @@ def train(
     max_time: Annotated[
         str | None,
         typer.Option(
-            help="Time limit for all epochs, such as 40m, 2h or 90s; a number alone is minutes. "
-            "Includes resumed runs. No epoch is begun that would exceed it, but the first is always trained."
+            help="Time limit for all epochs, such as 40m, 2h or 90s (a bare number is minutes), including "
+            "those before --resume. No epoch is begun that would exceed it; the first is always trained."
         ),
     ] = None,
-    workers: Annotated[int, typer.Option(min=0, help="Data loading processes per device.")] = 1,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that load data, per device.")] = 1,
     device: Device = "auto",
-    devices: Annotated[int, typer.Option(min=1, help="GPUs per machine, or processes on a CPU.")] = 1,
+    devices: Annotated[
+        int, typer.Option(min=1, help="Number of GPUs per machine, or of processes on a CPU.")
+    ] = 1,
     nodes: Annotated[
         int, typer.Option(min=1, help="Number of machines in a cluster; see docs/cluster.md.")
     ] = 1,

@@ -25,45 +25,50 @@ def tune(
     ],
     recipe: Annotated[str, typer.Option("--recipe", help="Recipe to vary: a file, or a shipped one's name.")],
     output: Annotated[
-        Path, typer.Option("-o", "--output", help="Output folder; the same command continues in it.")
+        Path, typer.Option("-o", "--output", help="Output folder; run the command again to continue in it.")
     ],
     space: Annotated[
         Path | None,
         typer.Option(
-            help="YAML file of what varies, such as train.learning_rate: {low: 1e-4, high: 1e-2, log: true}. "
-            "[default: learning rate, augmentation and a few more]"
+            help="YAML file of the fields to vary, such as train.learning_rate: "
+            "{low: 1e-4, high: 1e-2, log: true}.",
+            show_default="learning rate, augmentation and a few more",
         ),
     ] = None,
     trials: Annotated[
-        int | None, typer.Option(min=1, help="Number of trials in total. [default: 20; 6 with --quick]")
+        int | None, typer.Option(min=1, help="Number of trials in total.", show_default="20; 6 with --quick")
     ] = None,
     time: Annotated[
         str | None,
-        typer.Option("--time", help="Time limit of this command, such as 6h; the same command continues."),
+        typer.Option("--time", help="Time limit of this command, such as 6h; run it again to continue."),
     ] = None,
     max_time: Annotated[
-        str | None, typer.Option(help="Time limit of each trial's training, such as 40m, 2h or 90s.")
+        str | None,
+        typer.Option(help="Time limit for the training of each trial, such as 40m, 2h or 90s."),
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Trials at a time, each in its own process.")] = 1,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Number of trials at a time, each in its own process.")
+    ] = 1,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Few steps and cases: a first answer within minutes.")
+        bool, typer.Option("--quick", help="Use few steps and few cases, for a first answer within minutes.")
     ] = False,
     storage: Annotated[
         str | None,
         typer.Option(
             envvar="MEDSEG_TUNE_STORAGE",
             show_envvar=True,
-            help="A .sqlite or .journal file, or the URL of a database, which machines may share. "
-            "[default: study.sqlite in the output folder]",
+            help="Where the study is kept: a .sqlite or .journal file, or the URL of a database, which "
+            "machines may share.",
+            show_default="study.sqlite in the output folder",
         ),
     ] = None,
     study: Annotated[
-        str | None, typer.Option(help="Name of the study in the storage. [default: the recipe's name]")
+        str | None, typer.Option(help="Name of the study in the storage.", show_default="the recipe's name")
     ] = None,
     data_root: DataRoot = None,
     device: Device = "auto",
 ) -> None:
-    """Search for a better recipe: many short trainings, and whether the best beats the given one."""
+    """Search for a better recipe by many short trainings, and test whether the best one beats yours."""
     check_recipe_and_manifest(recipe, manifest)
     limit, each = seconds_of(time), seconds_of(max_time)
     from medseg.datasets.manifest import Manifest

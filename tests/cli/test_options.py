@@ -1,14 +1,20 @@
-"""Options with fixed choices list them, and any other value exits with code 2 before a file is read."""
+"""Help shows choices and defaults, and a value that is no choice exits with code 2 before a file is read."""
 
 from typing import get_args
 
 import pytest
+import typer
+from rich.text import Text
+from support.commands import output
 
 from medseg.batch_processing.settings import bytes_of
+from medseg.cli.app import app
 from medseg.cli.options import SplitOrAll
 from medseg.datasets.manifest import Split
 from medseg.errors import UsageError
 from medseg.io import DICOM_FORMATS, DicomFormat
+
+COMMANDS = typer.main.get_command(app).commands
 
 
 def test_options_offer_the_choices_of_the_library():
@@ -56,3 +62,17 @@ def test_a_malformed_size_is_refused(text):
     with pytest.raises(UsageError) as refused:
         bytes_of(text)
     assert refused.value.where == "--memory"
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_help_shows_every_word_of_an_option(name):
+    """Text in brackets, such as ``[default: 3]``, is markup to the printer of the help, which drops it."""
+    for parameter in COMMANDS[name].params:
+        text = getattr(parameter, "help", None) or ""
+        assert Text.from_markup(text).plain == text, parameter.name
+
+
+def test_defaults_that_depend_on_something_are_shown():
+    shown = " ".join(output("batch", "--help").replace("│", " ").split())
+    for default in ("lung_ct_context", "one per core, as memory allows", "free memory", "all"):
+        assert f"[default: ({default})]" in shown

@@ -14,6 +14,7 @@ import typer
 
 from medseg.cli.early_checks import check_cases, check_model
 from medseg.cli.options import AeratedOnly, AsJson, DataRoot, Device, Nonfinite, Roi, Trust, roi_of
+from medseg.cli.output import print_next
 from medseg.cli.progress import Cases
 from medseg.errors import UsageError
 from medseg.io.formats import DicomFormat
@@ -195,11 +196,8 @@ def _end(summary: BatchSummary, as_json: bool) -> None:
     if summary.waited is not None:
         text = f"networks waited for scans {summary.waited:.0%} of the time"
         print(f"speed was bounded by {_LIMITS[summary.limit]}: {text}", file=sys.stderr)
-    print(
-        f"wrote {summary.results}; review the results with: medseg report {summary.results.parent}",
-        file=sys.stderr,
-    )
-    print(RESEARCH, file=sys.stderr)
+    print(f"wrote {summary.results}. {RESEARCH}", file=sys.stderr)
+    print_next("report", summary.results.parent)
 
 
 @contextmanager

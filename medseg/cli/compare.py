@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from medseg.cli.options import AsJson
+from medseg.cli.output import print_next
 
 
 def compare(
@@ -37,3 +38,4 @@ def compare(
             file=sys.stderr,
         )
     print(f"wrote {output / 'comparison.csv'}", file=sys.stderr)
+    print_next("report", evaluations[0].parent)

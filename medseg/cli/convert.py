@@ -106,5 +106,7 @@ def convert(
     if as_json:
         print(json.dumps(facts))
     print(f"wrote {target}: {grid}", file=sys.stderr)
-    if not mask:
+    if mask:
+        print_next("view", reference or "SCAN", target)
+    else:
         print_next("segment", target, "-o", "mask.nii.gz")

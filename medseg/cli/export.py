@@ -83,6 +83,7 @@ def export(
             f"{source}: all files are as exported; {found.differing_voxels} of {found.labelled_voxels} "
             f"labelled voxels of its scan differ ({found.engine})"
         )
+        print_next("segment", "SCAN", "-o", "mask.nii.gz", "--model", source)
         return
     if form == "monai-bundle":
         medseg.export_bundle(source, output, licence=licence)

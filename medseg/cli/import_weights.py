@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from medseg.cli.output import print_next
 from medseg.system.notices import RESEARCH
 
 
@@ -25,3 +26,4 @@ def import_weights(
 
     model = import_checkpoint(weights, recipe, output=output)
     print(f"wrote {output} (sha256 {model.digest[:12]}). {RESEARCH}")
+    print_next("segment", "SCAN", "-o", "mask.nii.gz", "--model", output)

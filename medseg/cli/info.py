@@ -43,6 +43,7 @@ def info(
     else:
         for name, value in facts.items():
             print(f"{name:14s} {'unknown' if value is None else value}")
+        print_next("segment", scan, *(["--series", series] if series else []), "-o", "mask.nii.gz")
 
 
 def _print_series(scan: Path, lines: tuple[str, ...], *, as_json: bool) -> None:

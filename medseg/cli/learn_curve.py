@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from medseg.cli.options import DataRoot, Device, seconds_of
+from medseg.cli.output import print_next
 from medseg.errors import UsageError
 from medseg.system.output_folder import check_output_folder
 
@@ -63,3 +64,4 @@ def learn_curve(
         interval = f"95 % CI {row['dice_ci_low']:.4f} to {row['dice_ci_high']:.4f}; n = {row['n']}"
         print(f"{row['cases']} cases, {row['label']}: Dice {row['dice_mean']:.4f} ({interval}){more}")
     print(f"wrote {output / TABLE} and {report(output)}", file=sys.stderr)
+    print_next("train", recipe, manifest, "-o", "runs/first")

@@ -12,7 +12,7 @@ import typer
 
 from medseg.cli.argument_order import scan_before_mask
 from medseg.cli.options import AsJson, Nonfinite, Series, Trust, VolumeNumber, choices_of
-from medseg.cli.output import print_notice
+from medseg.cli.output import print_next, print_notice
 from medseg.errors import UsageError
 from medseg.system.notices import RESEARCH
 
@@ -185,6 +185,7 @@ def measure(
         for line in _summary(found, pair=expiration is not None):
             print(line)
     print(f"wrote {output}. {RESEARCH}", file=sys.stderr)
+    print_next("view", scan, mask, *(["--series", series] if series else []))
 
 
 def _check_pair(

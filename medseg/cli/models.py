@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from medseg.cli.options import AsJson
+from medseg.cli.output import print_next
 
 
 def models(as_json: AsJson = False) -> None:
@@ -24,3 +25,4 @@ def models(as_json: AsJson = False) -> None:
         print(f"  {model.description}")
         print(f"  {model.modality}: " + ", ".join(f"{value} {name}" for name, value in model.labels.items()))
         print(f"  {size}licence {model.licence}, sha256 {model.sha256[:12]}")
+    print_next("segment", "SCAN", "-o", "mask.nii.gz", "--model", "NAME")

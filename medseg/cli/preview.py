@@ -11,7 +11,7 @@ import typer
 from medseg.cli.argument_order import scan_before_mask
 from medseg.cli.early_checks import check_scans
 from medseg.cli.options import Nonfinite, Series, Trust, VolumeNumber, choices_of
-from medseg.cli.output import print_notice
+from medseg.cli.output import print_next, print_notice
 from medseg.errors import UsageError
 from medseg.io.read_options import ReadOptions
 from medseg.system.notices import RESEARCH
@@ -69,6 +69,7 @@ def preview(
             )
     print(output)
     print(RESEARCH, file=sys.stderr)
+    print_next("view", scan, mask, *(["--series", series] if series else []))
 
 
 def _draw_lungs(

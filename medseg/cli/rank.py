@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from medseg.cli.output import print_next
+
 
 def rank(
     folder: Annotated[Path, typer.Argument(help="Output folder of medseg batch.")],
@@ -24,3 +26,4 @@ def rank(
         print(f"{each.case}\t{each.note or f'{each.entropy_bits:.4f} bits'}\t{each.input}")
     if output is not None:
         print(f"wrote {output} with {len(ranked)} cases", file=sys.stderr)
+    print_next("serve", "DATA", "--batch", folder)

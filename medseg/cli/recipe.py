@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from medseg.cli.output import print_next
+
 
 def recipe(
     name: Annotated[
@@ -21,6 +23,8 @@ def recipe(
         print(json.dumps(Recipe.json_schema(), indent=2))
     elif name:
         print(Recipe.read(name).yaml(), end="")
+        print_next("check", "MANIFEST", "--recipe", name)
     else:
         for each, description in describe_recipes().items():
             print(f"{each:20s} {description}")
+        print_next("recipe", "NAME")

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from medseg.cli.output import print_next
 from medseg.system.notices import RESEARCH
 
 
@@ -42,3 +43,15 @@ def report(
     path = write_report(folder, clinical=clinical, group=group, visit=visit, progress=None)
     print(path)
     print(RESEARCH, file=sys.stderr)
+    print_next(*_next(folder))
+
+
+def _next(folder: Path) -> tuple[object, ...]:
+    """The command that usually follows the report of a folder."""
+    if (folder / "model.safetensors").is_file():
+        return "segment", "SCAN", "-o", "mask.nii.gz", "--model", folder / "model.safetensors"
+    if (folder / "evaluation.csv").is_file():
+        return "compare", folder / "evaluation.csv", "OTHER/evaluation.csv", "-o", "versus"
+    if (folder / "learning_curve.csv").is_file():
+        return "train", "RECIPE", "MANIFEST", "-o", "runs/first"
+    return "rank", folder

@@ -201,6 +201,8 @@ def train(
     if folds is not None:
         _print_folds(result, output)
         print(f"wrote {report(output)}", file=sys.stderr)
+        if result.model is not None:
+            print_next("segment", "SCAN", "-o", "mask.nii.gz", "--model", output / "model.safetensors")
         return
     report(output)
     if progress.waiting is not None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from medseg.errors import InputRefused, UsageError
@@ -16,7 +17,7 @@ from medseg.io.mask_files import is_own_mask, write_mask
 from medseg.io.overwrite_guard import OverwriteGuard, replacing_equal
 from medseg.io.read_options import DEFAULT_OPTIONS, ReadOptions
 from medseg.io.sidecar import is_own_sidecar, meaning_of, sidecar_path
-from medseg.system.progress import Shown, progress_bar
+from medseg.system.progress import Advance, Shown, progress_bar, steps_shown
 
 
 def convert(
@@ -45,8 +46,9 @@ def convert(
     """
     output = Path(output)
     check_scan_output(output, [scan] if isinstance(scan, str | Path) else [])
-    with progress_bar(f"writing {output.name}", progress):
-        volume = as_volume(scan, options)
+    with progress_bar("converting", progress) as advance:
+        with _reading(advance):
+            volume = as_volume(scan, options)
         with replacing_equal(output) as fresh:
             write_to(volume, fresh, check_writable(output))
     return volume
@@ -90,19 +92,36 @@ def convert_mask(
     """
     output = Path(output)
     check_mask_output(output, [path for path in (mask, scan) if isinstance(path, str | Path)], format)
-    with progress_bar(f"writing {output.name}", progress):
-        volume = None if scan is None else as_volume(scan, options)
-        if volume is not None:
-            check_source(volume.source, output)
-        elif is_dicom_output(output) and not isinstance(mask, Mask):
-            raise UsageError(
-                "a .dcm mask must refer to a DICOM scan",
-                remedy="name the scan with --reference SCAN",
-                reason="usage",
-            )
-        made = _on_scan(mask, labels, volume, resample)
+    with progress_bar("converting", progress) as advance:
+        with _reading(advance):
+            volume = None if scan is None else as_volume(scan, options)
+            if volume is not None:
+                check_source(volume.source, output)
+            elif is_dicom_output(output) and not isinstance(mask, Mask):
+                raise UsageError(
+                    "a .dcm mask must refer to a DICOM scan",
+                    remedy="name the scan with --reference SCAN",
+                    reason="usage",
+                )
+            made = _on_scan(mask, labels, volume, resample)
         write_mask(made, output, meaning_of(made), format=format)
     return made
+
+
+@contextmanager
+def _reading(advance: Advance) -> Iterator[None]:
+    """Shows the slices that the block reads, and writing as the step after them."""
+    slices = 1
+
+    def read(done: int, total: int, facts: str = "", /) -> None:
+        nonlocal slices
+        slices = total
+        advance(done, total + 1, facts)
+
+    read(0, 1, "reading")
+    with steps_shown(read):
+        yield
+    advance(slices, slices + 1, "writing")
 
 
 def _on_scan(mask: str | Path | Mask, labels: Sequence[Label], scan: Volume | None, resample: bool) -> Mask:

@@ -313,7 +313,7 @@ def test_a_command_names_the_next_one(tmp_path):
     assert seen.endswith(f"Next: medseg view '{scan}' {mask}\n")
     assert "Next" not in "".join(invoke("segment", scan, "-o", mask, "--model", "threshold", "--json"))
     assert "Next: medseg segment" in invoke("convert", scan, "-o", tmp_path / "a.nrrd")[1]
-    assert "Next" not in invoke("convert", label, "-o", tmp_path / "b.nrrd", "--as-mask")[1]
+    assert "Next: medseg view SCAN" in invoke("convert", label, "-o", tmp_path / "b.nrrd", "--as-mask")[1]
 
 
 def test_a_mistyped_option_names_the_help_of_its_command():

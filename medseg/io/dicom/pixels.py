@@ -23,6 +23,7 @@ from medseg.io.dicom.slice import Slice
 from medseg.io.rescaling import narrowed, rescaled
 from medseg.system import memory_budget
 from medseg.system.notices import Notice, notify, send
+from medseg.system.progress import show_step
 
 # Allowance for header, icon and private data when a file is unpacked.
 _BESIDE_BYTES = 64 << 20
@@ -52,6 +53,7 @@ def voxels(ordered: Sequence[Slice]) -> Voxels:
     memory_budget.check(8 * prod(shape), f"{' x '.join(map(str, shape))} voxels", where=first.path)
     out: Voxels | None = None
     notes: Counter[Notice] = Counter()
+    done = 0
     for path, members in _by_file(ordered):
         stored = _stored(path, members, notes)
         for (k, one), pixels in zip(members, stored, strict=True):
@@ -66,6 +68,8 @@ def voxels(ordered: Sequence[Slice]) -> Voxels:
                 # Only some slices needed uint16 or float32.
                 out = out.astype(np.float32 if wider.kind == "f" else wider, order="F")
             out[:, :, k] = values
+        done += len(members)
+        show_step(done, len(ordered), "slices")
     for note, files in notes.items():
         send([replace(note, text=f"{note.text} (in {files} file(s))").at(first.path.parent)])
     assert out is not None  # there is at least one slice

@@ -11,7 +11,7 @@ from pathlib import Path
 from medseg.io.foreign_images import MaskLike, ScanLike, as_volume
 from medseg.io.label_maps import notify_of_labels
 from medseg.io.read_options import DEFAULT_OPTIONS, ReadOptions
-from medseg.system.progress import Shown, progress_bar
+from medseg.system.progress import Shown, progress_bar, steps_shown
 from medseg.visualization.mask_preview import named_mask
 from medseg.visualization.viewer.scene import scene
 from medseg.visualization.viewer.server import Server
@@ -46,7 +46,8 @@ def serve_viewer(
         True
     """
     with progress_bar("reading", progress) as advance:
-        volume = as_volume(scan, options)
+        with steps_shown(advance):
+            volume = as_volume(scan, options)
         notify_of_labels(volume)
         named = []
         for number, mask in enumerate(masks, start=1):

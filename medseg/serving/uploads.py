@@ -98,7 +98,7 @@ async def body_chunks(request: Request, limits: Limits, most: int) -> AsyncItera
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > most:
         raise _too_large(most)
-    stream, received, start = request.stream(), 0, time.monotonic()
+    stream, received, start = request.stream(), 0, 0.0
     while True:
         try:
             chunk = await asyncio.wait_for(anext(stream), limits.idle_seconds)
@@ -106,14 +106,17 @@ async def body_chunks(request: Request, limits: Limits, most: int) -> AsyncItera
             return
         except TimeoutError:
             raise _too_slow() from None
+        if not chunk:  # the end
+            return
+        # From the first piece: before it, and after the last one, it may be the server that is busy.
+        start = start or time.monotonic()
         received += len(chunk)
         if received > most:
             raise _too_large(most)
         seconds = time.monotonic() - start
         if seconds > limits.idle_seconds and received < limits.slowest_bytes_per_second * seconds:
             raise _too_slow()
-        if chunk:
-            yield chunk
+        yield chunk
 
 
 async def receive_form(request: Request, folder: Path, limits: Limits, *, dicom: bool = False) -> Form:

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import time
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,21 @@ def test_a_client_that_drips_is_given_up(tmp_path):
     request = Request(request_of([], headers).scope, drip)
     limits = {"idle_seconds": 0.5, "slowest_bytes_per_second": 1 << 30}
     assert refused(request, tmp_path, **limits) == "upload-slow"
+
+
+def test_a_client_is_not_blamed_for_a_server_that_is_busy(tmp_path):
+    """Its body has arrived, but the server gets round to it only after the longest pause."""
+    body, headers = form({"params": "{}"}, {})
+    for left in ([], [body]):
+
+        async def receive(left=left) -> dict[str, object]:
+            time.sleep(0.1)
+            piece = left.pop() if left else b""
+            return {"type": "http.request", "body": piece, "more_body": bool(piece)}
+
+        sent = headers if left else {}
+        request = Request(request_of([], sent).scope, receive)
+        assert received(request, tmp_path, idle_seconds=0.05).files == ()
 
 
 @pytest.mark.parametrize("name", ["x.nhdr", "x.mhd", "x.hdr", "x.zip", "x", ".nii.gz.exe", "x.pt"])

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from email.parser import BytesParser
 from pathlib import Path
@@ -49,10 +49,29 @@ def in_process(temporary: Path, **settings: Any) -> Iterator[tuple[TestClient, S
         yield client, service
 
 
+_WITH_LIMITS = """
+from functools import partial
+from medseg.serving import limits
+limits.Limits = partial(limits.Limits, **{limits!r})
+from medseg.cli import main
+main()
+"""
+
+
 @contextmanager
-def started(log: Path, *arguments: object, **variables: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """The address and the process of a real ``medseg serve``; it is ended by SIGTERM."""
-    command = [sys.executable, "-m", "medseg", "serve", "--port", "0", *map(str, arguments)]
+def started(
+    log: Path, *arguments: object, limits: Mapping[str, float] | None = None, **variables: str
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """The address and the process of a real ``medseg serve``; it is ended by SIGTERM.
+
+    Args:
+        log: File for what it prints to standard error.
+        arguments: Of the command.
+        limits: Those that the command has no options for.
+        variables: Environment variables.
+    """
+    code = ("-m", "medseg") if limits is None else ("-c", _WITH_LIMITS.format(limits=dict(limits)))
+    command = [sys.executable, *code, "serve", "--port", "0", *map(str, arguments)]
     with log.open("wb") as errors:
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=errors, env=environment(**variables), cwd=log.parent

@@ -1,12 +1,19 @@
-"""The Dockerfiles: no root, no shell form, every copied file exists and is sent to the build."""
+"""The Dockerfiles: no root, no shell form, every copied file exists and is sent to the build; and the guide."""
 
+import json
 import re
+import shlex
 from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
+from support.batches import chest
+from support.commands import invoke
+
+import medseg
 
 ROOT = Path(__file__).parents[1]
+GUIDE = (ROOT / "docs" / "guides" / "containers.md").read_text(encoding="utf-8")
 FILES = ("Dockerfile", "Dockerfile.gpu")
 
 
@@ -51,3 +58,29 @@ def test_copied_files_exist_and_are_not_ignored(name):
         if word == "RUN":
             for requirements in re.findall(r"-r (\S+)", rest):
                 assert (ROOT / requirements).exists()
+
+
+def test_what_the_guide_runs_in_a_container_runs(tmp_path):
+    """The words after the image's name, with the mounted folders; `docker` itself is not here."""
+    medseg.write_dicom_series(chest(), tmp_path / "in")
+    chest().save(tmp_path / "chest.nii.gz")
+    (tmp_path / "out").mkdir()
+    places = {"/in": tmp_path / "in", "/out": tmp_path / "out", "/data": tmp_path}
+    (settings,) = re.findall(r"```json\n(.*?)```", GUIDE, re.DOTALL)
+    ran = []
+    for command in re.findall(r"^(?:docker run|apptainer run) .*", GUIDE, re.MULTILINE):
+        words = shlex.split(command)
+        image = next(number for number, word in enumerate(words) if word in ("medseg", "medseg.sif"))
+        words = [
+            re.sub(r"^/(in|out|data)\b", lambda at: str(places[at[0]]), word) for word in words[image + 1 :]
+        ]
+        task = json.loads(settings)
+        task["medseg"]["model"] = "threshold"  # a quicker one
+        (tmp_path / "in" / "task.json").write_text(json.dumps({"process": {"settings": task}}))
+        invoke(*words, *(["--model", "threshold"] if words[0] == "segment" else []))
+        ran.append(words[0])
+    assert ran == ["job", "segment", "job"]
+    result = json.loads((tmp_path / "out" / "result.json").read_text())
+    (series,) = result["series"]
+    assert series["measures"]["both_lungs"]["mean_hu"] < -700
+    assert (tmp_path / "lungs.nii.gz").is_file()

@@ -7,6 +7,7 @@ import csv
 import hashlib
 import json
 import os
+import re
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
@@ -112,6 +113,23 @@ def test_the_client_lists_segments_submits_asks_for_the_next_case_and_trains(cli
     assert said["train"]["status"] == "RUNNING"
     assert said["training"] is True
     assert said["stopped"]["status"] == "STOPPED"
+
+
+def test_the_python_of_the_guide_runs(client_python, tmp_path):
+    """With a quicker model, and its labels as the correction."""
+    guide = Path(__file__).parents[2] / "docs" / "guides" / "serve.md"
+    (code,) = re.findall(r"```python\n(.*?)```", guide.read_text(encoding="utf-8"), re.DOTALL)
+    data = scans(tmp_path / "data", "case_1")
+    medseg.segment_file(data / "case_1.nii.gz", tmp_path / "corrected.nii.gz", model="threshold")
+    with started(tmp_path / "log.txt", data, "--model", "threshold") as (url, _):
+        here = code.replace("http://127.0.0.1:8000", url).replace("lung_ct_context", "threshold")
+        environment = {name: text for name, text in os.environ.items() if name != "PYTHONPATH"}
+        done = subprocess.run(
+            [client_python, "-c", here], cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
+    assert done.returncode == 0, done.stderr
+    (row,) = csv.DictReader((data / "medseg-serve" / "submissions.csv").open())
+    assert (row["reader"], row["labels"]) == ("me", "right_lung=1;left_lung=2")
 
 
 def sha256(path) -> str:

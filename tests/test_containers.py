@@ -1,4 +1,4 @@
-"""The Dockerfiles: no root, no shell form, every copied file exists and is sent to the build; and the guide."""
+"""The Dockerfiles (no root, no shell form, copied files exist and are sent to the build) and the guide."""
 
 import json
 import re

@@ -145,7 +145,7 @@ class CasePipeline:
         for number in job.models:
             try:
                 with _timed(case, "prepare"), collect_notices() as case.model_notices[number]:
-                    case.prepared[number] = self.methods[number].prepare(case.volumes)
+                    case.prepared[number] = self.methods[number].prepare(case.volumes, self.config.roi)
             except Exception as error:
                 case.failed[number] = as_medseg_error(error)
         return case

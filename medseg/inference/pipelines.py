@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
@@ -36,7 +37,8 @@ class PipelineCase(Protocol):
 
         Args:
             entropy: Uncertainty, to which the case's is added.
-            maps: For each label, an array float32 (X, Y, Z) of zeros, into which its probability is written.
+            maps: For each label that is wanted, an array float32 (X, Y, Z) of zeros, into which its
+                probability is written.
         """
         ...
 
@@ -50,8 +52,13 @@ class PipelineRuntime(Protocol):
 
     recipe: Recipe
 
-    def prepare(self, volumes: Sequence[Volume]) -> PipelineCase:
-        """A scan, prepared for the networks."""
+    def prepare(self, volumes: Sequence[Volume], roi: Sequence[str] = ()) -> PipelineCase:
+        """A scan, prepared for the networks.
+
+        Args:
+            volumes: The channels of the scan, on one grid.
+            roi: Names of the labels that are wanted; all if empty. The label map may lack the others.
+        """
         ...
 
 
@@ -90,11 +97,18 @@ def pipeline_runtime(
 class PreparedPipeline:
     """A scan that a pipeline has prepared; see :class:`medseg.inference.prediction.PreparedScan`."""
 
-    def __init__(self, runtime: PipelineRuntime, volumes: Sequence[Volume], notices: list[Notice]) -> None:
+    def __init__(
+        self,
+        runtime: PipelineRuntime,
+        volumes: Sequence[Volume],
+        notices: list[Notice],
+        roi: Sequence[str] = (),
+    ) -> None:
         self._labels: tuple[Label, ...] = runtime.recipe.labels
         self._steps = runtime.recipe.postprocess.steps
+        self._roi = () if self._steps else tuple(roi)  # steps clean a mask of all labels
         self._grid, self._source = volumes[0].grid, volumes[0].source
-        self._case: PipelineCase | None = runtime.prepare(volumes)
+        self._case: PipelineCase | None = runtime.prepare(volumes, self._roi)
         self._notices = notices
 
     def predict(self, *, probabilities: bool = False) -> Prediction:
@@ -114,9 +128,12 @@ class PreparedPipeline:
             trim_heap()  # memory that reading and preparing used temporarily
             names = [label.name for label in self._labels]
             entropy = Entropy(names)
-            maps = {name: np.zeros(self._grid.shape, np.float32) for name in (names if probabilities else ())}
+            mapped = (self._roi or names) if probabilities else ()
+            maps = {name: np.zeros(self._grid.shape, np.float32) for name in mapped}
             painted = case.label_map(entropy=entropy, maps=maps or None)
             clean(painted, self._grid, self._labels, self._steps)
             mask = Mask(painted, self._grid, self._labels, self._source)
-            send(each.at(self._source.path) for each in lobe_findings(mask))
+            # With some labels only, the others may be missing from the mask.
+            known = tuple(label for label in self._labels if not self._roi or label.name in self._roi)
+            send(each.at(self._source.path) for each in lobe_findings(replace(mask, labels=known)))
         return Prediction(mask, entropy.bits(), maps, (*self._notices, *notices))

@@ -56,10 +56,15 @@ class SegmentationMethod(Protocol):
         """
         ...
 
-    def prepare(self, scan: Volume | Sequence[Volume]) -> PreparedScan:
+    def prepare(self, scan: Volume | Sequence[Volume], roi: Sequence[str] = ()) -> PreparedScan:
         """The scan, checked and prepared; this may happen while another scan is being segmented.
 
-        Args and errors as in :meth:`__call__`.
+        Errors as in :meth:`__call__`.
+
+        Args:
+            scan: See :meth:`__call__`.
+            roi: Names of the labels that will be used; all if empty. The method may leave out the voxels of
+                others; those of the labels that are named are the same as without names.
         """
         ...
 

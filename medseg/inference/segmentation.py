@@ -212,6 +212,7 @@ def segment_case(
             check=lambda volume: check_source(volume.source, output),
             keep=stats is not None,
             then=then,
+            roi=runtime.roi,
         )
     choices: dict[str, Any] = {"roi": list(runtime.roi)} if runtime.roi else {}
     if _has_air(first, mask):
@@ -239,6 +240,7 @@ def _segmented(
     check: Callable[[Volume], None] = lambda volume: None,
     keep: bool = False,
     then: CaseReading | None = None,
+    roi: Sequence[str] = (),
 ) -> tuple[SegmentationMethod, Mask, Volume | None]:
     """The method, the mask, and the first channel if it is to be kept or the labels are lungs."""
     with no_gc():
@@ -247,7 +249,7 @@ def _segmented(
     volumes = case.volumes(len(method.channels))
     check(volumes[0])
     keep = keep or bool(lungs_of(method.labels))  # methods that divide lungs keep the scan, too
-    prepared, first = method.prepare(volumes), volumes[0] if keep else None
+    prepared, first = method.prepare(volumes, roi), volumes[0] if keep else None
     del volumes  # frees the scan's memory for the network
     if then is not None:
         then.start_ahead()

@@ -208,8 +208,13 @@ class Segmenter:
         """
         return self.prepare(scan).predict().mask
 
-    def prepare(self, scan: Volume | Sequence[Volume]) -> PreparedScan:
+    def prepare(self, scan: Volume | Sequence[Volume], roi: Sequence[str] = ()) -> PreparedScan:
         """The scan, checked and prepared for the network; errors as in :meth:`__call__`.
+
+        Args:
+            scan: See :meth:`__call__`.
+            roi: Names of the labels that will be used; all if empty. A model with a section ``pipeline`` does
+                not restore others, so their voxels may be missing from the mask.
 
         The prepared scan keeps no reference to ``scan`` unless the recipe splits lungs: then the voxels are
         needed again to find the sides.
@@ -230,7 +235,7 @@ class Segmenter:
                 _check_hu(volumes, self.recipe)
             if self._runtime is not None:
                 check_channels(self.recipe, volumes)
-                return PreparedPipeline(self._runtime, volumes, notices)
+                return PreparedPipeline(self._runtime, volumes, notices, roi)
             return _PreparedScan(self, volumes, notices)
 
     def planes(self, prepared: Prepared) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:

@@ -104,7 +104,7 @@ class ThresholdSegmenter:
         """
         return self.prepare(scan).predict().mask
 
-    def prepare(self, scan: Volume | Sequence[Volume]) -> PreparedScan:
+    def prepare(self, scan: Volume | Sequence[Volume], roi: Sequence[str] = ()) -> PreparedScan:
         """The scan after its checks, ready to segment; errors as in :meth:`__call__`."""
         volumes = (scan,) if isinstance(scan, Volume) else tuple(scan)
         if len(volumes) != 1:

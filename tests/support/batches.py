@@ -98,10 +98,10 @@ import os, signal, time
 from pathlib import Path
 import medseg.inference.threshold_segmenter
 before = medseg.inference.threshold_segmenter.ThresholdSegmenter.prepare
-def prepare(self, scan):
+def prepare(self, scan, roi=()):
     (volume,) = scan
     if volume.source.path.name.startswith("3"):
         {what}
-    return before(self, scan)
+    return before(self, scan, roi)
 medseg.inference.threshold_segmenter.ThresholdSegmenter.prepare = prepare
 """

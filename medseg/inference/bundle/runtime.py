@@ -33,8 +33,8 @@ class BundleRuntime:
         self.rules = cast(BundlePipeline, recipe.pipeline)
         self.networks = networks[0]
 
-    def prepare(self, volumes: Sequence[Volume]) -> BundleCase:
-        """The scan, prepared for the network."""
+    def prepare(self, volumes: Sequence[Volume], roi: Sequence[str] = ()) -> BundleCase:
+        """See :meth:`medseg.inference.pipelines.PipelineRuntime.prepare`; all labels are restored."""
         return BundleCase(self, volumes)
 
 
@@ -113,4 +113,5 @@ class BundleCase:
         values = found if rules.restored == "probabilities" else self._probabilities(found)
         labels = recipe.labels
         for label, each in zip(labels, values[len(values) - len(labels) :], strict=True):
-            cast(Floats, turned(maps[label.name], self._grid, rules))[...] = self._restored(each)
+            if label.name in maps:
+                cast(Floats, turned(maps[label.name], self._grid, rules))[...] = self._restored(each)

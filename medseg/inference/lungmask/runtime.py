@@ -37,8 +37,8 @@ class LungmaskRuntime:
         self.networks = networks
         self.clean = cast(LungmaskPipeline, recipe.pipeline).clean
 
-    def prepare(self, volumes: Sequence[Volume]) -> LungmaskCase:
-        """The scan, prepared for the network."""
+    def prepare(self, volumes: Sequence[Volume], roi: Sequence[str] = ()) -> LungmaskCase:
+        """See :meth:`medseg.inference.pipelines.PipelineRuntime.prepare`; cleaning needs all labels."""
         return LungmaskCase(self, volumes[0])
 
 
@@ -61,7 +61,9 @@ class LungmaskCase:
     ) -> npt.NDArray[np.uint8 | np.uint16]:
         """See :meth:`medseg.inference.pipelines.PipelineCase.label_map`."""
         painted = empty_label_map(self._grid.shape, [1])
-        views = [self._axial(maps[label.name]) for label in self._runtime.recipe.labels] if maps else []
+        maps = maps or {}
+        names = [label.name for label in self._runtime.recipe.labels]
+        views = [self._axial(maps[name]) if name in maps else None for name in names] if maps else []
         first, *others = self._runtime.networks
         found = [self._labels(first, entropy, views), *(self._labels(each) for each in others)]
         self._paint(found[0], self._axial(painted))
@@ -74,14 +76,14 @@ class LungmaskCase:
         return oriented_view(array, self._grid, "LPS").transpose(2, 1, 0)
 
     def _labels(
-        self, folds: Sequence[Network], entropy: Entropy | None = None, maps: Sequence[Floats] = ()
+        self, folds: Sequence[Network], entropy: Entropy | None = None, maps: Sequence[Floats | None] = ()
     ) -> Labels:
         """Labels of all slices, uint8 (slices, 256, 256).
 
         Args:
             folds: The network of each fold.
             entropy: Uncertainty to add to.
-            maps: For each label, probabilities to write (slices, rows, columns).
+            maps: For each label, probabilities to write (slices, rows, columns); None for one not wanted.
         """
         labels = np.empty((len(self._slices), 256, 256), dtype=np.uint8)
         for number, (each, logits) in enumerate(zip(self._slices, self._logits(folds), strict=True)):
@@ -91,7 +93,8 @@ class LungmaskCase:
                 if entropy is not None:
                     entropy.add(values)
                 for whole, one in zip(maps, values, strict=False):
-                    whole[number][each.box] = each.restored(one)
+                    if whole is not None:
+                        whole[number][each.box] = each.restored(one)
         return cleaned(labels) if self._runtime.clean else labels
 
     def _logits(self, folds: Sequence[Network]) -> Iterator[Floats]:

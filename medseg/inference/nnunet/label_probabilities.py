@@ -22,14 +22,14 @@ class LabelProbabilities:
         labels: Their names, in the order of the output channels, without the background.
         exclusive: Whether the first output channel is the background, and the channels exclude each other.
         entropy: Uncertainty to add to; None if it is not wanted.
-        maps: For each label, the cropped scan's probabilities float32, axes as the network's; empty if they
-            are not wanted. A larger probability that is there already remains.
+        maps: For each label, the cropped scan's probabilities float32, axes as the network's; None for a
+            label that is not wanted; empty if none is. A larger probability that is there already remains.
     """
 
     labels: tuple[str, ...]
     exclusive: bool
     entropy: Entropy | None = None
-    maps: Sequence[Floats] = ()
+    maps: Sequence[Floats | None] = ()
 
     def watch_planes(self, planes: Planes) -> Iterator[Portion]:
         """The same logits on the network's grid, added to the entropy as they pass."""
@@ -80,4 +80,5 @@ class LabelProbabilities:
     def _write(self, place: Box, probabilities: Any) -> None:
         in_memory = probabilities if isinstance(probabilities, np.ndarray) else probabilities.cpu().numpy()
         for whole, values in zip(self.maps, in_memory, strict=True):
-            np.maximum(whole[place], values, out=whole[place])
+            if whole is not None:
+                np.maximum(whole[place], values, out=whole[place])

@@ -11,7 +11,7 @@ Logits that are torch tensors are resampled and compared on their device, in til
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, TypeAlias, cast
@@ -29,6 +29,8 @@ from medseg.system.arrays import namespace
 Floats: TypeAlias = npt.NDArray[np.float32]
 Halves: TypeAlias = npt.NDArray[np.float16]
 Box: TypeAlias = tuple[slice, slice, slice]
+Heads: TypeAlias = npt.NDArray[np.bool_]
+Block: TypeAlias = tuple[slice, slice, npt.NDArray[np.float64]]
 Planes: TypeAlias = Iterable[tuple[int, Halves]]
 """Portions of a network's grid along its first axis: the number of the first plane, and logits float16
 (heads, planes, B, C). They come in order and without gaps."""
@@ -78,21 +80,29 @@ class Tile:
         round_to_half(values)
         return values
 
-    def winners(self) -> npt.NDArray[np.int16]:
-        """The class with the largest logit in each voxel, the first of equal ones; 0 is the background."""
+    def winners(self, wanted: Heads | None = None) -> npt.NDArray[np.int16]:
+        """The class with the largest logit in each voxel, the first of equal ones; 0 is the background.
+
+        Args:
+            wanted: Whether each class is wanted; None: all are. A voxel of any other class gets one of the
+                others, as soon as it is known that it belongs to no class that is wanted.
+        """
         most = self.stack.max(axis=(1, 2, 3))
         ranked = np.argsort(-most, kind="stable")
+        if wanted is not None:
+            ranked = np.concatenate([ranked[wanted[ranked]], ranked[~wanted[ranked]]])
         largest = self.logits(int(ranked[0]))
         best = np.full(largest.shape, ranked[0], dtype=np.int16)
-        floor = float(largest.min())
         for head in ranked[1:]:
-            if most[head] < floor:
-                break
+            rivals = largest if wanted is None or wanted[head] else largest[wanted[best]]
+            if not rivals.size or most[head] < rivals.min():
+                if wanted is None or not wanted[head]:
+                    break
+                continue
             values = self.logits(int(head))
             better = (values > largest) | ((values == largest) & (head < best))
             best[better] = head
             np.maximum(largest, values, out=largest)
-            floor = float(largest.min())
         return best
 
     def device_winners(self) -> Any:
@@ -122,10 +132,14 @@ class Tile:
         values = [self.logits(head) for head in range(len(self.stack))]
         return namespace(values[0]).stack(values)
 
-    def regions(self) -> Iterator[tuple[int, npt.NDArray[np.bool_]]]:
-        """Of each region that may be present: its number, and where its sigmoid is above one half."""
+    def regions(self, first: int = 0) -> Iterator[tuple[int, npt.NDArray[np.bool_]]]:
+        """Of each region that may be present: its number, and where its sigmoid is above one half.
+
+        Args:
+            first: The first region that is looked at.
+        """
         for head, most in enumerate(namespace(self.stack).amax(self.stack, (1, 2, 3)).tolist()):
-            if most >= SURE:
+            if head >= first and most >= SURE:
                 inside = self.logits(head) >= SURE
                 yield head, inside.cpu().numpy() if self.on_device else inside
 
@@ -141,31 +155,37 @@ def softmax(logits: Any) -> Any:
     return logits
 
 
-def tiles(planes: Planes, place: Frame, rules: Configuration) -> Iterator[Tile]:
+def source_box(place: Frame, rules: Configuration, part: Box) -> Box:
+    """The box of the network's grid that the tiles of a part of the cropped scan are interpolated from."""
+    a, b, c = (
+        slice(blocks[0][1].start, blocks[-1][1].stop)
+        for blocks in (_blocks(axis, wanted) for axis, wanted in zip(_axes(place, rules), part, strict=True))
+    )
+    return a, b, c
+
+
+def tiles(planes: Planes, place: Frame, rules: Configuration, part: Box | None = None) -> Iterator[Tile]:
     """Tiles of the cropped scan, each as soon as the planes it needs have arrived.
 
     Args:
-        planes: Logits on the network's grid.
+        planes: Logits on the network's grid, or in the :func:`source_box` of a part.
         place: Where the network's grid lies in the scan.
         rules: Order of the interpolation.
+        part: The box of the cropped scan whose tiles are wanted, for logits in main memory; None: all.
     """
     arriving = iter(planes)
     begun = next(arriving)
     arriving = chain([begun], arriving)
     math, device = namespace(begun[1]), begun[1].device
-    wide = _WIDE if math is np else _DEVICE_WIDE
     del begun
-    lead = separate_axis(place.input_mm, place.stored_mm)
-    a, b, c = (
-        _weights(n_in, n_out, rules.logits_order_z if axis == lead else rules.logits_order, rows)
-        for axis, (n_in, n_out, rows) in enumerate(
-            zip(place.shape, place.cropped, (_THICK, wide, wide), strict=True)
-        )
+    a, b, c = _axes(place, rules, _WIDE if math is np else _DEVICE_WIDE)
+    layers, lines, columns = (
+        _blocks(axis, None if part is None else part[number]) for number, axis in enumerate((a, b, c))
     )
     same = place.shape == place.cropped
     held: list[tuple[int, Halves]] = []
     end = 0
-    for rows, old, along in a.blocks:
+    for rows, old, along in layers:
         while end < old.stop:
             first, values = next(arriving)
             held.append((first, values))
@@ -173,28 +193,53 @@ def tiles(planes: Planes, place: Frame, rules: Configuration) -> Iterator[Tile]:
         held = [(first, values) for first, values in held if first + values.shape[1] > old.start]
         parts = [values[:, max(0, old.start - first) : old.stop - first] for first, values in held]
         stack = parts[0] if len(parts) == 1 else math.concat(parts, 1)
-        for high, height, down in b.blocks:
-            for across, width, right in c.blocks:
-                part = stack[:, :, height, width]
+        for high, height, down in lines:
+            for across, width, right in columns:
+                around = stack[:, :, _behind(height, lines), _behind(width, columns)]
                 used = (
                     None if same or axis.n_in == axis.n_out else weights.astype(np.float32)
                     for axis, weights in ((a, along), (b, down), (c, right))
                 )
                 x, y, z = (each if each is None else math.asarray(each, device=device) for each in used)
-                yield Tile((rows, high, across), _single_precision(part) if math is np else part, (x, y, z))
+                yield Tile(
+                    (rows, high, across), _single_precision(around) if math is np else around, (x, y, z)
+                )
     for _ in arriving:
         pass
 
 
-def _weights(n_in: int, n_out: int, order: int, rows: int) -> Axis:
-    return axis_weights(n_in, n_out, order, rows)
+def _axes(place: Frame, rules: Configuration, wide: int = _WIDE) -> tuple[Axis, Axis, Axis]:
+    """The weights along each axis, in blocks of a tile's size."""
+    lead = separate_axis(place.input_mm, place.stored_mm)
+    a, b, c = (
+        axis_weights(n_in, n_out, rules.logits_order_z if axis == lead else rules.logits_order, rows)
+        for axis, (n_in, n_out, rows) in enumerate(
+            zip(place.shape, place.cropped, (_THICK, wide, wide), strict=True)
+        )
+    )
+    return a, b, c
+
+
+def _blocks(axis: Axis, wanted: slice | None) -> Sequence[Block]:
+    """The blocks of an axis that meet a stretch of new voxels; all if it is None."""
+    if wanted is None:
+        return axis.blocks
+    return [block for block in axis.blocks if block[0].start < wanted.stop and wanted.start < block[0].stop]
+
+
+def _behind(old: slice, blocks: Sequence[Block]) -> slice:
+    """A stretch of old voxels, counted from the first one that the blocks need."""
+    first = blocks[0][1].start
+    return slice(old.start - first, old.stop - first)
 
 
 def _single_precision(values: Any) -> Any:
     return values.astype(np.float32) if isinstance(values, np.ndarray) else values.float()
 
 
-def _numbers(tiles: Iterable[Tile]) -> Iterator[tuple[Box, npt.NDArray[np.integer[Any]]]]:
+def _numbers(
+    tiles: Iterable[Tile], wanted: Heads | None
+) -> Iterator[tuple[Box, npt.NDArray[np.integer[Any]]]]:
     """The place of each tile and the classes of its voxels; a device goes on while the last ones are used."""
     places: deque[Box] = deque()
 
@@ -209,11 +254,14 @@ def _numbers(tiles: Iterable[Tile]) -> Iterator[tuple[Box, npt.NDArray[np.intege
             for _, numbers in on_cpu(queued(chain([tile], rest))):
                 yield places.popleft(), cast(Any, numbers)
         else:
-            yield tile.place, tile.winners()
+            yield tile.place, tile.winners(wanted)
 
 
 def paint_classes(
-    tiles: Iterable[Tile], painted: npt.NDArray[np.uint8 | np.uint16], values: npt.NDArray[np.int64]
+    tiles: Iterable[Tile],
+    painted: npt.NDArray[np.uint8 | np.uint16],
+    values: npt.NDArray[np.int64],
+    wanted: Heads | None = None,
 ) -> None:
     """Paints the class of each voxel where it is not the background.
 
@@ -221,24 +269,31 @@ def paint_classes(
         tiles: Tiles of the cropped scan.
         painted: The cropped scan's label map, changed in place.
         values: The value of each class in the label map, 0 for the background.
+        wanted: Whether each class is wanted; None: all are. Others are painted with 0.
     """
-    for place, classes in _numbers(tiles):
-        numbers = values[classes]
-        inside = numbers != 0
+    if wanted is not None:
+        values = np.where(wanted, values, 0)
+    for place, classes in _numbers(tiles, wanted):
+        inside = classes != 0
         if inside.any():
-            np.copyto(painted[place], numbers, where=inside, casting="unsafe")
+            np.copyto(painted[place], values[classes], where=inside, casting="unsafe")
 
 
 def paint_regions(
-    tiles: Iterable[Tile], painted: npt.NDArray[np.uint8 | np.uint16], values: npt.NDArray[np.int64]
+    tiles: Iterable[Tile],
+    painted: npt.NDArray[np.uint8 | np.uint16],
+    values: npt.NDArray[np.int64],
+    wanted: Heads | None = None,
 ) -> None:
     """Paints regions in their order; a later one covers an earlier one. Arguments as :func:`paint_classes`.
 
-    Regions have no background: ``values`` begins with the first region.
+    Regions have no background: ``values`` begins with the first region. Those before the first one that is
+    wanted are left out.
     """
+    first = 0 if wanted is None else int(wanted.argmax())
     for tile in tiles:
         part = painted[tile.place]
-        for head, inside in tile.regions():
+        for head, inside in tile.regions(first):
             part[inside] = values[head]
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from itertools import combinations, islice, product
 from math import ceil
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -79,6 +79,7 @@ def logit_planes(
     step: float = 0.5,
     mirror_axes: Sequence[int] = (),
     batch: int = 1,
+    part: Box | None = None,
 ) -> Iterator[tuple[int, Any]]:
     """Logits of a prepared scan, a few planes at a time, as soon as they are final.
 
@@ -94,10 +95,12 @@ def logit_planes(
         mirror_axes: Logits are averaged over windows mirrored along all combinations of these axes of the
             window.
         batch: Number of windows that are run at once.
+        part: The box of the prepared scan whose logits are wanted; None: all of it. Only windows that meet it
+            are run.
 
     Yields:
-        The number of the first plane along A, and float16 (heads, planes, B, C), of the image's kind. If a
-        GPU has no memory left for the sums, tensors are in main memory, with a notice.
+        The number of the first plane along A, and float16 (heads, planes, B, C), of the image's kind; B and C
+        as in the part. If a GPU has no memory left for the sums, tensors are in main memory, with a notice.
     """
     flat = len(window) == 2
     size = (1, *window) if flat else tuple(window)
@@ -105,17 +108,22 @@ def logit_planes(
     padded, inner = _padded(image, size)
     math, device = namespace(image), image.device
     del image  # only the padded one is needed
+    lead = 0
+    if part is not None:
+        lead = part[0].start
+        inner = cast(Box, tuple(_moved(own, by.start) for own, by in zip(part, inner, strict=True)))
     along = range(padded.shape[1]) if flat else starts(padded.shape[1], size[0], step)
     across = [starts(padded.shape[axis + 1], size[axis], step) for axis in (1, 2)]
     boxes: list[Box] = [_box(corner, size) for corner in product(along, *across)]
+    boxes = [box for box in boxes if _meets(box, inner)]
     weight = importance(tuple(window)).reshape(size)
     deep, *wide = (part.stop - part.start for part in inner)
     shape = (len(networks), heads, min(size[0], deep), *wide)
     try:
-        sums = _Sums(math, device, shape, weight, inner)
+        sums = _Sums(math, device, shape, weight, inner, lead)
     except out_of_memory_errors():
         tell_out_of_memory("logits are added up in main memory")
-        sums = _Sums(math, "cpu", shape, weight, inner)
+        sums = _Sums(math, "cpu", shape, weight, inner, lead)
 
     def gather(places: Sequence[Box]) -> Array:
         return gathered(padded, places, 0, flat=False)
@@ -150,11 +158,14 @@ class _Sums:
         device: Where the sums are.
         shape: (folds, heads, planes, B, C), B and C as the scan, not as the padded one.
         weight: Weight of each voxel of a window.
-        inner: The place of the scan in the padded one.
+        inner: The place of the scan, or of a part of it, in the padded one.
+        lead: Number of its first plane.
     """
 
-    def __init__(self, math: Any, device: object, shape: Sequence[int], weight: Halves, inner: Box) -> None:
-        self._math, self._inner, self._first = math, inner, 0
+    def __init__(
+        self, math: Any, device: object, shape: Sequence[int], weight: Halves, inner: Box, lead: int = 0
+    ) -> None:
+        self._math, self._inner, self._first, self._lead = math, inner, 0, lead
         self.device = device
         kind = math.float32 if math is np else math.float16
         self._weight: Any = math.asarray(weight, dtype=kind, device=device)
@@ -198,7 +209,7 @@ class _Sums:
         """Mean logits over windows, then folds, of the planes before ``stop``."""
         for first in range(self._first, stop, _YIELDED):
             some = slice(first - self._first, min(first + _YIELDED, stop) - self._first)
-            yield first, self._mean(self._total[:, :, some], self._weights[some])
+            yield self._lead + first, self._mean(self._total[:, :, some], self._weights[some])
 
     def _mean(self, sums: Any, weights: Any) -> Any:
         if self._math is np:
@@ -254,6 +265,15 @@ def _inside(box: Box, inner: Box) -> tuple[Box, Box]:
         for (low, high), own, around in zip(both, box, inner, strict=True)
     )
     return (a[0], b[0], c[0]), (a[1], b[1], c[1])
+
+
+def _moved(part: slice, by: int) -> slice:
+    return slice(part.start + by, part.stop + by)
+
+
+def _meets(box: Box, other: Box) -> bool:
+    """Whether two boxes have a voxel in common."""
+    return all(a.start < b.stop and b.start < a.stop for a, b in zip(box, other, strict=True))
 
 
 def _levels(image: Array, boxes: Sequence[Box]) -> Iterator[Level]:

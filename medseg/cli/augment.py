@@ -11,6 +11,7 @@ import typer
 from medseg.cli.argument_order import check_recipe_and_manifest
 from medseg.cli.options import DataRoot
 from medseg.cli.output import print_next
+from medseg.system.atomic_write import check_folder
 
 
 def augment(
@@ -31,6 +32,7 @@ def augment(
 ) -> None:
     """Draw a training patch with its labels, before and after a recipe's random augmentations."""
     check_recipe_and_manifest(recipe, manifest)
+    check_folder(output)
     from medseg.training.augmentation_preview import preview_augmentation
 
     made = preview_augmentation(recipe, manifest, output, case=case, seed=seed, count=count, root=data_root)

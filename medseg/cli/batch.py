@@ -19,6 +19,7 @@ from medseg.cli.progress import Cases
 from medseg.errors import UsageError
 from medseg.io.formats import DicomFormat
 from medseg.system.notices import RESEARCH
+from medseg.system.output_folder import check_output_folder
 
 if TYPE_CHECKING:
     from medseg.batch_processing.messages import StopRequest
@@ -123,6 +124,8 @@ def batch(
 ) -> None:
     """Segment a folder or manifest of scans. Can be resumed; one bad scan never stops the rest."""
     if merge is None and source is not None:
+        if output is not None:
+            check_output_folder(output)
         check_cases(source)
         for each in model or ():
             check_model(each)

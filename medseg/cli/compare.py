@@ -10,6 +10,7 @@ import typer
 
 from medseg.cli.options import AsJson
 from medseg.cli.output import print_next
+from medseg.system.output_folder import check_output_folder
 
 
 def compare(
@@ -22,6 +23,7 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Compare evaluations of the same cases: paired differences with intervals and tests."""
+    check_output_folder(output)
     from medseg.evaluation.comparison import FEWEST_PATIENTS
     from medseg.evaluation.comparison import compare as compare_evaluations
 

@@ -10,6 +10,7 @@ import typer
 
 from medseg.cli.output import print_next
 from medseg.system.notices import RESEARCH
+from medseg.system.output_folder import check_output_folder
 
 
 def demo(
@@ -19,6 +20,7 @@ def demo(
     seed: Annotated[int, typer.Option(min=0, help="Random seed of the phantom patient.")] = 2026,
 ) -> None:
     """Segment a phantom chest CT with known ground truth, from a DICOM series to a mask and a picture."""
+    check_output_folder(output)
     from medseg.phantom.demo import run_demo
 
     result = run_demo(output, seed=seed)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from medseg.cli.output import print_next
+from medseg.system.atomic_write import check_folder
 from medseg.system.notices import RESEARCH
 
 
@@ -17,6 +18,7 @@ def ensemble(
     name: Annotated[str | None, typer.Option(help="Name of the model.")] = None,
 ) -> None:
     """Combine models of the same labels in one model file, which averages their outputs."""
+    check_folder(output)
     import medseg
 
     made = medseg.ensemble(models, output, name=name)

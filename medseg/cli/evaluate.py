@@ -14,6 +14,7 @@ from medseg.cli.options import AsJson, DataRoot, Device, Engine, SplitOrAll
 from medseg.cli.output import print_next
 from medseg.errors import UsageError
 from medseg.system.notices import RESEARCH
+from medseg.system.output_folder import check_output_folder
 
 if TYPE_CHECKING:
     from medseg.images.label import Label
@@ -67,6 +68,7 @@ def evaluate(
             reason="usage",
         )
     check_recipe_and_manifest(recipe, manifest)
+    check_output_folder(output)
     check_model(model, engine)
     from medseg.datasets.manifest import Manifest
 

@@ -13,6 +13,7 @@ from medseg.cli.options import Engine
 from medseg.cli.output import print_next
 from medseg.errors import UsageError
 from medseg.system.notices import RESEARCH
+from medseg.system.output_folder import check_output_folder
 
 _RUN = "python -m monai.bundle run --config_file configs/inference.json"
 ExportForm = Literal["package", "monai-bundle", "torchscript", "torch-export"]
@@ -74,6 +75,8 @@ def export(
             remedy="leave them out, or export a package",
             reason="usage",
         )
+    if output is not None:
+        check_output_folder(output.parent)
     check_model(source, engine)
     import medseg
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from medseg.cli.output import print_next
+from medseg.system.atomic_write import check_folder
 from medseg.system.notices import RESEARCH
 
 
@@ -55,6 +56,7 @@ def import_model(
     ] = None,
 ) -> None:
     """Convert an nnU-Net, TotalSegmentator, lungmask or MONAI model. None of its code is run."""
+    check_folder(output)
     import medseg
     from medseg.io.dicom.coded_terms import uncoded
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from medseg.cli.output import print_next
+from medseg.system.atomic_write import check_folder
 from medseg.system.notices import RESEARCH
 
 
@@ -22,6 +23,7 @@ def import_weights(
     output: Annotated[Path, typer.Option("-o", "--output", help="Model file to write (.safetensors).")],
 ) -> None:
     """Convert a PyTorch checkpoint to a model file. Reads tensors only; no code in it is run."""
+    check_folder(output)
     from medseg.training.checkpoint_files import import_weights as import_checkpoint
 
     model = import_checkpoint(weights, recipe, output=output)

@@ -11,6 +11,7 @@ import typer
 
 from medseg.errors import UsageError
 from medseg.system.notices import RESEARCH
+from medseg.system.output_folder import check_output_folder
 
 
 def job(
@@ -51,6 +52,7 @@ def job(
             remedy="medseg job IN OUT",
             reason="usage",
         )
+    check_output_folder(folders[1])
     from dataclasses import replace
 
     from medseg.batch_processing.container_job import RESULT, JobSettings, run_job

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medseg.cli.output import print_next
+from medseg.system.atomic_write import check_folder
 
 if TYPE_CHECKING:
     from medseg.datasets.manifest import Manifest
@@ -51,6 +52,7 @@ def manifest(
     seed: Annotated[int, typer.Option(min=0, help="Random seed of the split.")] = 0,
 ) -> None:
     """Make a manifest from a folder of scans and labels, split by patient."""
+    check_folder(output)
     from medseg.datasets.manifest_builder import check_division, make_manifest, split_manifest
     from medseg.io.overwrite_guard import OverwriteGuard
 

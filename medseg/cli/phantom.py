@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from medseg.cli.output import print_next
+from medseg.system.output_folder import check_output_folder
 
 
 def phantom(
@@ -18,6 +19,7 @@ def phantom(
     ] = 0,
 ) -> None:
     """Write phantom patients with exact ground truth, to try training without any data."""
+    check_output_folder(folder)
     from medseg.phantom.demo import make_phantom
 
     made = make_phantom(folder, cases, seed=seed)

@@ -11,6 +11,7 @@ import typer
 
 from medseg.cli.options import DataRoot, Device
 from medseg.errors import UsageError
+from medseg.system.atomic_write import check_folder
 
 _UNITS = {"g": 1.0, "m": 1 / 1024}
 
@@ -51,6 +52,7 @@ def plan(
     ] = True,
 ) -> None:
     """Inspect the data and the machine, and write a complete recipe with a reason for each number."""
+    check_folder(output)
     from medseg.planning.planner import PlanOptions, check_plan_outputs, describe_timing
     from medseg.planning.planner import plan as make_plan
 

@@ -14,6 +14,7 @@ from medseg.cli.options import Nonfinite, Series, Trust, VolumeNumber, choices_o
 from medseg.cli.output import print_next, print_notice
 from medseg.errors import UsageError
 from medseg.io.read_options import ReadOptions
+from medseg.system.atomic_write import check_folder
 from medseg.system.notices import RESEARCH
 
 
@@ -49,6 +50,7 @@ def preview(
 ) -> None:
     """Draw the contours of a mask over its scan: three planes and a row of slices."""
     limits = _limits(window)
+    check_folder(output)
     check_scans([scan, mask])
     from medseg.visualization.mask_preview import preview as draw
 

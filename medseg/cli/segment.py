@@ -34,9 +34,10 @@ from medseg.cli.output import mention_older_output, print_error, print_next
 from medseg.errors import UsageError
 from medseg.io.dicomweb.address import DicomwebAddress, is_address
 from medseg.io.formats import stem
+from medseg.system.atomic_write import check_folder
 from medseg.system.error_conversion import as_medseg_error
 from medseg.system.notices import RESEARCH
-from medseg.system.output_folder import make_output_folder
+from medseg.system.output_folder import check_output_folder, make_output_folder
 
 if TYPE_CHECKING:
     from medseg.inference.registry import SegmentationMethod
@@ -117,13 +118,18 @@ def segment(
                 remedy="leave it out: the .json beside each mask has the volumes",
                 reason="usage",
             )
+        is_folder = output is not None and targets[0].mask != Path(output)
         with mention_older_output(targets[0].mask):
+            for folder in ([Path(str(output))] if is_folder else []) + ([per_label] if per_label else []):
+                check_output_folder(folder)
+            for file in ([] if is_folder else [targets[0].mask]) + ([stats] if stats else []):
+                check_folder(file)
             check_model(model, engine)
             check_scans([each for target in targets for each in target.channels])
         folders = {target.mask: per_label or Path() for target in targets}
-        if output is not None and targets[0].mask != Path(output):
+        if is_folder:
             folders = {mask: folder / stem(mask) for mask, folder in folders.items()}
-            make_output_folder(Path(output))
+            make_output_folder(Path(str(output)))
         for target in targets:
             check_mask(target.mask, format_)
         from medseg.images.label_selection import select_labels

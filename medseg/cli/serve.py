@@ -11,6 +11,7 @@ import typer
 from medseg.cli.early_checks import check_model
 from medseg.cli.options import Device, Engine
 from medseg.system.notices import RESEARCH
+from medseg.system.output_folder import check_output_folder
 
 
 def serve(
@@ -61,6 +62,8 @@ def serve(
     engine: Engine = "auto",
 ) -> None:
     """Serve models to 3D Slicer, other MONAI Label clients and browsers; by default on this machine only."""
+    if output is not None:
+        check_output_folder(output)
     for each in model or ():
         check_model(each)
     from medseg.serving.limits import Limits

@@ -11,6 +11,7 @@ import typer
 from medseg.cli.argument_order import check_recipe_and_manifest
 from medseg.cli.options import DataRoot, Device, seconds_of
 from medseg.cli.output import print_next
+from medseg.system.output_folder import check_output_folder
 
 if TYPE_CHECKING:
     from medseg.tuning.tuner import TrialEvent
@@ -71,6 +72,7 @@ def tune(
     """Search for a better recipe by many short trainings, and test whether the best one beats yours."""
     check_recipe_and_manifest(recipe, manifest)
     limit, each = seconds_of(time), seconds_of(max_time)
+    check_output_folder(output)
     from medseg.datasets.manifest import Manifest
     from medseg.recipe import Recipe
     from medseg.tuning.search_space import SearchSpace

@@ -9,6 +9,7 @@ MedsegError
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -127,6 +128,13 @@ class InputWarning(UserWarning):
         ...     warnings.simplefilter("error", medseg.InputWarning)  # refuse scans with warnings
         ...     scan = medseg.read("chest.nii.gz")
     """
+
+
+def listed(names: Iterable[str], most: int = 8) -> str:
+    """Names for a message, at most so many of them: ``a, b and 3 more``."""
+    shown = list(names)
+    more = f" and {len(shown) - most} more" if len(shown) > most else ""
+    return ", ".join(shown[:most]) + more
 
 
 def first_line(error: Exception) -> str:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from medseg.errors import InputRefused, MedsegError, ModelRefused, ResourceError, UsageError
+from medseg.errors import InputRefused, MedsegError, ModelRefused, ResourceError, UsageError, listed
 
 
 def test_message_is_place_problem_and_remedy_in_three_lines():
@@ -30,3 +30,8 @@ def test_the_text_of_a_file_cannot_control_the_terminal():
     error = InputRefused("space is \x1b[2Jx\x9b1m\u202e", where="a\x07", remedy="b\nc", reason="x")
     assert str(error).splitlines() == ["a\\x07:", "space is \\x1b[2Jx\\x9b1m\\u202e", "→ b c"]
     assert error.problem.isprintable()
+
+
+def test_a_long_list_of_names_says_how_many_more():
+    assert listed("abc") == "a, b, c"
+    assert listed(iter("abcde"), 3) == "a, b, c and 2 more"

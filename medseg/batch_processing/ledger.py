@@ -18,7 +18,7 @@ from medseg.batch_processing.messages import MASKS, BatchConfig, CaseJob
 from medseg.batch_processing.output_files import OutputFiles, mask_name, names_of
 from medseg.batch_processing.summary import BatchSummary, failed_and_warned, waited_share
 from medseg.batch_processing.thumbnail_log import ThumbnailLog
-from medseg.errors import ResourceError, UsageError
+from medseg.errors import ResourceError, UsageError, listed
 from medseg.inference.batch_events import BatchEnd, BatchStart
 from medseg.inference.case_result import CaseResult, ModelIdentity
 from medseg.io.dicomweb.address import written
@@ -223,11 +223,10 @@ class Ledger:
             return
         absent = sorted({case for case, _ in self.known} - self.sources.keys())
         if absent:
-            names = ", ".join(absent[:5]) + (f" and {len(absent) - 5} more" if len(absent) > 5 else "")
             notify(
                 "cases-absent",
                 f"{len(absent)} case(s) of earlier runs are not among the scans, and left out of the table: "
-                f"{names}",
+                f"{listed(absent, 5)}",
                 path=self.config.folder,
             )
 

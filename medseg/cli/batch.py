@@ -16,7 +16,7 @@ from medseg.cli.early_checks import check_cases, check_model
 from medseg.cli.options import AeratedOnly, AsJson, DataRoot, Device, Nonfinite, Roi, Trust, roi_of
 from medseg.cli.output import print_next
 from medseg.cli.progress import Cases
-from medseg.errors import UsageError
+from medseg.errors import UsageError, listed
 from medseg.io.formats import DicomFormat
 from medseg.system.notices import RESEARCH
 from medseg.system.output_folder import check_output_folder
@@ -192,8 +192,7 @@ def _end(summary: BatchSummary, as_json: bool) -> None:
     named = {"failed": summary.failures, "with warnings": summary.warned, "edited, kept": summary.edited}
     for word, cases in named.items():
         if cases:
-            more = f" and {len(cases) - NAMED} more" if len(cases) > NAMED else ""
-            print(f"{word}: {', '.join(cases[:NAMED])}{more}", file=sys.stderr)
+            print(f"{word}: {listed(cases, NAMED)}", file=sys.stderr)
     if summary.failures:
         print("retry them with --retry-failed", file=sys.stderr)
     if summary.waited is not None:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from medseg.cli.output import print_next
+from medseg.errors import listed
 from medseg.system.atomic_write import check_folder
 from medseg.system.notices import RESEARCH
 
@@ -77,6 +78,6 @@ def import_model(
     )
     unknown = uncoded(model.recipe.labels)
     if unknown:
-        listed = ", ".join(unknown[:20]) + (f" and {len(unknown) - 20} more" if len(unknown) > 20 else "")
-        print(f"No SNOMED CT code is known for {listed}: DICOM masks call them a tissue, beside their name.")
+        names = listed(unknown, 20)
+        print(f"No SNOMED CT code is known for {names}: DICOM masks call them a tissue, beside their name.")
     print_next("segment", "SCAN", "-o", "mask.nii.gz", "--model", output)

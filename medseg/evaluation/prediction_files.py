@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from medseg.datasets.manifest import Case
-from medseg.errors import InputRefused, UsageError
+from medseg.errors import InputRefused, UsageError, listed
 from medseg.images.label import Label
 from medseg.images.volume import Mask
 from medseg.io import is_dicom_mask, read_channels, read_mask
@@ -57,7 +57,7 @@ def find_prediction(folder: Path, case_id: str) -> Path:
         )
     if len(named) > 1:
         raise UsageError(
-            f"{len(named)} masks could belong to case {case_id}: {', '.join(p.name for p in named)[:200]}",
+            f"{len(named)} masks could belong to case {case_id}: {listed(p.name for p in named)}",
             where=folder,
             remedy="keep one of them in this folder",
             reason="layout-ambiguous",

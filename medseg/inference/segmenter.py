@@ -36,7 +36,7 @@ from medseg.inference.uncertainty import Entropy
 from medseg.io.label_maps import has_label_values
 from medseg.preprocessing.preparation import Prepared, check_channels, prepare
 from medseg.recipe import EnsemblePipeline, Recipe
-from medseg.system.devices import resolved
+from medseg.system.devices import checked, resolved
 from medseg.system.notices import Notice, collect_notices, notify, send
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class Segmenter:
         self._source = read_model(model) if isinstance(model, str | Path) else model
         self.recipe = self._source.recipe
         cpu_only = engine not in ("auto", "torch") or isinstance(self._source, ModelPackage)
-        self.device = _checked_device(resolved(device, cpu_only=cpu_only))
+        self.device = checked(resolved(device, cpu_only=cpu_only))
         self.any_modality = any_modality
         # Engines copy the weights, so the digest is theirs even if the model is changed later.
         self._digest = self._source.digest
@@ -359,28 +359,6 @@ class _PreparedScan:
                 "this prepared scan was already segmented", remedy="prepare the scan again", reason="used-up"
             )
         return self._segmenter.found(parts, self._target, on_device=on_device)
-
-
-def _checked_device(device: str) -> str:
-    """The device, if it can be used; torch is only imported for devices other than the CPU.
-
-    Raises:
-        UsageError: there is no such device (``device``).
-    """
-    if device == "cpu":
-        return device
-    import torch
-
-    try:
-        torch.empty(0, device=torch.device(device))
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(
-            f"no device {device!r}: {str(error).splitlines()[0][:80]}",
-            where="device",
-            remedy="use cpu",
-            reason="device",
-        ) from None
-    return device
 
 
 def _check_hu(volumes: Sequence[Volume], recipe: Recipe) -> None:

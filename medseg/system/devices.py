@@ -14,6 +14,7 @@ from medseg.errors import UsageError
 
 # Of NVIDIA's driver, of AMD's, and of Windows in its Linux.
 _DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
+_NOT_BUILT = ("not compiled with", "not linked with", "Could not run")
 _NAME = re.compile(r"auto|cpu|gpu|mps|(cuda|xpu)(:\d+)?")
 
 
@@ -51,6 +52,31 @@ def check_name(name: str) -> None:
         raise _no_device(name, "give auto, cpu, gpu, cuda, cuda:1 or mps")
 
 
+def checked(device: str) -> str:
+    """The device, if it can be used; torch is only imported for devices other than the CPU.
+
+    Raises:
+        UsageError: there is no such device (``device``).
+    """
+    if device == "cpu":
+        return device
+    torch = import_module("torch")
+    try:
+        torch.empty(0, device=torch.device(device))
+    except (RuntimeError, AssertionError) as error:
+        usable = ["cpu", *(f"cuda:{number}" for number in range(cuda_devices()))]
+        remedy = f"use {' or '.join(usable)}"
+        raise _no_device(device, remedy, _why(str(error))) from None
+    return device
+
+
+def _why(said: str) -> str:
+    """Why torch cannot use a device: in plain words, or the whole line that torch says."""
+    if any(words in said for words in _NOT_BUILT):
+        return "the installed torch was not built for it"
+    return "no GPU has this number" if "invalid device ordinal" in said else said.split("\n", 1)[0]
+
+
 def cuda_devices() -> int:
     """Number of devices that torch calls CUDA, which includes AMD's."""
     if not _may_have_cuda():
@@ -86,5 +112,7 @@ def _has_mps() -> bool:
     return platform.system() == "Darwin" and bool(import_module("torch").backends.mps.is_available())
 
 
-def _no_device(name: str, remedy: str) -> UsageError:
-    return UsageError(f"no device {name!r}", where="device", remedy=remedy, reason="device")
+def _no_device(name: str, remedy: str, why: str = "") -> UsageError:
+    return UsageError(
+        f"no device {name!r}{why and f': {why}'}", where="device", remedy=remedy, reason="device"
+    )

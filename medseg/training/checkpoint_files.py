@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from medseg.errors import MedsegError, ModelRefused
+from medseg.errors import MedsegError, ModelRefused, first_line
 from medseg.inference import exported_graphs
 from medseg.inference.model import Model, needed_bytes
 from medseg.inference.model_output import check_model_output
@@ -133,8 +133,9 @@ def _not_loaded(path: Path, error: Exception) -> ModelRefused:
             f"its pickle names {named[1]}" if named else "its pickle has more than tensors and plain values"
         )
         return _refused(path, f"unsafe: {what}; nothing was run or loaded", reason="checkpoint-unsafe")
-    first = shown(" ".join(message.split())[:80]) or type(error).__name__
-    return _refused(path, f"not a complete checkpoint: {first}", reason="checkpoint-archive")
+    return _refused(
+        path, f"not a complete checkpoint: {shown(first_line(error))}", reason="checkpoint-archive"
+    )
 
 
 def _refused(path: Path, problem: str, *, reason: str) -> ModelRefused:

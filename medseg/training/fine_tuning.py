@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from medseg.errors import UsageError
+from medseg.errors import UsageError, listed
 from medseg.inference.model import Model
 from medseg.inference.model_files import find
 from medseg.io.overwrite_guard import replacing_equal
@@ -104,7 +104,7 @@ class FineTuning:
                     if not inside
                     else f"the frozen stage {stage!r} has weights that the model lacks, such as {foreign[0]}",
                     where="fine_tune.frozen",
-                    remedy=f"choose from: {', '.join(stages[:12])}",
+                    remedy=f"choose from: {listed(stages, 12)}",
                     reason="fine-tune-stage",
                 )
 

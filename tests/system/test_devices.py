@@ -11,7 +11,7 @@ from support.processes import heavy_imports
 
 from medseg.errors import UsageError
 from medseg.system import devices
-from medseg.system.devices import described, resolved
+from medseg.system.devices import checked, described, resolved
 
 
 def torch_with(monkeypatch, count: int) -> None:
@@ -60,3 +60,43 @@ from medseg.system.devices import resolved
 assert resolved("auto") == "cpu"
 """
     assert heavy_imports(code, cwd=tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("count", "said", "why", "remedy"),
+    [
+        (0, "Torch not compiled with CUDA enabled", "the installed torch was not built for it", "use cpu"),
+        (
+            0,
+            "Could not run 'aten::empty' with arguments from the 'MPS' backend.",
+            "not built for it",
+            "use cpu",
+        ),
+        (
+            2,
+            "CUDA error: invalid device ordinal\nmore",
+            "no GPU has this number",
+            "use cpu or cuda:0 or cuda:1",
+        ),
+        (0, f"{'a long reason ' * 20}\nmore", "a long reason " * 20, "use cpu"),
+    ],
+)
+def test_a_device_that_torch_cannot_use_is_told_whole_with_those_that_can_be(
+    monkeypatch, count, said, why, remedy
+):
+    def refuse(*_, **__):
+        raise RuntimeError(said)
+
+    torch_with(monkeypatch, count)
+    monkeypatch.setattr(sys.modules["torch"], "empty", refuse, raising=False)
+    monkeypatch.setattr(sys.modules["torch"], "device", str, raising=False)
+    with pytest.raises(UsageError) as caught:
+        checked("cuda:7")
+    assert caught.value.problem.startswith("no device 'cuda:7': ")
+    assert caught.value.problem.endswith(why)
+    assert caught.value.remedy == remedy
+
+
+def test_the_cpu_is_checked_without_torch(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert checked("cpu") == "cpu"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medseg.datasets.manifest import Case
-from medseg.errors import UsageError
+from medseg.errors import UsageError, listed
 from medseg.io.formats import is_image, picture_ending
 from medseg.system.folder_walk import walk
 
@@ -56,9 +56,8 @@ def distinct(names: Sequence[str]) -> list[str]:
 
 def ambiguous(problem: str, where: Path, options: Iterable[Path]) -> UsageError:
     """The error for a file that could belong to several cases."""
-    listed = ", ".join(sorted(path.name for path in options))
     return UsageError(
-        f"{problem}: {listed[:200]}",
+        f"{problem}: {listed(sorted(path.name for path in options))}",
         where=where,
         remedy="move the files that do not belong here away, or write the manifest by hand",
         reason="layout-ambiguous",

@@ -17,7 +17,7 @@ import pydicom
 
 from medseg.datasets.layouts.case_naming import Found, ambiguous, distinct, safe
 from medseg.datasets.manifest import Case
-from medseg.errors import UsageError
+from medseg.errors import UsageError, listed
 from medseg.io.dicom import part10, sop_classes
 from medseg.io.dicom.companions import companion_folders
 from medseg.system.folder_walk import walk
@@ -165,7 +165,7 @@ def _patients(folder: Path, places: dict[str, Path], persons: dict[str, str]) ->
         tops = {first[series] for series in members}
         others = {first[series] for series in places if series not in members}
         if len(tops) > 1:
-            text = f"{', '.join(sorted(tops))[:200]} have the same PatientID and become one patient"
+            text = f"{listed(sorted(tops))} have the same PatientID and become one patient"
             notify("one-patient-id", text, path=common)
         if len(groups) == 1 and len(tops) > 1:  # one person, whose folder is the common one
             names[group] = safe(common.resolve().name)
@@ -196,9 +196,9 @@ def _first(place: Path, common: Path) -> str:
 
 
 def _several(place: Path, masks: list[Path]) -> UsageError:
-    listed = ", ".join(f"{path.parent.name}/{path.name}" for path in sorted(masks))
+    names = listed(f"{path.parent.name}/{path.name}" for path in sorted(masks))
     return UsageError(
-        f"{len(masks)} masks refer to this series: {listed[:200]}",
+        f"{len(masks)} masks refer to this series: {names}",
         where=place,
         remedy="choose one kind with --layout dicom-seg or dicom-rtstruct, or move the other masks away",
         reason="layout-ambiguous",

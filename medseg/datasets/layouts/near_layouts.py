@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+from medseg.errors import listed
+
 _PARTS = ("imagesTr", "labelsTr")
 
 
@@ -33,7 +35,7 @@ def nearest_layout(folder: Path) -> NearLayout | None:
     if len(inside) == 1:
         return NearLayout(f"the data set is in {inside[0].name}", f"give the folder {inside[0]}")
     if inside:
-        names = ", ".join(each.name for each in inside[:4])
+        names = listed((each.name for each in inside), 4)
         return NearLayout(
             f"it holds {len(inside)} data sets: {names}", f"give one of them, such as {inside[0]}"
         )

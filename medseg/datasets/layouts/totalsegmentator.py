@@ -13,7 +13,7 @@ import numpy as np
 
 from medseg.datasets.layouts.case_naming import Found, images, safe
 from medseg.datasets.manifest import Case
-from medseg.errors import InputRefused, UsageError
+from medseg.errors import InputRefused, UsageError, listed
 from medseg.images.label import Label
 from medseg.images.volume import Mask
 from medseg.io import read_mask, write_to
@@ -81,7 +81,7 @@ def find(folder: Path, made: Path, values: Mapping[str, int] = LUNGS) -> Found:
             continue
         missing = [name for name in values if name not in present]
         if missing:
-            text = f"no file for {', '.join(missing)[:200]}; the case is left out"
+            text = f"no file for {listed(missing)}; the case is left out"
             notify("organ-missing", text, path=place)
             continue
         label = made / f"{safe(place.name)}.nii.gz"
@@ -89,8 +89,8 @@ def find(folder: Path, made: Path, values: Mapping[str, int] = LUNGS) -> Found:
         with replacing_equal(label) as fresh:  # label maps may have been corrected by hand
             write_to(together(present, values), fresh, NIFTI.name)
         cases.append(Case(id=safe(place.name), images=(scans[0],), label=label))
-    listed = ", ".join(f"{value} {name}" for name, value in values.items())
-    return Found(tuple(cases), tuple(alone), f"Labels: {listed}.")
+    named = ", ".join(f"{value} {name}" for name, value in values.items())
+    return Found(tuple(cases), tuple(alone), f"Labels: {named}.")
 
 
 def together(files: Mapping[str, Path], values: Mapping[str, int]) -> Mask:

@@ -44,7 +44,8 @@ class History(Callback):  # type: ignore[misc]  # lightning is not typed strictl
 
     Columns: ``epoch`` (from 1), ``seconds`` since the start (including earlier parts of a resumed
     training), ``train_loss``, ``waiting`` (share of this epoch's training time spent waiting for data),
-    ``val_dice`` and ``val_dice_<label>``, which are empty if the epoch did not validate.
+    ``val_loss`` (of a patch of each validation scan), ``val_dice`` and ``val_dice_<label>``, which are empty
+    if the epoch did not validate.
 
     Args:
         path: Path of the CSV file.
@@ -59,7 +60,7 @@ class History(Callback):  # type: ignore[misc]  # lightning is not typed strictl
         self.path = path
         self.labels = [label.name for label in recipe.labels]
         dice = [f"val_dice_{name}" for name in self.labels]
-        self.columns = ["epoch", "seconds", "train_loss", "waiting", "val_dice", *dice]
+        self.columns = ["epoch", "seconds", "train_loss", "waiting", "val_loss", "val_dice", *dice]
         self.loader = loader
         self.on_epoch = on_epoch
         self.rows: list[dict[str, float | str]] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from typing import Any
 
 import lightning.pytorch as pl
@@ -24,6 +25,7 @@ from medseg.training.losses import build as build_loss
 from medseg.training.optimizer import build as build_optimizer
 from medseg.training.patches import Patches, Sample
 from medseg.training.validation_images import snapshot
+from medseg.training.validation_loss import ValidationPatch
 
 # Number of validation cases that are shown, always the first ones.
 _PICTURES = 4
@@ -164,10 +166,13 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]  # lightning
     def on_validation_epoch_start(self) -> None:
         """Clears the results of the last validation."""
         self.scores, self._pictures = [], {}
+        self._losses: dict[str, float] = {}
 
     def validation_step(self, scan: Scan, _: int) -> None:
         """Segments a whole scan with the sliding window, and measures the result."""
-        masks = self.segment(scan["image"])
+        patch = ValidationPatch(scan, self.recipe)
+        masks = self.segment(scan["image"], patch.take)
+        self._losses[scan["case"]] = patch.loss(self.loss)
         if self.trainer.is_global_zero and len(self._pictures) < _PICTURES:
             image, classes, table, predicted = (
                 each.cpu().numpy() for each in (scan["image"][0].float(), scan["label"], scan["table"], masks)
@@ -184,8 +189,15 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]  # lightning
             present.append(bool((truth == 1).any()))
         self.scores.append((scan["case"], dice, present))
 
-    def segment(self, image: torch.Tensor) -> torch.Tensor:
-        """Masks, bool (L, X, Y, Z), of a prepared ``image`` (C, X, Y, Z) on its own grid."""
+    def segment(
+        self, image: torch.Tensor, seen: Callable[[int, torch.Tensor], None] | None = None
+    ) -> torch.Tensor:
+        """Masks, bool (L, X, Y, Z), of a prepared ``image`` (C, X, Y, Z) on its own grid.
+
+        Args:
+            image: The image.
+            seen: Called with the logits (L, X, Y, planes) of a few planes and the number of the first.
+        """
         recipe = self.recipe
         decision = LabelDecision.from_recipe(recipe)
         # Plane by plane: the logits of all labels of a whole scan would take many times the memory.
@@ -200,10 +212,12 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]  # lightning
         )
         for first, values in portions:
             masks[..., first : first + values.shape[-1]] = decision.masks(values)
+            if seen is not None:
+                seen(first, values)
         return masks
 
     def on_validation_epoch_end(self) -> None:
-        """Logs the mean Dice of every label over the scans of all processes, and the mean over labels.
+        """Logs loss and Dice of every label, means over the scans of all processes, and the mean over labels.
 
         A label that no validation case contains is undefined, NaN, whatever was predicted: it has no
         overlap to measure. ``val_dice`` is NaN if that holds for all labels.
@@ -217,6 +231,9 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]  # lightning
         for label, mean in zip(self.recipe.labels, means, strict=True):
             self.log(f"val_dice_{label.name}", mean.to(torch.float32))
         self.log("val_dice", means.nanmean().to(torch.float32))
+        losses = {case: value for part in _gather(self._losses) for case, value in part.items()}
+        in_order = torch.tensor([losses[case] for case in sorted(losses)], dtype=torch.float64)
+        self.log("val_loss", in_order.nanmean().to(torch.float32))
         log_pictures(self.trainer.loggers, self._pictures, self.global_step)
 
     def configure_optimizers(self) -> dict[str, Any]:

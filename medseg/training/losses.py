@@ -5,7 +5,8 @@ not annotated for that label). Unknown voxels take part in no sum, mean or gradi
 support them, so the formulas are implemented here; tests compare them with MONAI's where all is known.
 
 With several processes (data parallel) all sums run over the batches of all processes, so that the loss
-and, after averaging the gradients, the step are those of one process with all patches.
+and, after averaging the gradients, the step are those of one process with all patches. Without gradients,
+as in a validation, in which processes may have different numbers of scans, they are those of the process.
 """
 
 from __future__ import annotations
@@ -306,7 +307,8 @@ def _patch_dice(both: torch.Tensor, p: torch.Tensor, y: torch.Tensor) -> torch.T
 def _global_sums(*values: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """Sums (L,) of each (N, L, ...) over batch, voxels and processes."""
     sums = [value.sum((0, *range(2, value.ndim))) for value in values]
-    if not (distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1):
+    several = distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
+    if not (several and torch.is_grad_enabled()):
         return tuple(sums)
     # Its backward pass adds the gradients of all processes, which data-parallel training then averages.
     total: torch.Tensor = all_reduce(torch.cat(sums))  # type: ignore[no-untyped-call]  # torch has none

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from medseg.errors import InputRefused, UsageError
 from medseg.images.mask_placement import placed_on
-from medseg.images.palette import colour_of, label_colour
+from medseg.images.palette import BLUE, VERMILLION, colour_of, label_colour
 from medseg.images.volume import PICTURE, Mask, Volume, Voxels, members
 from medseg.io.overwrite_guard import PICTURE_SOFTWARE
 from medseg.system.atomic_write import replacing
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.text import Text
 
 _BACKGROUND, _INK = "#101418", "#E8ECEF"
+_PAPER, _PAPER_INK = "#FFFFFF", "#1B2127"
 _ROW = 2.1  # height in inches of the row of axial slices
 
 
@@ -171,32 +172,36 @@ def _through(labels: Mask, slices: int) -> list[int]:
 
 
 def history(table: str | Path, path: str | Path) -> Path:
-    """Writes a PNG of the curves in ``history.csv``: training loss, and validation Dice of each label.
+    """Writes a PNG of the curves in ``history.csv``: losses, and validation Dice of each label.
+
+    It is dark on white, for pages, notebooks and print.
 
     Args:
-        table: CSV with columns epoch, train_loss and val_dice_<label>; empty cells are skipped.
+        table: CSV with columns epoch, train_loss, val_loss and val_dice_<label>; empty cells are skipped.
         path: The PNG to write.
     """
     with Path(table).open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    figure = _figure(11, 4)
+    figure = _figure(11, 4, _PAPER)
     left, right = (figure.add_axes((x, 0.14, 0.4, 0.74)) for x in (0.07, 0.56))
-    _curve(left, rows, "train_loss", "training loss", _INK)
+    _curve(left, rows, "train_loss", "training", BLUE)
+    _curve(left, rows, "val_loss", "validation, a patch of each scan", VERMILLION)
     names = [name for name in (rows[0] if rows else {}) if name.startswith("val_dice_")]
     for number, name in enumerate(names):
         _curve(right, rows, name, name.removeprefix("val_dice_"), colour_of(number))
     right.set_ylim(0, 1.02)  # a curve at 1 stays visible below the frame
-    for axes, heading in ((left, "Training loss"), (right, "Validation Dice, whole scans")):
-        axes.set_title(heading, color=_INK, fontsize=11)
-        axes.set_xlabel("epoch", color=_INK)
-        axes.set_facecolor(_BACKGROUND)
-        axes.tick_params(colors=_INK)
-        axes.grid(alpha=0.15)
+    for axes, heading in ((left, "Loss"), (right, "Validation Dice, whole scans")):
+        axes.set_title(heading, color=_PAPER_INK, fontsize=11)
+        axes.set_xlabel("epoch", color=_PAPER_INK)
+        axes.tick_params(colors=_PAPER_INK)
+        axes.grid(alpha=0.25)
         for spine in axes.spines.values():
-            spine.set_color("#5A646E")
+            spine.set_color("#8A949E")
+    if left.lines:
+        left.legend(edgecolor="none", labelcolor=_PAPER_INK, loc="upper right")
     if right.lines:
-        right.legend(facecolor=_BACKGROUND, labelcolor=_INK, edgecolor="none", loc="lower right")
-    return _save(figure, Path(path))
+        right.legend(edgecolor="none", labelcolor=_PAPER_INK, loc="lower right")
+    return _save(figure, Path(path), _PAPER)
 
 
 def samples(
@@ -244,23 +249,23 @@ def samples(
     return _save(figure, Path(path))
 
 
-def _figure(width: float, height: float) -> Figure:
+def _figure(width: float, height: float, background: str = _BACKGROUND) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), facecolor=_BACKGROUND)
+    figure = Figure(figsize=(width, height), facecolor=background)
     FigureCanvasAgg(figure)
     return figure
 
 
-def _save(figure: Figure, path: Path) -> Path:
+def _save(figure: Figure, path: Path, background: str = _BACKGROUND) -> Path:
     with replacing(path) as fresh:
         # The name, but no version or date: equal pictures have equal bytes, and are known as medseg's.
         figure.savefig(
             fresh,
             format="png",
             dpi=80,
-            facecolor=_BACKGROUND,
+            facecolor=background,
             metadata={"Software": PICTURE_SOFTWARE},
             pil_kwargs={"optimize": True},
         )

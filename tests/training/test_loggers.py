@@ -30,7 +30,7 @@ def test_tensorboard_has_the_curves_and_pictures_of_a_training(tmp_path):
     train(tiny(), phantoms(tmp_path, "train", "val"), tmp_path / "run", hardware=Hardware(workers=0))
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
     events.Reload()
-    assert {"train_loss", "val_dice", "val_dice_left_lung"} <= set(events.Tags()["scalars"])
+    assert {"train_loss", "val_loss", "val_dice", "val_dice_left_lung"} <= set(events.Tags()["scalars"])
     assert len(events.Scalars("val_dice")) == 2
     (first, _) = events.Images("validation/case_1")
     assert first.width >= 200

@@ -53,6 +53,7 @@ def test_training_gives_one_model_file_that_segments(cases, tmp_path, dims):
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["1", "2"]
     assert all(0 <= float(row["val_dice_left_lung"]) <= 1 for row in rows)
+    assert all(0 < float(row["val_loss"]) < 10 for row in rows)
     assert list((tmp_path / "run" / "tensorboard").glob("events*"))
     assert Segmenter(saved)(Thorax().scan(GRID)).grid == GRID
 
@@ -193,6 +194,7 @@ def test_a_training_that_failed_before_its_first_epoch_can_be_started_again(case
     assert train(recipe, cases, tmp_path / "run", hardware=Hardware(workers=0)).provenance["epoch"] == 1
 
 
+@pytest.mark.filterwarnings("ignore:bf16 is very slow:medseg.errors.InputWarning")  # on some processors
 @pytest.mark.parametrize(
     "changes",
     [{"schedule": "poly", "ema_decay": 0.9}, {"accumulate": 2, "precision": "bf16"}, {"deterministic": True}],
@@ -291,7 +293,7 @@ def test_validation_without_foreground_is_not_a_dice_of_0(cases, tmp_path, monke
     Mask(np.zeros(GRID.shape, np.uint8), GRID, truth.labels).save(empty)
     healthy = cases[2].model_copy(update={"label": empty})
 
-    def segment(self, image):  # also a false positive measures no overlap
+    def segment(self, image, seen=None):  # also a false positive measures no overlap
         mask = torch.zeros(len(self.recipe.labels), *image.shape[1:], dtype=torch.bool)
         mask[:, 0] = predicted
         return mask

@@ -7,7 +7,7 @@ import pytest
 from medseg.errors import InputWarning, UsageError
 from medseg.images.grid import Grid
 from medseg.images.label import Label
-from medseg.images.palette import COLOURS
+from medseg.images.palette import BLUE, COLOURS, VERMILLION
 from medseg.images.volume import Mask, Source, Volume
 from medseg.phantom.thorax import LABELS, Thorax, default_grid
 from medseg.visualization import overlays, thumbnails
@@ -115,6 +115,18 @@ def test_history_skips_empty_cells(tmp_path):
     assert images.imread(overlays.history(table, tmp_path / "h.png")).shape[2] >= 3
     table.write_text("epoch,seconds,train_loss\n")
     assert overlays.history(table, tmp_path / "none.png").is_file()
+
+
+def test_losses_are_drawn_beside_each_other_on_white(tmp_path):
+    table = tmp_path / "history.csv"
+    table.write_text("epoch,train_loss,val_loss,val_dice_lungs\n1,1.2,1.3,0.2\n2,0.5,0.8,0.8\n")
+    picture = images.imread(overlays.history(table, tmp_path / "h.png"))
+    left, right = np.array_split(picture, 2, axis=1)
+    assert (picture[0, :, :3] == 1).all()
+    assert (picture[:, :, :3].min(2) > 0.98).mean() > 0.85
+    for colour in (BLUE, VERMILLION):
+        assert len(near(left, colour)) > 50
+        assert len(near(right, colour)) == 0
 
 
 def test_a_mask_shows_itself_over_its_scan(tmp_path):

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from traceback import FrameSummary, extract_tb
+from types import TracebackType
 
 
 class MedsegError(Exception):
@@ -59,6 +61,27 @@ class MedsegError(Exception):
             self.remedy and f"→ {self.remedy}",
         )
         return "\n".join(" ".join(part.split()) for part in parts if part)
+
+    def _render_traceback_(self) -> list[str]:
+        """The lines that IPython and Jupyter show: the message and the line that called, no code of medseg.
+
+        See "Custom exception tracebacks" in IPython's manual. Plain Python shows the whole traceback, and so
+        does ``traceback.print_exception(error)`` anywhere.
+        """
+        lines = [f"{type(self).__name__}: {self}", *self.details]
+        caller = _caller(self.__traceback__)
+        return lines if caller is None else [*lines, f"in line {caller.lineno}: {caller.line}"]
+
+
+def _caller(trace: TracebackType | None) -> FrameSummary | None:
+    """The place that called medseg; None if all or none of the code is medseg's."""
+    own = Path(__file__).parent
+    before = None
+    for frame in extract_tb(trace):
+        if Path(frame.filename).is_relative_to(own):
+            return before
+        before = frame
+    return None
 
 
 def printable(text: str) -> str:

@@ -1,4 +1,5 @@
 from pathlib import Path
+from traceback import format_exception
 
 import pytest
 
@@ -35,3 +36,12 @@ def test_the_text_of_a_file_cannot_control_the_terminal():
 def test_a_long_list_of_names_says_how_many_more():
     assert listed("abc") == "a, b, c"
     assert listed(iter("abcde"), 3) == "a, b, c and 2 more"
+
+
+def test_a_plain_traceback_is_whole():
+    try:
+        raise InputRefused("bad", reason="x") from ValueError("cause")
+    except MedsegError as error:
+        text = "".join(format_exception(error))
+    assert "ValueError: cause" in text
+    assert __file__ in text

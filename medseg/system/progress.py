@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,6 +24,10 @@ Shown: TypeAlias = "bool | Advance | None"
 
 
 _steps: ContextVar[Advance | None] = ContextVar("steps", default=None)
+
+
+# Seconds between two updates of the line in a notebook: each is a message to the browser.
+_LINE_EVERY = 0.3
 
 
 def is_watched(console: Console) -> bool:
@@ -59,7 +64,7 @@ def progress_bar(what: str, shown: Shown = None) -> Iterator[Advance]:
 
     console = Console(stderr=True)
     if shown is None and not is_watched(console):
-        yield _nothing
+        yield _notebook_line(what) if console.is_jupyter else _nothing
         return
     times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), *times)
@@ -93,6 +98,23 @@ def show_step(done: int, total: int, facts: str = "") -> None:
     advance = _steps.get()
     if advance is not None:
         advance(done, total, facts)
+
+
+def _notebook_line(what: str) -> Advance:
+    """Advances a line of text below the cell: for notebooks without ipywidgets."""
+    from IPython.display import DisplayHandle
+
+    line: Any = DisplayHandle()  # type: ignore[no-untyped-call]  # IPython is not typed strictly
+    line.display({"text/plain": what}, raw=True)
+    shown = float("-inf")
+
+    def advance(done: int, total: int, facts: str = "", /) -> None:
+        nonlocal shown
+        if done >= total or time.monotonic() - shown > _LINE_EVERY:
+            shown = time.monotonic()
+            line.update({"text/plain": f"{what} {done}/{total} {facts}".rstrip()}, raw=True)
+
+    return advance
 
 
 def _nothing(done: int, total: int, facts: str = "", /) -> None:

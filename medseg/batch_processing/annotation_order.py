@@ -44,12 +44,12 @@ class RankedCase:
 
 
 def rank_cases(folder: str | Path, output: str | Path | None = None) -> tuple[RankedCase, ...]:
-    """The cases of a batch in the order in which annotating them promises most, the least certain first.
+    """The cases of a batch in the order in which to annotate them, the least certain first.
 
     The measure is the mean of the entropies in ``results.csv``, see
     :class:`medseg.inference.uncertainty.Entropy`. Cases in which no label was found come first, because a
-    missed structure has no entropy; cases that failed, and masks without an entropy, come last. It orders the
-    scans of one batch; between models it means little.
+    missed structure has no entropy; cases that failed, and masks without an entropy, come last. Compare
+    entropies within a batch only; between models they mean little.
 
     Args:
         folder: Output folder of :func:`medseg.batch`, or its ``results.csv``.

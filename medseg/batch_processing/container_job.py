@@ -36,7 +36,7 @@ _TASK, _MOST_BYTES = "task.json", 1 << 20
 
 @dataclass(frozen=True)
 class JobSettings:
-    """What a job does with each series.
+    """What :func:`run_job` does with each series.
 
     Attributes:
         model: Name of a model, or the path of a model file or package.

@@ -39,7 +39,7 @@ def batch(
     resources: BatchResources | None = None,
     progress: bool | BatchMonitor | None = None,
 ) -> BatchSummary:
-    """Segments many scans and returns how many succeeded; one bad scan does not stop the rest.
+    """Segments many scans and returns a summary; one bad scan does not stop the rest.
 
     The output folder gets ``masks/``, the table ``results.csv`` and a journal, from which an interrupted
     batch is resumed. :func:`medseg.report` turns it into an HTML page.

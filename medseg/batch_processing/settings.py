@@ -30,7 +30,8 @@ class BatchOptions:
         probabilities: Also write a probability map for every label.
         per_label: Also write a binary mask of each label, ``per_label/<case>/<label>.nii.gz``.
         dicom: For DICOM scans also write ``dicom-seg`` or ``rtstruct``.
-        store: Also store these on the DICOMweb server of the scans; a case is done once it has them.
+        store: Also store these DICOM masks on the DICOMweb server that the scans came from; a case counts as
+            done only when they are stored.
         measure: ``lung``: also measure the lungs of every mask, see :func:`medseg.measure`. Whole lungs are
             columns of the table, all their parts are in ``measures/<case>.csv``.
         aerated_only: Leave out voxels of the lungs that are not darker than -500 HU.
@@ -38,7 +39,8 @@ class BatchOptions:
             have them.
         data_root: Folder that the paths of a manifest are relative to, instead of the manifest's own root.
         bom: Start ``results.csv`` with a byte order mark, so that Excel reads it as UTF-8.
-        redo_edited: Continue, and replace masks that were edited since; a copy of each is kept beside.
+        redo_edited: Continue, and also redo cases whose masks were edited by hand; a copy of each edited mask
+            is kept beside the new one.
 
     Example:
         >>> medseg.BatchOptions(overlays=True).engine
@@ -82,13 +84,13 @@ class RayCluster:
 
 @dataclass(frozen=True)
 class BatchResources:
-    """What a batch may use, and which share of the cases it does.
+    """What a batch may use of the machine or cluster, and which share of the cases it processes.
 
     Attributes:
         workers: Number of processes; by default one per core, as far as memory allows.
         memory: Limit for all of them together: bytes, or text such as ``8G``; by default nine tenths of the
             free memory.
-        case_minutes: A case that takes longer fails.
+        case_minutes: Time limit in minutes; a case that takes longer fails.
         shard: ``3/10`` does every tenth case from the third on, as one of ten runs.
         cluster: A cluster that does the work instead of this machine.
 

@@ -18,7 +18,7 @@ _MUCH = 0.1
 
 @dataclass(frozen=True)
 class BatchSummary:
-    """How a batch ended. Numbers count cases; one that was segmented by several models counts once.
+    """How a batch ended. Numbers count cases; a case segmented by several models counts once.
 
     Attributes:
         done: Cases segmented in this run.

@@ -26,7 +26,7 @@ def import_model(
         str | None,
         typer.Option(
             help="nnU-Net: folds to import, such as 0,1,2,3,4; all is the fold named all.",
-            show_default="every fold in the folder",
+            show_default="all numbered folds",
         ),
     ] = None,
     configuration: Annotated[

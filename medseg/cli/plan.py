@@ -34,7 +34,8 @@ def plan(
     memory: Annotated[
         str | None,
         typer.Option(
-            help="Memory that training may use, such as 8G or 500M.", show_default="half of the free memory"
+            help="Memory that training may use, such as 8G or 500M.",
+            show_default="half of the free memory, 80 % on a GPU",
         ),
     ] = None,
     modality: Annotated[

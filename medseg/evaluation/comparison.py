@@ -77,7 +77,7 @@ def compare(
     *,
     output: str | Path | None = None,
 ) -> Comparison:
-    """Comparison of every pair of evaluations, for every label and metric and for the mean over labels.
+    """Compares every pair of evaluations, for each label and metric and for the mean over labels.
 
     Args:
         evaluations: At least two ``evaluation.csv`` files, or tables by name.

@@ -84,7 +84,7 @@ def evaluate(
     nsd_tolerance_mm: Tolerances = NSD_TOLERANCE_MM,
     progress: Shown = None,
 ) -> Evaluation:
-    """Scores of every case and label against the truth: overlap, surface distances, volumes and lesions.
+    """Scores every case and label against the truth: overlap, surface distances, volumes and lesions.
 
     A case that fails becomes a row with the reason and does not stop the others.
 
@@ -93,8 +93,8 @@ def evaluate(
         output: Folder for ``evaluation.csv``, the summary as CSV, JSON, Markdown and LaTeX, and the masks
             predicted by the model; created if it does not exist. None writes nothing.
         model: Model to segment the cases with: a name, a file, or a loaded :func:`medseg.load_segmenter`.
-        masks: Or the folder of their masks, named ``<case id>`` with the suffix of any format that can be
-            read, such as ``.nii.gz``, ``.nrrd``, or ``.dcm`` for a DICOM SEG or RTSTRUCT.
+        masks: Instead of ``model``: a folder of masks, named ``<case id>`` with the suffix of any format that
+            can be read, such as ``.nii.gz``, ``.nrrd``, or ``.dcm`` for a DICOM SEG or RTSTRUCT.
         labels: With ``masks``: the labels to score, or the recipe whose masks they are.
         split: Which cases of a manifest to evaluate: ``train``, ``val``, ``test``, or ``all``.
         nsd_tolerance_mm: Distance in mm up to which surfaces agree in the normalised surface Dice: one for

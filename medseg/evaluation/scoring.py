@@ -58,7 +58,7 @@ def score(
     ignore_value: int | None = None,
     annotated: Sequence[str] | None = None,
 ) -> tuple[Score, ...]:
-    """One :class:`Score` for every label of the truth, in its order.
+    """Scores of a mask against the truth: one :class:`Score` for each label of the truth, in its order.
 
     Args:
         prediction: A mask, its path, or an image of another library that :func:`medseg.as_mask` accepts. It

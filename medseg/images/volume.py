@@ -29,7 +29,7 @@ _ROUNDING = 1e-3
 
 @dataclass(frozen=True)
 class Source:
-    """Where a volume came from, and what is kept when it is written again.
+    """Where a volume came from, and header fields that are kept when it is written again.
 
     Attributes:
         path: The file or folder that was read; None for data made in memory.

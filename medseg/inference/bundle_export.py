@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 
 def export_bundle(source: str | Path, output: str | Path, *, licence: str | None = None) -> Path:
-    """Writes a model as a bundle of MONAI, whose masks are the model's; returns its folder.
+    """Writes a model as a MONAI bundle that makes the same masks, and returns its folder.
 
-    Written are ``configs/metadata.json``, ``configs/inference.json``, and ``models/model.pt``, the weights of
-    a class of MONAI; a network that is not one becomes ``models/model.ts`` (TorchScript). Only models whose
-    preparation, windows and decisions are those of MONAI's transforms can be written: recipes with
-    ``pipeline: {kind: bundle}``. Others average voxels when they resample, and place windows in another way,
-    which no transform of MONAI does; they are refused.
+    The bundle holds ``configs/metadata.json``, ``configs/inference.json`` and ``models/model.pt``, the
+    weights of one of MONAI's network classes; any other network becomes ``models/model.ts`` (TorchScript).
+    Only models whose preparation, windows and decisions MONAI's transforms can express are accepted: recipes
+    with ``pipeline: {kind: bundle}``. Other models are refused, because they average voxels when they
+    resample and place windows differently, which no transform of MONAI does.
 
     Args:
         source: A model file, or a name of ``medseg models``.
@@ -38,7 +38,7 @@ def export_bundle(source: str | Path, output: str | Path, *, licence: str | None
         licence: Licence of the weights; None: the one in the model file.
 
     Raises:
-        UsageError: no such model, one that MONAI's transforms cannot say (``export-format``), or a folder
+        UsageError: no such model, one that MONAI's transforms cannot express (``export-format``), or a folder
             with files (``foreign-file``).
         ModelRefused: the model file is damaged, or the exported network gives other logits (``self-test``).
         ResourceError: writing fails (``disk``).

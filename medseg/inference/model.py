@@ -158,7 +158,7 @@ class Model:
 
 
 def load_model(source: str | Path) -> Model:
-    """The model in a file, or with a name of :func:`list_models`, without preparing it to segment.
+    """The model in a file, or with a name that :func:`list_models` gives; not yet ready to segment.
 
     Args:
         source: A ``.safetensors`` file, or a name.

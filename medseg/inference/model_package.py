@@ -52,7 +52,7 @@ class PackagedFile:
 
 @dataclass(frozen=True, eq=False)
 class ModelPackage:
-    """A folder that ``medseg export`` has written.
+    """A model package: the folder that :func:`medseg.export_model` writes.
 
     Attributes:
         recipe: Everything needed to prepare scans and read the networks' output.
@@ -60,8 +60,8 @@ class ModelPackage:
         provenance: That of the model.
         digest: Hexadecimal SHA-256 of ``pipeline.json``, which holds that of each network.
         path: The folder.
-        uses: Names and digests of the other models that are used as well.
-        includes: For those in a subfolder of their name: the SHA-256 of their ``pipeline.json``.
+        uses: Names and digests of other models that this one needs.
+        includes: SHA-256 of the ``pipeline.json`` of each model that is in a subfolder, by its name.
         others: Names and SHA-256 of the files that medseg itself does not use, such as OpenVINO's.
         self_test: Names and SHA-256 of the scan in the package and its mask.
 

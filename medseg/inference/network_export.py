@@ -29,14 +29,15 @@ def export_network(source: str | Path, output: str | Path, *, form: NetworkForm 
     """Writes the network of a model as one file that torch runs without medseg; returns its path.
 
     The network takes prepared windows, float32 (N, C, ...), and gives logits, float32 (N, labels, ...).
-    Preparing scans and deciding about masks is not in the file: the recipe, the names of the labels and the
-    shape of the windows are in its extra file ``medseg.json``. Its logits were compared with the model's.
+    The file does not prepare scans or turn logits into masks; its extra file ``medseg.json`` holds the
+    recipe, the names of the labels and the shape of the windows. When it is written, its logits are compared
+    with the model's.
 
     Args:
         source: A model file, or a name of ``medseg models``.
         output: The file: ``.pt`` or ``.ts`` for ``torchscript`` (``torch.jit.load``), ``.pt2`` for
             ``torch-export`` (``torch.export.load``), whose windows have a fixed shape.
-        form: Which of the two.
+        form: ``torchscript`` or ``torch-export``.
 
     Raises:
         UsageError: no such model, another suffix (``format``), or a model of several networks

@@ -30,12 +30,12 @@ def export_model(
     openvino: bool = False,
     licence: str | None = None,
 ) -> ModelPackage:
-    """The package of a model: a folder with its networks, its recipe, and a scan to test it with.
+    """Writes a model as a package, a folder that runs without torch, and returns it.
 
-    Written are ``pipeline.json`` (recipe, labels, provenance and SHA-256 of each network), one ONNX file per
-    network, and a synthetic scan with the mask that the model makes of it; another model that it uses as well
-    is a package in a subfolder. The folder appears complete or not at all. ``medseg segment --model FOLDER``
-    uses it without torch.
+    The folder holds ``pipeline.json`` (recipe, labels, provenance and SHA-256 of each network), one ONNX file
+    per network, and a synthetic scan with the mask that the model makes of it. If the model uses another
+    model, that one is a package in a subfolder. The folder appears complete or not at all. ``medseg segment
+    --model FOLDER`` uses it without torch.
 
     Args:
         source: A model file, or a name of ``medseg models``.

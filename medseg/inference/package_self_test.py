@@ -26,7 +26,7 @@ _MOST_DIFFERING = 1e-3
 
 @dataclass(frozen=True)
 class SelfTest:
-    """The mask that a package makes of the scan in it, beside the mask made when it was exported.
+    """How the mask that a package makes of its own scan differs from the mask made at export.
 
     Attributes:
         differing_voxels: Number of voxels that differ.
@@ -49,7 +49,7 @@ class SelfTest:
 
 
 def check_package(package: str | Path, *, engine: str = "auto") -> SelfTest:
-    """How the mask that a package makes of its own scan compares with the one made when it was exported.
+    """A comparison of the mask that a package makes of its scan with the mask made at export.
 
     Args:
         package: Folder of the package.

@@ -98,7 +98,7 @@ def segment(
             accepts; a list of them for a model with several channels.
         model: A model file, a name of :func:`medseg.list_models`, or a method loaded by
             :func:`medseg.load_segmenter`; ``lung_ct_context`` if None.
-        series: The DICOM series to read if a folder holds several; a shorthand for ``options``.
+        series: The DICOM series to read if a folder holds several; shorthand for ``ReadOptions(series=...)``.
         options: How to read the scan when the file leaves a question open.
         device: Device of the network, as in :class:`medseg.Runtime`.
         engine: Engine of the network: ``auto``, ``torch``, ``openvino`` or ``onnx``.
@@ -134,7 +134,7 @@ def segment_file(
     runtime: Runtime | None = None,
     progress: Shown = None,
 ) -> SegmentedFile:
-    """The mask of one scan, written to ``output`` with a ``.json`` file beside it that records its origin.
+    """Segments one scan and writes the mask, with a ``.json`` file beside it that records its origin.
 
     Args:
         scan: The scan, as in :func:`segment`; also the ``dicomweb://`` address of a series, which is copied

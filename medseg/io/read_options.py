@@ -10,7 +10,7 @@ Trust: TypeAlias = Literal["sform", "qform", "pixdim"]
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """Choices that only the user can make; None if not made.
+    """How to read a file that leaves a question open. Each choice is None unless the user makes it.
 
     Attributes:
         series: DICOM: the SeriesInstanceUID to read, a unique ending of it, or its number in

@@ -16,7 +16,7 @@ from medseg.io.scans_and_masks import names_segments
 def info(scan: str | Path, *, options: ReadOptions = DEFAULT_OPTIONS) -> dict[str, Any]:
     """Format, grid and intensity range of a scan on disk; never patient data.
 
-    A segmentation of 3D Slicer (.seg.nrrd) has two facts more, its numbers of ``layers`` and ``segments``.
+    For a segmentation of 3D Slicer (.seg.nrrd) there are also its numbers of ``layers`` and ``segments``.
 
     Args:
         scan: An image file, a DICOM folder, or a file of a DICOM series.

@@ -35,7 +35,7 @@ DEFINITIONS = {
 
 
 def measure_growth(earlier: MaskLike, later: MaskLike, days: float) -> Measurement:
-    """The change of lesions between two dates: of all together, and of each label of both masks.
+    """The change of lesions between two dates: of all together, and of each label that both masks have.
 
     A lesion is followed by its label: give it the same value in both masks. Masks with one value have a row
     for all lesions only. The masks need no common grid, since volumes alone are compared. A new lesion, or

@@ -63,7 +63,7 @@ class Growth:
     """The change of a volume between two dates.
 
     Attributes:
-        change_percent: Of the first volume.
+        change_percent: Change in percent of the first volume.
         doubling_days: Volume doubling time VDT = ln 2 x days / ln(V2 / V1); negative for a shrinking lesion,
             None without change.
         beyond_repeatability: Whether the change is larger than `REPEATABILITY_PERCENT`.
@@ -122,7 +122,12 @@ def totals(lesions: tuple[Lesion, ...], lungs: LungScan) -> dict[str, float | No
 
 
 def growth(first_mm3: float, second_mm3: float, days: float) -> Growth:
-    """The change between two volumes, both above 0, measured so many days apart.
+    """The change of a volume between two dates, with its doubling time.
+
+    Args:
+        first_mm3: Volume at the first date, in mm³, above 0.
+        second_mm3: Volume at the second date, in mm³, above 0.
+        days: Days from the first to the second date, above 0.
 
     Raises:
         UsageError: a volume or the number of days is not positive (``measure``).

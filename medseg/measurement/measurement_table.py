@@ -64,14 +64,14 @@ class Measurement:
     """The measures of a scan and its mask.
 
     Attributes:
-        rows: One for each structure and region.
+        rows: One row for each structure and region.
         histograms: Of each whole lung and both together, by structure.
         settings: What was chosen: depth of the rind, threshold and fit of clusters, correction, grid.
         definitions: What each column means, with bounds.
-        fitness: Facts that decide what the numbers of lungs are worth: slice thickness, kernel, contrast, air
+        fitness: Facts on which the trust in lung measures depends: slice thickness, kernel, contrast, air
             in the trachea, soft tissue of the heart, cut lungs. See
             :class:`medseg.measurement.scan_fitness.ScanFitness`.
-        notices: What speaks against the numbers.
+        notices: Reasons to doubt the numbers.
 
     Example:
         >>> found = medseg.measure("chest.nii.gz", "lungs.nii.gz")

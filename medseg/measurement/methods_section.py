@@ -19,10 +19,10 @@ _CLASSES = ("emphysema", "small_airways", "normal")
 
 
 def methods_text(found: Measurement) -> str:
-    """Markdown: the paragraph with citation keys in pandoc's form, what to know of this scan, and BibTeX.
+    """Markdown text for a methods section: a paragraph with pandoc citation keys, caveats, and BibTeX.
 
     Args:
-        found: A measurement; the paragraph tells only what it holds.
+        found: A measurement; the paragraph mentions only measures that it contains.
 
     Example:
         >>> text = medseg.methods_text(medseg.measure("chest.nii.gz", "lungs.nii.gz"))

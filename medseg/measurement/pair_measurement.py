@@ -61,7 +61,7 @@ def measure_pair(
     rind_mm: float = regions.RIND_MM,
     options: ReadOptions = DEFAULT_OPTIONS,
 ) -> Measurement:
-    """The change of the lungs from inspiration to expiration, air trapping, and with a registration the PRM.
+    """Changes of the lungs from inspiration to expiration, air trapping and, if registered, the PRM.
 
     Rows are those of :func:`medseg.measure`: right, left and both lungs, whole and in parts. Parts are those
     of each scan; the parametric response map has those of the inspiration.

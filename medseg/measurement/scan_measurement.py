@@ -42,13 +42,13 @@ def measure(
     recipe: str | Path | None = None,
     options: ReadOptions = DEFAULT_OPTIONS,
 ) -> Measurement:
-    """The measures of what a mask holds: densitometry of lungs by side and part, shape of every other label.
+    """Measures of a scan within a mask: lungs by side and part, other labels by volume and shape.
 
-    Lungs are measured as articles do: volume, mass, histogram, percentiles, low and high attenuation areas,
-    aeration, and the exponent of low attenuation clusters; for the right lung, the left one and both
-    together, whole, in thirds by volume and by height, ventral and dorsal halves, core and rind; and for
-    each lobe if the mask has lobes, with its CT severity score if there are lesions as well. Every
-    other label has volume, intensities, surface, sphericity, diameters and its number of parts. All
+    Lungs get the measures that are common in the literature: volume, mass, histogram, percentiles, low and
+    high attenuation areas, aeration, and the exponent of low attenuation clusters; for the right lung, the
+    left one and both together, whole, in thirds by volume and by height, ventral and dorsal halves, core and
+    rind; and for each lobe if the mask has lobes, with its CT severity score if there are lesions as well.
+    Every other label has volume, intensities, surface, sphericity, diameters and its number of parts. All
     definitions are in the result, and in docs/measures.md.
 
     Args:

@@ -39,7 +39,7 @@ def import_model(
     mirror: bool = True,
     fill: str | Path | None = None,
 ) -> Model:
-    """The model of another tool, with everything that its masks depend on; no code in it is run.
+    """A medseg model made from another tool's, with all that its masks depend on; none of its code is run.
 
     Args:
         source: A training folder of nnU-Net v2 (``<trainer>__<plans>__<configuration>``), a folder above one,
@@ -47,16 +47,16 @@ def import_model(
             the labels of all, a bundle of MONAI (a folder or a zip archive of one), or a weights file of
             lungmask (``.pth``).
         output: Model file to write, ending in ``.safetensors``; None to write none.
-        folds: Folds of nnU-Net, 0 to 4 or ``all``; None takes all that there are. The logits of all folds are
-            averaged.
+        folds: Folds of nnU-Net, 0 to 4 or ``all``; None takes all numbered folds, or ``all`` if
+            there are none. The logits of all folds are averaged.
         configuration: Which of several configurations, such as ``3d_fullres``; several, separated by commas,
             are averaged. ``3d_cascade_fullres`` takes the low resolution that lies beside it.
         name: Name of the model, in small letters; None makes one from the name of the data set.
         step: nnU-Net's ``tile_step_size``; TotalSegmentator uses 0.8 for most tasks.
         mirror: Whether windows are mirrored along the axes that the checkpoint allows, as nnU-Net does unless
             ``--disable_tta`` is given; up to eight times the work.
-        fill: For a weights file of lungmask: another one, which fills what the first one misses (its fused
-            mode, LTRCLobes filled by R231).
+        fill: For lungmask: a second weights file, whose network fills what the first one misses (lungmask's
+            fused mode, such as LTRCLobes filled by R231).
 
     Raises:
         UsageError: the output has another suffix (``format``) or no folder (``no-folder``), would replace an

@@ -56,10 +56,11 @@ class DemoResult:
 
 
 def run_demo(folder: str | Path, *, seed: int = 2026, model: str | Path = MODEL) -> DemoResult:
-    """Results for a phantom patient written as DICOM, segmented by a model and compared with the truth.
+    """Writes a phantom patient as DICOM, segments it, scores the mask and returns the results.
 
     Args:
-        folder: Output folder for ``ct/`` (the series), ``lungs.nii.gz``, ``lungs.json`` and ``lungs.png``.
+        folder: Output folder, which gets ``ct/`` (the DICOM series), ``lungs.nii.gz``, ``lungs.json`` and
+            ``lungs.png``.
         seed: Seed of the patient. Patients of the training set have seeds below 1,000.
         model: The shipped model, another model of the right (1) and left lung (2), or ``threshold``.
 
@@ -126,7 +127,7 @@ def phantom_grid(
 
 
 def make_phantom(folder: str | Path, cases: int = 10, *, seed: int = 0) -> Path:
-    """The manifest of newly written phantom patients, for trying out training without any data.
+    """Writes phantom patients for trying out training without data, and returns the path of their manifest.
 
     Patients differ in anatomy, voxel size, noise and obliqueness. One in five is for
     validation.

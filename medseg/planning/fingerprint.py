@@ -83,7 +83,7 @@ class CaseSize(_Value):
 
 
 class Fingerprint(_Value):
-    """The few numbers of a data set that a plan follows from.
+    """The few numbers about a data set that a plan is based on.
 
     Axes are R-L, A-P and S-I throughout, whatever the order in the files. ``model_dump_json`` and
     ``model_validate_json`` write and read it.

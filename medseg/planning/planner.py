@@ -42,10 +42,11 @@ class PlanOptions:
     Attributes:
         like: A planner of nnU-Net: ``nnunet``, ``nnunet-resenc-m``, ``-l`` or ``-xl``; None: medseg's own.
         configuration: With ``like``: ``2d``, ``3d_fullres`` or ``3d_lowres``; None: the full resolution.
-        memory_gb: Memory that a step may use; None: half of what is free, or that of nnU-Net's planner.
-        modality: ``CT``, ``MR`` or ``picture``; None: what names of channels, files or intensities say.
+        memory_gb: Memory in GiB that a training step may use; None: half of the free memory (on a GPU four
+            fifths), or with ``like`` what nnU-Net's planner assumes.
+        modality: ``CT``, ``MR`` or ``picture``; None: told from channel names, file types or intensities.
         device: Device of the training.
-        measure: Whether three steps are measured.
+        measure: Whether to time three training steps, which forecasts the duration of the training.
 
     Example:
         >>> medseg.PlanOptions(like="nnunet", memory_gb=4).like
@@ -73,13 +74,13 @@ class PlanOptions:
 
 @dataclass(frozen=True)
 class Plan:
-    """A planned recipe with everything that it follows from.
+    """A planned recipe and everything that it is based on.
 
     Attributes:
         recipe: The recipe.
         fingerprint: The fingerprint of the data set.
         manifest: The cases with their splits, if the source has no training split itself; else None.
-        timing: Three measured steps; None if they were not measured.
+        timing: Times of three training steps; None if they were not measured.
         text: The recipe as YAML, with the reasons as comments.
 
     Example:

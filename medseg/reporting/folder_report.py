@@ -21,9 +21,9 @@ def report(
     visit: str | None = None,
     progress: Shown = False,
 ) -> Path:
-    """Writes an HTML report of the folder of a verb and returns its path.
+    """Writes an HTML report of an output folder and returns the path of the report.
 
-    The file opens from the disk and loads nothing from elsewhere. For a batch or an evaluation it is
+    The file opens from disk and loads nothing from the network. For a batch or an evaluation it is
     ``report.html``, with the worst cases first; for a training ``summary.html``, with the learning curves;
     for a cross-validation ``report.html``, with scores out of fold and the curves of each fold; for a
     learning curve ``report.html``, with its chart.
@@ -36,7 +36,8 @@ def report(
         group: Its column with the groups that are compared; by default ``group``, if there is one.
         visit: Its column with the visit or date of a scan, such as 2026-11-28; by default ``visit`` or
             ``date``, else the study in results.csv. Patients with two visits get paired plots.
-        progress: Whether to show a bar; None for only on a terminal. A function is called instead.
+        progress: Whether to show a progress bar; None shows it on a terminal only. A function is called
+            instead.
 
     Raises:
         UsageError: there is nothing to report on (``nothing-to-report``), a table is damaged (``table``), or

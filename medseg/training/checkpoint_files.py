@@ -43,7 +43,7 @@ _PREFIXES = ("averaged.", "network.", "net.")
 def import_weights(
     path: str | Path, recipe: Recipe | str | Path, *, output: str | Path | None = None
 ) -> Model:
-    """The model of the weights in a PyTorch checkpoint.
+    """A model made from a recipe and the weights in a PyTorch checkpoint.
 
     Args:
         path: A file written by ``torch.save`` (PyTorch 1.6 or later): a table of tensors, or a Lightning

@@ -11,7 +11,7 @@ from medseg.training.provenance import Record
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """Settings of a training beside its recipe.
+    """Settings of a training that are not part of its recipe.
 
     Attributes:
         cache: Folder of prepared cases; by default ``cache`` in the training's folder.

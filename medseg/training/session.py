@@ -31,7 +31,7 @@ def train(
     on_epoch: Callable[[EpochEnd], None] = lambda end: None,
     progress: Shown = None,
 ) -> Model:
-    """The trained model, which is also ``model.safetensors`` in ``folder``.
+    """Trains a model and returns it; it is also saved as ``model.safetensors`` in ``folder``.
 
     The model has the weights with the highest mean validation Dice, or the last weights if there are no
     validation cases. The folder also holds everything needed to resume and to repeat the training: see
@@ -98,7 +98,7 @@ def rerun(
     on_epoch: Callable[[EpochEnd], None] = lambda end: None,
     progress: Shown = None,
 ) -> Model:
-    """The model of a repeated training: same recipe, cases and number of epochs, in a new folder.
+    """Repeats a training in a new folder, with the same recipe, cases and epochs, and returns the model.
 
     Args:
         run: Folder of the training to repeat.

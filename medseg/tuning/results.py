@@ -51,8 +51,8 @@ class TuningResult:
             paired difference to the given recipe with interval, values of the searched fields, epochs,
             seconds, seed, restarts of its worker, and why it ended early.
         best: The finished trial with the highest mean Dice; None if none is finished.
-        recipe: Its recipe; with ``quick``, the given schedule with its values.
-        verdict: Whether it beats the given recipe, in a sentence.
+        recipe: Recipe of the best trial; with ``quick``, the given schedule with the values of that trial.
+        verdict: Whether the best trial beats the given recipe, in a sentence.
 
     Example:
         >>> import pandas

@@ -31,7 +31,7 @@ _WAIT_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class TuningOptions:
-    """Settings of a search beside its recipe, cases and space.
+    """Settings of a search other than its recipe, cases and search space.
 
     Attributes:
         workers: Number of trials at a time, each in its own process with its share of the processors.
@@ -59,7 +59,7 @@ class TuningOptions:
 
 @dataclass(frozen=True)
 class TrialEvent:
-    """What happened to a trial.
+    """What happened to a trial, as :func:`tune` reports it.
 
     Attributes:
         kind: ``started``, ``continued``, ``epoch``, ``finished``, ``pruned``, ``failed`` or ``died`` (its
@@ -106,9 +106,9 @@ def tune(
         cases: A manifest, its path, or a sequence of cases with the splits ``train`` and ``val``.
         folder: A new folder, or that of a study to continue. One command at a time works in it.
         recipe: The recipe to vary.
-        space: What varies: a path of a YAML file, or plain data, with a range ``{low, high, log, step}`` or a
-            list of choices for each dotted name of a field. None varies the learning rate, the augmentation
-            and a few more.
+        space: The fields that vary: the path of a YAML file, or a mapping from the dotted name of a field to
+            a range ``{low, high, log, step}`` or a list of choices. None varies the learning rate, the
+            augmentation and a few more.
         trials: Number of trials in total.
         options: Workers, limits and storage.
         on_event: Called when a trial starts, validates and ends.

@@ -37,8 +37,8 @@ def preview(
         mask: The mask, in the same forms, on the scan's grid.
         output: A PNG file to write as well.
         recipe: A recipe that names the labels of a mask read from a file, and sets the window.
-        window_hu: Black and white point; by default the recipe's, the lung window for CT, or the 1st and 99th
-            percentile.
+        window_hu: Intensities (CT: HU) shown as black and as white; by default those of the recipe, the lung
+            window for CT, or the 1st and 99th percentile.
         slices: Number of axial slices in the row below, evenly spaced through the labelled region.
         title: Heading of the picture.
         options: How to read the scan when the file leaves a question open.

@@ -104,7 +104,7 @@ def check(
     split: str | None = None,
     progress: Shown = None,
 ) -> CheckReport:
-    """Errors and oddities in a data set; every scan and label is opened, one case at a time.
+    """A report of errors and warnings about a data set; opens every scan and label, one case at a time.
 
     Args:
         cases: A manifest, its path, or its cases.

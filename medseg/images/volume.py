@@ -140,10 +140,12 @@ class Mask:
         top = max([int(array.max(initial=0)), *(v for label in self.labels for v in label.values)])
         low = int(array.min(initial=0))
         if low < 0 or top > 65535:
+            signed = ", as those of a scan do" if low < 0 else ""
+            mask = "give the mask instead of the scan (`medseg segment` makes one), or " if low < 0 else ""
             raise InputRefused(
-                f"the values of a mask must lie in 0..65535, but these lie in {low}..{top}",
+                f"the values of a mask must lie in 0..65535, but these lie in {low}..{top}{signed}",
                 reason="mask-range",
-                remedy="renumber the labels",
+                remedy=f"{mask}renumber the labels",
             )
         array = array.astype(np.uint8 if top < 256 else np.uint16, copy=False)
         object.__setattr__(self, "array", _read_only(array, self.grid))

@@ -1,5 +1,7 @@
 """Exchanged arguments and files of another kind are named, with the command that mends it."""
 
+from shutil import copyfile
+
 import pytest
 from support.commands import invoke
 
@@ -29,11 +31,34 @@ def test_an_exchanged_scan_and_mask_are_named_with_the_right_command(pair, tmp_p
     assert f"→ medseg {name} {scan} {mask} {' '.join(rest)}" in err
 
 
-def test_a_scan_in_place_of_a_mask_is_named(pair, tmp_path):
+@pytest.mark.parametrize(
+    "command", [("preview", "-o", "look.png"), ("measure", "-o", "q.csv"), ("view", "--no-browser")]
+)
+def test_a_scan_in_place_of_a_mask_is_named(pair, tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
     scan, _ = pair
-    _, err = invoke("preview", scan, scan, "-o", tmp_path / "look.png", code=3)
+    name, *rest = command
+    _, err = invoke(name, scan, scan, *rest, code=3)
     assert "this is not a mask but a scan" in err
     assert "medseg segment" in err
+
+
+def test_a_scan_in_place_of_a_mask_is_named_for_each_case(pair, tmp_path):
+    scan, mask = pair
+    (tmp_path / "masks").mkdir()
+    copyfile(scan, tmp_path / "masks" / "a.nii.gz")
+    for name, label in (("cases", scan), ("right", mask)):
+        (tmp_path / f"{name}.csv").write_text(f"id,image,label,split\na,{scan},{label},test\n")
+    evaluate = ("--masks", tmp_path / "masks", "--label", "lung=1")
+    for words in (
+        ("check", tmp_path / "cases.csv"),
+        ("evaluate", tmp_path / "cases.csv", *evaluate, "-o", tmp_path / "e"),
+        ("evaluate", tmp_path / "right.csv", *evaluate, "-o", tmp_path / "e"),
+    ):
+        said = "".join(invoke(*words, code=1))
+        assert (
+            "as those of a scan do → give the mask instead of the scan (`medseg segment` makes one)" in said
+        )
 
 
 @pytest.mark.parametrize("command", ["train", "augment"])

@@ -36,7 +36,7 @@ from medseg.system.notices import notify
 _OBSERVATIONS = "RTROIObservationsSequence"
 _PARTS = ("StructureSetROISequence", "ROIContourSequence", _OBSERVATIONS)
 # Reasons to leave out a region that was not asked for by name.
-_UNSOUND = ("open-contour", "contour-off-grid", "crossing-contours", "frame-of-reference")
+_UNSOUND = ("open-contour", "contour-off-grid", "crossing-contours", "frame-of-reference", "unreadable")
 
 
 def write(mask: Mask, path: Path) -> None:
@@ -106,7 +106,7 @@ def read(path: Path, labels: Sequence[Label], reference: Volume | Mask | Grid | 
             (``contour-off-grid``), without closed planar areas (``open-contour``) or with contours that cross
             one another (``crossing-contours``), or of another frame of reference (``frame-of-reference``);
             ROIs that overlap in a way the labels do not allow (``overlapping-segments``), a label
-            without an ROI (``no-such-segment``), or damage (``unreadable``).
+            without an ROI (``no-such-segment``), or damage of the file or of an ROI (``unreadable``).
     """
     with _refusing(path):
         ds = _opened(path)
@@ -268,8 +268,12 @@ def _only_frame(frames: Sequence[str], path: Path) -> str:
 
 def _paint(painting: Painting, number: int, item: Any, frames: tuple[str, str], grid: Grid) -> bool:
     """Paints a region; False if it has no contours."""
-    with _refusing(painting.path):
-        region = Region(number, (), 0) if item is None else Region.from_item(item, painting.path)
+    try:
+        with _refusing(painting.path):
+            region = Region(number, (), 0) if item is None else Region.from_item(item, painting.path)
+    except InputRefused as error:
+        error.problem = f"ROI {number}: {error.problem}"
+        raise
     if not region.contours:
         return False
     own, scans = frames

@@ -137,7 +137,53 @@ def test_damage_of_a_region_nobody_asked_for(tmp_path):
     ds.ROIContourSequence[1].ContourSequence[0].NumberOfContourPoints = 7
     ds.save_as(path)
     assert np.count_nonzero(read_with_reasons(path)[0].array) == 9
-    assert refused(path, TWO) == refused(path, ()) == "unreadable"
+    assert refused(path, TWO) == "unreadable"
+    mask, reasons = read_with_reasons(path, ())
+    assert [label.name for label in mask.labels] == ["ORGAN 1"]
+    assert reasons == ["roi-left-out"]
+    ds.ROIContourSequence[0].ContourSequence[0].NumberOfContourPoints = 7
+    ds.save_as(path)
+    assert refused(path, ()) == "unreadable"  # nothing remains
+
+
+TOLD = {
+    "beyond the scan": (
+        {"contours": ([NINE, square(40, 50, 2.5, 9, 3)],)},
+        "1 of 2 contours of ROI 1 extend beyond the scan; the mask holds the part inside",
+    ),
+    "a point beside areas": (
+        {"contours": ([NINE, [(3, 3, 6)]],), "kind": ["CLOSED_PLANAR", "POINT"]},
+        "left out 1 contour(s) of ROI 1, which enclose no area (POINT)",
+    ),
+    "empty ContourData": (
+        {"contours": ([NINE, []],)},
+        "left out 1 contour(s) of ROI 1, which enclose no area (no points)",
+    ),
+    "a region of empty ContourData": (
+        {"contours": ([NINE], [[]])},
+        "no contours in ROI 2; assumed empty",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_a_notice_names_what_was_left_out_and_of_which_region(tmp_path, name):
+    how, text = TOLD[name]
+    path = drawn(tmp_path / "rt.dcm", *how.pop("contours"), **how)
+    with collect_notices() as notices:
+        rtstruct.read(path, (), PAPER)
+    assert [notice.text for notice in notices] == [text]
+
+
+def test_a_notice_names_the_region_that_is_damaged(tmp_path):
+    path = drawn(tmp_path / "rt.dcm", [NINE], [NINE])
+    ds = pydicom.dcmread(path)
+    ds.ROIContourSequence[1].ContourSequence[0].ContourData = [1, 2, 3, 4]
+    ds.save_as(path)
+    with collect_notices() as notices:
+        rtstruct.read(path, (), PAPER)
+    assert "left out 1 ROI(s): ROI 2: not a readable RTSTRUCT: a contour of" in notices[0].text
+    assert "name the ROIs to read" in str(notices[0])
 
 
 # --- frames of reference -----------------------------------------------------------------
@@ -189,6 +235,10 @@ def test_a_region_of_another_frame_is_refused_by_name_and_otherwise_left_out(ser
     mask, reasons = read_with_reasons(path, (), scan)
     assert [label.name for label in mask.labels] == ["ORGAN 2"]
     assert reasons == ["roi-left-out"]
+    with collect_notices() as notices:
+        rtstruct.read(path, (), scan)
+    assert "left out 1 ROI(s): ROI 1" in notices[0].text
+    assert "frame of reference" in notices[0].text
 
 
 def test_regions_of_two_frames_need_a_scan_that_has_one(series, tmp_path):

@@ -85,6 +85,7 @@
   };
   const uri = image => "data:image/webp;base64," + image;
   const words = slice => "slice " + slice.number + " of " + slice.of + ", z " + slice.mm + " mm";
+  const name = row => row.dataset.case + (row.dataset.model ? " " + row.dataset.model : "");
   let slices = [];
 
   const scroll = at => {
@@ -102,11 +103,28 @@
     part("#single").hidden = true;
     part("#montage").hidden = !slices.length;
   };
+  // Where a case lies among all: a line for each, a mark for this one; nothing if there is nothing to compare.
+  const firstNumber = heads.findIndex(head => head.classList.contains("number"));
+  const strip = (row, column) => {
+    const at = each => parseFloat(each.cells[firstNumber + column].dataset.v);
+    const all = rows.map(at).filter(Number.isFinite).sort((a, b) => a - b), own = at(row);
+    const low = all[0], high = all[all.length - 1];
+    if (all.length < 3 || low === high) return null;
+    const x = value => (4 + 112 * (value - low) / (high - low)).toFixed(1);
+    const some = all.filter((_, number) => number % Math.ceil(all.length / 200) === 0);
+    const lower = all.filter(value => value < own).length;
+    const box = document.createElement("span");
+    box.className = "strip";
+    box.title = lower + " of " + (all.length - 1) + " other cases are lower";
+    box.innerHTML = "<svg viewBox='0 0 120 14' role='img' aria-label='" + box.title + "'><path d='"
+      + some.map(value => "M" + x(value) + " 3V11").join("") + "'/><circle cx='" + x(own) + "' cy='7' r='4'/></svg>";
+    return box;
+  };
   const count_by_label = numbers => {
     const labels = new Map();
-    for (const [label, name, text, unit] of numbers) {
+    for (const [label, name, text, unit, column] of numbers) {
       if (!labels.has(label)) labels.set(label, []);
-      labels.get(label).push([name, text + (unit ? " " + unit : "")]);
+      labels.get(label).push([name, text + (unit ? " " + unit : ""), column]);
     }
     return labels;
   };
@@ -156,16 +174,22 @@
     for (const [label, values] of count_by_label(detail.numbers)) {
       const box = add(part("#numbers"), "table"), body = add(box, "tbody");
       add(box, "caption", label || "others");
-      for (const [name, text] of values) {
-        const line = add(body, "tr");
+      for (const [name, text, column] of values) {
+        const line = add(body, "tr"), among = strip(row, column);
         add(line, "th", name).scope = "row";
+        const place = add(line, "td");
+        if (among) place.append(among);
         add(line, "td", text, "number");
       }
     }
     dialog.dataset.n = row.dataset.n;
+    history.replaceState(null, "", "#case=" + encodeURIComponent(name(row))); // an address to send to others
     if (!dialog.open) dialog.showModal();
     dialog.scrollTop = 0;
   };
+  dialog.addEventListener("close", () => history.replaceState(null, "", location.pathname + location.search));
+  const linked = rows.find(row => location.hash === "#case=" + encodeURIComponent(name(row)));
+  if (linked) show(linked);
   const step = by => {
     const shown = rows.filter(row => !row.hidden);
     const next = shown[shown.findIndex(row => row.dataset.n === dialog.dataset.n) + by];

@@ -13,6 +13,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from medseg.images.volume_text import volume_text
 from medseg.io.overwrite_guard import OverwriteGuard
 from medseg.reporting import charts
 from medseg.reporting.cohort import DEFAULT_COHORT, CohortOptions, cohort_of
@@ -180,9 +181,16 @@ def _detail(
     row: Row, columns: Sequence[str], quantities: Mapping[str, Quantity], *, with_slices: bool
 ) -> dict[str, Any]:
     """All that is shown when a case is opened, as a JSON object."""
+    # The last is the number's column in the table, where all cases have theirs.
     numbers = [
-        (quantities[name].label, quantities[name].name, _number(row, name)[1], quantities[name].unit)
-        for name in columns
+        (
+            quantities[name].label,
+            quantities[name].name,
+            _number(row, name, quantities[name])[1],
+            quantities[name].unit,
+            number,
+        )
+        for number, name in enumerate(columns)
         if name in row.numbers
     ]
     detail: dict[str, Any] = {"reasons": _reasons(row), "numbers": numbers}
@@ -198,9 +206,11 @@ def _detail(
     return detail
 
 
-def _number(row: Row, name: str) -> tuple[str, str]:
+def _number(row: Row, name: str, quantity: Quantity) -> tuple[str, str]:
     """A number as a sort key and as text; ``nan`` and an empty text if unknown."""
     value = row.numbers.get(name, math.nan)
+    if quantity.unit == "ml" and math.isfinite(value):
+        return f"{value:.6g}", volume_text(value).removesuffix(" ml")
     return f"{value:.6g}", "" if math.isnan(value) else f"{value:.4g}"
 
 

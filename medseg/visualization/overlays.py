@@ -15,6 +15,7 @@ from medseg.errors import InputRefused, UsageError
 from medseg.images.mask_placement import placed_on
 from medseg.images.palette import BLUE, VERMILLION, colour_of, label_colour
 from medseg.images.volume import PICTURE, Mask, Volume, Voxels, members
+from medseg.images.volume_text import volume_text
 from medseg.io.overwrite_guard import PICTURE_SOFTWARE
 from medseg.system.atomic_write import replacing
 from medseg.visualization.planes import AXIAL, PLANES, Plane, upright
@@ -319,8 +320,7 @@ def _legend(figure: Figure, mask: Mask, a_row: int = 8) -> None:
     columns = min(max(len(shown), 6), a_row)
     for number, (name, size) in enumerate(shown):
         row, column = divmod(number, columns)
-        digits = 0 if flat or size >= 10 else 1 if size >= 1 else 2
-        text = f"■ {name.replace('_', ' ')}  {size:.{digits}f} {'pixels' if flat else 'ml'}"
+        text = f"■ {name.replace('_', ' ')}  {f'{size} pixels' if flat else volume_text(size)}"
         x, y = 0.015 + column * 0.98 / columns, 0.045 - 0.035 * row
         figure.text(x, y, text, color=label_colour(mask.labels[number]), fontsize=10)
     if len(shown) < len(entries):

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from medseg.images.palette import label_colour, rgb
 from medseg.images.volume import PICTURE, Mask, Volume, members
+from medseg.images.volume_text import volume_text
 from medseg.system.html import render
 from medseg.visualization.annotations import annotate
 from medseg.visualization.planes import AXIAL, PLANES, coloured, fullest, grey_levels, inner_border
@@ -103,7 +104,7 @@ def html_card(image: Volume | Mask) -> str:
         "orientation": grid.axcodes,
     }
     if isinstance(image, Mask):
-        facts |= {label: f"{ml:.1f} ml" for label, ml in image.volumes_ml().items()}
+        facts |= {label: volume_text(ml) for label, ml in image.volumes_ml().items()}
         blank = Volume(np.broadcast_to(np.int16(-1000), grid.shape), grid)
         picture = thumbnail(blank, image)
     else:

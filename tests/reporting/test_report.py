@@ -270,8 +270,14 @@ def test_a_case_opens_as_slices_with_the_first_reason_and_numbers_by_label(batch
         assert min(whole for _, whole in widths) >= 300
         right = tab.locator("#numbers table", has_text="right lung").first
         assert right.locator("caption").inner_text() == "right lung"
-        assert right.locator("tr", has_text="volume").locator("td").inner_text().endswith(" ml")
-        assert right.locator("tr", has_text="mean").locator("td").inner_text().endswith(" HU")
+        assert right.locator("tr", has_text="volume").locator("td.number").inner_text().endswith(" ml")
+        assert right.locator("tr", has_text="mean").locator("td.number").inner_text().endswith(" HU")
+        # Case 05 has the largest left lung of 13: its mark is at the right end of the strip, 4 + 112.
+        left = tab.locator("#numbers table", has_text="left lung").first.locator("tr", has_text="volume")
+        assert left.locator(".strip").get_attribute("title") == "12 of 12 other cases are lower"
+        assert left.locator("circle").get_attribute("cx") == "116.0"
+        assert left.locator("path").get_attribute("d").count("M") == 13
+        assert tab.url.endswith("#case=case_05")
         tiles.nth(3).click()
         where = tab.locator("#where")
         third = where.inner_text()
@@ -294,6 +300,13 @@ def test_a_case_opens_as_slices_with_the_first_reason_and_numbers_by_label(batch
         tab.get_by_role("button", name="Copy").click()
         assert tab.locator("#copy").inner_text() in ("Copied", "Press Ctrl-C")
         assert tab.evaluate("getSelection().toString()") == tab.locator("#command").inner_text()
+        tab.goto(path.as_uri() + "#case=case_07")
+        tab.reload()
+        assert tab.locator("dialog h2").inner_text() == "case_07"  # a link opens its case
+        tab.keyboard.press("Escape")
+        tab.wait_for_function("location.hash === ''")
+        for link in tab.locator("nav a").all():
+            assert tab.locator(link.get_attribute("href")).is_visible()
 
 
 @pytest.mark.slow

@@ -71,7 +71,7 @@ def test_every_label_is_in_the_legend(tmp_path):
     figure = overlays._figure(15, 5.6)
     overlays._legend(figure, Mask(np.ones(grid.shape, np.uint8), grid, labels[:16]))
     texts = [text.get_text() for text in figure.texts]
-    assert texts[:2] == ["■ part 1  1.0 ml", "■ part 2  0.00 ml"]
+    assert texts[:2] == ["■ part 1  1.0 ml", "■ part 2  0.0 ml"]
     assert len(texts) == 16
     overlays._legend(figure := overlays._figure(15, 5.6), Mask(np.ones(grid.shape, np.uint8), grid, labels))
     assert [figure.texts[-1].get_text(), len(figure.texts)] == ["+ 5 more", 16]

@@ -60,4 +60,4 @@ class NotebookViewer(VBox):  # type: ignore[misc]  # ipywidgets has no types
 
 def _named(label: Mapping[str, Any]) -> str:
     name = escape(str(label["name"]).replace("_", " "))
-    return f'<span style="color:{label["colour"]}">■</span> {name} {label["ml"]:.1f} ml'
+    return f'<span style="color:{label["colour"]}">■</span> {name} {label["volume"]}'

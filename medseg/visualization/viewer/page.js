@@ -150,7 +150,7 @@ slider.addEventListener("input", () => {
 const names = new Map();
 for (const mask of scene.masks) for (const label of mask.labels) {
   const known = names.get(label.name) || { ...label, volumes: [] };
-  known.volumes.push((panels.length > 1 && mask !== difference ? mask.name + " " : "") + Math.round(10 * label.ml) / 10 + " ml");
+  known.volumes.push((panels.length > 1 && mask !== difference ? mask.name + " " : "") + label.volume);
   names.set(label.name, known);
 }
 for (const [name, label] of names) {

@@ -18,6 +18,7 @@ from medseg.images.label import Label
 from medseg.images.mask_placement import placed_on
 from medseg.images.palette import BLUE, PURPLE, VERMILLION, label_colour
 from medseg.images.volume import Mask, Volume
+from medseg.images.volume_text import volume_text
 from medseg.io import write
 from medseg.visualization.thumbnails import thumbnail, window
 
@@ -110,7 +111,7 @@ def _labels(mask: Mask) -> list[dict[str, Any]]:
             "name": label.name,
             "value": number + 1,
             "colour": (_APART[number] if mask.labels == _DIFFERENCE else label_colour(label)),
-            "ml": round(volumes_ml[label.name], 1),
+            "volume": volume_text(volumes_ml[label.name]),
         }
         for number, label in enumerate(mask.labels)
     ]
@@ -118,6 +119,8 @@ def _labels(mask: Mask) -> list[dict[str, Any]]:
 
 def _numbered(mask: Mask) -> Mask:
     """The labels as 1, 2, 3, and so on; later labels cover earlier ones, and other values are dropped."""
+    if [label.values for label in mask.labels] == [(n,) for n in range(1, int(mask.array.max()) + 1)]:
+        return mask
     named = max((value for label in mask.labels for value in label.values), default=0)
     numbers = np.zeros(
         max(named, int(mask.array.max())) + 1, np.uint16 if len(mask.labels) > 255 else np.uint8

@@ -9,6 +9,8 @@ from pathlib import Path
 from medseg.errors import InputRefused
 from medseg.images.volume import Volume
 from medseg.io import read_channels
+from medseg.io.dicomweb.address import DicomwebAddress, is_address
+from medseg.io.dicomweb.connection import mention_unencrypted
 from medseg.io.dicomweb.local_copies import LocalCopies
 from medseg.io.foreign_images import ScanLike, as_volume
 from medseg.io.read_options import DEFAULT_OPTIONS, ReadOptions
@@ -86,6 +88,8 @@ class CaseReading:
 
     def _read(self, channels: int) -> tuple[Volume, ...]:
         with collect_notices() as self._notices, self._copies.named():
+            for address in [DicomwebAddress.parse(path) for path in self.paths if is_address(path)]:
+                mention_unencrypted(address)
             paths = self._copies.fetch(self.paths)
             if len(paths) == len(self.scans):
                 volumes = read_channels(paths, channels=channels, choices=self.options)

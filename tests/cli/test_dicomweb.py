@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pydicom
 import pytest
 from support.batches import WorkersHere, chest
 from support.commands import invoke
 from support.dicom_masks import errors_of_dciodvfy
 from support.orthanc import PASSWORD, USER, Orthanc
+from support.series import edit
 
 import medseg
 from medseg.batch_processing import runner
 from medseg.cli.early_checks import check_store
-from medseg.errors import UsageError
+from medseg.errors import InputRefused, UsageError
 from medseg.io.dicomweb import address_list
 from medseg.io.dicomweb.address import DicomwebAddress
+from medseg.io.dicomweb.retrieval import list_study
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "pacs.md"
 EXAMPLE = "dicomweb://pacs.example/dicom-web/studies/1.2.3"
@@ -102,6 +106,51 @@ def test_series_in_segmentation_out_and_again_after_a_restart(server, storage, s
     ]
     assert len(seg) == 1
     assert PASSWORD not in texts(tmp_path) + out + err
+
+
+def test_a_structure_set_comes_back_as_it_was_sent(server, storage, series):
+    (place,) = places(server, storage[1][1:2])
+    _, err = invoke(
+        *("segment", place, "-o", "lungs.dcm", "--format", "rtstruct", "--store", "--model", "threshold")
+    )
+    (stored,) = re.findall(r"stored (dicomweb\S+)", err)
+    (data,) = server.get(DicomwebAddress.parse(stored))
+    assert data == pydicom.dcmread("lungs.dcm")
+    data.save_as("back.dcm")
+    scan = medseg.read(series[1])
+    truth = medseg.segment(scan, model="threshold")
+    masks = [medseg.read_mask(name, truth.labels, scan) for name in ("lungs.dcm", "back.dcm")]
+    assert masks[0].array.any()
+    np.testing.assert_array_equal(*(mask.array for mask in masks))
+
+
+def test_a_study_with_more_series_than_the_server_lists_is_refused(tmp_path, monkeypatch):
+    for name, text in (("NO_PROXY", "127.0.0.1"), ("MEDSEG_DICOMWEB_USER", USER)):
+        monkeypatch.setenv(name, text)
+    monkeypatch.setenv("MEDSEG_DICOMWEB_PASSWORD", PASSWORD)
+    folders = [medseg.write_dicom_series(chest(), tmp_path / str(number)) for number in range(1, 6)]
+    for number, folder in enumerate(folders, start=1):
+        edit(folder, lambda ds, _, number=number: set_uids(ds, number))
+    server = Orthanc(tmp_path / "orthanc")
+    server.start()
+    addresses = server.put(*folders)
+    study = replace(addresses[0], series="")
+    assert list_study(study) == tuple(addresses)
+    server.stop()
+    limited = Orthanc(tmp_path / "orthanc", LimitFindResults=2)
+    limited.start()
+    try:
+        with pytest.raises(InputRefused, match="of the 5 series") as refused:
+            list_study(replace(study, host=f"127.0.0.1:{limited.port}"))
+        assert refused.value.reason == "dicomweb-incomplete"
+    finally:
+        limited.kill()
+
+
+def set_uids(ds: pydicom.Dataset, number: int) -> None:
+    """Makes a slice one of the series of a study."""
+    ds.StudyInstanceUID, ds.SeriesInstanceUID = "1.2.3", f"1.2.3.{number}"
+    ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = f"1.2.3.{number}.{ds.InstanceNumber}"
 
 
 def test_a_batch_is_completed_after_the_server_was_killed_in_the_middle(server, storage, tmp_path, request):

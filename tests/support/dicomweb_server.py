@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pydicom
 
@@ -31,7 +32,10 @@ class FakeServer:
         cut: The connection ends after so many bytes of it.
         silent: It never answers with the series.
         kind: Content type of the series' answer.
+        series_of_study: Number of series that it says the study has; None: it does not say.
+        page: Most series that it lists at a time; None: all, whatever the offset.
         stored: Its answer to a mask: status and JSON.
+        masks: UIDs of the masks that it has.
         authorizations: What requests brought as credentials.
         posted: Bodies of masks.
     """
@@ -44,7 +48,10 @@ class FakeServer:
     cut: int | None = None
     silent: threading.Event | None = None
     kind: str = f'multipart/related; type="application/dicom"; boundary={BOUNDARY}'
+    series_of_study: int | None = None
+    page: int | None = None
     stored: tuple[int, Any] = (200, {})
+    masks: list[str] = field(default_factory=list)
     authorizations: list[str] = field(default_factory=list)
     posted: list[bytes] = field(default_factory=list)
 
@@ -79,11 +86,21 @@ def served(series: Path) -> Iterator[FakeServer]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             fake.authorizations.append(self.headers.get("Authorization", ""))
-            path = self.path.partition("?")[0]
+            path, _, query = self.path.partition("?")
+            asked = dict(parse_qsl(query))
             if fake.status != 200:
                 self.answer(b"", "text/plain", fake.status)
             elif path.endswith(f"/studies/{fake.study}/series"):
-                self.answer(json.dumps(fake.listing()).encode(), "application/dicom+json")
+                listing, first = fake.listing(), int(asked.get("offset", 0))
+                listing = listing if fake.page is None else listing[first : first + fake.page]
+                self.answer(json.dumps(listing).encode(), "application/dicom+json")
+            elif path.endswith("/studies") and fake.series_of_study is not None:
+                one = {"0020000D": {"vr": "UI", "Value": [fake.study]}}
+                one["00201206"] = {"vr": "IS", "Value": [fake.series_of_study]}
+                self.answer(json.dumps([one]).encode(), "application/dicom+json")
+            elif path.endswith("/instances") and asked.get("SOPInstanceUID") in fake.masks:
+                one = {"00080018": {"vr": "UI", "Value": [asked["SOPInstanceUID"]]}}
+                self.answer(json.dumps([one]).encode(), "application/dicom+json")
             elif path.endswith(f"/series/{fake.uid}"):
                 if fake.silent is not None:
                     fake.silent.wait(60)

@@ -23,12 +23,16 @@ _PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 class Orthanc:
     """A server with its storage in ``folder``, which survives a restart.
 
+    Args:
+        folder: Its folder.
+        more: Further settings of Orthanc.
+
     Attributes:
         port: Its port on 127.0.0.1.
         process: Its process, while it runs.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **more: object) -> None:
         program = shutil.which("Orthanc")
         if program is None or not _PLUGIN.exists():
             pytest.skip("Orthanc is not installed: apt-get install orthanc orthanc-dicomweb")
@@ -48,6 +52,7 @@ class Orthanc:
             "RegisteredUsers": {USER: PASSWORD},
             "Plugins": [str(_PLUGIN)],
             "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
+            **more,
         }
         (folder / "orthanc.json").write_text(json.dumps(settings))
         self.process: subprocess.Popen[bytes] | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path, PurePath
 from urllib.parse import urlsplit
 
@@ -47,6 +48,16 @@ class DicomwebAddress:
     def service(self) -> str:
         """The URL of the DICOMweb service."""
         return f"{self.scheme}://{self.host}{self.root}"
+
+    @property
+    def is_readable_on_the_way(self) -> bool:
+        """Whether what is sent leaves this machine without encryption."""
+        name = urlsplit(self.service).hostname or ""
+        try:
+            local = ip_address(name).is_loopback
+        except ValueError:
+            local = name == "localhost"
+        return self.scheme == "http" and not local
 
     @classmethod
     def parse(cls, text: str | PurePath, *, where: str | None = None) -> DicomwebAddress:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from medseg.errors import UsageError
 from medseg.io.dicomweb.address import DicomwebAddress, is_address
+from medseg.io.dicomweb.connection import mention_unencrypted
 from medseg.io.dicomweb.retrieval import list_study
 
 _MOST = 16 << 20
@@ -36,6 +37,8 @@ def listed_series(source: Path) -> list[DicomwebAddress]:
             remedy="write one file, and start one batch, for each server",
             reason="dicomweb-address",
         )
+    for address in addresses[:1]:
+        mention_unencrypted(address)
     found = [
         series for address in addresses for series in ([address] if address.series else list_study(address))
     ]

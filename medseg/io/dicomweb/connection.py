@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from medseg.errors import InputRefused, MedsegError, ResourceError, UsageError
 from medseg.io.dicomweb.address import DicomwebAddress
 from medseg.io.dicomweb.multipart import BodyCut
+from medseg.system.notices import notify
 from medseg.system.quiet_libraries import quiet
 
 if TYPE_CHECKING:
@@ -45,6 +46,17 @@ def check_installed() -> None:
             where="dicomweb",
             remedy="pip install 'medseg[dicomweb]'",
             reason="missing-extra",
+        )
+
+
+def mention_unencrypted(address: DicomwebAddress) -> None:
+    """Sends a notice if scans and password leave this machine without encryption (``unencrypted``)."""
+    if address.is_readable_on_the_way:
+        notify(
+            "unencrypted",
+            "the connection is not encrypted: scans, and a password or token, can be read on the way",
+            path=f"dicomweb+http://{address.host}",
+            remedy="use dicomweb:// (HTTPS), or a tunnel to 127.0.0.1",
         )
 
 

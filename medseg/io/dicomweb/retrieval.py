@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from email.message import Message
 from pathlib import Path
@@ -22,8 +23,9 @@ from medseg.io.dicomweb.multipart import BodyError, parts
 # PS3.18 table 8.7.3-2; `*` leaves the pixels as they are stored, and decoders run in their own process here.
 _ACCEPT = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 _CHUNK_BYTES = 1 << 18
-MOST_FILES = 20_000
-_MODALITY, _SERIES, _COUNT = "00080060", "0020000E", "00201209"
+MOST_FILES, MOST_SERIES = 20_000, 10_000
+_MODALITY, _STUDY, _SERIES = "00080060", "0020000D", "0020000E"
+_SERIES_COUNT, _COUNT = "00201206", "00201209"  # NumberOf{Study,Series}Related...
 _IMAGES = ("CT", "MR", "PT", "NM")
 _UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
 
@@ -32,15 +34,24 @@ def list_study(address: DicomwebAddress) -> tuple[DicomwebAddress, ...]:
     """The image series (CT, MR, PT, NM) of a study, in the order of their UIDs.
 
     Raises:
-        InputRefused: the server has no such study (``dicomweb-not-found``).
+        InputRefused: the server has no such study (``dicomweb-not-found``), lists fewer series than it has
+            (``dicomweb-incomplete``), or more than 10,000 (``dicomweb-size``).
 
     Other errors are those of :func:`medseg.io.dicomweb.connection.named_errors`.
     """
     client, session = connect(address)
     with session, named_errors(address):
-        found = client.search_for_series(address.study)
+        found = list(_found(client, address))
         if not found:
             raise not_found(address)
+        total = _total(client, address)
+        if len(found) < total:
+            raise InputRefused(
+                f"the server lists {len(found)} of the {total} series that it has of the study",
+                where=str(address),
+                remedy="raise its limit of results, or give the addresses of the series in a text file",
+                reason="dicomweb-incomplete",
+            )
         uids = {_value(one, _SERIES) for one in found if _value(one, _MODALITY) in _IMAGES}
     addresses = [replace(address, series=str(uid)) for uid in sorted(map(str, uids))]
     return tuple(DicomwebAddress.parse(str(each), where=str(address)) for each in addresses)
@@ -93,16 +104,51 @@ def _only_series(address: DicomwebAddress) -> DicomwebAddress:
 
 def _count(client: Any, address: DicomwebAddress) -> int | None:
     """How many objects of the series the server has; None if it does not say."""
-    found = client.search_for_series(
-        address.study,
+    found = _found(
+        client,
+        address,
         search_filters={"SeriesInstanceUID": address.series},
         fields=["NumberOfSeriesRelatedInstances"],
     )
-    own = [one for one in found if _value(one, _SERIES) == address.series]
-    if not own:
+    own = next((one for one in found if _value(one, _SERIES) == address.series), None)
+    if own is None:
         raise not_found(address)
-    number = _value(own[0], _COUNT)
+    number = _value(own, _COUNT)
     return int(number) if number is not None else None
+
+
+def _total(client: Any, address: DicomwebAddress) -> int:
+    """How many series of the study the server has; 0 if it does not say."""
+    found = client.search_for_studies(
+        search_filters={"StudyInstanceUID": address.study}, fields=["NumberOfStudyRelatedSeries"]
+    )
+    own = next((one for one in found if _value(one, _STUDY) == address.study), {})
+    return int(_value(own, _SERIES_COUNT) or 0)
+
+
+def _found(client: Any, address: DicomwebAddress, **query: Any) -> Iterator[Any]:
+    """The series of a study that the server finds, page by page, each once.
+
+    Servers may limit how many they list at a time (PS3.18 section 8.3.4.4), and need not say so. So more are
+    asked for until none is new, which is also how a server that knows no ``offset`` answers.
+    """
+    seen: set[str] = set()
+    offset = 0
+    while page := client.search_for_series(address.study, offset=offset or None, **query):
+        offset += len(page)
+        fresh = {str(_value(one, _SERIES)): one for one in page}
+        fresh = {uid: one for uid, one in fresh.items() if uid not in seen}
+        if not fresh:
+            return
+        seen |= fresh.keys()
+        if len(seen) > MOST_SERIES:
+            raise InputRefused(
+                f"the study has more than {MOST_SERIES} series",
+                where=str(address),
+                remedy="give the addresses of the series that are meant",
+                reason="dicomweb-size",
+            )
+        yield from fresh.values()
 
 
 def _value(found: Any, tag: str) -> Any:

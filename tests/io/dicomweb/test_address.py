@@ -1,12 +1,17 @@
 """Addresses of DICOMweb: both forms of a path, and what is refused without quoting a password."""
 
+import contextlib
 from pathlib import Path
 
 import pytest
 
-from medseg.errors import UsageError
+from medseg.errors import MedsegError, UsageError
+from medseg.inference.case_reading import CaseReading
 from medseg.io.dicomweb.address import DicomwebAddress, is_address, written
+from medseg.io.dicomweb.address_list import listed_series
+from medseg.io.dicomweb.local_copies import LocalCopies
 from medseg.io.path_checks import existing
+from medseg.system.notices import collect_notices
 
 SERIES = "studies/1.2.3/series/1.2.4"
 
@@ -87,3 +92,29 @@ def test_commands_that_read_files_alone_do_not_quote_passwords_of_addresses(text
     with pytest.raises(Exception, match="address") as caught:
         existing(Path(text))
     assert "canary" not in f"{caught.value} {caught.value.where}"
+
+
+@pytest.mark.parametrize(
+    ("text", "readable"),
+    [
+        ("dicomweb+http://pacs.example/dicom-web", True),
+        ("dicomweb+http://192.0.2.7:8042/dicom-web", True),
+        ("dicomweb+http://[2001:db8::1]:8042/dicom-web", True),
+        ("dicomweb+http://localhost.pacs.example", True),
+        ("dicomweb+http://127.0.0.1:8042/dicom-web", False),
+        ("dicomweb+http://127.8.8.8", False),
+        ("dicomweb+http://[::1]:8042", False),
+        ("dicomweb+http://localhost:8042", False),
+        ("dicomweb://pacs.example/dicom-web", False),
+    ],
+)
+def test_what_leaves_this_machine_unencrypted_is_mentioned(tmp_path, monkeypatch, text, readable):
+    """Once for a batch, and for each scan of ``segment``."""
+    monkeypatch.setattr(LocalCopies, "fetch", lambda self, paths: [])
+    (tmp_path / "series.txt").write_text(f"{text}/{SERIES}\n{text}/studies/1.2.3/series/1.2.5\n")
+    with collect_notices() as batch:
+        assert len(listed_series(tmp_path / "series.txt")) == 2
+    with collect_notices() as single, contextlib.suppress(MedsegError):
+        CaseReading([f"{text}/{SERIES}"]).volumes(1)
+    for notices in (batch, single):
+        assert [each.reason for each in notices] == ["unencrypted"] * readable

@@ -70,6 +70,38 @@ def test_a_study_with_one_series_stands_for_it(server, copies, tmp_path):
     assert len(list(fetch_series(study, folder).iterdir())) == 5
 
 
+@pytest.mark.parametrize("page", [1, 2, 3, 7, 8, None])
+def test_the_series_of_a_study_are_listed_however_few_the_server_names_at_a_time(server, page):
+    (one,) = server.listing()
+    uids = [f"1.2.{number}" for number in range(1, 8)]
+    listing = [{**one, "0020000E": {"vr": "UI", "Value": [uid]}} for uid in uids]
+    listing[3]["00080060"] = {"vr": "CS", "Value": ["SEG"]}
+    server.listing, server.page = lambda: listing, page
+    study = DicomwebAddress("http", server.address.host, "/dicom-web", server.study)
+    assert [each.series for each in list_study(study)] == [*uids[:3], *uids[4:]]
+
+
+def test_series_that_a_server_does_not_list_are_missed(server):
+    """As Orthanc's LimitFindResults leaves them out, whatever the offset."""
+    study = DicomwebAddress("http", server.address.host, "/dicom-web", server.study)
+    server.series_of_study = 1
+    assert len(list_study(study)) == 1
+    server.series_of_study = 2
+    with pytest.raises(MedsegError, match="1 of the 2 series") as caught:
+        list_study(study)
+    assert caught.value.reason == "dicomweb-incomplete"
+
+
+def test_a_server_that_lists_series_without_end_is_given_up(server, monkeypatch):
+    monkeypatch.setattr(retrieval, "MOST_SERIES", 5)
+    (one,) = server.listing()
+    listing = [{**one, "0020000E": {"vr": "UI", "Value": [f"1.2.{number}"]}} for number in range(1, 8)]
+    server.listing, server.page = lambda: listing, 1
+    with pytest.raises(MedsegError) as caught:
+        list_study(DicomwebAddress("http", server.address.host, "/dicom-web", server.study))
+    assert caught.value.reason == "dicomweb-size"
+
+
 def test_a_single_object_without_an_envelope_is_taken(server, copies):
     server.kind, server.listed = "application/dicom", 1
     server.body = next(server.series.iterdir()).read_bytes()

@@ -1,5 +1,6 @@
 """Storing a mask on a DICOMweb server: what it does not take is an error."""
 
+import pydicom
 import pytest
 from support.dicom_masks import a_mask, a_scan
 from support.dicomweb_server import served
@@ -46,6 +47,19 @@ def test_what_the_server_does_not_take_is_an_error(server, mask):
     for status in (404, 409, 500):
         server.stored = status, {}
         assert failed(server, mask).reason == "dicomweb-store"
+
+
+DUPLICATE = {"00081198": {"vr": "SQ", "Value": [{"00081197": {"vr": "US", "Value": [0x0111]}}]}}
+
+
+@pytest.mark.parametrize("answer", [(409, {}), (409, DUPLICATE), (202, DUPLICATE), (200, DUPLICATE)])
+def test_a_mask_that_is_there_already_counts_as_stored(server, mask, answer):
+    server.stored = answer
+    assert failed(server, mask).reason == "dicomweb-store"
+    server.masks.append(str(pydicom.dcmread(mask).SOPInstanceUID))
+    assert store(mask, server.address).study == server.study
+    server.status = 500  # of the question whether it is there
+    assert failed(server, mask).reason == "dicomweb-store"
 
 
 def test_other_errors_keep_their_reasons(server, mask):

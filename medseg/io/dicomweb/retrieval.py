@@ -122,8 +122,8 @@ def _total(client: Any, address: DicomwebAddress) -> int:
     found = client.search_for_studies(
         search_filters={"StudyInstanceUID": address.study}, fields=["NumberOfStudyRelatedSeries"]
     )
-    own = next((one for one in found if _value(one, _STUDY) == address.study), {})
-    return int(_value(own, _SERIES_COUNT) or 0)
+    counts = [_value(one, _SERIES_COUNT) for one in found if _value(one, _STUDY) == address.study]
+    return int(counts[0] or 0) if counts else 0
 
 
 def _found(client: Any, address: DicomwebAddress, **query: Any) -> Iterator[Any]:

@@ -24,7 +24,7 @@ from medseg.errors import MedsegError, UsageError
 from medseg.images.mask_quality import descriptions
 from medseg.inference.case_result import CaseResult
 from medseg.inference.registry import DEFAULT
-from medseg.io.dicom import part10
+from medseg.io.dicom import part10, signature
 from medseg.io.formats import DicomFormat
 from medseg.system.atomic_write import replacing
 from medseg.system.own_version import own_version
@@ -188,7 +188,7 @@ def _series(result: CaseResult, work: Path, output: Path) -> dict[str, Any]:
 def _header(path: Path) -> Mapping[str, Any]:
     """The UIDs of a DICOM file, or of the first one in a folder."""
     if path.is_dir():
-        files = (each for each in sorted(path.rglob("*")) if each.is_file() and part10.is_dicom(each))
+        files = (each for each in sorted(path.rglob("*")) if each.is_file() and signature.is_dicom(each))
         path = next(files, path)
     head = part10.header(path, ["SeriesInstanceUID", "SOPInstanceUID"])
     return {name: head.get(name, "") for name in ("SeriesInstanceUID", "SOPInstanceUID")}

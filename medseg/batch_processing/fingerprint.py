@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from medseg.io.dicom import part10
+from medseg.io.dicom import signature
 from medseg.io.dicom.companions import companion_folders
 from medseg.io.dicomweb.address import DicomwebAddress, is_address
 from medseg.io.formats import partner
@@ -101,11 +101,11 @@ def _files(image: Path, listings: Listings) -> Iterator[tuple[str, os.stat_resul
     other = partner(image)
     for path in (*data_files(image), *([] if other is None else [other])):
         yield path.name, path.stat()
-    for folder in companion_folders(image) if part10.is_dicom(image) else ():
+    for folder in companion_folders(image) if signature.is_dicom(image) else ():
         yield from (
             (f"{folder.name}/{path.name}", path.stat()) for path in folder.iterdir() if path.is_file()
         )
-    if part10.is_dicom(image):
+    if signature.is_dicom(image):
         if image.parent not in listings:
             with os.scandir(image.parent) as entries:
                 listings[image.parent] = [

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from medseg.io import formats
-from medseg.io.dicom import part10
+from medseg.io.dicom import signature
 from medseg.io.dicom.companions import Identity, SeriesFolder, companion_folders, grouped, identity
 from medseg.io.overwrite_guard import has_own_sidecar
 from medseg.system.folder_walk import DANGLING
@@ -116,7 +116,7 @@ class FolderSearch:
             elif path.is_file() and path.name != "DICOMDIR":
                 try:
                     known = identity(path)
-                    if known is None and part10.is_dicom(path):
+                    if known is None and signature.is_dicom(path):
                         self.bystanders.append(path)
                     elif known is None and formats.picture_ending(path):
                         self.pictures.append(path)

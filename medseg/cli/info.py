@@ -13,6 +13,7 @@ from medseg.cli.early_checks import check_scans
 from medseg.cli.options import AsJson, Nonfinite, PixelMm, Series, Trust, VolumeNumber, choices_of
 from medseg.cli.output import print_next
 from medseg.errors import InputRefused, printable
+from medseg.system.quiet_libraries import import_nibabel
 
 
 def info(
@@ -29,6 +30,7 @@ def info(
     Never prints patient data: of a series' description only words such as "chest lung 1.0" are shown.
     """
     check_scans([scan])
+    import_nibabel()
     from medseg.io.scan_info import info as info_of
 
     try:

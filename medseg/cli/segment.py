@@ -38,6 +38,7 @@ from medseg.system.atomic_write import check_folder
 from medseg.system.error_conversion import as_medseg_error
 from medseg.system.notices import RESEARCH
 from medseg.system.output_folder import check_output_folder, make_output_folder
+from medseg.system.quiet_libraries import import_nibabel
 
 if TYPE_CHECKING:
     from medseg.inference.registry import SegmentationMethod
@@ -132,6 +133,7 @@ def segment(
             make_output_folder(Path(str(output)))
         for target in targets:
             check_mask(target.mask, format_)
+        import_nibabel()
         from medseg.images.label_selection import select_labels
         from medseg.inference.case_reading import CaseReading
         from medseg.inference.registry import load_segmenter

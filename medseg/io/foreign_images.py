@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
-import nibabel
 import numpy as np
 import numpy.typing as npt
 
@@ -167,6 +166,8 @@ def _of_nibabel(image: NibabelImage, options: ReadOptions) -> Volume:
             remedy="pass (array, affine) with the affine from voxels to RAS+ mm",
             reason="no-geometry",
         )
+    import nibabel
+
     source = Source()
     if isinstance(image, nibabel.Nifti1Pair):  # and Nifti1Image and both of NIfTI-2, its children
         header = Header(image.header, shape, np.dtype(np.uint8), offset=0, size=0, pair=False)

@@ -1,4 +1,7 @@
-"""Reading and writing scans and masks of every format."""
+"""Reading and writing scans and masks of every format.
+
+The readers of DICOM are imported for DICOM files only, because importing pydicom takes long.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from medseg.images.grid import Grid
 from medseg.images.label import Label
 from medseg.images.volume import Mask, Source, Volume, whole_numbers
 from medseg.io import formats, nifti, path_checks, unsupported_formats
-from medseg.io.dicom import part10, rtstruct, seg, series_reader, sop_classes, source_series
+from medseg.io.dicom import signature, sop_classes
 from medseg.io.dicom.segments import Segment
 from medseg.io.formats import DICOM_FORMATS, FORMATS, PICTURES, Format
 from medseg.io.itk import slicer_segments
@@ -66,12 +69,16 @@ def _read(path: str | Path, choices: ReadOptions) -> Volume:
     path = path_checks.existing(path)
     if path.is_dir():
         return _read_folder(path, choices)
-    if series_reader.is_dicom(path):
+    if signature.is_dicom(path):
+        from medseg.io.dicom import series_reader
+
         return series_reader.read(path, choices)
     return _format(path).read(path, choices)
 
 
 def _read_folder(path: Path, choices: ReadOptions) -> Volume:
+    from medseg.io.dicom import series_reader
+
     try:
         return series_reader.read(path, choices)
     except InputRefused as error:
@@ -98,7 +105,7 @@ def read_channels(
     """
     if len(paths) == 1 and channels > 1:
         only = path_checks.existing(paths[0])
-        if only.is_file() and not series_reader.is_dicom(only):
+        if only.is_file() and not signature.is_dicom(only):
             if _format(only) is formats.NIFTI:
                 return nifti.read_channels(only, choices, channels=channels)
             if formats.picture_ending(only):
@@ -158,10 +165,12 @@ def read_mask(
     path = path_checks.existing(path)
     kind = _derived(path)
     if kind:
+        from medseg.io.dicom import rtstruct, seg
+
         if kind in sop_classes.RTSTRUCT:
             return rtstruct.read(path, labels, grid)
         return seg.read(path, labels, grid)
-    if path.is_file() and formats.picture_ending(path) and not series_reader.is_dicom(path):
+    if path.is_file() and formats.picture_ending(path) and not signature.is_dicom(path):
         own_grid = grid if grid is None or isinstance(grid, Grid) else grid.grid
         return picture_masks.read_mask(path, labels, own_grid, coding)
     if names_segments(path):
@@ -203,6 +212,8 @@ def list_segments(path: str | Path) -> tuple[Segment, ...]:
             remedy="name the labels with a recipe: --recipe NAME",
             reason="no-segments",
         )
+    from medseg.io.dicom import rtstruct, seg
+
     if kind in sop_classes.RTSTRUCT:
         return rtstruct.list_segments(path)
     return seg.list_segments(path)
@@ -217,8 +228,10 @@ def names_segments(path: Path) -> bool:
 
 def _derived(path: Path) -> str:
     """SOPClassUID of a SEG or RTSTRUCT; empty for everything else."""
-    if not path.is_file() or not series_reader.is_dicom(path):
+    if not path.is_file() or not signature.is_dicom(path):
         return ""
+    from medseg.io.dicom import part10
+
     try:
         kind = str(part10.header(path, ["SOPClassUID"]).get("SOPClassUID") or "")
     except OSError:
@@ -284,6 +297,8 @@ def check_source(source: Source, path: str | Path) -> None:
         UsageError: the path ends in .dcm, and the scan is not DICOM (``no-dicom-source``).
     """
     if formats.is_dicom_output(Path(path)):
+        from medseg.io.dicom import source_series
+
         source_series.check_source(source)
 
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 UNKNOWN = -1
 """Value of a label in a table where it is unknown whether the class belongs to it."""
@@ -49,6 +48,8 @@ class LabelClasses:
 
     def boxes(self) -> list[tuple[slice, ...] | None]:
         """The bounding box of each label; None for a label without voxels."""
+        from scipy import ndimage
+
         found = ndimage.find_objects(self.classes)
         found += [None] * (len(self.table) - 1 - len(found))
         inside = [[found[n] for n in np.flatnonzero(column[1:] == 1)] for column in self.table.T]

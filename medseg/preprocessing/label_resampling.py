@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from medseg.images.grid import Grid
 from medseg.images.label import HALF, TIE, Label
@@ -36,6 +35,8 @@ class Region:
 
 def regions(array: Voxels, labels: Sequence[Label]) -> list[Region]:
     """The regions of labels in a label map."""
+    from scipy import ndimage
+
     found = ndimage.find_objects(array)
 
     def region(label: Label) -> Region:

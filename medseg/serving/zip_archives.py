@@ -8,7 +8,7 @@ import zlib
 from pathlib import Path, PurePosixPath
 
 from medseg.errors import InputRefused, MedsegError, UsageError
-from medseg.io.dicom import part10
+from medseg.io.dicom import signature
 from medseg.serving.limits import Limits
 from medseg.serving.uploads import UploadedFile, suffix_of
 
@@ -53,7 +53,7 @@ def unpack(archive: Path, folder: Path, limits: Limits) -> Path:
                         if left < 0:
                             raise _too_much(f"more than {limits.upload_bytes / (1 << 20):.0f} MB")
                         out.write(part)
-                if path.suffix == ".dcm" and not part10.is_dicom(path):
+                if path.suffix == ".dcm" and not signature.is_dicom(path):
                     path.unlink()
                     continue
                 made += 1

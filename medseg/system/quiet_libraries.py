@@ -90,6 +90,16 @@ def without_package(name: str) -> Iterator[None]:
         sys.meta_path = [each for each in sys.meta_path if each is not finder]
 
 
+def import_nibabel() -> None:
+    """Imports nibabel without pydicom, in medseg's own processes only.
+
+    nibabel needs pydicom for DICOM data sets in extensions of NIfTI headers, which medseg does not read, and
+    for its package ``nicom``, which imports it itself. Importing pydicom takes longer than all the rest.
+    """
+    with without_package("pydicom"):
+        import nibabel  # noqa: F401
+
+
 class _Absent:
     def __init__(self, name: str) -> None:
         self._name, self._thread = name, threading.get_ident()

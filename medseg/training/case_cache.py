@@ -27,7 +27,7 @@ from medseg.errors import InputRefused, ResourceError, UsageError
 from medseg.images.grid import Grid
 from medseg.io import is_dicom_mask
 from medseg.io.dicom.companions import companion_folders
-from medseg.io.dicom.series_reader import is_dicom
+from medseg.io.dicom.signature import is_dicom
 from medseg.io.formats import is_split
 from medseg.io.image_files import data_files
 from medseg.preprocessing.label_classes import UNKNOWN, LabelClasses

@@ -8,7 +8,7 @@ from medseg.batch_processing.case_discovery import items
 from medseg.datasets.layouts.case_naming import images
 from medseg.errors import UsageError
 from medseg.io import formats
-from medseg.io.dicom.part10 import is_dicom
+from medseg.io.dicom.signature import is_dicom
 
 
 def a_volume() -> Volume:

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -14,10 +15,6 @@ PATIENCE = 1000
 """Seconds a child may take, on a machine with ten times the work it can do: a hang ends, no test does."""
 
 _HEAVY = ("lightning", "matplotlib", "monai", "pandas", "torch")
-_REPORT = f"""
-import atexit, json, sys
-atexit.register(lambda: print(json.dumps([name for name in {_HEAVY} if name in sys.modules])))
-"""
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -29,10 +26,14 @@ def environment(**more: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **more}
 
 
-def heavy_imports(code: str, *, cwd: Path) -> list[str]:
-    """The heavy packages that a fresh interpreter has imported after running ``code``."""
+def heavy_imports(code: str, *, cwd: Path, among: Sequence[str] = _HEAVY) -> list[str]:
+    """Those of some packages that a fresh interpreter has imported after running ``code``."""
+    report = f"""
+import atexit, json, sys
+atexit.register(lambda: print(json.dumps([name for name in {tuple(among)} if name in sys.modules])))
+"""
     done = subprocess.run(
-        [sys.executable, "-c", _REPORT + code], cwd=cwd, env=environment(), capture_output=True, text=True
+        [sys.executable, "-c", report + code], cwd=cwd, env=environment(), capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])

@@ -18,7 +18,7 @@ import pydicom
 from medseg.datasets.layouts.case_naming import Found, ambiguous, distinct, safe
 from medseg.datasets.manifest import Case
 from medseg.errors import UsageError, listed
-from medseg.io.dicom import part10, sop_classes
+from medseg.io.dicom import part10, signature, sop_classes
 from medseg.io.dicom.companions import companion_folders
 from medseg.system.folder_walk import walk
 from medseg.system.notices import notify
@@ -103,7 +103,7 @@ def _headers(folder: Path) -> Iterator[_Header]:
         if path.name == "DICOMDIR":
             continue
         try:
-            if not part10.is_dicom(path):
+            if not signature.is_dicom(path):
                 continue
             head = part10.header(path, _TAGS)
             kind = str(head.get("SOPClassUID") or "")

@@ -22,7 +22,7 @@ from medseg.errors import InputRefused
 from medseg.images.label import Label
 from medseg.images.volume import Mask, Volume
 from medseg.io import read, write_to
-from medseg.io.dicom import part10
+from medseg.io.dicom import part10, signature
 from medseg.io.formats import NIFTI
 from medseg.io.overwrite_guard import replacing_equal
 from medseg.system.folder_walk import walk
@@ -134,7 +134,7 @@ def _series(folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for place in sorted({path.parent for path in walk(folder).files}):
         for path in sorted(place.iterdir()):
-            if path.is_file() and path.suffix.lower() != ".xml" and part10.is_dicom(path):
+            if path.is_file() and path.suffix.lower() != ".xml" and signature.is_dicom(path):
                 head = part10.header(path, ["Modality", "SeriesInstanceUID"])
                 if str(head.get("Modality") or "") == "CT":
                     uid = str(head.get("SeriesInstanceUID") or "")
@@ -155,7 +155,7 @@ def _uid(path: Path) -> str:
 
 
 def _is_reading(path: Path) -> bool:
-    return b"LidcReadMessage" in part10.beginning(path, 4096)
+    return b"LidcReadMessage" in signature.beginning(path, 4096)
 
 
 def _root(path: Path) -> ElementTree.Element:

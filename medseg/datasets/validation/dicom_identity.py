@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from medseg.datasets.manifest import Case
-from medseg.io.dicom import part10
+from medseg.io.dicom import signature
 
 _TAGS = {"patient": "PatientID", "study": "StudyInstanceUID"}
 
@@ -33,8 +33,10 @@ def subject_of(case: Case) -> Subject:
     """
     for file in _files(case.images[0]):
         try:
-            if not part10.is_dicom(file):
+            if not signature.is_dicom(file):
                 continue
+            from medseg.io.dicom import part10  # imports pydicom
+
             header = part10.header(file, list(_TAGS.values()))
             return Subject(**{name: _digest(str(header.get(tag) or "")) for name, tag in _TAGS.items()})
         except Exception:  # pydicom raises anything

@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from medseg.images.connected_components import components
 from medseg.images.label import HALF, TIE, Label
@@ -56,6 +55,8 @@ def remains(
     oriented = truth.oriented("RAS")
     lengths = zip(oriented.grid.shape, oriented.grid.spacing_mm, spacing_mm, strict=True)
     weights = [_weights(n, new / old) for n, old, new in lengths]
+    from scipy import ndimage
+
     boxes = ndimage.find_objects(oriented.array)
     rivals = tuple(labels) if exclusive else ()
     return tuple(_remains(oriented.array, label, boxes, weights, rivals) for label in labels)

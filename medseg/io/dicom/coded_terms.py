@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pydantic import Field
-from pydicom.dataset import Dataset
 
 from medseg.images.label import Label
 from medseg.io.dicom.organ_codes import ORGANS
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,8 @@ class Term:
 
     def item(self) -> Dataset:
         """The term as an item of a code sequence (PS3.3 8.8)."""
+        from pydicom.dataset import Dataset
+
         ds = Dataset()
         setattr(ds, "CodeValue" if len(self.value) <= _SHORT else "LongCodeValue", self.value)
         ds.CodingSchemeDesignator, ds.CodeMeaning = self.scheme, self.meaning

@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from medseg.io import formats
-from medseg.io.dicom import part10, sop_classes
+from medseg.io.dicom import part10, signature, sop_classes
 from medseg.io.dicom.discovery import scan
 from medseg.io.dicom.element_values import value
 from medseg.io.dicom.slice import Slice
@@ -76,7 +76,7 @@ def identity(path: Path) -> Identity | None:
     Raises:
         Exception: the file is damaged; pydicom raises all kinds of errors.
     """
-    if not part10.is_dicom(path):
+    if not signature.is_dicom(path):
         return None
     tags = ["PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "ImagePositionPatient"]
     head = part10.header(path, ["SOPClassUID", "Rows", "ImageType", *tags])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from medseg.errors import InputRefused
 from medseg.io import formats
-from medseg.io.dicom import part10
+from medseg.io.dicom import signature
 from medseg.io.dicom.slice import Slice
 from medseg.io.dicom.slice_headers import slices
 from medseg.system.notices import notify
@@ -33,7 +33,7 @@ def scan(folder: Path, *, deep: bool = True) -> tuple[Slice, ...]:
     doubtful: list[tuple[Path, str]] = []
     for path in sorted(p for p in _files(folder, deep) if p.name != "DICOMDIR"):
         problem = _trouble(path)
-        if problem is None and part10.is_dicom(path):
+        if problem is None and signature.is_dicom(path):
             found.append(path)
         elif problem != "special":
             doubtful.append((path, problem or "it is not DICOM"))

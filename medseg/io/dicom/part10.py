@@ -1,4 +1,4 @@
-"""DICOM files (PS3.10): recognition, and reading with limits on size."""
+"""Reading DICOM files (PS3.10) with limits on size."""
 
 from __future__ import annotations
 
@@ -17,45 +17,12 @@ from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
 from medseg.errors import InputRefused
-from medseg.io import formats
+from medseg.io.dicom.signature import GZIP
 from medseg.system import quiet_libraries
 
-_GZIP = b"\x1f\x8b"
 # A header alone: functional groups of 20,000 frames take about 30 MB.
 _HEADER_BYTES = 64 << 20
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
-
-
-def is_dicom(path: Path) -> bool:
-    """Whether the file is DICOM by its first bytes, gzipped or not.
-
-    Data sets without the preamble of part 10, as older systems store them, begin with group
-    0002 or 0008; they are recognised unless the suffix is that of another image format.
-    """
-    head = beginning(path)
-    if head[128:132] == b"DICM":
-        return True
-    if path.name.lower().endswith(formats.NOT_BARE_DICOM):
-        return False
-    return _is_bare(head)
-
-
-def has_preamble(path: Path) -> bool:
-    """Whether the file has the preamble of DICOM part 10."""
-    return beginning(path)[128:132] == b"DICM"
-
-
-def beginning(path: Path, size: int = 132) -> bytes:
-    """The first bytes of the file, unpacked if it is gzipped; fewer if the file is shorter."""
-    with path.open("rb") as file:
-        head = file.read(size)
-        if head[:2] != _GZIP:
-            return head
-        file.seek(0)
-        try:
-            return gzip.GzipFile(fileobj=file).read(size)
-        except (OSError, EOFError, zlib.error):
-            return head
 
 
 def header(path: Path, tags: Sequence[str] | None) -> pydicom.Dataset:
@@ -96,19 +63,12 @@ def whole(path: Path, limit: int) -> pydicom.Dataset:
 def is_packed(path: Path) -> bool:
     """Whether the file is gzipped."""
     with path.open("rb") as file:
-        return file.read(2) == _GZIP
-
-
-def _is_bare(head: bytes) -> bool:
-    if head[:2] not in (b"\x02\x00", b"\x08\x00") or head[3:4] != b"\x00" or len(head) < 16:
-        return False
-    explicit = head[4:6].isalpha() and head[4:6].isupper()
-    return explicit or int.from_bytes(head[4:8], "little") <= 1024
+        return file.read(2) == GZIP
 
 
 def _plain(file: BinaryIO, limit: int, path: Path, *, strict: bool = False) -> BinaryIO:
     """The part 10 file in ``file`` with gzip and deflate undone, at most ``limit`` bytes."""
-    if file.read(2) == _GZIP:
+    if file.read(2) == GZIP:
         file.seek(0)
         file = io.BytesIO(_bounded(gzip.GzipFile(fileobj=file), limit, path, strict))
     file.seek(0)

@@ -10,7 +10,6 @@ from medseg.images.volume import Source, Volume
 from medseg.io.dicom.companions import continued
 from medseg.io.dicom.discovery import scan
 from medseg.io.dicom.mosaic import untiled
-from medseg.io.dicom.part10 import is_dicom
 from medseg.io.dicom.pixels import check_kind, voxels
 from medseg.io.dicom.series_listing import Series, chosen, listed, several
 from medseg.io.dicom.slice import Slice
@@ -19,7 +18,7 @@ from medseg.io.dicom.stacking import stack, volumes
 from medseg.io.read_options import DEFAULT_OPTIONS, ReadOptions
 from medseg.system.notices import notify
 
-__all__ = ["Series", "is_dicom", "list_series", "read"]
+__all__ = ["Series", "list_series", "read"]
 
 
 def list_series(path: str | Path) -> tuple[Series, ...]:

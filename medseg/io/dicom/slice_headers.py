@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from medseg.errors import InputRefused
-from medseg.io.dicom import part10, sop_classes
+from medseg.io.dicom import part10, signature, sop_classes
 from medseg.io.dicom.element_values import GEOMETRY, numbers, oddities, value, whole
 from medseg.io.dicom.slice import Slice
 
@@ -105,7 +105,7 @@ def slices(path: Path) -> tuple[Slice, ...]:
         found, problem = None, f"its header cannot be read ({type(error).__name__})"
     if found is not None:
         return found
-    if not part10.has_preamble(path):
+    if not signature.has_preamble(path):
         return ()
     raise InputRefused(
         f"a damaged DICOM file, not an image: {problem}",

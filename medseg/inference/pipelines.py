@@ -88,7 +88,7 @@ def pipeline_runtime(
     if isinstance(recipe.pipeline, BundlePipeline):
         from medseg.inference.bundle.runtime import BundleRuntime
 
-        return BundleRuntime(recipe, engines)
+        return BundleRuntime(recipe, engines, device)
     from medseg.inference.nnunet.runtime import NnunetRuntime
 
     return NnunetRuntime(recipe, engines, device)

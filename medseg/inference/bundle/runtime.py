@@ -25,11 +25,14 @@ class BundleRuntime:
 
     Args:
         recipe: The recipe.
-        networks: For its one network, that of each fold.
+        networks: For its one network, that of each fold. On a device, it is given as many windows at once as
+            its attribute ``batch`` says.
+        device: Device of the networks.
     """
 
-    def __init__(self, recipe: Recipe, networks: Sequence[Sequence[Network]]) -> None:
+    def __init__(self, recipe: Recipe, networks: Sequence[Sequence[Network]], device: str = "cpu") -> None:
         self.recipe = recipe
+        self.batch = 1 if device == "cpu" else getattr(networks[0][0], "batch", 1)
         self.rules = cast(BundlePipeline, recipe.pipeline)
         self.networks = networks[0]
 
@@ -62,6 +65,7 @@ class BundleCase:
             overlap=rules.overlap,
             gaussian=rules.gaussian,
             fill=rules.fill,
+            batch=self._runtime.batch,
         )
         del self._image
         labels = [label.value for label in recipe.labels]

@@ -9,6 +9,8 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from medseg.system.progress import show_step
+
 Floats: TypeAlias = npt.NDArray[np.float32]
 Network: TypeAlias = Callable[[Floats], Floats]
 
@@ -41,17 +43,19 @@ def mean_logits(
     overlap: float,
     gaussian: float | None,
     fill: float,
+    batch: int = 1,
 ) -> Floats:
     """Logits of a whole image, float32 (heads, X, Y, Z).
 
     Args:
         image: float32 (C, X, Y, Z).
-        networks: The network of each fold, from float32 (1, C, *window) to logits (1, heads, *window); their
+        networks: The network of each fold, from float32 (N, C, *window) to logits (N, heads, *window); their
             logits are averaged.
         window: Size of the windows.
         overlap: Share of a window that its neighbour covers.
         gaussian: See :func:`importance`.
         fill: Value around images that are smaller than a window.
+        batch: Largest N.
     """
     inner = image.shape[1:]
     before = [max(w - n, 0) // 2 for n, w in zip(inner, window, strict=True)]
@@ -61,19 +65,25 @@ def mean_logits(
     weight = importance(window, gaussian)
     count = np.zeros(image.shape[1:], dtype=np.float32)
     total: Floats | None = None
-    for at in product(*(starts(n, w, overlap) for n, w in zip(image.shape[1:], window, strict=True))):
-        place = tuple(slice(first, first + w) for first, w in zip(at, window, strict=True))
-        part = np.ascontiguousarray(image[:, *place])[None]
-        logits = np.array(networks[0](part)[0], dtype=np.float32)
+    places = [
+        tuple(slice(first, first + w) for first, w in zip(at, window, strict=True))
+        for at in product(*(starts(n, w, overlap) for n, w in zip(image.shape[1:], window, strict=True)))
+    ]
+    for first in range(0, len(places), batch):
+        waiting = places[first : first + batch]
+        parts = np.stack([image[:, *place] for place in waiting])
+        logits = np.array(networks[0](parts), dtype=np.float32)
         for network in networks[1:]:
-            logits += network(part)[0]
+            logits += network(parts)
         if len(networks) > 1:
             logits /= np.float32(len(networks))
         if total is None:
-            total = np.zeros((len(logits), *image.shape[1:]), dtype=np.float32)
+            total = np.zeros((logits.shape[1], *image.shape[1:]), dtype=np.float32)
         logits *= weight
-        total[:, *place] += logits
-        count[place] += weight
+        for place, part in zip(waiting, logits, strict=True):
+            total[:, *place] += part
+            count[place] += weight
+        show_step(first + len(waiting), len(places), "windows")
     if total is None:
         raise ValueError("an image without voxels")
     total /= count

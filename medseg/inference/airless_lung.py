@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from medseg.images.label import Label
+from medseg.images.run_length import memory_order
 from medseg.images.volume import Mask, Volume, members
 from medseg.inference.lung_exclusions import AIR_HU
 
@@ -25,11 +26,13 @@ def airless_ml(mask: Mask, scan: Volume) -> dict[str, float]:
         mask: A mask of the lungs.
         scan: The CT in HU, on the same grid.
     """
-    found = {}
-    for label in lungs_of(mask.labels):
-        voxels = np.count_nonzero(members(mask.array, label) & (scan.array >= AIR_HU))
-        found[label.name] = float(voxels * mask.grid.voxel_ml)
-    return found
+    order = memory_order(mask.array)
+    slices = list(zip(mask.array.transpose(order), scan.array.transpose(order), strict=True))
+    return {
+        label.name: mask.grid.voxel_ml
+        * sum(np.count_nonzero(members(painted, label) & (hu >= AIR_HU)) for painted, hu in slices)
+        for label in lungs_of(mask.labels)
+    }
 
 
 def aerated(mask: Mask, scan: Volume) -> Mask:

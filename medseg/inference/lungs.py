@@ -12,6 +12,7 @@ from medseg.images.run_length import Array, Binary, Runs
 from medseg.images.volume import Volume
 from medseg.inference.lung_exclusions import with_air, without_strays
 from medseg.inference.midline import Midline, body_outline, cut_shares, find_midline
+from medseg.inference.neighbourhood import depth_mm_of
 from medseg.inference.upright_lattice import Box, UprightLattice, body_lattice
 from medseg.system.notices import Notice
 
@@ -173,10 +174,14 @@ def _nearest(seeds: npt.NDArray[np.uint8], spacing_mm: tuple[float, float, float
     """The value of the nearest seed; recesses, which an erosion removes, get the side of the nearest part."""
     from scipy import ndimage
 
-    indices = ndimage.distance_transform_edt(
+    x, y, z = ndimage.distance_transform_edt(
         seeds == 0, sampling=spacing_mm, return_distances=False, return_indices=True
     )
-    return np.asarray(seeds[tuple(indices)])
+    place = x.astype(np.intp)  # of the nearest seed in memory: one index instead of three needs less of it
+    for index, length in zip((y, z), seeds.shape[1:], strict=True):
+        place *= length
+        place += index
+    return np.asarray(seeds.ravel()[place])
 
 
 def _sides_of_half(lungs: Binary, lone: int) -> npt.NDArray[np.uint8] | None:
@@ -219,9 +224,7 @@ def _two_parts(
         core = lungs
         if neck_mm > 0:
             if depth_mm is None:  # slow, and most lungs do not touch
-                # The scan's faces are not a surface of the lungs: thin slabs would be eroded completely.
-                padded = np.pad(lungs, 1, mode="edge")
-                depth_mm = ndimage.distance_transform_edt(padded, sampling=spacing_mm)[1:-1, 1:-1, 1:-1]
+                depth_mm = depth_mm_of(lungs, spacing_mm)
             core = depth_mm > neck_mm
         parts, count = ndimage.label(core, structure=np.ones((3, 3, 3)))
         if count < 2:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import product
 
 import numpy as np
+import numpy.typing as npt
 
 from medseg.images.run_length import Binary
 
@@ -55,3 +56,23 @@ def within(
     found = voxels & mask
     found[tuple((at[near] - reach).T)] = True
     return found
+
+
+def depth_mm_of(mask: Binary, spacing_mm: tuple[float, float, float]) -> npt.NDArray[np.float64]:
+    """The distance of each voxel of a mask (X, Y, Z) from the nearest one outside it; 0 outside.
+
+    The mask is taken to continue beyond the faces of the array, so that a thin slab is not all surface. The
+    same numbers as those of scipy's ``distance_transform_edt``, in half of the memory.
+    """
+    from scipy import ndimage
+
+    nearest = ndimage.distance_transform_edt(
+        np.pad(mask, 1, mode="edge"), sampling=spacing_mm, return_distances=False, return_indices=True
+    )[:, 1:-1, 1:-1, 1:-1]
+    squares = np.zeros(mask.shape)
+    for axis, mm in enumerate(spacing_mm):
+        own = np.arange(1, mask.shape[axis] + 1).reshape([-1 if n == axis else 1 for n in range(3)])
+        away = np.subtract(nearest[axis], own, dtype=np.float64)
+        away *= mm
+        squares += np.square(away, out=away)
+    return np.asarray(np.sqrt(squares, out=squares))

@@ -112,6 +112,10 @@ class Segmenter:
                 package.check_use(SLICES, self._slices.digest)
             every = f"{self._digest} {self._slices.digest} {RULES}"
             self._digest = hashlib.sha256(every.encode()).hexdigest()
+        if self.assembly.postprocess.divide:
+            # Divides lungs later, and takes long to import: here the scan is being read in another thread.
+            import scipy.ndimage
+            import scipy.sparse.csgraph  # noqa: F401
 
     def _stages(self, engine: str) -> list[list[Engine]]:
         """For each network of a pipeline, the engine of each fold."""

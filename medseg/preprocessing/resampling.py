@@ -6,6 +6,7 @@ is a small matrix whose row j holds the weights of the input voxels in output vo
 
 from __future__ import annotations
 
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy.typing as npt
 
 from medseg.errors import InputRefused
 from medseg.images.grid import Grid
+from medseg.system.processes import thread_count
 
 Array = npt.NDArray[np.float32]
 
@@ -116,7 +118,8 @@ def resample(values: npt.NDArray[Any], source: Grid, target: Grid) -> Array:
 
     Target voxels outside the source take the value of the nearest source voxel. The result is identical to
     the last bit whatever the order of axes in which the source is stored. Only a few slices at a time are
-    converted to float32, so that hardly more memory is needed than for source and result.
+    converted to float32, so that hardly more memory is needed than for source and result; slabs of them share
+    the threads of this process.
 
     Args:
         values: (C, X, Y, Z) on ``source``, of any type and with any strides.
@@ -152,17 +155,22 @@ def resample(values: npt.NDArray[Any], source: Grid, target: Grid) -> Array:
         for first in range(0, depth, _SLICES):
             slices[:, first : first + _SLICES] = slab(first)
         return done
-    # Source slices that the next target slices depend on.
-    held: dict[int, Array] = {}
-    for first in range(0, len(through), _SLICES):
-        part = through[first : first + _SLICES]
-        counts = np.flatnonzero(part.any(axis=0))
-        low, high = int(counts[0]), int(counts[-1]) + 1
-        needed = range(low // _SLICES * _SLICES, high, _SLICES)
-        held = {start: held[start] if start in held else slab(start) for start in needed}
-        stack = np.concatenate(list(held.values()), 1)[:, low - needed.start : high - needed.start]
-        made = part[:, low:high] @ stack.reshape(*stack.shape[:2], -1)
-        slices[:, first : first + _SLICES] = made.reshape(*made.shape[:2], *stack.shape[2:])
+    # Source slices that each portion of target slices depends on, and the slabs that hold them.
+    firsts = range(0, len(through), _SLICES)
+    counts = [np.flatnonzero(through[first : first + _SLICES].any(axis=0)) for first in firsts]
+    spans = [slice(int(each[0]), int(each[-1]) + 1) for each in counts]
+    slabs = [range(span.start // _SLICES * _SLICES, span.stop, _SLICES) for span in spans]
+    held: dict[int, Future[Array]] = {}
+    with ThreadPoolExecutor(thread_count()) as threads:
+        for number, (first, span) in enumerate(zip(firsts, spans, strict=True)):
+            near = {start for needed in slabs[number : number + 2] for start in needed}
+            held = {
+                start: held[start] if start in held else threads.submit(slab, start) for start in sorted(near)
+            }
+            stack = np.concatenate([held[start].result() for start in slabs[number]], 1)
+            stack = stack[:, span.start - slabs[number].start : span.stop - slabs[number].start]
+            made = through[first : first + _SLICES, span] @ stack.reshape(*stack.shape[:2], -1)
+            slices[:, first : first + _SLICES] = made.reshape(*made.shape[:2], *stack.shape[2:])
     return done
 
 

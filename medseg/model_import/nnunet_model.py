@@ -44,8 +44,9 @@ class Training:
     def settings(self) -> dict[str, Any]:
         """The configuration as an entry of ``pipeline.configurations``."""
         axes = self.checkpoints[0].values.get("inference_allowed_mirroring_axes")
-        if not (axes is None or isinstance(axes, tuple | list)):
-            raise refused(self.checkpoints[0].path, "its mirroring axes are not a list", "checkpoint-content")
+        if not (axes is None or (isinstance(axes, tuple | list) and all(type(axis) is int for axis in axes))):
+            problem = "its mirroring axes are not a list of whole numbers"
+            raise refused(self.checkpoints[0].path, problem, "checkpoint-content")
         settings = self.plan.settings.model_dump(mode="json")
         return {**settings, "mirror_axes": sorted(set(axes or ()))}
 
@@ -54,7 +55,7 @@ class Training:
         return {
             "configuration": self.plan.name,
             "dataset": shown(self.plan.dataset_name),
-            "trainer": shown(str(self.checkpoints[0].values.get("trainer_name", ""))),
+            "trainer": shown(_trainer(self.checkpoints[0], "")),
             "folds": list(self.folds),
             "checkpoints": [path.path.name for path in self.checkpoints],
             "sha256": [each.sha256() for each in self.checkpoints],
@@ -103,8 +104,16 @@ def _configuration(checkpoint: Checkpoint) -> str | None:
     return name if isinstance(name, str) else None
 
 
+def _trainer(checkpoint: Checkpoint, unknown: str) -> str:
+    """The name of the trainer; other values are not written out, because small ones may be endless text."""
+    name = checkpoint.values.get("trainer_name", unknown)
+    if not isinstance(name, str):
+        raise refused(checkpoint.path, "its trainer_name is not text", "checkpoint-content")
+    return name
+
+
 def _check_trainer(checkpoint: Checkpoint) -> None:
-    trainer = str(checkpoint.values.get("trainer_name", "nnUNetTrainer"))
+    trainer = _trainer(checkpoint, "nnUNetTrainer")
     if _OTHER_NETWORKS.fullmatch(trainer):
         raise refused(
             checkpoint.path,

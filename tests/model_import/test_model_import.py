@@ -331,6 +331,49 @@ def test_damaged_folders_are_refused_or_imported(tmp_path):
     assert "no remedy" not in outcomes
 
 
+def laughs():
+    """A list of a few hundred entries that is 10 ** 12 words long when it is written out."""
+    made = ["ha"] * 10
+    for _ in range(11):
+        made = [made] * 10
+    return made
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("trainer_name", laughs()),
+        ("trainer_name", 7),
+        ("trainer_name", None),
+        ("inference_allowed_mirroring_axes", laughs()),
+        ("inference_allowed_mirroring_axes", ("a", 1)),
+        ("inference_allowed_mirroring_axes", ([1],)),
+        ("inference_allowed_mirroring_axes", (1e300, 0)),
+        ("inference_allowed_mirroring_axes", 3),
+        ("network_weights", laughs()),
+        ("network_weights", {"encoder": laughs()}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
+def test_values_of_another_kind_in_a_checkpoint_are_refused_without_being_written_out(tmp_path, key, value):
+    folder = training_folder(tmp_path)
+    path = folder / "fold_0" / "checkpoint_final.pth"
+    torch.save({**torch.load(path, weights_only=False), key: value}, path)
+    with pytest.raises(ModelRefused) as caught:
+        medseg.import_model(folder)
+    assert caught.value.reason == "checkpoint-content"
+    assert len(str(caught.value)) < 1000
+
+
+def test_the_configuration_of_a_checkpoint_is_a_name_or_nothing(tmp_path):
+    folder = training_folder(tmp_path)
+    path = folder / "fold_0" / "checkpoint_final.pth"
+    content = torch.load(path, weights_only=False)
+    for value in (laughs(), {"configuration": laughs()}):
+        torch.save({**content, "init_args": value}, path)
+        assert medseg.import_model(folder).recipe.pipeline.configurations[0].name == "3d_fullres"
+
+
 def test_every_field_of_the_plans_may_be_of_another_type(tmp_path):
     folder = training_folder(tmp_path)
     whole = json.loads((folder / "plans.json").read_text())

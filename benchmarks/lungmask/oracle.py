@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 import torch
-from lungmask import LMInferer
+from lungmask import LMInferer, utils
 from lungmask.resunet import UNet
 
 # Classes with the background, whether there is a fill model, shape (x, y, z), and direction of the scan.
@@ -26,6 +26,8 @@ CASES: dict[str, dict[str, Any]] = {
     "small": {"classes": 3, "shape": (90, 70, 4)},
     "large": {"classes": 3, "shape": (300, 280, 3)},
     "air": {"classes": 3, "air": True},
+    "trained": {"classes": 3, "steps": 25},
+    "trained_lobes": {"classes": 6, "steps": 25},
 }
 
 
@@ -70,13 +72,33 @@ def network(classes: int, seed: int) -> UNet:
     return made
 
 
+def train(made: UNet, image: sitk.Image, classes: int, steps: int) -> UNet:
+    """The network after some steps on the slices of a scan, whose labels are lung, body and table."""
+    slices, _ = utils.preprocess(sitk.GetArrayFromImage(image), resolution=[256, 256])
+    hu = torch.from_numpy(np.asarray(slices, np.float32).clip(-1024, 600))
+    labels = torch.bucketize(hu, torch.tensor([-950.0, -500.0, -50.0]))  # air, lung, table, body
+    labels = torch.tensor([0, 1, 3, 2])[labels].clamp(max=classes - 1)
+    softmax, made.softmax = made.softmax, torch.nn.Identity()
+    optimizer = torch.optim.Adam(made.parameters(), lr=0.01)
+    made.train()
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(made((hu[:, None] + 1024) / 1624), labels)
+        loss.backward()
+        optimizer.step()
+    made.softmax = softmax
+    return made.eval()
+
+
 def run(folder: Path, case: dict[str, Any]) -> None:
     """Writes networks, scan and mask of a case."""
     folder.mkdir(parents=True)
     networks = [network(case["classes"], 5)] + ([network(case["fill"], 8)] if "fill" in case else [])
+    image = scan(case)
+    if "steps" in case:
+        networks[0] = train(networks[0], image, case["classes"], case["steps"])
     for made, name in zip(networks, ("model", "fill"), strict=False):
         torch.save(made.state_dict(), folder / f"{name}.pth")
-    image = scan(case)
     sitk.WriteImage(image, str(folder / "scan.nii.gz"))
     image = sitk.ReadImage(str(folder / "scan.nii.gz"))
     inferer = LMInferer.__new__(LMInferer)

@@ -23,28 +23,15 @@ from oracle import ANISO, CASES, configuration, plain, plans, residual, train
 WIDE = {"kernel_sizes": [[1, 3, 5], [3, 3, 3], [3, 5, 3]], "strides": [[1, 1, 1], [1, 2, 2], [2, 1, 2]]}
 
 
-def before_22(made: dict[str, Any]) -> dict[str, Any]:
-    """A configuration with the fields that nnU-Net wrote before 2.2."""
-    made = copy.deepcopy(made)
-    given = made.pop("architecture")["arch_kwargs"]
-    return made | {
-        "UNet_class_name": "PlainConvUNet",
-        "UNet_base_num_features": given["features_per_stage"][0],
-        "unet_max_num_features": given["features_per_stage"][-1],
-        "n_conv_per_stage_encoder": given["n_conv_per_stage"],
-        "n_conv_per_stage_decoder": given["n_conv_per_stage_decoder"],
-        "num_pool_per_axis": [2, 2, 2],
-        "pool_op_kernel_sizes": given["strides"],
-        "conv_kernel_sizes": given["kernel_sizes"],
-    }
-
-
 def case_of(name: str, **changes: Any) -> dict[str, Any]:
     return {"plans": plans({name: configuration(**changes)})}
 
 
 NETWORKS: dict[str, dict[str, Any]] = {
-    **{name: CASES[name] for name in ("3d", "resenc", "2d", "mr", "regions", "anisotropic")},
+    **{
+        name: CASES[name]
+        for name in ("3d", "resenc", "2d", "mr", "regions", "anisotropic", "before_22", "inherited")
+    },
     "kernels": case_of("3d_fullres", architecture=plain(3, **WIDE)),
     "counts": case_of(
         "3d_fullres", architecture=plain(3, n_conv_per_stage=[1, 3, 2], n_conv_per_stage_decoder=[3, 1])
@@ -52,10 +39,6 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "without_bias": case_of("3d_fullres", architecture=plain(3, conv_bias=False)),
     "resenc_2d": case_of("2d", patch_size=[32, 24], spacing=[1.5, 1.5], architecture=residual(2)),
     "resenc_anisotropic": case_of("3d_fullres", architecture=residual(3, **ANISO)),
-    "before_22": {"plans": plans({"3d_fullres": before_22(configuration())})},
-    "inherited": {
-        "plans": plans({"3d_fullres": {"inherits_from": "base", "batch_size": 4}, "base": configuration()})
-    },
 }
 
 

@@ -99,6 +99,22 @@ def plans(configurations: dict[str, Any], channels: int = 1, transpose: tuple[in
     }
 
 
+def before_22(made: dict[str, Any]) -> dict[str, Any]:
+    """A configuration with the fields that nnU-Net wrote before 2.2."""
+    made = copy.deepcopy(made)
+    given = made.pop("architecture")["arch_kwargs"]
+    return made | {
+        "UNet_class_name": "PlainConvUNet",
+        "UNet_base_num_features": given["features_per_stage"][0],
+        "unet_max_num_features": given["features_per_stage"][-1],
+        "n_conv_per_stage_encoder": given["n_conv_per_stage"],
+        "n_conv_per_stage_decoder": given["n_conv_per_stage_decoder"],
+        "num_pool_per_axis": [2, 2, 2],
+        "pool_op_kernel_sizes": given["strides"],
+        "conv_kernel_sizes": given["kernel_sizes"],
+    }
+
+
 LABELS = {"background": 0, "lung": 1, "lesion": 2}
 ANISO = {"kernel_sizes": [[1, 3, 3], [3, 3, 3], [3, 3, 3]], "strides": [[1, 1, 1], [1, 2, 2], [2, 2, 2]]}
 
@@ -169,6 +185,15 @@ CASES: dict[str, dict[str, Any]] = {
         ),
         "channels": ["gray", "red"],
         "rgb": True,
+    },
+    "ignore": {
+        "plans": plans({"3d_fullres": configuration()}),
+        "labels": {"background": 0, "lung": 1, "lesion": 2, "ignore": 3},
+    },
+    "before_22": {"plans": plans({"3d_fullres": before_22(configuration())})},
+    "inherited": {
+        "plans": plans({"3d_fullres": {"inherits_from": "base", "batch_size": 4}, "base": configuration()}),
+        "names": ["3d_fullres"],
     },
     "ensemble": {
         "plans": plans(
@@ -296,7 +321,7 @@ def predict(model: Path, case: dict[str, Any], scans: list[Path], out: Path, **o
 def run(folder: Path, case: dict[str, Any]) -> None:
     """Writes model, scan and mask of a case."""
     channels = case.get("channels", ["CT"])
-    names = list(case["plans"]["configurations"])
+    names = case.get("names", list(case["plans"]["configurations"]))
     for name in names:
         train(folder / "model" / f"nnUNetTrainer__nnUNetPlans__{name}", case, name)
     scans = [folder / f"scan_{number:04d}.nii.gz" for number in range(len(channels))]

@@ -19,9 +19,9 @@ SAME_GRID_MM = 0.01
 hundredth of a millimetre is below every scanner's precision."""
 
 ROUNDED_GRID_MM = 0.5
-"""Masks whose voxels lie at most this far from a scan's, and less than half a voxel along every axis, are on
-the scan's grid: nearest-neighbour resampling would change nothing. The quaternion of a qform has single
-precision, which moves the far corner of a scan by up to 0.4 mm, and positions and spacings of DICOM
+"""Masks and channels whose voxels lie at most this far from the scan's, and less than half a voxel along
+every axis, are on its grid: nearest-neighbour resampling would change nothing. The quaternion of a qform has
+single precision, which moves the far corner of a scan by up to 0.4 mm, and positions and spacings of DICOM
 segmentations are often written with one to four decimals (up to 0.3 mm at the end of a row)."""
 
 LPS_RAS: Array = np.diag([-1.0, -1.0, 1.0, 1.0])

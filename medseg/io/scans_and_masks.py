@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from medseg.errors import InputRefused, UsageError
+from medseg.images.channel_grids import on_first_grid
 from medseg.images.grid import Grid
 from medseg.images.label import Label
 from medseg.images.volume import Mask, Source, Volume, whole_numbers
@@ -116,17 +117,7 @@ def read_channels(
             remedy="pass one path per channel, one 4D NIfTI file, or one picture in colour",
             reason="channel-count",
         )
-    volumes = tuple(_read(path, choices) for path in paths)
-    for path, volume in zip(paths[1:], volumes[1:], strict=True):
-        mismatch = volume.grid.mismatch(volumes[0].grid)
-        if mismatch:
-            raise InputRefused(
-                f"the channel is not on the grid of the first ({paths[0]}): {mismatch}",
-                where=path,
-                remedy="register and resample the channels to one grid first",
-                reason="grid-mismatch",
-            )
-    return volumes
+    return on_first_grid([_read(path, choices) for path in paths])
 
 
 def read_mask(

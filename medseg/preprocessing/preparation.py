@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medseg.errors import InputRefused, ResourceError
+from medseg.images.channel_grids import on_first_grid
 from medseg.images.grid import Grid
 from medseg.images.mask_placement import placed_on
 from medseg.images.volume import Mask, Volume, Voxels
@@ -246,17 +247,7 @@ def check_channels(recipe: Recipe, volumes: Sequence[Volume]) -> Grid:
             reason="channel-count",
             remedy="give one scan for each channel, in this order",
         )
-    grid = volumes[0].grid
-    for number, volume in enumerate(volumes[1:], start=2):
-        mismatch = volume.grid.mismatch(grid)
-        if mismatch:
-            raise InputRefused(
-                f"channel {number} is not on the grid of the first channel: {mismatch}",
-                where=volume.source.path,
-                reason="grid-mismatch",
-                remedy="register the channels and resample them to one grid first",
-            )
-    return grid
+    return on_first_grid(volumes)[0].grid
 
 
 def _channels(arrays: Sequence[Voxels]) -> npt.NDArray[Any]:

@@ -18,13 +18,13 @@ class TestChannels:
 
     def test_another_grid_is_refused_naming_both(self, tmp_path):
         moved = AFFINE.copy()
-        moved[2, 3] += 0.02
+        moved[2, 3] += 0.6
         paths = [save(tmp_path / "a.nii"), save(tmp_path / "b.nii", affine=moved)]
         with pytest.raises(InputRefused, match=r"a\.nii") as caught:
             io.read_channels(paths, channels=2)
         assert caught.value.reason == "grid-mismatch"
         assert caught.value.where.endswith("b.nii")
-        assert "0.02 mm apart" in caught.value.problem
+        assert "0.6 mm apart" in caught.value.problem
 
     def test_channels_of_two_shapes_have_no_distance(self, tmp_path):
         paths = [save(tmp_path / "a.nii"), save(tmp_path / "b.nii", NUMBERS[:-1])]

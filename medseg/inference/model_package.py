@@ -17,6 +17,8 @@ FORMAT = "medseg-package-1"
 PIPELINE = "pipeline.json"
 _LARGEST_PIPELINE = 2**24
 _LARGEST_FILE = 2**31
+_OTHER_FILE = b"location"
+"""Key of the path in ONNX's ``external_data``, relative to wherever the process runs; exports have none."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,8 @@ class ModelPackage:
         """The network of a :func:`medseg.inference.backends.graph_cache.graph_key`, as an ONNX file.
 
         Raises:
-            ModelRefused: the package has no such network, or its file is damaged (``model-damaged``).
+            ModelRefused: the package has no such network, or its file is damaged or refers to another one
+                (``model-damaged``).
         """
         if key not in self._graphs:
             raise ModelRefused(
@@ -100,7 +103,7 @@ class ModelPackage:
                 remedy="repeat `medseg export` with a model that has this recipe",
                 reason="model-damaged",
             )
-        return self._graphs[key].content()
+        return _network(self._graphs[key])
 
     def included(self, name: str) -> ModelPackage | None:
         """The package of another model that is used as well; None if this one was exported without it.
@@ -136,7 +139,7 @@ class ModelPackage:
         for name, sha256 in {**self.self_test, **self.others}.items():
             PackagedFile(self.path / name, sha256).content()
         for graph in self._graphs.values():
-            graph.content()
+            _network(graph)
         for name in self.includes:
             included = self.included(name)
             if included is not None:
@@ -239,6 +242,19 @@ def is_own_package(folder: Path) -> bool:
         return not any(folder.iterdir()) or names <= ModelPackage.read(folder).file_names()
     except (OSError, MedsegError):
         return False
+
+
+def _network(file: PackagedFile) -> bytes:
+    """The bytes of a network, which must hold its weights itself."""
+    content = file.content()
+    if _OTHER_FILE in content:
+        raise ModelRefused(
+            "the network takes its weights from another file, which nothing vouches for",
+            where=file.path,
+            remedy="use a package of `medseg export` from somebody you trust",
+            reason="model-damaged",
+        )
+    return content
 
 
 def _digests(files: Mapping[str, Any]) -> dict[str, str]:

@@ -128,6 +128,22 @@ def test_networks_of_the_table_are_imported(case, tmp_path, scan):
     assert differ <= 2
 
 
+@pytest.mark.parametrize(
+    ("kind", "definition"),
+    [(nets.UNet, NETWORK), *NETWORKS.values()],
+    ids=["unet", *NETWORKS],
+)
+def test_logits_are_those_of_monais_own_class(kind, definition, tmp_path):
+    torch.manual_seed(2)
+    network = kind(**{name: value for name, value in definition.items() if name != "_target_"}).eval()
+    model = medseg.import_model(bundle(tmp_path, configuration(network_def=definition), network, METADATA))
+    image = torch.randn(1, 1, 64, 32, 32)
+    with torch.inference_mode():
+        expected = network(image)
+        assert torch.equal(model.networks()[0].eval()(image), expected)
+    assert expected.std() > 0
+
+
 def test_one_label_with_a_threshold(tmp_path, scan):
     definition = NETWORK | {"out_channels": 1}
     config = configuration(network_def=definition)

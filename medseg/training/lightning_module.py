@@ -11,17 +11,19 @@ import lightning.pytorch as pl
 import torch
 from torch import distributed, nn
 
-from medseg.errors import UsageError
+from medseg.errors import UsageError, listed
 from medseg.inference.label_decision import LabelDecision
 from medseg.inference.sliding_window import planes
 from medseg.networks import build as build_network
 from medseg.networks import channels_last
 from medseg.preprocessing.label_classes import LabelClasses
 from medseg.recipe import Recipe, Train
+from medseg.system.notices import notify
 from medseg.training.dataloaders import Batch, Scan
 from medseg.training.fine_tuning import FineTuning, freeze, parameter_groups
 from medseg.training.loggers import Picture, log_pictures
 from medseg.training.losses import build as build_loss
+from medseg.training.missed_labels import FEWEST_STEPS, EpochLabels
 from medseg.training.optimizer import build as build_optimizer
 from medseg.training.patches import Patches, Sample
 from medseg.training.validation_images import snapshot
@@ -87,6 +89,7 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]  # lightning
         self.averaged = copy.deepcopy(self.network).requires_grad_(False) if decay else None
         self.loss = build_loss(recipe)
         self.scores: list[tuple[str, list[float], list[bool]]] = []
+        self._seen = EpochLabels(recipe)
         self._augmenter = augmenter
         self._cases: list[str] = []
         self._pictures: dict[str, Picture] = {}
@@ -104,6 +107,7 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]  # lightning
         freeze(self.network, self._frozen)  # Lightning has just put every module into training mode
         if self.averaged is not None:
             self.averaged.eval()
+        self._seen = EpochLabels(self.recipe)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """The batch, augmented on its device unless the loader has done so."""
@@ -125,9 +129,10 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]  # lightning
         self._cases = batch["case"]
         outputs = self.network(batch["image"])
         loss: torch.Tensor = self.loss(outputs, batch["label"], batch["table"])
+        first = outputs if isinstance(outputs, torch.Tensor) else outputs[0]
         if not torch.isfinite(loss):
-            first = outputs if isinstance(outputs, torch.Tensor) else outputs[0]
             raise self._not_finite_error(f"the loss is {loss.item()}", _not_finite(batch, first))
+        self._seen.add(first, batch["label"], batch["table"])
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch["image"]))
         return loss
 
@@ -162,6 +167,20 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]  # lightning
                     average.lerp_(weights[name], 1 - decay)
                 else:
                     average.copy_(weights[name])
+
+    def on_train_end(self) -> None:
+        """Tells of labels that the patches of the last epoch contained and that were found in none."""
+        parts = _gather((self._seen.present.cpu(), self._seen.found.cpu()))
+        present, found = (torch.stack(each).any(0) for each in zip(*parts, strict=True))
+        missed = (present & ~found).tolist()
+        names = [label.name for label, one in zip(self.recipe.labels, missed, strict=True) if one]
+        if names and self.trainer.is_global_zero and self.global_step >= FEWEST_STEPS:
+            notify(
+                "label-never-found",
+                f"after {self.global_step} steps the network finds nothing of {listed(names)} in the patches "
+                "that contain it: its masks will be empty",
+                remedy="train for longer, or with another train.learning_rate or train.seed",
+            )
 
     def on_validation_epoch_start(self) -> None:
         """Clears the results of the last validation."""

@@ -216,6 +216,9 @@ def test_left_is_on_the_right_and_masks_are_visible(server, tmp_path):
         tab.goto(server.url)
         tab.wait_for_selector("body[data-ready=yes]", timeout=240_000)
         assert all(url.startswith(f"http://127.0.0.1:{server.server_port}/") for url in tab.asked)
+        for number in range(2):  # planes and 3D of both masks
+            drawn, _ = tab.evaluate(LETTERS_DRAWN.replace("medsegViews[0]", f"medsegViews[{number}]"))
+            assert set("RLAPSI") <= set(drawn)
         tab.get_by_label("axial", exact=True).check()
         tab.wait_for_timeout(500)
 
@@ -243,6 +246,12 @@ def test_left_is_on_the_right_and_masks_are_visible(server, tmp_path):
         assert shot(0).mean() < bright
 
 
+def pointer_mm(text: str) -> list[float]:
+    """The position at the pointer, RAS+ mm."""
+    places = [part.split() for part in text.split(" · ")[1:4]]
+    return [float(number) * (1 if side in "RAS" else -1) for side, number, *_ in places]
+
+
 @pytest.mark.slow
 def test_pointer_keys_wheel_and_window(tmp_path):
     """The phantom has no symmetry, and its axes have different sizes: no axis can be exchanged."""
@@ -267,11 +276,7 @@ def test_pointer_keys_wheel_and_window(tmp_path):
         for across, down in ((0.42, 0.45), (0.55, 0.6)):
             tab.mouse.move(box["x"] + box["width"] * across, box["y"] + box["height"] * down)
             tab.wait_for_timeout(300)
-            value, right, front, up = place.inner_text().split(" · ")[:4]
-            mm = [
-                float(text.split()[1]) * (1 if text.split()[0] in ("R", "A", "S") else -1)
-                for text in (right, front, up)
-            ]
+            value, mm = place.inner_text().split(" · ")[0], pointer_mm(place.inner_text())
             voxel = np.linalg.solve(GRID.affine, [*mm, 1])[:3].round().astype(int)
             assert (across < 0.5) == (mm[0] > 0)  # the right is on the left
             assert int(value.split()[0]) == scan.array[tuple(voxel)]
@@ -291,8 +296,9 @@ def test_pointer_keys_wheel_and_window(tmp_path):
         tab.wait_for_timeout(300)
         assert number() != start
 
-        tab.get_by_role("button", name="liver").click()
-        assert (tab.input_value("#level"), tab.input_value("#width")) == ("30", "150")
+        for name, level, width in WINDOWS:
+            tab.get_by_role("button", name=name).click()
+            assert (tab.input_value("#level"), tab.input_value("#width")) == (level, width)
         tab.locator("#width").fill("400")
         tab.keyboard.press("Tab")
         limits = "[medsegViews[0].volumes[0].cal_min, medsegViews[0].volumes[0].cal_max]"
@@ -310,9 +316,15 @@ def test_pointer_keys_wheel_and_window(tmp_path):
         tab.get_by_label("distance").check()
         tab.mouse.move(*middle)
         tab.mouse.down()
+        tab.wait_for_timeout(300)
+        begin = pointer_mm(place.inner_text())
         tab.mouse.move(middle[0] + 80, middle[1], steps=4)
+        tab.wait_for_timeout(300)
+        end = pointer_mm(place.inner_text())
         tab.mouse.up()
-        assert tab.evaluate("medsegViews[0].document.completedMeasurements.length") == 1
+        (drawn,) = tab.evaluate("medsegViews[0].document.completedMeasurements.map(each => each.distance)")
+        assert np.linalg.norm(np.subtract(end, begin)) > 20
+        assert drawn == pytest.approx(np.linalg.norm(np.subtract(end, begin)), abs=1)
         tab.get_by_label("contour").check()
         assert tab.evaluate("medsegViews[0].overlayAlphaShader") == 0
         with tab.expect_download(timeout=60_000) as saved:
@@ -325,6 +337,14 @@ def test_pointer_keys_wheel_and_window(tmp_path):
         one.shutdown()
 
 
+# Level and width in HU, as in the article that scene.py names.
+WINDOWS = (
+    ("lung", "-600", "1600"),
+    ("mediastinum", "40", "400"),
+    ("bone", "400", "1800"),
+    ("brain", "40", "80"),
+    ("liver", "30", "150"),
+)
 LETTERS_DRAWN = """() => {
   const view = medsegViews[0], found = {};
   view.drawText = (at, text, ...rest) => {
@@ -391,7 +411,10 @@ def test_letters_and_contours_lie_inside_the_picture_that_comes_first(tmp_path):
         assert len(tinted(shot(), blue=True)) < 50
         tab.get_by_label("right lung").check()
         tab.get_by_label("3D", exact=True).check()
-        assert len(tinted(shot(), blue=True)) > 1000  # the surface of the lung is not drawn as lines
+        solid = shot()
+        assert len(tinted(solid, blue=True)) > 1000  # the surface of the lung is not drawn as lines
+        grey = (np.ptp(solid, -1) < 0.05) & (solid.mean(-1) > 0.2)
+        assert grey.mean() < 0.03  # lungs without the block of the scan around them
         one.shutdown()
 
 

@@ -120,7 +120,7 @@ def _labels(mask: Mask) -> list[dict[str, Any]]:
 def _numbered(mask: Mask) -> Mask:
     """The labels as 1, 2, 3, and so on; later labels cover earlier ones, and other values are dropped."""
     if [label.values for label in mask.labels] == [(n,) for n in range(1, int(mask.array.max()) + 1)]:
-        return mask
+        return Mask(mask.array, mask.grid, ())
     named = max((value for label in mask.labels for value in label.values), default=0)
     numbers = np.zeros(
         max(named, int(mask.array.max())) + 1, np.uint16 if len(mask.labels) > 255 else np.uint8

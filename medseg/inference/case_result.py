@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 
 from medseg.errors import MedsegError
 from medseg.images.mask_quality import REGISTRY, descriptions
+from medseg.system.csv_cells import rounded
 from medseg.system.notices import Notice
 
 STAGES = ("read", "prepare", "segment", "write")
@@ -237,7 +238,7 @@ class CaseResult:
             row |= {f"{label}_{name}": values.get(name) for name in _STATISTICS if name in values}
         row |= {f"{label}_entropy": bits for label, bits in self.entropy.items()}
         for structure, measures in self.measures.items():
-            row |= {f"{structure}_{name}": value for name, value in measures.items()}
+            row |= {f"{structure}_{name}": rounded(value) for name, value in measures.items()}
         if self.measures:
             row["measure_flags"] = " ".join(self.measure_flags)
         row["warnings"] = _BETWEEN_WARNINGS.join(self.warnings)

@@ -63,10 +63,11 @@ def qc_findings(mask: Mask, scan: Volume) -> tuple[Notice, ...]:
     share = sizes[0] / sum(sizes)
     if off_mm is not None and off_mm > HEART_MM and share < RIGHT_SHARE:
         text = (
-            f"the sides look exchanged: the heart lies {off_mm:.0f} mm to the right and the right lung has "
-            f"{100 * share:.0f} % of the volume; check the header, and whether the lung has shrunk"
+            f"right and left may be exchanged in the scan: its heart lies {off_mm:.0f} mm right of the "
+            f"middle, and the right lung, usually the larger one, has {100 * share:.0f} % of the volume"
         )
-        found.insert(0, Notice("sides-exchanged", text))
+        remedy = "compare the sides with those in your PACS; if they agree, the right lung may have shrunk"
+        found.insert(0, Notice("sides-exchanged", text, remedy=remedy))
     return (*found, *shape_findings(right, left, steps_mm))
 
 

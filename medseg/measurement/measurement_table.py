@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from medseg.errors import UsageError
 from medseg.system.atomic_write import check_folder, replacing
-from medseg.system.csv_cells import to_cell
+from medseg.system.csv_cells import rounded, to_cell
 from medseg.system.notices import RESEARCH, Notice
 from medseg.system.own_version import own_version
 
@@ -144,8 +144,8 @@ class Measurement:
 
         Args:
             path: ``.csv`` for the table alone, one row for each structure and region, with the scan's fitness
-                in columns ``scan_...`` and the reasons of notices in the column ``flags``; ``.json`` for
-                everything.
+                in columns ``scan_...`` and the reasons of notices in the column ``flags``, and numbers with
+                four decimals or six digits; ``.json`` for everything, unrounded.
 
         Raises:
             UsageError: another suffix (``format``), or the folder is missing (``no-folder``).
@@ -167,7 +167,9 @@ class Measurement:
         table.writeheader()
         for row in self.rows:
             cells = {**row.to_row(), **facts}
-            table.writerow({name: "" if cell is None else to_cell(cell) for name, cell in cells.items()})
+            table.writerow(
+                {name: "" if cell is None else to_cell(rounded(cell)) for name, cell in cells.items()}
+            )
         return text.getvalue()
 
 

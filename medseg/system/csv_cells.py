@@ -7,6 +7,7 @@ readers of this package remove it.
 
 from __future__ import annotations
 
+_SIX_DIGITS = 100.0  # from here on, four decimals are more than six digits
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -19,6 +20,17 @@ def to_cell(value: object) -> object:
     if isinstance(value, str) and value.lstrip("'").startswith(_FORMULA) and not _is_number(value):
         return f"'{value}"
     return value
+
+
+def rounded(value: object) -> object:
+    """The value; a float with four decimals, or six significant digits where these are more.
+
+    >>> rounded(4163.123456789), rounded(0.000123456789), rounded(7), rounded("a")
+    (4163.1235, 0.000123457, 7, 'a')
+    """
+    if not isinstance(value, float):
+        return value
+    return round(value, 4) if abs(value) >= _SIX_DIGITS else float(f"{value:.6g}")
 
 
 def from_cell(text: str) -> str:

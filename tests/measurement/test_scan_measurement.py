@@ -11,7 +11,7 @@ from medseg.errors import InputRefused, UsageError
 from medseg.images.grid import Grid
 from medseg.images.label import Label
 from medseg.images.volume import Mask, Volume
-from medseg.measurement.measurement_table import BOTH
+from medseg.measurement.measurement_table import BOTH, Measurement, StructureMeasures
 from medseg.measurement.scan_measurement import measure
 from medseg.phantom.thorax import LABELS, Thorax, default_grid
 from medseg.system.notices import collect_notices
@@ -139,7 +139,7 @@ def test_tables_hold_what_was_measured(tmp_path):
     with found.save(tmp_path / "measures.csv").open(newline="") as file:
         rows = {(row["structure"], row["region"]): row for row in csv.DictReader(file)}
     assert len(rows) == 3 * 11
-    assert float(rows["left_lung", "core"]["mean_hu"]) == found.of("left_lung", "core")["mean_hu"]
+    assert float(rows["left_lung", "core"]["mean_hu"]) == round(found.of("left_lung", "core")["mean_hu"], 4)
     assert rows["left_lung", "core"]["laa950_d"] == ""
     facts = json.loads(found.save(tmp_path / "measures.json").read_text())
     assert facts["settings"]["rind_mm"] == 12.0
@@ -151,6 +151,25 @@ def test_tables_hold_what_was_measured(tmp_path):
     with pytest.raises(UsageError) as refused:
         found["spleen"]
     assert refused.value.reason == "no-such-label"
+
+
+@pytest.mark.parametrize(
+    ("value", "cell"),
+    [
+        (4163.123456789, "4163.1235"),
+        (-851.33333333, "-851.3333"),
+        (12.3456789, "12.3457"),
+        (0.000123456789, "0.000123457"),
+        (1234567.0, "1234567.0"),
+        (float("nan"), "nan"),
+        (7, "7"),
+        (None, ""),
+    ],
+)
+def test_a_table_has_no_more_digits_than_help(tmp_path, value, cell):
+    row = StructureMeasures("liver", "whole", {"x": value})
+    text = Measurement((row,)).save(tmp_path / "m.csv").read_text()
+    assert next(iter(csv.DictReader(text.splitlines())))["x"] == cell
 
 
 def test_a_mask_that_was_cropped_is_put_on_its_scan():

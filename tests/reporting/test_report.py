@@ -49,7 +49,7 @@ def batch(tmp_path_factory) -> Path:
             row = {**dict.fromkeys(row, ""), "case": "case_03", "model": "lung_ct", "status": "failed"}
             row |= {"reason": "unreadable", "message": "x.nii.gz: cut off <script>alert(1)</script>"}
         rows.append(row)
-    rows[2]["warnings"] = "x.nii.gz: the sides look exchanged"
+    rows[2]["warnings"] = "x.nii.gz: right and left may be exchanged"
     with (folder / "results.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
@@ -107,7 +107,7 @@ def test_the_worst_cases_come_first_with_their_findings(batch):
     assert by_name["case_06"].findings == ("right lung touches the border of the scan",)
     assert by_name["case_08"].findings == ("lungs entropy is high",)
     assert by_name["case_07"].findings == ("left lung in 2 parts",)
-    assert by_name["case_02"].findings == ("x.nii.gz: the sides look exchanged",)
+    assert by_name["case_02"].findings == ("x.nii.gz: right and left may be exchanged",)
     assert by_name["case_04"].numbers["lung left / right"] == pytest.approx(0.9, abs=0.04)
     assert ("command", "medseg batch scans -o segmented") in content.provenance
 

@@ -13,13 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import pydicom
-
 from medseg.datasets.layouts.case_naming import Found, ambiguous, distinct, safe
 from medseg.datasets.manifest import Case
 from medseg.errors import UsageError, listed
 from medseg.io.dicom import part10, signature, sop_classes
 from medseg.io.dicom.companions import companion_folders
+from medseg.io.dicom.mask_listing import referenced_series
 from medseg.system.folder_walk import walk
 from medseg.system.notices import notify
 
@@ -110,20 +109,9 @@ def _headers(folder: Path) -> Iterator[_Header]:
             series, modality, person = (
                 str(head.get(tag) or "").strip() for tag in ("SeriesInstanceUID", "Modality", "PatientID")
             )
-            yield _Header(path, kind, series, modality, person, frozenset(_masked(head, kind)))
+            yield _Header(path, kind, series, modality, person, frozenset(referenced_series(head, kind)))
         except Exception:  # pydicom raises anything; a damaged file is reported as having no partner
             yield _Header(path, "", "", "", "", frozenset())
-
-
-def _masked(head: pydicom.Dataset, kind: str) -> Iterator[str]:
-    """UIDs of the series that a mask refers to, if it names any."""
-    if kind in sop_classes.SEG:
-        yield from (str(item.SeriesInstanceUID) for item in head.get("ReferencedSeriesSequence") or ())
-    elif kind in sop_classes.RTSTRUCT:
-        for frame in head.get("ReferencedFrameOfReferenceSequence") or ():
-            for study in frame.get("RTReferencedStudySequence") or ():
-                for item in study.get("RTReferencedSeriesSequence") or ():
-                    yield str(item.SeriesInstanceUID)
 
 
 def _place(files: list[Path], scans: dict[str, list[Path]]) -> Path:

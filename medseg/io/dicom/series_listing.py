@@ -119,14 +119,11 @@ def table(series: Sequence[Series]) -> tuple[str, ...]:
 
 def several(series: Sequence[Series], problem: str, reason: str) -> InputRefused:
     """The refusal that lists series to choose from, with the table as its details."""
-    names = {one.number: one for one in series}
-    first = "; ".join(f"{number}: {one}" for number, one in list(names.items())[:4])
-    more = f"; and {len(names) - 4} more" if len(names) > 4 else ""
     error = InputRefused(
-        f"{problem}: {first}{more}",
+        problem,
         reason=reason,
         remedy="choose one with --series, by its number or by the last digits of its UID "
-        "(`medseg info FOLDER` shows them as a table)",
+        "(`medseg info FOLDER` shows the table)",
     )
     error.details = table(series)
     return error

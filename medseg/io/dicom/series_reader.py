@@ -129,7 +129,8 @@ def _chosen(found: Sequence[Slice], wanted: str | int | None, folder: Path) -> l
         raise several(series, f"no series has the number {wanted}, or a UID that ends in it", "no-series")
     numbers = {one.number for one in wanted_series}
     if len(numbers) > 1:
-        raise several(wanted_series, f"{len(numbers)} series match", "several-series")
+        what = "are in this folder" if wanted is None else f"have a UID that ends in {str(wanted)!r}"
+        raise several(wanted_series, f"{len(numbers)} series {what}", "several-series")
     same = [group for group, one in zip(groups, series, strict=True) if one.number in numbers]
     matching = _without_localizers(same, folder)
     if len(matching) > 1:

@@ -72,7 +72,7 @@ def test_series_without_a_uid_are_selected_by_number(both):
     edit(both, put(SeriesInstanceUID=""))
     error = refusal(both)
     assert error.reason == "several-series"
-    assert "without a UID" in error.problem
+    assert [line.split()[1] for line in error.details[1:]] == ["-", "-"]
     # World coordinates keep the voxels whatever their order on disk.
     for number, array in (("1", NUMBERS), ("2", NUMBERS[:, :, :3])):
         assert np.array_equal(
@@ -99,6 +99,10 @@ def test_info_lists_the_series_without_an_error_and_a_refusal_shows_the_table(bo
     assert [(one["number"], one["slices"], one["kernel"]) for one in listed] == [(1, 5, "B70f"), (2, 3, None)]
     _, err = invoke("convert", both, "-o", tmp_path / "scan.nii.gz", code=3)
     assert "number  end of UID" in err
+    assert "error: " in err
+    assert "2 series are in this folder" in err
+    # The table has the endings of the UIDs; whole UIDs are not repeated.
+    assert not any(one.uid in err for one in io.list_series(both))
     assert "B70f" in err
     failed = json.loads(
         output("convert", both, "-o", tmp_path / "scan.nii.gz", "--series", "x", "--json", code=3)

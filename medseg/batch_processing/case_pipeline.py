@@ -145,7 +145,8 @@ class CasePipeline:
         for number in job.models:
             try:
                 with _timed(case, "prepare"), collect_notices() as case.model_notices[number]:
-                    case.prepared[number] = self.methods[number].prepare(case.volumes, self.config.roi)
+                    roi = [self.config.roi] if self.config.roi else []  # as in medseg.segment
+                    case.prepared[number] = self.methods[number].prepare(case.volumes, *roi)
             except Exception as error:
                 case.failed[number] = as_medseg_error(error)
         return case

@@ -123,8 +123,10 @@ def segment(
         with mention_older_output(targets[0].mask):
             for folder in ([Path(str(output))] if is_folder else []) + ([per_label] if per_label else []):
                 check_output_folder(folder)
-            for file in ([] if is_folder else [targets[0].mask]) + ([stats] if stats else []):
-                check_folder(file)
+            if not is_folder:
+                check_folder(targets[0].mask)
+            if stats and not (is_folder and _is_made_with(stats.parent, Path(str(output)))):
+                check_folder(stats)
             check_model(model, engine)
             check_scans([each for target in targets for each in target.channels])
         folders = {target.mask: per_label or Path() for target in targets}
@@ -192,6 +194,11 @@ def segment(
         if failed:
             print(f"{failed} of {len(targets)} scans failed", file=sys.stderr)
             raise typer.Exit(1)
+
+
+def _is_made_with(folder: Path, output: Path) -> bool:
+    """Whether a folder that does not exist is an output folder that will be made, or one above it."""
+    return not folder.exists() and folder.absolute() in (output.absolute(), *output.absolute().parents)
 
 
 def _stored(target: MaskTarget) -> str:

@@ -249,7 +249,9 @@ def _segmented(
     volumes = case.volumes(len(method.channels))
     check(volumes[0])
     keep = keep or bool(lungs_of(method.labels))  # methods that divide lungs keep the scan, too
-    prepared, first = method.prepare(volumes, roi), volumes[0] if keep else None
+    # Methods of users may know nothing of labels to leave out.
+    prepared = method.prepare(volumes, roi) if roi else method.prepare(volumes)
+    first = volumes[0] if keep else None
     del volumes  # frees the scan's memory for the network
     if then is not None:
         then.start_ahead()

@@ -79,3 +79,20 @@ def test_warnings_of_two_threads_stay_apart(tmp_path):
     assert first.warnings == (NO_LUNG,)
     replaced = f"1 of {array.size} voxels are NaN or infinite (not finite); replaced by -1024"
     assert second.warnings == (replaced, NO_LUNG)
+
+
+def test_a_method_of_ones_own_need_not_know_of_labels_to_leave_out(tmp_path):
+    class Own:
+        def __init__(self, method):
+            self.method = method
+
+        def __getattr__(self, name):
+            return getattr(self.method, name)
+
+        def prepare(self, scan):
+            return self.method.prepare(scan)
+
+    station = pipeline(tmp_path)
+    station.methods = (Own(station.methods[0]),)
+    (record,) = station.finish(station.load(job("c", without_lung(tmp_path / "c", 0))))
+    assert (record.status, record.message) == ("done", "")

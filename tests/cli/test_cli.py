@@ -70,6 +70,21 @@ def test_segment_writes_mask_sidecar_and_statistics(world, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["lungs.json", "lungs.nii.gz", "stats.json"]
 
 
+@pytest.mark.parametrize("folder", ["out/", "out/masks/"])
+def test_statistics_may_lie_in_a_folder_that_segment_makes(world, tmp_path, folder):
+    stats = tmp_path / "out/stats.json"
+    invoke(
+        "segment", world / "0.nii.gz", "-o", f"{tmp_path}/{folder}", "--model", "threshold", "--stats", stats
+    )
+    assert "intensities" in json.loads(stats.read_text())
+    elsewhere = ("--stats", tmp_path / "none/stats.json")
+    _, err = invoke(
+        "segment", world / "0.nii.gz", "-o", f"{tmp_path}/new/", "--model", "threshold", *elsewhere, code=2
+    )
+    assert f"the folder {tmp_path / 'none'} does not exist" in err
+    assert not (tmp_path / "new").exists()
+
+
 def test_the_sidecar_holds_the_warnings_of_segment_without_the_path(world, tmp_path):
     water = Volume(np.zeros((20, 20, 20), dtype=np.int16), Grid.from_spacing((20, 20, 20), (5.0, 5.0, 5.0)))
     scan = water.save(tmp_path / "JOHN_DOE.nii.gz")

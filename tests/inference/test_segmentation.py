@@ -61,6 +61,25 @@ def test_a_file_has_a_sidecar_and_statistics(scan, model, tmp_path):
     assert stats["intensities"]["right_lung"]["voxels"] == int(made.mask.of("right_lung").sum())
 
 
+class OwnMethod:
+    """A method of a user's: thresholds, without the labels that are asked for."""
+
+    def __init__(self) -> None:
+        self._method = medseg.load_segmenter("threshold")
+
+    def __getattr__(self, name):
+        return getattr(self._method, name)
+
+    def prepare(self, scan):
+        return self._method.prepare(scan)
+
+
+def test_a_method_of_ones_own_need_not_know_of_labels_to_leave_out(scan, tmp_path):
+    method = OwnMethod()
+    assert medseg.segment(scan, model=method).volumes_ml()
+    assert medseg.segment_file(scan, tmp_path / "m.nii.gz", model=method).facts["volumes_ml"]
+
+
 def test_the_output_is_never_the_scan(scan, model):
     with pytest.raises(UsageError) as caught:
         medseg.segment_file(scan, scan, model=model)

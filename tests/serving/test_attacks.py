@@ -7,6 +7,7 @@ import json
 import socket
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from types import SimpleNamespace
 from urllib.parse import urlsplit
 
@@ -80,13 +81,12 @@ def reason(answer) -> tuple[int, str]:
 def raw(server, request: bytes) -> bytes:
     """What the server sends until it closes the connection."""
     with socket.create_connection(server.address, timeout=60) as client:
-        client.sendall(request)
         got = b""
-        try:
+        with suppress(ConnectionError):  # what was answered before is still to be read
+            client.sendall(request)
+        with suppress(ConnectionError):
             while part := client.recv(1 << 16):
                 got += part
-        except ConnectionResetError:
-            pass
     return got
 
 

@@ -182,6 +182,8 @@ def tiles(planes: Planes, place: Frame, rules: Configuration, part: Box | None =
     layers, lines, columns = (
         _blocks(axis, None if part is None else part[number]) for number, axis in enumerate((a, b, c))
     )
+    # Logits of a part begin with the first voxel that its tiles need, those of the whole scan with 0.
+    above, left = (0, 0) if part is None else (lines[0][1].start, columns[0][1].start)
     same = place.shape == place.cropped
     held: list[tuple[int, Halves]] = []
     end = 0
@@ -195,7 +197,7 @@ def tiles(planes: Planes, place: Frame, rules: Configuration, part: Box | None =
         stack = parts[0] if len(parts) == 1 else math.concat(parts, 1)
         for high, height, down in lines:
             for across, width, right in columns:
-                around = stack[:, :, _behind(height, lines), _behind(width, columns)]
+                around = stack[:, :, _behind(height, above), _behind(width, left)]
                 used = (
                     None if same or axis.n_in == axis.n_out else weights.astype(np.float32)
                     for axis, weights in ((a, along), (b, down), (c, right))
@@ -227,9 +229,8 @@ def _blocks(axis: Axis, wanted: slice | None) -> Sequence[Block]:
     return [block for block in axis.blocks if block[0].start < wanted.stop and wanted.start < block[0].stop]
 
 
-def _behind(old: slice, blocks: Sequence[Block]) -> slice:
-    """A stretch of old voxels, counted from the first one that the blocks need."""
-    first = blocks[0][1].start
+def _behind(old: slice, first: int) -> slice:
+    """A stretch of voxels, counted from ``first``."""
     return slice(old.start - first, old.stop - first)
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import map_coordinates
 from scipy.special import softmax
 from skimage.transform import resize
 
@@ -40,6 +41,33 @@ def test_each_voxel_gets_the_class_with_the_largest_logit(cropped):
     painted = np.zeros(cropped, dtype=np.uint8)
     paint_classes(tiles(portions(values), place((20, 22, 24), cropped), RULES), painted, np.arange(7) * 3)
     np.testing.assert_array_equal(painted, resampled(values, cropped).argmax(0) * 3)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("voxels", [3, 5, 8])
+def test_the_voxels_of_a_scan_may_be_far_larger_than_the_networks(axis, voxels):
+    """Where a tile does not need the network's first voxels."""
+    shape = (20, 22, 24)
+    cropped = tuple(voxels if number == axis else n for number, n in enumerate(shape))
+    values, painted = logits(7, shape), np.zeros(cropped, dtype=np.uint8)
+    paint_classes(tiles(portions(values), place(shape, cropped), RULES), painted, np.arange(7))
+    np.testing.assert_array_equal(painted, resampled(values, cropped).argmax(0))
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("voxels", [3, 5, 8])
+def test_thick_slices_of_a_scan_take_the_nearest_ones_of_the_network(axis, voxels):
+    """As nnU-Net: the separate axis by ``map_coordinates`` of order 0."""
+    shape = (20, 22, 24)
+    cropped = tuple(voxels if number == axis else n for number, n in enumerate(shape))
+    mm = tuple(4.0 if number == axis else 1.0 for number in range(3))
+    values, painted = logits(7, shape), np.zeros(cropped, dtype=np.uint8)
+    frame = Frame((0, 1, 2), (False,) * 3, tuple(slice(0, n) for n in cropped), shape, mm, (1, 1, 1))
+    paint_classes(tiles(portions(values), frame, RULES), painted, np.arange(7))
+    at = shape[axis] / voxels * (np.arange(voxels) + 0.5) - 0.5
+    grid = np.meshgrid(*(at if n == axis else np.arange(shape[n]) for n in range(3)), indexing="ij")
+    expected = [map_coordinates(each.astype(float), grid, order=0, mode="nearest") for each in values]
+    np.testing.assert_array_equal(painted, np.stack(expected).argmax(0))
 
 
 def test_the_first_of_equal_classes_wins():

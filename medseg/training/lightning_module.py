@@ -169,16 +169,19 @@ class SegmentationModule(pl.LightningModule):  # type: ignore[misc]  # lightning
                     average.copy_(weights[name])
 
     def on_train_end(self) -> None:
-        """Tells of labels that the patches of the last epoch contained and that were found in none."""
-        parts = _gather((self._seen.present.cpu(), self._seen.found.cpu()))
-        present, found = (torch.stack(each).any(0) for each in zip(*parts, strict=True))
-        missed = (present & ~found).tolist()
-        names = [label.name for label, one in zip(self.recipe.labels, missed, strict=True) if one]
+        """Tells of labels of which nothing was found in the patches of the last epoch, or in validation."""
+        missed = self._seen.missed(_gather((self._seen.patches.cpu(), self._seen.found.cpu())))
+        dice = self.trainer.callback_metrics
+        names = [
+            label.name
+            for label, one in zip(self.recipe.labels, missed, strict=True)
+            if one and not float(dice.get(f"val_dice_{label.name}", 0)) > 0
+        ]
         if names and self.trainer.is_global_zero and self.global_step >= FEWEST_STEPS:
             notify(
                 "label-never-found",
                 f"after {self.global_step} steps the network finds nothing of {listed(names)} in the patches "
-                "that contain it: its masks will be empty",
+                "of the last epoch that contain it: its masks will probably be empty",
                 remedy="train for longer, or with another train.learning_rate or train.seed",
             )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from medseg.inference.label_decision import LabelDecision
@@ -9,6 +11,8 @@ from medseg.recipe import Recipe
 
 FEWEST_STEPS = 100
 """After fewer steps a training is a trial, of which nobody expects a mask."""
+FEWEST_PATCHES = 10
+"""A label in fewer patches of an epoch may only have been cut by their borders."""
 
 
 class EpochLabels:
@@ -19,13 +23,14 @@ class EpochLabels:
     every training has validation cases.
 
     Attributes:
-        present: Whether a patch contained each label, bool (L,).
+        patches: How many patches contained each label, int64 (L,).
         found: Whether the network decided for each label anywhere, bool (L,).
     """
 
     def __init__(self, recipe: Recipe) -> None:
         self._decision = LabelDecision.from_recipe(recipe)
-        self.present = self.found = torch.zeros(len(recipe.labels), dtype=torch.bool)
+        self.patches = torch.zeros(len(recipe.labels), dtype=torch.int64)
+        self.found = self.patches > 0
 
     @torch.no_grad()
     def add(self, logits: torch.Tensor, classes: torch.Tensor, table: torch.Tensor) -> None:
@@ -37,8 +42,18 @@ class EpochLabels:
             table: For each class whether it is in each label: 1, 0, or -1 if not known; (N, K, L).
         """
         present = torch.stack([_occurring(one, len(rows)) for one, rows in zip(classes, table, strict=True)])
-        self.present = self.present.to(logits.device) | (present[..., None] & (table == 1)).any(1).any(0)
+        self.patches = self.patches.to(logits.device) + (present[..., None] & (table == 1)).any(1).sum(0)
         self.found = self.found.to(logits.device) | self._decided(logits)
+
+    def missed(self, everywhere: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> list[bool]:
+        """Whether each label was in enough patches of all processes, and found by none.
+
+        Args:
+            everywhere: :attr:`patches` and :attr:`found` of every process.
+        """
+        patches, found = (torch.stack([each.cpu() for each in one]) for one in zip(*everywhere, strict=True))
+        missed: list[bool] = ((patches.sum(0) >= FEWEST_PATCHES) & ~found.any(0)).tolist()
+        return missed
 
     def _decided(self, logits: torch.Tensor) -> torch.Tensor:
         labels = logits.shape[1]

@@ -15,8 +15,10 @@ class ValidationPatch:
     """One patch of a scan, of the size of a training patch, whose logits are collected plane by plane.
 
     Its centre is labelled, unless nothing is. A 2D recipe takes as many slices as a batch has. A patch costs
-    no run of the network and the memory of one patch of logits, and the recipe's loss of it is
-    comparable with the training loss, which the loss of a whole scan, mostly background, is not.
+    no run of the network, the memory of one patch of logits, and a few bytes for each voxel of the scan while
+    its centre is found. The recipe's loss of it is comparable with the training loss, which the loss of a
+    whole scan, mostly background, is not. With deep supervision the training loss is a mean over resolutions,
+    this one is that of the finest.
 
     Args:
         scan: The scan.
@@ -27,9 +29,13 @@ class ValidationPatch:
         self._flat = len(recipe.patch.size) == 2
         width, height, *depth = recipe.patch.size
         size = (width, height, depth[0] if depth else recipe.train.batch_size)
-        inside = (scan["table"] == 1).any(1)[scan["label"].to(torch.int32)]
+        label = scan["label"]
+        # Indexing with [] would convert the numbers of all voxels to 64 bits.
+        inside = (
+            (scan["table"] == 1).any(1).index_select(0, label.flatten().to(torch.int32)).view(label.shape)
+        )
         self._box = _box_around(labelled_voxel(inside), inside.shape, size)
-        self._truth = scan["label"][self._box][None, None]
+        self._truth = label[self._box][None, None]
         self._table = scan["table"][None]
         self._logits = scan["image"].new_zeros((1, len(recipe.labels), *self._truth.shape[2:]))
 

@@ -73,11 +73,17 @@ def batch(
     if options.dicom == "dicom-seg":
         output_checks.check_highdicom()
     if options.store and options.dicom is None:
-        raise _no_store("no DICOM masks are written", "add --dicom dicom-seg, or --dicom rtstruct")
+        raise _no_store(
+            "a server takes DICOM masks only, and without --dicom masks are NIfTI files",
+            "add --dicom dicom-seg, or --dicom rtstruct",
+        )
     found = items(Path(source), root=options.data_root, without=Path(output))
     pictures = all(picture_ending(path) for item in found for path in item.images[:1])
     if options.store and not all(is_address(path) for item in found for path in item.images):
-        raise _no_store("the scans are files of this computer", "give dicomweb:// addresses")
+        raise _no_store(
+            "masks go back to the server of their scans, but scans of this batch are files",
+            "name the scans by addresses, dicomweb://SERVER/studies/UID/series/UID, or leave out --store",
+        )
     if resources.shard:
         found = part_of(found, resources.shard)
     guard = OverwriteGuard([source] if Path(source).is_file() else [])
@@ -128,7 +134,9 @@ def _config(
 
 
 def _no_store(problem: str, remedy: str) -> UsageError:
-    return UsageError(f"nothing can be stored: {problem}", where="--store", remedy=remedy, reason="usage")
+    return UsageError(
+        f"no mask can be stored on a server: {problem}", where="--store", remedy=remedy, reason="usage"
+    )
 
 
 def _devices(options: BatchOptions) -> str:

@@ -23,8 +23,8 @@ def scan_before_mask(scan: Path, mask: Path) -> Iterator[None]:
     """Explains, if the block refuses the voxels of the mask, which of both arguments is wrong.
 
     Raises:
-        UsageError: the scan is a label map and the mask is not: they are exchanged; or a mask is given as
-            its own scan (``usage``).
+        UsageError: the scan is a label map and the mask is not: they are exchanged; or both are the
+            same mask (``usage``).
         InputRefused: the mask is not one, with a remedy that says so.
     """
     if scan == mask:
@@ -32,7 +32,7 @@ def scan_before_mask(scan: Path, mask: Path) -> Iterator[None]:
 
         if is_label_map(scan):
             raise UsageError(
-                "a mask is given as its own scan",
+                "scan and mask are the same file, which is a mask",
                 where=scan,
                 remedy=f"give the scan first: medseg {' '.join(sys.argv[1:2])} SCAN {shlex.quote(str(mask))}",
                 reason="usage",

@@ -141,7 +141,11 @@ def batch(
         return
     if source is None or output is None:
         raise UsageError(
-            "missing the cases or -o OUT", remedy="medseg batch MANIFEST|FOLDER -o OUT", reason="usage"
+            "no scans are named"
+            if source is None
+            else f"no output folder is named for {source}: -o is missing",
+            remedy="use: medseg batch FOLDER -o OUT, or medseg batch MANIFEST -o OUT",
+            reason="usage",
         )
     options = settings.BatchOptions(
         device=device,

@@ -49,15 +49,18 @@ def convert(
 ) -> None:
     """Convert a scan, or a mask with --as-mask, to another format; voxels and grid stay unchanged."""
     if (input_ and scan and output) or (output and output_path):
+        first, second = (output, output_path) if output and output_path else (scan, input_)
         raise UsageError(
-            "scan or output given twice",
-            remedy="give -i and -o, or SCAN and OUTPUT, not both",
+            f"{'the output' if output and output_path else 'the scan'} is named twice: {first} and {second}",
+            remedy="use: medseg convert SCAN -o OUTPUT",
             reason="usage",
         )
     source, target = input_ or scan, output or output_path
     if source is None or target is None:
         raise UsageError(
-            "missing a scan or -o OUTPUT", remedy="medseg convert SCAN -o scan.nii.gz", reason="usage"
+            "no scan is named" if source is None else f"no output is named for {source}: -o is missing",
+            remedy="use: medseg convert SCAN -o scan.nii.gz",
+            reason="usage",
         )
     from medseg.io.formats import is_dicom_output
 

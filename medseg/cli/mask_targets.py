@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from medseg.errors import UsageError
+from medseg.errors import UsageError, listed
 from medseg.io import formats
 from medseg.io.dicomweb.address import is_address
 
@@ -43,13 +43,18 @@ def mask_targets(
             same mask (``same-mask``).
     """
     if scans and channels:
-        raise UsageError("scan given twice", remedy="give -i, or SCAN, not both", reason="usage")
+        raise UsageError(
+            f"the scan is named both as SCAN ({listed(map(str, scans))}) and with -i "
+            f"({listed(map(str, channels))})",
+            remedy="leave out one of them; for a scan of several channels give -i once for each, and no SCAN",
+            reason="usage",
+        )
     if output is None and len(scans) == 2:
         scans, output = scans[:1], str(scans[1])
     if output is None or not (scans or channels):
         raise UsageError(
-            "missing a scan or -o MASK",
-            remedy="medseg segment SCAN -o MASK, or medseg segment SCAN SCAN ... -o FOLDER/",
+            _missing(scans, channels),
+            remedy="use: medseg segment SCAN -o MASK, or medseg segment SCAN SCAN ... -o FOLDER/",
             reason="usage",
         )
     jobs = [tuple(channels)] if channels else [(scan,) for scan in scans]
@@ -77,6 +82,13 @@ def mask_targets(
             reason="same-mask",
         )
     return targets
+
+
+def _missing(scans: Sequence[Path], channels: Sequence[Path]) -> str:
+    if not (scans or channels):
+        return "no scan is named"
+    given = [*scans, *channels]
+    return f"no mask to write is named for {listed(map(str, given))}: -o is missing"
 
 
 def _name(scan: Path) -> str:

@@ -148,8 +148,8 @@ class AccessControl:
         if name in self._hosts or ("*" in self._hosts and _is_address(name)):
             return
         raise UsageError(
-            f"this server is not {asked[:80]!r}",
-            remedy="use the address that it printed, or start it with --allow-host NAME",
+            f"the request is for host {asked[:80]!r}, a name that this server was not started with",
+            remedy="use the address that `medseg serve` printed, or start it with --allow-host NAME",
             reason="foreign-host",
         )
 

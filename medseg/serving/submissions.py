@@ -119,7 +119,9 @@ class Submissions:
         self._folder()
         if not _TAG.fullmatch(tag):
             raise UsageError(
-                f"{tag[:60]!r} is no tag of a label", remedy="use final or original", reason="params"
+                f"unknown tag {tag[:60]!r} for a label",
+                remedy="use tag=final for a corrected label, or tag=original for one as the model made it",
+                reason="params",
             )
         return tag
 

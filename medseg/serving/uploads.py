@@ -135,7 +135,7 @@ async def receive_form(request: Request, folder: Path, limits: Limits, *, dicom:
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     if kind != b"multipart/form-data" or not options.get(b"boundary"):
         async for _ in body_chunks(request, limits, limits.field_bytes):
-            raise _not_a_form("the body is no form")
+            raise _not_a_form("the request has a body, but not one of type multipart/form-data")
         return Form()
     receiver = _Receiver(folder, limits, dicom=dicom)
     try:
@@ -262,4 +262,8 @@ def _too_slow() -> InputRefused:
 
 
 def _not_a_form(problem: str) -> UsageError:
-    return UsageError(problem, remedy="send multipart/form-data", reason="upload-form")
+    return UsageError(
+        problem,
+        remedy="send the fields and files as a form: multipart/form-data with a boundary",
+        reason="upload-form",
+    )

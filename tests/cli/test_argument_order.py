@@ -112,7 +112,7 @@ def test_a_mask_in_place_of_a_scan_is_named(pair, tmp_path, monkeypatch):
     for command in (("measure", "-o", "q.csv"), ("preview", "-o", "look.png"), ("view", "--no-browser")):
         name, *rest = command
         _, err = invoke(name, mask, mask, *rest, code=2)
-        assert "a mask is given as its own scan" in err
+        assert "scan and mask are the same file, which is a mask" in err
         assert f"medseg {name} SCAN {mask}" in err
     other = medseg.read_mask(mask, ()).save(tmp_path / "other.nii.gz")
     _, err = invoke("measure", mask, other, "-o", "q.csv")

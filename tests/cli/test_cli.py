@@ -233,7 +233,7 @@ def test_recipes_are_listed_shown_and_described():
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["segment", "{w}/0.nii.gz"], 2, "missing a scan or -o MASK"),
+        (["segment", "{w}/0.nii.gz"], 2, "0.nii.gz: -o is missing"),
         (["segment", "{w}/0.nii.gz", "-o", "{t}/m.nii.gz", "--model", "nope"], 2, "no such model"),
         (["segment", "{w}/0.nii.gz", "-o", "{t}/m.xyz", "--model", "{m}"], 2, "suffix"),
         (["segment", "{w}/0.nii.gz", "-o", "{t}/no/m.nii.gz", "--model", "{m}"], 2, "does not exist"),
@@ -241,11 +241,15 @@ def test_recipes_are_listed_shown_and_described():
         (["segment", "{w}/cases.csv", "-o", "{t}/m.nii.gz", "--model", "{m}"], 3, "not supported"),
         (["segment", "{w}/0.nii.gz", "-o", "{t}/m.nii.gz", "--model", "{w}/cases.csv"], 4, "safetensors"),
         (["segment", "{w}/0.nii.gz", "-o", "{w}/0.nii.gz", "--model", "{m}"], 2, "would replace the input"),
-        (["segment", "{w}/0.nii.gz", "-i", "{w}/1.nii.gz", "-o", "{t}/m.nii", "--model", "{m}"], 2, "twice"),
+        (
+            ["segment", "{w}/0.nii.gz", "-i", "{w}/1.nii.gz", "-o", "{t}/m.nii", "--model", "{m}"],
+            2,
+            "named both",
+        ),
         (["segment", "{w}/0.nii.gz", "-o", "{t}/m.nii", "--model", "{m}", "--device", "gpu"], 2, "no device"),
         (["convert", "{w}/0.nii.gz", "-o", "{w}/0.nii.gz"], 2, "would replace the input"),
         (["convert", "{w}/0.nii.gz", "{t}/a.nii", "-o", "{t}/b.nii"], 2, "twice"),
-        (["convert", "{w}/0.nii.gz"], 2, "missing a scan"),
+        (["convert", "{w}/0.nii.gz"], 2, "0.nii.gz: -o is missing"),
         (["info", "{w}/gone.nii.gz"], 3, "no such file"),
         (["train", "nope", "{w}/cases.csv", "-o", "{t}/run"], 2, "no such recipe"),
         (["train", "lung_ct_3d", "{w}/gone.csv", "-o", "{t}/run"], 2, "gone.csv"),

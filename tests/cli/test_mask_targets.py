@@ -38,10 +38,10 @@ def test_an_existing_folder_needs_no_slash_and_dicom_masks_their_suffix(tmp_path
 @pytest.mark.parametrize(
     ("scans", "channels", "output", "problem", "reason"),
     [
-        ([], [], "m.nii.gz", "missing a scan", "usage"),
-        ([A], [], None, "missing a scan or -o", "usage"),
-        ([A, B, C], [], None, "missing a scan or -o", "usage"),
-        ([A], [B], "m.nii.gz", "given twice", "usage"),
+        ([], [], "m.nii.gz", "no scan is named", "usage"),
+        ([A], [], None, "no mask to write is named for in/a.nii.gz: -o", "usage"),
+        ([A, B, C], [], None, "for in/a.nii.gz, in/b.mha, in/series: -o is missing", "usage"),
+        ([A], [B], "m.nii.gz", r"SCAN \(in/a.nii.gz\) and with -i \(in/b.mha\)", "usage"),
         ([A, B], [], "m.nii.gz", "2 scans for one mask file", "usage"),
         ([A, Path("other/a.nrrd")], [], "out/", "two scans have this mask", "same-mask"),
     ],

@@ -80,7 +80,11 @@ def _find(folder: Path, kinds: tuple[str, ...]) -> Found:
     for mask in masks:
         own = sorted(mask.masked & scans.keys())
         if len(own) > 1:
-            raise ambiguous(f"it refers to {len(own)} series", mask.path, (places[uid] for uid in own))
+            raise ambiguous(
+                f"this mask refers to {len(own)} series, so its scan is not clear",
+                mask.path,
+                (places[uid] for uid in own),
+            )
         if own:
             labels.setdefault(own[0], []).append(mask.path)
         else:

@@ -111,7 +111,7 @@ def test_masks_that_refer_to_no_or_several_series_and_damaged_files(tmp_path):
     second.SeriesInstanceUID = str(pydicom.dcmread(other.source.files[0]).SeriesInstanceUID)
     references.RTReferencedSeriesSequence.append(second)
     ds.save_as(path)
-    with pytest.raises(UsageError, match="it refers to 2 series"):
+    with pytest.raises(UsageError, match="this mask refers to 2 series"):
         manifest_of(tmp_path, made=tmp_path)
     del ds.ReferencedFrameOfReferenceSequence
     ds.save_as(path)

@@ -103,11 +103,15 @@
     part("#single").hidden = true;
     part("#montage").hidden = !slices.length;
   };
-  // Where a case lies among all: a line for each, a mark for this one; nothing if there is nothing to compare.
+  const setAddress = text => {
+    try { history.replaceState(null, "", text); } catch { /* closed to a frame, as in JupyterLab */ }
+  };
+  // Where a case lies among all of its model: a line for each, a mark for this one; nothing if there is nothing to compare.
   const firstNumber = heads.findIndex(head => head.classList.contains("number"));
   const strip = (row, column) => {
     const at = each => parseFloat(each.cells[firstNumber + column].dataset.v);
-    const all = rows.map(at).filter(Number.isFinite).sort((a, b) => a - b), own = at(row);
+    const alike = rows.filter(each => each.dataset.model === row.dataset.model);
+    const all = alike.map(at).filter(Number.isFinite).sort((a, b) => a - b), own = at(row);
     const low = all[0], high = all[all.length - 1];
     if (all.length < 3 || low === high) return null;
     const x = value => (4 + 112 * (value - low) / (high - low)).toFixed(1);
@@ -183,11 +187,11 @@
       }
     }
     dialog.dataset.n = row.dataset.n;
-    history.replaceState(null, "", "#case=" + encodeURIComponent(name(row))); // an address to send to others
     if (!dialog.open) dialog.showModal();
     dialog.scrollTop = 0;
+    setAddress("#case=" + encodeURIComponent(name(row))); // an address to send to others
   };
-  dialog.addEventListener("close", () => history.replaceState(null, "", location.pathname + location.search));
+  dialog.addEventListener("close", () => setAddress(location.pathname + location.search));
   const linked = rows.find(row => location.hash === "#case=" + encodeURIComponent(name(row)));
   if (linked) show(linked);
   const step = by => {

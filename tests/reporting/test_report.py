@@ -309,6 +309,40 @@ def test_a_case_opens_as_slices_with_the_first_reason_and_numbers_by_label(batch
             assert tab.locator(link.get_attribute("href")).is_visible()
 
 
+def test_a_case_opens_in_a_frame_without_an_address(batch):
+    """As in JupyterLab, which shows a page in a frame that may run scripts and nothing else."""
+    text = reporting.report(batch).read_text()
+    with page(offline=True) as tab:
+        tab.set_content('<iframe sandbox="allow-scripts" width="1000" height="700"></iframe>')
+        tab.evaluate("text => document.querySelector('iframe').srcdoc = text", text)
+        frame = tab.frame_locator("iframe")
+        frame.locator(NAMES).nth(1).get_by_role("button").click()
+        assert frame.locator("dialog h2").inner_text() == "case_05"
+        assert frame.locator("dialog").is_visible()
+        tab.keyboard.press("Escape")
+        frame.locator("dialog").wait_for(state="hidden")
+        frame.locator(NAMES).nth(2).get_by_role("button").click()
+        assert frame.locator("dialog").is_visible()
+
+
+def test_a_number_has_its_place_among_the_cases_of_its_model(tmp_path):
+    rows = [
+        {"case": f"c{number}", "patient": "", "model": model, "status": "done", "reason": "", "message": ""}
+        | {"mask": "", "warnings": "", "lungs_ml": factor * (100.0 + number)}
+        for number in range(4)
+        for model, factor in (("small", 1), ("large", 10))
+    ]
+    pd.DataFrame(rows).to_csv(tmp_path / "results.csv", index=False)
+    path = reporting.report(tmp_path)
+    with page(offline=True) as tab:
+        for model in ("small", "large"):
+            tab.goto("about:blank")
+            tab.goto(f"{path.as_uri()}#case=c3%20{model}")
+            strip = tab.locator("#numbers .strip").first
+            assert strip.get_attribute("title") == "3 of 3 other cases are lower"  # c3 is the largest of four
+            assert strip.locator("circle").get_attribute("cx") == "116.0"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [1280, 420])
 def test_the_page_and_a_case_fit_the_width(batch, width):

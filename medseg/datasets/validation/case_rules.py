@@ -11,6 +11,7 @@ from medseg.datasets.manifest import Case
 from medseg.datasets.validation.case_stats import Channel, Facts, measure
 from medseg.datasets.validation.findings import Finding, finding
 from medseg.datasets.validation.resampling_loss import prepared_ml
+from medseg.images.channel_grids import shared
 from medseg.images.grid import Grid
 from medseg.images.volume import Volume
 from medseg.recipe import Recipe, Window
@@ -55,16 +56,19 @@ def named(case: Case, recipe: Recipe) -> dict[str, tuple[int, ...]]:
 
 
 def _geometry(case: Case, facts: Facts) -> Iterator[Finding]:
-    """Findings about grids, with the tolerance beyond which reading and preparing refuse a case."""
+    """Findings about grids: what reading and preparing refuse.
+
+    Channels have the tolerance of :func:`medseg.images.channel_grids.shared`, the label that of
+    :func:`medseg.images.mask_placement.placed_on`, which has put it on the scan's grid where it could.
+    """
     if not facts.channels:
         return
     scan = facts.channels[0].place.grid
     for number, channel in enumerate(facts.channels[1:], start=2):
-        mismatch = channel.place.grid.mismatch(scan)
-        if mismatch:
-            yield finding(
-                "channel-grid", f"channel {number} is not on the grid of channel 1: {mismatch}", case.id
-            )
+        own = channel.place.grid
+        if not shared(own, scan):
+            problem = f"channel {number} is not on the grid of channel 1: {own.mismatch(scan)}"
+            yield finding("channel-grid", problem, case.id)
     if facts.truth is not None:
         mismatch = facts.truth.grid.oriented(scan.axcodes).mismatch(scan)
         if mismatch:

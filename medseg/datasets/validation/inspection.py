@@ -14,6 +14,7 @@ from medseg.datasets.validation.case_rules import apply_case_rules
 from medseg.datasets.validation.case_stats import Facts, measure
 from medseg.datasets.validation.findings import Finding, finding
 from medseg.errors import InputRefused, MedsegError
+from medseg.images.channel_grids import on_first_grid
 from medseg.images.mask_placement import placed_on
 from medseg.images.volume import Mask, Volume
 from medseg.io import read, read_channels, read_mask
@@ -125,7 +126,12 @@ def _volumes(case: Case, recipe: Recipe | None, reading: _Reading) -> tuple[Volu
         reading.findings.append(finding("channel-count", problem, case.id))
     attempts = [reading.attempt("image", path, partial(read, path)) for path in case.images]
     volumes = tuple(volume for volume in attempts if volume is not None)
-    return volumes if len(volumes) == len(attempts) else ()
+    if not volumes or len(volumes) < len(attempts):
+        return ()
+    try:
+        return on_first_grid(volumes)
+    except InputRefused:
+        return volumes  # the rules about grids report it
 
 
 def _truth(case: Case, recipe: Recipe | None, volumes: tuple[Volume, ...], reading: _Reading) -> Mask | None:

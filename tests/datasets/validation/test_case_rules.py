@@ -85,6 +85,36 @@ def test_channels_on_two_grids_are_reported(cases):
     assert examine(with_(cases[0], images=(a, c)), two).findings == ()
 
 
+@pytest.mark.parametrize(
+    ("off_mm", "codes"),
+    [(0.005, []), (0.3, ["reader-warning"]), (0.45, ["reader-warning"]), (0.55, ["channel-grid"])],
+)
+def test_channels_with_rounded_headers_are_read_with_a_warning(cases, off_mm, codes):
+    a, c = (cases[number].images[0] for number in (0, 2))
+    scan = medseg.read(c)
+    grid = Grid(scan.grid.shape, scan.grid.affine + np.eye(4, k=3) * off_mm)
+    other = medseg.write(Volume(scan.array, grid), c.with_name("rounded.nii.gz"))
+    two = tiny(channels=["a", "b"], labels=[x.model_dump(mode="json") for x in RECIPE.labels])
+    examined = examine(with_(cases[0], images=(a, other)), two)
+    assert [each.code for each in examined.findings] == codes
+    if codes == ["reader-warning"]:
+        assert f"{off_mm} mm" in examined.findings[0].problem
+        assert examined.volumes[1].grid == examined.volumes[0].grid
+
+
+def test_a_rounded_channel_is_no_error_beside_one_on_another_grid(cases):
+    a, c = (cases[number].images[0] for number in (0, 2))
+    scan = medseg.read(c)
+    places = []
+    for off_mm in (0.3, 2.0):
+        grid = Grid(scan.grid.shape, scan.grid.affine + np.eye(4, k=3) * off_mm)
+        places.append(medseg.write(Volume(scan.array + 1, grid), c.with_name(f"{off_mm}.nii.gz")))
+    three = tiny(channels=["a", "b", "c"], labels=[x.model_dump(mode="json") for x in RECIPE.labels])
+    findings = examine(with_(cases[0], images=(a, *places)), three).findings
+    (error,) = [each for each in findings if each.severity == "error"]
+    assert (error.code, error.problem[:9]) == ("channel-grid", "channel 3")
+
+
 def test_cases_without_a_label_are_allowed_in_test_only(cases):
     bare = [with_(cases[0], label=None), cases[1], with_(cases[2], label=None)]
     assert found(bare) == [("case_0", "no-label"), ("case_2", "no-label")]

@@ -33,7 +33,9 @@ class FakeServer:
         silent: It never answers with the series.
         kind: Content type of the series' answer.
         series_of_study: Number of series that it says the study has; None: it does not say.
+        studies_status: HTTP status of its answer to a search for studies.
         page: Most series that it lists at a time; None: all, whatever the offset.
+        past_end: HTTP status of its answer to an offset past the last series; None: it is not treated apart.
         stored: Its answer to a mask: status and JSON.
         masks: UIDs of the masks that it has.
         authorizations: What requests brought as credentials.
@@ -49,7 +51,9 @@ class FakeServer:
     silent: threading.Event | None = None
     kind: str = f'multipart/related; type="application/dicom"; boundary={BOUNDARY}'
     series_of_study: int | None = None
+    studies_status: int = 200
     page: int | None = None
+    past_end: int | None = None
     stored: tuple[int, Any] = (200, {})
     masks: list[str] = field(default_factory=list)
     authorizations: list[str] = field(default_factory=list)
@@ -92,8 +96,13 @@ def served(series: Path) -> Iterator[FakeServer]:
                 self.answer(b"", "text/plain", fake.status)
             elif path.endswith(f"/studies/{fake.study}/series"):
                 listing, first = fake.listing(), int(asked.get("offset", 0))
+                if first >= len(listing) and fake.past_end is not None:
+                    self.answer(b"", "text/plain", fake.past_end)
+                    return
                 listing = listing if fake.page is None else listing[first : first + fake.page]
                 self.answer(json.dumps(listing).encode(), "application/dicom+json")
+            elif path.endswith("/studies") and fake.studies_status != 200:
+                self.answer(b"", "text/plain", fake.studies_status)
             elif path.endswith("/studies") and fake.series_of_study is not None:
                 one = {"0020000D": {"vr": "UI", "Value": [fake.study]}}
                 one["00201206"] = {"vr": "IS", "Value": [fake.series_of_study]}

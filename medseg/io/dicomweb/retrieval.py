@@ -8,7 +8,7 @@ from email.message import Message
 from pathlib import Path
 from typing import Any
 
-from medseg.errors import InputRefused
+from medseg.errors import InputRefused, MedsegError
 from medseg.io.dicom import part10
 from medseg.io.dicomweb.address import DicomwebAddress
 from medseg.io.dicomweb.connection import (
@@ -28,6 +28,8 @@ _MODALITY, _STUDY, _SERIES = "00080060", "0020000D", "0020000E"
 _SERIES_COUNT, _COUNT = "00201206", "00201209"  # NumberOf{Study,Series}Related...
 _IMAGES = ("CT", "MR", "PT", "NM")
 _UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+# Answers of a server that has no search for studies, does not allow it, or ignores its filter.
+_NOT_SAID = ("dicomweb-not-found", "dicomweb-unauthorized", "dicomweb-answer", "dicomweb-size")
 
 
 def list_study(address: DicomwebAddress) -> tuple[DicomwebAddress, ...]:
@@ -118,23 +120,34 @@ def _count(client: Any, address: DicomwebAddress) -> int | None:
 
 
 def _total(client: Any, address: DicomwebAddress) -> int:
-    """How many series of the study the server has; 0 if it does not say."""
-    found = client.search_for_studies(
-        search_filters={"StudyInstanceUID": address.study}, fields=["NumberOfStudyRelatedSeries"]
-    )
-    counts = [_value(one, _SERIES_COUNT) for one in found if _value(one, _STUDY) == address.study]
-    return int(counts[0] or 0) if counts else 0
+    """How many series of the study the server has; 0 if it does not say.
+
+    A server may allow only to search within a study: then it has listed the series before, and answers this
+    with an error.
+    """
+    try:
+        with named_errors(address):
+            found = client.search_for_studies(
+                search_filters={"StudyInstanceUID": address.study}, fields=["NumberOfStudyRelatedSeries"]
+            )
+            counts = [_value(one, _SERIES_COUNT) for one in found if _value(one, _STUDY) == address.study]
+            return int(counts[0] or 0) if counts else 0
+    except MedsegError as error:
+        if error.reason not in _NOT_SAID:
+            raise
+        return 0
 
 
 def _found(client: Any, address: DicomwebAddress, **query: Any) -> Iterator[Any]:
     """The series of a study that the server finds, page by page, each once.
 
     Servers may limit how many they list at a time (PS3.18 section 8.3.4.4), and need not say so. So more are
-    asked for until none is new, which is also how a server that knows no ``offset`` answers.
+    asked for until none is new, which is also how a server that knows no ``offset`` answers. Some answer an
+    ``offset`` past the end with 404.
     """
     seen: set[str] = set()
     offset = 0
-    while page := client.search_for_series(address.study, offset=offset or None, **query):
+    while page := _page(client, address, offset, query):
         offset += len(page)
         fresh = {str(_value(one, _SERIES)): one for one in page}
         fresh = {uid: one for uid, one in fresh.items() if uid not in seen}
@@ -149,6 +162,17 @@ def _found(client: Any, address: DicomwebAddress, **query: Any) -> Iterator[Any]
                 reason="dicomweb-size",
             )
         yield from fresh.values()
+
+
+def _page(client: Any, address: DicomwebAddress, offset: int, query: dict[str, Any]) -> list[Any]:
+    try:
+        with named_errors(address):
+            found: list[Any] = client.search_for_series(address.study, offset=offset or None, **query)
+            return found
+    except InputRefused as error:
+        if offset and error.reason == "dicomweb-not-found":
+            return []
+        raise
 
 
 def _value(found: Any, tag: str) -> Any:

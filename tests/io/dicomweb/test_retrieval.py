@@ -92,6 +92,54 @@ def test_series_that_a_server_does_not_list_are_missed(server):
     assert caught.value.reason == "dicomweb-incomplete"
 
 
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 500, 501])
+def test_a_server_without_a_search_for_studies_does_not_say_how_many_series_there_are(server, status):
+    study = DicomwebAddress("http", server.address.host, "/dicom-web", server.study)
+    server.studies_status = status
+    assert list_study(study) == (server.address,)
+
+
+@pytest.mark.parametrize("counts", [["many"], [{}], "no list"])
+def test_a_number_of_series_that_is_none_is_not_said(server, counts):
+    study = DicomwebAddress("http", server.address.host, "/dicom-web", server.study)
+    server.series_of_study = counts
+    assert list_study(study) == (server.address,)
+
+
+def test_a_connection_that_is_lost_at_the_number_of_series_is_an_error(server, monkeypatch):
+    from dicomweb_client.web import DICOMwebClient
+    from requests.exceptions import ConnectionError as Lost
+
+    def lost(*args, **query):
+        raise Lost
+
+    monkeypatch.setattr(DICOMwebClient, "search_for_studies", lost)
+    with pytest.raises(MedsegError) as caught:
+        list_study(DicomwebAddress("http", server.address.host, "/dicom-web", server.study))
+    assert caught.value.reason == "dicomweb-unreachable"
+
+
+@pytest.mark.parametrize("page", [1, 2, None])
+@pytest.mark.parametrize("status", [204, 404])
+def test_an_offset_past_the_last_series_may_be_answered_as_not_found(server, page, status):
+    (one,) = server.listing()
+    listing = [{**one, "0020000E": {"vr": "UI", "Value": [uid]}} for uid in ("1.2.1", "1.2.2")]
+    server.listing, server.page, server.past_end = lambda: listing, page, status
+    study = DicomwebAddress("http", server.address.host, "/dicom-web", server.study)
+    assert [each.series for each in list_study(study)] == ["1.2.1", "1.2.2"]
+    server.listing = list  # no series at all: the first page is what does not exist
+    with pytest.raises(MedsegError) as caught:
+        list_study(study)
+    assert caught.value.reason == "dicomweb-not-found"
+
+
+def test_an_error_at_a_later_page_is_not_the_end(server):
+    server.past_end = 500
+    with pytest.raises(MedsegError) as caught:
+        list_study(DicomwebAddress("http", server.address.host, "/dicom-web", server.study))
+    assert caught.value.reason == "dicomweb-answer"
+
+
 def test_a_server_that_lists_series_without_end_is_given_up(server, monkeypatch):
     monkeypatch.setattr(retrieval, "MOST_SERIES", 5)
     (one,) = server.listing()

@@ -124,14 +124,15 @@ def read(path: Path, labels: Sequence[Label], reference: Volume | Mask | Grid | 
     frame = frame_of_reference(reference) or _only_frame([frames[n] for n in wanted if n in items], path)
     unsound: dict[int, InputRefused] = {}
     empty = []
-    for number in wanted:
-        try:
-            if not _paint(painting, number, items.get(number), (frames[number], frame), grid):
-                empty.append(number)
-        except InputRefused as error:
-            if labels or error.reason not in _UNSOUND:
-                raise
-            unsound[number] = error
+    with refusing(path, "RTSTRUCT"):  # outside of the loop: an unexpected error is no fault of one region
+        for number in wanted:
+            try:
+                if not _paint(painting, number, items.get(number), (frames[number], frame), grid):
+                    empty.append(number)
+            except InputRefused as error:
+                if labels or error.reason not in _UNSOUND:
+                    raise
+                unsound[number] = error
     if unsound and len(unsound) + len(empty) == len(wanted):
         raise next(iter(unsound.values()))
     _notify(empty, unsound, path)
@@ -267,7 +268,7 @@ def _only_frame(frames: Sequence[str], path: Path) -> str:
 
 
 def _paint(painting: Painting, number: int, item: Any, frames: tuple[str, str], grid: Grid) -> bool:
-    """Paints a region; False if it has no contours."""
+    """Paints a region, or refuses it without having painted any of it; False if it has no contours."""
     try:
         with _refusing(painting.path):
             region = Region(number, (), 0) if item is None else Region.from_item(item, painting.path)
@@ -279,7 +280,7 @@ def _paint(painting: Painting, number: int, item: Any, frames: tuple[str, str], 
     own, scans = frames
     if own and scans and own != scans:
         raise other_frame(f"ROI {number}", painting.path)
-    with refusing(painting.path, "RTSTRUCT"), np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         areas = voxels_inside(region, grid, painting.path)
         for k, area in areas.slices.items():
             at: list[slice | int] = [slice(None)] * 3
@@ -299,5 +300,5 @@ def _notify(empty: Sequence[int], unsound: dict[int, InputRefused], path: Path) 
             "roi-left-out",
             f"left out {len(problems)} ROI(s): {'; '.join(problems[:3])}{more}",
             path=path,
-            remedy="name the ROIs to read in the labels",
+            remedy="check them where they were drawn, or name the ROIs to read in the labels",
         )

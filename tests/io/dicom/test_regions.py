@@ -12,6 +12,8 @@ from medseg.errors import InputRefused, UsageError
 from medseg.images.label import Label
 from medseg.images.volume import Source, Volume
 from medseg.io.dicom import rtstruct
+from medseg.io.dicom.regions import voxels_inside
+from medseg.io.dicom.segments import Painting
 from medseg.system.notices import collect_notices
 
 LABELS = tuple(Label(name=f"Organ {n}", values=(n,)) for n in (1, 2, 3))
@@ -184,6 +186,50 @@ def test_a_notice_names_the_region_that_is_damaged(tmp_path):
         rtstruct.read(path, (), PAPER)
     assert "left out 1 ROI(s): ROI 2: not a readable RTSTRUCT: a contour of" in notices[0].text
     assert "name the ROIs to read" in str(notices[0])
+
+
+def _fails_in_painting(monkeypatch, slices):
+    """Painting of the second region fails after so many of its slices, as only a fault of ours can."""
+    add = Painting.add
+
+    def failing(self, number, at, region):
+        if number == 2 and not slices:
+            raise IndexError("a fault of ours")
+        add(self, number, at, region)
+        if number == 2:
+            slices.pop()
+
+    monkeypatch.setattr(Painting, "add", failing)
+
+
+@pytest.mark.parametrize("slices", [0, 1])
+@pytest.mark.parametrize("labels", [(), TWO])
+def test_a_fault_while_painting_is_no_damage_of_a_region(tmp_path, monkeypatch, slices, labels):
+    path = drawn(tmp_path / "rt.dcm", [NINE], [NINE, [(x, y, z + 3) for x, y, z in NINE]])
+    _fails_in_painting(monkeypatch, [None] * slices)
+    assert refused(path, labels) == "unreadable"
+
+
+def test_a_fault_while_filling_is_no_damage_of_a_region(tmp_path, monkeypatch):
+    path = drawn(tmp_path / "rt.dcm", [NINE], [NINE])
+
+    def failing(region, grid, path):
+        if region.number == 2:
+            raise IndexError("a fault of ours")
+        return voxels_inside(region, grid, path)
+
+    monkeypatch.setattr(rtstruct, "voxels_inside", failing)
+    assert refused(path, ()) == "unreadable"
+
+
+def test_no_voxel_of_a_region_that_is_left_out_remains(tmp_path):
+    """The first slice of ORGAN 2 is sound, on the second two contours cross."""
+    above = square(1.5, 5.5, 2.5, 9, 3), square(3.5, 8.5, 2.5, 9, 3)
+    path = drawn(tmp_path / "rt.dcm", [NINE], [square(5.5, 8.5, 2.5, 9), *above])
+    mask, reasons = read_with_reasons(path, ())
+    assert reasons == ["roi-left-out"]
+    assert [label.name for label in mask.labels] == ["ORGAN 1"]
+    assert set(np.unique(mask.array)) == {0, *mask.labels[0].values}
 
 
 # --- frames of reference -----------------------------------------------------------------

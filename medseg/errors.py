@@ -66,11 +66,16 @@ class MedsegError(Exception):
         """The lines that IPython and Jupyter show: the message and the line that called, no code of medseg.
 
         See "Custom exception tracebacks" in IPython's manual. Plain Python shows the whole traceback, and so
-        does ``traceback.print_exception(error)`` anywhere.
+        does ``traceback.print_exception(sys.last_value)`` in the next cell.
         """
-        lines = [f"{type(self).__name__}: {self}", *self.details]
+        lines = [f"{type(self).__name__}: {self}", *map(printable, self.details)]
+        if isinstance(self.__cause__, Exception):
+            cause = self.__cause__
+            lines.append(f"caused by {type(cause).__name__}: {printable(first_line(cause))}")
         caller = _caller(self.__traceback__)
-        return lines if caller is None else [*lines, f"in line {caller.lineno}: {caller.line}"]
+        if caller is not None:
+            lines.append(f"in line {caller.lineno} of {_place(caller)}: {caller.line}")
+        return lines
 
 
 def _caller(trace: TracebackType | None) -> FrameSummary | None:
@@ -82,6 +87,14 @@ def _caller(trace: TracebackType | None) -> FrameSummary | None:
             return before
         before = frame
     return None
+
+
+def _place(frame: FrameSummary) -> str:
+    """``<cell>``, or the name of the file."""
+    # ipykernel names cells /tmp/ipykernel_1/2.py, IPython in a terminal <ipython-input-1-...>.
+    path = Path(frame.filename)
+    is_cell = path.parent.name.startswith("ipykernel_") or path.name.startswith("<ipython-input-")
+    return "<cell>" if is_cell else printable(path.name)
 
 
 def printable(text: str) -> str:

@@ -45,3 +45,23 @@ def test_a_plain_traceback_is_whole():
         text = "".join(format_exception(error))
     assert "ValueError: cause" in text
     assert __file__ in text
+
+
+def test_a_notebook_names_the_file_that_called_the_cause_and_no_control_characters(tmp_path):
+    own = tmp_path / "loading.py"
+    own.write_text("import medseg\n\n\ndef load():\n    return medseg.read('missing.nii.gz')\n")
+    names: dict = {}
+    exec(compile(own.read_text(), own, "exec"), names)
+    with pytest.raises(InputRefused) as caught:
+        names["load"]()
+    assert caught.value._render_traceback_()[-1] == (
+        "in line 5 of loading.py: return medseg.read('missing.nii.gz')"
+    )
+    error = UsageError("no such column")
+    error.details = ("a\x1b[31m",)
+    error.__cause__ = KeyError("left\x1b")
+    assert error._render_traceback_() == [
+        "UsageError: no such column",
+        "a\\x1b[31m",
+        "caused by KeyError: 'left\\x1b'",
+    ]

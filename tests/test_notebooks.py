@@ -28,6 +28,10 @@ try:
 except ZeroDivisionError:
     load("missing.nii.gz")
 """
+WHOLE = """
+import sys, traceback
+traceback.print_exception(sys.last_value)
+"""
 CHECK = """
 grid = medseg.phantom_grid((20.0, 20.0, 20.0))
 for name in "ab":
@@ -45,7 +49,7 @@ progress.find_spec = lambda name: None
 def outputs(tmp_path_factory):
     """The cells' outputs and the state of the widgets, of one notebook."""
     book = nbformat.v4.new_notebook()
-    book.cells = [nbformat.v4.new_code_cell(each) for each in (ERRORS, CHECK, WITHOUT_WIDGETS)]
+    book.cells = [nbformat.v4.new_code_cell(each) for each in (ERRORS, WHOLE, CHECK, WITHOUT_WIDGETS)]
     place = tmp_path_factory.mktemp("notebook")
     NotebookClient(
         book, allow_errors=True, timeout=PATIENCE, resources={"metadata": {"path": str(place)}}
@@ -61,12 +65,19 @@ def test_an_error_is_its_message_and_the_line_that_called(outputs):
         "InputRefused: missing.nii.gz:",
         "no such file or folder",
         "→ check the path",
-        "in line 3: return medseg.read(path)",
+        "caused by FileNotFoundError: No such file or directory",
+        "in line 3 of <cell>: return medseg.read(path)",
     ]
 
 
+def test_the_next_cell_prints_the_whole_traceback(outputs):
+    (_, (shown, *_), *_), _ = outputs
+    assert "Traceback (most recent call last)" in shown["text"]
+    assert shown["text"].rstrip().endswith("→ check the path")
+
+
 def test_a_long_call_shows_its_progress(outputs):
-    (_, with_widgets, without), widgets = outputs
+    (_, _, with_widgets, without), widgets = outputs
     assert [each["output_type"] for each in with_widgets + without].count("error") == 0
     assert "checking" in widgets
     assert [each["data"]["text/plain"] for each in without if "data" in each] == ["checking 2/2"]

@@ -225,13 +225,15 @@ def _check_growth(lesions: Path | None, earlier: Path | None, days: float | None
 
 def _summary(found: Measurement, *, pair: bool) -> Iterator[str]:
     """One line for each whole structure."""
+    from medseg.images.volume_text import volume_text
+
     for row in found.rows:
         if row.region == "growth" and row.values["change_percent"] is not None:
             change = f"{row.values['earlier_mm3']:.0f} -> {row.values['later_mm3']:.0f} mm³"
             doubling = row.values["doubling_days"]
             yield f"{row.structure:20s} {change}" + (f", doubling in {doubling:.0f} days" if doubling else "")
         elif row.region == "whole":
-            text = _pair_text(row.values) if pair else f"{row.values['volume_ml']:10.1f} ml"
+            text = _pair_text(row.values) if pair else f"{volume_text(row.values['volume_ml'] or 0):>13s}"
             yield f"{row.structure:20s} {text}"
 
 

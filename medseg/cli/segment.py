@@ -217,8 +217,11 @@ def _print_result(
         places |= {"stored": stored} if stored else {}
         print(json.dumps({**places, **made.facts}), flush=True)
     else:
+        from medseg.images.volume_text import volume_text
+
         for name, volume_ml in made.mask.volumes_ml().items():
-            print(f"{made.path.name + '  ' if named else ''}{name:20s} {volume_ml:10.1f} ml", flush=True)
+            scan = f"{made.path.name}  " if named else ""
+            print(f"{scan}{name:20s} {volume_text(volume_ml):>13s}", flush=True)
     _, on, gpu = str(made.facts.get("engine", "")).partition(" on ")
     done = " and ".join([*([f"wrote {path}"] if path else []), *([f"stored {stored}"] if stored else [])])
     print(f"{done} in {seconds:.1f} s{on}{gpu}. {RESEARCH}", file=sys.stderr)

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+import numpy as np
 import pytest
 from support.commands import run
 
-from medseg.images.volume import Mask
+from medseg.cli.segment import _print_result
+from medseg.images.grid import Grid
+from medseg.images.volume import Mask, Volume
+from medseg.inference.segmentation import SegmentedFile
 from medseg.phantom.thorax import LABELS, Thorax, default_grid
 
 GRID = default_grid((9.0, 10.0, 12.0), "LPS")
@@ -24,6 +29,22 @@ def test_measures_become_a_table(desk, monkeypatch, capsys):
     assert run(monkeypatch, "medseg measure chest.nii.gz lungs.nii.gz -o m.csv --kind lung") == 0
     assert "both_lungs" in capsys.readouterr().out
     assert (desk / "m.csv").read_text().startswith("structure,region,volume_ml,mass_g,mean_hu")
+
+
+def test_a_volume_below_a_millilitre_is_not_printed_as_zero(tmp_path, monkeypatch, capsys):
+    grid = Grid.from_spacing((8, 8, 8), (3.0, 3.5, 4.0))
+    array = np.zeros(grid.shape, np.uint8)
+    array[4, 4, 4] = 1  # a voxel has 3 x 3.5 x 4 = 42 mm^3
+    mask = Mask(array, grid, (LABELS[0],))
+    mask.save(tmp_path / "lesion.nii.gz")
+    Volume(np.full(grid.shape, -800, np.int16), grid).save(tmp_path / "scan.nii.gz")
+    monkeypatch.chdir(tmp_path)
+    assert run(monkeypatch, "medseg measure scan.nii.gz lesion.nii.gz -o m.csv --kind structures") == 0
+    measured = capsys.readouterr().out.splitlines()
+    _print_result(None, SegmentedFile(Path("m"), mask, {}), 1.0, "", as_json=False, named=False)
+    segmented = capsys.readouterr().out.splitlines()
+    assert measured[0].split()[-2:] == ["0.042", "ml"]
+    assert segmented[0].split() == ["right_lung", "0.042", "ml"]
 
 
 def test_a_mask_without_names_is_measured_with_a_hint(desk, monkeypatch, capsys):

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from medseg.errors import UsageError
 from medseg.images.label import Label
+from medseg.images.label_selection import label_names, select_labels
 from medseg.images.volume import Mask, Volume
 from medseg.inference.cleaning_steps import clean
 from medseg.inference.lobe_checks import lobe_findings
@@ -95,18 +96,31 @@ def pipeline_runtime(
 
 
 class PreparedPipeline:
-    """A scan that a pipeline has prepared; see :class:`medseg.inference.prediction.PreparedScan`."""
+    """A scan that a pipeline has prepared; see :class:`medseg.inference.prediction.PreparedScan`.
+
+    Args:
+        runtime: The pipeline.
+        volumes: The channels of the scan, on one grid.
+        notices: What was told about the scan before.
+        roi: Names of the labels that are wanted, or text with commas between them; all if empty.
+
+    Raises:
+        UsageError: a name of ``roi`` is not among the labels (``no-such-label``).
+    """
 
     def __init__(
         self,
         runtime: PipelineRuntime,
         volumes: Sequence[Volume],
         notices: list[Notice],
-        roi: Sequence[str] = (),
+        roi: str | Sequence[str] = (),
     ) -> None:
         self._labels: tuple[Label, ...] = runtime.recipe.labels
         self._steps = runtime.recipe.postprocess.steps
-        self._roi = () if self._steps else tuple(roi)  # steps clean a mask of all labels
+        self._asked = label_names(roi) if roi else ()
+        if self._asked:
+            select_labels(self._labels, self._asked, "roi")  # refuses others
+        self._roi = () if self._steps else self._asked  # steps clean a mask of all labels
         self._grid, self._source = volumes[0].grid, volumes[0].source
         self._case: PipelineCase | None = runtime.prepare(volumes, self._roi)
         self._notices = notices
@@ -133,7 +147,7 @@ class PreparedPipeline:
             painted = case.label_map(entropy=entropy, maps=maps or None)
             clean(painted, self._grid, self._labels, self._steps)
             mask = Mask(painted, self._grid, self._labels, self._source)
-            # With some labels only, the others may be missing from the mask.
-            known = tuple(label for label in self._labels if not self._roi or label.name in self._roi)
+            # With some labels only, the others may be missing from the mask, and were not asked for.
+            known = tuple(label for label in self._labels if not self._asked or label.name in self._asked)
             send(each.at(self._source.path) for each in lobe_findings(replace(mask, labels=known)))
         return Prediction(mask, entropy.bits(), maps, (*self._notices, *notices))

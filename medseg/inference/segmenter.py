@@ -212,13 +212,14 @@ class Segmenter:
         """
         return self.prepare(scan).predict().mask
 
-    def prepare(self, scan: Volume | Sequence[Volume], roi: Sequence[str] = ()) -> PreparedScan:
+    def prepare(self, scan: Volume | Sequence[Volume], roi: str | Sequence[str] = ()) -> PreparedScan:
         """The scan, checked and prepared for the network; errors as in :meth:`__call__`.
 
         Args:
             scan: See :meth:`__call__`.
-            roi: Names of the labels that will be used; all if empty. A model with a section ``pipeline`` does
-                not restore others, so their voxels may be missing from the mask.
+            roi: Names of the labels that will be used, or text with commas between them; all if empty. A
+                model with a section ``pipeline`` does not restore others, so their voxels may be missing from
+                the mask, and refuses names that it does not have (``no-such-label``). Others ignore this.
 
         The prepared scan keeps no reference to ``scan`` unless the recipe splits lungs: then the voxels are
         needed again to find the sides.
@@ -237,8 +238,8 @@ class Segmenter:
         with collect_notices(pass_on=True) as notices:
             if self.recipe.modality == "CT" and not self.any_modality:
                 _check_hu(volumes, self.recipe)
+            volumes = check_channels(self.recipe, volumes)
             if self._runtime is not None:
-                check_channels(self.recipe, volumes)
                 return PreparedPipeline(self._runtime, volumes, notices, roi)
             return _PreparedScan(self, volumes, notices)
 

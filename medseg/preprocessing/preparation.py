@@ -209,7 +209,8 @@ def prepare(recipe: Recipe, volumes: Sequence[Volume], truth: Mask | None = None
             or the truth is not on the grid of the first channel (``grid-mismatch``).
         ResourceError: the prepared scan does not fit into memory (``memory``).
     """
-    scan_grid = check_channels(recipe, volumes)
+    volumes = check_channels(recipe, volumes)
+    scan_grid = volumes[0].grid
     _check_memory(recipe, scan_grid, len(volumes) + (truth is not None))
     case: dict[str, npt.NDArray[Any]] = {"image": _channels([volume.array for volume in volumes])}
     if truth is not None:
@@ -233,8 +234,8 @@ def prepare(recipe: Recipe, volumes: Sequence[Volume], truth: Mask | None = None
     return Prepared(image, grid, found)
 
 
-def check_channels(recipe: Recipe, volumes: Sequence[Volume]) -> Grid:
-    """The grid that all channels of a case share.
+def check_channels(recipe: Recipe, volumes: Sequence[Volume]) -> tuple[Volume, ...]:
+    """The channels of a case, all on one grid; see :func:`medseg.images.channel_grids.on_first_grid`.
 
     Raises:
         InputRefused: the number of channels differs from the recipe's (``channel-count``), or a channel is
@@ -247,7 +248,7 @@ def check_channels(recipe: Recipe, volumes: Sequence[Volume]) -> Grid:
             reason="channel-count",
             remedy="give one scan for each channel, in this order",
         )
-    return on_first_grid(volumes)[0].grid
+    return on_first_grid(volumes)
 
 
 def _channels(arrays: Sequence[Voxels]) -> npt.NDArray[Any]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -154,16 +155,25 @@ def segmented(model: LoadedModel, scan: Path) -> Segmentation:
     return segmented_with_scan(model, scan)[0]
 
 
-def segmented_with_scan(model: LoadedModel, scan: Path) -> tuple[Segmentation, Volume]:
+def segmented_with_scan(
+    model: LoadedModel, scan: Path, phase: Callable[[str], AbstractContextManager[object]] = nullcontext
+) -> tuple[Segmentation, Volume]:
     """The same as :func:`segmented`, and the scan's first channel.
+
+    Args:
+        model: The model.
+        scan: Path of the scan.
+        phase: What surrounds ``reading`` and ``segmenting``, for example to show the steps of each.
 
     Raises:
         InputRefused: the scan cannot be read or trusted, or does not fit the model.
     """
     method = model.method
     with collect_notices() as notices:
-        volumes = read_channels([scan], channels=len(method.channels), choices=DEFAULT_OPTIONS)
-        prediction = method.prepare(volumes).predict()
+        with phase("reading"):
+            volumes = read_channels([scan], channels=len(method.channels), choices=DEFAULT_OPTIONS)
+        with phase("segmenting"):
+            prediction = method.prepare(volumes).predict()
     entropy = list(prediction.entropy.values())
     result = Segmentation(
         numbered(prediction.mask),

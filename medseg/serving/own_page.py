@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -95,14 +95,16 @@ async def view_file(service: Service, request: Request) -> Response:
 def _segmented(session: Session, model: LoadedModel) -> dict[str, object]:
     """What the page shows of the result; what the viewer loads is written to the session's folder."""
 
-    def advance(done: int, total: int, text: str = "", /) -> None:
-        session.step = (f"segmenting {text}".strip(), done, total)
+    def phase(name: str) -> AbstractContextManager[None]:
+        def advance(done: int, total: int, text: str = "", /) -> None:
+            session.step = (f"{name} {text}".strip(), done, total)
+
+        return steps_shown(advance)
 
     session.step = ("reading the scan", 0, 0)
     with ExitStack() as stack:
         stack.callback(setattr, session, "step", ("", 0, 0))
-        with steps_shown(advance):
-            result, scan = segmented_with_scan(model, session.scan)
+        result, scan = segmented_with_scan(model, session.scan, phase)
         session.step = ("preparing the viewer", 0, 0)
         fresh = Path(tempfile.mkdtemp(dir=session.folder))
         stack.callback(shutil.rmtree, fresh, ignore_errors=True)

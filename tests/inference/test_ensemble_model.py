@@ -17,6 +17,7 @@ from medseg.inference.ensemble_model import ensemble
 from medseg.inference.model import Model
 from medseg.inference.native_grid import restored, restored_planes
 from medseg.inference.segmenter import Segmenter
+from medseg.system.notices import collect_notices
 
 CPU = {"device": "cpu", "engine": "torch"}
 LUNGS = tiny().model_dump(mode="json")["labels"]
@@ -60,6 +61,17 @@ def test_the_mask_is_that_of_the_mean_probabilities() -> None:
     np.testing.assert_array_equal(found.mask.array[sure], wanted[sure])
     assert sure.mean() > 0.99
     assert 0 < np.count_nonzero(wanted) < wanted.size
+
+
+def test_rounded_channels_of_an_ensemble_are_told_once() -> None:
+    two = {"channels": ["a", "b"]}
+    both = ensemble([untrained(tiny(**two)), other(**two)])
+    first = scan()
+    grid = Grid(first.grid.shape, first.grid.affine + np.eye(4, k=3) * 0.3)
+    with collect_notices() as notices:
+        found = Segmenter(both, **CPU)([first, Volume(first.array, grid, first.source)])
+    assert found.grid == first.grid
+    assert [each.reason for each in notices].count("grid-rounded") == 1
 
 
 def test_the_file_of_an_ensemble_is_used_by_name_and_engine(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from support.foreign_models import (
 )
 
 import medseg
+from medseg.errors import UsageError
 from medseg.images.grid import Grid
 from medseg.images.volume import Volume
 from medseg.inference.prediction import Prediction
@@ -172,6 +173,16 @@ def test_probabilities_of_lungmask_are_those_of_its_slices(tmp_path):
     assert alone.entropy == both.entropy
     for label, values in both.probabilities.items():
         assert np.array_equal(values, alone.probabilities[label])
+
+
+def test_labels_that_lungmask_does_not_have_are_refused(tmp_path):
+    segment = medseg.Segmenter(medseg.import_model(lungmask_weights(tmp_path / "3.pth", 3)), engine="torch")
+    for unknown in ("spleen", ["right_lung", "spleen"], "right"):
+        with pytest.raises(UsageError) as caught:
+            segment.prepare(noise((30, 28, 6)), roi=unknown)
+        assert caught.value.reason == "no-such-label"
+    one = segment.prepare(noise((30, 28, 6)), roi="right_lung").predict(probabilities=True)
+    assert list(one.probabilities) == ["right_lung"]
 
 
 def test_the_mask_does_not_depend_on_whether_probabilities_are_wanted(tmp_path):

@@ -11,7 +11,7 @@ from support.served import in_process, scans, started
 
 import medseg
 from medseg.errors import ResourceError
-from medseg.serving import own_page
+from medseg.serving import loaded_models, own_page
 
 TOKEN = "a-token-of-many-letters"
 DROP = """text => {
@@ -125,16 +125,20 @@ def test_progress_is_that_of_the_steps(served, folder, monkeypatch):
     client, service = served
     seen = []
 
-    def segmented(model, scan):
-        show_step(3, 7, "windows")
-        seen.extend(each.step for each in service.sessions._sessions.values())
-        return real(model, scan)
+    def with_step(real, done, total, text):
+        def called(*args, **options):
+            show_step(done, total, text)
+            seen.extend(each.step for each in service.sessions._sessions.values())
+            return real(*args, **options)
 
-    real = own_page.segmented_with_scan
-    monkeypatch.setattr(own_page, "segmented_with_scan", segmented)
+        return called
+
+    method = type(service.models.named("threshold").method)
+    monkeypatch.setattr(loaded_models, "read_channels", with_step(medseg.io.read_channels, 10, 300, "slices"))
+    monkeypatch.setattr(method, "prepare", with_step(method.prepare, 3, 7, "windows"))
     name = session(client, folder / "a.nii.gz")
     client.post(f"/session/{name}/view")
-    assert seen == [("segmenting windows", 3, 7)]
+    assert seen == [("reading slices", 10, 300), ("segmenting windows", 3, 7)]
     client.delete(f"/session/{name}")
 
 

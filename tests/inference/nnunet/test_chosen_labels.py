@@ -10,13 +10,15 @@ import pytest
 from support.foreign_models import DATASET, training_folder
 
 import medseg
+from medseg.errors import UsageError
 from medseg.images.grid import Grid
 from medseg.images.volume import Volume
+from medseg.inference import pipelines
 from medseg.inference.nnunet.restoring import Tile
 from medseg.inference.nnunet.runtime import NnunetRuntime
 from medseg.inference.nnunet.windows import logit_planes, starts
 from medseg.inference.pipelines import PreparedPipeline
-from medseg.recipe import Recipe
+from medseg.recipe import CleaningStep, Postprocess, Recipe
 
 pytestmark = pytest.mark.filterwarnings("ignore::medseg.InputWarning")
 
@@ -208,6 +210,31 @@ def test_planes_of_a_part_are_those_of_the_whole():
         assert found[0][0] == part[0].start
         np.testing.assert_array_equal(np.concatenate([v for _, v in found], axis=1), whole[:, *part])
     assert len(starts(21, 8, 0.5)) == 5
+
+
+@pytest.mark.parametrize("steps", [(), (CleaningStep(labels=("spleen",), fill_holes=True),)])
+def test_lobes_are_looked_at_by_the_labels_that_were_asked_for(models, monkeypatch, steps):
+    """Also if the mask is cleaned, which needs all of its labels."""
+    seen = []
+    monkeypatch.setattr(
+        pipelines, "lobe_findings", lambda mask: seen.append({label.name for label in mask.labels}) or ()
+    )
+    recipe = models["task"].recipe
+    cleaned = recipe.model_copy(update={"postprocess": Postprocess(steps=steps)})
+    pipeline = Pipeline(SimpleNamespace(recipe=cleaned))
+    pipeline.predict(scan((20, 24, 10)), "spleen,liver")
+    pipeline.predict(scan((20, 24, 10)), "spleen")
+    pipeline.predict(scan((20, 24, 10)))
+    assert seen == [{"spleen", "liver"}, {"spleen"}, {label.name for label in recipe.labels}]
+
+
+@pytest.mark.parametrize("steps", [(), (CleaningStep(labels=("spleen",), fill_holes=True),)])
+def test_an_unknown_label_is_refused_before_the_scan_is_prepared(models, steps):
+    cleaned = models["task"].recipe.model_copy(update={"postprocess": Postprocess(steps=steps)})
+    runtime = SimpleNamespace(recipe=cleaned)  # it can prepare nothing
+    with pytest.raises(UsageError) as caught:
+        PreparedPipeline(runtime, [scan((20, 24, 10))], [], ["spleen", "splen"])
+    assert (caught.value.reason, caught.value.problem) == ("no-such-label", "no label 'splen'")
 
 
 def test_segment_writes_the_voxels_of_the_whole_mask(models, tmp_path):

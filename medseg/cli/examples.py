@@ -20,6 +20,16 @@ EXAMPLES = {
     "info": ("medseg info dicom_folder",),
     "phantom": ("medseg phantom phantom_data --cases 10",),
     "recipe": ("medseg recipe lung_ct_2d > mine.yaml",),
+    "job": ("medseg job IN OUT",),
+    "serve": ("medseg serve data",),
+    "rank": ("medseg rank segmented -o order.csv",),
+    "learn-curve": ("medseg learn-curve cases.csv --recipe mine.yaml --sizes 4,8,16 -o runs/curve",),
+    "ensemble": ("medseg ensemble a.safetensors b.safetensors -o both.safetensors",),
+    "export": ("medseg export runs/first/model.safetensors -o package",),
+    "import-model": ("medseg import-model nnUNetTrainer__nnUNetPlans__3d_fullres -o imported.safetensors",),
+    "import-weights": ("medseg import-weights unet.pth --recipe mine.yaml -o imported.safetensors",),
+    "models": ("medseg models",),
+    "demo": ("medseg demo -o demo",),
     "tune": ("medseg tune cases.csv --recipe recipe.yaml -o search",),
 }
 

@@ -209,10 +209,18 @@ def train(
         share = f"{100 * progress.waiting:.1f} % of the training time after the first epoch"
         print(f"waited for data: {share}", file=sys.stderr)
     print(f"wrote {output / 'model.safetensors'} (sha256 {model.digest[:12]}). {RESEARCH}")
-    cases = "MANIFEST" if manifest is None else manifest
-    print_next(
-        "evaluate", cases, "--model", output / "model.safetensors", "--split", "val", "-o", output / "val"
-    )
+    _print_next(output, "MANIFEST" if manifest is None else manifest)
+
+
+def _print_next(output: Path, cases: Path | str) -> None:
+    """Prints the command that evaluates the model; without validation cases, the one that uses it."""
+    from medseg.training import provenance
+
+    model = output / "model.safetensors"
+    if any(case.split == "val" for case in provenance.read(output).cases):
+        print_next("evaluate", cases, "--model", model, "--split", "val", "-o", output / "val")
+    else:
+        print_next("segment", "SCAN", "-o", "mask.nii.gz", "--model", model)
 
 
 def _print_folds(result: CrossValidation, output: Path) -> None:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from medseg.inference.registry import SegmentationMethod
 
 MODEL = "lung_ct_context"
+_LUNGS = LABELS[:4]
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def make_phantom(folder: str | Path, cases: int = 10, *, seed: int = 0) -> Path:
     """Writes phantom patients for trying out training without data, and returns the path of their manifest.
 
     Patients differ in anatomy, voxel size, noise and obliqueness. One in five is for
-    validation.
+    validation. The truth holds the lungs with their nodules, as the recipe ``phantom_lungs`` names them.
 
     Args:
         folder: Output folder for ``images/``, ``labels/`` and ``manifest.csv``.
@@ -163,12 +164,18 @@ def make_phantom(folder: str | Path, cases: int = 10, *, seed: int = 0) -> Path:
         patient = Thorax.random(number)
         scan = patient.scan(grid, noise_sd=float(rng.uniform(5, 60)), seed=number)
         _, image, label, _ = _row(number)
-        for made, name in ((scan, image), (patient.truth(grid), label)):
+        for made, name in ((scan, image), (_lungs(patient.truth(grid)), label)):
             with replacing_equal(folder / name) as fresh:
                 write_to(made, fresh, NIFTI.name)
     with replacing(manifest) as fresh:  # last: whatever it lists is there
         fresh.write_text(text.getvalue(), encoding="utf-8", newline="")
     return manifest
+
+
+def _lungs(truth: Mask) -> Mask:
+    """The truth without structures other than the lungs and their nodules."""
+    values = {value for label in _LUNGS for value in label.values}
+    return Mask(np.where(np.isin(truth.array, list(values)), truth.array, 0), truth.grid, _LUNGS)
 
 
 def _row(number: int, split: str = "") -> tuple[str, str, str, str]:

@@ -20,6 +20,10 @@ def test_an_example_is_understood_and_shown(name, example):
     assert example in COMMANDS[name].help
 
 
+def test_every_command_has_an_example():
+    assert set(EXAMPLES) == set(COMMANDS)
+
+
 def test_examples_stand_before_the_options():
     shown = " ".join(output("view", "--help").split())
     assert shown.index("medseg view chest.nii.gz lungs.nii.gz") < shown.index("--port")

@@ -27,6 +27,8 @@ def test_the_command_keeps_the_labels_of_the_model(tmp_path: Path) -> None:
     source = tmp_path / "old" / "model.safetensors"
     _, err = invoke(*command, "-o", tmp_path / "new", "--from", source, "--keep-labels")
     assert "right_lung" in err
+    # Without validation cases there is nothing to evaluate.
+    assert "Next: medseg segment SCAN -o mask.nii.gz --model" in err
     facts = json.loads((tmp_path / "new" / "run.json").read_text())
     assert facts["source"]["pseudo_labels"] == {"case_0": ["right_lung"]}
     assert "keep_labels: true" in (tmp_path / "new" / "recipe.yaml").read_text()

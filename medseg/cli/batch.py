@@ -13,7 +13,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from medseg.cli.early_checks import check_cases, check_model
-from medseg.cli.options import AeratedOnly, AsJson, DataRoot, Device, Nonfinite, Roi, Trust, roi_of
+from medseg.cli.options import (
+    AeratedOnly,
+    AsJson,
+    DataRoot,
+    Device,
+    Nonfinite,
+    Roi,
+    Trust,
+    model_names,
+    roi_of,
+)
 from medseg.cli.output import print_next
 from medseg.cli.progress import Cases
 from medseg.errors import UsageError, listed
@@ -46,6 +56,7 @@ def batch(
         typer.Option(
             help="Model file, or a name listed by `medseg models`; may be repeated.",
             show_default="lung_ct_context",
+            autocompletion=model_names,
         ),
     ] = None,
     resume: Annotated[

@@ -10,7 +10,7 @@ import typer
 
 from medseg.cli.argument_order import check_recipe_and_manifest
 from medseg.cli.early_checks import check_model
-from medseg.cli.options import AsJson, DataRoot, Device, Engine, SplitOrAll
+from medseg.cli.options import AsJson, DataRoot, Device, Engine, SplitOrAll, model_names
 from medseg.cli.output import print_next
 from medseg.errors import UsageError
 from medseg.system.notices import RESEARCH
@@ -28,7 +28,8 @@ def evaluate(
     model: Annotated[
         str | None,
         typer.Option(
-            help="Segment the cases with this model: a model file, or a name listed by `medseg models`."
+            help="Segment the cases with this model: a model file, or a name listed by `medseg models`.",
+            autocompletion=model_names,
         ),
     ] = None,
     masks: Annotated[

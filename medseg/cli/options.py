@@ -14,6 +14,14 @@ from medseg.io.formats import DicomFormat
 from medseg.io.read_options import ReadOptions
 from medseg.system.devices import check_name
 
+
+def model_names(incomplete: str) -> list[str]:
+    """Names of models that begin with what was typed, for the completion of the shell."""
+    from medseg.inference.model_files import names
+
+    return [name for name in ("threshold", *names()) if name.startswith(incomplete)]
+
+
 Series = Annotated[
     str | None,
     typer.Option(help="DICOM series: its number in `medseg info FOLDER`, or the last digits of its UID."),

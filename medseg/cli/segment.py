@@ -28,6 +28,7 @@ from medseg.cli.options import (
     Trust,
     VolumeNumber,
     choices_of,
+    model_names,
     roi_of,
 )
 from medseg.cli.output import mention_older_output, print_error, print_next
@@ -66,7 +67,11 @@ def segment(
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(help="Model file, or a name listed by `medseg models`.", show_default="lung_ct_context"),
+        typer.Option(
+            help="Model file, or a name listed by `medseg models`.",
+            show_default="lung_ct_context",
+            autocompletion=model_names,
+        ),
     ] = None,
     stats: Annotated[
         Path | None,

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from medseg.cli.early_checks import check_model
-from medseg.cli.options import Device, Engine
+from medseg.cli.options import Device, Engine, model_names
 from medseg.system.notices import RESEARCH
 from medseg.system.output_folder import check_output_folder
 
@@ -26,6 +26,7 @@ def serve(
         typer.Option(
             help="Model file, package, or name listed by `medseg models`; may be repeated.",
             show_default="lung_ct_context",
+            autocompletion=model_names,
         ),
     ] = None,
     output: Annotated[

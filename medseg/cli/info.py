@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from medseg.cli.early_checks import check_scans
-from medseg.cli.options import AsJson, Nonfinite, PixelMm, Series, Trust, VolumeNumber, choices_of
+from medseg.cli.options import AsJson, Nonfinite, PixelMm, Series, Trust, VolumeNumber, choices_of, words_of
 from medseg.cli.output import print_next
 from medseg.errors import InputRefused, printable
 from medseg.system.quiet_libraries import import_nibabel
@@ -37,8 +37,9 @@ def info(
     import_nibabel()
     from medseg.io.scan_info import info as info_of
 
+    options = choices_of(series, volume, trust, nonfinite, pixel_mm)
     try:
-        facts = info_of(scan, options=choices_of(series, volume, trust, nonfinite, pixel_mm))
+        facts = info_of(scan, options=options)
     except InputRefused as error:
         masks = _masks(scan) if error.reason in ("several-series", "no-scan") else ()
         if series is not None or not (masks or error.reason == "several-series"):
@@ -52,7 +53,8 @@ def info(
         for name, value in facts.items():
             print(f"{name:14s} {'unknown' if value is None else value}")
         _print_masks(scan, masks)
-        print_next("segment", scan, *(["--series", series] if series else []), "-o", "mask.nii.gz")
+        model = ["--model", "MODEL"] if facts["format"] == "picture" else []
+        print_next("segment", scan, *words_of(options), "-o", "mask.nii.gz", *model)
 
 
 def _masks(scan: Path) -> tuple[DicomMask, ...]:

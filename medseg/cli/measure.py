@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from medseg.cli.argument_order import scan_before_mask
-from medseg.cli.options import AsJson, Nonfinite, Series, Trust, VolumeNumber, choices_of
+from medseg.cli.options import AsJson, Nonfinite, Series, Trust, VolumeNumber, choices_of, words_of
 from medseg.cli.output import print_next, print_notice
 from medseg.errors import UsageError
 from medseg.system.notices import RESEARCH
@@ -185,7 +185,7 @@ def measure(
         for line in _summary(found, pair=expiration is not None):
             print(line)
     print(f"wrote {output}. {RESEARCH}", file=sys.stderr)
-    print_next("view", scan, mask, *(["--series", series] if series else []))
+    print_next("view", scan, mask, *words_of(options))
 
 
 def _check_pair(

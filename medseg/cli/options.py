@@ -126,6 +126,18 @@ def choices_of(
     return ReadOptions(series, volume, trust, nonfinite, _pixel_mm(pixel_mm))
 
 
+def words_of(options: ReadOptions) -> list[str]:
+    """The words of the command line that make the same choices, for the next command."""
+    given = {
+        "--series": options.series,
+        "--volume": options.volume,
+        "--trust": options.trust,
+        "--nonfinite": options.nonfinite,
+        "--pixel-mm": options.pixel_mm,
+    }
+    return [word for name, value in given.items() if value is not None for word in (name, str(value))]
+
+
 def _pixel_mm(text: str | None) -> float | Literal["file"] | None:
     if text is None or text == "file":
         return text  # type: ignore[return-value]  # narrowed to the one word

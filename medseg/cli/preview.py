@@ -10,7 +10,7 @@ import typer
 
 from medseg.cli.argument_order import scan_before_mask
 from medseg.cli.early_checks import check_scans
-from medseg.cli.options import Nonfinite, Series, Trust, VolumeNumber, choices_of
+from medseg.cli.options import Nonfinite, Series, Trust, VolumeNumber, choices_of, words_of
 from medseg.cli.output import print_next, print_notice
 from medseg.errors import UsageError
 from medseg.io.read_options import ReadOptions
@@ -71,7 +71,7 @@ def preview(
             )
     print(output)
     print(RESEARCH, file=sys.stderr)
-    print_next("view", scan, mask, *(["--series", series] if series else []))
+    print_next("view", scan, mask, *words_of(options))
 
 
 def _draw_lungs(

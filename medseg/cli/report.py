@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from medseg.cli.output import print_next
+from medseg.errors import MedsegError
 from medseg.system.notices import RESEARCH
 
 
@@ -43,15 +44,23 @@ def report(
     path = write_report(folder, clinical=clinical, group=group, visit=visit, progress=None)
     print(path)
     print(RESEARCH, file=sys.stderr)
-    print_next(*_next(folder))
+    following = _next(folder)
+    if following:
+        print_next(*following)
 
 
 def _next(folder: Path) -> tuple[object, ...]:
-    """The command that usually follows the report of a folder."""
+    """The command that usually follows the report of a folder; empty if none does."""
+    from medseg.batch_processing.annotation_order import rank_cases
+
     if (folder / "model.safetensors").is_file():
         return "segment", "SCAN", "-o", "mask.nii.gz", "--model", folder / "model.safetensors"
     if (folder / "evaluation.csv").is_file():
         return "compare", folder / "evaluation.csv", "OTHER/evaluation.csv", "-o", "versus"
     if (folder / "learning_curve.csv").is_file():
         return "train", "RECIPE", "MANIFEST", "-o", "runs/first"
+    try:
+        rank_cases(folder)
+    except MedsegError:  # a training without a model yet, or masks of a method without entropy
+        return ()
     return "rank", folder

@@ -30,6 +30,7 @@ from medseg.cli.options import (
     choices_of,
     model_names,
     roi_of,
+    words_of,
 )
 from medseg.cli.output import mention_older_output, print_error, print_next
 from medseg.errors import UsageError
@@ -194,7 +195,7 @@ def segment(
                 case.close()
         last = targets[-1]
         if failed < len(targets) and not is_address(last.channels[0]):
-            chosen = ["--series", series] if series else []
+            chosen = words_of(choices_of(series, volume, trust, nonfinite))  # view has no --pixel-mm
             print_next("view", last.channels[0], last.mask, *chosen)
         if failed:
             print(f"{failed} of {len(targets)} scans failed", file=sys.stderr)

@@ -94,6 +94,30 @@ def test_a_command_names_the_next_one(world, tmp_path, name):
     assert err.splitlines()[-1].startswith(f"Next: medseg {following}"), err
 
 
+@pytest.mark.parametrize(("bits", "following"), [("", False), ("0.25", True)])
+def test_a_report_names_rank_only_if_cases_can_be_ranked(tmp_path, bits, following):
+    (tmp_path / "results.csv").write_text(
+        "case,patient,model,status,reason,message,mask,warnings,input,lungs_ml,lungs_entropy\n"
+        f"a,,m,done,,,a.nii.gz,,a,1.0,{bits}\n"
+    )
+    err = invoke("report", tmp_path)[1]
+    assert ("Next: medseg rank" in err) == following, err
+    invoke("rank", tmp_path, code=0 if following else 2)
+
+
+def test_the_next_command_reads_the_scan_in_the_same_way(world, tmp_path):
+    choices = "--volume 1 --trust sform --nonfinite -1024.0"
+    scan, mask = world["scan"], world["mask"]
+    for command in (
+        f"preview {scan} {mask} -o {tmp_path}/a.png",
+        f"measure {scan} {mask} -o {tmp_path}/m.csv",
+    ):
+        err = invoke(*command.split(), *choices.split())[1]
+        assert err.splitlines()[-1] == f"Next: medseg view {scan} {mask} {choices}"
+    err = invoke("info", scan, *choices.split())[1]
+    assert err.splitlines()[-1] == f"Next: medseg segment {scan} {choices} -o mask.nii.gz"
+
+
 def test_every_command_names_the_next_one_or_has_a_reason():
     assert {name.split()[0] for name in SHORT} | LONG | set(NONE) == set(COMMANDS)
     for name, command in COMMANDS.items():

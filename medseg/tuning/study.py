@@ -170,7 +170,7 @@ class TrialBook:
             if _is_finished(self._frozen(number).state):  # taken over, while this machine was thought dead
                 return True
             trial.report(dice, epoch)
-            return trial.should_prune() and not _is_start(self._frozen(number))
+            return bool(trial.should_prune()) and not _is_start(self._frozen(number))  # may be numpy's
 
     def finish(
         self, number: int, scores: list[tuple[str, float, str]], facts: Mapping[str, Any], dice: float

@@ -138,8 +138,9 @@ def test_a_trial_below_the_median_is_stopped_and_the_start_never(storage: Path) 
     assert opened.claim(5) is not None
     assert opened.claim(5) is not None
     # Median of 0.1, 0.7 and 0.8: 0.7.
-    assert opened.report(3, 1, 0.6)
-    assert not opened.report(4, 1, 0.75)
+    # They are sent to a process as JSON, which knows no numpy.
+    assert opened.report(3, 1, 0.6) is True
+    assert opened.report(4, 1, 0.75) is False
     opened.stop(3, "below the median", {"epochs": 1, "seconds": 2.0})
     held = opened.records()[3]
     assert (held.outcome, held.dice, held.epochs, held.why) == ("pruned", None, 1, "below the median")

@@ -142,7 +142,7 @@ def test_a_signal_after_the_command_ends_without_a_traceback(number, when):
         [sys.executable, "-c", AFTERWARDS.format(number=int(number), when=when)],
         env=environment(), capture_output=True, text=True, timeout=PATIENCE, check=False,
     )  # fmt: skip
-    assert (ended.returncode, ended.stderr) == (-number, "")
+    assert (ended.returncode, ended.stderr) == (-number, "Next: medseg recipe NAME\n")
     assert "lung_ct" in ended.stdout
 
 

@@ -7,7 +7,7 @@ from scipy.ndimage import map_coordinates
 from scipy.special import softmax
 from skimage.transform import resize
 
-from medseg.inference.nnunet.restoring import paint_classes, paint_mean, paint_regions, tiles
+from medseg.inference.nnunet.restoring import paint_classes, paint_mean, paint_regions, source_box, tiles
 from medseg.preprocessing.nnunet import Frame
 from medseg.recipe.pipeline import Configuration
 
@@ -70,6 +70,19 @@ def test_thick_slices_of_a_scan_take_the_nearest_ones_of_the_network(axis, voxel
     np.testing.assert_array_equal(painted, np.stack(expected).argmax(0))
 
 
+@pytest.mark.parametrize("cropped", [(20, 6, 24), (5, 22, 7), (40, 33, 150)])
+def test_a_part_of_the_scan_is_painted_as_in_the_whole(cropped):
+    """From the logits that the part needs, and no others."""
+    values, frame = logits(7, (20, 22, 24)), place((20, 22, 24), cropped)
+    whole, painted = (np.zeros(cropped, dtype=np.uint8) for _ in range(2))
+    paint_classes(tiles(portions(values), frame, RULES), whole, np.arange(7))
+    part = tuple(slice(n // 2, n - 1) for n in cropped)
+    a, b, c = source_box(frame, RULES, part)
+    needed = [(a.start + n, some) for n, some in portions(values[:, a, b, c])]
+    paint_classes(tiles(needed, frame, RULES, part), painted, np.arange(7))
+    np.testing.assert_array_equal(painted[part], whole[part])
+
+
 def test_the_first_of_equal_classes_wins():
     values = np.array([0, 2, 2], dtype=np.float16)[:, None, None, None] * np.ones((3, 4, 4, 4), np.float16)
     painted = np.zeros((4, 4, 4), dtype=np.uint8)
@@ -112,7 +125,7 @@ def tensors(values: np.ndarray, thick: int = 3):
     return [(first, torch.from_numpy(part)) for first, part in portions(values, thick)]
 
 
-@pytest.mark.parametrize("cropped", [(40, 33, 150), (9, 13, 17), (20, 22, 24)])
+@pytest.mark.parametrize("cropped", [(40, 33, 150), (9, 13, 17), (20, 22, 24), (20, 6, 24), (20, 22, 7)])
 def test_tensors_are_painted_as_arrays_are(cropped):
     values, frame = logits(7, (20, 22, 24)), place((20, 22, 24), cropped)
     for paint, numbers in ((paint_classes, np.arange(7) * 50), (paint_regions, np.arange(1, 8))):
